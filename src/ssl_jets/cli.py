@@ -1,0 +1,346 @@
+"""The command line: parse, call one function of a lower floor, print.
+
+stdout carries only results; progress and talk go to stderr. Nothing heavy is imported before a command runs, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssl_jets import __version__
+from ssl_jets.errors import SslJetsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+app = typer.Typer(
+    name="ssl-jets",
+    help="Pretrain set transformers on particle jets, write their representation z to disk, finetune, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+
+class Mode(StrEnum):
+    """Modes of `finetune`."""
+
+    probe = "probe"
+    full = "full"
+    scratch = "scratch"
+
+
+class Level(StrEnum):
+    """What has a row in a z file."""
+
+    jet = "jet"
+    particle = "particle"
+
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SRC",
+        help="File, folder, glob, @list.txt, - (names on stdin) or file.root:tree. Default: the bundled sample.",
+    ),
+]
+Val = Annotated[
+    list[str] | None, typer.Option("--val", metavar="SRC", help="Jets to validate on. Default: a part of --data.")
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.lr=1e-4.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training jets.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Jets of one forward pass.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
+Devices = Annotated[int | None, typer.Option("--devices", help="Devices of this machine to use.")]
+Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def pretrain(
+    method: Annotated[
+        str | None, typer.Option("--method", help="How z is learned; `ssl-jets methods` lists them.")
+    ] = None,
+    data: Data = None,
+    val: Val = None,
+    config: Config = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/METHOD.")] = None,
+    resume: Resume = False,
+    force: Force = False,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    size: Annotated[str | None, typer.Option("--size", help="Encoder: tiny, small, base or large.")] = None,
+    seed: Seed = None,
+    devices: Devices = None,
+) -> None:
+    """Pretrain an encoder; prints the run folder."""
+    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.pretrain import pretrain as run_pretrain
+    from ssl_jets.pretrain import resolve_pretrain
+    from ssl_jets.report import write_run_report
+
+    file = read_config(config) if config is not None else {}
+    flags = _flags(data, val, steps, epochs, batch_size, seed, devices) | ({"model": {"size": size}} if size else {})
+    stored = _stored(out, resume)
+    name = method or file.get("method", {}).get("name") or (stored and read_config(stored)["method"]["name"])
+    if not name:
+        raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
+    settings = resolve_pretrain(name, file, parse_set(set_ or []), flags, stored=stored)
+    folder = run_pretrain(settings, _run_folder(out, name), resume=resume, force=force)
+    _on_rank_0(lambda: write_run_report(folder))
+    _print(folder)
+
+
+@app.command()
+def embed(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
+    data: Data = None,
+    level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
+    ] = None,
+    set_: Set = None,
+    batch_size: BatchSize = None,
+    force: Force = False,
+) -> None:
+    """Write z of every jet, in input order; prints the file."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
+    from ssl_jets.embed import embed as run_embed
+    from ssl_jets.progress import Bar
+
+    keep_memory()
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    _say_sample(data)
+    with Bar("embed", None, "jets", shown=_rank() == 0) as bar:
+        summary = run_embed(
+            model,
+            data or [],
+            out,
+            level=level.value,
+            keep=keep or [],
+            data=settings.data,
+            batch_size=batch_size or 512,
+            precision=settings.train.precision,
+            force=force,
+            report=bar.to_of,
+        )
+    left_out = f", {summary.skipped} of them left out" if summary.skipped else ""
+    rate = summary.jets / max(summary.seconds, 1e-9)
+    _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
+    _print(summary.path)
+
+
+@app.command()
+def finetune(
+    model: Model,
+    data: Data = None,
+    val: Val = None,
+    mode: Annotated[
+        Mode | None, typer.Option("--mode", help="Head on cached z, whole network, or random start.")
+    ] = None,
+    labels: Annotated[
+        float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Run folder. Default: runs/finetune-MODE.")
+    ] = None,
+    resume: Resume = False,
+    force: Force = False,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+) -> None:
+    """Train a classifier from a pretrained model; prints the run folder."""
+    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.finetune import finetune as run_finetune
+    from ssl_jets.finetune import resolve_finetune
+    from ssl_jets.report import write_run_report
+
+    file = read_config(config) if config is not None else {}
+    chosen = {key: value for key, value in {"mode": mode and mode.value, "labels": labels}.items() if value is not None}
+    flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
+    settings = resolve_finetune(model, file, parse_set(set_ or []), flags, stored=_stored(out, resume))
+    folder = _run_folder(out, f"finetune-{settings.method.mode}")
+    run_finetune(settings, folder, resume=resume, force=force)
+    _on_rank_0(lambda: write_run_report(folder))
+    _print(folder)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")
+    ] = None,
+    z: Annotated[Path | None, typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool.")] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: evaluation/ in the run folder.")
+    ] = None,
+    set_: Set = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Measure a model, or z alone: task metrics, probes beside baselines, figures, a report."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
+    from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
+    from ssl_jets.report import write_evaluation_report
+
+    keep_memory()
+    if (model is None) == (z is None):
+        raise UsageError(
+            "evaluate takes a model or a z file", where="--model, --z", hint="ssl-jets evaluate --model RUN"
+        )
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    if model is not None:
+        _say_sample(data)
+        run = model.parent if model.name == "model" else model
+        folder = out or run / "evaluation"
+        evaluation = evaluate_model(
+            model, data or [], folder, data=settings.data, seed=seed or 0, force=force, say=_say
+        )
+        page = write_evaluation_report(folder, run)
+    else:
+        assert z is not None
+        folder = out or z.with_suffix("").with_name(z.stem + "-evaluation")
+        evaluation = evaluate_z(z, folder, seed=seed or 0, force=force, say=_say)
+        page = write_evaluation_report(folder, None)
+    _say(f"report: {page}")
+    _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show the formula and the settings of one.")] = None,
+) -> None:
+    """List the pretraining methods, or describe one."""
+    from ssl_jets.describe import describe_method, list_methods
+
+    _print(list_methods() if name is None else describe_method(name))
+
+
+@app.command()
+def inspect(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what files hold: format, jets, classes, columns and what is missing."""
+    from ssl_jets.describe import describe_files
+
+    _print(describe_files(sources, as_json=json_))
+
+
+def main() -> None:
+    """Entry point: run a command; an error of the user's is one message and an exit code."""
+    from ssl_jets.signals import Interrupted
+
+    try:
+        app()
+    except SslJetsError as error:
+        _fail(error, f"error: {error}", error.exit_code)
+    except Interrupted as stop:
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"\n  where:   {error.filename}" if error.filename else ""
+        _fail(error, f"error: {error.strerror or error}{where}", 1)
+
+
+def _fail(error: Exception, message: str, code: int) -> None:
+    if _debug:
+        raise error
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def _flags(
+    data: list[str] | None,
+    val: list[str] | None,
+    steps: int | None,
+    epochs: float | None,
+    batch_size: int | None,
+    seed: int | None,
+    devices: int | None,
+) -> dict[str, Any]:
+    """The settings that options name, without those that were not given."""
+    train = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "devices": devices}
+    files = {"sources": data, "validation": val}
+    return {
+        "data": {key: value for key, value in files.items() if value is not None},
+        "train": {key: value for key, value in train.items() if value is not None},
+    }
+
+
+def _stored(out: Path | None, resume: bool) -> Path | None:
+    """The settings file of the run to go on with; None where there is no such run yet."""
+    if not resume:
+        return None
+    if out is None:
+        raise UsageError("--resume needs the run to go on with", where="--out", hint="--out RUN --resume")
+    return out / "config.yaml" if (out / "config.yaml").is_file() else None
+
+
+def _run_folder(out: Path | None, name: str) -> Path:
+    from ssl_jets.run import free_folder
+
+    return out if out is not None else free_folder(Path("runs"), name)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+
+
+def _on_rank_0(action: Callable[[], object]) -> None:
+    if _rank() == 0:
+        action()
+
+
+def _print(result: object) -> None:
+    _on_rank_0(lambda: print(result, flush=True))
+
+
+def _say(message: str) -> None:
+    _on_rank_0(lambda: print(message, file=sys.stderr, flush=True))
+
+
+def _say_sample(data: list[str] | None) -> None:
+    if not data:
+        _say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")

@@ -1,0 +1,225 @@
+"""Settings: typed, frozen, resolved once, and refused with the nearest name where one is misspelt.
+
+A settings class derives from `Settings`; each field has its default and its meaning in place, and a default is written
+nowhere else. Layers (a recipe, the user's YAML file, `--set` and flags, in rising order) are merged by `resolve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssl_jets.errors import UsageError, nearest
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, unknown keys forbidden, field docs taken from the line under the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class DataSettings(Settings):
+    """How files become batches (`data.*`)."""
+
+    sources: tuple[str, ...] = ()
+    """Files, folders, globs, `@lists` or `file.root:tree` to train on; the bundled sample where none is given."""
+    validation: tuple[str, ...] = ()
+    """Files to validate on; by default a part of `sources` is held out."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share held out of training: whole files where a class has several, otherwise one block of entries per file."""
+    split_seed: int = 0
+    """Seed of that split, apart from `train.seed` so that runs with other seeds hold out the same jets."""
+    buffer: int = Field(default=100_000, ge=1)
+    """Jets shuffled together; about 2 kB of memory each, and two buffers are held (one in use, one being filled)."""
+    workers: int = Field(default=1, ge=1)
+    """Background threads that read files ahead of the training."""
+    bad_jets: Literal["error", "skip"] = "error"
+    """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    labels: tuple[str, ...] | None = None
+    """Label columns that make up the classes, in order; by default those the format declares."""
+
+
+class ModelSettings(Settings):
+    """The encoder (`model.*`)."""
+
+    size: Literal["tiny", "small", "base", "large"] = "small"
+    """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12."""
+    registers: int = Field(default=8, ge=0)
+    """Register tokens: they take what attention must dump somewhere and are discarded."""
+    pair_bias: bool = False
+    """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
+
+
+class MethodSettings(Settings):
+    """Base of the settings of a method (`method.*`)."""
+
+    name: str = ""
+    """The method; `--method` sets it."""
+
+
+class TrainSettings(Settings):
+    """The training loop (`train.*`)."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps. Give this or `epochs`; with neither, the recipe's epochs."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training jets."""
+    batch_size: int = Field(default=256, ge=1)
+    """Jets of one forward pass on one device."""
+    accumulate: int = Field(default=1, ge=1)
+    """Forward passes whose gradients are added up before one optimizer step."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly."""
+    final_lr: float = Field(default=0.01, ge=0, le=1)
+    """Learning rate at the end of the cosine, as a share of `lr`."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW weight decay on matrices (never on biases, norms and tokens)."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    seed: int = 0
+    """Seed of the weights, the shuffling and every random choice."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """`auto` is bf16-mixed where the device computes in bf16 and 32-true elsewhere; `config.yaml` records which."""
+    devices: int | None = Field(default=None, ge=1)
+    """Devices of this machine to use; by default all GPUs, or one CPU process."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of `metrics.jsonl`."""
+    validate_every: int = Field(default=250, ge=1)
+    """Steps between two looks at held-out jets (loss, probe, spread of z)."""
+    validation_jets: int = Field(default=2000, ge=2)
+    """Held-out jets of such a look."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints; a signal and the end always write one."""
+
+
+MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
+
+
+class RunSettings(Settings, Generic[MethodT]):
+    """Everything a training run is made from: four trees of settings."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    method: MethodT
+    train: TrainSettings = TrainSettings()
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def resolve(settings: type[SettingsT], *layers: Mapping[str, Any]) -> SettingsT:
+    """Merge `layers` (later ones win, key by key) and check them against `settings`.
+
+    Raises:
+        UsageError: an unknown key (with the nearest names) or a value that is not allowed.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return settings.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(settings, error) from None
+
+
+def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["train.lr=1e-4"]` to `{"train": {"lr": 1e-4}}`; values are read as YAML."""
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UsageError(
+                "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
+            )
+        try:
+            value: Any = _number(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UsageError(
+                "the value of a setting is not valid YAML",
+                where="--set",
+                found=assignment,
+                allowed=[str(error).partition("\n")[0]],
+            ) from None
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        tree = _merge(tree, value)
+    return tree
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file, as a nested dict."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
+        ) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
+    return tree
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The tested settings of a method, as shipped in `recipes/NAME.yaml`; empty where it needs none."""
+    file = resources.files("ssl_jets") / "recipes" / f"{name}.yaml"
+    if not file.is_file():
+        return {}
+    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return tree
+
+
+def to_yaml(settings: Settings) -> str:
+    """The resolved settings as YAML, readable by `read_config`."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 (no point) as text; a user means a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(settings: type[Settings], error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        parent: Any = settings
+        for name in path[:-1]:
+            parent = parent.model_fields[name].annotation
+        allowed = nearest(path[-1], parent.model_fields)
+        suggestion = ".".join([*path[:-1], allowed[0]]) if allowed else None
+        return UsageError(
+            "there is no such setting",
+            where=key,
+            allowed=[".".join([*path[:-1], name]) for name in allowed],
+            hint=f"--set {suggestion}=..." if suggestion else None,
+        )
+    return UsageError(
+        "a setting has a value that is not allowed", where=key, found=first["input"], allowed=[first["msg"]]
+    )

@@ -1,0 +1,160 @@
+"""ROOT files: which trees and branches they hold, and ranges of entries as awkward arrays, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from ssl_jets.errors import DataError, SslJetsError
+
+_MOST_OPEN = 16
+"""Trees that a thread keeps open."""
+
+_OPENED = threading.local()
+
+
+class Tree:
+    """A TTree of an open file, as far as its branches go."""
+
+    def __init__(self, name: str, tree: Any) -> None:
+        self.name = name
+        self._tree = tree
+        self.branches: tuple[str, ...] = tuple(tree.keys())
+        self.entries = int(tree.num_entries)
+
+    def flat(self) -> tuple[str, ...]:
+        """Branches with one number per entry, without the counters of jagged branches."""
+        names = [name for name in self.branches if _is_number(self._tree[name].interpretation)]
+        return tuple(name for name in names if not self._is_counter(name))
+
+    def _is_counter(self, name: str) -> bool:
+        return any(leaf.member("fIsRange") for leaf in self._tree[name].member("fLeaves"))
+
+    def not_jagged(self, names: Sequence[str]) -> list[str]:
+        """Those of the branches `names` that do not hold a list of numbers per entry."""
+        return [name for name in names if not _is_list_of_numbers(self._tree[name].interpretation)]
+
+    def typename(self, name: str) -> str:
+        """The C++ type of a branch."""
+        return str(self._tree[name].typename)
+
+    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
+        common: set[int] | None = None
+        for name in names:
+            offsets = set(self._tree[name].entry_offsets)
+            common = offsets if common is None else common & offsets
+        return tuple(sorted((common or set()) | {0, self.entries}))
+
+
+@contextmanager
+def open_trees(path: str) -> Iterator[list[Tree]]:
+    """All trees of a file, the newest cycle of each.
+
+    Raises:
+        DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
+    """
+    with _readable(path), _open(path) as file:
+        names = file.keys(cycle=False, filter_classname="TTree")
+        yield [Tree(name, file[name]) for name in dict.fromkeys(names)]
+
+
+def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
+    """Entries `start` to `stop` of the given branches, by name.
+
+    Raises:
+        DataError: the file cannot be read, or is truncated or corrupt.
+    """
+    wanted = set(branches)
+    with _readable(path):
+        arrays: Mapping[str, ak.Array] = _opened(path, tree).arrays(
+            filter_name=lambda name: name in wanted,
+            entry_start=start,
+            entry_stop=stop,
+            library="ak",
+            how=dict,
+            array_cache=None,
+        )
+    return dict(arrays)
+
+
+def _opened(path: str, tree: str) -> Any:
+    """A tree, kept open in this thread: opening takes as long as reading a thousand jets.
+
+    The threads that read end with their stream, and what they keep open with them.
+    """
+    status = os.stat(path)
+    # A file that was written anew is another one.
+    key = (path, tree, status.st_size, status.st_mtime_ns)
+    trees: OrderedDict[tuple[str, str, int, int], Any] = _OPENED.__dict__.setdefault("trees", OrderedDict())
+    if key not in trees:
+        trees[key] = _open(path)[tree]
+        if len(trees) > _MOST_OPEN:
+            _, oldest = trees.popitem(last=False)
+            oldest.file.close()
+    trees.move_to_end(key)
+    return trees[key]
+
+
+def _open(path: str) -> Any:
+    _check_header(path)
+    # Without uproot's caches, which would keep up to 100 MB of arrays.
+    return uproot.open(path, handler=uproot.MemmapSource, object_cache=None, array_cache=None)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn whatever the bytes of a bad file make uproot raise into one DataError."""
+    try:
+        yield
+    except (SslJetsError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
+    except Exception as error:
+        # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError("the ROOT file is corrupt", where=path, found=f"{type(error).__name__}: {reason}") from error
+
+
+def _check_header(path: str) -> None:
+    """Refuse what is not a ROOT file, and a file shorter than its header says (a copy that was cut off)."""
+    with open(path, "rb") as file:
+        header = file.read(20)
+    if header[:4] != b"root":
+        raise DataError("this is not a ROOT file", where=path, found=f"it begins with {header[:8]!r}")
+    size = os.path.getsize(path)
+    if len(header) < 20:
+        raise DataError("the ROOT file is truncated", where=path, found=f"{size} bytes")
+    version: int = struct.unpack(">i", header[4:8])[0]
+    # Files over 2 GB have versions above a million, and an end of 64 bits.
+    end: int = struct.unpack(">q", header[12:20])[0] if version >= 1_000_000 else struct.unpack(">i", header[12:16])[0]
+    if size < end:
+        raise DataError(
+            "the ROOT file is truncated",
+            where=path,
+            found=f"{size} bytes, its header says {end}",
+            hint="copy or download the file again",
+        )
+
+
+def _is_number(interpretation: object) -> bool:
+    """One number per entry."""
+    if not isinstance(interpretation, uproot.AsDtype):
+        return False
+    dtype = np.dtype(interpretation.to_dtype)
+    return dtype.shape == () and dtype.kind in "biuf"
+
+
+def _is_list_of_numbers(interpretation: object) -> bool:
+    """A list of numbers per entry, of any length."""
+    return isinstance(interpretation, uproot.AsJagged) and _is_number(interpretation.content)

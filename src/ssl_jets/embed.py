@@ -1,0 +1,308 @@
+"""Files of jets in, a z file out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.chunks import check_request
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels, whole
+from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model_file import load_model
+from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.precision import Precision, autocast, resolve_precision
+from ssl_jets.ranks import Ranks, launched, share
+from ssl_jets.signals import Interrupted, Watch
+from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, check_output, iterate_z, temporary_folder, z_columns
+from ssl_jets.zfile.formats import format_of
+from ssl_jets.zrows import Table, kept_columns
+
+_DATA, _REQUEST = DataSettings(), Request()
+Progress = Callable[[int, int], None]
+"""Told the jets done and the jets in all, of this process."""
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What `embed` did.
+
+    Attributes:
+        path: the z file.
+        jets: jets of the input, over all processes.
+        skipped: those of them that could not be used.
+        seconds: time it took.
+        reasons: `skipped` by reason.
+    """
+
+    path: Path
+    jets: int
+    skipped: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def embed_parts(
+    encoder: Encoder,
+    files: Sequence[JetFile],
+    parts: Sequence[Part],
+    request: Request = _REQUEST,
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = 512,
+    precision: Literal["auto"] | Precision = "auto",
+    progress: Progress | None = None,
+    workers: int = 1,
+    skipped: Counter[str] | None = None,
+) -> Iterator[tuple[Jets, Tensor]]:
+    """z of the jets of `parts`, in that order and in bounded memory.
+
+    The encoder is moved to `device` and put into evaluation mode.
+
+    Args:
+        encoder: the encoder.
+        files: the files.
+        parts: entries of them.
+        request: jet columns to read, and what to do with bad jets; jets left out are missing from `Jets.source`.
+        device: where the encoder runs.
+        batch: most jets of one forward pass.
+        precision: number format of the forward pass; "auto" is the native one of the device.
+        progress: called after each batch.
+        workers: threads that read ahead.
+        skipped: the number of jets left out is added here, by reason.
+
+    Yields:
+        jets on the CPU, and their z as float32 `[jet, D]` on the CPU.
+    """
+    chunks = ordered(files, parts, request, workers=workers, skipped=skipped)
+    total, before = count(parts), 0
+    batches = _batches(chunks, batch)
+    for jets, encoded in _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False):
+        yield jets, encoded.z
+        before += len(jets)
+        if progress is not None:
+            progress(before, total)
+
+
+def embed_jets(
+    encoder: Encoder,
+    jets: Jets,
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = 512,
+    precision: Literal["auto"] | Precision = "auto",
+) -> Tensor:
+    """z of jets in memory, float32 `[jet, D]` on the CPU. The encoder is moved to `device`, in evaluation mode."""
+    batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
+    encoded = _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False)
+    return torch.cat([entry.z for _, entry in encoded])
+
+
+def embed(
+    model_path: str | Path,
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    level: Level = "jet",
+    keep: Sequence[str] = (),
+    data: DataSettings = _DATA,
+    batch_size: int = 512,
+    precision: Literal["auto"] | Precision = "auto",
+    device: torch.device | str | None = None,
+    force: bool = False,
+    report: Progress | None = None,
+) -> EmbedSummary:
+    """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
+
+    At level "jet" the rows are the entries of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
+    used has z of NaN and the label -1. At level "particle" it has no rows. Started by torchrun, the processes share
+    the work and one file comes out, with the rows of one process.
+
+    Args:
+        model_path: a run folder or its `model/` folder.
+        sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
+        out: the z file; its suffix names the format.
+        level: "jet" or "particle".
+        keep: jet columns to copy from the input.
+        data: `workers`, `bad_jets` and `labels` are used.
+        batch_size: jets of one forward pass.
+        precision: number format of the forward pass.
+        device: by default a GPU where there is one.
+        force: overwrite `out`.
+        report: told the progress.
+
+    Raises:
+        UsageError: an unknown suffix, an existing output, a column that an input does not have.
+        SslJetsError: the model, an input or the output fails.
+        Interrupted: a signal came. In no case is a half-written output left behind.
+    """
+    began, out = time.monotonic(), Path(out)
+    format_of(out)
+    check_output(out, force=force)
+    model = load_model(model_path)
+    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
+    request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
+    _check_kept(files, request)
+    labels = shared_labels(files)
+    kept = kept_columns(files, request.jet_columns)
+    metadata = ZMetadata(
+        model_sha256=model.sha256,
+        method=model.method,
+        dim=model.encoder.dim,
+        level=level,
+        files=tuple(str(file.source) for file in files),
+        label_names=labels,
+        kept=request.jet_columns,
+    )
+    columns = (*z_columns(level, model.encoder.dim, labelled=bool(labels)), *kept)
+    with Watch() as watch, launched() as ranks:
+        place = device if device is not None else ranks.device()
+        precise = resolve_precision(precision, place)
+        job = _Job(
+            model.encoder, files, request, columns, level, place, batch_size, precise, data.workers, report, watch
+        )
+        skipped = _embed_ranks(job, ranks, out, metadata, force)
+    reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
+    return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process does with its share."""
+
+    encoder: Encoder
+    files: Sequence[JetFile]
+    request: Request
+    columns: tuple[Column, ...]
+    level: Level
+    device: torch.device | str
+    batch: int
+    precision: Precision
+    workers: int
+    report: Progress | None
+    watch: Watch
+
+    def run(self, parts: Sequence[Part], writer: ZWriter) -> Counter[str]:
+        """Write the rows of `parts`; the number of jets left out, by reason."""
+        skipped: Counter[str] = Counter()
+        chunks = ordered(self.files, parts, self.request, workers=self.workers, skipped=skipped)
+        table = Table(self.files, parts, self.columns, self.level)
+        tokens = self.level == "particle"
+        total = count(parts)
+        batches = _batches(chunks, self.batch)
+        for jets, encoded in _encode(self.encoder, batches, self.device, self.precision, tokens=tokens):
+            for rows in table.add(jets, encoded):
+                writer.write(rows)
+            if self.report is not None:
+                self.report(table.entries, total)
+            self.stop_at_signal()
+        for rows in table.finish():
+            writer.write(rows)
+        if self.report is not None:
+            self.report(total, total)
+        return skipped
+
+    def stop_at_signal(self) -> None:
+        """Leave by an exception, so that what was written so far is cleared up."""
+        if self.watch.received:
+            raise Interrupted(self.watch.received)
+
+
+def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force: bool) -> Counter[str]:
+    """Every rank writes a contiguous share to a hidden folder beside `out`, then rank 0 joins them in order."""
+    # Batches begin at multiples of the batch size in each file, so that those of any number of ranks are the same.
+    parts = share(whole(job.files), ranks.rank, ranks.world, job.batch)
+    if ranks.world == 1:
+        with ZWriter(out, job.columns, metadata, force=force) as writer:
+            return job.run(parts, writer)
+    folder = Path(ranks.from_first(lambda: str(temporary_folder(out))))
+    try:
+        with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
+            skipped = job.run(parts, writer)
+        everywhere = ranks.gather(skipped)
+        if ranks.rank == 0:
+            with ZWriter(out, job.columns, metadata, force=force) as writer:
+                for rank in range(ranks.world):
+                    for rows in iterate_z(folder / _part(rank)):
+                        writer.write(rows)
+                        job.stop_at_signal()
+                    (folder / _part(rank)).unlink()
+        ranks.gather(None)  # nobody leaves before the file is there
+    except SslJetsError:
+        if not folder.exists():  # rank 0 failed first and cleared up
+            raise ranks.others_failed() from None
+        raise
+    finally:
+        if ranks.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+    return sum(everywhere, Counter())
+
+
+def _part(rank: int) -> str:
+    return f"rank{rank:05d}.h5"
+
+
+def _encode(
+    encoder: Encoder,
+    batches: Iterable[Jets],
+    device: torch.device | str,
+    precision: Precision,
+    *,
+    tokens: bool,
+) -> Iterator[tuple[Jets, Encoded]]:
+    """Batches of jets with z (and tokens, otherwise none), all on the CPU, float32."""
+    encoder = encoder.to(device).eval()
+    for jets in batches:
+        with torch.inference_mode(), autocast(device, precision):
+            z, particles = encoder(jets.to(device))
+        # Copied outside of inference mode: to the CPU, and as tensors that others may compute gradients with.
+        z = z.to("cpu", torch.float32, copy=True)
+        particles = particles.to("cpu", torch.float32, copy=True) if tokens else torch.empty(0, encoder.dim)
+        yield jets, Encoded(z, particles)
+
+
+def _batches(chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
+    """Jets regrouped by file and `entry // size`, so that batches do not depend on how the reading is cut."""
+    held: Jets | None = None
+    for chunk in chunks:
+        if held is not None and _file(held) == _file(chunk):
+            chunk = concatenate([held, chunk])
+        elif held is not None:
+            yield held
+        blocks = _source(chunk)[:, 1] // size
+        lengths = torch.unique_consecutive(blocks, return_counts=True)[1].tolist()
+        *complete, held = (chunk.select(index) for index in torch.split(torch.arange(len(chunk)), lengths))
+        yield from complete
+    if held is not None:
+        yield held
+
+
+def _source(jets: Jets) -> Tensor:
+    assert jets.source is not None  # everything read from files has it
+    return jets.source
+
+
+def _file(jets: Jets) -> int:
+    return int(_source(jets)[0, 0])
+
+
+def _check_kept(files: Sequence[JetFile], request: Request) -> None:
+    written = {column.name for level in ("jet", "particle") for column in z_columns(level, 1, labelled=True)}
+    for name in request.jet_columns:
+        if any(name in file.label_branches for file in files):
+            hint = "the label is always written, as the column `label`; the metadata has the names of its values"
+            raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
+        if name in written:
+            raise UsageError("a z file has a column of that name of its own", where="--keep", found=name)
+    check_request(files, request)

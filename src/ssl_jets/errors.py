@@ -1,0 +1,66 @@
+"""The errors a user can cause, each told in one message.
+
+A message says what went wrong, where, what was found, what is allowed (the nearest first), and what to type next. The
+command line prints it without a traceback and exits with `exit_code`; Python users catch `SslJetsError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SslJetsError(Exception):
+    """Something a user can mend.
+
+    Args:
+        what: one sentence, without a full stop: what went wrong.
+        where: the file, setting or option it happened at.
+        found: what stood there.
+        allowed: what may stand there, nearest first; more than eight entries are cut.
+        hint: what to type next.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object | None = None,
+        found: object | None = None,
+        allowed: Iterable[object] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what, self.where, self.found, self.hint = what, where, found, hint
+        self.allowed = None if allowed is None else list(allowed)
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  where:   {self.where}")
+        if self.found is not None:
+            lines.append(f"  found:   {self.found}")
+        if self.allowed is not None:
+            shown = ", ".join(str(entry) for entry in self.allowed[:8])
+            more = len(self.allowed) - 8
+            lines.append(f"  allowed: {shown}" + (f" and {more} more" if more > 0 else ""))
+        if self.hint is not None:
+            lines.append(f"  try:     {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(SslJetsError):
+    """A command line or a setting that cannot be carried out (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(SslJetsError):
+    """An input file that cannot be read, or whose contents are not jets (exit code 1)."""
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """All `names`, those spelled most like `name` first."""
+    return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())

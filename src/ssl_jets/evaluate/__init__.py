@@ -1,0 +1,9 @@
+"""How good z is: task metrics, probes beside baselines, and the spread of z."""
+
+from ssl_jets.evaluate.evaluation import Evaluation
+from ssl_jets.evaluate.of_model import evaluate_model
+from ssl_jets.evaluate.of_zfile import evaluate_z
+from ssl_jets.evaluate.summary import summary_table
+from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
+
+__all__ = ["Evaluation", "TaskMetrics", "classify_metrics", "evaluate_model", "evaluate_z", "summary_table"]

@@ -1,0 +1,145 @@
+"""Metrics of the order of scores: area under the ROC curve, background efficiency, the curve itself.
+
+Each takes weights `[row, jet]` and answers for all rows at once (a row is a bootstrap resample, or ones).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_jets.evaluate.estimate import Array
+
+
+def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
+    """Areas under the ROC curves between classes; ties count one half.
+
+    Args:
+        probabilities: `[jet, class]`.
+        labels: int64 `[jet]`.
+        weights: `[row, jet]`.
+
+    Returns:
+        One-versus-one `[row, class, class]`: jets of class a against jets of class b, ranked by the probability of a
+        (NaN on the diagonal and where a class has no weight), and one-versus-rest `[row, class]`.
+    """
+    classes = probabilities.shape[1]
+    member = np.eye(classes)[labels]
+    total = weights @ member
+    wins = np.zeros((len(weights), classes, classes))
+    for a in range(classes):
+        order = np.argsort(-probabilities[:, a], kind="stable")
+        weight = weights[:, order]
+        above = np.cumsum(weight * (labels[order] == a), axis=1)
+        above = _half_of_ties(above, probabilities[order, a])
+        wins[:, a] = (weight * above) @ member[order]
+    diagonal = np.arange(classes)
+    wins[:, diagonal, diagonal] = 0.0
+    rest = total.sum(axis=1, keepdims=True) - total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        one_versus_one = wins / (total[:, :, None] * total[:, None, :])
+        one_versus_rest = wins.sum(axis=2) / (total * rest)
+    one_versus_one[:, diagonal, diagonal] = np.nan
+    return one_versus_one, one_versus_rest
+
+
+def macro_auc(one_versus_one: Array) -> Array:
+    """Mean over all ordered pairs of classes that have jets, `[row]`: scikit-learn's `multi_class="ovo"`."""
+    return _mean_of_defined(one_versus_one.reshape(len(one_versus_one), -1))
+
+
+def macro_auc_rest(one_versus_rest: Array) -> Array:
+    """Mean over the classes that have jets, `[row]`: scikit-learn's `multi_class="ovr"`."""
+    return _mean_of_defined(one_versus_rest)
+
+
+def two_class_score(probabilities: Array, signal: int, background: int) -> Array:
+    """p_s / (p_s + p_b) `[jet]`; 0.5 where both are zero."""
+    p_s, p_b = probabilities[:, signal].astype(np.float64), probabilities[:, background].astype(np.float64)
+    both = p_s + p_b
+    return np.divide(p_s, both, out=np.full_like(p_s, 0.5), where=both > 0)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Signal and background jets in falling order of a score, ready for any weights.
+
+    Attributes:
+        signal, background: indices of the jets, hardest to tell last, `[signal jet]` and `[background jet]`.
+        background_above: number of background jets at or above each signal jet, `[signal jet]`.
+        signal_above: number of signal jets at or above each background jet, `[background jet]`.
+    """
+
+    signal: Array
+    background: Array
+    background_above: Array
+    signal_above: Array
+
+    @classmethod
+    def of(cls, score: Array, is_signal: Array, is_background: Array) -> Ranked:
+        """Rank jets by `score` `[jet]`; the masks are bool `[jet]`."""
+        signal, background = np.flatnonzero(is_signal), np.flatnonzero(is_background)
+        signal = signal[np.argsort(-score[signal], kind="stable")]
+        background = background[np.argsort(-score[background], kind="stable")]
+        falling_s, falling_b = -score[signal], -score[background]
+        return cls(
+            signal,
+            background,
+            np.searchsorted(falling_b, falling_s, side="right"),
+            np.searchsorted(falling_s, falling_b, side="right"),
+        )
+
+    def background_efficiency(self, weights: Array, efficiency: float) -> Array:
+        """eps_B `[row]` at the highest threshold that keeps the share `efficiency` of the signal."""
+        kept = np.cumsum(weights[:, self.signal], axis=1)
+        last = np.argmax(kept >= efficiency * kept[:, -1:] - 1e-9, axis=1)
+        passed = _cumulative(weights[:, self.background])
+        rows = np.arange(len(weights))
+        with np.errstate(invalid="ignore"):
+            share: Array = passed[rows, self.background_above[last]] / passed[:, -1]
+        return np.where(kept[:, -1] > 0, share, np.nan)
+
+    def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
+        """eps_S `[row, point]` at the thresholds that keep the shares `background_efficiencies` `[point]`."""
+        passed = np.cumsum(weights[:, self.background], axis=1)
+        kept = _cumulative(weights[:, self.signal])
+        points = np.full((len(weights), len(background_efficiencies)), np.nan)
+        for row, (above, below) in enumerate(zip(passed, kept)):
+            if above[-1] > 0 and below[-1] > 0:
+                last = np.searchsorted(above, background_efficiencies * above[-1] - 1e-9, side="left")
+                points[row] = below[self.signal_above[last]] / below[-1]
+        return points
+
+    def grid(self, points: int) -> Array:
+        """At most `points` values of eps_B, evenly spaced in its logarithm from one background jet to all."""
+        jets = len(self.background)
+        return np.unique(np.round(np.geomspace(1, jets, points))) / jets
+
+
+def _cumulative(weights: Array) -> Array:
+    """Running sums along a row that start at zero: `[row, n]` to `[row, n + 1]`."""
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _half_of_ties(above: Array, falling: Array) -> Array:
+    """Of the running sums `above` `[row, jet]`: the sum above a group of equal scores plus half of the group's own."""
+    new = np.flatnonzero(np.diff(falling)) + 1
+    if len(new) == len(falling) - 1:
+        return above
+    starts = np.concatenate([[0], new])
+    sizes = np.diff(np.concatenate([starts, [len(falling)]]))
+    after = above[:, starts + sizes - 1]
+    before = np.concatenate([np.zeros((len(above), 1)), after[:, :-1]], axis=1)
+    half: Array = np.repeat((before + after) / 2, sizes, axis=1)
+    return half
+
+
+def _mean_of_defined(values: Array) -> Array:
+    """Mean over the entries of each row `[row, n]` that are not NaN; NaN where all are."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1)
+    return mean

@@ -1,0 +1,143 @@
+"""Which jets an evaluation may use, and a random subset of them in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.files import JetFile, Part, count, split, whole
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.data.thin import thin
+from ssl_jets.errors import DataError
+from ssl_jets.jets import Jets, concatenate
+
+SPARSITY = 10
+"""At most this many times the wanted jets are read, in stretches spread over all parts."""
+
+_REQUEST = Request()
+
+Ranges = dict[tuple[str, int], list[tuple[int, int]]]
+"""Ranges of entries by the identity of a file."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each entry of the files may be used for.
+
+    Attributes:
+        fit: to fit a probe on.
+        test: to test a probe on; no jet of it was seen in the training of the model.
+        task: to test the model's own head on: `test`, and all jets of files that are new to the model.
+        trained: for each file, whether the model was trained on it.
+        new: for each file, whether the training knew nothing of it (neither to train on nor to hold out).
+    """
+
+    fit: list[Part]
+    test: list[Part]
+    task: list[Part]
+    trained: tuple[bool, ...]
+    new: tuple[bool, ...]
+
+
+def assign_roles(files: Sequence[JetFile], training: Mapping[str, Any], data: DataSettings) -> Roles:
+    """What was held out of the training is tested on; files new to the model are split by `data`.
+
+    A file that was held out whole counts as held out where files that were trained on are given too, to fit probes on;
+    alone it is as good as new.
+
+    Args:
+        files: the files of the evaluation.
+        training: the model's training facts: `files` as [name, bytes], `held_out` as [name, bytes, start, stop].
+        data: the split of new files.
+
+    Raises:
+        DataError: no jets are left to test on, or the model does not say which were held out.
+    """
+    seen = {(str(name), int(size)) for name, size in training.get("files", [])}
+    trained = tuple(file.identity in seen for file in files)
+    held = _held_out(training, files) if any(trained) else {}
+    new = tuple(not known and file.identity not in held for file, known in zip(files, trained))
+    fit: list[Part] = []
+    test: list[Part] = []
+    for index, file in enumerate(files):
+        if not new[index]:
+            ranges = held.get(file.identity, [])
+            test += [Part(index, start, stop) for start, stop in ranges]
+            fit += _between(index, file.entries, ranges) if trained[index] else []
+    task = list(test)
+    if any(new):
+        chosen = [index for index, is_new in enumerate(new) if is_new]
+        sides = split([files[index] for index in chosen], data.validation_fraction, data.split_seed)
+        ours, held_of_new = ([Part(chosen[part.file], part.start, part.stop) for part in side] for side in sides)
+        fit, test = fit + ours, test + held_of_new
+        task += [part for part in whole(files) if new[part.file]]
+    if not test:
+        raise DataError(
+            "the model was trained on all jets of these files, so none are left to evaluate it on",
+            where=", ".join(file.name for file in files[:8]),
+            hint="name other files: --data FILE",
+        )
+    return Roles(fit, test, task, trained, new)
+
+
+def _held_out(training: Mapping[str, Any], files: Sequence[JetFile]) -> Ranges:
+    if "held_out" not in training:
+        raise DataError(
+            "the model was trained on these files and does not say which of their jets were held out",
+            where=", ".join(file.name for file in files[:8]),
+            hint="name other files: --data FILE",
+        )
+    ranges: Ranges = {}
+    for name, size, start, stop in training["held_out"]:
+        ranges.setdefault((str(name), int(size)), []).append((int(start), int(stop)))
+    return {identity: sorted(found) for identity, found in ranges.items()}
+
+
+def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list[Part]:
+    """The entries of a file outside of `ranges`, but for the one on each side, which may be of the same event."""
+    edges = [0, *(edge for start, stop in ranges for edge in (start - 1, stop + 1)), entries]
+    return [Part(file, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if stop > start]
+
+
+def draw(
+    files: Sequence[JetFile],
+    parts: Sequence[Part],
+    most: int,
+    seed: int,
+    request: Request = _REQUEST,
+    workers: int = 1,
+    skipped: Counter[str] | None = None,
+) -> Jets:
+    """At most `most` jets of the parts, in memory and in the order of the files, drawn at random by `seed`.
+
+    Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
+    times as many jets, only stretches of each part are read and drawn from.
+
+    Raises:
+        DataError: there are no jets.
+    """
+    parts = thin(parts, SPARSITY * most, seed)
+    total = count(parts)
+    chosen = np.ones(total, dtype=bool)
+    if total > most:
+        chosen[np.random.default_rng(seed).permutation(total)[most:]] = False
+    wanted = [np.zeros(file.entries, dtype=bool) for file in files]
+    row = 0
+    for part in parts:
+        wanted[part.file][part.start : part.stop] = chosen[row : row + part.entries]
+        row += part.entries
+    found = []
+    for jets in ordered(files, parts, request, workers=workers, skipped=skipped):
+        assert jets.source is not None  # everything read from files has it
+        keep = [wanted[file][entry] for file, entry, _ in jets.source.tolist()]
+        if any(keep):
+            found.append(jets.select(torch.tensor(keep).nonzero()[:, 0]))
+    if not found:
+        raise DataError("there are no jets to evaluate on", found=f"{total} entries")
+    return concatenate(found)

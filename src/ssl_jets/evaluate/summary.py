@@ -1,0 +1,55 @@
+"""The numbers of an evaluation as a plain table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ssl_jets.evaluate.estimate import Estimate
+from ssl_jets.evaluate.evaluation import Evaluation
+
+
+def summary_table(evaluation: Evaluation) -> str:
+    """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
+    blocks = []
+    readers = [("head", "z", evaluation.task.accuracy, evaluation.task.auc)] if evaluation.task else []
+    readers += [(probe.reader, probe.of, probe.accuracy, probe.auc) for probe in evaluation.probes]
+    if readers:
+        rows = [(reader, of, _number(accuracy), _number(auc)) for reader, of, accuracy, auc in readers]
+        blocks.append(_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+    if evaluation.task and evaluation.task.rejections:
+        quoted = [
+            (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
+            for found in evaluation.task.rejections
+        ]
+        background = evaluation.task.rejections[0].background
+        blocks.append(_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
+    spreads = [
+        (
+            of,
+            f"{found.rankme:.1f} of {found.dimensions}",
+            f"{found.participation_ratio:.1f}",
+            f"{found.mean_cosine:.3f}",
+        )
+        for of, found in evaluation.spread.items()
+    ]
+    blocks.append(_table(("spread of", "effective rank", "participation ratio", "mean cosine"), spreads))
+    return "\n\n".join(blocks)
+
+
+def _number(found: Estimate) -> str:
+    if found.value is None:
+        return "not defined"
+    return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")
+
+
+def _rejection(found: Estimate) -> str:
+    if found.limit:
+        return f">= {found.value:.0f}"
+    high = "open" if found.high is None else f"{found.high:.3g}"
+    return f"{found.value:.3g}  {found.low:.3g} to {high}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width, two blanks apart."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))

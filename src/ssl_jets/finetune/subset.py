@@ -1,0 +1,88 @@
+"""A few of the labelled jets: stratified, seeded and nested."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ssl_jets.data.files import JetFile, Part
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets, concatenate
+
+Integers = npt.NDArray[Any]
+
+
+def choose(files: Sequence[JetFile], parts: Sequence[Part], labels: float, seed: int, request: Request) -> Jets:
+    """The chosen labelled jets of `parts`, in memory.
+
+    Each jet has a random number made from `seed`, the name of its file and its entry; of each class those with the
+    smallest numbers are taken, in proportion to the class. So a larger subset contains every smaller one of the same
+    seed, and neither the order nor the folder of the files matters.
+
+    Args:
+        files: the files.
+        parts: entries to choose from.
+        labels: a share of the labelled jets (at most 1.0) or a number of them (above 1).
+        seed: another seed, another subset.
+        request: which columns.
+
+    Raises:
+        UsageError: more labels are asked for than there are, or fewer than one a class.
+    """
+    narrow = Request(jet_columns=(), bad_jets=request.bad_jets, columns=("pt",))
+    found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
+    source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
+    label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
+    source, label = source[label >= 0], label[label >= 0]
+    wanted = _per_class(label, labels)
+    number = _random_numbers(files, source, seed)
+    taken = np.zeros(len(label), dtype=bool)
+    for index, count in wanted.items():
+        rows = np.flatnonzero(label == index)
+        taken[rows[np.argsort(number[rows], kind="stable")[:count]]] = True
+    keys = np.sort(_keys(source[taken]))
+    kept = []
+    for jets in ordered(files, parts, request):
+        assert jets.source is not None
+        mask = np.isin(_keys(jets.source.numpy()), keys)
+        kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
+    return concatenate(kept)
+
+
+def _keys(source: Integers) -> Integers:
+    """Rows (file, entry, jet) as one number each."""
+    return (source[:, 0] << 48) | (source[:, 1] << 12) | source[:, 2]
+
+
+def _per_class(label: Integers, labels: float) -> dict[int, int]:
+    """How many jets of each class: in proportion, at least one."""
+    classes, counts = np.unique(label, return_counts=True)
+    share = labels if labels <= 1 else labels / len(label)
+    if labels > 1 and (labels > len(label) or labels < len(classes)):
+        raise UsageError(
+            "this number of labels cannot be taken",
+            where="--labels",
+            found=f"{labels:g}",
+            allowed=[f"{len(classes)} (one a class) to {len(label)} (all), or a share such as 0.01"],
+        )
+    return {int(index): max(1, round(share * int(count))) for index, count in zip(classes, counts)}
+
+
+def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> Integers:
+    """A random uint64 for each row (file, entry, jet), from `seed`, the file's name and the row alone."""
+    names = [hashlib.sha256(f"{seed} {file.name}".encode()).digest()[:8] for file in files]
+    salt = np.frombuffer(b"".join(names), dtype=np.uint64)[source[:, 0]]
+    number = _keys(source).astype(np.uint64) & np.uint64(2**48 - 1)
+    # Two rounds of SplitMix64 (Steele, Lea, Flood 2014), which mixes all bits.
+    for step in (salt, np.uint64(0x9E3779B97F4A7C15)):
+        number = number + step
+        number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        number = number ^ (number >> np.uint64(31))
+    return number

@@ -1,0 +1,139 @@
+"""`Jets`: a batch of jets, packed. Every floor above speaks in these.
+
+All particles of all jets lie end to end and nothing is padded, so no mask is ever inferred from a value, and every
+linear layer, norm and loss works on real particles only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
+"""Canonical particle columns: pt, energy [GeV]; deta, dphi relative to the jet axis; charge [e]; kind (an index into
+`KINDS`); d0, d0err, dz, dzerr [mm]."""
+
+KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
+"""Kinds of particle; the column `kind` holds the index."""
+
+
+@dataclass(eq=False)
+class Jets:
+    """A batch of jets. Not to be changed in place; not `frozen` only because Fabric refuses frozen dataclasses.
+
+    Attributes:
+        particles: float32 `[particle, column]`, canonical columns in physical units.
+        offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
+        columns: names of the columns of `particles`, a subset of `COLUMNS` in that order. A column the format lacks
+            is absent here: it is never filled with zeros.
+        jet: jet-level columns by name, each `[jet]`.
+        labels: int64 `[jet]`, an index into the label names of the source; -1 where a jet has none.
+        source: int64 `[jet, 3]`: index of the file, entry in the file, number of the jet in the entry.
+    """
+
+    particles: Tensor
+    offsets: Tensor
+    columns: tuple[str, ...] = COLUMNS
+    jet: Mapping[str, Tensor] = field(default_factory=dict)
+    labels: Tensor | None = None
+    source: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def column(self, name: str) -> Tensor:
+        """One particle column, `[particle]`."""
+        return self.particles[:, self.columns.index(name)]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Particles of each jet, int64 `[jet]`."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def jet_of_particle(self) -> Tensor:
+        """The jet each particle belongs to, int64 `[particle]`."""
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.offsets.device), self.lengths, output_size=len(self.particles)
+        )
+
+    def keep(self, mask: Tensor) -> Jets:
+        """The same jets with only the particles where `mask` (bool `[particle]`) is true. A jet may become empty."""
+        kept_before = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
+        return replace(self, particles=self.particles[mask], offsets=kept_before[self.offsets])
+
+    def select(self, jets: Tensor) -> Jets:
+        """The jets with the given indices (int64 `[selected]`), in that order."""
+        lengths = self.lengths[jets]
+        offsets = offsets_of(lengths)
+        shift = torch.repeat_interleave(self.offsets[:-1][jets] - offsets[:-1], lengths)
+        index = torch.arange(len(shift), device=shift.device) + shift
+        return Jets(
+            particles=self.particles[index],
+            offsets=offsets,
+            columns=self.columns,
+            jet={name: values[jets] for name, values in self.jet.items()},
+            labels=None if self.labels is None else self.labels[jets],
+            source=None if self.source is None else self.source[jets],
+        )
+
+    def to(self, device: torch.device | str) -> Jets:
+        """The same jets on another device."""
+        return Jets(
+            particles=self.particles.to(device, non_blocking=True),
+            offsets=self.offsets.to(device, non_blocking=True),
+            columns=self.columns,
+            jet={name: values.to(device, non_blocking=True) for name, values in self.jet.items()},
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            source=None if self.source is None else self.source.to(device, non_blocking=True),
+        )
+
+    def rank_by_pt(self) -> Tensor:
+        """Rank of each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
+        by_pt = torch.argsort(self.column("pt"), descending=True, stable=True)
+        order = by_pt[torch.argsort(self.jet_of_particle[by_pt], stable=True)]
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device) - self.offsets[:-1][self.jet_of_particle]
+        return rank
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
+        total = values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
+        return total / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
+
+    def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Particles as `[jet, length, column]` and a bool mask `[jet, length]`, true for real ones (for the edges)."""
+        length = int(self.lengths.max()) if length is None else length
+        position = torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
+        fits = position < length
+        row, position = self.jet_of_particle[fits], position[fits]
+        padded = self.particles.new_full((len(self), length, self.particles.shape[1]), value)
+        mask = torch.zeros(len(self), length, dtype=torch.bool, device=self.offsets.device)
+        padded[row, position] = self.particles[fits]
+        mask[row, position] = True
+        return padded, mask
+
+
+def offsets_of(lengths: Tensor) -> Tensor:
+    """int64 `[jet]` lengths to int64 `[jet + 1]` offsets."""
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def concatenate(batches: Sequence[Jets]) -> Jets:
+    """One batch of all jets of `batches`, in order. All must have the same columns."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    source = [batch.source for batch in batches if batch.source is not None]
+    return Jets(
+        particles=torch.cat([batch.particles for batch in batches]),
+        offsets=offsets_of(torch.cat([batch.lengths for batch in batches])),
+        columns=first.columns,
+        jet={name: torch.cat([batch.jet[name] for batch in batches]) for name in first.jet},
+        labels=torch.cat(labels) if len(labels) == len(batches) else None,
+        source=torch.cat(source) if len(source) == len(batches) else None,
+    )

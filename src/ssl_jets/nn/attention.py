@@ -1,0 +1,123 @@
+"""Attention inside each jet of a packed batch: the only place that knows where one jet ends.
+
+On CUDA in half precision it is PyTorch's variable-length flash attention. Elsewhere consecutive jets of equal length
+form a run, which is one exact batched product without any padding; the encoder orders jets by length so that runs are
+long. On CPUs a plain product, softmax, product is several times faster on sets of this size than the fused kernel
+(`benchmarks/results`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ssl_jets.errors import SslJetsError
+
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # torch < 2.10
+    varlen = None  # type: ignore[assignment]
+
+
+@dataclass(eq=False)
+class Layout:
+    """Where the jets of a packed tensor of tokens lie.
+
+    Attributes:
+        offsets: int64 `[jet + 1]`.
+        runs: consecutive jets of equal length as (first token, jets, length).
+    """
+
+    offsets: Tensor
+    runs: list[tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, offsets: Tensor) -> Layout:
+        """The layout of packed jets with these `offsets`. A jet without tokens is refused."""
+        lengths = (offsets[1:] - offsets[:-1]).tolist()
+        runs, start = [], 0
+        for length, group in groupby(lengths):
+            jets = len(list(group))
+            if length == 0:
+                raise SslJetsError("attention over a jet without tokens", found=f"{jets} empty jets in the batch")
+            runs.append((start, jets, length))
+            start += jets * length
+        return cls(offsets, runs)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Sequence[Tensor] | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v within each jet.
+
+    Args:
+        q, k, v: `[token, head, d]`.
+        layout: where the jets lie.
+        bias: for each run of `layout` a tensor `[jet, head, length, length]` added to the scores.
+
+    Returns:
+        `[token, head, d]`.
+    """
+    if bias is None and q.is_cuda and varlen is not None and q.dtype in (torch.float16, torch.bfloat16):
+        offsets = layout.offsets.to(torch.int32)
+        longest = max(length for _, _, length in layout.runs)
+        return cast(Tensor, varlen.varlen_attn(q, k, v, offsets, offsets, longest, longest))
+    out: Tensor = _ExactAttention.apply(q, k, v, layout.runs, *(bias or ()))
+    return out
+
+
+class _ExactAttention(torch.autograd.Function):
+    """One autograd node for all runs: per-run nodes would cost more than the arithmetic of short jets."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, runs: list[tuple[int, int, int]], *bias: Tensor) -> Tensor:
+        scale = 1 / math.sqrt(q.shape[-1])
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        saved: list[Tensor] = []
+        with torch.autocast(q.device.type, enabled=False):
+            for index, (start, jets, length) in enumerate(runs):
+                queries, keys, values = (_by_head(x, start, jets, length) for x in (q, k, v))
+                scores = torch.bmm(queries * scale, keys.transpose(1, 2))
+                if bias:
+                    scores += bias[index].to(scores.dtype).reshape(scores.shape)
+                weights = torch.softmax(scores, dim=-1)
+                _view(out, start, jets, length).copy_(torch.bmm(weights, values).view(jets, -1, length, q.shape[-1]))
+                saved += [queries, keys, values, weights]
+        ctx.save_for_backward(*saved)
+        ctx.runs, ctx.shape, ctx.bias_dtypes = runs, q.shape, [b.dtype for b in bias]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        scale = 1 / math.sqrt(ctx.shape[-1])
+        grads = [grad.new_empty(ctx.shape) for _ in range(3)]
+        bias_grads: list[Tensor] = []
+        with torch.autocast(grad.device.type, enabled=False):
+            for index, (start, jets, length) in enumerate(ctx.runs):
+                queries, keys, values, weights = saved[4 * index : 4 * index + 4]
+                grad_out = _by_head(grad, start, jets, length)
+                grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
+                grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
+                grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+                if ctx.bias_dtypes:
+                    bias_grads.append(grad_scores.view(jets, -1, length, length).to(ctx.bias_dtypes[index]))
+                grad_queries = torch.bmm(grad_scores, keys).mul_(scale)
+                grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries).mul_(scale)
+                for whole, part in zip(grads, (grad_queries, grad_keys, grad_values), strict=True):
+                    _view(whole, start, jets, length).copy_(part.view(jets, -1, length, ctx.shape[-1]))
+        return (*grads, None, *bias_grads)
+
+
+def _view(x: Tensor, start: int, jets: int, length: int) -> Tensor:
+    """A run of packed `x` as `[jet, head, length, d]`, sharing memory."""
+    return x[start : start + jets * length].view(jets, length, *x.shape[1:]).transpose(1, 2)
+
+
+def _by_head(x: Tensor, start: int, jets: int, length: int) -> Tensor:
+    """A run of packed `x` as contiguous `[jet * head, length, d]`."""
+    return _view(x, start, jets, length).reshape(-1, length, x.shape[-1])

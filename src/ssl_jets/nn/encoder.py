@@ -1,0 +1,76 @@
+"""The encoder g(x): a set of particles in, a set of tokens out, plus z."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssl_jets.config import ModelSettings
+from ssl_jets.jets import Jets
+from ssl_jets.nn.features import FEATURES, Features
+from ssl_jets.nn.pair_bias import PairBias
+from ssl_jets.nn.trunk import Trunk
+
+SIZES = {"tiny": (64, 4, 4), "small": (128, 8, 8), "base": (256, 8, 8), "large": (512, 12, 16)}
+"""Width, blocks and heads of each size."""
+
+
+class Encoded(NamedTuple):
+    """What the encoder returns: z `[jet, dim]` and tokens `[particle, dim]`, in the order of the input."""
+
+    z: Tensor
+    tokens: Tensor
+
+
+class Encoder(nn.Module):
+    """Set transformer with a class token and registers (registers: arXiv:2309.16588).
+
+    Each jet becomes the sequence class token, registers, particles; there is no positional encoding. z is the class
+    token after the last norm. Registers take what attention must dump somewhere and are discarded.
+
+    Args:
+        cfg: size, number of registers, pair bias.
+    """
+
+    def __init__(self, cfg: ModelSettings) -> None:
+        super().__init__()
+        self.cfg = cfg
+        width, blocks, heads = SIZES[cfg.size]
+        self.dim = width
+        self.features = Features()
+        self.embed = nn.Sequential(nn.Linear(self.features.width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.missing = nn.Parameter(torch.zeros(len(FEATURES), width))
+        self.extra_tokens = nn.Parameter(0.02 * torch.randn(1 + cfg.registers, width))
+        self.pair_bias = PairBias(heads) if cfg.pair_bias else None
+        self.trunk = Trunk(width, blocks, heads)
+
+    def forward(self, jets: Jets) -> Encoded:
+        """z `[jet, dim]` and tokens `[particle, dim]`; a jet may have no particles (all of them hidden)."""
+        inputs, missing = self.features(jets)
+        particles = self.embed(inputs) + missing @ self.missing
+        extra = self.extra_tokens.expand(len(jets), -1, -1)
+        pair_bias = self.pair_bias
+        if pair_bias is None:
+            extra, tokens = self.trunk(particles, jets.offsets, extra)
+        else:
+            count = extra.shape[1]
+            extra, tokens = self.trunk(
+                particles, jets.offsets, extra, lambda order, layout: pair_bias(jets.select(order), layout, count)
+            )
+        return Encoded(extra[:, 0], tokens)
+
+
+def random_like(encoder: Encoder, seed: int) -> Encoder:
+    """An encoder of the same shape and feature statistics with fresh random weights: the baseline of every probe."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = Encoder(encoder.cfg)
+    fresh.features.load_state_dict(encoder.features.state_dict())
+    return fresh.to(encoder.extra_tokens.device).eval()
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Trainable numbers of a module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

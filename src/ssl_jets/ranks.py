@@ -1,0 +1,103 @@
+"""The processes of one launch by torchrun, where each does a share of a list of entries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from ssl_jets.data.files import Part
+from ssl_jets.errors import SslJetsError
+
+PATIENCE = timedelta(days=30)
+"""How long a process waits for the others: shares of equal size can take times of unequal length."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `world` ones.
+
+    A process that fails does not come to `gather`; when it ends, the others learn it there.
+    """
+
+    rank: int = 0
+    world: int = 1
+    group: dist.ProcessGroup | None = None
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in order; returns when all have come here."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        try:
+            dist.all_gather_object(values, value, group=self.group)
+        except RuntimeError as error:  # the connection to a process that ended is closed
+            raise self.others_failed() from error
+        return values
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the first process, on all of them."""
+        made = self.gather(make() if self.rank == 0 else None)[0]
+        assert made is not None
+        return made
+
+    def others_failed(self) -> SslJetsError:
+        """The error where this process cannot go on without another that failed."""
+        return SslJetsError("another process of this launch failed", where=f"rank {self.rank}", hint="see its message")
+
+    def device(self) -> torch.device:
+        """The GPU of this process, or the CPU where there is none."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+@contextmanager
+def launched() -> Iterator[Ranks]:
+    """The processes that torchrun started, connected; one where there is no launcher."""
+    if dist.is_initialized():
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), group)
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        try:
+            yield Ranks(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+    else:
+        yield Ranks()
+
+
+def share(parts: Sequence[Part], rank: int, world: int, multiple: int) -> list[Part]:
+    """The contiguous share of `parts` for one of `world` processes, about the same number of entries for each.
+
+    Parts are cut only at entries that are multiples of `multiple`. The shares of all ranks one after another are
+    `parts`.
+    """
+    total = sum(part.entries for part in parts)
+    low, high = total * rank // world, total * (rank + 1) // world
+    mine = []
+    before = 0
+    for part in parts:
+        start, stop = (_cut(part, bound - before, multiple) for bound in (low, high))
+        if start < stop:
+            mine.append(Part(part.file, start, stop))
+        before += part.entries
+    return mine
+
+
+def _cut(part: Part, entries: int, multiple: int) -> int:
+    """The entry about `entries` behind the start of the part where it may be cut."""
+    if entries <= 0:
+        return part.start
+    if entries >= part.entries:
+        return part.stop
+    return max((part.start + entries) // multiple * multiple, part.start)

@@ -1,0 +1,31 @@
+"""What one should see in each figure: alternative text and caption, by the name of the figure."""
+
+from __future__ import annotations
+
+_ALT = {
+    "roc": "ROC curves",
+    "confusion": "Confusion matrix",
+    "reliability": "Reliability diagram",
+    "probes": "Probes and baselines",
+    "z_map": "Map of z",
+    "training": "Training curves",
+}
+
+_CAPTION = {
+    "roc": "How many {background} jets there are for each one that is kept, against the share of signal that is kept; "
+    "higher is better. Bands are 68 % intervals. Dots mark the efficiencies of the table; a triangle is a lower limit.",
+    "confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal only.",
+    "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of itself. "
+    "Bars are binomial errors.",
+    "probes": "Blue reads the trained model. Grey are the baselines: an encoder of the same size with random weights, "
+    "and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same reader in grey. "
+    "Thick bars are 68 %, thin bars 95 % intervals.",
+    "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
+    "training": "Training and held-out loss should fall together; a held-out loss that rises again is overfitting. An "
+    "effective rank that falls towards 1 is a collapse of z. Dark lines are running means.",
+}
+
+
+def caption(name: str, **values: object) -> tuple[str, str]:
+    """Alternative text and caption of a figure."""
+    return _ALT[name], _CAPTION[name].format(**values)

@@ -1,0 +1,207 @@
+"""Figures of an evaluation, drawn from the contents of `metrics.json` and `curves.json`.
+
+Every function returns a matplotlib figure, or None where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
+
+Json = Mapping[str, Any]
+
+_STYLE: dict[str, Any] = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "savefig.bbox": None,
+    "font.size": 13,
+    "axes.labelsize": 14,
+    "axes.titlesize": 13,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "legend.fontsize": 12,
+    "legend.title_fontsize": 12,
+    "legend.handlelength": 1.8,
+    "lines.linewidth": 1.8,
+    "axes.linewidth": 1.1,
+    "xtick.major.size": 7,
+    "xtick.minor.size": 3.5,
+    "ytick.major.size": 7,
+    "ytick.minor.size": 3.5,
+    "xaxis.labellocation": "right",
+    "yaxis.labellocation": "top",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """mplhep's look with sizes for a page, for the figures drawn inside."""
+    with plt.style.context([mplhep.style.ROOT, _STYLE]):
+        yield
+
+
+def roc(metrics: Json, curves: Json) -> Figure | None:
+    """Background rejection against signal efficiency, with 68 % bands."""
+    if not curves["roc"]:
+        return None
+    classes, background = metrics["classes"], curves["roc"][0]["background"]
+    figure, axes = plt.subplots(figsize=(7.6, 5.2), layout="constrained")
+    most = 0.0
+    for curve in curves["roc"]:
+        name = curve["signal"]
+        eps_b = np.array(curve["background_efficiency"], dtype=float)
+        eps_s, low, high = (np.array(curve[key], dtype=float) for key in ("signal_efficiency", "low", "high"))
+        paint, most = colour(name, classes), max(most, float(1 / eps_b.min()))
+        axes.fill_betweenx(1 / eps_b, low, high, color=paint, alpha=0.15, linewidth=0)
+        # The rejection holds from one background jet's score to the next.
+        axes.step(
+            eps_s, 1 / eps_b, where="post", color=paint, linestyle=line_style(name, classes), label=in_figure(name)
+        )
+    for entry in metrics["task"]["rejections"]:
+        marker = "^" if entry["rejection"]["limit"] else "o"
+        axes.plot(
+            entry["efficiency"],
+            entry["rejection"]["value"],
+            marker=marker,
+            markersize=6,
+            color=colour(entry["signal"], classes),
+            markeredgecolor="black",
+            markeredgewidth=0.6,
+            linestyle="none",
+        )
+    axes.set(xlim=(0, 1), ylim=(1, 1.5 * most), yscale="log")
+    axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
+    axes.set_ylabel(rf"background rejection $1/\varepsilon_B$ ({in_figure(background)})")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+    return figure
+
+
+def confusion(metrics: Json, curves: Json) -> Figure | None:
+    """Share of the jets of each class that is taken for each class, in per cent."""
+    if curves["confusion"] is None:
+        return None
+    counts = np.array(curves["confusion"], dtype=float)
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [in_figure(name) for name in metrics["classes"]]
+    size = 2.6 + 0.5 * len(names)
+    figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        text = f"{value:.0f}" if value >= 0.5 else ""
+        axes.text(column, row, text, ha="center", va="center", fontsize=10, color="white" if value > 55 else "black")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.minorticks_off()
+    axes.tick_params(length=0)
+    axes.set_xlabel("classified as", loc="center")
+    axes.set_ylabel("true class", loc="center")
+    figure.colorbar(image, ax=axes, label="jets of the true class [%]", shrink=0.8, pad=0.02)
+    return figure
+
+
+def probes(metrics: Json, curves: Json) -> Figure | None:
+    """Accuracy and AUC of the head, of the probes of z, and of the baselines."""
+    rows = probe_rows(metrics)
+    if not rows:
+        return None
+    figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.5 * len(rows)), sharey=True, layout="constrained")
+    chance = 1 / max(len(metrics["classes"]), 1)
+    for axes, key, title, level in (
+        (panels[0], "accuracy", "accuracy", chance),
+        (panels[1], "auc", "macro AUC (one-vs-one)", 0.5),
+    ):
+        for place, (_, numbers, baseline) in enumerate(rows):
+            _dot(axes, numbers[key], place, GREY if baseline else COLOURS[0])
+        axes.axvline(level, color=GREY, linestyle=":", linewidth=1.2)
+        axes.set_xlabel(title)
+        axes.set_xlim(min(level, axes.get_xlim()[0]) - 0.02, None)
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate("chance", (level, 0), (5, 8), **where, color=GREY, fontsize=11)
+        axes.tick_params(axis="y", which="both", length=0)
+    panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    return figure
+
+
+def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
+    """Name, numbers, and whether it is a baseline: the model first, baselines last."""
+    rows: list[tuple[str, Json, bool]] = []
+    if metrics["task"] is not None:
+        rows.append(("the model's head", metrics["task"], False))
+    found = [(reader(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
+    return rows + sorted(found, key=lambda row: row[2])
+
+
+def _dot(axes: Axes, estimate: Json, place: int, paint: str) -> None:
+    """A value with its 68 % (thick) and 95 % (thin) interval."""
+    if estimate["value"] is None:
+        return
+    for low, high, width in (("low95", "high95", 1.2), ("low", "high", 4.0)):
+        if estimate[low] is not None and estimate[high] is not None:
+            axes.plot([estimate[low], estimate[high]], [place, place], color=paint, linewidth=width)
+    axes.plot(estimate["value"], place, "o", color=paint, markersize=8)
+
+
+def reliability(metrics: Json, curves: Json) -> Figure | None:
+    """Accuracy against confidence: on the diagonal, the probabilities mean what they say."""
+    found = curves["reliability"]
+    if found is None:
+        return None
+    jets, confidence, accuracy = (np.array(found[key], dtype=float) for key in ("jets", "confidence", "accuracy"))
+    figure, axes = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
+    # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
+    share = (accuracy * jets + 1) / (jets + 2)
+    axes.errorbar(
+        confidence, accuracy, np.sqrt(share * (1 - share) / (jets + 2)), fmt="o", color=COLOURS[0], markersize=6
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability (mean of bin)", ylabel="accuracy")
+    return figure
+
+
+def z_map(metrics: Json, curves: Json) -> Figure | None:
+    """The first two principal components of z: one panel a class over all jets, or all jets without labels."""
+    found = curves["map"]
+    if not found["x"]:
+        return None
+    x, y, labels = np.array(found["x"], float), np.array(found["y"], float), np.array(found["labels"])
+    classes = metrics["classes"]
+    if not classes:
+        figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+        axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True)
+        panels: Sequence[Axes] = [axes]
+    else:
+        columns = min(5, len(classes))
+        rows = -(-len(classes) // columns)
+        size = (0.8 + 2.1 * columns, 0.8 + 2.1 * rows)
+        figure, grid = plt.subplots(
+            rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+        )
+        panels = list(grid.flat)
+        for index, (axes, name) in enumerate(zip(panels, classes)):
+            axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
+            own = labels == index
+            axes.scatter(x[own], y[own], s=4, color=colour(name, classes), linewidths=0, rasterized=True)
+            axes.set_title(in_figure(name))
+        for axes in panels[len(classes) :]:
+            axes.set_visible(False)
+    # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
+    for limit, values in ((panels[0].set_xlim, x), (panels[0].set_ylim, y)):
+        low, high = np.percentile(values, (0.5, 99.5))
+        limit(low - 0.08 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
+    first, second = found["explained"]
+    figure.supxlabel(f"first principal component of z ({first:.0%} of the variance)", fontsize=13)
+    figure.supylabel(f"second ({second:.0%})", fontsize=13)
+    return figure

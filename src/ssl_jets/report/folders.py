@@ -1,0 +1,104 @@
+"""What a report is made of: the files of run and evaluation folders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.config import read_config
+from ssl_jets.errors import DataError
+
+
+@dataclass(frozen=True)
+class EvaluationFolder:
+    """`metrics.json` and `curves.json` of an evaluation."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    curves: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A pretrain or finetune run.
+
+    Attributes:
+        folder: where it lies.
+        settings: `config.yaml`.
+        lines: `metrics.jsonl`, without a last line that was cut off.
+        model: `model/config.json`; empty for a run that is not finished.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    model: dict[str, Any]
+
+
+def read_evaluation(folder: Path) -> EvaluationFolder:
+    """Read an evaluation folder.
+
+    Raises:
+        DataError: `metrics.json` or `curves.json` is missing or is not JSON.
+    """
+    return EvaluationFolder(folder, _json(folder / "metrics.json"), _json(folder / "curves.json"))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether it is a run folder, and not only a model."""
+    return (folder / "config.yaml").is_file()
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Read a run folder, finished or not.
+
+    Raises:
+        DataError: it has no `config.yaml`, or a file in it cannot be read.
+    """
+    config, model = folder / "config.yaml", folder / "model" / "config.json"
+    if not is_run(folder):
+        raise DataError("this is not a run folder: it has no config.yaml", where=folder)
+    return RunFolder(
+        folder,
+        read_config(config),
+        _lines(folder / "metrics.jsonl"),
+        _json(model) if model.is_file() else {},
+    )
+
+
+def evaluations_in(folder: Path) -> list[EvaluationFolder]:
+    """The evaluations inside a run folder, by name.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    return [read_evaluation(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError("a file of the report cannot be read", where=path, found=error.strerror) from None
+    except json.JSONDecodeError as error:
+        raise DataError("a file of the report is not JSON", where=path, found=error) from None
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
+    if not path.is_file():
+        return []
+    texts = path.read_text(encoding="utf-8").splitlines()
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            if number < len(texts):
+                raise DataError(
+                    "a line of the metrics is not JSON", where=f"{path}, line {number}", found=text
+                ) from None
+    return lines

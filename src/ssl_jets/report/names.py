@@ -1,0 +1,65 @@
+"""How classes and readers are called and coloured, the same in every figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_MATH = {
+    "QCD": r"$q/g$",
+    "Hbb": r"$H\to b\bar{b}$",
+    "Hcc": r"$H\to c\bar{c}$",
+    "Hgg": r"$H\to gg$",
+    "H4q": r"$H\to 4q$",
+    "Hqql": r"$H\to \ell\nu qq'$",
+    "Zqq": r"$Z\to q\bar{q}$",
+    "Wqq": r"$W\to qq'$",
+    "Tbqq": r"$t\to bqq'$",
+    "Tbl": r"$t\to b\ell\nu$",
+}
+_TEXT = {
+    "QCD": "q/g (QCD)",
+    "Hbb": "H → bb̄",
+    "Hcc": "H → cc̄",
+    "Hgg": "H → gg",
+    "H4q": "H → 4q",
+    "Hqql": "H → ℓνqq′",
+    "Zqq": "Z → qq̄",
+    "Wqq": "W → qq′",
+    "Tbqq": "t → bqq′",
+    "Tbl": "t → bℓν",
+}
+
+COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+"""Ten colours that people with any colour vision tell apart (Petroff, arXiv:2107.02270)."""
+
+GREY = "#717581"
+"""What is only there to compare with."""
+
+_STYLES = ("-", "--", ":", "-.")
+
+
+def in_figure(name: str) -> str:
+    """A class name for matplotlib; a name that is not of JetClass stays as it is."""
+    return _MATH.get(name, name.replace("$", r"\$"))
+
+
+def in_text(name: str) -> str:
+    """A class name for HTML, not yet escaped."""
+    return _TEXT.get(name, name)
+
+
+def colour(name: str, classes: Sequence[str]) -> str:
+    """The colour of a class: by its place among `classes`."""
+    return COLOURS[list(classes).index(name) % len(COLOURS)]
+
+
+def line_style(name: str, classes: Sequence[str]) -> str:
+    """Every line differs from its neighbours by more than the colour."""
+    return _STYLES[list(classes).index(name) % len(_STYLES)]
+
+
+def reader(probe: dict[str, object]) -> str:
+    """What a probe is called: who reads what."""
+    if probe["reader"] == "boosted trees":
+        return "boosted trees, jet columns"
+    return f"{probe['reader']}, {'random weights' if 'random' in str(probe['of']) else 'z'}"

@@ -1,0 +1,110 @@
+"""One self-contained HTML page: inline CSS, figures as base64, no script, no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+
+def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
+    """The whole page; `body` is HTML."""
+    css = (resources.files("ssl_jets.report") / "style.css").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            f"<style>\n{css}</style>",
+            "</head>",
+            "<body>",
+            f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>',
+            *body,
+            f"<footer>{escape(footer)}</footer>",
+            "</body>",
+            "</html>\n",
+        ]
+    )
+
+
+def heading(text: str) -> str:
+    """A section heading."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
+    """The headline numbers: name, value, and a line below it."""
+    shown = [
+        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
+        f'<div class="more">{escape(more)}</div></div>'
+        for name, value, more in entries
+    ]
+    return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
+
+
+def picture(png: bytes, width: int, alt: str, caption: str) -> str:
+    """A figure, at most `width` pixels of CSS wide, with its caption."""
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<figure><img width="{width}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table that scrolls sideways where it is wider than the screen; no head row where `head` is empty."""
+    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    top = f"<thead><tr>{cells}</tr></thead>" if head else ""
+    return f'<div class="table"><table{f" class={kind}" if kind else ""}>{top}<tbody>{body}</tbody></table></div>'
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Name and value, one a line; nested names are joined with dots."""
+    return table((), flatten(values), "facts")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """`{"a": {"b": 1}}` to `[("a.b", "1")]`."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            rows.append((f"{prefix}{name}", ", ".join(str(entry) for entry in value) or "none"))
+        else:
+            rows.append((f"{prefix}{name}", "not set" if value is None else str(value)))
+    return rows
+
+
+def folded(summary: str, *body: str) -> str:
+    """Something to open."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(body)}</details>"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with a fixed number of digits behind the point; a dash where it is not defined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed number of significant digits, without an exponent; a dash where it is not defined."""
+    if value is None:
+        return "–"
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def interval(estimate: Mapping[str, Any], which: str = "", digits: int = 4) -> str:
+    """`0.43 to 0.47` of an estimate; `which` is "" for 68 % and "95" for 95 %."""
+    return f"{number(estimate[f'low{which}'], digits)} to {number(estimate[f'high{which}'], digits)}"

@@ -1,0 +1,85 @@
+"""Write `report.html` and `figures/*.png` into a run or evaluation folder, from what lies in it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ssl_jets import __version__
+from ssl_jets.report import page
+from ssl_jets.report.folders import RunFolder, evaluations_in, is_run, read_evaluation, read_run
+from ssl_jets.report.sections import Album, evaluation, evaluation_tiles, run_sections, run_tiles
+from ssl_jets.run import replace
+
+REPORT, FIGURES = "report.html", "figures"
+
+
+def write_run_report(run_folder: str | Path) -> Path:
+    """The report of a pretrain or finetune run, with the evaluations inside its folder; a run may be unfinished.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: not a run folder, or a file in it that cannot be read.
+    """
+    run = read_run(Path(run_folder))
+    body = [run_tiles(run)]
+    for found in evaluations_in(run.folder):
+        name = found.folder.name
+        title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
+        body += [page.heading(title), evaluation_tiles(found.metrics)]
+        body += evaluation(found, Album(run.folder / FIGURES, f"{name}-"))
+    body += run_sections(run, Album(run.folder / FIGURES))
+    return _write(run.folder, _title(run), _model_line(run.model), body)
+
+
+def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
+    """The report of an evaluation.
+
+    Args:
+        evaluation_folder: holds `metrics.json` and `curves.json`.
+        run_folder: the run of the evaluated model, whose training curves and settings are then shown too; a folder
+            with only a model adds nothing.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: a folder lacks its files, or one of them cannot be read.
+    """
+    found = read_evaluation(Path(evaluation_folder))
+    run = read_run(Path(run_folder)) if run_folder is not None and is_run(Path(run_folder)) else None
+    album = Album(found.folder / FIGURES)
+    body = [evaluation_tiles(found.metrics), *evaluation(found, album)]
+    if run is not None:
+        body += run_sections(run, album)
+    model = found.metrics["model"]
+    title = f"Evaluation of {model['method']}" if run is None else f"Evaluation of {run.folder.resolve().name}"
+    return _write(found.folder, title, _evaluated_line(found.metrics), body)
+
+
+def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
+    html = page.page(title, subtitle, body, f"Written by ssl-jets {__version__}.")
+    replace(folder / REPORT, partial(Path.write_text, data=html, encoding="utf-8"))
+    return folder / REPORT
+
+
+def _title(run: RunFolder) -> str:
+    method = run.model.get("method") or run.settings.get("method", {}).get("name") or "run"
+    return f"{run.folder.resolve().name}: {method}"
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    if not model:
+        return "The run is not finished: there is no model yet."
+    settings = model["encoder"].get("settings", {})
+    size = f"{settings['size']} encoder, " if "size" in settings else ""
+    return f"{size}{model['parameters']:,} parameters, model {model['weights_sha256'][:12]}"
+
+
+def _evaluated_line(metrics: dict[str, Any]) -> str:
+    model = metrics["model"]
+    parts = [f"method {model['method']}", f"model {model['sha256'][:12]}" if model["sha256"] else "model unknown"]
+    return ", ".join([*parts, f"{metrics['jets']['test']:,} test jets", metrics["date"][:10]])

@@ -1,0 +1,109 @@
+"""Figures of a training, drawn from the lines of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_jets.report.names import COLOURS, GREY
+
+Lines = Sequence[Mapping[str, Any]]
+
+BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds", "skipped"}
+"""Keys of a training line that are not a part of the loss."""
+
+PANELS = (
+    ("z_std", "mean std of z"),
+    ("rankme", "effective rank of z"),
+    ("jets_per_second", "jets / s"),
+    ("lr", "learning rate"),
+    ("grad_norm", "norm of the gradient"),
+)
+"""Key and label of the panels behind those of the loss, its parts and the probe, where the lines have them."""
+
+
+def training(lines: Lines) -> Figure | None:
+    """Loss, probe, spread of z and throughput against the step; None without a line."""
+    if not lines:
+        return None
+    train = [line for line in lines if line["kind"] == "train"]
+    held = [line for line in lines if line["kind"] == "validation"]
+    parts = parts_of(train)
+    shown = [(key, label) for key, label in PANELS if _has(lines, key)]
+    panels = 1 + bool(parts) + _has(held, "probe_accuracy") + len(shown)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.0 * rows), squeeze=False, layout="constrained")
+    free = iter(grid.flat)
+    _loss(next(free), train, held)
+    if parts:
+        _parts(next(free), train, parts)
+    if _has(held, "probe_accuracy"):
+        _line(next(free), held, "probe_accuracy", "probe accuracy", COLOURS[2])
+    for key, label in shown:
+        axes = next(free)
+        _line(axes, lines, key, label, GREY)
+        if key in ("rankme", "jets_per_second"):
+            axes.set_ylim(0, None)
+    for axes in free:
+        axes.set_visible(False)
+    return figure
+
+
+def parts_of(train: Lines) -> list[str]:
+    """Names of the parts of the loss."""
+    return sorted({name for line in train for name, value in line.items() if _is_number(value)} - BOOKKEEPING)
+
+
+def _loss(axes: Axes, train: Lines, held: Lines) -> None:
+    step, loss = _series(train, "loss")
+    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1)
+    axes.plot(step, _smooth(loss), color=COLOURS[0], label="training")
+    step, loss = _series(held, "loss")
+    axes.plot(step, loss, "o-", color=COLOURS[2], markersize=4, label="held-out jets")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend(frameon=False, loc="upper right")
+
+
+def _parts(axes: Axes, train: Lines, parts: Sequence[str]) -> None:
+    for number, name in enumerate(parts):
+        step, values = _series(train, name)
+        axes.plot(step, _smooth(values), color=COLOURS[number % len(COLOURS)], label=name.replace("_", " "))
+    axes.set(xlabel="step", ylabel="part of the loss (training)")
+    if len(parts) > 1:
+        axes.legend(frameon=False, fontsize=10)
+    else:
+        axes.set_ylabel(f"{parts[0].replace('_', ' ')} (training)")
+
+
+def _line(axes: Axes, lines: Lines, key: str, label: str, paint: str) -> None:
+    step, values = _series(lines, key)
+    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4)
+    axes.set(xlabel="step", ylabel=label)
+
+
+def _series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps and values of the lines that have a number at `key`."""
+    points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
+    return np.array([step for step, _ in points], float), np.array([value for _, value in points], float)
+
+
+def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Running mean over a twentieth of the points, over what there is of it at the ends."""
+    width = max(1, len(values) // 20)
+    kernel = np.ones(width)
+    sums = np.convolve(values, kernel, "same")
+    return np.asarray(sums / np.convolve(np.ones(len(values)), kernel, "same")) if len(values) >= width else values
+
+
+def _has(lines: Lines, key: str) -> bool:
+    return any(_is_number(line.get(key)) for line in lines)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

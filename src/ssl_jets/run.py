@@ -1,0 +1,128 @@
+"""A run folder: settings, metrics, checkpoints, log. Only rank 0 writes.
+
+RUN/config.yaml              every resolved setting
+RUN/metrics.jsonl            one line per logged step
+RUN/model/                   the trained model (model_file.py)
+RUN/checkpoints/last.ckpt    for --resume only
+RUN/log.txt                  what was said on the terminal
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.config import Settings, to_yaml
+from ssl_jets.errors import SslJetsError, UsageError
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """An open run folder.
+
+    Args:
+        folder: the folder.
+        writes: whether this process writes (rank 0); other ranks' calls do nothing.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model."""
+        return self.folder / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that `--resume` goes on from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.folder / "metrics.jsonl"
+
+    def create(self, settings: Settings, *, force: bool = False) -> None:
+        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it."""
+        if not self.writes:
+            return
+        if self.folder.exists() and any(self.folder.iterdir() if self.folder.is_dir() else [self.folder]):
+            if not (self.folder / "config.yaml").is_file():
+                raise UsageError("the output exists and is not a run folder", where=self.folder, hint="--out OTHER")
+            if not force:
+                raise UsageError(
+                    "the run exists", where=self.folder, hint="--resume to go on, --force to replace it, or --out OTHER"
+                )
+            shutil.rmtree(self.folder)
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+        except OSError as error:
+            raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
+
+    def say(self, message: str) -> None:
+        """One line to stderr and to `log.txt`."""
+        if self.writes:
+            print(message, file=sys.stderr, flush=True)
+            self._append(self.folder / "log.txt", message + "\n")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
+        if self.writes:
+            self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, which a resumed run will make again (and a half-written line)."""
+        if not self.writes or not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):  # killed while writing
+                continue
+        replace(self.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+
+    def _append(self, path: Path, text: str) -> None:
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise SslJetsError("the run folder cannot be written", where=path, found=error.strerror) from None
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name and rename it, so that `path` is never half-written."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(fresh)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise SslJetsError("a file cannot be written", where=path, found=error.strerror or error) from None
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or the first of `parent/name-2`, `parent/name-3`, ... that does not exist."""
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,320 @@
+"""fit(): one training loop for every method, on Lightning Fabric.
+
+Devices, DDP, FSDP, precision and launch are Fabric's. Ours are the schedule, clipping, metrics, checkpoints and the
+signal that ends a batch job. Every step seeds torch's generators with (seed, step, rank), so that a resumed run draws
+the numbers an uninterrupted one would have drawn, and nothing about them has to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ssl_jets.config import TrainSettings
+from ssl_jets.errors import SslJetsError
+from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
+from ssl_jets.monitor import Monitor
+from ssl_jets.precision import resolve_precision
+from ssl_jets.progress import Bar
+from ssl_jets.run import Run
+from ssl_jets.signals import Interrupted, Watch
+
+
+class Stream(Protocol):
+    """What the loop needs of an endless stream of batches."""
+
+    jets_per_epoch: int
+    wait_seconds: float
+    skipped: Counter[str]
+
+    def __next__(self) -> Jets: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: Mapping[str, int]) -> None: ...
+
+
+@dataclass
+class Fit:
+    """What a finished training amounts to."""
+
+    steps: int
+    jets: int
+    seconds: float
+
+
+def make_fabric(settings: TrainSettings) -> Fabric:
+    """Fabric for these settings; under torchrun or SLURM it joins the processes already launched."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and device == "cpu":
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))),
+        strategy=settings.strategy if settings.strategy != "auto" or world == 1 else "ddp",
+        precision=resolve_precision(settings.precision, device),
+    )
+    fabric.launch()
+    return fabric
+
+
+def total_steps(settings: TrainSettings, jets_per_epoch: int, world: int) -> int:
+    """Optimizer steps that the settings ask for: `steps`, or `epochs` over the training jets."""
+    if settings.steps is not None:
+        return settings.steps
+    per_step = settings.batch_size * settings.accumulate * world
+    return max(1, math.ceil((settings.epochs or 1.0) * jets_per_epoch / per_step))
+
+
+class _Loop:
+    """State of one training: kept together so that the functions of the loop stay short."""
+
+    def __init__(
+        self,
+        method: Method,
+        stream: Stream,
+        run: Run,
+        settings: TrainSettings,
+        fabric: Fabric,
+        monitor: Monitor | None,
+        file_names: Sequence[str],
+    ) -> None:
+        self.method, self.stream, self.run, self.settings, self.fabric = method, stream, run, settings, fabric
+        self.monitor, self.file_names = monitor, file_names
+        self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
+        self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
+        self.step, self.jets, self.seconds = 0, 0, 0.0
+        self.window = _Window(stream)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to `final_lr`."""
+        warmup = max(1, round(self.settings.warmup * self.steps))
+        if self.step < warmup:
+            return self.settings.lr * (self.step + 1) / warmup
+        share = (self.step - warmup) / max(1, self.steps - warmup)
+        final = self.settings.final_lr
+        return self.settings.lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def take_step(self) -> dict[str, float]:
+        """One optimizer step; the loss and its parts, averaged over the accumulated batches."""
+        settings, fabric = self.settings, self.fabric
+        seed_step(settings.seed, self.step, fabric.global_rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        progress = self.step / self.steps
+        totals: dict[str, float] = {}
+        for micro in range(settings.accumulate):
+            jets = next(self.stream)
+            moved = jets.to(fabric.device)
+            with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
+                parts = self.wrapped(moved, progress)
+                self._refuse_nan(parts["loss"], jets, "the loss is not finite")
+                fabric.backward(parts["loss"] / settings.accumulate)
+            for name, value in parts.items():
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
+            self.jets += len(jets) * fabric.world_size
+        norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+        self._refuse_nan(norm, jets, "the gradient is not finite")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step((self.step + 1) / self.steps)
+        self.step += 1
+        return totals | {"grad_norm": float(norm)}  # type: ignore[arg-type]
+
+    def _refuse_nan(self, value: Tensor | None, jets: Jets, what: str) -> None:
+        if value is None or bool(torch.isfinite(value).all()):
+            return
+        rows = [] if jets.source is None else jets.source[:, 0].unique().tolist()
+        names = ", ".join(self.file_names[row] for row in rows[:8])
+        raise SslJetsError(
+            what,
+            where=f"step {self.step}, in a batch of jets from {names or 'unknown files'}",
+            found=float(value.detach().float().mean()),
+            hint=f"a smaller --set train.lr={self.settings.lr / 4:g}, or --set train.precision=32-true",
+        )
+
+    def save(self) -> None:
+        """Write `checkpoints/last.ckpt`, by all ranks together."""
+        streams: list[Any] = [self.stream.state_dict()]
+        if self.fabric.world_size > 1:
+            streams = [None] * self.fabric.world_size
+            dist.all_gather_object(streams, self.stream.state_dict())
+        state = {
+            "method": self.wrapped,
+            "optimizer": self.optimizer,
+            "streams": streams,
+            "step": self.step,
+            "steps": self.steps,
+            "jets": self.jets,
+            "seconds": self.seconds,
+        }
+        path = self.run.checkpoint
+        fresh = path.with_name(".last.ckpt.tmp")
+        try:
+            self.fabric.save(fresh, state)
+        except (OSError, RuntimeError) as error:
+            fresh.unlink(missing_ok=True)
+            raise SslJetsError("the checkpoint cannot be written", where=path, found=error) from None
+        self.fabric.barrier()
+        if self.run.writes:
+            os.replace(fresh, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state: dict[str, Any] = {"method": self.wrapped, "optimizer": self.optimizer}
+        rest = self.fabric.load(path, state)
+        if len(rest["streams"]) != self.fabric.world_size:
+            raise SslJetsError(
+                "the run was made by another number of processes",
+                where=path,
+                found=f"{len(rest['streams'])} then, {self.fabric.world_size} now",
+            )
+        self.stream.load_state_dict(rest["streams"][self.fabric.global_rank])
+        self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
+        if rest["steps"] != self.steps:
+            raise SslJetsError(
+                "the run has another length than before", where=path, found=f"{rest['steps']} then, {self.steps} now"
+            )
+
+    def validate(self) -> dict[str, float]:
+        """A look at held-out jets by rank 0, logged; the others wait."""
+        looks: dict[str, float] = {}
+        if self.monitor is not None and self.run.writes:
+            with self.fabric.autocast():
+                looks = self.monitor.look(self.method, self.step / self.steps)
+            self.run.log({"step": self.step, "kind": "validation", **looks})
+            self.run.say(f"step {self.step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in looks.items()))
+        self.fabric.barrier()
+        return looks
+
+
+class _Window:
+    """Rates since the last logged line."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.reset(0)
+
+    def reset(self, jets: int) -> None:
+        self.jets, self.time, self.wait = jets, time.monotonic(), self.stream.wait_seconds
+
+    def rates(self, jets: int) -> dict[str, float]:
+        """jets/s, and the share of the time spent waiting for data."""
+        elapsed = max(time.monotonic() - self.time, 1e-9)
+        rates = {
+            "jets_per_second": (jets - self.jets) / elapsed,
+            "data_wait": (self.stream.wait_seconds - self.wait) / elapsed,
+        }
+        self.reset(jets)
+        return rates
+
+
+def fit(
+    method: Method,
+    stream: Stream,
+    run: Run,
+    settings: TrainSettings,
+    *,
+    fabric: Fabric,
+    monitor: Monitor | None = None,
+    file_names: Sequence[str] = (),
+    resume: bool = False,
+    title: str = "training",
+) -> Fit:
+    """Train `method` on `stream` and leave metrics and checkpoints in `run`.
+
+    Args:
+        method: what is trained, on the CPU; Fabric moves it.
+        stream: endless stream of batches of this rank.
+        run: an existing run folder.
+        settings: length, schedule, optimizer.
+        fabric: launched Fabric (`make_fabric`).
+        monitor: held-out jets to look at; None for no validation.
+        file_names: name of each source file, for messages.
+        resume: go on from `run.checkpoint` where there is one.
+        title: shown beside the progress.
+
+    Raises:
+        Interrupted: a signal came; the checkpoint is saved.
+        SslJetsError: the loss or the gradient is not finite, or the disk is full.
+    """
+    loop = _Loop(method, stream, run, settings, fabric, monitor, file_names)
+    if resume and run.checkpoint.is_file():
+        loop.load(run.checkpoint)
+        run.forget_after(loop.step)
+        run.say(f"resumed at step {loop.step} of {loop.steps}")
+    started = time.monotonic() - loop.seconds
+    saved = time.monotonic()
+    loop.window.reset(loop.jets)
+    with Watch() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar:
+        while loop.step < loop.steps:
+            parts = loop.take_step()
+            loop.seconds = time.monotonic() - started
+            done = loop.step == loop.steps
+            if loop.step % settings.log_every == 0 or done:
+                _log(loop, parts, bar)
+            if loop.step % settings.validate_every == 0 or done:
+                loop.validate()
+                loop.window.reset(loop.jets)
+            signal = _any_signal(watch.received, fabric)
+            late = fabric.broadcast(time.monotonic() - saved >= 60 * settings.checkpoint_minutes)
+            if signal or late or done:
+                loop.save()
+                saved = time.monotonic()
+            if signal and not done:
+                run.say(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
+                raise Interrupted(signal)
+    if stream.skipped:
+        run.say("jets left out: " + ", ".join(f"{count} {reason}" for reason, count in stream.skipped.items()))
+    return Fit(loop.step, loop.jets, loop.seconds)
+
+
+def _log(loop: _Loop, parts: dict[str, float], bar: Bar) -> None:
+    rates = loop.window.rates(loop.jets)
+    record = {"step": loop.step, "kind": "train", **parts, "lr": loop.optimizer.param_groups[0]["lr"], **rates}
+    epoch = loop.jets / max(1, loop.stream.jets_per_epoch)
+    skipped = {"skipped": sum(loop.stream.skipped.values())} if loop.stream.skipped else {}
+    loop.run.log({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
+    bar.to(loop.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
+
+
+def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; weight decay on the matrices of linear layers only, not on biases, norms, tokens and embeddings."""
+    decayed = {
+        id(module.weight)
+        for module in method.modules()
+        if isinstance(module, nn.Linear) and module.weight.requires_grad
+    }
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=(0.9, 0.98))
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one step of one rank."""
+    torch.manual_seed(hash((seed, step, rank)) % 2**63)
+
+
+def _any_signal(received: int, fabric: Fabric) -> int:
+    """The signal that any rank received, so that all ranks stop at the same step."""
+    if fabric.world_size == 1:
+        return received
+    number = torch.tensor(received, device=fabric.device)
+    dist.all_reduce(number, op=dist.ReduceOp.MAX)
+    return int(number)

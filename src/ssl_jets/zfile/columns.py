@@ -1,0 +1,53 @@
+"""The columns of a z file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Level = Literal["jet", "particle"]
+Rows = Mapping[str, npt.NDArray[Any]]
+"""A block of rows: arrays of equal length by column name."""
+
+VECTORS: dict[Level, str] = {"jet": "z", "particle": "token"}
+"""The column that holds the representation at each level."""
+
+KEY = ("source_file", "source_entry", "source_jet")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a number per row, or a vector of `width` numbers."""
+
+    name: str
+    dtype: str
+    width: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return () if self.width is None else (self.width,)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return np.dtype(self.dtype).itemsize * (self.width or 1)
+
+    def empty(self, rows: int) -> npt.NDArray[Any]:
+        """An uninitialised array for `rows` rows."""
+        return np.empty((rows, *self.shape), self.dtype)
+
+
+def z_columns(level: Level, dim: int, *, labelled: bool, kept: Iterable[str] = ()) -> tuple[Column, ...]:
+    """The columns of a file of z (or tokens) with `dim` numbers, the key, the label and the kept jet columns."""
+    columns = [Column(VECTORS[level], "f4", dim)]
+    columns += [Column("source_file", "i4"), Column("source_entry", "i8"), Column("source_jet", "i4")]
+    if level == "particle":
+        columns.append(Column("particle", "i4"))
+    if labelled:
+        columns.append(Column("label", "i8"))
+    return (*columns, *(Column(name, "f4") for name in kept))

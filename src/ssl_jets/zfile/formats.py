@@ -1,0 +1,85 @@
+"""The formats of z files and their suffixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from ssl_jets.errors import UsageError, nearest
+from ssl_jets.zfile import hdf5, npz, parquet, root
+from ssl_jets.zfile.columns import Column, Rows
+
+
+class Sink(Protocol):
+    """Writes blocks of rows to one file. Its constructor takes the path, the columns and the metadata as JSON."""
+
+    def write(self, rows: Rows) -> None:
+        """Append a block."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+    def abort(self) -> None:
+        """Let go of an unfinished file; never raises an `OSError`."""
+
+
+class Reading(Protocol):
+    """An open z file.
+
+    Attributes:
+        rows: its number of rows.
+        names: the columns that hold a number or a vector per row; others of a foreign file are not offered.
+        metadata: its JSON text, or None.
+    """
+
+    rows: int
+    names: tuple[str, ...]
+    metadata: str | None
+
+    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Blocks of at most `rows` rows; one empty block for a file without rows."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one format is written and read."""
+
+    name: str
+    sink: Callable[[Path, Sequence[Column], str], Sink]
+    reading: Callable[[Path], Reading]
+
+
+_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading)
+SUFFIXES: dict[str, Format] = {
+    ".root": Format("ROOT", root.RootSink, root.RootReading),
+    ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".npz": Format("npz", npz.NpzSink, npz.NpzReading),
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format that the suffix of `path` names.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        allowed = nearest(suffix, SUFFIXES)
+        raise UsageError(
+            "the suffix of a z file names its format",
+            where=path,
+            found=suffix or "no suffix",
+            allowed=allowed,
+            hint=str(path.with_suffix(allowed[0])) if path.name else None,
+        )
+    return SUFFIXES[suffix]

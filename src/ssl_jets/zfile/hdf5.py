@@ -1,0 +1,118 @@
+"""z files as HDF5: one chunked, resizable dataset per column at the root, the metadata as the attribute `ssl_jets`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy.typing as npt
+
+from ssl_jets.zfile.columns import VECTORS, Column, Rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc.Buffer since Python 3.12
+
+METADATA = "ssl_jets"
+CHUNK_BYTES = 2**18
+
+
+class Hdf5Sink:
+    """Grows every dataset block by block."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
+        self._raw = _Patient(path, "w+b")
+        self._file = h5py.File(self._raw, "w")
+        try:
+            self._file.attrs[METADATA] = metadata
+            for column in columns:
+                self._file.create_dataset(
+                    column.name,
+                    shape=(0, *column.shape),
+                    maxshape=(None, *column.shape),
+                    dtype=column.dtype,
+                    chunks=(max(CHUNK_BYTES // column.row_bytes, 1), *column.shape),
+                )
+            self._raw.check()
+        except OSError:
+            self.abort()
+            raise
+
+    def write(self, rows: Rows) -> None:
+        for name, values in rows.items():
+            dataset = self._file[name]
+            before = len(dataset)
+            dataset.resize(before + len(values), axis=0)
+            dataset[before:] = values
+        self._raw.check()
+
+    def close(self) -> None:
+        self._file.close()
+        self._raw.check()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._raw.failed = self._raw.failed or OSError("dropped")
+        self._file.close()
+        with suppress(OSError):
+            self._raw.close()
+
+
+class _Patient(io.FileIO):
+    """A file that keeps its first error for `check` and from then on pretends to write.
+
+    HDF5 writes when it likes. Where such a write fails in a destructor the error is lost, and HDF5 never lets go of
+    the file: it tries again, noisily, up to the end of the process. It can close this one.
+    """
+
+    failed: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:
+        """All bytes: a file may take only a part at a time, and HDF5 does not look."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self.failed is None:
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.failed = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failed = self.failed or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self.failed is not None:
+            raise self.failed
+
+
+class Hdf5Reading:
+    """Reads slices of the datasets at the root that have as many rows as z."""
+
+    def __init__(self, path: Path) -> None:
+        # Many network file systems of computing centres have no locks.
+        self._file = h5py.File(path, "r", locking="best-effort")
+        sets = {name: item for name, item in self._file.items() if isinstance(item, h5py.Dataset) and item.ndim > 0}
+        vectors = [len(sets[name]) for name in VECTORS.values() if name in sets]
+        self.rows = vectors[0] if vectors else 0
+        self.names = tuple(name for name, item in sets.items() if name in VECTORS.values() or self._is_column(item))
+        text = self._file.attrs.get(METADATA)
+        self.metadata = str(text) if isinstance(text, str) else None
+
+    def _is_column(self, item: Any) -> bool:
+        return item.ndim == 1 and len(item) == self.rows and item.dtype.kind in "biuf"
+
+    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for start in range(0, max(self.rows, 1), rows):
+            yield {name: self._file[name][start : start + rows] for name in names}
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,76 @@
+"""What a z file says about itself: one JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_jets import __version__
+from ssl_jets.errors import DataError
+from ssl_jets.zfile.columns import Level
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ZMetadata:
+    """Where the rows of a z file come from.
+
+    Attributes:
+        model_sha256: SHA-256 of the weights of the model; empty if it was never saved.
+        method: the method the model was pretrained with.
+        dim: numbers of one z or token.
+        level: "jet" or "particle".
+        files: the input files; `source_file` is an index into this list.
+        label_names: the class of each value of `label`; empty where there are no labels.
+        kept: the jet columns copied from the input.
+    """
+
+    model_sha256: str
+    method: str
+    dim: int
+    level: Level
+    files: tuple[str, ...]
+    label_names: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored: these fields and the versions of format and package."""
+        return {
+            "format": "ssl-jets z",
+            "format_version": FORMAT_VERSION,
+            "package_version": __version__,
+            **asdict(self),
+        }
+
+
+def to_json(metadata: Mapping[str, Any]) -> str:
+    """One line of JSON."""
+    return json.dumps(metadata, ensure_ascii=True)
+
+
+def from_json(text: str, path: Path) -> dict[str, Any]:
+    """The metadata of a file.
+
+    Raises:
+        DataError: not a JSON object, or written by a newer format version.
+    """
+    try:
+        metadata = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError("the metadata of the z file is not JSON", where=path, found=error) from None
+    if not isinstance(metadata, dict):
+        raise DataError("the metadata of the z file is not a JSON object", where=path, found=type(metadata).__name__)
+    version = metadata.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise DataError(
+            "the z file was written by a newer ssl-jets",
+            where=path,
+            found=f"format version {version}",
+            allowed=[f"format version up to {FORMAT_VERSION}"],
+            hint="pip install --upgrade ssl-jets",
+        )
+    return metadata

@@ -1,0 +1,122 @@
+"""z files as npz: one array per column and the metadata as a text array `metadata`; `numpy.load` reads it, no pickles.
+
+The header of an array states its length before its first row, so that columns are first spooled to files beside the
+output and then copied into the archive.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError
+from ssl_jets.zfile.columns import VECTORS, Column, Rows
+
+METADATA = "metadata"
+COPY_BYTES = 2**22
+
+
+class NpzSink:
+    """Spools each column, and assembles the archive when closed."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
+        self._path, self._columns, self._metadata = path, columns, metadata
+        self._rows = 0
+        self._spools: dict[str, IO[bytes]] = {}
+        for column in columns:
+            self._spools[column.name] = path.with_name(f"{path.name}.{column.name}").open("w+b")
+
+    def write(self, rows: Rows) -> None:
+        for column in self._columns:
+            values = np.ascontiguousarray(rows[column.name], np.dtype(column.dtype).newbyteorder("<"))
+            self._spools[column.name].write(values.data.cast("B") if values.size else b"")
+        self._rows += len(rows[self._columns[0].name])
+
+    def close(self) -> None:
+        with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED) as archive:
+            for column in self._columns:
+                with archive.open(_member(column.name), "w", force_zip64=True) as target:
+                    self._copy(column, target)
+            with archive.open(_member(METADATA), "w") as target:
+                np.lib.format.write_array(target, np.array(self._metadata), allow_pickle=False)
+
+    def _copy(self, column: Column, target: IO[bytes]) -> None:
+        shape = (self._rows, *column.shape)
+        descr = np.dtype(column.dtype).newbyteorder("<").str
+        np.lib.format.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
+        spool = self._spools[column.name]
+        spool.seek(0)
+        shutil.copyfileobj(spool, target, COPY_BYTES)
+        self._discard(column.name)
+
+    def _discard(self, name: str) -> None:
+        self._spools.pop(name).close()
+        self._path.with_name(f"{self._path.name}.{name}").unlink()
+
+    def abort(self) -> None:
+        for name in list(self._spools):
+            with suppress(OSError):
+                self._discard(name)
+
+
+class NpzReading:
+    """Maps the stored arrays of the archive into memory; compressed ones are loaded whole."""
+
+    def __init__(self, path: Path) -> None:
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    arrays[info.filename.removesuffix(".npy")] = _array(path, archive, info)
+        text = arrays.pop(METADATA, None)
+        self.metadata = str(text) if text is not None and text.dtype.kind == "U" and text.ndim == 0 else None
+        vectors = [arrays[name] for name in VECTORS.values() if name in arrays]
+        self.rows = len(vectors[0]) if vectors and vectors[0].ndim else 0
+        self._arrays = {name: array for name, array in arrays.items() if self._is_column(name, array)}
+        self.names = tuple(self._arrays)
+
+    def _is_column(self, name: str, array: npt.NDArray[Any]) -> bool:
+        return name in VECTORS.values() or (array.shape == (self.rows,) and array.dtype.kind in "biuf")
+
+    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for start in range(0, max(self.rows, 1), rows):
+            yield {name: np.array(self._arrays[name][start : start + rows]) for name in names}
+
+    def close(self) -> None:
+        self._arrays.clear()
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A member without a date, so that equal contents make equal files."""
+    return zipfile.ZipInfo(f"{name}.npy")
+
+
+def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(member)
+        if dtype.hasobject:
+            raise DataError("an array holds Python objects, which are not read", where=f"{path}, {info.filename}")
+        header = member.tell()
+    if info.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.kind not in "biuf":
+        with archive.open(info) as member:
+            loaded: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+            return loaded
+    order: Any = "F" if fortran else "C"
+    return np.memmap(path, dtype, "r", _data_start(path, info) + header, shape, order)
+
+
+def _data_start(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin: behind its local header of 30 bytes, its name and its extra field."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)
+    return info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")

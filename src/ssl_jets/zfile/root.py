@@ -1,0 +1,80 @@
+"""z files as ROOT: a TTree `jets` with z as a fixed-size array branch, and the metadata as a TObjString."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import uproot
+
+from ssl_jets.errors import DataError
+from ssl_jets.zfile.columns import VECTORS, Column, Rows
+
+TREE = "jets"
+METADATA = "metadata"
+
+
+class RootSink:
+    """Writes one basket per branch and block."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
+        # zstd is read by ROOT 6.20 and later, and is faster here than no compression.
+        self._file = uproot.recreate(path, compression=uproot.ZSTD(1))
+        try:
+            self._tree = self._file.mktree(
+                TREE, {column.name: np.dtype((column.dtype, column.shape)) for column in columns}
+            )
+            self._file[METADATA] = metadata
+        except OSError:
+            self.abort()
+            raise
+
+    def write(self, rows: Rows) -> None:
+        self._tree.extend(dict(rows))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abort(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+class RootReading:
+    """Reads the TTree `jets`, or the only TTree of a foreign file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = uproot.open(path, array_cache=None)
+        self._tree = self._file[_tree_name(self._file, path)]
+        self.rows = int(self._tree.num_entries)
+        self.names = tuple(branch.name for branch in self._tree.branches if _is_column(branch))
+        text = self._file.get(METADATA)
+        self.metadata = str(text) if isinstance(text, str) else None
+
+    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for start in range(0, max(self.rows, 1), rows):
+            stop = min(start + rows, self.rows)
+            yield self._tree.arrays(list(names), entry_start=start, entry_stop=stop, library="np")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _tree_name(file: Any, path: Path) -> str:
+    trees: list[str] = sorted({key.split(";")[0] for key, kind in file.classnames().items() if kind == "TTree"})
+    if TREE in trees:
+        return TREE
+    if len(trees) != 1:
+        raise DataError("a z file in ROOT has a TTree `jets`", where=path, found=", ".join(trees) or "no TTree")
+    return trees[0]
+
+
+def _is_column(branch: Any) -> bool:
+    """A number per entry; for z also a fixed-size array or a vector per entry."""
+    if branch.name in VECTORS.values():
+        return True
+    return isinstance(branch.interpretation, uproot.AsDtype) and branch.interpretation.to_dtype.shape == ()

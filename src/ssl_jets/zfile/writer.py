@@ -1,0 +1,186 @@
+"""Writing a z file: in bounded memory, and whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.zfile.columns import Column, Rows
+from ssl_jets.zfile.formats import Sink, format_of
+from ssl_jets.zfile.metadata import ZMetadata, to_json
+
+BLOCK_BYTES = 2**24
+
+
+class ZWriter:
+    """Writes rows to a hidden folder beside `path` and moves the file into place when closed without an error.
+
+    Rows are gathered into blocks of one size, so that the layout of the file does not depend on how they arrive.
+
+    Args:
+        path: the output; its suffix names the format.
+        columns: all columns, usually from `z_columns`.
+        metadata: stored with the file.
+        force: overwrite an existing file.
+        block_bytes: bytes gathered before they are written.
+
+    Raises:
+        UsageError: an unknown suffix, or the file exists and `force` is not given.
+        SslJetsError: the folder or the disk does not take the file. Nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        columns: Sequence[Column],
+        metadata: ZMetadata | Mapping[str, Any],
+        *,
+        force: bool = False,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self.path, self.rows = Path(path), 0
+        self._force = force
+        sink = format_of(self.path).sink
+        check_output(self.path, force=force)
+        rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
+        self._block = {column.name: column.empty(rows) for column in columns}
+        self._block_rows, self._filled = rows, 0
+        text = to_json(metadata.to_dict() if isinstance(metadata, ZMetadata) else metadata)
+        self._sink: Sink | None = None
+        self._folder: Path | None = temporary_folder(self.path)
+        with self._writing():
+            self._sink = sink(self._temporary, columns, text)
+
+    @property
+    def _temporary(self) -> Path:
+        if self._folder is None:
+            raise ValueError(f"{self.path} is closed")
+        return self._folder / self.path.name
+
+    @property
+    def _opened(self) -> Sink:
+        if self._sink is None:
+            raise ValueError(f"{self.path} is closed")
+        return self._sink
+
+    def write(self, rows: Rows) -> None:
+        """Append rows: an array for every column, all of one length; floats are not put into columns of integers."""
+        if rows.keys() != self._block.keys():
+            raise ValueError(f"rows have the columns {sorted(rows)}, the file has {sorted(self._block)}")
+        lengths = {len(values) for values in rows.values()}
+        if len(lengths) != 1:
+            raise ValueError(f"the columns have different lengths: {sorted(lengths)}")
+        count, start = lengths.pop(), 0
+        while start < count:
+            stop = min(count, start + self._block_rows - self._filled)
+            filled = self._filled + stop - start
+            for name, block in self._block.items():
+                np.copyto(block[self._filled : filled], rows[name][start:stop], casting="same_kind")
+            self._filled, start = filled, stop
+            if filled == self._block_rows:
+                self._flush()
+        self.rows += count
+
+    def _flush(self) -> None:
+        with self._writing():
+            self._opened.write({name: block[: self._filled] for name, block in self._block.items()})
+        self._filled = 0
+
+    def close(self) -> None:
+        """Complete the file and move it into place."""
+        if self._filled:
+            self._flush()
+        with self._writing():
+            self._opened.close()
+            self._sink = None
+            _sync(self._temporary)
+            check_output(self.path, force=self._force)
+            os.replace(self._temporary, self.path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Drop everything written so far that is not yet in place."""
+        if self._sink is not None:
+            self._sink.abort()
+            self._sink = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Any error discards the output; an error of the disk is told as one message."""
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise _disk_error(self.path, error) from error
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> ZWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UsageError: `path` exists and `force` is not given, or it is a folder.
+    """
+    if path.is_dir():
+        raise UsageError("the output is a folder", where=path, hint=f"--out {path / 'z.root'}")
+    if path.exists() and not force:
+        raise UsageError("the output exists already", where=path, hint="--force to overwrite it, or another --out")
+
+
+def temporary_folder(path: Path) -> Path:
+    """A new hidden folder beside `path`, on the same file system.
+
+    Raises:
+        SslJetsError: there is no such folder, or it cannot be written to.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _disk_error(path, error) from error
+
+
+def _sync(path: Path) -> None:
+    """Wait for the disk: a quota or a full network disk is often reported only here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(path: Path, error: OSError) -> SslJetsError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hints = {
+        errno.ENOENT: f"mkdir -p {path.parent}",
+        errno.ENOSPC: "free some space, or another --out",
+        errno.EDQUOT: "free some of your quota, or another --out",
+    }
+    return SslJetsError(
+        "the output cannot be written", where=path, found=reason, hint=hints.get(error.errno or 0, "another --out")
+    )

@@ -1,0 +1,135 @@
+"""Encoded jets to the rows of a z file, with a row for every entry of the input."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.data import root
+from ssl_jets.data.files import JetFile, Part
+from ssl_jets.errors import DataError
+from ssl_jets.jets import Jets
+from ssl_jets.nn.encoder import Encoded
+from ssl_jets.zfile import Column, Level
+
+Array = npt.NDArray[Any]
+GAP_ROWS = 4096
+
+
+class Table:
+    """Makes the rows of a z file from batches of encoded jets.
+
+    Jets that were left out because they could not be used are recognised as gaps in the entries. At level "jet" such
+    an entry becomes a row with z of NaN and the label -1, with its kept columns as they are in the file.
+
+    Args:
+        files: the files.
+        parts: the entries that are embedded, at most one part of each file, in order.
+        columns: the columns of the z file; those behind its own are kept jet columns.
+        level: a row per jet or per particle.
+    """
+
+    def __init__(
+        self, files: Sequence[JetFile], parts: Sequence[Part], columns: Sequence[Column], level: Level
+    ) -> None:
+        self._files, self._columns, self._level = files, columns, level
+        self._left = deque(parts)
+        self.entries = 0
+
+    def add(self, jets: Jets, encoded: Encoded) -> Iterator[dict[str, Array]]:
+        """The rows of a batch of jets of one file, and those of the entries left out before it and in it."""
+        assert jets.source is not None
+        source = jets.source.numpy()
+        file, first, last = int(source[0, 0]), int(source[0, 1]), int(source[-1, 1])
+        yield from self._gaps(self._advance(file, first))
+        rows = self._rows(jets, encoded)
+        passed = list(self._advance(file, last + 1))
+        missing = np.setdiff1d(np.arange(first, last + 1), source[:, 1])
+        if len(missing) and self._level == "jet":
+            bad = self._bad_rows(file, missing)
+            order = np.argsort(np.concatenate([rows["source_entry"], bad["source_entry"]]))
+            rows = {name: np.concatenate([values, bad[name]])[order] for name, values in rows.items()}
+        self.entries += sum(part.entries for part in passed)
+        yield rows
+
+    def finish(self) -> Iterator[dict[str, Array]]:
+        """The rows of the entries left out behind the last jet."""
+        yield from self._gaps(self._advance(None, 0))
+
+    def _advance(self, file: int | None, entry: int) -> Iterator[Part]:
+        """Go forward to an entry of a file (or to the end); the entries passed over."""
+        while self._left and self._left[0].file != file:
+            yield self._left.popleft()
+        if self._left:
+            part = self._left.popleft()
+            if part.start < entry:
+                yield Part(part.file, part.start, entry)
+            if entry < part.stop:
+                self._left.appendleft(Part(part.file, entry, part.stop))
+
+    def _gaps(self, parts: Iterator[Part]) -> Iterator[dict[str, Array]]:
+        for part in parts:
+            self.entries += part.entries
+            if self._level == "jet":
+                for start in range(part.start, part.stop, GAP_ROWS):
+                    yield self._bad_rows(part.file, np.arange(start, min(start + GAP_ROWS, part.stop)))
+
+    def _bad_rows(self, file: int, entries: Array) -> dict[str, Array]:
+        own = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": 0, "label": -1}
+        kept = [column.name for column in self._columns if column.name not in own]
+        copied: dict[str, Array] = {}
+        if kept:
+            start, stop = int(entries[0]), int(entries[-1]) + 1
+            raw = root.read(self._files[file].source.path, self._files[file].tree, kept, start, stop)
+            copied = {name: ak.to_numpy(raw[name])[entries - start] for name in kept}
+        rows = {column.name: column.empty(len(entries)) for column in self._columns}
+        for name, values in rows.items():
+            values[...] = copied[name] if name in copied else own[name]
+        return rows
+
+    def _rows(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
+        assert jets.source is not None
+        source = jets.source.numpy()
+        rows = {"source_file": source[:, 0], "source_entry": source[:, 1], "source_jet": source[:, 2]}
+        if jets.labels is not None:
+            rows["label"] = jets.labels.numpy()
+        rows |= {name: values.numpy() for name, values in jets.jet.items()}
+        if self._level == "jet":
+            rows["z"] = encoded.z.numpy()
+        else:
+            owner = jets.jet_of_particle.numpy()
+            rows = {name: values[owner] for name, values in rows.items()}
+            rows["token"] = encoded.tokens.numpy()
+            rows["particle"] = np.arange(len(owner)) - jets.offsets.numpy()[owner]
+        self._check_types(jets, int(source[0, 0]))
+        return {column.name: rows[column.name] for column in self._columns}
+
+    def _check_types(self, jets: Jets, file: int) -> None:
+        for column in self._columns:
+            if column.name not in jets.jet:
+                continue
+            kind = jets.jet[column.name].numpy().dtype
+            if not np.can_cast(kind, column.dtype, "safe"):
+                raise DataError(
+                    "a kept column has another type than in the first file",
+                    where=f"{self._files[file].source}, column {column.name}",
+                    found=kind,
+                    allowed=[np.dtype(column.dtype)],
+                )
+
+
+def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column, ...]:
+    """Kept jet columns, each with its type in the first file: floats as they are, integers as int64."""
+    if not names:
+        return ()
+    raw = root.read(files[0].source.path, files[0].tree, names, 0, 0)
+    return tuple(Column(name, _stored(ak.to_numpy(raw[name]).dtype)) for name in names)
+
+
+def _stored(kind: np.dtype[Any]) -> str:
+    return "i8" if kind.kind in "iu" else kind.str

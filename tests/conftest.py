@@ -1,0 +1,88 @@
+"""Fixtures of all tests: the bundled sample, a batch of real jets, and a writer of small JetClass files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import torch
+
+from jetclass_files import jetclass_branches, write_tree
+from ssl_jets.data.files import JetFile, Part, open_files
+from ssl_jets.data.sources import sample_sources
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.jets import Jets, concatenate
+
+JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
+
+
+class WriteJetClass(Protocol):
+    """What the fixture `write_jetclass` gives."""
+
+    def __call__(
+        self,
+        name: str = "QCD_000.root",
+        entries: int = 50,
+        *,
+        label: str | None = "QCD",
+        seed: int = 0,
+        cluster: int = 20,
+        tree: str = "tree",
+        drop: Iterable[str] = (),
+        edit: Callable[[dict[str, Any]], None] | None = None,
+        counter: str | None = "npart",
+    ) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def sample_files() -> list[JetFile]:
+    """The ten files of the bundled sample."""
+    return open_files(sample_sources())
+
+
+@pytest.fixture(scope="session")
+def sample_jets(sample_files: list[JetFile]) -> Jets:
+    """500 real jets of the sample, 50 of each class and the classes in turn, with labels and jet columns."""
+    parts = [Part(index, 0, 50) for index in range(len(sample_files))]
+    jets = concatenate(list(ordered(sample_files, parts, Request(jet_columns=JET_COLUMNS))))
+    return jets.select(torch.arange(500).view(10, 50).T.reshape(-1))
+
+
+@pytest.fixture
+def batch(sample_jets: Jets) -> Jets:
+    """64 real jets of all classes, with labels and jet columns."""
+    return sample_jets.select(torch.arange(64))
+
+
+@pytest.fixture
+def write_jetclass(tmp_path: Path) -> WriteJetClass:
+    """A writer of small JetClass files into `tmp_path`.
+
+    `label` None leaves the label branches out, `drop` leaves out branches, `edit` changes the dict of branches in
+    place, `counter` None gives each list branch a counter of its own (so that their lengths may differ).
+    """
+
+    def write(
+        name: str = "QCD_000.root",
+        entries: int = 50,
+        *,
+        label: str | None = "QCD",
+        seed: int = 0,
+        cluster: int = 20,
+        tree: str = "tree",
+        drop: Iterable[str] = (),
+        edit: Callable[[dict[str, Any]], None] | None = None,
+        counter: str | None = "npart",
+    ) -> Path:
+        branches = jetclass_branches(entries, label=label, seed=seed)
+        for branch in drop:
+            del branches[branch]
+        if edit is not None:
+            edit(branches)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_tree(path, {tree: branches}, cluster=cluster, counter=counter)
+
+    return write

@@ -1,0 +1,210 @@
+"""Entries of a file become jets: the values are those of the file, and a bad one is named by file, branch and entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import torch
+import uproot
+
+from jetclass_files import CLASSES, KIND_FLAGS
+from ssl_jets.data.chunks import Request, check_request, read_chunk
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.jets import KINDS, Jets
+
+Write = Callable[..., Path]
+Branches = dict[str, Any]
+
+
+def opened(path: Path) -> JetFile:
+    return open_files([Source(str(path))])[0]
+
+
+def read(path: Path, start: int = 0, stop: int | None = None, request: Request = Request()) -> Jets:
+    file = opened(path)
+    return read_chunk(file, 0, start, file.entries if stop is None else stop, request)[0]
+
+
+def set_value(branches: Branches, name: str, entry: int, particle: int, value: float) -> None:
+    lists = branches[name].to_list()
+    lists[entry][particle] = value
+    branches[name] = ak.values_astype(ak.Array(lists), np.float32)
+
+
+def empty_jet(branches: Branches, entry: int) -> None:
+    for name, values in branches.items():
+        if isinstance(values, ak.Array):
+            lists = values.to_list()
+            lists[entry] = []
+            branches[name] = ak.values_astype(ak.Array(lists), values.layout.content.dtype)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 50), (0, 20), (7, 45), (49, 50)])
+def test_the_values_are_those_of_plain_uproot(write_jetclass: Write, start: int, stop: int) -> None:
+    path = write_jetclass(entries=50, cluster=20, label="Hgg")
+    jets = read(path, start, stop, Request(jet_columns=("jet_sdmass", "jet_pt")))
+    tree = uproot.open(path)["tree"].arrays(entry_start=start, entry_stop=stop)
+
+    def expected(branch: str) -> torch.Tensor:
+        return torch.tensor(ak.flatten(tree[branch]).to_list(), dtype=torch.float32)
+
+    assert jets.lengths.tolist() == ak.num(tree["part_px"]).to_list()
+    pt = torch.hypot(expected("part_px").double(), expected("part_py").double())
+    torch.testing.assert_close(jets.column("pt"), pt.float(), rtol=3e-7, atol=0)
+    same = {"energy": "part_energy", "deta": "part_deta", "dphi": "part_dphi", "charge": "part_charge"}
+    same |= {"d0": "part_d0val", "d0err": "part_d0err", "dz": "part_dzval", "dzerr": "part_dzerr"}
+    for column, branch in same.items():
+        assert torch.equal(jets.column(column), expected(branch)), column
+    flags = torch.stack([expected(branch) for branch in KIND_FLAGS], dim=1)
+    kinds = torch.where(flags.sum(1) > 0, flags.argmax(1), KINDS.index("other"))
+    assert torch.equal(jets.column("kind"), kinds.float())
+    assert kinds.unique().numel() == 6 or stop - start < 20
+    assert jets.labels is not None
+    assert jets.labels.tolist() == [CLASSES.index("Hgg")] * (stop - start)
+    assert list(jets.jet) == ["jet_sdmass", "jet_pt"]
+    assert jets.jet["jet_sdmass"].tolist() == tree["jet_sdmass"].to_list()
+    assert jets.source is not None
+    assert jets.source.tolist() == [[0, entry, 0] for entry in range(start, stop)]
+    assert (jets.particles.dtype, jets.offsets.dtype, jets.labels.dtype) == (torch.float32, torch.int64, torch.int64)
+
+
+def test_only_the_columns_asked_for_are_read_in_that_order(write_jetclass: Write) -> None:
+    path = write_jetclass()
+    whole = read(path)
+    some = read(path, request=Request(columns=("pt", "dphi", "kind")))
+    assert some.columns == ("pt", "dphi", "kind")
+    for name in some.columns:
+        assert torch.equal(some.column(name), whole.column(name))
+
+
+def test_a_column_the_file_lacks_is_refused_with_the_nearest(write_jetclass: Write) -> None:
+    file = opened(write_jetclass())
+    with pytest.raises(UsageError) as caught:
+        check_request([file], Request(jet_columns=("jet_sdmas",)))
+    assert caught.value.allowed is not None
+    assert caught.value.allowed[0] == "jet_sdmass"
+    with pytest.raises(UsageError, match=r"found: +d0"):
+        check_request([opened(write_jetclass("b.root", drop=["part_d0val"]))], Request(columns=("pt", "d0")))
+
+
+def test_large_event_numbers_stay_exact(write_jetclass: Write) -> None:
+    numbers = np.arange(50, dtype=np.int64) + 2**40 + 1
+    path = write_jetclass(edit=lambda branches: branches.update(event=numbers, weight=numbers / 3))
+    jets = read(path, request=Request(jet_columns=("event", "weight")))
+    assert jets.jet["event"].tolist() == numbers.tolist()
+    assert jets.jet["weight"].tolist() == (numbers / 3).tolist()
+
+
+def test_unlabelled_jets_have_label_minus_one(write_jetclass: Write) -> None:
+    labels = read(write_jetclass(label=None)).labels
+    assert labels is not None
+    assert labels.tolist() == [-1] * 50
+
+
+def test_a_jet_column_may_be_nan_as_subjettiness_ratios_are(write_jetclass: Write) -> None:
+    path = write_jetclass(edit=lambda branches: branches.update(jet_tau21=np.full(50, np.nan, np.float32)))
+    assert read(path, request=Request(jet_columns=("jet_tau21",))).jet["jet_tau21"].isnan().all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("branch", ["part_px", "part_deta", "part_dzerr"])
+def test_a_value_that_is_not_finite_is_named_by_branch_and_entry(
+    write_jetclass: Write, branch: str, value: float
+) -> None:
+    def spoil(branches: Branches) -> None:
+        for entry in (33, 41):
+            set_value(branches, branch, entry, 0, value)
+
+    path = write_jetclass(edit=spoil)
+    with pytest.raises(DataError, match=f"{branch} is not finite") as caught:
+        read(path, 10, 50)
+    assert str(caught.value.where) == f"{path}, tree tree, entry 33"
+    assert str(caught.value.found).startswith("2 of the 40")
+    kept, skipped = read_chunk(opened(path), 0, 10, 50, Request(bad_jets="skip"))
+    assert kept.source is not None
+    assert kept.source[:, 1].tolist() == [entry for entry in range(10, 50) if entry not in (33, 41)]
+    assert skipped == {f"{branch} is not finite": 2}
+    assert kept.particles.isfinite().all()
+
+
+def test_two_infinities_that_cancel_are_found(write_jetclass: Write) -> None:
+    def spoil(branches: Branches) -> None:
+        set_value(branches, "part_d0val", 3, 0, np.inf)
+        set_value(branches, "part_d0val", 4, 0, -np.inf)
+
+    with pytest.raises(DataError, match="part_d0val is not finite"):
+        read(write_jetclass(edit=spoil))
+
+
+def test_a_jet_without_particles_is_named_or_skipped(write_jetclass: Write) -> None:
+    path = write_jetclass(edit=lambda branches: empty_jet(branches, 12))
+    with pytest.raises(DataError, match="no particles") as caught:
+        read(path)
+    assert "entry 12" in str(caught.value)
+    kept, skipped = read_chunk(opened(path), 0, 0, 50, Request(bad_jets="skip"))
+    assert (len(kept), skipped) == (49, {"no particles": 1})
+    assert kept.lengths.min() > 0
+
+
+def test_a_particle_without_pt_is_bad(write_jetclass: Write) -> None:
+    def spoil(branches: Branches) -> None:
+        for name in ("part_px", "part_py"):
+            set_value(branches, name, 5, 0, 0.0)
+
+    with pytest.raises(DataError, match="pt is zero") as caught:
+        read(write_jetclass(edit=spoil))
+    assert "entry 5" in str(caught.value)
+
+
+def test_a_jet_bad_for_two_reasons_is_counted_once(write_jetclass: Write) -> None:
+    def spoil(branches: Branches) -> None:
+        set_value(branches, "part_deta", 5, 0, np.nan)
+        set_value(branches, "part_dphi", 5, 0, np.nan)
+
+    kept, skipped = read_chunk(opened(write_jetclass(edit=spoil)), 0, 0, 50, Request(bad_jets="skip"))
+    assert (len(kept), skipped.total()) == (49, 1)
+
+
+@pytest.mark.parametrize("bad_jets", ["error", "skip"])
+def test_branches_of_different_lengths_are_always_an_error(write_jetclass: Write, bad_jets: str) -> None:
+    def shorten(branches: Branches) -> None:
+        lists = branches["part_dphi"].to_list()
+        lists[27] = [*lists[27], 0.0]
+        branches["part_dphi"] = ak.values_astype(ak.Array(lists), np.float32)
+
+    path = write_jetclass(edit=shorten, counter=None)
+    with pytest.raises(DataError, match="different numbers of particles") as caught:
+        read(path, 20, 50, Request(bad_jets=bad_jets))  # type: ignore[arg-type]
+    assert "part_dphi" in caught.value.what
+    assert "entry 27" in str(caught.value)
+
+
+@pytest.mark.parametrize(("label", "value"), [("label_QCD", 0), ("label_Tbl", 1), ("label_QCD", 0.5)])
+def test_labels_that_are_not_one_hot_are_an_error(write_jetclass: Write, label: str, value: float) -> None:
+    def spoil(branches: Branches) -> None:
+        branches[label][8] = value
+
+    path = write_jetclass(edit=spoil)
+    with pytest.raises(DataError, match="not exactly one 1") as caught:
+        read(path, request=Request(bad_jets="skip"))
+    assert str(caught.value.where) == f"{path}, tree tree, entry 8"
+
+
+def test_a_corrupt_basket_is_one_error(write_jetclass: Write) -> None:
+    path = write_jetclass()
+    file = opened(path)
+    branch = uproot.open(path)["tree"]["part_px"]
+    begin = branch.member("fBasketSeek")[0]
+    content = bytearray(path.read_bytes())
+    content[begin : begin + 30] = b"\x00" * 30
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="corrupt") as caught:
+        read_chunk(file, 0, 0, 20, Request())
+    assert str(path) in str(caught.value)

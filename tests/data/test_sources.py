@@ -1,0 +1,112 @@
+"""Names as a user types them become files, and every mistake is told with what is near."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from ssl_jets.data.sources import Source, resolve_sources, sample_sources
+from ssl_jets.errors import DataError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.root", "a.root", "sub/c.root", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_folder_gives_the_files_of_known_formats_sorted_with_subfolders(folder: Path) -> None:
+    assert resolve_sources([str(folder)]) == [Source(str(folder / name)) for name in ("a.root", "b.root", "sub/c.root")]
+
+
+def test_a_pattern_gives_the_matching_files_sorted(folder: Path) -> None:
+    assert resolve_sources([f"{folder}/?.root"]) == [Source(str(folder / name)) for name in ("a.root", "b.root")]
+    assert len(resolve_sources([f"{folder}/**/*.root"])) == 3
+
+
+def test_a_tree_is_named_behind_a_colon_for_files_patterns_and_folders(folder: Path) -> None:
+    assert resolve_sources([f"{folder}/a.root:Events"]) == [Source(f"{folder}/a.root", "Events")]
+    assert {source.tree for source in resolve_sources([f"{folder}/?.root:my/tree"])} == {"my/tree"}
+    assert {source.tree for source in resolve_sources([f"{folder}:jets"])} == {"jets"}
+
+
+def test_a_file_with_a_colon_in_its_name_is_a_file(folder: Path) -> None:
+    (folder / "x:y.root").touch()
+    assert resolve_sources([f"{folder}/x:y.root"]) == [Source(f"{folder}/x:y.root")]
+
+
+def test_a_list_may_have_comments_empty_lines_and_trees(folder: Path) -> None:
+    (folder / "list.txt").write_text(f"# mine\n\n{folder}/b.root\n  {folder}/a.root:tree \n")
+    expected = [Source(f"{folder}/b.root"), Source(f"{folder}/a.root", "tree")]
+    assert resolve_sources([f"@{folder}/list.txt"]) == expected
+
+
+def test_a_dash_reads_names_from_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{folder}/b.root\n"))
+    assert resolve_sources(["-"]) == [Source(f"{folder}/b.root")]
+
+
+def test_a_source_is_printed_as_it_is_typed() -> None:
+    assert str(Source("a.root", "tree")) == "a.root:tree"
+    assert str(Source("a.root")) == "a.root"
+
+
+@pytest.mark.parametrize("name", ["{}/aa.root", "{}/aa.root:tree", "@{}/aa.txt", "{}x/a.root"])
+def test_a_missing_file_is_told_with_what_is_near(folder: Path, name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        resolve_sources([name.format(folder)])
+    assert str(folder) in str(caught.value)
+    assert caught.value.allowed is not None
+    if "aa.root" in name:
+        assert caught.value.allowed[0] == str(folder / "a.root")
+
+
+@pytest.mark.parametrize("name", ["{}/*.parquet", "{}/empty", "@{}/empty.txt"])
+def test_no_files_at_all_is_an_error(folder: Path, name: str) -> None:
+    (folder / "empty").mkdir()
+    (folder / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(DataError, match=r"empty|matches|no files"):
+        resolve_sources([name.format(folder)])
+
+
+def test_no_names_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="no input files"):
+        resolve_sources([])
+
+
+def test_a_file_named_twice_is_refused_however_it_is_spelt(folder: Path) -> None:
+    with pytest.raises(UsageError, match="twice"):
+        resolve_sources([str(folder), f"{folder}/sub/../a.root"])
+
+
+def test_two_trees_of_one_file_are_two_sources(folder: Path) -> None:
+    assert len(resolve_sources([f"{folder}/a.root:x", f"{folder}/a.root:y"])) == 2
+
+
+@pytest.mark.parametrize("line", ["-", "@other.txt"])
+def test_a_list_in_a_list_is_refused(folder: Path, line: str) -> None:
+    (folder / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(UsageError, match="names another list"):
+        resolve_sources([f"@{folder}/list.txt"])
+
+
+@pytest.mark.parametrize("name", ["root://host//store/a.root", "https://host/a.root"])
+def test_an_address_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="local"):
+        resolve_sources([name])
+
+
+@pytest.mark.parametrize("name", ["{}/a.root:", ":tree"])
+def test_a_colon_without_a_tree_or_a_file_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="FILE:TREE"):
+        resolve_sources([name.format(folder)])
+
+
+def test_the_sample_is_there_under_ten_megabytes_with_one_file_a_class() -> None:
+    paths = [Path(source.path) for source in sample_sources()]
+    assert len(paths) == 10
+    assert sum(path.stat().st_size for path in paths) < 10e6

@@ -1,0 +1,98 @@
+"""The split into training and held-out entries never leaks, and depends on nothing it should not depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_jets.data.files import JetFile, Part, count, split, whole
+from ssl_jets.data.schema import known_schemas
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import DataError
+
+
+def jet_file(name: str, entries: int, folder: str = "data") -> JetFile:
+    """A file as far as the split needs it."""
+    schema = known_schemas()[0]
+    return JetFile(Source(f"{folder}/{name}"), schema, "tree", entries, (0, entries), 1000, (), ())
+
+
+def entries_of(parts: Sequence[Part], files: Sequence[JetFile]) -> set[tuple[str, int]]:
+    listed = [(files[part.file].name, entry) for part in parts for entry in range(part.start, part.stop)]
+    assert len(listed) == len(set(listed))
+    return set(listed)
+
+
+sizes = st.lists(st.integers(4, 400), min_size=1, max_size=6)
+
+
+@given(sizes=sizes, fraction=st.floats(0.01, 0.9), seed=st.integers(0, 2**31), numbered=st.booleans())
+def test_no_entry_and_no_neighbour_of_a_held_out_entry_is_trained_on(
+    sizes: list[int], fraction: float, seed: int, numbered: bool
+) -> None:
+    names = [f"QCD_{index}.root" if numbered else f"{chr(65 + index)}.root" for index in range(len(sizes))]
+    files = [jet_file(name, entries) for name, entries in zip(names, sizes)]
+    try:
+        train, held = split(files, fraction, seed)
+    except DataError:
+        assert sum(sizes) < 10 or fraction > 0.5
+        return
+    trained, held_out = entries_of(train, files), entries_of(held, files)
+    everything = entries_of(whole(files), files)
+    assert trained | held_out <= everything
+    assert not trained & held_out
+    assert not {(name, entry + step) for name, entry in held_out for step in (-1, 1)} & trained
+    # Only the entries next to a cut are lost, at most two a file.
+    assert len(everything) - len(trained) - len(held_out) <= 2 * len(files)
+
+
+@given(sizes=sizes, seed=st.integers(0, 1000), shuffled=st.randoms())
+def test_the_order_of_the_files_and_their_folder_do_not_matter(sizes: list[int], seed: int, shuffled: object) -> None:
+    files = [jet_file(f"c{index % 2}_{index}.root", entries) for index, entries in enumerate(sizes)]
+    moved = [jet_file(file.name, file.entries, folder="elsewhere") for file in files]
+    shuffled.shuffle(moved)  # type: ignore[attr-defined]
+    try:
+        expected = split(files, 0.3, seed)
+    except DataError:
+        return
+    for side, other in zip(expected, split(moved, 0.3, seed)):
+        assert entries_of(side, files) == entries_of(other, moved)
+
+
+def test_one_file_a_class_is_split_inside_by_one_block(sample_files: list[JetFile]) -> None:
+    train, held = split(sample_files, 0.1, 0)
+    assert [part.file for part in held] == list(range(10))
+    assert {part.entries for part in held} == {100}
+    assert 10_000 - count(train) - count(held) <= 20
+
+
+def test_many_files_a_class_are_held_out_whole_in_each_class() -> None:
+    files = [jet_file(f"{name}_{number:03}.root", 100) for name in ("QCD", "Tbl") for number in range(20)]
+    train, held = split(files, 0.1, 3)
+    assert all((part.start, part.stop) == (0, 100) for part in (*train, *held))
+    assert sorted(files[part.file].group for part in held) == ["QCD", "QCD", "Tbl", "Tbl"]
+    assert count(train) + count(held) == 4000
+
+
+def test_a_whole_file_is_not_held_out_where_it_is_far_more_than_asked_for() -> None:
+    files = [jet_file("QCD_0.root", 1000), jet_file("QCD_1.root", 1000)]
+    _, held = split(files, 0.1, 0)
+    assert [part.entries for part in held] == [100, 100]
+
+
+def test_another_seed_holds_out_other_entries(sample_files: list[JetFile]) -> None:
+    assert split(sample_files, 0.1, 0) == split(sample_files, 0.1, 0)
+    assert split(sample_files, 0.1, 0) != split(sample_files, 0.1, 1)
+
+
+@pytest.mark.parametrize(("entries", "fraction"), [(1, 0.5), (3, 0.3), (10, 0.99)])
+def test_too_few_jets_to_split_is_an_error(entries: int, fraction: float) -> None:
+    with pytest.raises(DataError, match="too few jets"):
+        split([jet_file("a.root", entries)], fraction, 0)
+
+
+def test_whole_leaves_out_files_without_entries() -> None:
+    assert whole([jet_file("a.root", 0), jet_file("b.root", 5)]) == [Part(1, 0, 5)]

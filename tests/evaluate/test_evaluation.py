@@ -1,0 +1,238 @@
+"""Models and z files, measured: what is written, and what is refused."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_jets.config import DataSettings, ModelSettings
+from ssl_jets.data.files import open_files, split, whole
+from ssl_jets.data.sources import sample_sources
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
+from ssl_jets.evaluate.evaluation import ZMap, plain
+from ssl_jets.evaluate.of_model import encode
+from ssl_jets.model_file import Model, load_model, save_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
+from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
+
+LIMITS = {"max_fit_jets": 300, "max_test_jets": 200}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two classes of the sample, a model with a head and one without, both "trained" on them."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    sources = [str(source) for source in sample_sources() if "ZJets" in str(source) or "TTBarLep" in str(source)]
+    data = DataSettings(labels=("QCD", "Tbl"))
+    files = open_files([source for source in sample_sources() if str(source) in sources], data.labels)
+    train, held = split(files, 0.1, 0)
+    training = {
+        "files": [list(file.identity) for file in files],
+        "held_out": [[*files[part.file].identity, part.start, part.stop] for part in held],
+    }
+    torch.manual_seed(5)
+    encoder = Encoder(ModelSettings(size="tiny", registers=1))
+    encoder.features.measure(ordered(files, train, Request()))
+    bare = Model(encoder, None, (), {"method": "mae", "training": training})
+    headed = Model(encoder, ClassHead(encoder.dim, 2), ("Tbl", "QCD"), {"method": "supervised", "training": training})
+    new = Model(encoder, ClassHead(encoder.dim, 2), ("QCD", "Tbl"), {"method": "supervised", "training": {}})
+    for name, model in (("bare", bare), ("headed", headed), ("new", new)):
+        save_model(model, folder / name / "model")
+    return SimpleNamespace(folder=folder, sources=sources, data=data, files=files, held=held)
+
+
+def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: Path) -> None:
+    said: list[str] = []
+    found = evaluate_model(
+        world.folder / "bare", world.sources, tmp_path / "out", data=world.data, say=said.append, **LIMITS
+    )
+    assert found.task is None
+    assert [(probe.reader, probe.of) for probe in found.probes] == [
+        ("linear", "z"),
+        ("kNN", "z"),
+        ("linear", "z of random weights"),
+        ("kNN", "z of random weights"),
+        ("boosted trees", "jet columns"),
+    ]
+    assert found.jets == {"fit": 300, "test": 200}
+    # Leptonic tops against QCD: the trees tell them apart, and there is something in z of random weights.
+    assert found.probes[-1].accuracy.value > 0.85
+    assert all(probe.auc.low95 > 0.5 for probe in found.probes)
+    assert found.probes[-1].columns == 11
+    assert "held out" in said[0]
+    assert "200" in said[0]
+    assert "kNN" in summary_table(found)
+
+
+def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
+    found = evaluate_model(
+        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+    )
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["task"]["accuracy"] == plain(found.task.accuracy)
+    assert written["probes"] == plain(found.probes)
+    assert written["model"]["sha256"] == load_model(world.folder / "headed").sha256
+    assert written["classes"] == ["QCD", "Tbl"]
+    assert [file["name"] for file in written["files"]] == [file.name for file in world.files]
+    assert str(world.folder) not in (tmp_path / "out" / "metrics.json").read_text()
+    curves = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert np.sum(curves["confusion"]) == found.jets["task"]
+    assert len(curves["map"]["x"]) == found.jets["test"]
+    assert curves["roc"][0]["signal"] == "Tbl"
+
+
+def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_of_the_files(
+    world, tmp_path: Path
+) -> None:
+    found = evaluate_model(
+        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+    )
+    model = load_model(world.folder / "headed")
+    batches = list(ordered(world.files, world.held, Request()))
+    right, total = 0, 0
+    for jets in batches:
+        with torch.no_grad():
+            logits = model.head(torch.from_numpy(encode(model.encoder, jets, torch.device("cpu"))))
+        guess = [model.labels[index] for index in logits.argmax(1)]
+        right += sum(guess[i] == ("QCD", "Tbl")[jets.labels[i]] for i in range(len(jets)))
+        total += len(jets)
+    assert found.jets["task"] == total == 200
+    assert found.task.accuracy.value == pytest.approx(right / total, abs=0.011)
+
+
+def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
+    found = evaluate_model(
+        world.folder / "new",
+        world.sources,
+        tmp_path / "out",
+        data=world.data,
+        max_fit_jets=300,
+        say=lambda _: None,
+    )
+    assert found.jets["task"] == 2000
+    assert found.jets["test"] == 200
+
+
+def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        evaluate_model(world.folder / "headed", world.sources, tmp_path / "out", say=lambda _: None)
+    assert "Tbl, QCD" in str(error.value)
+    assert "Wqq" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_jets_of_one_class_are_refused_for_probes(world, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all of one class"):
+        evaluate_model(
+            world.folder / "bare", world.sources[:1], tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+        )
+
+
+def test_an_evaluation_is_not_overwritten_unasked(world, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UsageError, match="exists"):
+        evaluate_model(world.folder / "bare", world.sources, tmp_path)
+    with pytest.raises(UsageError, match="not a folder"):
+        evaluate_z("any.npz", tmp_path / "metrics.json")
+    with pytest.raises(SslJetsError, match="no trained model"):
+        evaluate_model(tmp_path / "missing", world.sources, tmp_path / "out")
+
+
+def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ...] = ("jet_sdmass",)) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 300)
+    z = (rng.normal(size=(600, 5)) + 2 * labels[:, None]).astype(np.float32)
+    z[:bad] = np.nan
+    rows = {
+        "z": z,
+        "source_file": labels.astype(np.int32),
+        "source_entry": np.tile(np.arange(300), 2),
+        "source_jet": np.zeros(600, np.int32),
+        "jet_sdmass": (80 + 40 * labels + rng.normal(size=600)).astype(np.float32),
+    }
+    if labelled:
+        rows["label"] = labels
+    names = ("W", "H") if labelled else ()
+    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept)
+    columns = z_columns("jet", 5, labelled=labelled, kept=kept)
+    with ZWriter(path, columns, metadata) as writer:
+        writer.write({column.name: rows[column.name] for column in columns})
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".root"])
+def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suffix: str) -> None:
+    found = evaluate_z(write_z(tmp_path / f"z{suffix}"), tmp_path / "out", say=lambda _: None)
+    assert found.jets == {"fit": 300, "test": 300}
+    assert found.classes == ("W", "H")
+    assert [probe.reader for probe in found.probes] == ["linear", "kNN", "boosted trees"]
+    assert all(probe.accuracy.value > 0.95 for probe in found.probes)
+    assert found.model["method"] == "mae"
+
+
+def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = evaluate_z(write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", say=said.append)
+    assert found.jets["fit"] + found.jets["test"] == 560
+    assert found.left_out == {"z is not finite": 40}
+    assert any("40 jets" in message for message in said)
+
+
+def test_without_labels_only_the_spread_is_measured_and_it_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", say=said.append)
+    assert found.probes == []
+    assert found.spread["z"].jets == 600
+    assert any("probes need labels" in message for message in said)
+
+
+def test_the_map_holds_the_directions_of_largest_variance() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(4000, 3)) * [1, 5, 3] @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    found = ZMap.of(z, np.zeros(4000, int))
+    assert found.explained == pytest.approx((25 / 35, 9 / 35), abs=0.02)
+    assert found.x.std() == pytest.approx(1)
+    assert found.y.std() == pytest.approx(3 / 5, rel=0.05)
+    assert abs(np.corrcoef(found.x, found.y)[0, 1]) < 0.02
+    assert len(ZMap.of(np.repeat(z, 2, axis=0), np.zeros(8000, int)).x) == 5000
+    assert set(ZMap.of(z[:, :1], np.zeros(4000, int)).y) == {0.0}
+
+
+def test_plain_json_has_no_nan() -> None:
+    assert plain({"a": float("nan"), "b": (1.23456789, np.float64("inf")), "c": np.arange(2)}, digits=3) == {
+        "a": None,
+        "b": [1.23, None],
+        "c": [0, 1],
+    }
+
+
+def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> None:
+    unlabelled = world.folder / "unlabelled.root"
+    if not unlabelled.exists():
+        strip_labels(Path(world.sources[0]), unlabelled)
+    said: list[str] = []
+    found = evaluate_model(
+        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, max_test_jets=100
+    )
+    assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
+    assert set(found.spread) == {"z", "z of random weights"}
+    assert any("labels" in message for message in said)
+    assert len(whole(world.files)) == 2
+
+
+def strip_labels(path: Path, out: Path) -> None:
+    import uproot
+
+    with uproot.open(path) as file:
+        tree = file["tree"]
+        names = [name for name in tree.keys() if name.startswith(("part_", "jet_"))]  # noqa: SIM118
+        arrays = tree.arrays(names, entry_stop=150)
+    with uproot.recreate(out) as file:
+        file.mktree("tree", {name: arrays[name].type.content for name in names})
+        file["tree"].extend({name: arrays[name] for name in names})

@@ -1,0 +1,194 @@
+"""The contract that every method keeps (`methods/_method.py`). A new method file is covered by being there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from content_masks import scores_from_pt
+from small_models import CLASSES, shuffle_particles, tiny_encoder
+from torch import Tensor
+
+from ssl_jets import methods, train
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
+from ssl_jets.nn import masking
+from ssl_jets.nn.encoder import Encoder
+
+COMPARES_JETS: frozenset[str] = frozenset()
+"""Methods whose loss compares the jets of a batch by design."""
+WITHOUT_GRADIENT = {"encoder.missing"}
+"""Parameters whose gradient is zero while no column is missing."""
+
+every_method = pytest.mark.parametrize("name", methods.names())
+
+
+def build(name: str, jets: Jets, seed: int = 1, **settings: Any) -> Method:
+    cls = methods.find(name)
+    encoder = tiny_encoder(jets, seed)
+    return cls(cls.Config(name=name, **settings), encoder, CLASSES)
+
+
+def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:
+    torch.manual_seed(seed)
+    return method(jets, progress)["loss"]
+
+
+@pytest.fixture
+def masks_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "scores", scores_from_pt)
+
+
+@every_method
+def test_the_loss_is_a_finite_scalar_and_its_parts_carry_no_gradient(name: str, batch: Jets) -> None:
+    torch.manual_seed(0)
+    parts = build(name, batch)(batch, 0.5)
+    loss = parts.pop("loss")
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert loss.requires_grad
+    for key, part in parts.items():
+        assert part.shape == (), key
+        assert part.isfinite(), key
+        assert not part.requires_grad, key
+
+
+@every_method
+def test_the_loss_is_finite_for_the_smallest_jets(name: str, batch: Jets) -> None:
+    small = batch.keep(batch.rank_by_pt() < 1 + batch.jet_of_particle % 3)
+    assert small.lengths.unique().tolist() == [1, 2, 3]
+    method = build(name, batch)
+    for jets in (small, small.select(torch.tensor([1])), small.select(torch.tensor([0]))):
+        loss = loss_of(method, jets)
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+
+
+@every_method
+def test_every_trainable_parameter_gets_a_gradient(name: str, batch: Jets) -> None:
+    method = build(name, batch)
+    loss_of(method, batch).backward()
+    for key, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+            assert parameter.grad.any() or key in WITHOUT_GRADIENT, key
+
+
+@every_method
+@pytest.mark.usefixtures("masks_by_content")
+def test_the_loss_is_blind_to_the_order_of_the_particles(name: str, batch: Jets) -> None:
+    method = build(name, batch)
+    loss = loss_of(method, batch)
+    torch.testing.assert_close(loss_of(method, shuffle_particles(batch)[0]), loss, atol=1e-5, rtol=1e-5)
+
+
+@every_method
+@pytest.mark.usefixtures("masks_by_content")
+def test_the_loss_is_the_mean_over_jets_that_do_not_see_each_other(name: str, batch: Jets) -> None:
+    if name in COMPARES_JETS:
+        pytest.skip("this method compares the jets of a batch by design")
+    method = build(name, batch)
+    pieces = torch.arange(len(batch)).split([16, 48])
+    mean = sum(len(piece) / len(batch) * loss_of(method, batch.select(piece)) for piece in pieces)
+    torch.testing.assert_close(mean, loss_of(method, batch), atol=1e-5, rtol=1e-5)
+    backwards = batch.select(torch.arange(len(batch)).flip(0))
+    torch.testing.assert_close(loss_of(method, backwards), loss_of(method, batch), atol=1e-5, rtol=1e-5)
+
+
+@every_method
+def test_all_randomness_is_that_of_torchs_generator(name: str, batch: Jets) -> None:
+    method = build(name, batch)
+    assert torch.equal(loss_of(method, batch, seed=3), loss_of(method, batch, seed=3))
+
+
+@every_method
+def test_the_state_round_trips(name: str, batch: Jets) -> None:
+    method, other = build(name, batch), build(name, batch, seed=2)
+    assert not torch.equal(loss_of(other, batch), loss_of(method, batch))
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(loss_of(other, batch), loss_of(method, batch))
+
+
+@every_method
+def test_the_export_is_an_encoder_with_a_finite_z(name: str, batch: Jets) -> None:
+    method = build(name, batch)
+    method.after_step(0.5)
+    exported = method.exported()
+    assert isinstance(exported, Encoder)
+    z = exported.eval()(batch).z
+    assert z.shape == (len(batch), exported.dim)
+    assert z.isfinite().all()
+    head = method.exported_head()
+    if head is not None:
+        assert head(z).shape == (len(batch), len(CLASSES))
+
+
+@every_method
+def test_the_settings_are_documented_and_named_after_the_file(name: str) -> None:
+    cls = methods.find(name)
+    assert not cls.Config().model_config.get("extra") != "forbid"
+    for key, field in cls.Config.model_fields.items():
+        assert field.description, key
+
+
+@every_method
+def test_a_method_is_one_short_file_with_a_formula_and_a_paper(name: str) -> None:
+    module = sys.modules[methods.find(name).__module__]
+    assert module.__file__ is not None
+    assert len(Path(module.__file__).read_text(encoding="utf-8").splitlines()) <= 150
+    assert "arXiv" in (module.__doc__ or "")
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="there is no such method") as caught:
+        methods.find("supervized")
+    assert caught.value.allowed is not None
+    assert caught.value.allowed[0] == "supervised"
+
+
+@pytest.fixture(scope="module")
+def one_and_two_ranks(
+    sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Tensor]]]]:
+    """States of all methods, trained by one process on whole batches, and by each of two on their halves."""
+    import two_ranks
+
+    folder = tmp_path_factory.mktemp("ranks")
+    batches = [sample_jets.select(torch.arange(start, start + 16)) for start in (0, 16)]
+    torch.save(batches, folder / "batches.pt")
+    here = Path(__file__).parent
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        + [str(here / "two_ranks.py"), str(folder / "batches.pt"), str(folder)],
+        env=os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=120,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masking, "scores", masking.scores)  # put back what the program replaces
+        patch.setattr(train, "make_optimizer", train.make_optimizer)
+        alone = two_ranks.train_all(batches, world=1)
+    return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@every_method
+def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
+    name: str, one_and_two_ranks: tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Tensor]]]], batch: Jets
+) -> None:
+    alone, ranks = one_and_two_ranks[0][name], [states[name] for states in one_and_two_ranks[1]]
+    start = tiny_encoder(batch).state_dict()
+    moved = 0.0
+    for key, value in alone.items():
+        assert torch.equal(ranks[0][key], ranks[1][key]), key
+        torch.testing.assert_close(ranks[0][key], value, atol=2e-5, rtol=1e-4, msg=lambda text, key=key: key + text)
+        if key.startswith("encoder.trunk"):
+            moved = max(moved, float((value - start[key.removeprefix("encoder.")]).abs().max()))
+    assert moved > 0.01  # the steps were large against the tolerance

@@ -1,0 +1,179 @@
+"""The masked autoencoder against its formula, jet by jet and particle by particle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_models import made_jets, tiny_encoder, without_columns
+from torch import Tensor
+
+from ssl_jets.jets import Jets
+from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.nn import masking
+from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
+
+
+def build(jets: Jets, **settings: float) -> MaskedAutoencoder:
+    return MaskedAutoencoder(MaskedAutoencoder.Config(**settings), tiny_encoder(jets))
+
+
+def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets, ratio: float = 0.4) -> Tensor:
+    torch.manual_seed(5)
+    hidden = masking.hide_random(jets, ratio)
+    monkeypatch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+    return hidden
+
+
+def decode_jet(method: MaskedAutoencoder, visible: Jets, hidden_pts: list[float]) -> Tensor:
+    """Decoder output for the hidden particles of one jet, in the order of `hidden_pts`: nothing else of them is used."""
+    z, tokens = method.encoder(visible)
+    ranks = torch.tensor([sum(other > pt for other in hidden_pts) for pt in hidden_pts])
+    names = method.names(ranks.clamp(max=method.cfg.ranks - 1))
+    particles = torch.cat([method.tokens_in(tokens), names])
+    offsets = torch.tensor([0, len(particles)])
+    return method.decoder(particles, offsets, method.z_in(z)[:, None])[1][len(tokens) :]
+
+
+def reference(method: MaskedAutoencoder, jets: Jets, hidden: Tensor, missing: tuple[int, ...] = ()) -> float:
+    """The loss as the docstring of `mae` writes it, in plain loops."""
+    features = method.encoder.features
+    total = 0.0
+    for jet in range(len(jets)):
+        one, mask = jets.select(torch.tensor([jet])), hidden[int(jets.offsets[jet]) : int(jets.offsets[jet + 1])]
+        masked = one.keep(mask)
+        if not len(masked.particles):
+            continue
+        decoded = decode_jet(method, one.keep(~mask), masked.column("pt").tolist())
+        predicted, logits = method.features_out(decoded), method.kinds_out(decoded)
+        truth = features(masked)[0]
+        jet_total = 0.0
+        for row in range(len(masked.particles)):
+            charge = float(masked.column("charge")[row])
+            used = [i for i in range(TARGETS) if i not in missing and (charge != 0 or i not in TRACK_TARGETS)]
+            l1 = sum(abs(float((predicted[row, i] - truth[row, i]).detach())) for i in used) / len(used)
+            code = 3 * int(masked.column("kind")[row]) + int(charge > 0) - int(charge < 0) + 1
+            jet_total += l1 - method.cfg.kind_weight * float(logits[row].detach().log_softmax(0)[code])
+        total += jet_total / len(masked.particles)
+    return total / len(jets)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "ranks": 4}], ids=str)
+def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
+    monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
+) -> None:
+    jets = sample_jets.select(torch.arange(6))
+    jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 12, 30, 200])[jets.jet_of_particle])
+    method, hidden = build(jets, **settings), fix_mask(monkeypatch, jets)
+    assert float(method(jets, 0.0)["loss"].detach()) == pytest.approx(reference(method, jets, hidden), rel=1e-4)
+
+
+def test_a_missing_column_is_not_predicted(monkeypatch: pytest.MonkeyPatch, sample_jets: Jets) -> None:
+    jets = without_columns(sample_jets.select(torch.arange(4)), "d0")
+    method, hidden = build(sample_jets), fix_mask(monkeypatch, jets)
+    missing = tuple(index for index, feature in enumerate(FEATURES[:TARGETS]) if "d0" in feature.needs)
+    assert len(missing) == 1
+    assert float(method(jets, 0.0)["loss"].detach()) == pytest.approx(reference(method, jets, hidden, missing), rel=1e-4)
+
+
+def test_unknown_kinds_leave_the_features_to_learn_from(sample_jets: Jets) -> None:
+    jets = without_columns(sample_jets.select(torch.arange(4)), "kind")
+    parts = build(sample_jets)(jets, 0.0)
+    assert float(parts["kind_loss"]) == 0.0
+    assert float(parts["loss"]) == pytest.approx(float(parts["feature_loss"]))
+
+
+def test_the_share_of_hidden_particles_is_the_mask_ratio(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+    seen = []
+    method = build(batch, mask_ratio=0.7)
+    monkeypatch.setattr(method.encoder, "forward", lambda jets: seen.append(jets) or type(method.encoder).forward(
+        method.encoder, jets
+    ))  # fmt: skip
+    method(batch, 0.0)
+    assert len(seen) == 1
+    assert len(seen[0].particles) / len(batch.particles) == pytest.approx(0.3, abs=0.01)
+
+
+def test_the_encoder_never_sees_hidden_particles(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+    method, hidden = build(batch), fix_mask(monkeypatch, batch)
+    outputs: list[Tensor] = []
+    method.encoder.register_forward_hook(lambda module, inputs, output: outputs.extend(output))
+
+    def encoded(rows: Tensor) -> list[Tensor]:
+        particles = batch.particles.clone()
+        particles[rows, :4] *= 1.3
+        outputs.clear()
+        method(Jets(particles, batch.offsets, batch.columns), 0.0)
+        return list(outputs)
+
+    nothing, unseen, seen = encoded(hidden & ~hidden), encoded(hidden), encoded(~hidden)
+    assert all(torch.equal(a, b) for a, b in zip(nothing, unseen, strict=True))
+    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(nothing, seen, strict=True))
+
+
+def test_the_prediction_uses_nothing_of_a_hidden_particle_but_its_rank(
+    monkeypatch: pytest.MonkeyPatch, batch: Jets
+) -> None:
+    method, hidden = build(batch), fix_mask(monkeypatch, batch)
+    outputs: list[Tensor] = []
+    method.features_out.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    method(batch, 0.0)
+    particles = batch.particles.clone()
+    particles[hidden, 0] **= 1.1  # keeps the order
+    particles[hidden, 1:4] += 0.2
+    method(Jets(particles, batch.offsets, batch.columns), 0.0)
+    assert torch.equal(outputs[0], outputs[1])
+
+
+@pytest.fixture(scope="module")
+def overfitted(sample_jets: Jets) -> tuple[MaskedAutoencoder, Jets, Tensor, float, float]:
+    """A method trained on one batch of 32 jets with one mask: method, jets, mask, first and last loss."""
+    jets = sample_jets.select(torch.arange(32))
+    jets = jets.keep(jets.rank_by_pt() < 20)
+    method = build(jets)
+    torch.manual_seed(5)
+    hidden = masking.hide_random(jets, 0.4)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
+    losses = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+        for _ in range(150):
+            loss = method(jets, 0.0)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            nn_clip(method)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    return method.eval(), jets, hidden, losses[0], losses[-1]
+
+
+def nn_clip(method: MaskedAutoencoder) -> None:
+    torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+
+
+def test_one_batch_can_be_learned_by_heart(overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float]) -> None:
+    *_, first, last = overfitted
+    assert last < first / 5
+
+
+@pytest.mark.parametrize("which", ["z", "tokens"])
+def test_what_was_learned_is_read_from_z_and_from_the_tokens_of_the_same_jet(
+    overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    method, jets, hidden, _, _ = overfitted
+    monkeypatch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+    right = float(method(jets, 0.0)["loss"])
+    generator = torch.Generator().manual_seed(0)
+
+    def shuffled(module: torch.nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return output[torch.randperm(len(output), generator=generator)]
+
+    layer = method.z_in if which == "z" else method.tokens_in
+    with_hook = layer.register_forward_hook(shuffled)
+    wrong = float(method(jets, 0.0)["loss"])
+    with_hook.remove()
+    assert wrong > 1.2 * right
+
+
+def test_jets_of_one_particle_have_nothing_to_predict() -> None:
+    jets = made_jets([1, 1])
+    assert float(build(made_jets([30]))(jets, 0.0)["loss"].detach()) == 0.0

@@ -1,0 +1,78 @@
+"""A program for the contract test: each method, two optimizer steps, on this rank's share of every batch.
+
+    python -m torch.distributed.run --nproc-per-node 2 two_ranks.py BATCHES OUT
+
+Rank r takes the r-th part of each batch in the file BATCHES, and writes the state of every method to OUT/r.pt.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from content_masks import scores_from_pt
+from small_models import CLASSES, tiny_encoder
+from torch import Tensor, nn
+
+from ssl_jets import methods, train
+from ssl_jets.config import TrainSettings
+from ssl_jets.jets import Jets
+from ssl_jets.nn import masking
+from ssl_jets.run import Run
+
+State = dict[str, Tensor]
+STEPS, JETS = 2, 16
+
+
+class Batches:
+    """The given batches in turn, cut to the share of one rank."""
+
+    def __init__(self, batches: list[Jets], rank: int, world: int) -> None:
+        self.shares = iter([batch.select(torch.arange(len(batch)).chunk(world)[rank]) for batch in batches])
+        self.jets_per_epoch, self.wait_seconds, self.skipped = JETS, 0.0, Counter[str]()
+
+    def __next__(self) -> Jets:
+        return next(self.shares)
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        raise NotImplementedError
+
+
+def plain_descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """In the place of AdamW, which would hide a gradient of wrong size and blow up rounding of zero gradients."""
+    return torch.optim.SGD([parameter for parameter in method.parameters() if parameter.requires_grad], lr=settings.lr)
+
+
+def train_all(batches: list[Jets], world: int) -> dict[str, State]:
+    """The state of every method after training on `batches`, cut over the ranks of this launch."""
+    masking.scores = scores_from_pt
+    train.make_optimizer = plain_descent  # type: ignore[assignment]
+    settings = TrainSettings(
+        steps=STEPS, batch_size=JETS // world, lr=0.5, clip=1e9, warmup=0, precision="32-true", log_every=1
+    )
+    fabric = train.make_fabric(settings)
+    assert fabric.world_size == world
+    trained = {}
+    for name in methods.names():
+        cls = methods.find(name)
+        encoder = tiny_encoder(batches[0])
+        torch.manual_seed(1)
+        method = cls(cls.Config(name=name), encoder, CLASSES)
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run(Path(folder), writes=fabric.is_global_zero)
+            train.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
+        trained[name] = {key: value.clone() for key, value in method.state_dict().items()}
+    return trained
+
+
+if __name__ == "__main__":
+    batches = torch.load(sys.argv[1], weights_only=False)
+    states = train_all(batches, world=2)
+    torch.save(states, Path(sys.argv[2]) / f"{torch.distributed.get_rank()}.pt")

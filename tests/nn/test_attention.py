@@ -1,0 +1,187 @@
+"""Attention inside jets: against a plain softmax of each jet, in values and gradients."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_jets.errors import SslJetsError
+from ssl_jets.nn import attention
+from ssl_jets.nn.attention import Layout, attend
+
+LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [128, 1, 128])
+HEADS, WIDTH = 2, 4
+
+
+def layout_of(lengths: list[int]) -> Layout:
+    return Layout.of(torch.tensor([0, *lengths]).cumsum(0))
+
+
+def random_qkv(lengths: list[int], dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    shape = (sum(lengths), HEADS, WIDTH)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for _ in range(3)]
+
+
+def random_bias(layout: Layout, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(jets, HEADS, length, length, generator=generator, dtype=dtype).requires_grad_()
+        for _, jets, length in layout.runs
+    ]
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], bias: list[Tensor] | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v, jet by jet."""
+    of_jet = None if bias is None else [jet for run in bias for jet in run]
+    out, start = [], 0
+    for index, length in enumerate(lengths):
+        queries, keys, values = (x[start : start + length].transpose(0, 1) for x in (q, k, v))
+        score = queries @ keys.transpose(1, 2) / math.sqrt(q.shape[-1])
+        if of_jet is not None:
+            score = score + of_jet[index]
+        out.append((score.softmax(-1) @ values).transpose(0, 1))
+        start += length
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_values_and_gradients_are_those_of_a_plain_softmax_per_jet(
+    lengths: list[int], dtype: torch.dtype, tolerance: float, biased: bool
+) -> None:
+    layout, inputs = layout_of(lengths), random_qkv(lengths, dtype)
+    bias = random_bias(layout, dtype) if biased else None
+    ours, expected = attend(*inputs, layout, bias), plain(*inputs, lengths, bias)
+    leaves = [*inputs, *(bias or [])]
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        assert mine.dtype == dtype
+        torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_gradient_is_that_of_finite_differences(biased: bool) -> None:
+    lengths = [3, 1, 2, 2]
+    layout, inputs = layout_of(lengths), random_qkv(lengths, torch.float64)
+    bias = random_bias(layout, torch.float64) if biased else []
+    assert torch.autograd.gradcheck(lambda q, k, v, *b: attend(q, k, v, layout, b or None), (*inputs, *bias))
+
+
+def test_strided_views_of_one_projection_give_the_same_as_copies() -> None:
+    lengths = [4, 4, 2]
+    qkv = torch.randn(10, 3, HEADS, WIDTH, generator=torch.Generator().manual_seed(0))
+    views, copies = qkv.unbind(1), [x.contiguous() for x in qkv.unbind(1)]
+    assert torch.equal(attend(*views, layout_of(lengths)), attend(*copies, layout_of(lengths)))
+
+
+def test_a_jet_attends_to_no_other_jet() -> None:
+    lengths = [3, 3, 5]
+    q, k, v = (x.detach() for x in random_qkv(lengths, torch.float32))
+    before = attend(q, k, v, layout_of(lengths))
+    k[3:6], v[3:6] = 7.0, -7.0
+    after = attend(q, k, v, layout_of(lengths))
+    assert torch.equal(before[:3], after[:3])
+    assert torch.equal(before[6:], after[6:])
+    assert not torch.allclose(before[3:6], after[3:6])
+
+
+@pytest.mark.parametrize("lengths", [[0], [3, 0, 2], [2, 0, 0]], ids=str)
+def test_a_jet_without_tokens_is_refused_where_it_enters(lengths: list[int]) -> None:
+    with pytest.raises(SslJetsError, match="a jet without tokens") as caught:
+        layout_of(lengths)
+    assert f"{lengths.count(0)} empty jets" in str(caught.value)
+
+
+def test_runs_are_consecutive_jets_of_equal_length() -> None:
+    assert layout_of([2, 2, 3, 2]).runs == [(0, 2, 2), (4, 1, 3), (7, 1, 2)]
+
+
+def test_bfloat16_is_close_to_float32_under_autocast() -> None:
+    lengths = [1, 40, 40, 128]
+    inputs = random_qkv(lengths, torch.float32)
+    expected = plain(*inputs, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = attend(*(x.bfloat16() for x in inputs), layout_of(lengths))
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), expected, atol=0.03, rtol=0.03)
+
+
+def test_autocast_does_not_lower_the_precision_of_float32_inputs() -> None:
+    lengths = [5, 9]
+    inputs = random_qkv(lengths, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = attend(*inputs, layout_of(lengths))
+        gradient = torch.autograd.grad(ours.square().sum(), inputs)
+    expected = plain(*inputs, lengths)
+    torch.testing.assert_close(ours, expected, atol=2e-6, rtol=2e-6)
+    for mine, theirs in zip(gradient, torch.autograd.grad(expected.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+class PretendCuda(torch.Tensor):
+    """A CPU tensor that says it is on a GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cuda", "biased", "fused"),
+    [
+        (torch.bfloat16, True, False, True),
+        (torch.float16, True, False, True),
+        (torch.float32, True, False, False),
+        (torch.bfloat16, True, True, False),
+        (torch.bfloat16, False, False, False),
+    ],
+)
+def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, cuda: bool, biased: bool, fused: bool
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *where: Any) -> Tensor:
+        calls.append(where)
+        return q
+
+    monkeypatch.setattr(attention, "varlen", SimpleNamespace(varlen_attn=kernel))
+    lengths = [2, 5, 3]
+    layout = layout_of(lengths)
+    inputs = [x.detach().to(dtype) for x in random_qkv(lengths, torch.float32)]
+    if cuda:
+        inputs = [x.as_subclass(PretendCuda) for x in inputs]
+    attend(*inputs, layout, random_bias(layout, dtype) if biased else None)
+    assert len(calls) == fused
+    if fused:
+        from_offsets, to_offsets, longest, longest_key = calls[0]
+        assert from_offsets.dtype == to_offsets.dtype == torch.int32
+        assert from_offsets.tolist() == to_offsets.tolist() == [0, 2, 7, 10]
+        assert longest == longest_key == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_fused_kernel_agrees_with_a_plain_softmax_per_jet() -> None:
+    lengths = [1, 2, 128, 5, 5]
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(sum(lengths), 4, 32, generator=generator).cuda().bfloat16().requires_grad_() for _ in range(3)
+    ]
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    layout = Layout.of(torch.tensor([0, *lengths]).cumsum(0).cuda())
+    ours, expected = attend(*inputs, layout), plain(*exact, lengths)
+    torch.testing.assert_close(ours.float(), expected, atol=0.03, rtol=0.03)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours.float().sum(), inputs), torch.autograd.grad(expected.sum(), exact), strict=True
+    ):
+        torch.testing.assert_close(mine.float(), theirs, atol=0.05, rtol=0.05)

@@ -1,0 +1,87 @@
+"""Run and evaluation folders, as training and evaluation write them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap
+from ssl_jets.evaluate.probes import knn_probe, linear_probe
+from ssl_jets.evaluate.task import classify_metrics
+from ssl_jets.nn.spread import spread
+
+NAMES = ("QCD", "Hbb", "Wqq", "my <class> & $co$")
+
+
+def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, skill: float = 2.0) -> Path:
+    rng = np.random.default_rng(0)
+    y_fit, y = rng.integers(0, 4, 300), rng.integers(0, 4, 400)
+    z_fit, z = (rng.normal(size=(len(labels), 6)) + skill * np.eye(4, 6)[labels] for labels in (y_fit, y))
+    random_fit, random = rng.normal(size=z_fit.shape), rng.normal(size=z.shape)
+    exponent = np.exp(2 * z[:, :4])
+    task = classify_metrics(exponent / exponent.sum(1, keepdims=True), y, NAMES, resamples=40) if head else None
+    of = "z of random weights"
+    Evaluation(
+        folder=folder,
+        model={"sha256": "ab" * 32, "method": "mae", "dim": 6},
+        files=[InputFile("jets <1>.root", 1234567, 700, True, labelled)],
+        classes=NAMES if labelled else (),
+        jets={"fit": 300, "test": 400} if labelled else {"test": 400},
+        left_out={},
+        settings={"seed": 0},
+        task=task if labelled else None,
+        probes=[
+            linear_probe(z_fit, y_fit, z, y),
+            knn_probe(z_fit, y_fit, z, y),
+            linear_probe(random_fit, y_fit, random, y, of=of),
+        ]
+        if labelled
+        else [],
+        spread={"z": spread(torch.from_numpy(z)), of: spread(torch.from_numpy(random))},
+        map=ZMap.of(z, y if labelled else np.full(400, -1)),
+        notes=["only held-out jets are <tested>"],
+    ).write()
+    return folder
+
+
+def write_run(folder: Path, *, finished: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        "data: {sources: [a.root]}\nmethod: {name: mae, ratio: 0.4}\ntrain: {steps: 100}\n"
+    )
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in range(10, 101, 10):
+            line = {"step": step, "kind": "train", "loss": 2 - step / 100, "pixels": 1.0, "kinds": 0.5, "lr": 1e-3}
+            more = {"grad_norm": 1.0, "jets_per_second": 900.0, "data_wait": 0.0, "epoch": 0.1, "seconds": step / 5}
+            file.write(json.dumps(line | more) + "\n")
+            if step % 50 == 0:
+                held = {
+                    "step": step,
+                    "kind": "validation",
+                    "loss": 2.1 - step / 100,
+                    "probe_accuracy": 0.4,
+                    "rankme": 5.5,
+                }
+                file.write(json.dumps(held | {"z_std": None}) + "\n")
+        file.write('{"step": 110, "kind": "tr')
+    if finished:
+        config = {
+            "format_version": 1,
+            "package_version": "0.1.0",
+            "method": "mae",
+            "encoder": {"settings": {"size": "tiny", "registers": 8}, "dim": 64},
+            "head": None,
+            "parameters": 212096,
+            "features": [{"name": "log_pt", "unit": "ln GeV", "mean": 0.512345, "std": 1.2}],
+            "labels": [],
+            "training": {
+                "files": [["a.root", 100], ["b.root", 200]],
+                "steps": 100,
+                "held_out": [["a.root", 100, 0, 9]],
+            },
+            "weights_sha256": "cd" * 32,
+        }
+        (folder / "model").mkdir()
+        (folder / "model" / "config.json").write_text(json.dumps(config))
+    return folder

@@ -1,0 +1,42 @@
+"""Names, colours and numbers as they are shown."""
+
+import pytest
+from matplotlib.mathtext import MathTextParser
+
+from ssl_jets.data.schema import known_schemas
+from ssl_jets.report import names, page
+
+
+def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
+    jetclass = next(schema for schema in known_schemas() if schema.name == "jetclass")
+    for name in jetclass.labels:
+        assert names.in_text(name) != name
+        MathTextParser("agg").parse(names.in_figure(name))
+
+
+def test_ten_classes_have_ten_colours() -> None:
+    classes = [f"class {i}" for i in range(10)]
+    assert len({names.colour(name, classes) for name in classes}) == 10
+    pairs = {(names.colour(name, classes), names.line_style(name, classes)) for name in classes}
+    assert len(pairs) == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (5479.4, "5,480"),
+        (33.3333, "33.3"),
+        (1.5, "1.5"),
+        (100, "100"),
+        (10638, "10,600"),
+        (0.00123, "0.00123"),
+    ],
+)
+def test_significant_digits(value: float | None, text: str) -> None:
+    assert page.significant(value) == text
+
+
+def test_nested_settings_are_flat_and_lists_readable() -> None:
+    rows = page.flatten({"a": {"b": 1, "c": None}, "d": [1, 2], "e": []})
+    assert rows == [("a.b", "1"), ("a.c", "not set"), ("d", "1, 2"), ("e", "none")]

@@ -1,0 +1,174 @@
+"""Reports: complete, self-contained, and with the numbers of the folder."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from report_folders import write_evaluation, write_run
+
+from ssl_jets.errors import DataError
+from ssl_jets.report import write_evaluation_report, write_run_report
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and gathers what a page refers to and says."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.cells: list[str] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag not in VOID:
+            self.open.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.open and self.open[-1] == "td":
+            self.cells.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def read(path: Path) -> Page:
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+@pytest.fixture(scope="module")
+def run_page(run: Path) -> Page:
+    return read(write_run_report(run))
+
+
+def test_the_page_refers_to_nothing_outside(run: Path, run_page: Page) -> None:
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert run_page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in run_page.sources)
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
+
+
+def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Page) -> None:
+    embedded = [base64.b64decode(source.split(",", 1)[1]) for source in run_page.sources]
+    files = sorted((run / "figures").iterdir())
+    assert sorted(file.read_bytes() for file in files) == sorted(embedded)
+    names = {
+        "evaluation-roc",
+        "evaluation-confusion",
+        "evaluation-probes",
+        "evaluation-reliability",
+        "evaluation-z_map",
+    }
+    assert {file.stem for file in files} == names | {"training"}
+
+
+def test_figures_are_not_blank(run: Path, run_page: Page) -> None:
+    for file in (run / "figures").iterdir():
+        image = matplotlib.image.imread(file)[..., :3]
+        dark = np.mean(image.min(axis=-1) < 0.6)
+        assert 0.005 < dark < 0.6, file.name
+        colours = (image[::2, ::2] * 15).astype(int) @ [256, 16, 1]
+        assert len(np.unique(colours)) > 10, file.name
+
+
+def test_the_numbers_shown_are_those_of_the_metrics(run: Path, run_page: Page) -> None:
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    task = metrics["task"]
+    for found in (task["accuracy"], task["auc"], task["log_loss"], task["calibration_error"]):
+        place = run_page.cells.index(f"{found['value']:.4f}")
+        assert run_page.cells[place + 1] == f"{found['low']:.4f} to {found['high']:.4f}"
+        assert run_page.cells[place + 2] == f"{found['low95']:.4f} to {found['high95']:.4f}"
+    for probe in metrics["probes"]:
+        assert f"{probe['accuracy']['value']:.4f}" in run_page.cells
+        assert f"{probe['auc']['value']:.4f}" in run_page.cells
+    for rejection in task["rejections"]:
+        assert f"{rejection['survivors']:,} of {rejection['background_jets']:,}" in run_page.cells
+    assert metrics["model"]["sha256"] in run_page.cells
+
+
+def test_a_lower_limit_is_shown_as_one(tmp_path: Path) -> None:
+    page = read(write_evaluation_report(write_evaluation(tmp_path / "e", skill=30.0)))
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    found = metrics["task"]["rejections"][0]
+    assert found["rejection"]["limit"]
+    assert f"≥ {found['background_jets']}" in page.cells
+    assert "inf" not in page.text.split()
+
+
+def test_settings_files_and_hashes_are_there(run_page: Page) -> None:
+    for text in ("method.ratio", "0.4", "cd" * 32, "a.root 100, b.root 200", "ln GeV", "jets <1>.root", "1,234,567"):
+        assert text in run_page.cells
+    assert "Only held-out jets are <tested>." in run_page.text
+
+
+def test_names_with_markup_are_shown_as_they_are(run_page: Page) -> None:
+    assert "my <class> & $co$" in run_page.cells
+    assert "H → bb̄" in run_page.cells
+
+
+def test_an_unfinished_run_has_a_report_too(tmp_path: Path) -> None:
+    page = read(write_run_report(write_run(tmp_path / "run", finished=False)))
+    assert "not finished" in page.text
+    assert len(page.sources) == 1
+
+
+def test_a_run_without_a_logged_step_has_a_report_of_its_settings(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", finished=False)
+    (folder / "metrics.jsonl").unlink()
+    page = read(write_run_report(folder))
+    assert page.sources == []
+    assert "method.ratio" in page.cells
+
+
+def test_an_evaluation_report_shows_the_run_where_it_is_given(run: Path, tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "evaluation", head=False)
+    alone, together = (read(write_evaluation_report(folder, where)) for where in (None, run))
+    assert len(together.sources) == len(alone.sources) + 1
+    assert "method.ratio" in together.cells
+    assert "method.ratio" not in alone.cells
+    bare_model = tmp_path / "bare"
+    bare_model.mkdir()
+    assert read(write_evaluation_report(folder, bare_model)).cells == alone.cells
+
+
+def test_an_evaluation_without_labels_shows_the_space_of_z_alone(tmp_path: Path) -> None:
+    page = read(write_evaluation_report(write_evaluation(tmp_path / "e", labelled=False)))
+    assert len(page.sources) == 1
+    assert "participation ratio" in page.cells
+    assert "Probes" not in page.text
+
+
+def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a run folder"):
+        write_run_report(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        write_evaluation_report(tmp_path)
+    folder = write_run(tmp_path / "run", finished=False)
+    (folder / "metrics.jsonl").write_text('broken\n{"step": 1, "kind": "train", "loss": 1.0}\n')
+    with pytest.raises(DataError, match="line 1"):
+        write_run_report(folder)
+
+
+def test_the_report_imports_no_torch() -> None:
+    code = "import sys, ssl_jets.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

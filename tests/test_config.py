@@ -1,0 +1,177 @@
+"""Settings: resolved once from layers, frozen, and every mistake named with its nearest remedy."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from ssl_jets import methods
+from ssl_jets.config import (
+    DataSettings,
+    ModelSettings,
+    RunSettings,
+    Settings,
+    TrainSettings,
+    parse_set,
+    read_config,
+    recipe,
+    resolve,
+    to_yaml,
+)
+from ssl_jets.errors import UsageError
+from ssl_jets.finetune.finetune import FinetuneSettings
+from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.pretrain import resolve_pretrain
+
+MaeRun = RunSettings[MaskedAutoencoder.Config]
+
+
+def settings_of(*assignments: str) -> MaeRun:
+    return resolve(MaeRun, {"method": {"name": "mae"}}, parse_set(assignments))
+
+
+def test_later_layers_win_key_by_key() -> None:
+    layers = [{"train": {"lr": 1.0, "seed": 1}}, {"train": {"lr": 2.0}}, {"model": {"size": "tiny"}}]
+    found = resolve(MaeRun, {"method": {}}, *layers)
+    assert (found.train.lr, found.train.seed, found.model.size) == (2.0, 1, "tiny")
+    assert found.train.batch_size == TrainSettings().batch_size
+
+
+def test_settings_are_frozen() -> None:
+    found = settings_of()
+    with pytest.raises(ValidationError, match="frozen"):
+        found.train.lr = 2.0  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        found.method.mask_ratio = 0.1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "where", "nearest"),
+    [
+        ("train.learning_rat=1", "train.learning_rat", None),
+        ("train.batchsize=3", "train.batchsize", "train.batch_size"),
+        ("method.mask_ration=0.3", "method.mask_ration", "method.mask_ratio"),
+        ("model.sise=tiny", "model.sise", "model.size"),
+        ("tran.lr=1", "tran", "train"),
+        ("data.validaton_fraction=0.2", "data.validaton_fraction", "data.validation_fraction"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest_name(assignment: str, where: str, nearest: str | None) -> None:
+    with pytest.raises(UsageError, match="there is no such setting") as caught:
+        settings_of(assignment)
+    assert caught.value.exit_code == 2
+    assert caught.value.where == where
+    assert caught.value.allowed
+    if nearest is not None:
+        assert caught.value.allowed[0] == nearest
+        assert nearest in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "where"),
+    [
+        ("train.lr=fast", "train.lr"),
+        ("train.lr=-1", "train.lr"),
+        ("train.lr=nan", "train.lr"),
+        ("train.steps=0", "train.steps"),
+        ("train.steps=1.5", "train.steps"),
+        ("model.size=huge", "model.size"),
+        ("model.registers=-1", "model.registers"),
+        ("method.mask_ratio=1", "method.mask_ratio"),
+        ("method.decoder_width=12", "method.decoder_width"),
+        ("data.bad_jets=ignore", "data.bad_jets"),
+        ("data.sources=3", "data.sources"),
+        ("train=3", "train"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_its_setting(assignment: str, where: str) -> None:
+    with pytest.raises(UsageError, match="not allowed") as caught:
+        settings_of(assignment)
+    assert caught.value.where == where
+    assert caught.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("1E-4", 1e-4), ("5.0e-4", 5e-4), ("2", 2.0), (".5", 0.5), ("1e2", 100.0)]
+)
+def test_a_number_is_a_number_however_it_is_written(text: str, value: float) -> None:
+    assert settings_of(f"train.lr={text}").train.lr == value
+    assert settings_of("train.steps=1e3").train.steps == 1000
+
+
+def test_values_are_read_as_yaml() -> None:
+    found = parse_set(["a.b=[x, y]", "a.c=true", "a.d=null", "a.e=text", "f=3", "a.g=k=v"])
+    assert found == {"a": {"b": ["x", "y"], "c": True, "d": None, "e": "text", "g": "k=v"}, "f": 3}
+
+
+@pytest.mark.parametrize("assignment", ["train.lr", "=3", "train.=3", ".lr=3", ""])
+def test_an_assignment_without_key_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        parse_set([assignment])
+
+
+def test_a_value_that_is_not_yaml_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_set(["data.labels=[a, b"])
+    assert "data.labels=[a, b" in str(caught.value)
+
+
+def test_of_two_assignments_to_one_key_the_later_wins() -> None:
+    assert parse_set(["train.lr=1", "train.lr=2"]) == {"train": {"lr": 2}}
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_has_a_recipe_that_resolves(name: str) -> None:
+    assert recipe(name)
+    found = resolve_pretrain(name)
+    assert found.method.name == name
+    assert found.train.steps is not None or found.train.epochs is not None
+
+
+def test_every_recipe_belongs_to_a_method_or_to_finetune() -> None:
+    files = [entry.name for entry in (resources.files("ssl_jets") / "recipes").iterdir() if entry.name.endswith("yaml")]
+    assert sorted(files) == sorted(f"{name}.yaml" for name in [*methods.names(), "finetune"])
+    resolve(RunSettings[FinetuneSettings], {"method": {}}, recipe("finetune"))
+
+
+def test_settings_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:
+    before = settings_of("data.sources=[a.root, b]", "data.labels=[x]", "train.lr=1e-5", "train.precision=32-true")
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(before), encoding="utf-8")
+    assert resolve(MaeRun, read_config(path)) == before
+    assert set(yaml.safe_load(path.read_text())) == {"data", "model", "method", "train"}
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_an_empty_settings_file_sets_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert read_config(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "cannot be read"),
+        (b"train: [1", "not valid YAML"),
+        (b"- 1\n- 2\n", "not a tree"),
+        (b"root\x00\x00\xff\xfe\x80", "not valid YAML"),
+    ],
+)
+def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path: Path, content: bytes | None, what: str) -> None:
+    path = tmp_path / "c.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=what) as caught:
+        read_config(path)
+    assert caught.value.where == path
+
+
+@pytest.mark.parametrize("settings", [DataSettings, ModelSettings, TrainSettings, FinetuneSettings])
+def test_every_setting_says_what_it_means(settings: type[Settings]) -> None:
+    for name, field in settings.model_fields.items():
+        assert field.description, name

@@ -1,0 +1,152 @@
+"""Operations on packed jets against plain Python lists."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import made_jets
+
+from ssl_jets.jets import Jets, concatenate, offsets_of
+
+Rows = list[list[float]]
+lengths_of_jets = st.lists(st.integers(0, 6), min_size=1, max_size=6)
+quick = settings(max_examples=60, deadline=None)
+
+
+def numbered(lengths: list[int], start: int = 0) -> Jets:
+    """Jets whose particles and jet columns are numbered through, with every optional part."""
+    particles = torch.arange(start, start + sum(lengths)).float()
+    jets = torch.arange(len(lengths)) + start
+    return Jets(
+        torch.stack([particles, -particles], dim=1),
+        torch.tensor([0, *lengths]).cumsum(0),
+        columns=("pt", "deta"),
+        jet={"mass": jets * 10.0},
+        labels=jets % 3,
+        source=torch.stack([jets, jets + 1, jets + 2], dim=1),
+    )
+
+
+def lists(jets: Jets) -> list[Rows]:
+    """Particles of each jet."""
+    return [rows.tolist() for rows in jets.particles.split(jets.lengths.tolist())]
+
+
+@quick
+@given(lengths_of_jets, st.data())
+def test_keep_drops_particles_and_never_jets(lengths: list[int], data: st.DataObject) -> None:
+    jets = numbered(lengths)
+    mask = data.draw(st.lists(st.booleans(), min_size=sum(lengths), max_size=sum(lengths)))
+    kept = jets.keep(torch.tensor(mask, dtype=torch.bool))
+    flags = iter(mask)
+    assert lists(kept) == [[row for row in jet if next(flags)] for jet in lists(jets)]
+    assert kept.offsets.dtype == torch.int64
+    assert kept.labels is jets.labels
+
+
+@quick
+@given(lengths_of_jets, st.data())
+def test_select_gathers_jets_in_any_order_with_all_that_belongs_to_them(
+    lengths: list[int], data: st.DataObject
+) -> None:
+    jets = numbered(lengths)
+    chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8))
+    picked = jets.select(torch.tensor(chosen, dtype=torch.int64))
+    assert picked.labels is not None
+    assert picked.source is not None
+    assert jets.labels is not None
+    assert jets.source is not None
+    assert len(picked) == len(chosen)
+    assert lists(picked) == [lists(jets)[index] for index in chosen]
+    assert picked.jet["mass"].tolist() == [jets.jet["mass"].tolist()[index] for index in chosen]
+    assert picked.labels.tolist() == [jets.labels.tolist()[index] for index in chosen]
+    assert picked.source.tolist() == [jets.source.tolist()[index] for index in chosen]
+    assert picked.columns == jets.columns
+
+
+@quick
+@given(st.lists(lengths_of_jets, min_size=1, max_size=4))
+def test_concatenate_joins_and_select_cuts_again(batches: list[list[int]]) -> None:
+    pieces = [numbered(lengths, start=100 * index) for index, lengths in enumerate(batches)]
+    joined = concatenate(pieces)
+    assert lists(joined) == [jet for piece in pieces for jet in lists(piece)]
+    start = 0
+    for piece in pieces:
+        again = joined.select(torch.arange(start, start + len(piece)))
+        for name in ("particles", "offsets", "labels", "source"):
+            assert torch.equal(getattr(again, name), getattr(piece, name)), name
+        assert torch.equal(again.jet["mass"], piece.jet["mass"])
+        start += len(piece)
+
+
+def test_concatenate_has_labels_only_where_all_batches_have_them() -> None:
+    with_labels, without = numbered([2, 1]), numbered([3])
+    without.labels = None
+    assert concatenate([with_labels, without]).labels is None
+    assert concatenate([with_labels, without]).source is not None
+
+
+@quick
+@given(lengths_of_jets, st.data())
+def test_rank_by_pt_is_the_place_in_a_sorted_list(lengths: list[int], data: st.DataObject) -> None:
+    jets = numbered(lengths)
+    total = sum(lengths)
+    pts = data.draw(st.lists(st.sampled_from([0.5, 1.0, 2.0, 7.0]), min_size=total, max_size=total))
+    jets.particles[:, 0] = torch.tensor(pts)
+    expected = []
+    for jet in lists(jets):
+        order = sorted(range(len(jet)), key=lambda place, jet=jet: -jet[place][0])  # type: ignore[misc]
+        expected += [order.index(place) for place in range(len(jet))]
+    assert jets.rank_by_pt().tolist() == expected
+
+
+@quick
+@given(lengths_of_jets)
+def test_mean_is_the_mean_of_each_jet_and_zero_for_an_empty_one(lengths: list[int]) -> None:
+    jets = numbered(lengths)
+    expected = [[sum(column) / len(jet) for column in zip(*jet)] if jet else [0.0, 0.0] for jet in lists(jets)]
+    torch.testing.assert_close(jets.mean(jets.particles), torch.tensor(expected))
+    torch.testing.assert_close(jets.mean(jets.column("pt")), torch.tensor(expected)[:, 0])
+
+
+@quick
+@given(lengths_of_jets, st.sampled_from([None, 1, 3, 9]))
+def test_to_padded_shows_real_particles_where_its_mask_is_true(lengths: list[int], length: int | None) -> None:
+    jets = numbered(lengths, start=1)
+    padded, mask = jets.to_padded(length, value=-7.0)
+    cut = max(lengths) if length is None else length
+    assert padded.shape == (len(lengths), cut, 2)
+    for jet, rows in enumerate(lists(jets)):
+        assert padded[jet][mask[jet]].tolist() == rows[:cut]
+        assert mask[jet].tolist() == [place < len(rows) for place in range(cut)]
+    assert (padded[~mask] == -7.0).all()
+
+
+@quick
+@given(lengths_of_jets)
+def test_lengths_offsets_and_owners_agree(lengths: list[int]) -> None:
+    jets = numbered(lengths)
+    assert len(jets) == len(lengths)
+    assert jets.lengths.tolist() == lengths
+    assert torch.equal(offsets_of(torch.tensor(lengths)), jets.offsets)
+    assert jets.jet_of_particle.tolist() == [jet for jet, length in enumerate(lengths) for _ in range(length)]
+
+
+def test_a_column_is_found_by_its_name_and_a_missing_one_is_an_error() -> None:
+    jets = numbered([2])
+    assert jets.column("deta").tolist() == [0.0, -1.0]
+    with pytest.raises(ValueError, match="tuple"):
+        jets.column("energy")
+
+
+def test_moving_to_a_device_takes_everything_along() -> None:
+    moved = numbered([2, 3]).to("meta")
+    assert {moved.particles.device.type, moved.offsets.device.type, moved.jet["mass"].device.type} == {"meta"}
+    assert moved.labels is not None
+    assert moved.source is not None
+    assert {moved.labels.device.type, moved.source.device.type} == {"meta"}
+    bare = made_jets([2])
+    bare.labels = bare.source = None
+    assert bare.to("meta").labels is None

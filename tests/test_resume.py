@@ -1,0 +1,188 @@
+"""A run that was stopped and resumed is the run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_jets.config import MethodSettings, RunSettings, parse_set
+from ssl_jets.data.files import JetFile
+from ssl_jets.data.stream import TrainStream
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.signals import Interrupted
+
+TIMES = {"seconds", "jets_per_second", "data_wait"}
+SETTINGS = [
+    "model.size=tiny", "train.precision=32-true", "train.steps=12", "train.batch_size=8", "train.log_every=1",
+    "train.validate_every=4", "train.validation_jets=60", "data.buffer=60", "train.seed=3",
+]  # fmt: skip
+"""Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
+
+
+def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:
+    sources = {"data": {"sources": [str(file.source) for file in files[:2]]}}
+    return resolve_pretrain(method, sources, parse_set([*SETTINGS, *more]))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl` without the times."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in found]
+
+
+def digest(folder: Path) -> str:
+    return str(json.loads((folder / "model" / "config.json").read_text())["weights_sha256"])
+
+
+def raise_at(monkeypatch: pytest.MonkeyPatch, batch: int, number: int) -> None:
+    """Send this process a signal while it takes the given batch."""
+    original, taken = TrainStream.__next__, []
+
+    def taking(self: TrainStream) -> Jets:
+        taken.append(1)
+        if len(taken) == batch:
+            signal.raise_signal(number)
+        return original(self)
+
+    monkeypatch.setattr(TrainStream, "__next__", taking)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each method that nothing stopped."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {name: pretrain(settings_of(sample_files, name), folder / name) for name in ("mae", "supervised")}
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "batch"),
+    [("mae", signal.SIGTERM, 7), ("mae", signal.SIGUSR1, 4), ("supervised", signal.SIGINT, 1)],
+)
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
+    sample_files: list[JetFile],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    number: signal.Signals,
+    batch: int,
+) -> None:
+    settings, out = settings_of(sample_files, method), tmp_path / "run"
+    raise_at(monkeypatch, batch, number)
+    with pytest.raises(Interrupted) as caught:
+        pretrain(settings, out)
+    assert caught.value.signal == number
+    assert f"stopped at step {batch} of 12; --resume" in capsys.readouterr().err
+    assert not (out / "model").exists()
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, batch + 1))
+    pretrain(settings, out, resume=True)
+    assert f"resumed at step {batch} of 12" in capsys.readouterr().err
+    assert metrics(out) == metrics(uninterrupted[method])
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, 13))
+    assert [line["step"] for line in metrics(out) if line["kind"] == "validation"] == [4, 8, 12]
+    assert digest(out) == digest(uninterrupted[method])
+
+
+def test_another_seed_is_another_run(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path
+) -> None:
+    pretrain(settings_of(sample_files, "supervised", "train.seed=4"), tmp_path / "r")
+    assert digest(tmp_path / "r") != digest(uninterrupted["supervised"])
+
+
+def test_resuming_a_finished_run_changes_nothing(sample_files: list[JetFile], tmp_path: Path) -> None:
+    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    before = (metrics(out), digest(out))
+    pretrain(settings, out, resume=True)
+    assert (metrics(out), digest(out)) == before
+
+
+def test_resuming_where_there_is_no_run_begins_one(sample_files: list[JetFile], tmp_path: Path) -> None:
+    out = pretrain(settings_of(sample_files, "supervised", "train.steps=2"), tmp_path / "r", resume=True)
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == [1, 2]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_once(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, out = settings_of(sample_files, "mae"), tmp_path / "r"
+    raise_at(monkeypatch, 5, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings, out)
+    (out / "checkpoints" / "last.ckpt").unlink()
+    pretrain(settings, out, resume=True)
+    assert metrics(out) == metrics(uninterrupted["mae"])
+    assert digest(out) == digest(uninterrupted["mae"])
+
+
+@pytest.mark.parametrize("setting", ["train.lr=0.5", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"])
+def test_resuming_with_another_setting_is_refused_by_its_name(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
+) -> None:
+    out = uninterrupted["mae"]
+    before = (out / "config.yaml").read_text()
+    with pytest.raises(UsageError, match="other settings") as caught:
+        pretrain(settings_of(sample_files, "mae", setting), out, resume=True)
+    assert caught.value.found == setting.partition("=")[0]
+    assert (out / "config.yaml").read_text() == before
+
+
+def command(files: list[JetFile], out: Path, *more: str) -> list[str]:
+    options = ["--method", "mae", "--out", str(out)]
+    for file in files[:2]:
+        options += ["--data", str(file.source)]
+    for assignment in [*SETTINGS, *more]:
+        options += ["--set", assignment]
+    return [sys.executable, "-c", "from ssl_jets.cli import main; main()", "pretrain", *options]
+
+
+def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "metrics.jsonl").is_file() and len(metrics(out)) >= steps:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {steps} steps were logged: {process.communicate()[1]}")
+
+
+def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("train.steps=150", "train.validate_every=1000", "train.checkpoint_minutes=0.0005")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    reference = subprocess.Popen(command(sample_files, whole, *more), env=environment, stderr=subprocess.DEVNULL)
+    with subprocess.Popen(
+        command(sample_files, out, *more), env=environment, stdout=-1, stderr=-1, text=True
+    ) as process:
+        wait_for_steps(out, 5, process)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert stdout == ""
+    assert "stopped at step" in stderr
+    assert "Traceback" not in stderr
+    stopped = len(metrics(out))
+    resume = [*command(sample_files, out, *more), "--resume"]
+    with subprocess.Popen(resume, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        wait_for_steps(out, stopped + 15, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run(resume, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}\n"
+    assert "resumed at step" in done.stderr
+    assert reference.wait(timeout=100) == 0
+    assert metrics(out) == metrics(whole)
+    assert digest(out) == digest(whole)
