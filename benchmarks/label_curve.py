@@ -2,8 +2,8 @@
 
     python benchmarks/label_curve.py --model RUN --data TRAIN_FOLDER --work FOLDER [--seeds 3]
 
-Every point is a run of `finetune` with the same steps for all modes; a finished run is not made again, so the script can
-be stopped and started. All are tested on the same held-out jets of TRAIN_FOLDER. Writes label_curve.md and
+Every point is a run of `finetune` with the same steps for all modes; a finished run is not made again, so the script
+can be stopped and started. All are tested on the same held-out jets of TRAIN_FOLDER. Writes label_curve.md and
 label_curve.png to --out.
 """
 
@@ -21,7 +21,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.stream import Request
 from ssl_jets.data.thin import thin
 from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate.task import task_metrics
+from ssl_jets.evaluate import classify_metrics
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
@@ -39,15 +39,22 @@ def point(args: argparse.Namespace, test: Jets, mode: str, share: float, seed: i
         layers = {
             "data": {"sources": args.data},
             "method": {"mode": mode, "labels": share, "subset_seed": seed},
-            "train": {"steps": STEPS[share], "batch_size": 128, "seed": seed, "validation_jets": 1000, "validate_every": 10**6},
+            "train": {
+                "steps": STEPS[share],
+                "batch_size": 128,
+                "seed": seed,
+                "validation_jets": 1000,
+                "validate_every": 10**6,
+            },
         }
         finetune(resolve_finetune(args.model, layers), folder, force=True)
         model = load_model(folder)
-        assert model.head is not None and test.labels is not None
+        assert model.head is not None
+        assert test.labels is not None
         with torch.inference_mode():
             probabilities = model.head(embed_jets(model.encoder, test)).softmax(1).numpy()
-        metrics = task_metrics(probabilities, test.labels.numpy(), model.labels, bootstrap=0)
-        accuracy, auc = float(metrics.accuracy.value), float(metrics.auc_ovo.value)
+        metrics = classify_metrics(probabilities, test.labels.numpy(), model.labels, resamples=10)
+        accuracy, auc = float(metrics.accuracy.value), float(metrics.auc.value)
         seconds = json.loads((folder / "model" / "config.json").read_text())["training"]["seconds"]
         done.write_text(json.dumps({"accuracy": accuracy, "auc": auc, "seconds": seconds}))
     return json.loads(done.read_text())

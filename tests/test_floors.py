@@ -14,7 +14,8 @@ import ssl_jets
 
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("", "errors", "config", "jets", "allocator", "precision", "progress", "signals"),
+    ("", "errors"),
+    ("config", "jets", "allocator", "precision", "progress", "signals"),
     ("data", "nn"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile"),
@@ -24,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("cli",),
 )
-"""Parts of the package from low to high. The third and fourth floor of the design have two steps each."""
+"""Parts of the package from low to high. The floors 0, 3 and 4 of the design have two steps each."""
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 NEVER = {("data", "nn"), ("nn", "data"), ("methods", "data"), ("report", "nn"), ("report", "train")}
 FILES = sorted(PACKAGE.rglob("*.py"))

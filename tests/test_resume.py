@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssl_jets.config import MethodSettings, RunSettings, parse_set
 from ssl_jets.data.files import JetFile
@@ -55,6 +57,15 @@ def raise_at(monkeypatch: pytest.MonkeyPatch, batch: int, number: int) -> None:
         return original(self)
 
     monkeypatch.setattr(TrainStream, "__next__", taking)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums on several threads are rounded differently from those on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +169,10 @@ def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> Non
 
 
 def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
-    more = ("train.steps=150", "train.validate_every=1000", "train.checkpoint_minutes=0.0005")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    reference = subprocess.Popen(command(sample_files, whole, *more), env=environment, stderr=subprocess.DEVNULL)
-    with subprocess.Popen(
-        command(sample_files, out, *more), env=environment, stdout=-1, stderr=-1, text=True
-    ) as process:
+    more = ("train.steps=80", "train.validate_every=1000", "train.checkpoint_minutes=0.001")
+    environment, out = os.environ | {"OMP_NUM_THREADS": "1"}, tmp_path / "out"
+    job = command(sample_files, out, *more)
+    with subprocess.Popen(job, env=environment, stdout=-1, stderr=-1, text=True) as process:
         wait_for_steps(out, 5, process)
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=60)
@@ -173,16 +181,13 @@ def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: 
     assert "stopped at step" in stderr
     assert "Traceback" not in stderr
     stopped = len(metrics(out))
-    resume = [*command(sample_files, out, *more), "--resume"]
-    with subprocess.Popen(resume, env=environment, stdout=-1, stderr=-1, text=True) as process:
-        wait_for_steps(out, stopped + 15, process)
+    with subprocess.Popen([*job, "--resume"], env=environment, stdout=-1, stderr=-1, text=True) as process:
+        wait_for_steps(out, stopped + 10, process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    done = subprocess.run(resume, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{out}\n"
-    assert "resumed at step" in done.stderr
-    assert reference.wait(timeout=100) == 0
+    settings = settings_of(sample_files, "mae", *more)
+    pretrain(settings, out, resume=True)
+    whole = pretrain(settings, tmp_path / "whole")
     assert metrics(out) == metrics(whole)
     assert digest(out) == digest(whole)

@@ -110,7 +110,9 @@ def pretrain(
     file = read_config(config) if config is not None else {}
     flags = _flags(data, val, steps, epochs, batch_size, seed, devices) | ({"model": {"size": size}} if size else {})
     stored = _stored(out, resume)
-    name = method or file.get("method", {}).get("name") or (stored and read_config(stored)["method"]["name"])
+    given = file.get("method")
+    in_file = given.get("name") if isinstance(given, dict) else given
+    name = method or in_file or (stored and read_config(stored)["method"]["name"])
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     settings = resolve_pretrain(name, file, parse_set(set_ or []), flags, stored=stored)
@@ -225,6 +227,8 @@ def evaluate(
         raise UsageError(
             "evaluate takes a model or a z file", where="--model, --z", hint="ssl-jets evaluate --model RUN"
         )
+    if z is not None and data:
+        raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
     settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
     if model is not None:
         _say_sample(data)
@@ -325,7 +329,8 @@ def _run_folder(out: Path | None, name: str) -> Path:
 
 
 def _rank() -> int:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    """Number of this process: by torchrun, SLURM, or Fabric (which sets LOCAL_RANK in the processes it starts)."""
+    return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
 
 
 def _on_rank_0(action: Callable[[], object]) -> None:

@@ -66,9 +66,9 @@ class TrainSettings(Settings):
     """The training loop (`train.*`)."""
 
     steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps. Give this or `epochs`; with neither, the recipe's epochs."""
+    """Optimizer steps; where none are given, `epochs` is the length."""
     epochs: float | None = Field(default=None, gt=0)
-    """Passes over the training jets."""
+    """Passes over the training jets; one where nothing else is given."""
     batch_size: int = Field(default=256, ge=1)
     """Jets of one forward pass on one device."""
     accumulate: int = Field(default=1, ge=1)
@@ -124,7 +124,7 @@ def resolve(settings: type[SettingsT], *layers: Mapping[str, Any]) -> SettingsT:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        merged = _merge(merged, layer)
+        merged = _merge(_without_length(merged, layer), layer)
     try:
         return settings.model_validate(merged)
     except ValidationError as error:
@@ -192,6 +192,14 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _without_length(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` without its `train.steps` and `train.epochs` where `top` gives either: a length replaces a length."""
+    lengths = {"steps", "epochs"}
+    if not isinstance(top.get("train"), Mapping) or not lengths & set(top["train"]) or "train" not in base:
+        return base
+    return base | {"train": {key: value for key, value in base["train"].items() if key not in lengths}}
 
 
 def _number(value: Any) -> Any:

@@ -29,7 +29,8 @@ def describe_method(name: str) -> str:
         if key != "name":
             lines += [f"  method.{key} = {field.default!r}", f"      {field.description}"]
     train = recipe(name).get("train", {})
-    lines += ["", "Recipe: " + ", ".join(f"train.{key} = {value}" for key, value in train.items())]
+    if train:
+        lines += ["", "Recipe: " + ", ".join(f"train.{key} = {value}" for key, value in train.items())]
     return "\n".join(lines)
 
 

@@ -98,7 +98,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     keep_memory()
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
-    run = open_run(settings, out, fabric, resume=resume, force=force)
+    run = check_run(settings, out, fabric, resume=resume, force=force)
     data = open_dataset(settings.data)
     name = settings.method.name
     cls = methods.find(name)
@@ -110,6 +110,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     if not (resume and run.checkpoint.is_file()):
         encoder.features.measure(ordered(data.files, thin(data.train, _STATISTICS_JETS, settings.train.seed), request))
     method = cls(settings.method, encoder, data.label_names)
+    open_run(run, settings, fabric, resume=resume, force=force)
     announce(run, settings, data, method)
     with make_stream(data, settings, fabric, request) as stream:
         done = fit(
@@ -134,8 +135,8 @@ def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[Meth
     return settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
 
 
-def open_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool) -> Run:
-    """Create the run folder, or take it up again; settings that changed since are refused."""
+def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool) -> Run:
+    """The run, where `out` may be written; settings that changed since it was begun are refused. Writes nothing."""
     run = Run(out, writes=fabric.is_global_zero)
     stored = out / "config.yaml"
     if resume and stored.is_file():
@@ -151,9 +152,15 @@ def open_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *
                 hint="--resume without other options goes on with the settings of the run",
             )
     else:
+        run.refuse_existing(force=force)
+    return run
+
+
+def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *, resume: bool, force: bool) -> None:
+    """Create the run folder, or take it up again. Called when the inputs are known to be good, as `force` removes."""
+    if not (resume and (run.folder / "config.yaml").is_file()):
         run.create(settings, force=force)
     fabric.barrier()
-    return run
 
 
 def announce(run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method) -> None:
@@ -201,6 +208,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     seen = sorted({part.file for part in data.train})
     return {
         "files": [list(data.files[index].identity) for index in seen],
+        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),

@@ -50,19 +50,26 @@ class Run:
         """One JSON object per line."""
         return self.folder / "metrics.jsonl"
 
-    def create(self, settings: Settings, *, force: bool = False) -> None:
-        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it."""
-        if not self.writes:
+    def refuse_existing(self, *, force: bool = False) -> None:
+        """An error where the folder holds something; a run is let pass with `force`. Nothing is written or removed."""
+        if not self.writes or not self.folder.exists():
             return
-        if self.folder.exists() and any(self.folder.iterdir() if self.folder.is_dir() else [self.folder]):
+        if any(self.folder.iterdir() if self.folder.is_dir() else [self.folder]):
             if not (self.folder / "config.yaml").is_file():
                 raise UsageError("the output exists and is not a run folder", where=self.folder, hint="--out OTHER")
             if not force:
                 raise UsageError(
                     "the run exists", where=self.folder, hint="--resume to go on, --force to replace it, or --out OTHER"
                 )
-            shutil.rmtree(self.folder)
+
+    def create(self, settings: Settings, *, force: bool = False) -> None:
+        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it."""
+        if not self.writes:
+            return
+        self.refuse_existing(force=force)
         try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             (self.folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
         except OSError as error:

@@ -10,7 +10,7 @@ _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """A signal ended the training; everything is saved.
+    """A signal ended the work in good order: a training is saved, an unfinished output is removed.
 
     Attributes:
         signal: number of the signal; the process exits with 128 + signal.

@@ -7,6 +7,7 @@ the numbers an uninterrupted one would have drawn, and nothing about them has to
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -60,6 +61,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and device == "cpu":
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device,
         devices=devices,
@@ -254,8 +256,9 @@ def fit(
     loop = _Loop(method, stream, run, settings, fabric, monitor, file_names)
     if resume and run.checkpoint.is_file():
         loop.load(run.checkpoint)
-        run.forget_after(loop.step)
         run.say(f"resumed at step {loop.step} of {loop.steps}")
+    if resume:  # also the steps of a run that was killed before its first checkpoint
+        run.forget_after(loop.step)
     started = time.monotonic() - loop.seconds
     saved = time.monotonic()
     loop.window.reset(loop.jets)

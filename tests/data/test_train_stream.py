@@ -191,13 +191,16 @@ def test_jets_are_shuffled_within_a_window_across_files(files: list[JetFile]) ->
 
 @pytest.mark.parametrize("batch_size", [7, 55, 200])
 @pytest.mark.parametrize("batches", [0, 1, 3, 8])
-def test_a_restored_stream_goes_on_at_the_same_jet(files: list[JetFile], batch_size: int, batches: int) -> None:
-    with stream_of(files, batch_size=batch_size) as stream:
+@pytest.mark.parametrize("buffer", [60, 1000])
+def test_a_restored_stream_goes_on_at_the_same_jet(
+    files: list[JetFile], batch_size: int, batches: int, buffer: int
+) -> None:
+    with stream_of(files, batch_size=batch_size, buffer=buffer) as stream:
         for _ in range(batches):
             next(stream)
         state = dict(stream.state_dict())
         expected = [next(stream) for _ in range(3)]
-    with stream_of(files, batch_size=batch_size) as stream:
+    with stream_of(files, batch_size=batch_size, buffer=buffer) as stream:
         next(stream)
         stream.load_state_dict(state)
         assert stream.state_dict() == state
@@ -313,6 +316,15 @@ def test_a_restored_stream_reads_only_the_window_it_stands_in(
         next(stream)
     # The window itself, and at most the one that is read ahead.
     assert sum(entries) <= 2 * 24
+
+
+def test_jets_that_fit_into_the_buffer_are_read_once(files: list[JetFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    with stream_of(files, buffer=165) as stream:
+        first = take(stream, files, 165)
+        monkeypatch.setattr("ssl_jets.data.root.read", None)
+        second = take(stream, files, 165)
+    assert first != second
+    assert sorted(first) == sorted(second)
 
 
 def test_the_jet_columns_asked_for_come_along(files: list[JetFile]) -> None:

@@ -133,16 +133,18 @@ def test_bfloat16_gives_about_the_z_of_float32(batch: Jets) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [("tiny", 212_096), ("small", 1_626_880), ("base", 6_465_024), ("large", 38_384_640)]
+    ("size", "width", "blocks", "millions"),
+    [("tiny", 64, 4, 0.21), ("small", 128, 8, 1.63), ("base", 256, 8, 6.47), ("large", 512, 12, 38.4)],
 )
-def test_parameter_counts_of_the_sizes(size: str, expected: int) -> None:
-    width, blocks, _ = SIZES[size]
+def test_parameter_counts_of_the_sizes(size: str, width: int, blocks: int, millions: float) -> None:
     with torch.device("meta"):
         encoder = Encoder(ModelSettings.model_validate({"size": size}))
-    embed = 18 * 2 * width + 2 * width + 2 * width * width + width
-    tokens = (12 + 1 + 8) * width
+    embed = encoder.features.width * 2 * width + 2 * width + 2 * width * width + width
+    tokens = (len(FEATURES) + 1 + 8) * width
     block = 12 * width * width + 13 * width
-    assert parameter_count(encoder) == embed + tokens + blocks * block + 2 * width == expected
+    assert parameter_count(encoder) == embed + tokens + blocks * block + 2 * width
+    assert parameter_count(encoder) / 1e6 == pytest.approx(millions, rel=0.02)
+    assert SIZES[size][:2] == (encoder.dim, len(encoder.trunk.blocks)) == (width, blocks)
 
 
 def test_frozen_parameters_are_not_counted() -> None:

@@ -35,6 +35,8 @@ def by_numpy(jets: Jets) -> dict[str, np.ndarray]:
         "deta": c["deta"],
         "dphi": c["dphi"],
         "tanh_d0": np.tanh(c["d0"]),
+        "d0_size": np.abs(significance(c["d0"], c["d0err"])),
+        "dz_size": np.abs(significance(c["dz"], c["dzerr"])),
         "log_d0err": np.log1p(100 * c["d0err"]),
         "tanh_dz": np.tanh(c["dz"]),
         "log_dzerr": np.log1p(100 * c["dzerr"]),
@@ -135,7 +137,7 @@ def test_a_constant_feature_is_not_divided_by_zero() -> None:
 def test_a_missing_column_stands_at_the_mean_and_is_declared(batch: Jets) -> None:
     features = measured(batch)
     inputs, missing = features(without_columns(batch, "d0err", "kind"))
-    gone = {"log_d0err", "d0_significance"}
+    gone = {"log_d0err", "d0_significance", "d0_size"}
     assert {name for name, flag in zip(NAMES, missing.tolist()) if flag} == gone
     for index, name in enumerate(NAMES):
         assert (not inputs[:, index].any()) == (name in gone)
@@ -147,7 +149,7 @@ def test_targets_of_tracks_have_no_weight_for_neutral_particles(batch: Jets) -> 
     neutral = batch.column("charge") == 0
     tracks = list(TRACK_TARGETS)
     others = [index for index in range(TARGETS) if index not in tracks]
-    assert [NAMES[index] for index in tracks] == ["tanh_d0", "log_d0err", "tanh_dz", "log_dzerr"]
+    assert tracks == [index for index in range(TARGETS) if set(FEATURES[index].needs) & {"d0", "dz", "d0err", "dzerr"}]
     assert not weights[neutral][:, tracks].any()
     assert weights[~neutral].all()
     assert weights[:, others].all()

@@ -68,8 +68,15 @@ class Plan:
             chunks = [cut(files[part.file], part, min(share, limit), limit) for part in members]
             self._groups.append([chunk for pieces in chunks for chunk in pieces])
 
+    @property
+    def constant(self) -> bool:
+        """Whether every epoch is one and the same window (only `permutation` differs), so that it is read once."""
+        return self._windows == 1 and self.world == 1
+
     def windows(self, epoch: int) -> list[list[Part]]:
         """The entries of each window of this rank; none where an epoch of very few jets has none for it."""
+        if self.constant:
+            return [[chunk for chunks in self._groups for chunk in chunks]]
         rng = np.random.default_rng([self.seed, epoch])
         windows: list[list[Part]] = [[] for _ in range(self._windows)]
         for chunks in self._groups:

@@ -90,8 +90,9 @@ class TrainStream:
     """Endless batches of shuffled jets: every jet once per epoch, on one of the ranks.
 
     An epoch is cut into windows of about `buffer` jets, each a mixture of chunks of all classes (see `Plan`). While one
-    window is used, threads read and shuffle the next. Batches go on across windows and epochs, so all have
-    `batch_size` jets. The order depends only on the files, `seed`, `rank`, `world` and `buffer`.
+    window is used, threads read the next; where all jets fit into one window, they are read only once. Batches go on
+    across windows and epochs, so all have `batch_size` jets. The order depends only on the files, `seed`, `rank`,
+    `world` and `buffer`.
 
     Args:
         files: the files.
@@ -136,6 +137,7 @@ class TrainStream:
         self._at = Position(0, 0)
         self._row = 0
         self._jets: Jets | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
         self._next: Future[Chunk] | None = None
         self._reading: list[Future[Chunk]] = []
         self._empty_windows = 0
@@ -158,7 +160,7 @@ class TrainStream:
         while missing:
             jets = self._current()
             stop = min(self._row + missing, len(jets))
-            pieces.append(jets.select(torch.arange(self._row, stop)))
+            pieces.append(jets.select(self._order[self._row : stop]))
             missing -= stop - self._row
             self._row = stop
             if stop == len(jets):
@@ -223,6 +225,8 @@ class TrainStream:
                 self.wait_seconds += time.perf_counter() - began
             self.skipped.update(left_out)
             self._refuse_endless_skipping(len(self._jets))
+            order = self._plan.permutation(self._at.epoch, self._at.window, len(self._jets))
+            self._order = torch.from_numpy(order)
             self._ahead = self._read(self._at.next())
         return self._jets
 
@@ -234,18 +238,12 @@ class TrainStream:
         """Begin to read the window at `position`, or the first one after it that exists; returns which one it is."""
         while position.window >= len(windows := self._plan.windows(position.epoch)):
             position = Position(position.epoch + 1, 0)
+        if self._plan.constant and self._next is not None:
+            return position  # It is in memory already.
         chunks = windows[position.window]
         self._reading = [_submit(self._readers, self._files, chunk, self._request) for chunk in chunks]
-        self._next = self._assembler.submit(self._assemble, self._reading, position)
+        self._next = self._assembler.submit(_assemble, self._reading)
         return position
-
-    def _assemble(self, reading: Sequence[Future[Chunk]], position: Position) -> Chunk:
-        """One window from its chunks, shuffled."""
-        chunks = [future.result() for future in reading]
-        left_out: Counter[str] = sum((skipped for _, skipped in chunks), Counter())
-        jets = concatenate([jets for jets, _ in chunks])
-        order = self._plan.permutation(position.epoch, position.window, len(jets))
-        return jets.select(torch.from_numpy(order)), left_out
 
     def _refuse_endless_skipping(self, jets: int) -> None:
         """Stop where a whole epoch of windows had only bad jets."""
@@ -259,6 +257,14 @@ class TrainStream:
         for future in self._reading:
             future.cancel()
         self._jets, self._next, self._reading = None, None, []
+
+
+def _assemble(reading: list[Future[Chunk]]) -> Chunk:
+    """One window from its chunks, which are let go of."""
+    chunks = [future.result() for future in reading]
+    reading.clear()
+    left_out: Counter[str] = sum((skipped for _, skipped in chunks), Counter())
+    return concatenate([jets for jets, _ in chunks]), left_out
 
 
 def _submit(pool: ThreadPoolExecutor, files: Sequence[JetFile], part: Part, request: Request) -> Future[Chunk]:

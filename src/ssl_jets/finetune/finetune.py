@@ -27,6 +27,7 @@ from ssl_jets.nn.encoder import parameter_count, random_like
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.pretrain import (
     Dataset,
+    check_run,
     explicit,
     finish,
     make_monitor,
@@ -70,8 +71,8 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
     encoder = pretrained.encoder.cfg
     base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
-    tree = {"method": {"name": "finetune", "model": str(model)}, "model": encoder.model_dump()}
-    settings = resolve(RunSettings[FinetuneSettings], tree, *base, *layers)
+    named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
+    settings = resolve(RunSettings[FinetuneSettings], {"model": encoder.model_dump()}, *base, named, *layers)
     if settings.model != encoder:
         raise UsageError(
             "the encoder is that of the pretrained model", where="model.*", found=settings.model, allowed=[encoder]
@@ -95,11 +96,12 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     pretrained = load_model(settings.method.model)
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
-    run = open_run(settings, out, fabric, resume=resume, force=force)
+    run = check_run(settings, out, fabric, resume=resume, force=force)
     data = open_dataset(settings.data)
     if not data.label_names:
         raise DataError("finetuning needs labels, and these files have none", where=", ".join(data.names[:8]))
     subset = _subset(settings, data)
+    open_run(run, settings, fabric, resume=resume, force=force)
     available = count(data.train)
     used = available if subset is None else len(subset)
     run.say(
@@ -184,6 +186,7 @@ def _probe(
 ) -> Fit:
     """Compute z once, then train the head on it. Every rank does the same work: a head is trained in seconds."""
     started, train, steps = time.monotonic(), settings.train, settings.train.steps or 1
+    run.forget_after(0)  # a resumed run trains its head again
     z, labels = _cached_z(method, subset, settings, data, run, fabric)
     head = ClassHead(method.encoder.dim, len(data.label_names), settings.method.head_hidden)
     run.say(f"probe: z of {len(z):,} jets computed; head of {parameter_count(head):,} parameters, {steps} steps")
@@ -231,6 +234,24 @@ def _cached_z(
     return torch.cat([z for z, _ in found]), torch.cat([labels for _, labels in found])
 
 
+def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:
+    """Entries `[name, bytes, start, stop]` that neither of two trainings has seen, of the files that either has seen.
+
+    Where both have seen a file, the entries that both held out; where one has, those that it held out.
+    """
+    ranges: set[tuple[Any, ...]] = set()
+    for facts, other in ((first, second), (second, first)):
+        shared = {tuple(file) for file in other["files"]}
+        for name, size, start, stop in facts["held_out"]:
+            if (name, size) not in shared:
+                ranges.add((name, size, start, stop))
+                continue
+            for *file, low, high in other["held_out"]:
+                if file == [name, size] and max(start, low) < min(stop, high):
+                    ranges.add((name, size, max(start, low), min(stop, high)))
+    return [list(row) for row in sorted(ranges)]
+
+
 def _facts(
     pretrained: Model, data: Dataset, settings: RunSettings[FinetuneSettings], done: Fit, labelled: int
 ) -> dict[str, Any]:
@@ -238,6 +259,7 @@ def _facts(
     facts = training_facts(data, settings, done)
     if settings.method.mode != "scratch":
         before = pretrained.facts["training"]
+        facts["held_out"] = held_out_of_both(facts, before)
         facts["files"] = sorted(map(list, {tuple(file) for file in [*facts["files"], *before["files"]]}))
         facts["pretrained"] = {"sha256": pretrained.sha256, **before}
     facts |= {"mode": settings.method.mode, "labelled_jets": labelled}

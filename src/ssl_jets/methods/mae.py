@@ -2,12 +2,13 @@
 
     visible, hidden = mask(x)
     tokens, z       = g(visible)
-    prediction      = decoder({z, tokens, name of each hidden particle})[hidden]
+    prediction      = decoder({z, tokens, z + name of each hidden particle})[hidden]
     L = mean over jets of mean over its hidden particles of
         |prediction - x| averaged over the features it has + w CE(kind and charge)
 
 He et al., arXiv:2111.06377, on sets as in MPM v2 (Leigh et al., arXiv:2409.12589). A hidden particle is named by its
-pt rank among the hidden ones only. The decoder's class token is z, through which it learns of the jet as a whole.
+pt rank among the hidden ones only. z is a token of the decoder and is added to every name, so that what all hidden
+particles have in common is best said by z.
 """
 
 from __future__ import annotations
@@ -72,11 +73,13 @@ class MaskedAutoencoder(Method):
 
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
         """Decoder output at the hidden particles, `[hidden particle, width]`."""
+        z = self.z_in(z).float()
         names = self.names(masking.hidden_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
+        names = names + z[jets.jet_of_particle[hidden]]
         particles = names.new_empty(len(hidden), names.shape[1])
         particles = particles.index_put((~hidden,), self.tokens_in(tokens).to(names.dtype))
         particles = particles.index_put((hidden,), names)
-        decoded: Tensor = self.decoder(particles, jets.offsets, self.z_in(z).unsqueeze(1))[1]
+        decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
         return decoded[hidden]
 
     def exported(self) -> Encoder:

@@ -84,7 +84,8 @@ class _ExactAttention(torch.autograd.Function):
                 scores = torch.bmm(queries * scale, keys.transpose(1, 2))
                 if bias:
                     scores += bias[index].to(scores.dtype).reshape(scores.shape)
-                weights = torch.softmax(scores, dim=-1)
+                # In float32 it is more exact, and several times faster than PyTorch's bfloat16 softmax on a CPU.
+                weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
                 _view(out, start, jets, length).copy_(torch.bmm(weights, values).view(jets, -1, length, q.shape[-1]))
                 saved += [queries, keys, values, weights]
         ctx.save_for_backward(*saved)

@@ -28,7 +28,7 @@ class Block(nn.Module):
         """`[token, width]` to `[token, width]`."""
         q, k, v = self.qkv(self.norm_attention(x)).view(len(x), 3, self.heads, -1).unbind(1)
         x = x + self.proj(attend(q, k, v, layout, bias).flatten(1))
-        update: Tensor = self.down(nn.functional.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
+        update: Tensor = self.down(nn.functional.gelu(self.up(self.norm_mlp(x))))
         return x + update
 
 

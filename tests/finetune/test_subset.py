@@ -1,0 +1,94 @@
+"""The labelled subset: stratified, nested, seeded, and blind to the order of the files."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from ssl_jets.data.files import JetFile, Part, whole
+from ssl_jets.data.stream import Request
+from ssl_jets.errors import UsageError
+from ssl_jets.finetune.subset import choose
+from ssl_jets.jets import Jets
+
+CLASSES, ENTRIES = 3, 500
+
+
+@pytest.fixture(scope="module")
+def files(sample_files: list[JetFile]) -> list[JetFile]:
+    return sample_files[:CLASSES]
+
+
+PARTS = [Part(index, 100, 100 + ENTRIES) for index in range(CLASSES)]
+
+
+def chosen(jets: Jets, files: list[JetFile]) -> set[tuple[str, int]]:
+    assert jets.source is not None
+    return {(files[file].name, entry) for file, entry, _ in jets.source.tolist()}
+
+
+def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[Part] = PARTS) -> set[tuple[str, int]]:
+    jets = choose(files, parts, labels, seed, Request())
+    found = chosen(jets, files)
+    assert len(found) == len(jets)
+    return found
+
+
+@pytest.mark.parametrize(("labels", "per_class"), [(0.1, 50), (0.01, 5), (30, 10), (3, 1), (0.0001, 1), (1500, 500)])
+def test_every_class_gives_in_proportion_and_at_least_one(files: list[JetFile], labels: float, per_class: int) -> None:
+    found = take(files, labels)
+    assert Counter(name for name, _ in found) == {file.name: per_class for file in files}
+    assert all(100 <= entry < 100 + ENTRIES for _, entry in found)
+
+
+def test_classes_of_other_sizes_give_in_proportion(files: list[JetFile]) -> None:
+    parts = [Part(0, 0, 400), Part(1, 0, 100)]
+    assert Counter(name for name, _ in take(files, 50, parts=parts)) == {files[0].name: 40, files[1].name: 10}
+
+
+def test_a_smaller_subset_lies_inside_a_larger_one_of_the_same_seed(files: list[JetFile]) -> None:
+    nested = [take(files, labels, seed=3) for labels in (0.01, 30, 0.1, 0.5)]
+    assert all(small < large for small, large in zip(nested, nested[1:]))
+
+
+def test_the_seed_makes_the_subset(files: list[JetFile]) -> None:
+    first, again, other = take(files, 0.1), take(files, 0.1), take(files, 0.1, seed=1)
+    assert first == again
+    assert len(first & other) < 40  # 15 of 150 agree by chance
+
+
+def test_neither_the_order_of_the_files_nor_of_the_parts_matters(files: list[JetFile]) -> None:
+    turned = files[::-1]
+    parts = [Part(CLASSES - 1 - part.file, part.start, part.stop) for part in PARTS]
+    halves = [
+        Part(part.file, start, start + ENTRIES // 2) for part in parts for start in (part.start, part.start + 250)
+    ]
+    assert take(turned, 0.1, parts=parts) == take(turned, 0.1, parts=halves) == take(files, 0.1)
+
+
+def test_chosen_entries_are_spread_over_the_file(files: list[JetFile]) -> None:
+    entries = [entry for _, entry in take(files, 0.2)]
+    assert sum(entry < 100 + ENTRIES // 2 for entry in entries) == pytest.approx(150, abs=45)
+
+
+def test_chosen_jets_come_with_their_particles_and_labels(files: list[JetFile]) -> None:
+    jets = choose(files, PARTS, 30, 0, Request(jet_columns=("jet_pt",)))
+    assert jets.labels is not None
+    assert jets.source is not None
+    assert len(jets.columns) == 10
+    assert len(jets.jet["jet_pt"]) == 30
+    assert len(set(zip(jets.source[:, 0].tolist(), jets.labels.tolist()))) == CLASSES
+
+
+@pytest.mark.parametrize("labels", [2, 1501, 1e9])
+def test_a_number_that_cannot_be_taken_is_refused_with_what_can(files: list[JetFile], labels: float) -> None:
+    with pytest.raises(UsageError, match="cannot be taken") as caught:
+        choose(files, PARTS, labels, 0, Request())
+    assert caught.value.where == "--labels"
+    assert "3 (one a class) to 1500 (all)" in str(caught.value)
+
+
+def test_all_entries_may_be_asked_for(files: list[JetFile]) -> None:
+    parts = whole(files)
+    assert len(take(files, float(sum(part.entries for part in parts)), parts=parts)) == sum(p.entries for p in parts)
