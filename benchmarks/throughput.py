@@ -133,7 +133,8 @@ def report(encoder: Encoder, jets: Jets, times: dict[str, float], threads: int, 
     print(
         f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}, "
         f"{len(jets)} jets of {len(jets.particles) / len(jets):.1f} particles, {encoder.cfg.size}, "
-        f"{useful / len(jets) / 1e9:.3f} useful GFLOP a jet forward, allocator thresholds {'raised' if kept else 'default'}\n"
+        f"{useful / len(jets) / 1e9:.3f} useful GFLOP a jet forward, "
+        f"allocator thresholds {'raised' if kept else 'default'}\n"
     )
     print("| variant | jets/s | useful GFLOP/s | share of matrix product | against padded |\n|---|---|---|---|---|")
     for name, value in times.items():

@@ -47,6 +47,12 @@ def ssl_jets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
     return run
 
 
+@pytest.fixture
+def without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than the rest of a tiny run."""
+    monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
+
+
 def quick(*more: str) -> list[str]:
     return [word for assignment in [*QUICK, *more] for word in ("--set", assignment)]
 
@@ -87,16 +93,17 @@ def test_the_version_is_printed(ssl_jets: Callable[..., Done]) -> None:
 def test_pretrain_prints_the_run_folder_and_nothing_else(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
+    (tmp_path / "runs" / "mae").mkdir(parents=True)  # taken, so the next free name is used
     done = ssl_jets(*pretrain_words(sample_files))
     assert done.code == 0, done.err
-    assert done.out == "runs/mae\n"
+    assert done.out == "runs/mae-2\n"
     for name in ("config.yaml", "metrics.jsonl", "log.txt", "report.html", "model", "checkpoints/last.ckpt"):
-        assert (tmp_path / "runs" / "mae" / name).exists(), name
+        assert (tmp_path / "runs" / "mae-2" / name).exists(), name
     assert "parameters" in done.err
     assert "\r" not in done.err  # no bar without a terminal
-    assert ssl_jets(*pretrain_words(sample_files)).out == "runs/mae-2\n"
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_resume_needs_no_other_option(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
@@ -106,6 +113,7 @@ def test_resume_needs_no_other_option(
     assert "resumed at step 2 of 2" in done.err
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_a_settings_file_names_method_and_settings_and_flags_win(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
@@ -236,6 +244,7 @@ def test_a_wrong_tree_is_named_with_those_there_are(ssl_jets: Callable[..., Done
     assert_one_message(ssl_jets("inspect", f"{path}:event"), 1, path, "events")
 
 
+@pytest.mark.usefixtures("without_reports")
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "not finite"), (np.inf, "not finite")])
 def test_values_that_are_not_finite_are_one_message_and_leave_nothing(
     ssl_jets: Callable[..., Done], write_jetclass: Any, tmp_path: Path, value: float, word: str
@@ -252,6 +261,7 @@ def test_values_that_are_not_finite_are_one_message_and_leave_nothing(
     assert (done.code, done.out) == (0, "r\n"), done.err
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_jets_without_particles_are_one_message_and_may_be_skipped(
     ssl_jets: Callable[..., Done], write_jetclass: Any, tmp_path: Path
 ) -> None:
@@ -279,6 +289,7 @@ def test_labels_are_asked_for_where_a_method_needs_them(
 # Outputs
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
@@ -286,8 +297,9 @@ def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
     assert ssl_jets(*words).code == 0
     before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
     assert_one_message(ssl_jets(*words), 2, "the run exists", "--force", "--resume")
-    failing = ["pretrain", "--method", "mae", "--data", "gone.root", "--out", "r", "--force"]
-    assert_one_message(ssl_jets(*failing), 1, "gone.root")
+    failing = ["pretrain", "--method", "mae", "--data", "gone.root", "--out", "r"]
+    assert_one_message(ssl_jets(*failing), 2, "the run exists")  # said before any file is read
+    assert_one_message(ssl_jets(*failing, "--force"), 1, "gone.root")
     assert (tmp_path / "r" / "metrics.jsonl").read_bytes() == before
     assert ssl_jets(*words, "--force").code == 0
 

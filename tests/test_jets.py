@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import made_jets
 
+from small_models import made_jets
 from ssl_jets.jets import Jets, concatenate, offsets_of
 
 Rows = list[list[float]]

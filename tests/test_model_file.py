@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_models import CLASSES, tiny_encoder
 
+from small_models import CLASSES, tiny_encoder
 from ssl_jets import __version__, model_file
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
@@ -110,7 +110,7 @@ def test_cut_off_weights_are_one_error(model: Model, tmp_path: Path, keep: int) 
     save_model(model, tmp_path / "model")
     weights = tmp_path / "model" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(SslJetsError, match="cannot be read|not those"):
+    with pytest.raises(SslJetsError, match=r"cannot be read|not those"):
         load_model(tmp_path)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import CLASSES, tiny_encoder
 
+from small_models import CLASSES, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised

@@ -8,14 +8,15 @@ import resource
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_models import CLASSES, tiny_encoder
 from torch import Tensor, nn
 
+from small_models import CLASSES, tiny_encoder
 from ssl_jets import train
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.memory import MemoryStream
@@ -92,7 +93,7 @@ def test_the_learning_rate_warms_up_to_its_peak_and_falls_as_a_cosine(batch: Jet
     cosine = [0.01 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * k / 15))) for k in range(15)]
     assert rates[5:] == pytest.approx(cosine)
     assert max(rates) == rates[4] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:]))
+    assert all(a >= b for a, b in pairwise(rates[4:]))
     assert 0.001 <= rates[-1] < 0.0012
 
 

@@ -115,8 +115,8 @@ def pretrain(
     name = method or in_file or (stored and read_config(stored)["method"]["name"])
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-    settings = resolve_pretrain(name, file, parse_set(set_ or []), flags, stored=stored)
-    folder = run_pretrain(settings, _run_folder(out, name), resume=resume, force=force)
+    settings = resolve_pretrain(str(name), file, parse_set(set_ or []), flags, stored=stored)
+    folder = run_pretrain(settings, _run_folder(out, settings.method.name), resume=resume, force=force)
     _on_rank_0(lambda: write_run_report(folder))
     _print(folder)
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
-from small_models import made_jets
 
+from small_models import made_jets
 from ssl_jets.data.memory import MemoryStream
 from ssl_jets.jets import Jets
 

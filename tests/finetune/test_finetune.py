@@ -67,7 +67,7 @@ def test_a_probe_leaves_the_encoder_and_adds_a_head(
 def test_a_probe_learns_to_tell_two_classes_apart(
     pretrained: Path, sample_files: list[JetFile], tmp_path: Path
 ) -> None:
-    more = ("method.mode=probe", "method.labels=400", "train.steps=100", "train.batch_size=64")
+    more = ("method.mode=probe", "method.labels=400", "train.steps=100", "train.batch_size=64", "train.lr=0.01")
     out = finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 100

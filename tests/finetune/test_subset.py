@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from ssl_jets.data.files import JetFile, Part, whole
+from ssl_jets.data.files import JetFile, Part, open_files, whole
+from ssl_jets.data.sources import Source
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import UsageError
 from ssl_jets.finetune.subset import choose
@@ -49,7 +52,7 @@ def test_classes_of_other_sizes_give_in_proportion(files: list[JetFile]) -> None
 
 def test_a_smaller_subset_lies_inside_a_larger_one_of_the_same_seed(files: list[JetFile]) -> None:
     nested = [take(files, labels, seed=3) for labels in (0.01, 30, 0.1, 0.5)]
-    assert all(small < large for small, large in zip(nested, nested[1:]))
+    assert all(small < large for small, large in pairwise(nested))
 
 
 def test_the_seed_makes_the_subset(files: list[JetFile]) -> None:
@@ -65,6 +68,13 @@ def test_neither_the_order_of_the_files_nor_of_the_parts_matters(files: list[Jet
         Part(part.file, start, start + ENTRIES // 2) for part in parts for start in (part.start, part.start + 250)
     ]
     assert take(turned, 0.1, parts=parts) == take(turned, 0.1, parts=halves) == take(files, 0.1)
+
+
+def test_the_folder_of_a_file_does_not_matter(files: list[JetFile], tmp_path: Path) -> None:
+    copies = [Source(str(tmp_path / file.name)) for file in files]
+    for file, copy in zip(files, copies):
+        Path(copy.path).symlink_to(file.source.path)
+    assert take(open_files(copies), 0.1) == take(files, 0.1)
 
 
 def test_chosen_entries_are_spread_over_the_file(files: list[JetFile]) -> None:

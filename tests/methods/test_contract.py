@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from content_masks import scores_from_pt
-from small_models import CLASSES, shuffle_particles, tiny_encoder
 from torch import Tensor
 
+from small_models import CLASSES, shuffle_particles, tiny_encoder
 from ssl_jets import methods, train
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
@@ -134,7 +134,7 @@ def test_the_export_is_an_encoder_with_a_finite_z(name: str, batch: Jets) -> Non
 @every_method
 def test_the_settings_are_documented_and_named_after_the_file(name: str) -> None:
     cls = methods.find(name)
-    assert not cls.Config().model_config.get("extra") != "forbid"
+    assert cls.Config.model_config.get("extra") == "forbid"
     for key, field in cls.Config.model_fields.items():
         assert field.description, key
 
@@ -165,9 +165,9 @@ def one_and_two_ranks(
     batches = [sample_jets.select(torch.arange(start, start + 16)) for start in (0, 16)]
     torch.save(batches, folder / "batches.pt")
     here = Path(__file__).parent
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        + [str(here / "two_ranks.py"), str(folder / "batches.pt"), str(folder)],
+        [*launcher, str(here / "two_ranks.py"), str(folder / "batches.pt"), str(folder)],
         env=os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=120,

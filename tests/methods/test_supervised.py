@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import CLASSES, tiny_encoder
 from torch import nn
 
+from small_models import CLASSES, tiny_encoder
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.supervised import Supervised

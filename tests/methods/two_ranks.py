@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 from content_masks import scores_from_pt
-from small_models import CLASSES, tiny_encoder
 from torch import Tensor, nn
 
+from small_models import CLASSES, tiny_encoder
 from ssl_jets import methods, train
 from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets

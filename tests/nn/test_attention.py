@@ -79,6 +79,13 @@ def test_gradient_is_that_of_finite_differences(biased: bool) -> None:
     assert torch.autograd.gradcheck(lambda q, k, v, *b: attend(q, k, v, layout, b or None), (*inputs, *bias))
 
 
+def test_a_second_derivative_is_refused_and_not_wrong_in_silence() -> None:
+    inputs = random_qkv([3, 2], torch.float64)
+    (gradient,) = torch.autograd.grad(attend(*inputs, layout_of([3, 2])).square().sum(), inputs[2:], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_strided_views_of_one_projection_give_the_same_as_copies() -> None:
     lengths = [4, 4, 2]
     qkv = torch.randn(10, 3, HEADS, WIDTH, generator=torch.Generator().manual_seed(0))

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 from torch import nn
 
+from small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import Layout

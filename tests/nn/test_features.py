@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_models import made_jets, without_columns
 
+from small_models import made_jets, without_columns
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TARGETS, TRACK_TARGETS, Features
 

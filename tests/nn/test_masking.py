@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_models import made_jets
 
+from small_models import made_jets
 from ssl_jets.jets import Jets
 from ssl_jets.nn import masking
 

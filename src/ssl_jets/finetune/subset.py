@@ -68,7 +68,7 @@ def _per_class(label: Integers, labels: float) -> dict[int, int]:
         raise UsageError(
             "this number of labels cannot be taken",
             where="--labels",
-            found=f"{labels:g}",
+            found=f"{labels:.10g}",
             allowed=[f"{len(classes)} (one a class) to {len(label)} (all), or a share such as 0.01"],
         )
     return {int(index): max(1, round(share * int(count))) for index, count in zip(classes, counts)}

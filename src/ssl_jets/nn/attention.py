@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ssl_jets.errors import SslJetsError
 
@@ -85,7 +86,8 @@ class _ExactAttention(torch.autograd.Function):
                 if bias:
                     scores += bias[index].to(scores.dtype).reshape(scores.shape)
                 # In float32 it is more exact, and several times faster than PyTorch's bfloat16 softmax on a CPU.
-                weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+                exact = torch.promote_types(scores.dtype, torch.float32)
+                weights = torch.softmax(scores, dim=-1, dtype=exact).to(scores.dtype)
                 _view(out, start, jets, length).copy_(torch.bmm(weights, values).view(jets, -1, length, q.shape[-1]))
                 saved += [queries, keys, values, weights]
         ctx.save_for_backward(*saved)
@@ -93,6 +95,7 @@ class _ExactAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable  # what forward saves is cut from the graph: a second derivative would be wrong in silence
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         scale = 1 / math.sqrt(ctx.shape[-1])
