@@ -23,7 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pretrain", "embed"),
     ("finetune", "evaluate", "describe"),
     ("report",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 """Parts of the package from low to high. The floors 0, 3 and 4 of the design have two steps each."""
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
