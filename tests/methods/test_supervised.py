@@ -39,7 +39,9 @@ def test_jets_without_a_label_have_no_part_in_loss_gradient_and_accuracy(batch: 
         method.zero_grad()
         parts = method(jets, 0.0)
         parts["loss"].backward()
-        gradients.append(([float(part) for part in parts.values()], [p.grad.clone() for p in method.parameters()]))
+        gradients.append(
+            ([float(part.detach()) for part in parts.values()], [p.grad.clone() for p in method.parameters()])
+        )
     (parts, grads), (parts_labelled, grads_labelled) = gradients
     assert parts == pytest.approx(parts_labelled, rel=1e-5)
     for ours, expected in zip(grads, grads_labelled, strict=True):
@@ -68,7 +70,7 @@ def test_one_batch_is_classified_without_error(batch: Jets) -> None:
         optimizer.zero_grad()
         parts["loss"].backward()
         optimizer.step()
-        if float(parts["accuracy"]) == 1.0 and float(parts["loss"]) < 0.1:
+        if float(parts["accuracy"]) == 1.0 and float(parts["loss"].detach()) < 0.1:
             break
     assert float(parts["accuracy"]) == 1.0
 
