@@ -69,17 +69,21 @@ def save_model(model: Model, folder: Path) -> str:
     if model.head is not None:
         weights |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         fresh.mkdir(parents=True, exist_ok=True)
         save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, fresh / WEIGHTS)
         digest = hashlib.sha256((fresh / WEIGHTS).read_bytes()).hexdigest()
         (fresh / CONFIG).write_text(json.dumps(_describe(model, digest), indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # moved aside first: a kill at any moment leaves one of the two models whole
+            folder.rename(old)
         fresh.rename(folder)
     except (OSError, SafetensorError) as error:
         raise SslJetsError("the model cannot be written", where=folder, found=error) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
     model.sha256 = digest
     return digest
 
