@@ -61,7 +61,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and device == "cpu":
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it is using is in config.yaml
     fabric = Fabric(
         accelerator=device,
         devices=devices,
