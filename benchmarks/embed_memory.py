@@ -2,7 +2,7 @@
 
     python benchmarks/embed_memory.py --model RUN --file JETS.root [--copies 1 10 100] [--suffix .parquet]
 
-The file is linked under other names, so that ten copies are ten times the jets; each point is a process of its own,
+The file is copied under other names, so that ten copies are ten times the jets; each point is a process of its own,
 whose peak resident memory the operating system reports.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
             jets = Path(folder) / "jets"
             jets.mkdir()
             for number in range(copies):
-                (jets / f"{args.file.stem}-{number:04d}.root").symlink_to(args.file.resolve())
+                (jets / f"{args.file.stem}-{number:04d}.root").write_bytes(args.file.read_bytes())
             began = time.monotonic()
             peak = peak_of("embed", "--model", args.model, "--data", str(jets), "--out", f"{folder}/z{args.suffix}")
             print(f"| {copies} | {time.monotonic() - began:.1f} | {peak / 1024:.0f} |", flush=True)
@@ -40,7 +40,9 @@ def main() -> None:
 def peak_of(*arguments: str) -> int:
     """Peak resident memory in kB of one `ssl-jets` command."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ssl_jets.cli import main; main()", *arguments], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", "from ssl_jets.cli import main; main()", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
