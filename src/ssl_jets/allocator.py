@@ -1,7 +1,8 @@
 """Keep large blocks inside the process on Linux with glibc.
 
-By default glibc maps every large temporary afresh and returns it to the kernel at once; the page faults cost up to half
-of the time of a training step (`benchmarks/results`). The thresholds are raised for this process only.
+By default glibc maps every large temporary afresh and returns it to the kernel at once, which costs page faults. The
+thresholds are raised for this process only. What it gains depends on the machine and the batch: see "Tried and dropped"
+in `docs/decisions.md`.
 """
 
 from __future__ import annotations

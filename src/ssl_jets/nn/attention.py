@@ -2,8 +2,8 @@
 
 On CUDA in half precision it is PyTorch's variable-length flash attention. Elsewhere consecutive jets of equal length
 form a run, which is one exact batched product without any padding; the encoder orders jets by length so that runs are
-long. On CPUs a plain product, softmax, product is several times faster on sets of this size than the fused kernel
-(`benchmarks/results`).
+long. On CPUs the product, softmax, product of a run are written out; against a
+padded transformer with PyTorch's fused kernel see `benchmarks/results`.
 """
 
 from __future__ import annotations
