@@ -51,6 +51,10 @@ class ModelSettings(Settings):
     """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12."""
     registers: int = Field(default=8, ge=0)
     """Register tokens: they take what attention must dump somewhere and are discarded."""
+    z_tokens: int = Field(default=1, ge=1)
+    """Class tokens; z is all of them, end to end."""
+    z_width: int = Field(default=0, ge=0)
+    """Numbers of z from each class token, by a linear map: a bottleneck. 0 keeps the width of the encoder."""
     pair_bias: bool = False
     """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
 

@@ -93,8 +93,12 @@ class Jets:
 
     def rank_by_pt(self) -> Tensor:
         """Rank of each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
-        by_pt = torch.argsort(self.column("pt"), descending=True, stable=True)
-        order = by_pt[torch.argsort(self.jet_of_particle[by_pt], stable=True)]
+        return self.rank_within(-self.column("pt"))
+
+    def rank_within(self, values: Tensor) -> Tensor:
+        """Rank of each particle in its jet by rising `values`, int64 `[particle]`. Ties keep their order."""
+        by_value = torch.argsort(values, stable=True)
+        order = by_value[torch.argsort(self.jet_of_particle[by_value], stable=True)]
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order), device=order.device) - self.offsets[:-1][self.jet_of_particle]
         return rank

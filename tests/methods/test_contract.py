@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from content_masks import scores_from_pt
+from content_masks import chance_by_content
 from torch import Tensor
 
 from small_models import CLASSES, shuffle_particles, tiny_encoder
@@ -18,7 +19,6 @@ from ssl_jets import methods, train
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 
 COMPARES_JETS: frozenset[str] = frozenset()
@@ -41,8 +41,9 @@ def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) ->
 
 
 @pytest.fixture
-def masks_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "scores", scores_from_pt)
+def masks_by_content() -> Iterator[None]:
+    with chance_by_content():
+        yield
 
 
 @every_method
@@ -173,8 +174,8 @@ def one_and_two_ranks(
         timeout=120,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "scores", masking.scores)  # put back what the program replaces
-        patch.setattr(train, "make_optimizer", train.make_optimizer)
+        for name in ("make_optimizer", "seed_step"):
+            patch.setattr(train, name, getattr(train, name))  # put back what the program replaces
         alone = two_ranks.train_all(batches, world=1)
     return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

@@ -19,8 +19,8 @@ def build(jets: Jets, **settings: float) -> MaskedAutoencoder:
 
 def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets, ratio: float = 0.4) -> Tensor:
     torch.manual_seed(5)
-    hidden = masking.hide_random(jets, ratio)
-    monkeypatch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+    hidden = masking.hide(jets, "random", ratio)
+    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
     return hidden
 
 
@@ -134,11 +134,11 @@ def overfitted(sample_jets: Jets) -> tuple[MaskedAutoencoder, Jets, Tensor, floa
     jets = jets.keep(jets.rank_by_pt() < 12)
     method = build(jets)
     torch.manual_seed(5)
-    hidden = masking.hide_random(jets, 0.4)
+    hidden = masking.hide(jets, "random", 0.4)
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
     losses = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+        patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
         for _ in range(150):
             loss = method(jets, 0.0)["loss"]
             optimizer.zero_grad()
@@ -163,7 +163,7 @@ def test_what_was_learned_is_read_from_z_and_from_the_tokens_of_the_same_jet(
     overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     method, jets, hidden, _, _ = overfitted
-    monkeypatch.setattr(masking, "hide_random", lambda _jets, _ratio: hidden)
+    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
     right = float(method(jets, 0.0)["loss"].detach())
     generator = torch.Generator().manual_seed(0)
 

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from content_masks import scores_from_pt
+from content_masks import chance_by_content
 from torch import Tensor, nn
 
 from small_models import CLASSES, tiny_encoder
 from ssl_jets import methods, train
 from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets
-from ssl_jets.nn import masking
 from ssl_jets.run import Run
 
 State = dict[str, Tensor]
@@ -50,10 +49,15 @@ def plain_descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Opt
     return torch.optim.SGD([parameter for parameter in method.parameters() if parameter.requires_grad], lr=settings.lr)
 
 
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """In the place of `train.seed_step`: all ranks draw by content with the same salts."""
+    torch.manual_seed(1000 * seed + step)
+
+
 def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     """The state of every method after training on `batches`, cut over the ranks of this launch."""
-    masking.scores = scores_from_pt
     train.make_optimizer = plain_descent  # type: ignore[assignment]
+    train.seed_step = seed_step
     settings = TrainSettings(
         steps=STEPS, batch_size=JETS // world, lr=0.5, clip=1e9, warmup=0, precision="32-true", log_every=1
     )
@@ -67,7 +71,8 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
         method = cls(cls.Config(name=name), encoder, CLASSES)
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder), writes=fabric.is_global_zero)
-            train.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
+            with chance_by_content():
+                train.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
         trained[name] = {key: value.clone() for key, value in method.state_dict().items()}
     return trained
 

@@ -19,7 +19,7 @@ def hidden_per_jet(jets: Jets, hidden: torch.Tensor) -> list[int]:
 def test_each_jet_hides_its_rounded_share_at_least_one_and_never_all(ratio: float) -> None:
     lengths = [*range(1, 130), 1, 2, 2, 1]
     jets = made_jets(lengths)
-    for n, hidden in zip(lengths, hidden_per_jet(jets, masking.hide_random(jets, ratio)), strict=True):
+    for n, hidden in zip(lengths, hidden_per_jet(jets, masking.hide(jets, "random", ratio)), strict=True):
         share = round(n * ratio)
         rounded = {share} if abs(n * ratio % 1 - 0.5) > 1e-4 else {int(n * ratio), int(n * ratio) + 1}
         assert hidden in {min(max(number, 1), n - 1) for number in rounded}, n
@@ -27,7 +27,7 @@ def test_each_jet_hides_its_rounded_share_at_least_one_and_never_all(ratio: floa
 
 def test_a_jet_of_one_particle_keeps_it_and_one_of_two_hides_one() -> None:
     jets = made_jets([1, 2, 1, 2])
-    assert hidden_per_jet(jets, masking.hide_random(jets, 0.9)) == [0, 1, 0, 1]
+    assert hidden_per_jet(jets, masking.hide(jets, "random", 0.9)) == [0, 1, 0, 1]
 
 
 def test_the_mask_is_that_of_the_seed() -> None:
@@ -35,7 +35,7 @@ def test_the_mask_is_that_of_the_seed() -> None:
     masks = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        masks.append(masking.hide_random(jets, 0.4))
+        masks.append(masking.hide(jets, "random", 0.4))
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
 
@@ -44,7 +44,7 @@ def test_every_particle_is_hidden_equally_often_and_pairs_independently_of_place
     particles, repeats, ratio = 10, 4000, 0.4
     jets = made_jets([particles] * repeats)
     torch.manual_seed(0)
-    hidden = masking.hide_random(jets, ratio).view(repeats, particles).double().numpy()
+    hidden = masking.hide(jets, "random", ratio).view(repeats, particles).double().numpy()
     spread = np.sqrt(ratio * (1 - ratio) / repeats)
     assert np.abs(hidden.mean(0) - ratio).max() < 4.5 * spread
     # Without replacement: two particles are hidden together with probability 4/10 * 3/9.
@@ -56,12 +56,12 @@ def test_every_particle_is_hidden_equally_often_and_pairs_independently_of_place
 def test_jets_of_one_batch_have_masks_of_their_own() -> None:
     jets = made_jets([20] * 8)
     torch.manual_seed(0)
-    assert len(set(map(tuple, masking.hide_random(jets, 0.5).view(8, 20).tolist()))) == 8
+    assert len(set(map(tuple, masking.hide(jets, "random", 0.5).view(8, 20).tolist()))) == 8
 
 
 def test_hidden_rank_is_the_pt_rank_among_the_hidden(batch: Jets) -> None:
     torch.manual_seed(0)
-    hidden = masking.hide_random(batch, 0.4)
+    hidden = masking.hide(batch, "random", 0.4)
     expected = []
     for jet in range(len(batch)):
         rows = slice(int(batch.offsets[jet]), int(batch.offsets[jet + 1]))
@@ -75,7 +75,7 @@ def test_hidden_rank_is_the_pt_rank_among_the_hidden(batch: Jets) -> None:
 
 def test_hidden_rank_does_not_change_when_visible_particles_change(batch: Jets) -> None:
     torch.manual_seed(0)
-    hidden = masking.hide_random(batch, 0.4)
+    hidden = masking.hide(batch, "random", 0.4)
     before = masking.hidden_rank(batch, hidden)
     changed = batch.particles.clone()
     changed[~hidden, 0] = 1000 * torch.rand(int((~hidden).sum()))

@@ -31,8 +31,10 @@ class MaskedAutoencoder(Method):
     class Config(MethodSettings):
         """Settings of `mae`."""
 
+        mask: masking.Strategy = "random"
+        """What is hidden: particles at random, a region of (deta, dphi), particles up to a share of pt, or kinds."""
         mask_ratio: float = Field(default=0.4, gt=0, lt=1)
-        """Share of each jet's particles that is hidden."""
+        """Share of each jet's particles (of its pt with mask `pt`) that is hidden."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=8, multiple_of=8)
@@ -47,7 +49,7 @@ class MaskedAutoencoder(Method):
         self.cfg, self.encoder = cfg, encoder
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, width)
-        self.tokens_in = nn.Linear(encoder.dim, width)
+        self.tokens_in = nn.Linear(encoder.width, width)
         self.names = nn.Embedding(cfg.ranks, width)
         nn.init.normal_(self.names.weight, std=0.02)
         self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
@@ -56,7 +58,7 @@ class MaskedAutoencoder(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """L1 on the features and cross-entropy on the kind of the hidden particles."""
-        hidden = masking.hide_random(jets, self.cfg.mask_ratio)
+        hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
         encoded = self.encoder(jets.keep(~hidden))
         decoded = self._decode(jets, hidden, encoded.z, encoded.tokens)
         masked = jets.keep(hidden)

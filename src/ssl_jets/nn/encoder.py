@@ -11,14 +11,14 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.nn.pair_bias import PairBias
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.trunk import Trunk, init_weights
 
-SIZES = {"tiny": (64, 4, 4), "small": (128, 8, 8), "base": (256, 8, 8), "large": (512, 12, 16)}
-"""Width, blocks and heads of each size."""
+SIZES = {"tiny": (64, 4, 2), "small": (128, 8, 4), "base": (256, 8, 8), "large": (512, 12, 16)}
+"""Width, blocks and heads of each size; a head is 32 wide."""
 
 
 class Encoded(NamedTuple):
-    """What the encoder returns: z `[jet, dim]` and tokens `[particle, dim]`, in the order of the input."""
+    """What the encoder returns: z `[jet, dim]` and tokens `[particle, width]`, in the order of the input."""
 
     z: Tensor
     tokens: Tensor
@@ -27,27 +27,35 @@ class Encoded(NamedTuple):
 class Encoder(nn.Module):
     """Set transformer with a class token and registers (registers: arXiv:2309.16588).
 
-    Each jet becomes the sequence class token, registers, particles; there is no positional encoding. z is the class
-    token after the last norm. Registers take what attention must dump somewhere and are discarded.
+    Each jet becomes the sequence class tokens, registers, particles; there is no positional encoding. z is the class
+    token after the last norm; with a bottleneck, several class tokens end to end, each brought to `z_width` numbers.
+    Registers take what attention must dump somewhere and are discarded.
 
     Args:
-        cfg: size, number of registers, pair bias.
+        cfg: size, number of registers, bottleneck, pair bias.
+
+    Attributes:
+        width: numbers of a token.
+        dim: numbers of z.
     """
 
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__()
         self.cfg = cfg
         width, blocks, heads = SIZES[cfg.size]
-        self.dim = width
+        self.width = width
+        self.dim = cfg.z_tokens * (cfg.z_width or width)
         self.features = Features()
         self.embed = nn.Sequential(nn.Linear(self.features.width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.missing = nn.Parameter(torch.zeros(len(FEATURES), width))
-        self.extra_tokens = nn.Parameter(0.02 * torch.randn(1 + cfg.registers, width))
+        self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
+        self.z_out = nn.Linear(width, cfg.z_width) if cfg.z_width else nn.Identity()
+        init_weights(self.z_out)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
         self.trunk = Trunk(width, blocks, heads)
 
     def forward(self, jets: Jets) -> Encoded:
-        """z `[jet, dim]` and tokens `[particle, dim]`; a jet may have no particles (all of them hidden)."""
+        """z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
         inputs, missing = self.features(jets)
         particles = self.embed(inputs) + missing @ self.missing
         extra = self.extra_tokens.expand(len(jets), -1, -1)
@@ -59,7 +67,7 @@ class Encoder(nn.Module):
             extra, tokens = self.trunk(
                 particles, jets.offsets, extra, lambda order, layout: pair_bias(jets.select(order), layout, count)
             )
-        return Encoded(extra[:, 0], tokens)
+        return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
 
 
 def random_like(encoder: Encoder, seed: int) -> Encoder:

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from ssl_jets.jets import Jets
+from ssl_jets.jets import KINDS, Jets
+from ssl_jets.nn import chance
+
+Strategy = Literal["random", "region", "pt", "kind"]
+"""Names of the masks that `hide` can draw."""
 
 
-def scores(jets: Jets) -> Tensor:
-    """A uniform random number for each particle, float64 `[particle]`: the only chance in a mask."""
-    return torch.rand(len(jets.particles), dtype=torch.float64, device=jets.particles.device)
+def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
+    """Hide particles of each jet by a named strategy: at least one and never all; a jet of one particle keeps it.
 
-
-def hide_random(jets: Jets, ratio: float) -> Tensor:
-    """Hide a random share of each jet's particles.
-
-    A jet of n particles loses round(n * ratio) of them, at least one and never all; a jet of one particle keeps it.
+    - `random`: each particle alike, round(n * ratio) of n.
+    - `region`: as many, the nearest in (deta, dphi) to one particle chosen by chance.
+    - `pt`: particles in random order until they hold the share `ratio` of the jet's pt.
+    - `kind`: whole kinds of particle in random order, until round(n * ratio) are hidden; the last kind in part.
 
     Args:
         jets: the jets.
+        strategy: which of these.
         ratio: share to hide, between 0 and 1.
 
     Returns:
         bool `[particle]`, true where hidden.
     """
-    lengths = jets.lengths
-    hide = (lengths * ratio).round().long().clamp(min=1).minimum(lengths - 1)
     owner = jets.jet_of_particle
-    order = torch.argsort(owner + scores(jets))
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - jets.offsets[owner]
-    return rank < hide[owner]
+    if strategy == "pt":
+        order = jets.rank_within(chance.uniform(jets))
+        before = _sum_before(jets, order, jets.column("pt"))
+        total = (jets.mean(jets.column("pt")) * jets.lengths)[owner]
+        wanted = (before < ratio * total) & (order < jets.lengths[owner] - 1)
+        return wanted | ((order == 0) & (jets.lengths[owner] > 1))
+    if strategy == "random":
+        key = chance.uniform(jets)
+    elif strategy == "region":
+        key = distance_to_one(jets)
+    else:
+        turn = torch.stack([chance.uniform_per_jet(jets) for _ in KINDS], dim=1)
+        key = turn[owner, jets.column("kind").long()] + 1e-6 * chance.uniform(jets)
+    count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)
+    return jets.rank_within(key) < count[owner]
+
+
+def distance_to_one(jets: Jets) -> Tensor:
+    """Distance dR of each particle to one of its jet chosen by chance, `[particle]`."""
+    centre = jets.rank_within(chance.uniform(jets)) == 0
+    deta, dphi = (jets.column(name) - jets.column(name)[centre][jets.jet_of_particle] for name in ("deta", "dphi"))
+    return torch.hypot(deta, dphi)
 
 
 def hidden_rank(jets: Jets, hidden: Tensor) -> Tensor:
@@ -41,3 +62,12 @@ def hidden_rank(jets: Jets, hidden: Tensor) -> Tensor:
     leak pt, since the visible particles on either side bracket it.
     """
     return jets.keep(hidden).rank_by_pt()
+
+
+def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
+    """For each particle the sum of `values` over those of its jet that come before it in `order` (rank in the jet)."""
+    place = jets.offsets[:-1][jets.jet_of_particle] + order
+    arranged = torch.empty_like(values, dtype=torch.float64)
+    arranged[place] = values.double()
+    running = arranged.cumsum(0) - arranged
+    return (running - running[jets.offsets[:-1]][jets.jet_of_particle])[place]

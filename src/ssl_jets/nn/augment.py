@@ -1,0 +1,237 @@
+"""Augmentations of jets: what may change without changing what a jet is. On packed jets, in physical units.
+
+Every augmentation is a function of jets and one strength, draws its chance from `nn.chance`, never makes a jet empty,
+and declares in `AUGMENTATIONS` what it leaves as it was. Angles are taken as small: "rotation", "boost" and "mass" are
+those of the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2.
+
+The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
+drop-out and crops as in masked and joint-embedding models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ssl_jets.config import Settings
+from ssl_jets.jets import Jets, offsets_of
+from ssl_jets.nn import chance
+from ssl_jets.nn.masking import distance_to_one
+
+_TRACKS = ("d0", "d0err", "dz", "dzerr")
+
+
+class Views(Settings):
+    """Which augmentations make a view, and how strong; they are applied in this order. 0 leaves one out."""
+
+    rotate: float = Field(default=math.pi, ge=0, le=math.pi)
+    """Rotate each jet about its axis by an angle up to this [rad]."""
+    reflect: float = Field(default=0.5, ge=0, le=1)
+    """Probability that a jet is mirrored (dphi to -dphi)."""
+    boost: float = Field(default=0.0, ge=0, lt=1)
+    """Boost each jet along its axis: pt and energy times a factor up to exp(this) or down to exp(-this)."""
+    shift: float = Field(default=0.0, ge=0)
+    """Move all particles of a jet together, up to this far in deta and in dphi: an axis that is off."""
+    crop_region: float = Field(default=0.0, ge=0, lt=1)
+    """Up to this share of the particles is cropped away, those farthest from one particle chosen by chance."""
+    crop_hardest: float = Field(default=0.0, ge=0, lt=1)
+    """Up to this share of the particles is cropped away, the softest."""
+    drop: float = Field(default=0.1, ge=0, lt=1)
+    """Probability that a particle of zero pt is lost; it falls as exp(-pt / 2 GeV)."""
+    split: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a neutral particle is split into two in the same direction."""
+    smear: float = Field(default=0.1, ge=0)
+    """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
+    resolution: float = Field(default=0.0, ge=0)
+    """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    hide_tracks: float = Field(default=0.0, ge=0, le=1)
+    """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
+    hide_kind: float = Field(default=0.0, ge=0, le=1)
+    """Probability that the kind of all particles of the batch is declared missing."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One way to change a jet.
+
+    Attributes:
+        name: its setting in `Views`.
+        apply: jets and a strength above 0 to new jets; the input is left alone.
+        keeps: what stays as it was, of `KEPT`.
+    """
+
+    name: str
+    apply: Callable[[Jets, float], Jets]
+    keeps: frozenset[str]
+
+
+KEPT = {
+    "pt": "the sum of the particles' pt",
+    "mass": "the jet mass, of small angles",
+    "multiplicity": "the number of particles",
+    "angles": "the distances dR between particles",
+    "charge": "the sum of the particles' charges",
+    "displacement": "the sizes of the impact parameters of all particles",
+    "IRC": "hard particles: only soft or exactly collinear ones change",
+}
+"""What an augmentation may declare to leave as it was."""
+
+
+def make_view(jets: Jets, views: Views) -> Jets:
+    """An augmented copy of `jets`, particle columns only as far as they are affected; labels stay.
+
+    Args:
+        jets: the jets, none of them empty.
+        views: strengths; 0 leaves an augmentation out.
+
+    Returns:
+        As many jets, in the same order, each with one particle at least.
+    """
+    for augmentation in AUGMENTATIONS:
+        strength = getattr(views, augmentation.name)
+        if strength > 0:
+            jets = augmentation.apply(jets, strength)
+    return jets
+
+
+def rotate(jets: Jets, strength: float) -> Jets:
+    """Turn (deta, dphi) of each jet by one angle in [-strength, strength]."""
+    angle = _signed(chance.uniform_per_jet(jets), jets) * strength
+    cos, sin = angle.cos(), angle.sin()
+    deta, dphi = jets.column("deta"), jets.column("dphi")
+    return _with(jets, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
+
+
+def reflect(jets: Jets, strength: float) -> Jets:
+    """Mirror a jet with probability `strength`: dphi changes sign, and with it the sign of d0."""
+    sign = torch.where(chance.uniform_per_jet(jets) < strength, -1.0, 1.0).to(jets.particles.dtype)
+    sign = sign[jets.jet_of_particle]
+    changed = {"dphi": sign * jets.column("dphi")}
+    if "d0" in jets.columns:
+        changed["d0"] = sign * jets.column("d0")
+    return _with(jets, **changed)
+
+
+def boost(jets: Jets, strength: float) -> Jets:
+    """Boost along the axis: pt and energy times f, angles to the axis divided by f; pt_i pt_j dR_ij^2 stays."""
+    factor = (_signed(chance.uniform_per_jet(jets), jets) * strength).exp()
+    grown = {name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns}
+    return _with(jets, **grown, deta=jets.column("deta") / factor, dphi=jets.column("dphi") / factor)
+
+
+def shift(jets: Jets, strength: float) -> Jets:
+    """Move each jet as a whole."""
+    return _with(
+        jets,
+        deta=jets.column("deta") + _signed(chance.uniform_per_jet(jets), jets) * strength,
+        dphi=jets.column("dphi") + _signed(chance.uniform_per_jet(jets), jets) * strength,
+    )
+
+
+def crop_region(jets: Jets, strength: float) -> Jets:
+    """Keep the particles nearest to one of them, at least the share 1 - strength."""
+    return _keep_first(jets, jets.rank_within(distance_to_one(jets)), strength)
+
+
+def crop_hardest(jets: Jets, strength: float) -> Jets:
+    """Keep the hardest particles, at least the share 1 - strength."""
+    return _keep_first(jets, jets.rank_by_pt(), strength)
+
+
+def drop(jets: Jets, strength: float) -> Jets:
+    """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
+    lost = chance.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
+    return jets.keep(~lost | (jets.rank_by_pt() == 0))
+
+
+def split(jets: Jets, strength: float) -> Jets:
+    """Split neutral particles with probability `strength` into two with the shares s and 1 - s of pt and energy."""
+    share = chance.uniform(jets).to(jets.particles.dtype)
+    chosen = chance.uniform(jets) < strength
+    if "charge" in jets.columns:
+        chosen &= jets.column("charge") == 0
+    copies = 1 + chosen.long()
+    index = torch.repeat_interleave(torch.arange(len(copies), device=copies.device), copies)
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[1:] = index[1:] != index[:-1]
+    factor = torch.where(chosen[index], torch.where(first, share[index], 1 - share[index]), 1.0)
+    particles = jets.particles[index]
+    offsets = offsets_of(copies)[jets.offsets]
+    divided = replace(jets, particles=particles, offsets=offsets)
+    return _scaled(divided, factor)
+
+
+def smear(jets: Jets, strength: float) -> Jets:
+    """Move each particle by normal numbers of width strength / pt, at most 0.1 wide (JetCLR)."""
+    width = (strength / jets.column("pt").clamp(min=1e-3)).clamp(max=0.1).unsqueeze(1)
+    noise = chance.normal(jets, 2) * width
+    return _with(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
+
+
+def resolution(jets: Jets, strength: float) -> Jets:
+    """Scale pt and energy of each particle by exp(n strength / sqrt(pt)), n standard normal."""
+    width = (strength / jets.column("pt").clamp(min=1e-3).sqrt()).clamp(max=1.0)
+    return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
+
+
+def hide_tracks(jets: Jets, strength: float) -> Jets:
+    """Declare the track columns missing, for the batch."""
+    return _without(jets, _TRACKS, strength)
+
+
+def hide_kind(jets: Jets, strength: float) -> Jets:
+    """Declare the kind of the particles missing, for the batch."""
+    return _without(jets, ("kind",), strength)
+
+
+AUGMENTATIONS = (
+    Augmentation("rotate", rotate, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("reflect", reflect, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("boost", boost, frozenset({"mass", "multiplicity", "charge", "displacement"})),
+    Augmentation("shift", shift, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("crop_region", crop_region, frozenset()),
+    Augmentation("crop_hardest", crop_hardest, frozenset()),
+    Augmentation("drop", drop, frozenset({"IRC"})),
+    Augmentation("split", split, frozenset({"pt", "mass", "charge", "displacement", "IRC"})),
+    Augmentation("smear", smear, frozenset({"pt", "multiplicity", "charge", "displacement", "IRC"})),
+    Augmentation("resolution", resolution, frozenset({"multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("hide_tracks", hide_tracks, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "IRC"})),
+    Augmentation(
+        "hide_kind", hide_kind, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})
+    ),
+)
+"""All augmentations, in the order of `make_view`."""
+
+
+def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
+    share = 1 - strength * chance.uniform_per_jet(jets)
+    count = (jets.lengths * share).ceil().long()
+    return jets.keep(rank < count[jets.jet_of_particle])
+
+
+def _signed(uniform: Tensor, jets: Jets) -> Tensor:
+    """`[jet]` numbers in [0, 1) to `[particle]` numbers in [-1, 1), the same for all particles of a jet."""
+    return (2 * uniform - 1).to(jets.particles.dtype)[jets.jet_of_particle]
+
+
+def _scaled(jets: Jets, factor: Tensor) -> Jets:
+    return _with(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
+
+
+def _with(jets: Jets, **changed: Tensor) -> Jets:
+    particles = jets.particles.clone()
+    for name, values in changed.items():
+        particles[:, jets.columns.index(name)] = values.to(particles.dtype)
+    return replace(jets, particles=particles)
+
+
+def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:
+    if float(torch.rand(())) >= strength:
+        return jets
+    kept = [index for index, name in enumerate(jets.columns) if name not in names]
+    return replace(jets, particles=jets.particles[:, kept], columns=tuple(jets.columns[index] for index in kept))

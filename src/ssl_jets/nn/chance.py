@@ -1,0 +1,38 @@
+"""Random numbers of particles and jets: the only chance in masks, views and noise.
+
+They come from torch's generator, which the training loop seeds for every step. Methods draw from here and nowhere
+else, so that the contract tests can replace the draws by functions of the particles, and compare a batch with the same
+batch reordered, cut, or shared between ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_jets.jets import Jets
+
+
+def uniform(jets: Jets) -> Tensor:
+    """A number in [0, 1) for each particle, float64 `[particle]`."""
+    return torch.rand(len(jets.particles), dtype=torch.float64, device=jets.particles.device)
+
+
+def uniform_per_jet(jets: Jets) -> Tensor:
+    """A number in [0, 1) for each jet, float64 `[jet]`."""
+    return torch.rand(len(jets), dtype=torch.float64, device=jets.particles.device)
+
+
+def normal(jets: Jets, width: int) -> Tensor:
+    """Standard normal numbers for each particle, float32 `[particle, width]`."""
+    return torch.stack([_normal(uniform(jets)) for _ in range(width)], dim=1)
+
+
+def normal_per_jet(jets: Jets, width: int) -> Tensor:
+    """Standard normal numbers for each jet, float32 `[jet, width]`."""
+    return torch.stack([_normal(uniform_per_jet(jets)) for _ in range(width)], dim=1)
+
+
+def _normal(uniform: Tensor) -> Tensor:
+    value: Tensor = torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
+    return value.float()

@@ -1,0 +1,32 @@
+"""Teachers: exponential moving averages of a student's weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def teacher_of(student: ModuleT) -> ModuleT:
+    """A copy of `student` that no optimizer trains."""
+    teacher = copy.deepcopy(student)
+    return teacher.requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move `teacher` to `momentum * teacher + (1 - momentum) * student`; buffers are copied."""
+    for weight, newer in zip(teacher.parameters(), student.parameters(), strict=True):
+        weight.lerp_(newer.to(weight.dtype), 1 - momentum)
+    for buffer, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        buffer.copy_(current)
+
+
+def rising(start: float, progress: float) -> float:
+    """A momentum that rises from `start` to 1 by a half cosine over the training (BYOL, arXiv:2006.07733)."""
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
