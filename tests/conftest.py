@@ -15,6 +15,8 @@ from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.jets import Jets, concatenate
 
+torch.set_num_threads(1)  # the batches are small: more threads cost more than they save
+
 JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
 
 

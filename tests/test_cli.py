@@ -297,6 +297,8 @@ def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
     assert ssl_jets(*words).code == 0
     before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
     assert_one_message(ssl_jets(*words), 2, "the run exists", "--force", "--resume")
+    other = ssl_jets("pretrain", "--method", "supervised", "--out", "r", "--resume")
+    assert_one_message(other, 2, "another method", "supervised", "mae")
     failing = ["pretrain", "--method", "mae", "--data", "gone.root", "--out", "r"]
     assert_one_message(ssl_jets(*failing), 2, "the run exists")  # said before any file is read
     assert_one_message(ssl_jets(*failing, "--force"), 1, "gone.root")

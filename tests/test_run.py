@@ -56,6 +56,19 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "r" / "config.yaml").is_file()
 
 
+def test_a_folder_left_by_a_kill_before_its_settings_were_written_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".config.yaml.123.tmp").write_text("data:")
+    Run(tmp_path / "r").create(SETTINGS)
+    assert (tmp_path / "r" / "config.yaml").is_file()
+
+
+def test_the_working_folder_may_be_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Run(Path()).create(SETTINGS)
+    assert (tmp_path / "config.yaml").is_file()
+
+
 def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SslJetsError, match="cannot be written"):

@@ -151,6 +151,7 @@ def embed(
     format_of(out)
     check_output(out, force=force)
     model = load_model(model_path)
+    dim = model.encoder.dim if level == "jet" else model.encoder.width
     files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
     request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
     _check_kept(files, request)
@@ -159,13 +160,13 @@ def embed(
     metadata = ZMetadata(
         model_sha256=model.sha256,
         method=model.method,
-        dim=model.encoder.dim,
+        dim=dim,
         level=level,
         files=tuple(str(file.source) for file in files),
         label_names=labels,
         kept=request.jet_columns,
     )
-    columns = (*z_columns(level, model.encoder.dim, labelled=bool(labels)), *kept)
+    columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:
         place = device if device is not None else ranks.device()
         precise = resolve_precision(precision, place)
@@ -268,7 +269,7 @@ def _encode(
             z, particles = encoder(jets.to(device))
         # Copied outside of inference mode: to the CPU, and as tensors that others may compute gradients with.
         z = z.to("cpu", torch.float32, copy=True)
-        particles = particles.to("cpu", torch.float32, copy=True) if tokens else torch.empty(0, encoder.dim)
+        particles = particles.to("cpu", torch.float32, copy=True) if tokens else torch.empty(0, encoder.width)
         yield jets, Encoded(z, particles)
 
 

@@ -62,6 +62,9 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     """The settings of a pretraining run: the method's recipe (or the `stored` settings of a run), then `layers`."""
     cls = methods.find(method)
     base = recipe(method) if stored is None else read_config(stored)
+    begun = base.get("method", {}).get("name", method)
+    if begun != method:
+        raise UsageError("the run was begun with another method", where="--method", found=method, allowed=[begun])
     return resolve(RunSettings[cls.Config], {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
 
 

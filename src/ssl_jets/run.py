@@ -54,7 +54,8 @@ class Run:
         """An error where the folder holds something; a run is let pass with `force`. Nothing is written or removed."""
         if not self.writes or not self.folder.exists():
             return
-        if any(self.folder.iterdir() if self.folder.is_dir() else [self.folder]):
+        entries = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
+        if any(not entry.name.startswith(".") for entry in entries):
             if not (self.folder / "config.yaml").is_file():
                 raise UsageError("the output exists and is not a run folder", where=self.folder, hint="--out OTHER")
             if not force:
@@ -63,15 +64,22 @@ class Run:
                 )
 
     def create(self, settings: Settings, *, force: bool = False) -> None:
-        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it."""
+        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it.
+
+        Killed at any moment, it leaves a run, or a folder that counts as empty.
+        """
         if not self.writes:
             return
         self.refuse_existing(force=force)
+        folder = self.folder.absolute()  # "." has no name
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         try:
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            if (self.folder / "config.yaml").is_file():
+                self.folder.rename(old)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace(self.folder / "config.yaml", lambda path: path.write_text(to_yaml(settings), encoding="utf-8"))
+            self.checkpoint.parent.mkdir(exist_ok=True)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
 

@@ -110,3 +110,14 @@ def test_the_sample_is_there_under_ten_megabytes_with_one_file_a_class() -> None
     paths = [Path(source.path) for source in sample_sources()]
     assert len(paths) == 10
     assert sum(path.stat().st_size for path in paths) < 10e6
+
+
+def test_neighbours_are_not_shown_where_the_folder_of_a_missing_file_is_missing_too(tmp_path: Path) -> None:
+    (tmp_path / "jets").mkdir()
+    (tmp_path / "unrelated.txt").write_text("")
+    with pytest.raises(DataError) as caught:
+        resolve_sources([str(tmp_path / "jest" / "a.root")])
+    assert caught.value.allowed == [str(tmp_path / "jets")]
+    with pytest.raises(DataError) as caught:
+        resolve_sources([str(tmp_path / "elsewhere" / "a.root")])
+    assert caught.value.allowed is None

@@ -6,6 +6,7 @@ import glob
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
@@ -116,12 +117,13 @@ def _split_tree(name: str) -> tuple[str, str | None]:
 
 
 def _near(path: Path) -> list[str] | None:
-    """What stands in the nearest folder that exists, the names most like the missing one first."""
+    """What stands beside a missing file, the most alike first; where its folder is missing too, names like it."""
     missing = path.name
     for folder in path.parents:
         if folder.is_dir():
             names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-            return [str(folder / name) for name in nearest(missing, names)] or None
+            alike = nearest(missing, names) if missing == path.name else get_close_matches(missing, names)
+            return [str(folder / name) for name in alike] or None
         missing = folder.name
     return None
 
