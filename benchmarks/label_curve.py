@@ -27,7 +27,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.pretrain import open_dataset, read_all
 
-STEPS = {0.005: 150, 0.01: 200, 0.1: 500, 1.0: 1000}
+STEPS = {0.005: 100, 0.01: 100, 0.1: 150, 1.0: 300}
 """Optimizer steps of 128 jets at each share of the labels, for every mode alike."""
 
 
