@@ -5,10 +5,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
-SIZE ?= small
+SIZE ?= tiny
 BATCH ?= 128
-PRETRAIN_STEPS ?= 300
-FINETUNE_STEPS ?= 150
+PRETRAIN_STEPS ?= 400
+FINETUNE_STEPS ?= 200
 TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
