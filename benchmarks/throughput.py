@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py --data TRAIN_FOLDER [--rounds 5] [--jets 512]
 
-All variants run in one process, in turn, `rounds` times; medians are printed as a Markdown table. "useful" counts the
-arithmetic of real tokens only (particles, class token, registers): 24 w^2 + 4 L w per token and block, and the
+All variants run in one process, in turn, on a fresh batch each round; medians are printed as a Markdown table. "useful"
+counts the arithmetic of real tokens only (particles, class token, registers): 24 w^2 + 4 L w per token and block, and the
 embedding of each particle; three times that for a training step. The peak is the matrix product 4096 x 1024 x 1024
 measured in the same rounds.
 """
@@ -61,46 +61,48 @@ def useful_flops(encoder: Encoder, jets: Jets) -> float:
     return embedding + float(blocks * (24 * width**2 * length + 4 * width * length**2).sum())
 
 
-def seconds(action: Callable[[], object]) -> float:
+def seconds(action: Callable[[Jets], object], jets: Jets) -> float:
     began = time.perf_counter()
-    action()
+    action(jets)
     return time.perf_counter() - began
 
 
-def training_step(module: nn.Module, loss: Callable[[], Tensor], bf16: bool) -> Callable[[], None]:
-    def step() -> None:
+def training_step(module: nn.Module, loss: Callable[[Jets], Tensor], bf16: bool) -> Callable[[Jets], None]:
+    def step(jets: Jets) -> None:
         module.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            value = loss()
+            value = loss(jets)
         value.backward()
 
     return step
 
 
-def forward(module: nn.Module, jets: Jets, bf16: bool) -> Callable[[], None]:
-    def run() -> None:
+def forward(module: nn.Module, bf16: bool) -> Callable[[Jets], None]:
+    def run(jets: Jets) -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             module(jets)
 
     return run
 
 
-def variants(encoder: Encoder, jets: Jets) -> dict[str, Callable[[], None]]:
+def variants(encoder: Encoder) -> dict[str, Callable[[Jets], object]]:
     """Everything that is timed, by name."""
     padded = Padded(encoder)
     mae = MaskedAutoencoder(MaskedAutoencoder.Config(), encoder)
     supervised = Supervised(Supervised.Config(), encoder, tuple("0123456789"))
-    found: dict[str, Callable[[], None]] = {}
+    found: dict[str, Callable[[Jets], object]] = {}
     for name, bf16 in (("fp32", False), ("bf16", True)):
-        found[f"forward {name}"] = forward(encoder, jets, bf16)
-        found[f"forward padded {name}"] = forward(padded, jets, bf16)
-        found[f"step supervised {name}"] = training_step(supervised, lambda: supervised(jets, 0.0)["loss"], bf16)
-        found[f"step padded {name}"] = training_step(padded, lambda: padded(jets)[:, 0].float().square().mean(), bf16)
-        found[f"step mae {name}"] = training_step(mae, lambda: mae(jets, 0.0)["loss"], bf16)
+        found[f"forward {name}"] = forward(encoder, bf16)
+        found[f"forward padded {name}"] = forward(padded, bf16)
+        found[f"step supervised {name}"] = training_step(supervised, lambda jets: supervised(jets, 0.0)["loss"], bf16)
+        found[f"step padded {name}"] = training_step(
+            padded, lambda jets: padded(jets)[:, 0].float().square().mean(), bf16
+        )
+        found[f"step mae {name}"] = training_step(mae, lambda jets: mae(jets, 0.0)["loss"], bf16)
         left, right = torch.randn(4096, 1024), torch.randn(1024, 1024)
         if bf16:
             left, right = left.bfloat16(), right.bfloat16()
-        found[f"matrix product {name}"] = lambda a=left, b=right: a @ b  # type: ignore[misc]
+        found[f"matrix product {name}"] = lambda _, a=left, b=right: a @ b  # type: ignore[misc]
     return found
 
 
@@ -116,40 +118,44 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     kept = False if args.default_allocator else keep_memory()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
-    jets = read_all(data.files, thin(data.train, args.jets, 0), Request())
+    # A batch for each round, since a batch seen before finds its kernels made.
+    jets = read_all(data.files, thin(data.train, args.jets * (args.rounds + 1), 0), Request())
     assert jets is not None
+    warm, *batches = (jets.select(index) for index in torch.randperm(len(jets)).chunk(args.rounds + 1))
     encoder = Encoder(ModelSettings(size=args.size))
-    encoder.features.measure([jets])
-    timed = variants(encoder, jets)
-    times: dict[str, list[float]] = {name: [] for name in timed}
+    encoder.features.measure(batches)
+    timed = variants(encoder)
     for action in timed.values():
-        action()
-    for _ in range(args.rounds):
+        action(warm)
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for batch in batches:
         for name, action in timed.items():
-            times[name].append(seconds(action))
-    report(encoder, jets, {name: median(values) for name, values in times.items()}, args.threads, kept)
+            times[name].append(seconds(action, batch))
+    report(encoder, batches, times, args.threads, kept)
 
 
-def report(encoder: Encoder, jets: Jets, times: dict[str, float], threads: int, kept: bool) -> None:
-    useful = useful_flops(encoder, jets)
+def report(encoder: Encoder, batches: list[Jets], times: dict[str, list[float]], threads: int, kept: bool) -> None:
+    jets, particles = sum(map(len, batches)), sum(len(batch.particles) for batch in batches)
+    useful = [useful_flops(encoder, batch) for batch in batches]
     print(
-        f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}, "
-        f"{len(jets)} jets of {len(jets.particles) / len(jets):.1f} particles, {encoder.cfg.size}, "
-        f"{useful / len(jets) / 1e9:.3f} useful GFLOP a jet forward, "
+        f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}, {len(batches)} "
+        f"batches of {jets / len(batches):.0f} jets of {particles / jets:.1f} particles, {encoder.cfg.size}, "
+        f"{sum(useful) / jets / 1e9:.3f} useful GFLOP a jet forward, "
         f"allocator thresholds {'raised' if kept else 'default'}\n"
     )
     print("| variant | jets/s | useful GFLOP/s | share of matrix product | against padded |\n|---|---|---|---|---|")
-    for name, value in times.items():
-        precision = name.split()[-1]
-        peak = 2 * 4096 * 1024**2 / times[f"matrix product {precision}"] / 1e9
+    for name, seconds_of in times.items():
+        precision, kind = name.split()[-1], name.split()[0]
+        peak = 2 * 4096 * 1024**2 / median(times[f"matrix product {precision}"]) / 1e9
         if name.startswith("matrix"):
             print(f"| {name} | | {peak:.0f} | 1 | |")
             continue
-        kind = name.split()[0]
-        rate = useful * (1 if kind == "forward" else 3) / value / 1e9
-        ratio = times[f"{kind} padded {precision}"] / value
+        passes = 1 if kind == "forward" else 3
+        rate = median(passes * work / value / 1e9 for work, value in zip(useful, seconds_of, strict=True))
+        ratio = median(a / b for a, b in zip(times[f"{kind} padded {precision}"], seconds_of, strict=True))
         share = "" if "mae" in name else f"{rate:.0f} | {rate / peak:.0%}"
-        print(f"| {name} | {len(jets) / value:.0f} | {share or ' | '} | {ratio:.1f}x |")
+        per_second = median(len(batch) / value for batch, value in zip(batches, seconds_of, strict=True))
+        print(f"| {name} | {per_second:.0f} | {share or ' | '} | {ratio:.1f}x |")
 
 
 if __name__ == "__main__":
