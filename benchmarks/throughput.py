@@ -3,8 +3,8 @@
     python benchmarks/throughput.py --data TRAIN_FOLDER [--rounds 5] [--jets 512]
 
 All variants run in one process, in turn, on a fresh batch each round; medians are printed as a Markdown table. "useful"
-counts the arithmetic of real tokens only (particles, class token, registers): 24 w^2 + 4 L w per token and block, and the
-embedding of each particle; three times that for a training step. The peak is the matrix product 4096 x 1024 x 1024
+counts the arithmetic of real tokens only (particles, class token, registers): 24 w^2 + 4 L w per token and block, and
+the embedding of each particle; three times that for a training step. The peak is the matrix product 4096 x 1024 x 1024
 measured in the same rounds.
 """
 

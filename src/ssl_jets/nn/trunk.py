@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ssl_jets.jets import offsets_of
 from ssl_jets.nn.attention import Layout, attend
 
+PIECE = 1024
+"""Tokens that go through the MLP together on a CPU where no gradient is wanted: its wide tensors stay in the cache."""
+
 
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), with GELU and four-fold width."""
@@ -28,8 +31,15 @@ class Block(nn.Module):
         """`[token, width]` to `[token, width]`."""
         q, k, v = self.qkv(self.norm_attention(x)).view(len(x), 3, self.heads, -1).unbind(1)
         x = x + self.proj(attend(q, k, v, layout, bias).flatten(1))
+        if torch.is_grad_enabled() or x.is_cuda:
+            return x + self._mlp(x)
+        for piece in x.split(PIECE):
+            piece += self._mlp(piece)
+        return x
+
+    def _mlp(self, x: Tensor) -> Tensor:
         update: Tensor = self.down(nn.functional.gelu(self.up(self.norm_mlp(x))))
-        return x + update
+        return update
 
 
 class Trunk(nn.Module):
