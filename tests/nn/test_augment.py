@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from methods.content_masks import chance_by_content
 from torch import Tensor
 
+from methods.content_masks import chance_by_content
 from small_models import made_jets, shuffle_particles, without_columns
 from ssl_jets.jets import Jets
 from ssl_jets.nn import chance
@@ -23,6 +23,11 @@ STRONG = {
     "drop": 0.99, "split": 1.0, "smear": 0.5, "resolution": 1.0, "hide_tracks": 1.0, "hide_kind": 1.0,
 }  # fmt: skip
 SMALLEST = {name for name, field in Views.model_fields.items() if field.default > 0}
+
+BY_NAME = {augmentation.name: augmentation for augmentation in AUGMENTATIONS}
+
+TRACKS = ("d0", "d0err", "dz", "dzerr")
+TOLD_BY = ("energy", "charge", "kind", *TRACKS)
 
 every = pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.name)
 lengths_of_jets = st.lists(st.integers(1, 25), min_size=1, max_size=6)
@@ -206,8 +211,7 @@ def test_a_jet_is_augmented_the_same_in_any_order_and_company(augmentation: Augm
 
 
 @every
-@pytest.mark.parametrize("missing", [("energy",), ("charge",), ("kind",), ("d0", "d0err", "dz", "dzerr"), ("charge",
-    "kind", "energy", "d0", "d0err", "dz", "dzerr")], ids="-".join)  # fmt: skip
+@pytest.mark.parametrize("missing", [("energy",), ("charge",), ("kind",), TRACKS, TOLD_BY], ids="-".join)
 def test_missing_columns_stay_missing_and_the_others_are_augmented(
     augmentation: Augmentation, missing: tuple[str, ...]
 ) -> None:
@@ -224,7 +228,7 @@ def test_tracks_are_not_split_whatever_tells_them() -> None:
     for missing in (("charge",), ("charge", "kind")):
         bare = without_columns(jets, *missing)
         torch.manual_seed(0)
-        after = dict((a.name, a) for a in AUGMENTATIONS)["split"].apply(bare, 1.0)
+        after = BY_NAME["split"].apply(bare, 1.0)
         assert len(after.particles) > len(bare.particles)
         assert int((after.column("d0") != 0).sum()) == int((bare.column("d0") != 0).sum())
 
@@ -232,7 +236,7 @@ def test_tracks_are_not_split_whatever_tells_them() -> None:
 def test_the_halves_of_a_split_particle_add_up_and_none_is_tiny() -> None:
     jets = made_jets([40] * 20)
     torch.manual_seed(0)
-    after = dict((a.name, a) for a in AUGMENTATIONS)["split"].apply(jets, 1.0)
+    after = BY_NAME["split"].apply(jets, 1.0)
     neutral = jets.column("charge") == 0
     halves = after.column("pt")[after.column("charge") == 0].view(-1, 2)
     torch.testing.assert_close(halves.sum(1), jets.column("pt")[neutral])
@@ -243,7 +247,7 @@ def test_the_halves_of_a_split_particle_add_up_and_none_is_tiny() -> None:
 
 def test_rotations_are_spread_over_the_circle_and_the_same_for_a_jet(batch: Jets) -> None:
     jets = made_jets([3] * 2000)
-    after = apply(AUGMENTATIONS[0], jets)
+    after = apply(BY_NAME["rotate"], jets)
     angle = torch.atan2(after.column("dphi"), after.column("deta")) - torch.atan2(
         jets.column("dphi"), jets.column("deta")
     )
@@ -254,13 +258,12 @@ def test_rotations_are_spread_over_the_circle_and_the_same_for_a_jet(batch: Jets
 
 
 def test_crops_keep_the_hardest_and_the_nearest(batch: Jets) -> None:
-    by_name = {augmentation.name: augmentation for augmentation in AUGMENTATIONS}
     jets = made_jets([20] * 30)
-    for before, after in zip(one_by_one(jets), one_by_one(apply(by_name["crop_hardest"], jets))):
+    for before, after in zip(one_by_one(jets), one_by_one(apply(BY_NAME["crop_hardest"], jets))):
         kept = len(after["pt"])
         assert 2 <= kept <= 20
         assert set(after["pt"].tolist()) == set(before["pt"].sort(descending=True).values[:kept].tolist())
-    for before, after in zip(one_by_one(jets), one_by_one(apply(by_name["crop_region"], jets))):
+    for before, after in zip(one_by_one(jets), one_by_one(apply(BY_NAME["crop_region"], jets))):
         kept = torch.isin(before["pt"], after["pt"])
         # Of one of the kept ones, the kept are the nearest.
         assert any(
@@ -272,7 +275,7 @@ def test_soft_particles_are_lost_as_often_as_said_and_the_hardest_never() -> Non
     pt = torch.tensor([50.0, 4.0, 2.0, 0.5, 1e-3]).repeat(4000)
     jets = made_jets([5] * 4000)
     jets = replace(jets, particles=torch.cat([pt[:, None], jets.particles[:, 1:]], dim=1))
-    after = apply(next(a for a in AUGMENTATIONS if a.name == "drop"), jets, 0.8)
+    after = apply(BY_NAME["drop"], jets, 0.8)
     for value in (50.0, 4.0, 2.0, 0.5, 1e-3):
         lost = 1 - float((after.column("pt") == value).sum()) / 4000
         assert lost == pytest.approx(0.8 * math.exp(-value / 2), abs=0.03)
@@ -280,7 +283,7 @@ def test_soft_particles_are_lost_as_often_as_said_and_the_hardest_never() -> Non
 
 def test_hidden_columns_are_hidden_as_often_as_said() -> None:
     jets = made_jets([2])
-    hide = next(a for a in AUGMENTATIONS if a.name == "hide_kind")
+    hide = BY_NAME["hide_kind"]
     torch.manual_seed(0)
     hidden = sum("kind" not in hide.apply(jets, 0.3).columns for _ in range(2000))
     assert hidden / 2000 == pytest.approx(0.3, abs=0.05)

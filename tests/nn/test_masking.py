@@ -7,13 +7,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from methods.content_masks import chance_by_content
 
+from methods.content_masks import chance_by_content
 from small_models import made_jets, shuffle_particles, without_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn import masking
-
 
 STRATEGIES: tuple[masking.Strategy, ...] = get_args(masking.Strategy)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
