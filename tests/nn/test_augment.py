@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -319,3 +320,11 @@ def test_all_augmentations_together_leave_whole_jets(jets: Jets, seed: int) -> N
     assert view.lengths.min() >= 1
     assert view.particles.isfinite().all()
     assert view.columns == ("pt", "deta", "dphi", "energy", "charge")
+
+
+def test_the_table_of_the_docs_is_that_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "augmentations.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    words = next(row for row in rows if row[1:] == list(KEPT))[1:]
+    said = {row[0]: {word for word, cell in zip(words, row[1:], strict=True) if cell} for row in rows if len(row) == 9}
+    assert {name: kept for name, kept in said.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}
