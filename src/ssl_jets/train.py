@@ -33,7 +33,6 @@ from ssl_jets.progress import Bar
 from ssl_jets.run import Run
 from ssl_jets.signals import Interrupted, Watch
 
-
 EARLY = (8, 4, 2)
 """The first checks for a collapse come after the first of these shares of `validate_every`."""
 ROLLBACKS = 3
@@ -249,7 +248,7 @@ class _Loop:
         self.run.forget_after(self.step)
         self.run.log({"step": self.step, "kind": "rollback", "from": step, "lr_scale": self.lr_scale})
         self.run.say(
-            f"rolled back from step {step} to {self.step}; the learning rate is now {self.lr_scale:g} of its own"
+            f"rolled back from step {step} to {self.step}; learning rates are now {self.lr_scale:g} of the schedule"
         )
         self.save(self.run.checkpoint)
 
@@ -311,7 +310,7 @@ def fit(
         run.say(f"resumed at step {loop.step} of {loop.steps}")
     if resume:  # also the steps of a run that was killed before its first checkpoint
         run.forget_after(loop.step)
-    elif settings.on_collapse == "rollback":
+    if settings.on_collapse == "rollback" and not run.healthy.is_file():
         loop.save(run.healthy)
     early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
     started = time.monotonic() - loop.seconds
