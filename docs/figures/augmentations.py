@@ -1,7 +1,7 @@
 """Draw every augmentation on one real jet, before and after: `python docs/figures/augmentations.py`.
 
 A top jet of the bundled sample in the plane around its axis. Areas are as pt, colours are kinds of particles, black
-rings are displaced tracks. Hollow grey markers are where particles were before.
+rings are displaced tracks; energies are not shown. Hollow grey markers are where particles were before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ssl_jets.report.names import COLOURS, GREY
 
 STRENGTH = {
     "rotate": math.pi, "reflect": 1.0, "boost": 0.6, "shift": 0.3, "crop_region": 0.7, "crop_hardest": 0.7,
-    "thin": 0.7, "drop": 0.99, "split": 1.0, "smear": 0.3, "resolution": 1.0, "hide_tracks": 1.0, "hide_kind": 1.0,
+    "thin": 0.7, "drop": 0.99, "split": 1.0, "smear": 0.3, "resolution": 1.0, "beam": 2.0,
+    "hide_tracks": 1.0, "hide_kind": 1.0,
 }  # fmt: skip
 """Stronger than in any training, so that each is seen."""
 SEED = {"crop_region": 2, "crop_hardest": 2, "thin": 4}
@@ -38,7 +39,7 @@ def main() -> None:
     (file,) = (file for file in open_files(sample_sources()) if file.name == SAMPLE)
     (jet,) = ordered([file], [Part(0, ENTRY, ENTRY + 1)])
     with style():
-        figure, grid = plt.subplots(2, 7, figsize=(16, 6.0), sharex=True, sharey=True, layout="constrained")
+        figure, grid = plt.subplots(3, 5, figsize=(13, 8.6), sharex=True, sharey=True, layout="constrained")
         panels = iter(grid.flat)
         draw(next(panels), jet, "as it is")
         for augmentation in AUGMENTATIONS:

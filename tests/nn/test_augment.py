@@ -21,7 +21,8 @@ from ssl_jets.nn.augment import AUGMENTATIONS, KEPT, Augmentation, Views, make_v
 
 STRONG = {
     "rotate": math.pi, "reflect": 0.5, "boost": 0.9, "shift": 0.3, "crop_region": 0.9, "crop_hardest": 0.9,
-    "thin": 0.9, "drop": 0.99, "split": 1.0, "smear": 0.5, "resolution": 1.0, "hide_tracks": 1.0, "hide_kind": 1.0,
+    "thin": 0.9, "drop": 0.99, "split": 1.0, "smear": 0.5, "resolution": 1.0, "beam": 2.0,
+    "hide_tracks": 1.0, "hide_kind": 1.0,
 }  # fmt: skip
 SMALLEST = {name for name, field in Views.model_fields.items() if field.default > 0}
 
@@ -57,6 +58,7 @@ def flow(jet: dict[str, Tensor]) -> list[float]:
 
 MEASURES: dict[str, Callable[[dict[str, Tensor]], list[float]]] = {
     "pt": lambda jet: [float(jet["pt"].sum())],
+    "energy": lambda jet: [float(jet["energy"].sum())],
     "mass": lambda jet: [float((jet["pt"][:, None] * jet["pt"] * distances(jet) ** 2).sum() / 2) ** 0.5],
     "multiplicity": lambda jet: [float(len(jet["pt"]))],
     "angles": lambda jet: distances(jet).flatten().sort().values.tolist(),
@@ -326,5 +328,9 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
     text = (Path(__file__).parents[2] / "docs" / "augmentations.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     words = next(row for row in rows if row[1:] == list(KEPT))[1:]
-    said = {row[0]: {word for word, cell in zip(words, row[1:], strict=True) if cell} for row in rows if len(row) == 9}
+    said = {
+        row[0]: {word for word, cell in zip(words, row[1:], strict=True) if cell}
+        for row in rows
+        if len(row) == 1 + len(KEPT)
+    }
     assert {name: kept for name, kept in said.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}

@@ -53,6 +53,8 @@ class Views(Settings):
     """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
     resolution: float = Field(default=0.0, ge=0)
     """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    beam: float = Field(default=0.0, ge=0)
+    """Boost each jet along the beam, to an |eta| of its axis up to this: only the energies change."""
     hide_tracks: float = Field(default=0.0, ge=0, le=1)
     """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
@@ -76,6 +78,7 @@ class Augmentation:
 
 KEPT = {
     "pt": "the sum of the particles' pt",
+    "energy": "the sum of the particles' energies",
     "mass": "the jet mass, of small angles",
     "multiplicity": "the number of particles",
     "angles": "the distances dR between particles",
@@ -187,6 +190,17 @@ def resolution(jets: Jets, strength: float) -> Jets:
     return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
 
 
+def beam(jets: Jets, strength: float) -> Jets:
+    """Put the axis at an |eta| in [0, strength): energies become pt cosh(|eta| + deta), those of massless particles.
+
+    After the other augmentations have moved the particles, the energies still tell where they and the axis were before.
+    """
+    if "energy" not in jets.columns:
+        return jets
+    eta = (chance.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
+    return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+
+
 def hide_tracks(jets: Jets, strength: float) -> Jets:
     """Declare the track columns missing, for the batch."""
     return _without(jets, _TRACKS, strength)
@@ -197,13 +211,13 @@ def hide_kind(jets: Jets, strength: float) -> Jets:
     return _without(jets, ("kind",), strength)
 
 
-_RIGID = frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "kind"})
+_RIGID = frozenset({"pt", "energy", "mass", "multiplicity", "angles", "charge", "displacement", "kind"})
 _ALL = _RIGID | {"IRC"}
 
 AUGMENTATIONS = (
     Augmentation("rotate", rotate, _RIGID),
     Augmentation("reflect", reflect, _RIGID),
-    Augmentation("boost", boost, _RIGID - {"pt", "angles"}),
+    Augmentation("boost", boost, _RIGID - {"pt", "energy", "angles"}),
     Augmentation("shift", shift, _RIGID),
     Augmentation("crop_region", crop_region, frozenset()),
     Augmentation("crop_hardest", crop_hardest, frozenset()),
@@ -211,7 +225,8 @@ AUGMENTATIONS = (
     Augmentation("drop", drop, frozenset({"IRC"})),
     Augmentation("split", split, _ALL - {"multiplicity", "angles", "kind"}),
     Augmentation("smear", smear, _ALL - {"mass", "angles"}),
-    Augmentation("resolution", resolution, _RIGID - {"pt", "mass"}),
+    Augmentation("resolution", resolution, _RIGID - {"pt", "energy", "mass"}),
+    Augmentation("beam", beam, _ALL - {"energy"}),
     Augmentation("hide_tracks", hide_tracks, _ALL - {"displacement"}),
     Augmentation("hide_kind", hide_kind, _ALL - {"kind"}),
 )

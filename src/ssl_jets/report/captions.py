@@ -25,8 +25,8 @@ _CAPTION = {
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is overfitting. "
     "Dark lines are running means.",
     "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation near 0), "
-    "z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does not rise when jets "
-    "swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
+    "z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does not rise when "
+    "jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
     "rolled back to here.{verdicts}",
 }
 
