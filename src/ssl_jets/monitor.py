@@ -26,6 +26,8 @@ CHECK_JETS = 512
 """Most jets of what is measured for the verdicts alone."""
 ANOTHER_VIEW = Views(rotate=math.pi, reflect=0, drop=0, smear=0.1)
 """What should not change z much: a rotation about the jet axis and light smearing."""
+YOUNG = 200
+"""Steps in which a healthy z may lose most of its directions, and a decoder learns to read it."""
 STILL = 0.9
 """Share of the training after which a teacher may stand still, since its momentum rises to 1."""
 
@@ -61,8 +63,14 @@ class Monitor:
         self._random: dict[int, Spread] = {}
         self._before: dict[str, float] = {}
 
-    def look(self, method: Method, progress: float) -> Look:
-        """Mean loss and its parts, what the method says of itself, `probe_accuracy`, and what `check` finds."""
+    def look(self, method: Method, progress: float, *, young: bool = False) -> Look:
+        """Mean loss and its parts, what the method says of itself, `probe_accuracy`, and what `check` finds.
+
+        Args:
+            method: what is looked at; it is left as it was.
+            progress: share of the training done.
+            young: whether this is one of the first `YOUNG` steps, when some verdicts would be premature.
+        """
         with _quiet(method):
             metrics = self._losses(method, progress, self.jets)
             metrics |= method.look(jets.to(_device(method)) for jets in self._batches(self.jets))
@@ -70,17 +78,18 @@ class Monitor:
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
                 fit = first_half(self.jets.source)
                 metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, fit, self.classes)
-            checked = self._check(method, progress, z)
+            checked = self._check(method, progress, z, young=young)
             verdicts = checked.verdicts + collapse.of_codes(metrics.get("code_usage", 1.0))
             if self.batch_size > 1:
-                rise, ignored = self._swap(method, progress)
-                metrics, verdicts = metrics | rise, verdicts + ignored
+                loss, rise = self._swap(method, progress)
+                metrics["z_swap_rise"] = rise
+                verdicts += [] if young else collapse.of_rise(rise, loss)
         return Look(metrics | checked.metrics, verdicts)
 
     def check(self, method: Method, progress: float) -> Look:
         """The part of a look that takes little time: whether z has collapsed, on the first `CHECK_JETS` of the jets."""
         with _quiet(method):
-            return self._check(method, progress, self._z(method.exported(), self.some))
+            return self._check(method, progress, self._z(method.exported(), self.some), young=True)
 
     def state_dict(self) -> dict[str, float]:
         """What the next look compares with."""
@@ -90,7 +99,7 @@ class Monitor:
         """Go on from there."""
         self._before = dict(state)
 
-    def _check(self, method: Method, progress: float, z: Tensor) -> Look:
+    def _check(self, method: Method, progress: float, z: Tensor, *, young: bool) -> Look:
         encoder = method.exported()
         found = spread(z, self._z(encoder, self.view))
         if len(z) not in self._random:
@@ -98,7 +107,7 @@ class Monitor:
             random = random_like(encoder, seed=0)
             self._random[len(z)] = spread(self._z(random, jets), self._z(random, self.view))
         labels = method.exported_head() is not None
-        verdicts = collapse.of_z(found, self._random[len(z)], labels=labels)
+        verdicts = collapse.of_z(found, self._random[len(z)], labels=labels, young=young)
         teacher, still = self._teacher(method, progress)
         return Look(_named(found) | teacher, verdicts + still)
 
@@ -114,15 +123,11 @@ class Monitor:
         self._before["teacher"] = stands_at
         return found, [Verdict("teacher", "the teacher has not moved since the last look")] if still else []
 
-    def _swap(self, method: Method, progress: float) -> tuple[dict[str, float], list[Verdict]]:
-        """The rise of the loss when jets swap their z; a verdict where it was too small twice, as it is at first."""
+    def _swap(self, method: Method, progress: float) -> tuple[float, float]:
+        """The loss, and its rise when jets swap their z."""
         loss = self._losses(method, progress, self.some)["loss"]
         with swapped_z(method):
-            rise = self._losses(method, progress, self.some)["loss"] - loss
-        verdicts = collapse.of_rise(rise, loss)
-        told = verdicts if self._before.get("ignored") else []
-        self._before["ignored"] = float(bool(verdicts))
-        return {"z_swap_rise": rise}, told
+            return loss, self._losses(method, progress, self.some)["loss"] - loss
 
     def _losses(self, method: Method, progress: float, jets: Jets) -> dict[str, float]:
         totals: dict[str, float] = {}

@@ -26,7 +26,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.monitor import Monitor
+from ssl_jets.monitor import YOUNG, Monitor
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
@@ -210,9 +210,12 @@ class _Loop:
         """A look at held-out jets by rank 0, whole or a quick check, logged; the others wait. What all ranks know."""
         verdicts: list[Verdict] = []
         if self.monitor is not None and self.run.writes:
-            look = self.monitor.look if whole else self.monitor.check
+            progress = self.step / self.steps
             with self.fabric.autocast():
-                found = look(self.method, self.step / self.steps)
+                if whole:
+                    found = self.monitor.look(self.method, progress, young=self.step < YOUNG)
+                else:
+                    found = self.monitor.check(self.method, progress)
             verdicts = found.verdicts
             told = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
             self.run.log({"step": self.step, "kind": "validation" if whole else "check", **found.metrics, **told})

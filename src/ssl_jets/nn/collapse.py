@@ -13,8 +13,8 @@ from ssl_jets.nn.spread import Spread
 
 LEAST_VARIATION = 0.05
 """Of the variation of z of random weights: below it all jets have nearly the same z."""
-LEAST_DIRECTIONS = 1.1
-"""Participation ratio: below it z is one number."""
+LEAST_DIRECTIONS = 1 / 3
+"""Of the participation ratio of z of random weights: below it z has lost its directions but one or two."""
 MOST_ALIGNMENT = 1.6
 """Of 2: above it two views of a jet differ nearly as much as two jets do."""
 LEAST_RISE = 1e-3
@@ -36,7 +36,7 @@ class Verdict:
     text: str
 
 
-def of_z(z: Spread, random: Spread, *, labels: bool) -> list[Verdict]:
+def of_z(z: Spread, random: Spread, *, labels: bool = False, young: bool = False) -> list[Verdict]:
     """Verdicts on z alone.
 
     Args:
@@ -44,14 +44,15 @@ def of_z(z: Spread, random: Spread, *, labels: bool) -> list[Verdict]:
         random: that of z of random weights, on the same jets.
         labels: whether z was trained to tell classes, when few directions are no fault: of two classes one is left
             (neural collapse, arXiv:2008.08186).
+        young: whether the training has just begun, when z passes through few directions also where all goes well.
     """
     found = []
     if z.variation < LEAST_VARIATION * random.variation:
         text = f"all jets have nearly the same z: {z.variation:.2g} of its length varies ({random.variation:.2g} with"
         found.append(Verdict("constant", text + " random weights)"))
-    if not labels and z.participation_ratio < LEAST_DIRECTIONS:
-        text = f"z is one number: it varies in {z.participation_ratio:.3g} directions"
-        found.append(Verdict("line", text + f" ({random.participation_ratio:.3g} with random weights)"))
+    if not labels and not young and z.participation_ratio < LEAST_DIRECTIONS * random.participation_ratio:
+        text = f"z has lost its directions: it varies in {z.participation_ratio:.3g}"
+        found.append(Verdict("narrow", text + f" ({random.participation_ratio:.3g} with random weights)"))
     if z.alignment > MOST_ALIGNMENT:
         text = f"z is noise: a turned jet is {z.alignment:.2g} away from itself and 2 from others"
         found.append(Verdict("noise", text + f" ({random.alignment:.2g} with random weights)"))
