@@ -24,7 +24,7 @@ def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
     first = monitor.look(method, 0.5)
     assert torch.equal(torch.get_rng_state(), generator)
     torch.manual_seed(4)
-    assert monitor.look(method, 0.5) == first
+    assert monitor.look(method, 0.5).metrics == first.metrics
     assert method.training
     assert all(torch.equal(value, weights[name]) for name, value in method.state_dict().items())
     assert all(parameter.grad is None for parameter in method.parameters())
@@ -34,7 +34,7 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
     method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
     expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}
     for batch_size in (5, 64, 1000):
-        looks = Monitor(batch, batch_size, len(CLASSES)).look(method, 0.0)
+        looks = Monitor(batch, batch_size, len(CLASSES)).look(method, 0.0).metrics
         for name, value in expected.items():
             assert looks[name] == pytest.approx(value, rel=1e-5), name
 
@@ -42,8 +42,8 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
     method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
     bare = replace(batch, labels=torch.full((len(batch),), -1))
-    assert "probe_accuracy" not in Monitor(bare, 64, 0).look(method, 0.0)
-    assert 0 <= Monitor(batch, 64, len(CLASSES)).look(method, 0.0)["probe_accuracy"] <= 1
+    assert "probe_accuracy" not in Monitor(bare, 64, 0).look(method, 0.0).metrics
+    assert 0 <= Monitor(batch, 64, len(CLASSES)).look(method, 0.0).metrics["probe_accuracy"] <= 1
 
 
 def test_the_probe_finds_what_is_linear_in_z_and_nothing_in_noise() -> None:

@@ -98,9 +98,12 @@ class TrainSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of `metrics.jsonl`."""
     validate_every: int = Field(default=250, ge=1)
-    """Steps between two looks at held-out jets (loss, probe, spread of z)."""
+    """Steps between two looks at held-out jets (loss, probe, collapse of z); the first checks of z come earlier."""
     validation_jets: int = Field(default=2000, ge=2)
     """Held-out jets of such a look."""
+    on_collapse: Literal["warn", "stop", "rollback"] = "warn"
+    """What to do where two looks in a row find z collapsed: say so, stop with exit code 1 and a checkpoint, or go back
+    to the last healthy look with half the learning rate (three times, then stop)."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
 

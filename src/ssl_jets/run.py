@@ -4,6 +4,7 @@ RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
 RUN/checkpoints/last.ckpt    for --resume only
+RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
 RUN/log.txt                  what was said on the terminal
 """
 
@@ -44,6 +45,11 @@ class Run:
     def checkpoint(self) -> Path:
         """The file that `--resume` goes on from."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def healthy(self) -> Path:
+        """The state at the last look that found no collapse, with `train.on_collapse=rollback`."""
+        return self.folder / "checkpoints" / "healthy.ckpt"
 
     @property
     def metrics(self) -> Path:

@@ -26,11 +26,19 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.monitor import Monitor
+from ssl_jets.monitor import YOUNG, Monitor
+from ssl_jets.nn.collapse import Verdict
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.run import Run
 from ssl_jets.signals import Interrupted, Watch
+
+EARLY = (8, 4, 2)
+"""The first checks for a collapse come after the first of these shares of `validate_every`."""
+ROLLBACKS = 3
+"""Times that a training is rolled back before it is stopped."""
+UNSAID = ("z_std_min", "z_mean_cosine", "z_uniformity")
+"""Measures that are logged, but not said on the terminal."""
 
 
 class Stream(Protocol):
@@ -99,16 +107,18 @@ class _Loop:
         self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
         self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
         self.step, self.jets, self.seconds = 0, 0, 0.0
+        self.failed, self.lr_scale, self.rollbacks = False, 1.0, 0
         self.window = _Window(stream)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to `final_lr`."""
+        """Linear warm-up, then a cosine down to `final_lr`; halved by each rollback."""
+        peak = self.settings.lr * self.lr_scale
         warmup = max(1, round(self.settings.warmup * self.steps))
         if self.step < warmup:
-            return self.settings.lr * (self.step + 1) / warmup
+            return peak * (self.step + 1) / warmup
         share = (self.step - warmup) / max(1, self.steps - warmup)
         final = self.settings.final_lr
-        return self.settings.lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
+        return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
 
     def take_step(self) -> dict[str, float]:
         """One optimizer step; the loss and its parts, averaged over the accumulated batches."""
@@ -148,8 +158,8 @@ class _Loop:
             hint=f"a smaller --set train.lr={self.settings.lr / 4:g}, or --set train.precision=32-true",
         )
 
-    def save(self) -> None:
-        """Write `checkpoints/last.ckpt`, by all ranks together."""
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, by all ranks together."""
         streams: list[Any] = [self.stream.state_dict()]
         if self.fabric.world_size > 1:
             streams = [None] * self.fabric.world_size
@@ -162,9 +172,10 @@ class _Loop:
             "steps": self.steps,
             "jets": self.jets,
             "seconds": self.seconds,
+            "watch": {"failed": self.failed, "lr_scale": self.lr_scale, "rollbacks": self.rollbacks},
+            "monitor": self.monitor.state_dict() if self.monitor is not None else {},
         }
-        path = self.run.checkpoint
-        fresh = path.with_name(".last.ckpt.tmp")
+        fresh = path.with_name(f".{path.name}.tmp")
         try:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
@@ -186,21 +197,63 @@ class _Loop:
             )
         self.stream.load_state_dict(rest["streams"][self.fabric.global_rank])
         self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
+        watch = rest["watch"]
+        self.failed, self.lr_scale, self.rollbacks = watch["failed"], watch["lr_scale"], watch["rollbacks"]
+        if self.monitor is not None:
+            self.monitor.load_state_dict(rest["monitor"])
         if rest["steps"] != self.steps:
             raise SslJetsError(
                 "the run has another length than before", where=path, found=f"{rest['steps']} then, {self.steps} now"
             )
 
-    def validate(self) -> dict[str, float]:
-        """A look at held-out jets by rank 0, logged; the others wait."""
-        looks: dict[str, float] = {}
+    def validate(self, *, whole: bool) -> list[Verdict]:
+        """A look at held-out jets by rank 0, whole or a quick check, logged; the others wait. What all ranks know."""
+        verdicts: list[Verdict] = []
         if self.monitor is not None and self.run.writes:
+            progress = self.step / self.steps
             with self.fabric.autocast():
-                looks = self.monitor.look(self.method, self.step / self.steps)
-            self.run.log({"step": self.step, "kind": "validation", **looks})
-            self.run.say(f"step {self.step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in looks.items()))
-        self.fabric.barrier()
-        return looks
+                if whole:
+                    found = self.monitor.look(self.method, progress, young=self.step < YOUNG)
+                else:
+                    found = self.monitor.check(self.method, progress)
+            verdicts = found.verdicts
+            told = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
+            self.run.log({"step": self.step, "kind": "validation" if whole else "check", **found.metrics, **told})
+            said = (f"{name} {value:.4g}" for name, value in found.metrics.items() if name not in UNSAID)
+            self.run.say(f"step {self.step}: held-out " + ", ".join(said))
+            for verdict in verdicts:
+                self.run.say(f"warning: step {self.step}: {verdict.text}")
+        return self.fabric.broadcast(verdicts)
+
+    def act(self, verdicts: list[Verdict]) -> None:
+        """Stop or roll back at the second look in a row that found a collapse, where the settings say so."""
+        again, self.failed = bool(verdicts) and self.failed, bool(verdicts)
+        how = self.settings.on_collapse
+        if how == "rollback" and not verdicts:
+            self.save(self.run.healthy)
+        if not again or how == "warn":
+            return
+        if how == "stop" or self.rollbacks == ROLLBACKS:
+            self.save(self.run.checkpoint)
+            raise SslJetsError(
+                "the representation has collapsed",
+                where=f"step {self.step} of {self.run.folder}",
+                found="; ".join(verdict.text for verdict in verdicts),
+                hint=f"a smaller --set train.lr={self.settings.lr * self.lr_scale / 4:g}; docs/collapse.md says more",
+            )
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """Go on from the last healthy look with half the learning rate. Its metrics are made again."""
+        step, lr_scale, rollbacks = self.step, self.lr_scale, self.rollbacks
+        self.load(self.run.healthy)
+        self.lr_scale, self.rollbacks = lr_scale / 2, rollbacks + 1
+        self.run.forget_after(self.step)
+        self.run.log({"step": self.step, "kind": "rollback", "from": step, "lr_scale": self.lr_scale})
+        self.run.say(
+            f"rolled back from step {step} to {self.step}; learning rates are now {self.lr_scale:g} of the schedule"
+        )
+        self.save(self.run.checkpoint)
 
 
 class _Window:
@@ -251,7 +304,8 @@ def fit(
 
     Raises:
         Interrupted: a signal came; the checkpoint is saved.
-        SslJetsError: the loss or the gradient is not finite, or the disk is full.
+        SslJetsError: the loss or the gradient is not finite, the representation has collapsed and the settings say to
+            stop (the checkpoint is saved), or the disk is full.
     """
     loop = _Loop(method, stream, run, settings, fabric, monitor, file_names)
     if resume and run.checkpoint.is_file():
@@ -259,6 +313,9 @@ def fit(
         run.say(f"resumed at step {loop.step} of {loop.steps}")
     if resume:  # also the steps of a run that was killed before its first checkpoint
         run.forget_after(loop.step)
+    if settings.on_collapse == "rollback" and not run.healthy.is_file():
+        loop.save(run.healthy)
+    early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
     started = time.monotonic() - loop.seconds
     saved = time.monotonic()
     loop.window.reset(loop.jets)
@@ -269,13 +326,15 @@ def fit(
             done = loop.step == loop.steps
             if loop.step % settings.log_every == 0 or done:
                 _log(loop, parts, bar)
-            if loop.step % settings.validate_every == 0 or done:
-                loop.validate()
+            whole = loop.step % settings.validate_every == 0 or done
+            if whole or loop.step in early:
+                loop.act(loop.validate(whole=whole))
                 loop.window.reset(loop.jets)
+                done = loop.step == loop.steps
             signal = _any_signal(watch.received, fabric)
             late = fabric.broadcast(time.monotonic() - saved >= 60 * settings.checkpoint_minutes)
             if signal or late or done:
-                loop.save()
+                loop.save(run.checkpoint)
                 saved = time.monotonic()
             if signal and not done:
                 run.say(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")

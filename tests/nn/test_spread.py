@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.nn.spread import dimension_std, mean_cosine, participation_ratio, rankme, spread
+from ssl_jets.nn.spread import (
+    alignment,
+    dimension_std,
+    distance,
+    mean_cosine,
+    participation_ratio,
+    rankme,
+    spread,
+    uniformity,
+    variation,
+)
 
 
 def z_of(jets: int, dimensions: int, seed: int = 0) -> torch.Tensor:
@@ -54,3 +64,43 @@ def test_std_is_per_dimension_and_dead_ones_are_counted() -> None:
     z = z_of(4000, 4) * torch.tensor([1.0, 2.0, 3.0, 0.0])
     torch.testing.assert_close(dimension_std(z), torch.tensor([1.0, 2.0, 3.0, 0.0]), rtol=0.05, atol=1e-6)
     assert spread(z).dead == 1
+
+
+def test_variation_is_the_share_of_the_length_that_differs() -> None:
+    z = z_of(20_000, 9)
+    assert float(variation(z)) == pytest.approx(1, abs=0.01)
+    assert float(variation(z + 1)) == pytest.approx(0.5**0.5, abs=0.01)  # as much offset as spread
+    assert float(variation(7 * (z + 1))) == pytest.approx(float(variation(z + 1)), rel=1e-6)
+    assert float(variation(torch.ones(5, 3))) == 0
+    unit = torch.nn.functional.normalize(z[:500] + 2, dim=1)
+    assert 1 - float(variation(unit)) ** 2 == pytest.approx(float(mean_cosine(unit)), abs=2e-3)
+
+
+def test_uniformity_and_alignment_equal_loops_over_centred_jets() -> None:
+    z, other = z_of(30, 5) + 4, z_of(30, 5, seed=1) + 4
+
+    def unit(rows: torch.Tensor, mean: torch.Tensor) -> list[torch.Tensor]:
+        return [(row - mean) / (row - mean).norm() for row in rows]
+
+    alone = unit(z, z.mean(0))
+    pairs = [float((-2 * (a - b).square().sum()).exp()) for i, a in enumerate(alone) for b in alone[:i]]
+    assert float(uniformity(z)) == pytest.approx(np.log(np.mean(pairs)), rel=1e-5)
+    both = torch.cat([z, other]).mean(0)
+    apart = [float((a - b).square().sum()) for a, b in zip(unit(z, both), unit(other, both), strict=True)]
+    assert float(alignment(z, other)) == pytest.approx(np.mean(apart), rel=1e-5)
+
+
+def test_alignment_is_0_for_the_same_and_2_for_unrelated_views_and_uniformity_falls_with_spread() -> None:
+    z = z_of(2000, 32)
+    assert float(alignment(z, z)) == 0
+    assert float(alignment(z, z_of(2000, 32, seed=1))) == pytest.approx(2, abs=0.05)
+    assert float(uniformity(z)) == pytest.approx(-4, abs=0.3)
+    assert float(uniformity(torch.ones(50, 4))) == 0
+    assert float(uniformity(z * torch.tensor([1.0] + [0.01] * 31))) > -1
+
+
+def test_distance_is_in_units_of_the_spread_of_the_other() -> None:
+    z = z_of(5000, 8)
+    assert float(distance(z, z)) == 0
+    assert float(distance(5 * z_of(5000, 8, seed=1), 5 * z)) == pytest.approx(2**0.5, abs=0.03)
+    assert float(distance(z + 2, z)) == pytest.approx(2, abs=0.03)

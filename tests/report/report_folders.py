@@ -62,8 +62,13 @@ def write_run(folder: Path, *, finished: bool = True) -> Path:
                     "loss": 2.1 - step / 100,
                     "probe_accuracy": 0.4,
                     "rankme": 5.5,
+                    "z_variation": 0.2,
+                    "z_participation_ratio": 3.0,
                 }
                 file.write(json.dumps(held | {"z_std": None}) + "\n")
+            if step == 20:
+                check = {"step": step, "kind": "check", "rankme": 1.1, "z_variation": 1e-4, "collapse": ["constant"]}
+                file.write(json.dumps(check) + "\n")
         file.write('{"step": 110, "kind": "tr')
     if finished:
         config = {

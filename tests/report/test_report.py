@@ -79,7 +79,7 @@ def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Pa
         "evaluation-reliability",
         "evaluation-z_map",
     }
-    assert {file.stem for file in files} == names | {"training"}
+    assert {file.stem for file in files} == names | {"training", "collapse"}
 
 
 def test_figures_are_not_blank(run: Path, run_page: Page) -> None:
@@ -129,7 +129,11 @@ def test_names_with_markup_are_shown_as_they_are(run_page: Page) -> None:
 def test_an_unfinished_run_has_a_report_too(tmp_path: Path) -> None:
     page = read(write_run_report(write_run(tmp_path / "run", finished=False)))
     assert "not finished" in page.text
-    assert len(page.sources) == 1
+    assert len(page.sources) == 2
+
+
+def test_a_collapse_is_named_with_its_step(run_page: Page) -> None:
+    assert "Found: constant at step 20." in run_page.text
 
 
 def test_a_run_without_a_logged_step_has_a_report_of_its_settings(tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_a_run_without_a_logged_step_has_a_report_of_its_settings(tmp_path: Path
 def test_an_evaluation_report_shows_the_run_where_it_is_given(run: Path, tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "evaluation", head=False)
     alone, together = (read(write_evaluation_report(folder, where)) for where in (None, run))
-    assert len(together.sources) == len(alone.sources) + 1
+    assert len(together.sources) == len(alone.sources) + 2
     assert "method.ratio" in together.cells
     assert "method.ratio" not in alone.cells
     bare_model = tmp_path / "bare"

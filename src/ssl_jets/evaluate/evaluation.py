@@ -20,6 +20,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.probes import Probe
 from ssl_jets.evaluate.task import TaskMetrics
+from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.spread import Spread
 from ssl_jets.run import replace
 
@@ -87,6 +88,7 @@ class Evaluation:
         probes: probes of z and of the baselines; empty without labels.
         spread: of z, and of z of random weights where that was computed.
         map: principal components of z.
+        collapse: in which ways z has collapsed beside that of random weights; empty for a healthy one.
         notes: what was said about the choice of jets.
         seconds: wall time.
     """
@@ -102,6 +104,7 @@ class Evaluation:
     probes: list[Probe]
     spread: dict[str, Spread]
     map: ZMap
+    collapse: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -123,6 +126,7 @@ class Evaluation:
             "task": task,
             "probes": self.probes,
             "spread": self.spread,
+            "collapse": self.collapse,
             "notes": self.notes,
         }
         return {name: plain(value) for name, value in found.items()}

@@ -18,6 +18,7 @@ from ssl_jets.data.files import JetFile, count, open_files, shared_labels
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError
+from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, knn_probe, linear_probe, tree_columns, tree_probe
@@ -26,7 +27,6 @@ from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoder, random_like
-from ssl_jets.nn.spread import spread
 from ssl_jets.precision import autocast, native_precision
 
 BATCH = 512
@@ -58,8 +58,8 @@ def evaluate_model(
     """Measure a model and write `metrics.json` and `curves.json`.
 
     With labels: linear and kNN probes of z, the same of an encoder of random weights, and boosted trees on jet columns;
-    for a model with a head, the metrics of its classification. Always: the spread of z. Of files the model was trained
-    on, only the jets held out from the training are test jets.
+    for a model with a head, the metrics of its classification. Always: the spread of z, and whether it has collapsed.
+    Of files the model was trained on, only the jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.
@@ -90,6 +90,8 @@ def evaluate_model(
     found = (
         work.labelled(roles, classes, max_fit_jets, max_test_jets) if classes else work.unlabelled(roles, max_test_jets)
     )
+    for verdict in found["collapse"]:
+        tell(f"z has collapsed: {verdict.text}")
     if work.skipped:
         tell(f"{work.skipped.total()} bad jets are left out")
     evaluation = Evaluation(
@@ -142,6 +144,7 @@ class _Work:
     def __post_init__(self) -> None:
         self.precision = native_precision(self.device)
         self.skipped: Counter[str] = Counter()
+        self.random = random_like(self.model.encoder, self.seed)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         self.request = Request(tuple(name for name in TREE_COLUMNS if name in there), self.data.bad_jets)
 
@@ -153,16 +156,21 @@ class _Work:
         """z, float32 `[jet, D]`."""
         return encode(encoder, jets, self.device)
 
+    def spreads(self, jets: Jets, z: Array, random: Array) -> dict[str, Any]:
+        """The spread of z of model and random weights, and whether z has collapsed."""
+        pairs = (self.model.encoder, z), (self.random, random)
+        return spreads(self.encode, jets, *pairs, labels=self.model.head is not None)
+
     def unlabelled(self, roles: Roles, max_test_jets: int) -> dict[str, Any]:
         """What can be said without labels."""
         jets = self.read(roles.task, max_test_jets)
         z = self.encode(self.model.encoder, jets)
-        random = self.encode(random_like(self.model.encoder, self.seed), jets)
+        random = self.encode(self.random, jets)
         return {
             "jets": {"test": len(jets)},
             "task": None,
             "probes": [],
-            "spread": _spreads(z, random),
+            **self.spreads(jets, z, random),
             "map": ZMap.of(z, np.full(len(z), -1), self.seed),
         }
 
@@ -171,7 +179,7 @@ class _Work:
         fit, test = self.read(roles.fit, max_fit_jets), self.read(roles.test, max_test_jets)
         y_fit, y_test = _labels(fit), _labels(test)
         _check_present(y_fit, y_test, classes)
-        encoder, random = self.model.encoder, random_like(self.model.encoder, self.seed)
+        encoder, random = self.model.encoder, self.random
         z_fit, z_test = self.encode(encoder, fit), self.encode(encoder, test)
         random_fit, random_test = self.encode(random, fit), self.encode(random, test)
         x_fit, x_test = _tree_inputs(fit), _tree_inputs(test)
@@ -194,7 +202,7 @@ class _Work:
             "jets": jets,
             "task": task,
             "probes": probes,
-            "spread": _spreads(z_test, random_test),
+            **self.spreads(test, z_test, random_test),
             "map": ZMap.of(z_test, y_test, self.seed),
         }
 
@@ -280,10 +288,6 @@ def _labels(jets: Jets) -> Array:
     assert jets.labels is not None
     labels: Array = jets.labels.numpy()
     return labels
-
-
-def _spreads(z: Array, random: Array) -> dict[str, Any]:
-    return {"z": spread(torch.from_numpy(z)), "z of random weights": spread(torch.from_numpy(random))}
 
 
 def _facts(model: Model) -> dict[str, Any]:

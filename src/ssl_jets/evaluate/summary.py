@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ssl_jets.evaluate.estimate import Estimate
@@ -29,10 +30,14 @@ def summary_table(evaluation: Evaluation) -> str:
             f"{found.rankme:.1f} of {found.dimensions}",
             f"{found.participation_ratio:.1f}",
             f"{found.mean_cosine:.3f}",
+            f"{found.variation:.3f}",
+            "not measured" if math.isnan(found.alignment) else f"{found.alignment:.2f}",
         )
         for of, found in evaluation.spread.items()
     ]
-    blocks.append(_table(("spread of", "effective rank", "participation ratio", "mean cosine"), spreads))
+    head = ("spread of", "effective rank", "participation ratio", "mean cosine", "variation", "alignment")
+    blocks.append(_table(head, spreads))
+    blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     return "\n\n".join(blocks)
 
 

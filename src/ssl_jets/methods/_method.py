@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ class Method(nn.Module):
 
     A method sees no trainer, loader, optimizer, rank, logger or file. Randomness comes from torch's generator, which
     the training loop seeds for every step. What is averaged is averaged per jet first, then over the jets of the
-    batch, so that equal batches on several ranks give the gradient of the joined batch.
+    batch, so that equal batches on several ranks give the gradient of the joined batch. The encoder that is trained is
+    kept as `encoder`, and an encoder that follows it as `teacher`: the monitor finds them by these names.
 
     Args:
         cfg: the method's own settings.
@@ -45,6 +47,10 @@ class Method(nn.Module):
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The loss: what a distributed wrapper hooks into."""
         return self.loss(jets, progress)
+
+    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+        """What only all held-out jets together tell, to log at each look; in evaluation mode, without gradient."""
+        return {}
 
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""

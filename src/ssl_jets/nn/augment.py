@@ -2,7 +2,8 @@
 
 Every augmentation is a function of jets and one strength, draws its chance from `nn.chance`, never makes a jet empty,
 and declares in `AUGMENTATIONS` what it leaves as it was. Angles are taken as small: "rotation", "boost" and "mass" are
-those of the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2.
+those of the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that is moved in that
+plane keeps its energy.
 
 The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
 drop-out and crops as in masked and joint-embedding models.
@@ -19,10 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_jets.config import Settings
-from ssl_jets.jets import Jets, offsets_of
+from ssl_jets.jets import KINDS, Jets, offsets_of
 from ssl_jets.nn import chance
 from ssl_jets.nn.masking import distance_to_one
 
+_NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
 _TRACKS = ("d0", "d0err", "dz", "dzerr")
 
 
@@ -41,6 +43,8 @@ class Views(Settings):
     """Up to this share of the particles is cropped away, those farthest from one particle chosen by chance."""
     crop_hardest: float = Field(default=0.0, ge=0, lt=1)
     """Up to this share of the particles is cropped away, the softest."""
+    thin: float = Field(default=0.0, ge=0, lt=1)
+    """Up to this share of the particles is lost, hard and soft ones alike."""
     drop: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a particle of zero pt is lost; it falls as exp(-pt / 2 GeV)."""
     split: float = Field(default=0.0, ge=0, le=1)
@@ -49,6 +53,8 @@ class Views(Settings):
     """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
     resolution: float = Field(default=0.0, ge=0)
     """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    beam: float = Field(default=0.0, ge=0)
+    """Boost each jet along the beam, to an |eta| of its axis up to this: only the energies change."""
     hide_tracks: float = Field(default=0.0, ge=0, le=1)
     """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
@@ -72,12 +78,14 @@ class Augmentation:
 
 KEPT = {
     "pt": "the sum of the particles' pt",
+    "energy": "the sum of the particles' energies",
     "mass": "the jet mass, of small angles",
     "multiplicity": "the number of particles",
     "angles": "the distances dR between particles",
     "charge": "the sum of the particles' charges",
-    "displacement": "the sizes of the impact parameters of all particles",
-    "IRC": "hard particles: only soft or exactly collinear ones change",
+    "displacement": "the sizes of the impact parameters of all tracks",
+    "kind": "the number of particles of each kind",
+    "IRC": "hard particles: only those of a few GeV change, or one becomes two in the same direction",
 }
 """What an augmentation may declare to leave as it was."""
 
@@ -143,6 +151,11 @@ def crop_hardest(jets: Jets, strength: float) -> Jets:
     return _keep_first(jets, jets.rank_by_pt(), strength)
 
 
+def thin(jets: Jets, strength: float) -> Jets:
+    """Keep particles by chance, at least the share 1 - strength."""
+    return _keep_first(jets, jets.rank_within(chance.uniform(jets)), strength)
+
+
 def drop(jets: Jets, strength: float) -> Jets:
     """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
     lost = chance.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
@@ -150,11 +163,9 @@ def drop(jets: Jets, strength: float) -> Jets:
 
 
 def split(jets: Jets, strength: float) -> Jets:
-    """Split neutral particles with probability `strength` into two with the shares s and 1 - s of pt and energy."""
-    share = chance.uniform(jets).to(jets.particles.dtype)
-    chosen = chance.uniform(jets) < strength
-    if "charge" in jets.columns:
-        chosen &= jets.column("charge") == 0
+    """Split neutral particles with probability `strength` in two, of s and 1 - s of pt and energy, s in [.05, .95)."""
+    share = (0.05 + 0.9 * chance.uniform(jets)).to(jets.particles.dtype)
+    chosen = (chance.uniform(jets) < strength) & _neutral(jets)
     copies = 1 + chosen.long()
     index = torch.repeat_interleave(torch.arange(len(copies), device=copies.device), copies)
     first = torch.ones_like(index, dtype=torch.bool)
@@ -179,6 +190,17 @@ def resolution(jets: Jets, strength: float) -> Jets:
     return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
 
 
+def beam(jets: Jets, strength: float) -> Jets:
+    """Put the axis at an |eta| in [0, strength): energies become pt cosh(|eta| + deta), those of massless particles.
+
+    After the other augmentations have moved the particles, the energies still tell where they and the axis were before.
+    """
+    if "energy" not in jets.columns:
+        return jets
+    eta = (chance.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
+    return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+
+
 def hide_tracks(jets: Jets, strength: float) -> Jets:
     """Declare the track columns missing, for the batch."""
     return _without(jets, _TRACKS, strength)
@@ -189,21 +211,24 @@ def hide_kind(jets: Jets, strength: float) -> Jets:
     return _without(jets, ("kind",), strength)
 
 
+_RIGID = frozenset({"pt", "energy", "mass", "multiplicity", "angles", "charge", "displacement", "kind"})
+_ALL = _RIGID | {"IRC"}
+
 AUGMENTATIONS = (
-    Augmentation("rotate", rotate, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
-    Augmentation("reflect", reflect, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
-    Augmentation("boost", boost, frozenset({"mass", "multiplicity", "charge", "displacement"})),
-    Augmentation("shift", shift, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("rotate", rotate, _RIGID),
+    Augmentation("reflect", reflect, _RIGID),
+    Augmentation("boost", boost, _RIGID - {"pt", "energy", "angles"}),
+    Augmentation("shift", shift, _RIGID),
     Augmentation("crop_region", crop_region, frozenset()),
     Augmentation("crop_hardest", crop_hardest, frozenset()),
+    Augmentation("thin", thin, frozenset()),
     Augmentation("drop", drop, frozenset({"IRC"})),
-    Augmentation("split", split, frozenset({"pt", "mass", "charge", "displacement", "IRC"})),
-    Augmentation("smear", smear, frozenset({"pt", "multiplicity", "charge", "displacement", "IRC"})),
-    Augmentation("resolution", resolution, frozenset({"multiplicity", "angles", "charge", "displacement"})),
-    Augmentation("hide_tracks", hide_tracks, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "IRC"})),
-    Augmentation(
-        "hide_kind", hide_kind, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})
-    ),
+    Augmentation("split", split, _ALL - {"multiplicity", "angles", "kind"}),
+    Augmentation("smear", smear, _ALL - {"mass", "angles"}),
+    Augmentation("resolution", resolution, _RIGID - {"pt", "energy", "mass"}),
+    Augmentation("beam", beam, _ALL - {"energy"}),
+    Augmentation("hide_tracks", hide_tracks, _ALL - {"displacement"}),
+    Augmentation("hide_kind", hide_kind, _ALL - {"kind"}),
 )
 """All augmentations, in the order of `make_view`."""
 
@@ -219,6 +244,17 @@ def _signed(uniform: Tensor, jets: Jets) -> Tensor:
     return (2 * uniform - 1).to(jets.particles.dtype)[jets.jet_of_particle]
 
 
+def _neutral(jets: Jets) -> Tensor:
+    """Particles without a track, bool `[particle]`, as far as the columns tell; where none does, all."""
+    if "charge" in jets.columns:
+        return jets.column("charge") == 0
+    if "kind" in jets.columns:
+        return torch.isin(jets.column("kind").long(), torch.tensor(_NEUTRAL_KINDS, device=jets.particles.device))
+    if "d0err" in jets.columns:
+        return jets.column("d0err") == 0
+    return torch.ones(len(jets.particles), dtype=torch.bool, device=jets.particles.device)
+
+
 def _scaled(jets: Jets, factor: Tensor) -> Jets:
     return _with(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
 
@@ -231,7 +267,7 @@ def _with(jets: Jets, **changed: Tensor) -> Jets:
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:
-    if float(torch.rand(())) >= strength:
+    if chance.once() >= strength:
         return jets
     kept = [index for index, name in enumerate(jets.columns) if name not in names]
     return replace(jets, particles=jets.particles[:, kept], columns=tuple(jets.columns[index] for index in kept))

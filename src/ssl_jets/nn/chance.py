@@ -1,4 +1,4 @@
-"""Random numbers of particles and jets: the only chance in masks, views and noise.
+"""Random numbers of particles, jets and batches: the only chance in masks, views and noise.
 
 They come from torch's generator, which the training loop seeds for every step. Methods draw from here and nowhere
 else, so that the contract tests can replace the draws by functions of the particles, and compare a batch with the same
@@ -21,6 +21,11 @@ def uniform(jets: Jets) -> Tensor:
 def uniform_per_jet(jets: Jets) -> Tensor:
     """A number in [0, 1) for each jet, float64 `[jet]`."""
     return torch.rand(len(jets), dtype=torch.float64, device=jets.particles.device)
+
+
+def once() -> float:
+    """One number in [0, 1) for the whole batch."""
+    return float(torch.rand((), dtype=torch.float64))
 
 
 def normal(jets: Jets, width: int) -> Tensor:

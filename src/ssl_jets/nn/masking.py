@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn import chance
 
@@ -29,6 +30,9 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
 
     Returns:
         bool `[particle]`, true where hidden.
+
+    Raises:
+        DataError: the jets have no column that the strategy needs.
     """
     owner = jets.jet_of_particle
     if strategy == "pt":
@@ -42,6 +46,8 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
     elif strategy == "region":
         key = distance_to_one(jets)
     else:
+        if "kind" not in jets.columns:
+            raise DataError("the mask `kind` needs the kind of the particles, and these files lack it")
         turn = torch.stack([chance.uniform_per_jet(jets) for _ in KINDS], dim=1)
         key = turn[owner, jets.column("kind").long()] + 1e-6 * chance.uniform(jets)
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)

@@ -9,6 +9,7 @@ _ALT = {
     "probes": "Probes and baselines",
     "z_map": "Map of z",
     "training": "Training curves",
+    "collapse": "Measures of collapse",
 }
 
 _CAPTION = {
@@ -21,8 +22,12 @@ _CAPTION = {
     "and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same reader in grey. "
     "Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
-    "training": "Training and held-out loss should fall together; a held-out loss that rises again is overfitting. An "
-    "effective rank that falls towards 1 is a collapse of z. Dark lines are running means.",
+    "training": "Training and held-out loss should fall together; a held-out loss that rises again is overfitting. "
+    "Dark lines are running means.",
+    "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation near 0), "
+    "z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does not rise when "
+    "jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
+    "rolled back to here.{verdicts}",
 }
 
 

@@ -14,7 +14,7 @@ from ssl_jets.report import figures, page
 from ssl_jets.report.captions import caption
 from ssl_jets.report.folders import EvaluationFolder, RunFolder
 from ssl_jets.report.names import in_text
-from ssl_jets.report.training import training
+from ssl_jets.report.training import collapse, training
 from ssl_jets.run import replace
 
 Json = Mapping[str, Any]
@@ -89,6 +89,7 @@ def run_sections(run: RunFolder, album: Album) -> list[str]:
     body: list[str] = []
     if run.lines:
         body += [page.heading("Training"), *album.add("training", lambda: training(run.lines))]
+        body += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
         shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
@@ -116,6 +117,12 @@ def run_tiles(run: RunFolder) -> str:
         minutes = train[-1].get("seconds", 0) / 60
         entries.append(("speed", f"{train[-1]['jets_per_second']:,.0f} jets/s", f"{minutes:,.1f} min in all"))
     return page.tiles(entries)
+
+
+def _verdicts(lines: list[dict[str, Any]]) -> str:
+    """The looks that found a collapse, as a sentence."""
+    found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
+    return f" Found: {'; '.join(found)}." if found else ""
 
 
 def _task_tables(metrics: Json) -> list[str]:
@@ -188,9 +195,13 @@ def _spread_table(metrics: Json) -> str:
     names = {
         "rankme": ("effective rank (RankMe)", 1),
         "participation_ratio": ("participation ratio", 1),
+        "variation": ("share of the length of z that varies", 3),
         "std": ("mean standard deviation", 3),
+        "std_min": ("smallest standard deviation", 3),
         "dead": ("dimensions that do not vary", 0),
         "mean_cosine": ("mean cosine of two jets", 3),
+        "alignment": ("alignment of two views (2: as far apart as two jets)", 2),
+        "uniformity": ("uniformity (0: all point the same way)", 2),
         "dimensions": ("dimensions", 0),
     }
     spreads = metrics["spread"]

@@ -27,6 +27,22 @@ PANELS = (
 """Key and label of the panels behind those of the loss, its parts and the probe, where the lines have them."""
 
 
+COLLAPSE = (
+    ("z_variation", "share of the length of z that varies", (0, None)),
+    ("z_participation_ratio", "participation ratio", (1, None)),
+    ("rankme", "effective rank", (1, None)),
+    ("z_alignment", "alignment of two views", (0, 2)),
+    ("z_uniformity", "uniformity", (None, 0)),
+    ("z_mean_cosine", "mean cosine of two jets", (None, 1)),
+    ("z_swap_rise", "rise of the loss when jets swap z", (0, None)),
+    ("teacher_distance", "distance of student and teacher", (0, None)),
+    ("code_usage", "share of codes used", (0, 1)),
+)
+"""Key, label and limits of the panels on the collapse of z, where the lines have them."""
+
+COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[4]
+
+
 def training(lines: Lines) -> Figure | None:
     """Loss, probe, spread of z and throughput against the step; None without a line."""
     if not lines:
@@ -51,6 +67,28 @@ def training(lines: Lines) -> Figure | None:
         if key in ("rankme", "jets_per_second"):
             axes.set_ylim(0, None)
     for axes in free:
+        axes.set_visible(False)
+    return figure
+
+
+def collapse(lines: Lines) -> Figure | None:
+    """What would show a collapse of z, against the step; None without a look at held-out jets."""
+    looks = [line for line in lines if line["kind"] in ("check", "validation")]
+    shown = [panel for panel in COLLAPSE if _has(looks, panel[0])]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.7 * rows), squeeze=False, layout="constrained")
+    for axes, (key, label, limits) in zip(grid.flat, shown):
+        _line(axes, looks, key, label, COLOURS[0])
+        step, values = _series([line for line in looks if line.get("collapse")], key)
+        axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
+        for line in lines:
+            if line["kind"] == "rollback":
+                axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1)
+        axes.set_ylim(*limits)
+    for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
     return figure
 

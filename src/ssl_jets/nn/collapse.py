@@ -1,0 +1,71 @@
+"""Verdicts: when the measures of a representation say that it has collapsed.
+
+Absolute numbers do not tell a collapse: a young and healthy z lies within a few degrees of its mean and varies in two
+or three directions. So z is compared with that of an encoder of the same shape with random weights, on the same jets;
+the other limits are such that healthy trainings stay away from them. `docs/collapse.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssl_jets.nn.spread import Spread
+
+LEAST_VARIATION = 0.05
+"""Of the variation of z of random weights: below it all jets have nearly the same z."""
+LEAST_DIRECTIONS = 1 / 3
+"""Of the participation ratio of z of random weights: below it z has lost its directions but one or two."""
+MOST_ALIGNMENT = 1.6
+"""Of 2: above it two views of a jet differ nearly as much as two jets do."""
+LEAST_RISE = 1e-3
+"""Of the loss: where it rises by less when jets swap their z, the loss does not read z."""
+LEAST_CODES = 0.02
+"""Share of the codebook that is used at all."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One way in which a representation has failed.
+
+    Attributes:
+        name: what it is called in `metrics.jsonl`.
+        text: what was found, beside what it is compared with.
+    """
+
+    name: str
+    text: str
+
+
+def of_z(z: Spread, random: Spread, *, labels: bool = False, young: bool = False) -> list[Verdict]:
+    """Verdicts on z alone.
+
+    Args:
+        z: its spread.
+        random: that of z of random weights, on the same jets.
+        labels: whether z was trained to tell classes, when few directions are no fault: of two classes one is left
+            (neural collapse, arXiv:2008.08186).
+        young: whether the training has just begun, when z passes through few directions also where all goes well.
+    """
+    found = []
+    if z.variation < LEAST_VARIATION * random.variation:
+        text = f"all jets have nearly the same z: {z.variation:.2g} of its length varies ({random.variation:.2g} with"
+        found.append(Verdict("constant", text + " random weights)"))
+    if not labels and not young and z.participation_ratio < LEAST_DIRECTIONS * random.participation_ratio:
+        text = f"z has lost its directions: it varies in {z.participation_ratio:.3g}"
+        found.append(Verdict("narrow", text + f" ({random.participation_ratio:.3g} with random weights)"))
+    if z.alignment > MOST_ALIGNMENT:
+        text = f"z is noise: a turned jet is {z.alignment:.2g} away from itself and 2 from others"
+        found.append(Verdict("noise", text + f" ({random.alignment:.2g} with random weights)"))
+    return found
+
+
+def of_rise(rise: float, loss: float) -> list[Verdict]:
+    """Verdict on the rise of the loss when jets swap their z."""
+    if rise >= LEAST_RISE * abs(loss):
+        return []
+    return [Verdict("ignored", f"the loss does not read z: it rises from {loss:.4g} by {rise:.1g} when jets swap z")]
+
+
+def of_codes(usage: float) -> list[Verdict]:
+    """Verdict on the share of a codebook that is used."""
+    return [Verdict("codes", f"the codebook is dead: {usage:.2%} of it is used")] if usage < LEAST_CODES else []
