@@ -7,7 +7,8 @@
     teacher    = m teacher + (1 - m) student after every optimizer step, m rising from m0 to 1 by a half cosine
 
 Grill et al., arXiv:2006.07733. A constant z has L = 0. What keeps z from it is that the student has a predictor that
-the teacher has not, and that the teacher is slow: with `predictor_layers=0` it collapses.
+the teacher has not, and that the teacher is slow: with `predictor_layers=0` it collapses. Projector and predictor have
+BatchNorm, of the jets of all ranks: without it what all jets have in common makes up nearly all of the cosines.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
@@ -48,8 +50,8 @@ class BYOL(Method):
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
         hidden, out = cfg.projector_hidden, cfg.projector_out
-        self.projector = Projector(encoder.dim, hidden, out, cfg.projector_layers)
-        self.predictor = Projector(out, hidden, out, cfg.predictor_layers)
+        self.projector = Projector(encoder.dim, hidden, out, cfg.projector_layers, BatchNorm)
+        self.predictor = Projector(out, hidden, out, cfg.predictor_layers, BatchNorm)
         self.teacher = teacher_of(encoder)
         self.teacher_projector = teacher_of(self.projector)
 

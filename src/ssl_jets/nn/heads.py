@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -30,24 +32,26 @@ class ClassHead(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """`[jet, dim]` to the space of a loss, `[jet, out]`: linear maps with LayerNorm and GELU between them.
+    """`[jet, dim]` to the space of a loss, `[jet, out]`: linear maps with a norm and GELU between them.
 
-    The papers have BatchNorm here. LayerNorm knows nothing of the other jets: the loss is the same in training and
-    evaluation and on any number of ranks, a batch of one jet is fine, a teacher has no running statistics to follow,
-    and no view learns of the other through the statistics of the batch. The last map has no bias: VICReg's loss does
-    not see one, and it is the easiest way to a constant.
+    The papers have BatchNorm here. LayerNorm, the default, knows nothing of the other jets: the loss is the same in
+    training and evaluation and on any number of ranks, and no view learns of another through the statistics of the
+    batch. No map has a bias: a norm follows and has one, and after the last it is the easiest way to a constant.
 
     Args:
         dim: numbers in.
         hidden: width between the maps.
         out: numbers out.
         layers: number of linear maps; 0 for none, the identity, which needs `out` to be `dim`.
+        norm: from a width to the layer between the maps.
     """
 
-    def __init__(self, dim: int, hidden: int, out: int, layers: int) -> None:
+    def __init__(
+        self, dim: int, hidden: int, out: int, layers: int, norm: Callable[[int], nn.Module] = nn.LayerNorm
+    ) -> None:
         widths = [dim, *[hidden] * (layers - 1), out]
         steps: list[nn.Module] = []
         for index in range(layers):
-            steps += [nn.LayerNorm(hidden), nn.GELU()] if index else []
-            steps.append(nn.Linear(widths[index], widths[index + 1], bias=index < layers - 1))
+            steps += [norm(hidden), nn.GELU()] if index else []
+            steps.append(nn.Linear(widths[index], widths[index + 1], bias=False))
         super().__init__(*steps)
