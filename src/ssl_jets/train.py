@@ -28,6 +28,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.monitor import YOUNG, Monitor
 from ssl_jets.nn.collapse import Verdict
+from ssl_jets.nn.collectives import alone
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.run import Run
@@ -211,7 +212,7 @@ class _Loop:
         verdicts: list[Verdict] = []
         if self.monitor is not None and self.run.writes:
             progress = self.step / self.steps
-            with self.fabric.autocast():
+            with self.fabric.autocast(), alone():
                 if whole:
                     found = self.monitor.look(self.method, progress, young=self.step < YOUNG)
                 else:

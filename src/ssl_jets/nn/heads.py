@@ -1,6 +1,8 @@
-"""Heads f(z) = y."""
+"""Heads f(z) = y, and projectors to the space where views are compared."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -27,3 +29,29 @@ class ClassHead(nn.Module):
         """Logits `[jet, classes]`."""
         logits: Tensor = self.layers(z)
         return logits
+
+
+class Projector(nn.Sequential):
+    """`[jet, dim]` to the space of a loss, `[jet, out]`: linear maps with a norm and GELU between them.
+
+    The papers have BatchNorm here. LayerNorm, the default, knows nothing of the other jets: the loss is the same in
+    training and evaluation and on any number of ranks, and no view learns of another through the statistics of the
+    batch. No map has a bias: a norm follows and has one, and after the last it is the easiest way to a constant.
+
+    Args:
+        dim: numbers in.
+        hidden: width between the maps.
+        out: numbers out.
+        layers: number of linear maps; 0 for none, the identity, which needs `out` to be `dim`.
+        norm: from a width to the layer between the maps.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, out: int, layers: int, norm: Callable[[int], nn.Module] = nn.LayerNorm
+    ) -> None:
+        widths = [dim, *[hidden] * (layers - 1), out]
+        steps: list[nn.Module] = []
+        for index in range(layers):
+            steps += [norm(hidden), nn.GELU()] if index else []
+            steps.append(nn.Linear(widths[index], widths[index + 1], bias=False))
+        super().__init__(*steps)
