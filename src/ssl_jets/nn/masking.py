@@ -56,7 +56,7 @@ def distance_to_one(jets: Jets) -> Tensor:
 
 
 def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
-    """Hide the union of several regions of each jet: each the particles nearest in (deta, dphi) to one chosen by chance.
+    """Hide the union of several regions of each jet: each the particles nearest in (deta, dphi) to one drawn by chance.
 
     Regions may overlap. One particle of each jet, chosen by chance, always stays, so that no jet is hidden whole.
 
