@@ -13,6 +13,8 @@ direction alone.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.nn.standardise import standardised
 from ssl_jets.nn.trunk import Trunk
 
 
@@ -42,6 +45,8 @@ class Jepa(Method):
         """Width of the predictor; it has one head for every 16."""
         z_weight: float = Field(default=1.0, gt=0)
         """Weight w of predicting the teacher's z from the context's z."""
+        normalise: Literal["layer", "batch"] = "batch"
+        """Temporary."""
         momentum: float = Field(default=0.99, ge=0, le=1)
         """Momentum m of the teacher at the start; it rises to `final_momentum` by a half cosine."""
         final_momentum: float = Field(default=1.0, ge=0, le=1)
@@ -66,9 +71,10 @@ class Jepa(Method):
         with torch.no_grad():
             taught = self.teacher(jets)
         context = self.encoder(jets.keep(~hidden))
-        per_particle = _distance(self._predict(jets, hidden, context), taught.tokens[hidden])
+        normal = standardised if self.cfg.normalise == "batch" else _layer
+        per_particle = _distance(self._predict(jets, hidden, context), normal(taught.tokens[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        z = _distance(self.z_out(context.z), taught.z).mean()
+        z = _distance(self.z_out(context.z), normal(taught.z)).mean()
         return {"loss": tokens + self.cfg.z_weight * z, "token_loss": tokens.detach(), "z_loss": z.detach()}
 
     def _predict(self, jets: Jets, hidden: Tensor, context: Encoded) -> Tensor:
@@ -92,7 +98,10 @@ class Jepa(Method):
         return self.teacher
 
 
-def _distance(predicted: Tensor, taught: Tensor) -> Tensor:
-    """Smooth L1 to the layer-normalised vectors of the teacher, `[row]`."""
-    target = nn.functional.layer_norm(taught.float(), taught.shape[-1:])
+def _distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Smooth L1, `[row]`."""
     return nn.functional.smooth_l1_loss(predicted.float(), target, reduction="none").mean(1)
+
+
+def _layer(taught: Tensor) -> Tensor:
+    return nn.functional.layer_norm(taught.float(), taught.shape[-1:])
