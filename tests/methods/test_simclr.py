@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from small_models import tiny_encoder
+from ssl_jets.describe import describe_method
 from ssl_jets.jets import Jets
 from ssl_jets.methods import simclr
 from ssl_jets.methods.simclr import SimCLR, similarities
-from ssl_jets.nn.augment import make_view
+from ssl_jets.nn.augment import Views, make_view
 
 
 def build(jets: Jets, **settings: object) -> SimCLR:
@@ -89,5 +90,7 @@ def test_one_batch_can_be_told_apart_and_only_with_the_right_partners(batch: Jet
     assert float(wrong.detach()) > 3 * learned
 
 
-def test_nested_views_are_documented_settings() -> None:
-    assert SimCLR.Config.model_validate({"views": {"rotate": 0.5}}).views.rotate == 0.5
+def test_the_settings_of_the_views_are_described_by_their_full_keys() -> None:
+    text = describe_method("simclr")
+    assert f"  method.views.drop = {Views().drop!r}\n      Probability that" in text
+    assert "Views(" not in text

@@ -41,6 +41,8 @@ class Views(Settings):
     """Up to this share of the particles is cropped away, those farthest from one particle chosen by chance."""
     crop_hardest: float = Field(default=0.0, ge=0, lt=1)
     """Up to this share of the particles is cropped away, the softest."""
+    thin: float = Field(default=0.0, ge=0, lt=1)
+    """Up to this share of the particles is lost, hard and soft ones alike."""
     drop: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a particle of zero pt is lost; it falls as exp(-pt / 2 GeV)."""
     split: float = Field(default=0.0, ge=0, le=1)
@@ -143,6 +145,11 @@ def crop_hardest(jets: Jets, strength: float) -> Jets:
     return _keep_first(jets, jets.rank_by_pt(), strength)
 
 
+def thin(jets: Jets, strength: float) -> Jets:
+    """Keep particles by chance, at least the share 1 - strength."""
+    return _keep_first(jets, jets.rank_within(chance.uniform(jets)), strength)
+
+
 def drop(jets: Jets, strength: float) -> Jets:
     """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
     lost = chance.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
@@ -196,6 +203,7 @@ AUGMENTATIONS = (
     Augmentation("shift", shift, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
     Augmentation("crop_region", crop_region, frozenset()),
     Augmentation("crop_hardest", crop_hardest, frozenset()),
+    Augmentation("thin", thin, frozenset()),
     Augmentation("drop", drop, frozenset({"IRC"})),
     Augmentation("split", split, frozenset({"pt", "mass", "charge", "displacement", "IRC"})),
     Augmentation("smear", smear, frozenset({"pt", "multiplicity", "charge", "displacement", "IRC"})),
