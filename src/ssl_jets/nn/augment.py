@@ -51,6 +51,8 @@ class Views(Settings):
     """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
     resolution: float = Field(default=0.0, ge=0)
     """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    beam: float = Field(default=0.0, ge=0)
+    """Boost each jet along the beam, to an |eta| of its axis up to this: only the energies change."""
     hide_tracks: float = Field(default=0.0, ge=0, le=1)
     """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
@@ -186,6 +188,17 @@ def resolution(jets: Jets, strength: float) -> Jets:
     return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
 
 
+def beam(jets: Jets, strength: float) -> Jets:
+    """Put the axis at an |eta| in [0, strength): energies become pt cosh(|eta| + deta), those of massless particles.
+
+    After the other augmentations have moved the particles, the energies still tell where they and the axis were before.
+    """
+    if "energy" not in jets.columns:
+        return jets
+    eta = (chance.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
+    return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+
+
 def hide_tracks(jets: Jets, strength: float) -> Jets:
     """Declare the track columns missing, for the batch."""
     return _without(jets, _TRACKS, strength)
@@ -208,6 +221,7 @@ AUGMENTATIONS = (
     Augmentation("split", split, frozenset({"pt", "mass", "charge", "displacement", "IRC"})),
     Augmentation("smear", smear, frozenset({"pt", "multiplicity", "charge", "displacement", "IRC"})),
     Augmentation("resolution", resolution, frozenset({"multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("beam", beam, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})),
     Augmentation("hide_tracks", hide_tracks, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "IRC"})),
     Augmentation(
         "hide_kind", hide_kind, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})
