@@ -25,6 +25,7 @@ from ssl_jets.config import (
 from ssl_jets.errors import UsageError
 from ssl_jets.finetune.finetune import FinetuneSettings
 from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.simclr import SimCLR
 from ssl_jets.pretrain import resolve_pretrain
 
 MaeRun = RunSettings[MaskedAutoencoder.Config]
@@ -175,3 +176,32 @@ def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path: Path, content
 def test_every_setting_says_what_it_means(settings: type[Settings]) -> None:
     for name, field in settings.model_fields.items():
         assert field.description, name
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "vicreg"])
+def test_settings_within_settings_are_set_by_their_full_key(method: str) -> None:
+    plain, changed = (
+        resolve_pretrain(method, parse_set(assignments)).method.model_dump()["views"]
+        for assignments in ([], ["method.views.rotate=0.5"])
+    )
+    assert plain["rotate"] != 0.5
+    assert changed == plain | {"rotate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "nearest"),
+    [("method.views.rotat=1", "method.views.rotate"), ("method.views.crop_regon=0.1", "method.views.crop_region")],
+)
+def test_a_misspelt_setting_within_settings_is_refused_with_the_nearest_full_key(assignment: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match="there is no such setting") as caught:
+        resolve(RunSettings[SimCLR.Config], {"method": {"name": "simclr"}}, parse_set([assignment]))
+    assert caught.value.where == assignment.partition("=")[0]
+    assert caught.value.allowed is not None
+    assert caught.value.allowed[0] == nearest
+    assert caught.value.hint == f"--set {nearest}=..."
+
+
+def test_a_value_within_settings_is_checked() -> None:
+    with pytest.raises(UsageError, match="not allowed") as caught:
+        resolve(RunSettings[SimCLR.Config], {"method": {"name": "simclr"}}, parse_set(["method.views.drop=1.5"]))
+    assert caught.value.where == "method.views.drop"

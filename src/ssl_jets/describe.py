@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssl_jets import methods
-from ssl_jets.config import recipe
+from ssl_jets.config import Settings, recipe
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.jets import COLUMNS
@@ -25,13 +25,23 @@ def describe_method(name: str) -> str:
     """The docstring of a method's file, its settings with their defaults, and its recipe."""
     config = methods.find(name).Config
     lines = [_text(name), "", "Settings (--set KEY=VALUE):"]
-    for key, field in config.model_fields.items():
-        if key != "name":
-            lines += [f"  method.{key} = {field.default!r}", f"      {field.description}"]
+    lines += _settings(config(), "method")
     train = recipe(name).get("train", {})
     if train:
         lines += ["", "Recipe: " + ", ".join(f"train.{key} = {value}" for key, value in train.items())]
     return "\n".join(lines)
+
+
+def _settings(settings: Settings, path: str) -> list[str]:
+    """Each setting with its default and its description; those of nested settings under their full key."""
+    lines = []
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if isinstance(value, Settings):
+            lines += [f"  {path}.{key}.*", f"      {field.description}", *_settings(value, f"{path}.{key}")]
+        elif key != "name":
+            lines += [f"  {path}.{key} = {value!r}", f"      {field.description}"]
+    return lines
 
 
 def describe_files(sources: Sequence[str], *, as_json: bool = False) -> str:

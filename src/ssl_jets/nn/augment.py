@@ -41,6 +41,8 @@ class Views(Settings):
     """Up to this share of the particles is cropped away, those farthest from one particle chosen by chance."""
     crop_hardest: float = Field(default=0.0, ge=0, lt=1)
     """Up to this share of the particles is cropped away, the softest."""
+    thin: float = Field(default=0.0, ge=0, lt=1)
+    """Up to this share of the particles is lost, hard and soft ones alike."""
     drop: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a particle of zero pt is lost; it falls as exp(-pt / 2 GeV)."""
     split: float = Field(default=0.0, ge=0, le=1)
@@ -49,6 +51,8 @@ class Views(Settings):
     """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
     resolution: float = Field(default=0.0, ge=0)
     """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    beam: float = Field(default=0.0, ge=0)
+    """Boost each jet along the beam, to an |eta| of its axis up to this: only the energies change."""
     hide_tracks: float = Field(default=0.0, ge=0, le=1)
     """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
@@ -143,6 +147,11 @@ def crop_hardest(jets: Jets, strength: float) -> Jets:
     return _keep_first(jets, jets.rank_by_pt(), strength)
 
 
+def thin(jets: Jets, strength: float) -> Jets:
+    """Keep particles by chance, at least the share 1 - strength."""
+    return _keep_first(jets, jets.rank_within(chance.uniform(jets)), strength)
+
+
 def drop(jets: Jets, strength: float) -> Jets:
     """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
     lost = chance.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
@@ -179,6 +188,17 @@ def resolution(jets: Jets, strength: float) -> Jets:
     return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
 
 
+def beam(jets: Jets, strength: float) -> Jets:
+    """Put the axis at an |eta| in [0, strength): energies become pt cosh(|eta| + deta), those of massless particles.
+
+    After the other augmentations have moved the particles, the energies still tell where they and the axis were before.
+    """
+    if "energy" not in jets.columns:
+        return jets
+    eta = (chance.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
+    return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+
+
 def hide_tracks(jets: Jets, strength: float) -> Jets:
     """Declare the track columns missing, for the batch."""
     return _without(jets, _TRACKS, strength)
@@ -196,10 +216,12 @@ AUGMENTATIONS = (
     Augmentation("shift", shift, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement"})),
     Augmentation("crop_region", crop_region, frozenset()),
     Augmentation("crop_hardest", crop_hardest, frozenset()),
+    Augmentation("thin", thin, frozenset()),
     Augmentation("drop", drop, frozenset({"IRC"})),
     Augmentation("split", split, frozenset({"pt", "mass", "charge", "displacement", "IRC"})),
     Augmentation("smear", smear, frozenset({"pt", "multiplicity", "charge", "displacement", "IRC"})),
     Augmentation("resolution", resolution, frozenset({"multiplicity", "angles", "charge", "displacement"})),
+    Augmentation("beam", beam, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})),
     Augmentation("hide_tracks", hide_tracks, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "IRC"})),
     Augmentation(
         "hide_kind", hide_kind, frozenset({"pt", "mass", "multiplicity", "angles", "charge", "displacement", "IRC"})

@@ -1,0 +1,78 @@
+"""VICReg: views of one jet agree (invariance), every dimension varies (variance), no two say the same (covariance).
+
+    p', p''    = projector(g(x').z), projector(g(x'').z) of two views of each jet, of D numbers
+    s          = mean over jets and dimensions of (p' - p'')^2
+    v(p)       = mean over dimensions of max(0, 1 - sqrt(Var(p) + 1e-4)),  Var over the jets
+    c(p)       = sum over pairs of different dimensions of Cov(p)^2 / D
+    L          = invariance s + variance (v(p') + v(p'')) + covariance (c(p') + c(p''))
+
+Bardes, Ponce, LeCun, arXiv:2105.04906, Algorithm 1. Var and Cov are those of the jets of all ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_jets.config import MethodSettings
+from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
+from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.collectives import gather
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import Projector
+
+
+class VICReg(Method):
+    """Variance, invariance and covariance of the projections of two views."""
+
+    class Config(MethodSettings):
+        """Settings of `vicreg`."""
+
+        views: Views = Views()
+        """How the two views are made."""
+        invariance: float = Field(default=25.0, ge=0)
+        """Weight of the distance between the views."""
+        variance: float = Field(default=25.0, ge=0)
+        """Weight of the hinge on the standard deviation of each dimension."""
+        covariance: float = Field(default=1.0, ge=0)
+        """Weight of the squared covariances."""
+        projector_hidden: int = Field(default=256, ge=1)
+        """Width of the projector's hidden layers."""
+        projector_out: int = Field(default=256, ge=2)
+        """Numbers D that are compared."""
+        projector_layers: int = Field(default=3, ge=1)
+        """Linear maps of the projector."""
+
+    def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(cfg, encoder, labels)
+        self.cfg, self.encoder = cfg, encoder
+        self.projector = Projector(encoder.dim, cfg.projector_hidden, cfg.projector_out, cfg.projector_layers)
+
+    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+        """The weighted sum, and its three parts."""
+        first, second = (self.projector(self.encoder(make_view(jets, self.cfg.views)).z).float() for _ in range(2))
+        invariance = (first - second).square().mean()
+        (v1, c1), (v2, c2) = (spread_terms(gather(views)) for views in (first, second))
+        cfg = self.cfg
+        return {
+            "loss": cfg.invariance * invariance + cfg.variance * (v1 + v2) + cfg.covariance * (c1 + c2),
+            "invariance": invariance.detach(),
+            "variance": (v1 + v2).detach(),
+            "covariance": (c1 + c2).detach(),
+        }
+
+    def exported(self) -> Encoder:
+        """The encoder itself."""
+        return self.encoder
+
+
+def spread_terms(views: Tensor) -> tuple[Tensor, Tensor]:
+    """v and c of float32 `[jet, D]`; the covariance of a single jet is zero."""
+    with torch.autocast(views.device.type, enabled=False):
+        centred = views - views.mean(0)
+        covariance = centred.T @ centred / max(len(views) - 1, 1)
+    variance = covariance.diagonal()
+    hinge = nn.functional.relu(1 - (variance + 1e-4).sqrt()).mean()
+    return hinge, (covariance.square().sum() - variance.square().sum()) / views.shape[1]
