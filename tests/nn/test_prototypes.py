@@ -20,7 +20,7 @@ def test_the_head_gives_cosines_whatever_the_length_of_a_prototype() -> None:
     torch.manual_seed(0)
     head, z = PrototypeHead(6, 16, 5, 7), torch.randn(9, 6)
     cosines = head(z)
-    projected = head.mlp(z)
+    projected = head.projector(z)
     expected = torch.cosine_similarity(projected[3], head.prototypes[2], dim=0)
     torch.testing.assert_close(cosines[3, 2], expected)
     head.prototypes.data *= 3

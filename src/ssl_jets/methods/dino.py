@@ -38,9 +38,9 @@ class Dino(Method):
         """Views of (nearly) the whole jet, which the teacher sees."""
         local_views: int = Field(default=2, ge=1)
         """Views of a part of the jet, for the student only."""
-        global_view: Views = Views(crop_region=0.3)
+        global_view: Views = Views(thin=0.4, beam=2.0)
         """Augmentations of a global view."""
-        local_view: Views = Views(crop_region=0.9)
+        local_view: Views = Views(thin=0.9, beam=2.0)
         """Augmentations of a local view."""
         prototypes: int = Field(default=256, ge=2)
         """Prototypes."""

@@ -63,7 +63,12 @@ class Jepa(Method):
         self.predictor = Trunk(width, cfg.predictor_blocks, max(1, width // 16))
         self.tokens_out = nn.Linear(width, encoder.width)
         self.z_out = nn.Sequential(
-            nn.Linear(encoder.dim, 4 * encoder.dim), nn.GELU(), nn.Linear(4 * encoder.dim, {"z": encoder.dim, "mean": encoder.width, "both": encoder.dim + encoder.width}[cfg.z_target])
+            nn.Linear(encoder.dim, 4 * encoder.dim),
+            nn.GELU(),
+            nn.Linear(
+                4 * encoder.dim,
+                {"z": encoder.dim, "mean": encoder.width, "both": encoder.dim + encoder.width}[cfg.z_target],
+            ),
         )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -75,7 +80,11 @@ class Jepa(Method):
         normal = standardised if self.cfg.normalise == "batch" else _layer
         per_particle = _distance(self._predict(jets, hidden, context), normal(taught.tokens[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        whole = {"z": taught.z, "mean": jets.mean(taught.tokens), "both": torch.cat([taught.z, jets.mean(taught.tokens)], 1)}[self.cfg.z_target]
+        whole = {
+            "z": taught.z,
+            "mean": jets.mean(taught.tokens),
+            "both": torch.cat([taught.z, jets.mean(taught.tokens)], 1),
+        }[self.cfg.z_target]
         z = _distance(self.z_out(context.z), normal(whole)).mean()
         return {"loss": tokens + self.cfg.z_weight * z, "token_loss": tokens.detach(), "z_loss": z.detach()}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
@@ -20,6 +20,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import chance
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import Projector
 from ssl_jets.nn.sigreg import sigreg
 
 
@@ -33,9 +34,9 @@ class LeJepa(Method):
         """Views G of (nearly) the whole jet."""
         local_views: int = Field(default=2, ge=0)
         """Views of a part of the jet."""
-        global_view: Views = Views(crop_region=0.3)
+        global_view: Views = Views(thin=0.4, beam=2.0)
         """Augmentations of a global view."""
-        local_view: Views = Views(crop_region=0.9)
+        local_view: Views = Views(thin=0.9, beam=2.0)
         """Augmentations of a local view."""
         projector_width: int = Field(default=64, ge=1)
         """Numbers of p."""
@@ -47,9 +48,7 @@ class LeJepa(Method):
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
-        self.projector = nn.Sequential(
-            nn.Linear(encoder.dim, 4 * encoder.dim), nn.GELU(), nn.Linear(4 * encoder.dim, cfg.projector_width)
-        )
+        self.projector = Projector(encoder.dim, 4 * encoder.dim, cfg.projector_width, layers=2)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance of the views to their centre, and SIGReg of each view."""

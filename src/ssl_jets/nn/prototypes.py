@@ -6,28 +6,27 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.nn.collectives import gather, rank
+from ssl_jets.nn.heads import Projector
 
 
 class PrototypeHead(nn.Module):
-    """z `[jet, dim]` to its cosines with K prototypes `[jet, K]`: MLP, unit length, unit-length prototypes (DINO).
+    """z `[jet, dim]` to its cosines with K prototypes `[jet, K]`: a projector, both brought to unit length (DINO).
 
     Args:
         dim: numbers in z.
-        hidden: width of the MLP.
+        hidden: width of the projector's hidden layers.
         width: numbers of the projection.
         prototypes: their number K.
     """
 
     def __init__(self, dim: int, hidden: int, width: int, prototypes: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, width)
-        )
+        self.projector = Projector(dim, hidden, width, layers=3)
         self.prototypes = nn.Parameter(torch.randn(prototypes, width))
 
     def forward(self, z: Tensor) -> Tensor:
         """Cosines `[jet, K]`, float32."""
-        projected = nn.functional.normalize(self.mlp(z).float(), dim=1)
+        projected = nn.functional.normalize(self.projector(z).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):  # divided by a small temperature: bfloat16 is too coarse
             return projected @ nn.functional.normalize(self.prototypes, dim=1).T
 
