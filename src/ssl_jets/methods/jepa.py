@@ -25,7 +25,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.nn.standardise import standardised
+from ssl_jets.nn.standardise import standardised, whitened
 from ssl_jets.nn.trunk import Trunk
 
 
@@ -47,6 +47,7 @@ class Jepa(Method):
         """Weight w of predicting the teacher's z from the context's z."""
         normalise: Literal["layer", "batch"] = "batch"
         """Temporary."""
+        floor: float = 0.01
         z_target: Literal["z", "mean", "both"] = "mean"
         momentum: float = Field(default=0.99, ge=0, le=1)
         """Momentum m of the teacher at the start; it rises to `final_momentum` by a half cosine."""
@@ -85,7 +86,9 @@ class Jepa(Method):
             "mean": jets.mean(taught.tokens),
             "both": torch.cat([taught.z, jets.mean(taught.tokens)], 1),
         }[self.cfg.z_target]
-        z = _distance(self.z_out(context.z), normal(whole)).mean()
+        z = _distance(
+            self.z_out(context.z), whitened(whole, self.cfg.floor) if self.cfg.floor else normal(whole)
+        ).mean()
         return {"loss": tokens + self.cfg.z_weight * z, "token_loss": tokens.detach(), "z_loss": z.detach()}
 
     def _predict(self, jets: Jets, hidden: Tensor, context: Encoded) -> Tensor:
