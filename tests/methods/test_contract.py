@@ -21,7 +21,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 
-COMPARES_JETS: frozenset[str] = frozenset({"byol", "simclr", "vicreg"})
+COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "vicreg"})
 """Methods whose loss compares the jets of a batch by design."""
 WITHOUT_GRADIENT = {"encoder.missing"}
 """Parameters whose gradient is zero while no column is missing."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.jets import Jets
+from ssl_jets.nn.collectives import from_first_rank
 
 
 def uniform(jets: Jets) -> Tensor:
@@ -36,6 +37,12 @@ def normal(jets: Jets, width: int) -> Tensor:
 def normal_per_jet(jets: Jets, width: int) -> Tensor:
     """Standard normal numbers for each jet, float32 `[jet, width]`."""
     return torch.stack([_normal(uniform_per_jet(jets)) for _ in range(width)], dim=1)
+
+
+def directions(width: int, count: int, device: torch.device) -> Tensor:
+    """Unit vectors in random directions, the same on all ranks, float32 `[width, count]`."""
+    vectors = from_first_rank(torch.randn(width, count, device=device))
+    return torch.nn.functional.normalize(vectors, dim=0)
 
 
 def _normal(uniform: Tensor) -> Tensor:

@@ -53,3 +53,11 @@ def gather(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(world())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+def from_first_rank(values: Tensor) -> Tensor:
+    """The values that the first rank has, without gradient."""
+    if world() > 1:
+        values = values.contiguous()
+        dist.broadcast(values, src=0)
+    return values

@@ -61,6 +61,27 @@ def distance_to_one(jets: Jets) -> Tensor:
     return torch.hypot(deta, dphi)
 
 
+def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
+    """Hide the union of several regions of each jet: each the particles nearest in (deta, dphi) to one drawn by chance.
+
+    Regions may overlap. One particle of each jet, chosen by chance, always stays, so that no jet is hidden whole.
+
+    Args:
+        jets: the jets.
+        regions: how many.
+        ratio: share of the jet's particles in each region, between 0 and 1.
+
+    Returns:
+        bool `[particle]`, true where hidden.
+    """
+    stays = jets.rank_within(chance.uniform(jets)) == 0
+    count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)[jets.jet_of_particle]
+    hidden = torch.zeros_like(stays)
+    for _ in range(regions):
+        hidden |= jets.rank_within(distance_to_one(jets).masked_fill(stays, torch.inf)) < count
+    return hidden
+
+
 def hidden_rank(jets: Jets, hidden: Tensor) -> Tensor:
     """The name of each hidden particle: its pt rank among the hidden ones only, int64 `[hidden particle]`.
 
@@ -68,6 +89,21 @@ def hidden_rank(jets: Jets, hidden: Tensor) -> Tensor:
     leak pt, since the visible particles on either side bracket it.
     """
     return jets.keep(hidden).rank_by_pt()
+
+
+POSITION_WAVES = 8
+"""Wavelengths of `hidden_position`, 4 down to 0.03 by factors of two."""
+
+
+def hidden_position(jets: Jets, hidden: Tensor) -> Tensor:
+    """Another name of each hidden particle: where it is, float `[hidden particle, 4 POSITION_WAVES]`.
+
+    Sines and cosines of deta and dphi, since directions in the core of a jet differ by hundredths.
+    """
+    place = torch.stack([jets.column("deta"), jets.column("dphi")], dim=1)[hidden]
+    turns = torch.arange(POSITION_WAVES, device=place.device).exp2() * (torch.pi / 2)
+    phase = (place.unsqueeze(2) * turns).flatten(1)
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""LeJEPA: views of a jet are to agree, and their cloud is to be an isotropic normal one. No teacher, no predictor.
+
+    p_v = projector(z of view v)                        G global views and some local ones
+    c   = mean over the global views of p_v
+    L   = mean over jets, views and dimensions of (p_v - c)^2  +  w  mean over views of S(p_v)
+
+with S the distance from a standard normal cloud in random directions (`nn/sigreg.py`), which is what keeps z from
+collapsing. Balestriero and LeCun, arXiv:2511.08544.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ssl_jets.config import MethodSettings
+from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
+from ssl_jets.nn import chance
+from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.sigreg import sigreg
+
+
+class LeJepa(Method):
+    """Agreement of views, and SIGReg."""
+
+    class Config(MethodSettings):
+        """Settings of `lejepa`."""
+
+        global_views: int = Field(default=2, ge=1)
+        """Views G of (nearly) the whole jet."""
+        local_views: int = Field(default=2, ge=0)
+        """Views of a part of the jet."""
+        global_view: Views = Views(thin=0.4, beam=2.0)
+        """Augmentations of a global view."""
+        local_view: Views = Views(thin=0.9, beam=2.0)
+        """Augmentations of a local view."""
+        projector_width: int = Field(default=64, ge=1)
+        """Numbers of p."""
+        directions: int = Field(default=128, ge=1)
+        """Random directions of S, new in every step."""
+        sigreg_weight: float = Field(default=3.0, ge=0)
+        """Weight w of S; that of the paper divided by the jets of a batch is smaller by as much."""
+
+    def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(cfg, encoder, labels)
+        self.cfg, self.encoder = cfg, encoder
+        self.projector = Projector(encoder.dim, 4 * encoder.dim, cfg.projector_width, layers=2)
+
+    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+        """Squared distance of the views to their centre, and SIGReg of each view."""
+        kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
+        views = torch.stack([self.projector(self.encoder(make_view(jets, kind)).z).float() for kind in kinds])
+        centre = views[: self.cfg.global_views].mean(0)
+        agreement = (views - centre).square().mean()
+        directions = chance.directions(self.cfg.projector_width, self.cfg.directions, views.device)
+        spread = torch.stack([sigreg(view, directions) for view in views]).mean()
+        loss = agreement + self.cfg.sigreg_weight * spread
+        return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": spread.detach()}
+
+    def exported(self) -> Encoder:
+        """The encoder itself."""
+        return self.encoder
