@@ -27,6 +27,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.monitor import Monitor
+from ssl_jets.nn.collectives import alone
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.run import Run
@@ -36,13 +37,16 @@ from ssl_jets.signals import Interrupted, Watch
 class Stream(Protocol):
     """What the loop needs of an endless stream of batches."""
 
-    jets_per_epoch: int
-    wait_seconds: float
-    skipped: Counter[str]
+    @property
+    def jets_per_epoch(self) -> int: ...
+    @property
+    def wait_seconds(self) -> float: ...
+    @property
+    def skipped(self) -> Counter[str]: ...
 
     def __next__(self) -> Jets: ...
-    def state_dict(self) -> dict[str, int]: ...
-    def load_state_dict(self, state: Mapping[str, int]) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass
@@ -195,7 +199,7 @@ class _Loop:
         """A look at held-out jets by rank 0, logged; the others wait."""
         looks: dict[str, float] = {}
         if self.monitor is not None and self.run.writes:
-            with self.fabric.autocast():
+            with self.fabric.autocast(), alone():
                 looks = self.monitor.look(self.method, self.step / self.steps)
             self.run.log({"step": self.step, "kind": "validation", **looks})
             self.run.say(f"step {self.step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in looks.items()))

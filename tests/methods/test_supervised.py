@@ -77,6 +77,6 @@ def test_one_batch_is_classified_without_error(batch: Jets) -> None:
 
 def test_the_head_is_exported(batch: Jets) -> None:
     method = build(batch)
-    assert method.needs_labels
+    assert method.needs_labels(Supervised.Config())
     assert method.exported_head() is method.head
     assert method.head(torch.zeros(3, 64)).shape == (3, 10)

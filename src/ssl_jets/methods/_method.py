@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type[MethodSettings]]
-    needs_labels: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
@@ -46,6 +46,9 @@ class Method(nn.Module):
         """The loss: what a distributed wrapper hooks into."""
         return self.loss(jets, progress)
 
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Take statistics of training jets, with their `jet_columns`, before the first step; not when resuming."""
+
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""
 
@@ -56,3 +59,17 @@ class Method(nn.Module):
     def exported_head(self) -> nn.Module | None:
         """The head f(z) = logits over the label names, where the method trains one."""
         return None
+
+    def exported_regressor(self) -> nn.Module | None:
+        """The head f(z) = jet columns, where the method trains one."""
+        return None
+
+    @classmethod
+    def needs_labels(cls, cfg: MethodSettings) -> bool:
+        """Whether training with these settings needs jets with labels."""
+        return False
+
+    @classmethod
+    def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
+        """Jet columns that `loss` and `measure` read with these settings."""
+        return ()

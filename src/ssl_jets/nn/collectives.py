@@ -7,14 +7,32 @@ their gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
+_alone = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process counts as the only one: for a look by one rank while the others wait."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
 
 def world() -> int:
     """Number of processes."""
+    if _alone.get():
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -35,3 +53,11 @@ def gather(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(world())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum of `values` over the ranks, the same on all; without gradient."""
+    summed = values.detach().clone()
+    if world() > 1:
+        dist.all_reduce(summed)
+    return summed
