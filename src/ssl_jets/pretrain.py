@@ -77,15 +77,15 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
     request = Request(jet_columns=cls.jet_columns(settings.method), bad_jets=settings.data.bad_jets)
     subset = labelled_subset(data, settings.data, request)
-    torch.manual_seed(settings.train.seed)
+    seed = settings.train.seed
+    torch.manual_seed(seed)
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        encoder.features.measure(sample_of(data, data.all_train, settings, Request(bad_jets=request.bad_jets)))
+        encoder.features.measure(sample_of(data, data.all_train, seed, Request(bad_jets=request.bad_jets)))
     method = cls(settings.method, encoder, data.label_names)
     if begins:
-        labelled = [subset] if subset is not None else sample_of(data, data.train, settings, request)
-        method.measure(labelled)
+        method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
     open_run(run, settings, fabric, resume=resume, force=force)
     announce(run, settings, data, method, subset)
     with closing(make_stream(data, settings, fabric, request, subset)) as stream:
@@ -112,11 +112,9 @@ def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> 
     return choose(data.files, data.train, settings.labelled, settings.labelled_seed, request, "data.labelled")
 
 
-def sample_of(
-    data: Dataset, parts: Sequence[Part], settings: RunSettings[MethodSettings], request: Request
-) -> Iterator[Jets]:
+def sample_of(data: Dataset, parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
     """A sample of training jets, to measure means and spreads on."""
-    yield from ordered(data.files, thin(parts, _STATISTICS_JETS, settings.train.seed), request)
+    return ordered(data.files, thin(parts, _STATISTICS_JETS, seed), request)
 
 
 def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -164,9 +162,8 @@ def announce(
     if subset is not None:
         run.say(f"labels of {len(subset):,} jets")
     if data.unlabelled:
-        run.say(
-            f"unlabelled: {count(data.unlabelled):,} jets, {settings.data.unlabelled_ratio:g} for each labelled one"
-        )
+        ratio = settings.data.unlabelled_ratio
+        run.say(f"unlabelled: {count(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
     encoder = method.exported()
     run.say(
         f"encoder: {settings.model.size}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "
