@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,20 @@ def tested(folder: Path, test: Jets, make: Callable[[], object]) -> dict[str, An
     return measured
 
 
-def layers(args: argparse.Namespace, seed: int, batch_size: int, **data: Any) -> dict[str, Any]:
+def layers(args: argparse.Namespace, seed: int, batch_size: int) -> dict[str, Any]:
     """Settings that all runs share."""
     train = {"steps": args.steps, "batch_size": batch_size, "seed": seed, "lr": args.lr}
     quiet = {"validate_every": 10**6, "validation_jets": 1000}
-    return {"data": {"sources": args.data} | data, "model": {"size": args.size}, "train": train | quiet}
+    return {"data": {"sources": args.data}, "model": {"size": args.size}, "train": train | quiet}
+
+
+def trained(
+    args: argparse.Namespace, test: Jets, name: str, batch_size: int, seed: int, title: str, *more: dict[str, Any]
+) -> dict[str, Any]:
+    """Metrics of a pretraining run, in a folder named after its title."""
+    folder = args.work / f"{re.sub('[^a-z0-9_]+', '-', title.lower()).strip('-')}-{seed}"
+    settings = resolve_pretrain(name, layers(args, seed, batch_size), *more)
+    return tested(folder, test, lambda: pretrain(settings, folder, force=True))
 
 
 def several_tasks(args: argparse.Namespace, test: Jets) -> list[str]:
@@ -82,14 +92,8 @@ def several_tasks(args: argparse.Namespace, test: Jets) -> list[str]:
     rows = ["| learned | accuracy | macro AUC | " + " | ".join(f"1 - R² of {name}" for name in TARGETS) + " |"]
     rows += ["|" + "---|" * 6]
     for title, (targets, weights) in variants.items():
-
-        def make(seed: int) -> dict[str, Any]:
-            folder = args.work / f"tasks-{title.replace('/', '-over-').replace(', ', '-').replace(' ', '-')}-{seed}"
-            method = {"method": {"targets": targets, "weights": weights}}
-            settings = resolve_pretrain("supervised", layers(args, seed, args.batch_size), method)
-            return tested(folder, test, lambda: pretrain(settings, folder, force=True))
-
-        found = [make(seed) for seed in range(args.seeds)]
+        method = {"method": {"targets": targets, "weights": weights}}
+        found = [trained(args, test, "supervised", args.batch_size, seed, title, method) for seed in range(args.seeds)]
         rows.append(row(title, found, ["accuracy", "auc", *(f"unexplained {name}" for name in TARGETS)]))
         sizes = [f"{name} {mean(found, f'mae {name}')} {UNITS[name]}" for name in targets if name in UNITS]
         sigmas = [f"{name} {np.mean([f['sigmas'][name] for f in found]):.2f}" for name in found[0]["sigmas"]]
@@ -102,21 +106,16 @@ def few_labels(args: argparse.Namespace, test: Jets) -> list[str]:
     few = args.batch_size // 4
 
     def supervised(seed: int) -> dict[str, Any]:
-        folder = args.work / f"semi-supervised-alone-{seed}"
-        data = layers(args, seed, few, labelled=args.labels, labelled_seed=seed)
-        settings = resolve_pretrain("supervised", data)
-        return tested(folder, test, lambda: pretrain(settings, folder, force=True))
+        data = {"data": {"labelled": args.labels, "labelled_seed": seed}}
+        return trained(args, test, "supervised", few, seed, "few labels supervised", data)
 
     def semi(seed: int, weights: str) -> dict[str, Any]:
-        folder = args.work / f"semi-{weights}-{seed}"
-        data = layers(
-            args, seed, (1 + RATIO) * few, labelled=args.labels, labelled_seed=seed, unlabelled_ratio=float(RATIO)
-        )
-        settings = resolve_pretrain("semi_supervised", data, {"method": {"weights": weights}})
-        return tested(folder, test, lambda: pretrain(settings, folder, force=True))
+        data = {"data": {"labelled": args.labels, "labelled_seed": seed, "unlabelled_ratio": RATIO}}
+        title, method = f"few labels semi {weights}", {"method": {"weights": weights}}
+        return trained(args, test, "semi_supervised", (1 + RATIO) * few, seed, title, data, method)
 
     def finetuned(seed: int) -> dict[str, Any]:
-        before, folder = args.work / f"semi-mae-{seed}", args.work / f"semi-mae-finetuned-{seed}"
+        before, folder = args.work / f"few-labels-mae-{seed}", args.work / f"few-labels-mae-finetuned-{seed}"
 
         def make() -> None:
             pretrain(resolve_pretrain("mae", layers(args, seed, (1 + RATIO) * few)), before, force=True)
