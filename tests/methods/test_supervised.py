@@ -99,11 +99,8 @@ def several(jets: Jets, **settings: Any) -> Supervised:
 
 def some_missing(jets: Jets) -> Jets:
     """Jets of which every third has no label, some no mass, one nothing at all."""
-    labels, mass, tau1 = (
-        torch.as_tensor(jets.labels).clone(),
-        jets.jet["jet_sdmass"].clone(),
-        jets.jet["jet_tau1"].clone(),
-    )
+    labels = torch.as_tensor(jets.labels).clone()
+    mass, tau1 = jets.jet["jet_sdmass"].clone(), jets.jet["jet_tau1"].clone()
     labels[::3] = -1
     mass[:5], mass[20:30], tau1[0] = torch.nan, torch.nan, 0.0
     return replace(jets, labels=labels, jet=dict(jets.jet) | {"jet_sdmass": mass, "jet_tau1": tau1})

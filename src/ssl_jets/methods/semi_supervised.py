@@ -41,7 +41,7 @@ class SemiSupervised(Method):
 
         unlabelled: str = "mae"
         """The method whose loss all jets have, labelled or not."""
-        unlabelled_settings: SerializeAsAny[MethodSettings] = Field(default_factory=MethodSettings)
+        unlabelled_settings: SerializeAsAny[MethodSettings] = Field(default={})
         """Its settings: `method.unlabelled_settings.KEY`."""
         unlabelled_weight: tuple[float, float] = (1.0, 1.0)
         """Weight of its loss at the start and at the end of the training."""
