@@ -88,7 +88,7 @@ def test_a_resumed_stream_goes_on_with_the_same_jets_on_both_sides(
 @pytest.mark.parametrize("memory", [False, True])
 def test_the_ranks_share_the_jets_of_both(sample_files: list[JetFile], memory: bool) -> None:
     streams = [mixed(sample_files, rank, 2, memory) for rank in range(2)]
-    batches = [[rows(next(stream)) for _ in range(6)] for stream in streams]
+    batches = [[rows(next(stream)) for _ in range(5)] for stream in streams]
     for part, files in ((slice(6), 20), (slice(6, None), 40)):
         seen = sorted(tuple(row) for batch in chain(*batches) for row in batch[part])
         assert len(set(seen)) >= 0.9 * len(seen)  # a window of a rank is not a multiple of a batch

@@ -58,7 +58,7 @@ def test_targets_have_mean_0_and_variance_1_and_a_short_tail(heavy: Jets) -> Non
         known = column[column.isfinite()]
         assert float(known.mean()) == pytest.approx(0.0, abs=1e-4)
         assert float(known.std()) == pytest.approx(1.0, abs=1e-3)
-        assert float(known.abs().max()) < 5
+        assert float(known.abs().max()) < 8
 
 
 def test_a_jet_without_a_value_is_missing_there_and_nowhere_else(heavy: Jets) -> None:

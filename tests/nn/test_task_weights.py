@@ -75,6 +75,7 @@ def test_s_stays_within_its_limits_and_comes_back() -> None:
     assert sigma["label"] == pytest.approx(math.exp(LIMIT), rel=1e-3)
     assert sigma["mass"] == pytest.approx(math.exp(-LIMIT), rel=1e-3)
     optimizer = torch.optim.SGD(weights.parameters(), lr=1e-6)
+    optimizer.zero_grad()
     weights(losses(1.0, 1.0)).backward()
     optimizer.step()
     moved = weights.parts(losses(1.0, 1.0))

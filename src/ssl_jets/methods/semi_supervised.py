@@ -59,8 +59,10 @@ class SemiSupervised(Method):
         @classmethod
         def _of_the_method(cls, given: Any, info: ValidationInfo) -> MethodSettings:
             tree = given.model_dump() if isinstance(given, MethodSettings) else given
-            name = {"name": info.data["unlabelled"]}
-            return resolve(find(name["name"]).Config, tree or {}, name, under="method.unlabelled_settings")
+            if not isinstance(tree, dict):
+                raise ValueError("a tree of settings: method.unlabelled_settings.KEY")
+            name = info.data["unlabelled"]
+            return resolve(find(name).Config, tree, {"name": name}, under="method.unlabelled_settings")
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__(cfg, encoder, labels)
