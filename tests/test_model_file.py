@@ -18,6 +18,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, WEIGHTS, Model, load_model, save_model
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
 
 FACTS = {"method": "mae", "training": {"files": [["a.root", 12]], "steps": 3, "validation_fraction": 0.1}}
 
@@ -48,6 +49,20 @@ def test_z_and_logits_come_back_to_the_last_bit(model: Model, batch: Jets, tmp_p
     assert loaded.encoder.cfg == model.encoder.cfg
     assert loaded.sha256 == model.sha256 == digest
     assert loaded.parameters == model.parameters
+
+
+def test_a_regressor_comes_back_with_its_units(batch: Jets, tmp_path: Path) -> None:
+    encoder = tiny_encoder(batch)
+    regressor = Regressor(encoder.dim, ["jet_sdmass", "jet_tau2/jet_tau1"], hidden=4)
+    regressor.targets.measure([batch])
+    model = Model(encoder, regressor=regressor)
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path)
+    assert loaded.regressor is not None
+    assert loaded.regressor.names == regressor.names
+    assert loaded.parameters == model.parameters
+    z = torch.randn(5, encoder.dim)
+    assert torch.equal(loaded.regressor.physical(z), regressor.physical(z))
 
 
 def test_a_model_without_head_and_labels_comes_back_without(batch: Jets, tmp_path: Path) -> None:

@@ -31,9 +31,15 @@ SETTINGS = [
 """Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
 
 
+OF_METHOD = {
+    "semi_supervised": ["data.labelled=0.05", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
+}
+"""Two streams, labels of a few jets in memory, statistics of targets and learned weights: all are to be resumed."""
+
+
 def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:
     sources = {"data": {"sources": [str(file.source) for file in files[:2]]}}
-    return resolve_pretrain(method, sources, parse_set([*SETTINGS, *more]))
+    return resolve_pretrain(method, sources, parse_set([*SETTINGS, *OF_METHOD.get(method, []), *more]))
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -72,12 +78,20 @@ def one_thread() -> Iterator[None]:
 def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run of each method that nothing stopped."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return {name: pretrain(settings_of(sample_files, name), folder / name) for name in ("mae", "supervised")}
+    return {
+        name: pretrain(settings_of(sample_files, name), folder / name)
+        for name in ("mae", "supervised", "semi_supervised")
+    }
 
 
 @pytest.mark.parametrize(
     ("method", "number", "batch"),
-    [("mae", signal.SIGTERM, 7), ("mae", signal.SIGUSR1, 4), ("supervised", signal.SIGINT, 1)],
+    [
+        ("mae", signal.SIGTERM, 7),
+        ("mae", signal.SIGUSR1, 4),
+        ("supervised", signal.SIGINT, 1),
+        ("semi_supervised", signal.SIGTERM, 7),
+    ],
 )
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     sample_files: list[JetFile],

@@ -42,6 +42,15 @@ class DataSettings(Settings):
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
+    labelled: float | None = Field(default=None, gt=0)
+    """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
+    are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""
+    labelled_seed: int = 0
+    """Seed of that subset."""
+    unlabelled: tuple[str, ...] = ()
+    """Files whose jets are used without labels; by default those of `sources`."""
+    unlabelled_ratio: float = Field(default=0.0, ge=0)
+    """Unlabelled jets for each labelled one in every batch."""
 
 
 class ModelSettings(Settings):
@@ -123,8 +132,10 @@ class RunSettings(Settings, Generic[MethodT]):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def resolve(settings: type[SettingsT], *layers: Mapping[str, Any]) -> SettingsT:
+def resolve(settings: type[SettingsT], *layers: Mapping[str, Any], under: str = "") -> SettingsT:
     """Merge `layers` (later ones win, key by key) and check them against `settings`.
+
+    `under` is the key of a tree within which `settings` stand, for messages.
 
     Raises:
         UsageError: an unknown key (with the nearest names) or a value that is not allowed.
@@ -135,7 +146,7 @@ def resolve(settings: type[SettingsT], *layers: Mapping[str, Any]) -> SettingsT:
     try:
         return settings.model_validate(merged)
     except ValidationError as error:
-        raise _explain(settings, error) from None
+        raise _explain(settings, error, under) from None
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
@@ -219,13 +230,14 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _explain(settings: type[Settings], error: ValidationError) -> UsageError:
+def _explain(settings: type[Settings], error: ValidationError, under: str) -> UsageError:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    inside = [str(part) for part in first["loc"]]
+    path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         parent: Any = settings
-        for name in path[:-1]:
+        for name in inside[:-1]:
             parent = parent.model_fields[name].annotation
         allowed = nearest(path[-1], parent.model_fields)
         suggestion = ".".join([*path[:-1], allowed[0]]) if allowed else None

@@ -25,6 +25,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -38,6 +39,7 @@ class Model:
         encoder: particles to z.
         head: z to logits over `labels`; None where nothing was trained on labels.
         labels: class names.
+        regressor: z to jet columns; None where none were learned.
         facts: `method` and `training` (files, split, steps, jets seen, ...), as written to `config.json`.
         sha256: of the weights file; empty for a model that was never saved.
     """
@@ -47,6 +49,7 @@ class Model:
     labels: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    regressor: Regressor | None = None
 
     @property
     def method(self) -> str:
@@ -55,8 +58,9 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """Trainable numbers of encoder and head."""
-        return parameter_count(self.encoder) + (parameter_count(self.head) if self.head is not None else 0)
+        """Trainable numbers of encoder and heads."""
+        parts = (self.encoder, self.head, self.regressor)
+        return sum(parameter_count(part) for part in parts if part is not None)
 
 
 def save_model(model: Model, folder: Path) -> str:
@@ -68,6 +72,8 @@ def save_model(model: Model, folder: Path) -> str:
     weights: dict[str, Tensor] = {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
     if model.head is not None:
         weights |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
+    if model.regressor is not None:
+        weights |= {f"regressor.{name}": value for name, value in model.regressor.state_dict().items()}
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -125,8 +131,13 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], digest: str) -> M
         head = ClassHead(**config["head"])
         _load(head, weights, "head.")
         head.eval()
+    regressor = None
+    if config.get("regressor") is not None:
+        regressor = Regressor(**config["regressor"])
+        _load(regressor, weights, "regressor.")
+        regressor.eval()
     facts = {"method": config["method"], "training": config["training"]}
-    return Model(encoder.eval(), head, tuple(config["labels"]), facts, digest)
+    return Model(encoder.eval(), head, tuple(config["labels"]), facts, digest, regressor)
 
 
 def _model_folder(path: Path) -> Path:
@@ -145,7 +156,7 @@ def _load(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
 
 
 def _describe(model: Model, digest: str) -> dict[str, Any]:
-    encoder, head = model.encoder, model.head
+    encoder, head, regressor = model.encoder, model.head, model.regressor
     width, blocks, heads = SIZES[encoder.cfg.size]
     statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
     return {
@@ -161,6 +172,9 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
             "dim": encoder.dim,
         },
         "head": None if head is None else {"dim": head.dim, "classes": head.classes, "hidden": head.hidden},
+        "regressor": None
+        if regressor is None
+        else {"dim": regressor.dim, "names": list(regressor.names), "hidden": regressor.hidden},
         "parameters": model.parameters,
         "features": [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics],
         "labels": list(model.labels),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from ssl_jets.config import (
     recipe,
     resolve,
 )
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.files import JetFile, Part, count, shared_columns
+from ssl_jets.data.memory import MemoryStream
+from ssl_jets.data.mixed import MixedStream, shares
 from ssl_jets.data.stream import Request, TrainStream, ordered
+from ssl_jets.data.subset import choose
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
@@ -39,25 +43,6 @@ from ssl_jets.train import Fit, fit, make_fabric
 _STATISTICS_JETS = 10_000
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Files, and which of their entries are for training and which are held out."""
-
-    files: list[JetFile]
-    train: list[Part]
-    held_out: list[Part]
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the classes; empty where the jets have no labels."""
-        return self.files[self.train[0].file].label_names
-
-    @property
-    def names(self) -> list[str]:
-        """How the user named each file."""
-        return [str(file.source) for file in self.files]
-
-
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
     """The settings of a pretraining run: the method's recipe (or the `stored` settings of a run), then `layers`."""
     cls = methods.find(method)
@@ -66,24 +51,6 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     if begun != method:
         raise UsageError("the run was begun with another method", where="--method", found=method, allowed=[begun])
     return resolve(RunSettings[cls.Config], {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
-
-
-def open_dataset(settings: DataSettings) -> Dataset:
-    """Open the files that the settings name (the bundled sample where none) and split them."""
-    sources = resolve_sources(settings.sources) if settings.sources else sample_sources()
-    files = open_files(sources, settings.labels)
-    if settings.validation:
-        held = open_files(resolve_sources(settings.validation), settings.labels)
-        held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
-        return _not_empty(Dataset([*files, *held], whole(files), held_out))
-    train, held_out = split(files, settings.validation_fraction, settings.split_seed)
-    return _not_empty(Dataset(files, train, held_out))
-
-
-def _not_empty(data: Dataset) -> Dataset:
-    if not count(data.train):
-        raise DataError("there are no jets to train on", where=", ".join(data.names[:8]))
-    return data
 
 
 def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
@@ -105,17 +72,23 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     data = open_dataset(settings.data)
     name = settings.method.name
     cls = methods.find(name)
-    if cls.needs_labels and not data.label_names:
+    needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
+    if needs_labels and not data.label_names:
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
-    torch.manual_seed(settings.train.seed)
+    request = Request(jet_columns=cls.jet_columns(settings.method), bad_jets=settings.data.bad_jets)
+    subset = labelled_subset(data, settings.data, request)
+    seed = settings.train.seed
+    torch.manual_seed(seed)
     encoder = Encoder(settings.model)
-    request = Request(bad_jets=settings.data.bad_jets)
-    if not (resume and run.checkpoint.is_file()):
-        encoder.features.measure(ordered(data.files, thin(data.train, _STATISTICS_JETS, settings.train.seed), request))
+    begins = not (resume and run.checkpoint.is_file())
+    if begins:
+        encoder.features.measure(sample_of(data, data.all_train, seed, Request(bad_jets=request.bad_jets)))
     method = cls(settings.method, encoder, data.label_names)
+    if begins:
+        method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
     open_run(run, settings, fabric, resume=resume, force=force)
-    announce(run, settings, data, method)
-    with make_stream(data, settings, fabric, request) as stream:
+    announce(run, settings, data, method, subset)
+    with closing(make_stream(data, settings, fabric, request, subset)) as stream:
         done = fit(
             method,
             stream,
@@ -130,6 +103,18 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     facts = {"method": name, "training": training_facts(data, settings, done)}
     finish(run, method, data.label_names, facts, fabric)
     return out
+
+
+def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> Jets | None:
+    """The labelled jets to train on, in memory; None for all of them."""
+    if settings.labelled is None or settings.labelled == 1.0:
+        return None
+    return choose(data.files, data.train, settings.labelled, settings.labelled_seed, request, "data.labelled")
+
+
+def sample_of(data: Dataset, parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
+    """A sample of training jets, to measure means and spreads on."""
+    return ordered(data.files, thin(parts, _STATISTICS_JETS, seed), request)
 
 
 def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -166,12 +151,19 @@ def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *,
     fabric.barrier()
 
 
-def announce(run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method) -> None:
+def announce(
+    run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method, subset: Jets | None
+) -> None:
     """Say what is about to be trained, on what."""
     if not settings.data.sources:
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     run.say(f"data: {count(data.train):,} jets to train on, {count(data.held_out):,} held out{classes}")
+    if subset is not None:
+        run.say(f"labels of {len(subset):,} jets")
+    if data.unlabelled:
+        ratio = settings.data.unlabelled_ratio
+        run.say(f"unlabelled: {count(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
     encoder = method.exported()
     run.say(
         f"encoder: {settings.model.size}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "
@@ -179,19 +171,34 @@ def announce(run: Run, settings: RunSettings[MethodSettings], data: Dataset, met
     )
 
 
-def make_stream(data: Dataset, settings: RunSettings[MethodSettings], fabric: Fabric, request: Request) -> TrainStream:
-    """The training stream of this rank."""
-    return TrainStream(
-        data.files,
-        data.train,
-        batch_size=settings.train.batch_size,
-        buffer=settings.data.buffer,
-        seed=settings.train.seed,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=settings.data.workers,
-        request=request,
-    )
+def make_stream(
+    data: Dataset,
+    settings: RunSettings[MethodSettings],
+    fabric: Fabric,
+    request: Request,
+    subset: Jets | None = None,
+) -> TrainStream | MemoryStream | MixedStream:
+    """The training stream of this rank: of the `subset` or all of `data.train`, mixed with `data.unlabelled`."""
+    seed, batch_size = settings.train.seed, settings.train.batch_size
+    place = {"rank": fabric.global_rank, "world": fabric.world_size}
+
+    def read(files: list[JetFile], parts: list[Part], size: int, request: Request, seed: int) -> TrainStream:
+        more = {"buffer": settings.data.buffer, "workers": settings.data.workers}
+        return TrainStream(files, parts, batch_size=size, seed=seed, request=request, **more, **place)
+
+    def labelled(size: int) -> TrainStream | MemoryStream:
+        if subset is None:
+            return read(data.files, data.train, size, request, seed)
+        return MemoryStream(subset, batch_size=size, seed=seed, **place)
+
+    if not data.unlabelled:
+        return labelled(batch_size)
+    few, others = shares(batch_size, settings.data.unlabelled_ratio)
+    shared_columns([data.files[part.file] for part in data.all_train])
+    blind = [replace(file, label_names=(), label_branches=()) for file in data.files]
+    without = Request(bad_jets=request.bad_jets)
+    # Another seed, so that the same jets do not come at the same time with and without their labels.
+    return MixedStream(labelled(few), read(blind, data.unlabelled, others, without, seed + 1))
 
 
 def make_monitor(data: Dataset, settings: TrainSettings, request: Request) -> Monitor | None:
@@ -208,13 +215,16 @@ def read_all(files: Sequence[JetFile], parts: Sequence[Part], request: Request) 
 
 def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: Fit) -> dict[str, Any]:
     """What a model remembers of its training: above all which jets it has seen."""
-    seen = sorted({part.file for part in data.train})
+    seen = sorted({part.file for part in data.all_train})
+    held_out = (*data.held_out, *data.unlabelled_held_out)
     return {
         "files": [list(data.files[index].identity) for index in seen],
-        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
+        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),
+        "labelled": settings.data.labelled,
+        "labelled_seed": settings.data.labelled_seed,
         "steps": done.steps,
         "jets": done.jets,
         "seconds": round(done.seconds, 1),
@@ -226,7 +236,8 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
 def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:
     """Write the trained model."""
     if run.writes:
-        model = Model(method.exported(), method.exported_head(), labels, facts)  # type: ignore[arg-type]
+        heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
+        model = Model(method.exported(), labels=labels, facts=facts, **heads)  # type: ignore[arg-type]
         digest = save_model(model, run.model)
         run.say(f"model: {run.model} (sha256 {digest[:12]})")
     fabric.barrier()

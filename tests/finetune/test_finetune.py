@@ -49,6 +49,15 @@ def same_weights(a: Model, b: Model) -> bool:
     return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
+@pytest.mark.parametrize("key", ["labelled", "unlabelled_ratio"])
+def test_settings_of_streams_of_pretraining_are_refused(
+    pretrained: Path, sample_files: list[JetFile], key: str
+) -> None:
+    with pytest.raises(UsageError, match="one of pretraining") as caught:
+        settings_of(pretrained, sample_files[:2], f"data.{key}=0.5")
+    assert caught.value.where == f"data.{key}"
+
+
 @pytest.mark.parametrize("labels", ["null", "40"])
 def test_a_probe_leaves_the_encoder_and_adds_a_head(
     pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, labels: str

@@ -50,3 +50,6 @@ class MemoryStream:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go to where `state` was taken."""
         self._taken = state["taken"]
+
+    def close(self) -> None:
+        """Nothing is open; for the interface of `TrainStream`."""

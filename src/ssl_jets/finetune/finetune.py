@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,26 +14,24 @@ from pydantic import Field
 
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import MethodSettings, RunSettings, read_config, recipe, resolve
+from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.files import count
-from ssl_jets.data.memory import MemoryStream
-from ssl_jets.data.stream import Request, TrainStream
+from ssl_jets.data.stream import Request
+from ssl_jets.data.subset import choose
 from ssl_jets.embed import embed_jets, embed_parts
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetune.probe import fit_head
-from ssl_jets.finetune.subset import choose
 from ssl_jets.jets import Jets
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count, random_like
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.pretrain import (
-    Dataset,
     check_run,
     explicit,
     finish,
     make_monitor,
     make_stream,
-    open_dataset,
     open_run,
     training_facts,
 )
@@ -73,6 +72,10 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
     settings = resolve(RunSettings[FinetuneSettings], {"model": encoder.model_dump()}, *base, named, *layers)
+    few = [key for key in ("labelled", "unlabelled", "unlabelled_ratio") if getattr(settings.data, key)]
+    if few:
+        hint = "finetune --labels takes a part of the labels"
+        raise UsageError("this setting is one of pretraining", where=f"data.{few[0]}", hint=hint)
     if settings.model != encoder:
         raise UsageError(
             "the encoder is that of the pretrained model", where="model.*", found=settings.model, allowed=[encoder]
@@ -150,15 +153,7 @@ def _fit(
 ) -> Fit:
     """Train encoder and head with the loop of pretraining."""
     request = Request(bad_jets=settings.data.bad_jets)
-    stream: TrainStream | MemoryStream
-    if subset is None:
-        stream = make_stream(data, settings, fabric, request)
-    else:
-        train = settings.train
-        stream = MemoryStream(
-            subset, batch_size=train.batch_size, seed=train.seed, rank=fabric.global_rank, world=fabric.world_size
-        )
-    try:
+    with closing(make_stream(data, settings, fabric, request, subset)) as stream:
         return fit(
             method,
             stream,
@@ -170,9 +165,6 @@ def _fit(
             resume=resume,
             title=f"finetune {settings.method.mode}",
         )
-    finally:
-        if isinstance(stream, TrainStream):
-            stream.close()
 
 
 def _probe(
@@ -201,6 +193,7 @@ def _probe(
         fit_head(
             z, labels, head, steps=steps, batch_size=train.batch_size, lr=10 * train.lr, seed=train.seed, progress=note
         )
+    assert method.head is not None
     method.head.load_state_dict(head.state_dict())
     return Fit(steps, steps * train.batch_size, time.monotonic() - started)
 

@@ -27,7 +27,6 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type[MethodSettings]]
-    needs_labels: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
@@ -52,6 +51,9 @@ class Method(nn.Module):
         """What only all held-out jets together tell, to log at each look; in evaluation mode, without gradient."""
         return {}
 
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Take statistics of training jets, with their `jet_columns`, before the first step; not when resuming."""
+
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""
 
@@ -62,3 +64,17 @@ class Method(nn.Module):
     def exported_head(self) -> nn.Module | None:
         """The head f(z) = logits over the label names, where the method trains one."""
         return None
+
+    def exported_regressor(self) -> nn.Module | None:
+        """The head f(z) = jet columns, where the method trains one."""
+        return None
+
+    @classmethod
+    def needs_labels(cls, cfg: MethodSettings) -> bool:
+        """Whether training with these settings needs jets with labels."""
+        return False
+
+    @classmethod
+    def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
+        """Jet columns that `loss` and `measure` read with these settings."""
+        return ()

@@ -1,61 +1,82 @@
-"""Supervised pretraining: classification of labelled jets.
+"""Supervised pretraining: classification, and regression of jet columns, several tasks at once.
 
-    L = mean over labelled jets of -log softmax(f(g(x)))[y]
+    L_label  = mean over labelled jets of -log softmax(f(g(x)))[y]
+    L_target = mean over jets that have it of (f(g(x)) - t)^2,       t the standardised jet column
+    L        = L_label / s^2 + ln s + sum over targets of (L_target / (2 s^2) + ln s)
 
-with the encoder g, a head f on z and the label y, as ParT is trained (Qu, Li, Qian, arXiv:2202.03772). Jets without a
-label (-1) do not enter the loss.
+with the encoder g, a head f on z for each task and a learned uncertainty s of each task (Kendall, Gal, Cipolla,
+arXiv:1705.07115). With one task L is its loss: the label alone, the default, is how ParT is trained (Qu, Li, Qian,
+arXiv:2202.03772). A jet without a label (-1) or a target (NaN) does not enter that task's loss.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
 
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_jets.config import MethodSettings
-from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
+from ssl_jets.nn.task_weights import TaskWeights
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 
 
 class Supervised(Method):
-    """Cross-entropy on the class labels."""
+    """Cross-entropy on the class labels, squared error on standardised jet columns."""
 
-    class Config(MethodSettings):
+    class Config(TaskSettings):
         """Settings of `supervised`."""
-
-        head_hidden: int = Field(default=0, ge=0)
-        """Width of the head's hidden layer; 0 for a linear head."""
-        label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        """Share of the target probability spread over all classes."""
-
-    needs_labels: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
-        self.head = ClassHead(encoder.dim, len(labels), cfg.head_hidden)
+        self.encoder = encoder
+        self.tasks = Tasks(cfg, encoder.dim, labels)
+        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma")
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy, and the accuracy on the batch."""
-        if jets.labels is None:
-            raise SslJetsError("supervised pretraining needs labels, and these jets have none")
-        logits = self.head(self.encoder(jets).z)
-        labelled = jets.labels >= 0
-        per_jet = nn.functional.cross_entropy(
-            logits, jets.labels, ignore_index=-1, label_smoothing=self.cfg.label_smoothing, reduction="sum"
-        )
-        count = labelled.sum().clamp(min=1)
-        accuracy = ((logits.argmax(1) == jets.labels) & labelled).sum() / count
-        return {"loss": per_jet / count, "accuracy": accuracy}
+        """The weighed losses; of each its value and its s, and the accuracy on the batch."""
+        jets = self.tasks.having(jets)
+        losses, logged = self.tasks(self.encoder(jets).z, jets)
+        return {"loss": self.weights(losses), **logged, **self.weights.parts(losses)}
+
+    def after_step(self, progress: float) -> None:
+        """Keep every s within its limits."""
+        self.weights.clamp()
+
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the regression targets."""
+        if self.tasks.regressor is not None:
+            self.tasks.regressor.targets.measure(batches)
+
+    @classmethod
+    def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
+        """Those of the regression targets."""
+        assert isinstance(cfg, TaskSettings)
+        return cfg.jet_columns
+
+    @classmethod
+    def needs_labels(cls, cfg: MethodSettings) -> bool:
+        """Whether the label is among the targets."""
+        assert isinstance(cfg, TaskSettings)
+        return LABEL in cfg.targets
 
     def exported(self) -> Encoder:
         """The encoder itself."""
         return self.encoder
 
-    def exported_head(self) -> nn.Module:
+    @property
+    def head(self) -> ClassHead | None:
+        """The class head; None where the label is not a target."""
+        return self.tasks.head
+
+    def exported_head(self) -> ClassHead | None:
         """The class head."""
-        return self.head
+        return self.tasks.head
+
+    def exported_regressor(self) -> Regressor | None:
+        """The head of the jet columns."""
+        return self.tasks.regressor

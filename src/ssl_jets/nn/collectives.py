@@ -61,3 +61,11 @@ def from_first_rank(values: Tensor) -> Tensor:
         values = values.contiguous()
         dist.broadcast(values, src=0)
     return values
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum of `values` over the ranks, the same on all; without gradient."""
+    summed = values.detach().clone()
+    if world() > 1:
+        dist.all_reduce(summed)
+    return summed

@@ -18,7 +18,14 @@ from ssl_jets.jets import Jets, concatenate
 Integers = npt.NDArray[Any]
 
 
-def choose(files: Sequence[JetFile], parts: Sequence[Part], labels: float, seed: int, request: Request) -> Jets:
+def choose(
+    files: Sequence[JetFile],
+    parts: Sequence[Part],
+    labels: float,
+    seed: int,
+    request: Request,
+    setting: str = "--labels",
+) -> Jets:
     """The chosen labelled jets of `parts`, in memory.
 
     Each jet has a random number made from `seed`, the name of its file and its entry; of each class those with the
@@ -31,6 +38,7 @@ def choose(files: Sequence[JetFile], parts: Sequence[Part], labels: float, seed:
         labels: a share of the labelled jets (at most 1.0) or a number of them (above 1).
         seed: another seed, another subset.
         request: which columns.
+        setting: the option that asked for `labels`, for the message.
 
     Raises:
         UsageError: more labels are asked for than there are, or fewer than one a class.
@@ -40,7 +48,7 @@ def choose(files: Sequence[JetFile], parts: Sequence[Part], labels: float, seed:
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
     label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
     source, label = source[label >= 0], label[label >= 0]
-    wanted = _per_class(label, labels)
+    wanted = _per_class(label, labels, setting)
     number = _random_numbers(files, source, seed)
     taken = np.zeros(len(label), dtype=bool)
     for index, count in wanted.items():
@@ -60,14 +68,14 @@ def _keys(source: Integers) -> Integers:
     return (source[:, 0] << 48) | (source[:, 1] << 12) | source[:, 2]
 
 
-def _per_class(label: Integers, labels: float) -> dict[int, int]:
+def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
     """How many jets of each class: in proportion, at least one."""
     classes, counts = np.unique(label, return_counts=True)
     share = labels if labels <= 1 else labels / len(label)
     if labels > 1 and (labels > len(label) or labels < len(classes)):
         raise UsageError(
             "this number of labels cannot be taken",
-            where="--labels",
+            where=setting,
             found=f"{labels:.10g}",
             allowed=[f"{len(classes)} (one a class) to {len(label)} (all), or a share such as 0.01"],
         )

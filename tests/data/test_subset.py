@@ -11,8 +11,8 @@ import pytest
 from ssl_jets.data.files import JetFile, Part, open_files, whole
 from ssl_jets.data.sources import Source
 from ssl_jets.data.stream import Request
+from ssl_jets.data.subset import choose
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.subset import choose
 from ssl_jets.jets import Jets
 
 CLASSES, ENTRIES = 3, 500

@@ -1,0 +1,83 @@
+"""The files of a training, and what of them is trained on, with or without labels, and what is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Files, and which of their entries are for training and which are held out.
+
+    Attributes:
+        files: all files.
+        train: entries to train on.
+        held_out: entries to validate on.
+        unlabelled: entries to train on without their labels; those of `train`, or of files of their own.
+        unlabelled_held_out: entries of such files that are not trained on.
+    """
+
+    files: list[JetFile]
+    train: list[Part]
+    held_out: list[Part]
+    unlabelled: list[Part] = field(default_factory=list)
+    unlabelled_held_out: list[Part] = field(default_factory=list)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty where the jets have no labels."""
+        return self.files[self.train[0].file].label_names
+
+    @property
+    def all_train(self) -> list[Part]:
+        """Entries to train on, with or without labels, each once."""
+        return self.train if self.unlabelled in ([], self.train) else [*self.train, *self.unlabelled]
+
+    @property
+    def names(self) -> list[str]:
+        """How the user named each file."""
+        return [str(file.source) for file in self.files]
+
+
+def open_dataset(settings: DataSettings) -> Dataset:
+    """Open the files that the settings name (the bundled sample where none) and split them."""
+    sources = resolve_sources(settings.sources) if settings.sources else sample_sources()
+    files = open_files(sources, settings.labels)
+    if settings.validation:
+        held = open_files(resolve_sources(settings.validation), settings.labels)
+        held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
+        return _with_unlabelled(_not_empty(Dataset([*files, *held], whole(files), held_out)), settings)
+    train, held_out = split(files, settings.validation_fraction, settings.split_seed)
+    return _with_unlabelled(_not_empty(Dataset(files, train, held_out)), settings)
+
+
+def _not_empty(data: Dataset) -> Dataset:
+    if not count(data.train):
+        raise DataError("there are no jets to train on", where=", ".join(data.names[:8]))
+    return data
+
+
+def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
+    """The same with the jets that are used without labels; files of their own are split like the others."""
+    if not settings.unlabelled_ratio:
+        if settings.unlabelled:
+            hint = "--set data.unlabelled_ratio=3 puts three of their jets in a batch for each labelled one"
+            raise UsageError("no batch would have jets of these files", where="data.unlabelled", hint=hint)
+        return data
+    if not settings.unlabelled:
+        return replace(data, unlabelled=data.train)
+    files = open_files(resolve_sources(settings.unlabelled))
+    known = {file.identity for file in data.files}
+    if twice := [file for file in files if file.identity in known]:
+        raise UsageError("a file is both labelled and unlabelled", where="data.unlabelled", found=twice[0].source)
+    parts: tuple[list[Part], list[Part]] = (whole(files), [])
+    if not settings.validation:
+        parts = split(files, settings.validation_fraction, settings.split_seed)
+    first = len(data.files)
+    train, held_out = ([Part(part.file + first, part.start, part.stop) for part in side] for side in parts)
+    return replace(data, files=[*data.files, *files], unlabelled=train, unlabelled_held_out=held_out)

@@ -1,0 +1,80 @@
+"""The weights of several losses, learned as the uncertainty of each task (Kendall, Gal, Cipolla, arXiv:1705.07115).
+
+    L = sum over tasks of w (a L_t / s_t^2 + ln s_t),      a = 1/2 for regression, 1 for classification
+
+A regression loss is then the likelihood of a Gaussian of width s, a cross-entropy that of a softmax at temperature
+s^2. At the best s every task has the weight 1 / (2 L_t): a task that cannot be learned gets a large s and a small
+weight. A loss that may become negative has no such s and does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+CLASSIFICATION, REGRESSION = 1.0, 0.5
+"""The factor a of each kind of loss."""
+
+RATE = 50.0
+"""ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
+a network need no more; ln s has to go as far as 1 or 2, within the first hundreds of steps."""
+
+LIMIT = 3.0
+"""Largest |ln s|: a task learned by heart does not rule the others, and none is switched off for good."""
+
+
+class TaskLoss(NamedTuple):
+    """The loss of one task on a batch, and its weight w: 0 where the batch has no jet with this target."""
+
+    value: Tensor
+    weight: Tensor | float
+
+
+class TaskWeights(nn.Module):
+    """Several losses to one.
+
+    Args:
+        factors: factor a of each task by name.
+        learned: learn s; otherwise all s are 1. A single task is taken as it is.
+    """
+
+    def __init__(self, factors: Mapping[str, float], *, learned: bool) -> None:
+        super().__init__()
+        self.factors = dict(factors)
+        learned = learned and len(factors) > 1
+        self.log_sigma = nn.Parameter(torch.zeros(len(factors))) if learned else None
+
+    def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
+        """The objective; `losses` has the tasks in the order of `factors`."""
+        if len(losses) == 1:
+            return next(iter(losses.values())).value
+        total = torch.zeros((), device=next(iter(losses.values())).value.device)
+        for (task, factor), log_sigma in zip(self.factors.items(), self._log_sigmas(), strict=True):
+            loss, weight = losses[task]
+            total = total + weight * (factor * torch.exp(-2 * log_sigma) * loss + log_sigma)
+        return total
+
+    def clamp(self) -> None:
+        """Bring ln s back within its limits; to be called after each optimizer step.
+
+        A clamp in the loss would leave a parameter outside without gradient, or let it wander off.
+        """
+        if self.log_sigma is not None:
+            with torch.no_grad():
+                self.log_sigma.clamp_(-LIMIT / RATE, LIMIT / RATE)
+
+    def parts(self, losses: Mapping[str, TaskLoss]) -> dict[str, Tensor]:
+        """What to log: `loss_TASK` and, where it is learned, `sigma_TASK`; nothing for a single task."""
+        if len(losses) == 1:
+            return {}
+        logged = {f"loss_{task}": loss.value.detach() for task, loss in losses.items()}
+        if self.log_sigma is not None:
+            sigmas = zip(self.factors, self._log_sigmas(), strict=True)
+            logged |= {f"sigma_{task}": log_sigma.detach().exp() for task, log_sigma in sigmas}
+        return logged
+
+    def _log_sigmas(self) -> Tensor:
+        return torch.zeros(len(self.factors)) if self.log_sigma is None else RATE * self.log_sigma

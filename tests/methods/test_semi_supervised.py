@@ -1,0 +1,121 @@
+"""Labelled and unlabelled jets in one loss: its parts, who sees what, and the method inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from content_masks import chance_by_content
+
+from small_models import CLASSES, tiny_encoder
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.semi_supervised import SemiSupervised
+from ssl_jets.pretrain import resolve_pretrain
+
+
+def build(jets: Jets, **settings: Any) -> SemiSupervised:
+    encoder = tiny_encoder(jets)
+    torch.manual_seed(1)
+    return SemiSupervised(SemiSupervised.Config(**settings), encoder, CLASSES)
+
+
+def with_labels(jets: Jets, count: int) -> Jets:
+    labels = torch.as_tensor(jets.labels).clone()
+    labels[count:] = -1
+    return replace(jets, labels=labels)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.25])
+def test_the_loss_is_that_of_the_labels_and_half_that_of_the_method_at_s_1(batch: Jets, progress: float) -> None:
+    jets = with_labels(batch, 10)
+    settings = {"mask_ratio": 0.3}
+    method = build(jets, unlabelled_settings=settings, unlabelled_weight=(2.0, 0.0))
+    mae = MaskedAutoencoder(MaskedAutoencoder.Config(**settings), method.encoder)
+    mae.load_state_dict(method.method.state_dict())
+    with chance_by_content():
+        torch.manual_seed(0)
+        loss = method(jets, progress)["loss"]
+        torch.manual_seed(0)
+        own = mae(jets, progress)["loss"]
+    z = method.encoder(jets.select(torch.arange(10))).z
+    log_p = method.tasks.head(z).log_softmax(1)  # type: ignore[misc]
+    cross_entropy = -sum(log_p[jet, int(jets.labels[jet])] for jet in range(10)) / 10  # type: ignore[index]
+    torch.testing.assert_close(loss, cross_entropy + (2 - 2 * progress) * own / 2)
+
+
+def test_unlabelled_jets_teach_the_encoder_and_not_the_head(batch: Jets) -> None:
+    method = build(batch)
+    method(with_labels(batch, 0), 0.0)["loss"].backward()
+    assert method.tasks.head is not None
+    assert not any(parameter.grad.any() for parameter in method.tasks.head.parameters())  # type: ignore[union-attr]
+    assert method.encoder.extra_tokens.grad.any()  # type: ignore[union-attr]
+    assert method.weights.log_sigma is not None
+    label, unlabelled = method.weights.log_sigma.grad.tolist()  # type: ignore[union-attr]
+    assert label == 0.0
+    assert unlabelled != 0.0
+
+
+def test_one_batch_is_learned_with_all_that_is_in_it(batch: Jets) -> None:
+    jets = with_labels(batch.select(torch.arange(24)), 8)
+    jets = jets.keep(jets.rank_by_pt() < 12)
+    method = build(jets)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
+    seen = []
+    for step in range(120):
+        torch.manual_seed(0)
+        parts = method(jets, step / 120)
+        optimizer.zero_grad()
+        parts["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        optimizer.step()
+        method.after_step((step + 1) / 120)
+        seen.append({name: float(value.detach()) for name, value in parts.items()})
+    assert seen[-1]["accuracy"] == 1.0
+    assert seen[-1]["loss_label"] < 0.1 * seen[0]["loss_label"]
+    assert seen[-1]["loss_unlabelled"] < 0.6 * seen[0]["loss_unlabelled"]
+    assert seen[-1]["sigma_label"] < seen[-1]["sigma_unlabelled"]
+
+
+def test_the_steps_of_the_method_inside_are_taken(batch: Jets, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, seen = build(batch), []
+    monkeypatch.setattr(method.method, "after_step", seen.append)
+    method.after_step(0.25)
+    assert seen == [0.25]
+
+
+def test_the_settings_of_the_method_inside_are_its_own() -> None:
+    layer = {"method": {"unlabelled": "mae", "unlabelled_settings": {"mask_ratio": 0.6}, "targets": ["label", "m"]}}
+    settings = resolve_pretrain("semi_supervised", layer)
+    inside = settings.method.unlabelled_settings  # type: ignore[attr-defined]
+    assert isinstance(inside, MaskedAutoencoder.Config)
+    assert (inside.mask_ratio, inside.ranks) == (0.6, 64)
+    stored = settings.model_dump(mode="json")
+    assert stored["method"]["unlabelled_settings"]["mask_ratio"] == 0.6
+    assert resolve_pretrain("semi_supervised", stored) == settings
+
+
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [
+        ({"unlabelled_settings": {"mask_ratoi": 0.6}}, "method.unlabelled_settings.mask_ratoi"),
+        ({"unlabelled_settings": {"mask_ratio": 6}}, "method.unlabelled_settings.mask_ratio"),
+        ({"unlabelled": "maee"}, "--method"),
+        ({"unlabelled": "supervised"}, "method.unlabelled"),
+        ({"targets": ["label", "label"]}, "method.targets"),
+        ({"targets": ["a/b/c"]}, "method.targets"),
+    ],
+)
+def test_wrong_settings_are_refused_by_their_full_name(method: dict[str, Any], where: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_pretrain("semi_supervised", {"method": method})
+    assert caught.value.where == where
+
+
+def test_the_nearest_setting_of_the_method_inside_is_named() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_pretrain("semi_supervised", {"method": {"unlabelled_settings": {"mask_ratoi": 0.6}}})
+    assert caught.value.hint == "--set method.unlabelled_settings.mask_ratio=..."
