@@ -26,6 +26,7 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodSettings]]
     needs_labels: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
@@ -56,3 +57,7 @@ class Method(nn.Module):
     def exported_head(self) -> nn.Module | None:
         """The head f(z) = logits over the label names, where the method trains one."""
         return None
+
+    def generate(self, jets: int) -> Jets:
+        """New jets, as many as asked for, by the methods with `generates`; chance is that of torch's generator."""
+        raise NotImplementedError

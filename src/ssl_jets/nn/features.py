@@ -113,6 +113,10 @@ class Features(nn.Module):
             kinds = torch.full((len(values),), -1, dtype=torch.int64, device=values.device)
         return values, weights, kinds
 
+    def present(self, jets: Jets) -> Tensor:
+        """Which targets the columns of these jets give, float `[TARGETS]`."""
+        return self.mean.new_tensor([set(feature.needs) <= set(jets.columns) for feature in FEATURES[:TARGETS]])
+
     def particles(self, values: Tensor, kinds: Tensor) -> Tensor:
         """Back from what a decoder predicts to canonical columns in physical units: the inverse of `targets`.
 
