@@ -28,9 +28,9 @@ def describe_method(name: str) -> str:
     for key, field in config.model_fields.items():
         if key != "name":
             lines += [f"  method.{key} = {field.default!r}", f"      {field.description}"]
-    train = recipe(name).get("train", {})
-    if train:
-        lines += ["", "Recipe: " + ", ".join(f"train.{key} = {value}" for key, value in train.items())]
+    settings = [f"{tree}.{key} = {value}" for tree, values in recipe(name).items() for key, value in values.items()]
+    if settings:
+        lines += ["", "Recipe: " + ", ".join(settings)]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from small_models import made_jets, tiny_encoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.bottleneck_mae import BottleneckMaskedAutoencoder
-from ssl_jets.nn import masking
+from ssl_jets.nn import chance, masking
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.features import TARGETS, TRACK_TARGETS
 
@@ -19,19 +19,22 @@ def build(jets: Jets, **settings: float | str) -> BottleneckMaskedAutoencoder:
     return BottleneckMaskedAutoencoder(BottleneckMaskedAutoencoder.Config(**settings), encoder)
 
 
-def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> Tensor:
+def fix_chance(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> tuple[Tensor, Tensor]:
+    """Mask and noise of z, drawn once."""
     torch.manual_seed(5)
-    hidden = masking.hide(jets, "random", 0.4)
+    hidden, noise = masking.hide(jets, "random", 0.4), torch.randn(len(jets), 15)
     monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    return hidden
+    monkeypatch.setattr(chance, "normal_per_jet", lambda _jets, _width: noise)
+    return hidden, noise
 
 
-def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor) -> float:
+def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor, noise: Tensor) -> float:
     """The loss as the docstring writes it, in plain loops."""
     cfg, total = method.cfg, 0.0
     for jet in range(len(jets)):
         one, mask = jets.select(torch.tensor([jet])), hidden[int(jets.offsets[jet]) : int(jets.offsets[jet + 1])]
         z = method.encoder(one.keep(~mask)).z
+        z = z / z.square().mean().sqrt() + cfg.blur * noise[jet]
         counted = -float(method.counts.logits(z)[0].log_softmax(0)[len(one.particles) - 1])
         total += cfg.count_weight * counted
         wanted = one.keep(mask) if cfg.predict == "hidden" else one
@@ -53,15 +56,18 @@ def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor) -
     return total / len(jets)
 
 
-@pytest.mark.parametrize("settings", [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0, "blur": 0.5}], ids=str
+)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float | str]
 ) -> None:
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 12, 30, 200])[jets.jet_of_particle])
-    method, hidden = build(jets, **settings), fix_mask(monkeypatch, jets)
+    method = build(jets, **settings)
+    hidden, noise = fix_chance(monkeypatch, jets)
     with torch.no_grad():
-        assert float(method(jets, 0.0)["loss"]) == pytest.approx(reference(method, jets, hidden), rel=1e-4)
+        assert float(method(jets, 0.0)["loss"]) == pytest.approx(reference(method, jets, hidden, noise), rel=1e-4)
 
 
 def test_the_decoder_knows_nothing_but_z(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:

@@ -12,6 +12,7 @@ from small_models import made_jets, tiny_encoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
 from ssl_jets.nn import chance
+from ssl_jets.nn.bottleneck import on_sphere
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.features import TARGETS
 
@@ -69,7 +70,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
 
 def test_the_prior_does_not_train_the_encoder(batch: Jets) -> None:
     method = build(batch)
-    clean = method._sphere(method.encoder(batch).z)
+    clean = on_sphere(method.encoder(batch).z)
     assert clean.requires_grad
     torch.testing.assert_close(clean.square().mean(1), torch.ones(len(batch)))
     gradients = []

@@ -1,14 +1,14 @@
 """Masked autoencoder with compression: the decoder sees z and nothing else.
 
     visible, hidden = mask(x)
-    z               = g(visible),                       K x d numbers (model.z_tokens x model.z_width)
+    z               = u(g(visible)) + s e,      u(z) = z / rms(z), K x d numbers,  e ~ N(0, 1)
     prediction      = decoder({z tokens, z + name of each particle to predict})
     L = mean over jets of mean over its predicted particles of
         |prediction - x| averaged over the features it has + w CE(kind and charge)
         + c CE(number of particles | z)
 
 The masked autoencoder of He et al., arXiv:2111.06377, with the particle tokens withheld from the decoder: all that it
-knows of the jet has passed through z. A particle is named by its pt rank among those predicted; no particle stands
+knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those predicted; no particle stands
 beside it in the decoder that its rank could be compared with. How many there are is for z to say as well.
 """
 
@@ -24,6 +24,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
+from ssl_jets.nn.bottleneck import blurred, on_sphere
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
 from ssl_jets.nn.heads import CountHead
@@ -43,6 +44,8 @@ class BottleneckMaskedAutoencoder(Method):
         predict: Literal["hidden", "all"] = "all"
         """Which particles the decoder predicts: the hidden ones, or the visible ones as well, which `reconstruct` is
         trained for."""
+        blur: float = Field(default=0.1, ge=0)
+        """Standard deviation s of the noise on z in training; the numbers of z are of order one."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=8, multiple_of=8)
@@ -69,7 +72,7 @@ class BottleneckMaskedAutoencoder(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """L1 on the features, cross-entropy on the kind and on the number of particles."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
-        z = self.encoder(jets.keep(~hidden)).z
+        z = blurred(jets, self.encoder(jets.keep(~hidden)).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
         values, weights, kinds = self.encoder.features.targets(predicted)
         guess, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
@@ -95,7 +98,7 @@ class BottleneckMaskedAutoencoder(Method):
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
         """The jets again, from their z alone: the median number of particles, the best kind and features of each."""
-        z = self.encoder(jets).z
+        z = on_sphere(self.encoder(jets).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)

@@ -14,7 +14,6 @@ z ~ prior, n ~ p(n | z), x ~ p(x | z, n).
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -25,6 +24,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import chance
+from ssl_jets.nn.bottleneck import blurred, on_sphere
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge
@@ -68,8 +68,7 @@ class DiffusionAutoencoder(Method):
 
         In evaluation also how much the loss rises where each jet has the z of another: near zero, z is not used.
         """
-        clean = self._sphere(self.encoder(jets).z)
-        z = clean + self.cfg.blur * chance.normal_per_jet(jets, self.encoder.dim)
+        z = self.encoder(jets).z
         values, _, kinds = self.encoder.features.targets(jets)
         t, noise = chance.uniform_per_jet(jets).float(), chance.normal(jets, TARGETS)
 
@@ -79,9 +78,9 @@ class DiffusionAutoencoder(Method):
             weighted = (jets.mean(error), self.cfg.kind_weight * jets.mean(kind), self.cfg.count_weight * count)
             return tuple(part.mean() for part in weighted)
 
-        given = self._given(z, jets.offsets, self.encoder.features.present(jets))
+        given = self._given(blurred(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
         flow, kind, count = parts(given)
-        prior = self._prior_error(jets, clean.detach(), t).mean()
+        prior = self._prior_error(jets, on_sphere(z.detach()), t).mean()
         found = {"flow_loss": flow, "kind_loss": kind, "count_loss": count, "prior_loss": prior}
         if not self.training:
             found["z_shuffled_rise"] = sum(parts(given.with_z_of_others()), -flow - kind - count)
@@ -89,12 +88,8 @@ class DiffusionAutoencoder(Method):
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
-        blurred, velocity = bridge(z, chance.normal_per_jet(jets, self.encoder.dim), t)
-        return (self.prior(blurred, t) - velocity).square().mean(1)
-
-    @staticmethod
-    def _sphere(z: Tensor) -> Tensor:
-        return nn.functional.normalize(z, dim=1) * math.sqrt(z.shape[1])
+        between, velocity = bridge(z, chance.normal_per_jet(jets, self.encoder.dim), t)
+        return (self.prior(between, t) - velocity).square().mean(1)
 
     @staticmethod
     def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Given:
@@ -103,7 +98,7 @@ class DiffusionAutoencoder(Method):
     @torch.no_grad()
     def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
         """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
-        given = self._given(self._sphere(z), offsets_of(counts), z.new_ones(TARGETS))
+        given = self._given(on_sphere(z), offsets_of(counts), z.new_ones(TARGETS))
         return Jets(self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps)), given.offsets)
 
     @torch.no_grad()
@@ -117,7 +112,7 @@ class DiffusionAutoencoder(Method):
 
         The noise of a particle is the same at each place, and n the median of p(n | z): what changes, changes by z.
         """
-        a, b = (self._sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
+        a, b = (on_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
         most = self.cfg.most_particles
         noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)
@@ -134,7 +129,7 @@ class DiffusionAutoencoder(Method):
         """New jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
         device = self.encoder.features.mean.device
         z = self.prior.sample(torch.randn(jets, self.encoder.dim, device=device), self.cfg.steps)
-        counts = self.counts.quantile(self._sphere(z), torch.rand(jets, device=device))
+        counts = self.counts.quantile(on_sphere(z), torch.rand(jets, device=device))
         return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device))
 
     def exported(self) -> Encoder:
