@@ -8,8 +8,9 @@
         + c CE(number of particles | z)
 
 The masked autoencoder of He et al., arXiv:2111.06377, with the particle tokens withheld from the decoder: all that it
-knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those predicted; no particle stands
-beside it in the decoder that its rank could be compared with. How many there are is for z to say as well.
+knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those
+predicted; no particle stands beside it in the decoder that its rank could be compared with. How many there are is for
+z to say as well.
 """
 
 from __future__ import annotations
