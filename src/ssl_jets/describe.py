@@ -26,9 +26,9 @@ def describe_method(name: str) -> str:
     config = methods.find(name).Config
     lines = [_text(name), "", "Settings (--set KEY=VALUE):"]
     lines += _settings(config, {key: field.default for key, field in config.model_fields.items()}, "method")
-    train = recipe(name).get("train", {})
-    if train:
-        lines += ["", "Recipe: " + ", ".join(f"train.{key} = {value}" for key, value in train.items())]
+    settings = [f"{tree}.{key} = {value}" for tree, values in recipe(name).items() for key, value in values.items()]
+    if settings:
+        lines += ["", "Recipe: " + ", ".join(settings)]
     return "\n".join(lines)
 
 

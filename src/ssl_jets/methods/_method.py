@@ -27,6 +27,7 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type[MethodSettings]]
+    generates: ClassVar[bool] = False
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
@@ -78,3 +79,7 @@ class Method(nn.Module):
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
         """Jet columns that `loss` and `measure` read with these settings."""
         return ()
+
+    def generate(self, jets: int) -> Jets:
+        """New jets, as many as asked for, by the methods with `generates`; chance is that of torch's generator."""
+        raise NotImplementedError

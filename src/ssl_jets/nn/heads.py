@@ -55,3 +55,29 @@ class Projector(nn.Sequential):
             steps += [norm(hidden), nn.GELU()] if index else []
             steps.append(nn.Linear(widths[index], widths[index + 1], bias=False))
         super().__init__(*steps)
+
+
+class CountHead(nn.Module):
+    """p(n | z): how many particles a jet has, as a class for each number from 1 to `most`. Larger n count as `most`.
+
+    Args:
+        dim: numbers of z.
+        most: largest number.
+        hidden: width of the hidden layer.
+    """
+
+    def __init__(self, dim: int, most: int, hidden: int) -> None:
+        super().__init__()
+        self.most = most
+        self.logits = ClassHead(dim, most, hidden)
+
+    def error(self, z: Tensor, counts: Tensor) -> Tensor:
+        """-ln p(n | z) of each jet, `[jet]`, for int64 counts `[jet]`."""
+        target = counts.clamp(1, self.most) - 1
+        return nn.functional.cross_entropy(self.logits(z).float(), target, reduction="none")
+
+    def quantile(self, z: Tensor, share: Tensor) -> Tensor:
+        """The smallest n that p(n | z) exceeds with no more than 1 - share, int64 `[jet]`: 0.5 gives the median, a
+        uniform random number gives a draw."""
+        reached = self.logits(z).float().softmax(1).cumsum(1)
+        return (reached < share.float().unsqueeze(1)).sum(1).clamp(max=self.most - 1) + 1

@@ -1,0 +1,137 @@
+"""Diffusion autoencoder with a bottleneck: a set is compressed into z, and p(set | z) is a flow.
+
+    z   = u(g(x)) + s e,                     u(z) = z / rms(z), K x d numbers,  e ~ N(0, 1)
+    x_t = (1 - t) n + t x,                   n ~ N(0, 1),  t ~ U(0, 1) for each jet
+    L   = mean over jets of mean over its particles of
+          |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z)
+          + c CE(number of particles | z) + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
+
+Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). z lies on a
+sphere and is blurred by s in training: without a fixed scale a blur could be outgrown, and without a blur what lies
+between two jets in z would mean nothing to the decoder. The prior is a flow over z, for jets out of nothing:
+z ~ prior, n ~ p(n | z), x ~ p(x | z, n).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_jets.config import MethodSettings
+from ssl_jets.jets import Jets, offsets_of
+from ssl_jets.methods._method import Method
+from ssl_jets.nn import chance
+from ssl_jets.nn.bottleneck import blurred, on_sphere
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.features import TARGETS
+from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge
+from ssl_jets.nn.heads import CountHead
+
+
+class DiffusionAutoencoder(Method):
+    """Compress a jet into z, carry noise to its particles given z."""
+
+    class Config(MethodSettings):
+        """Settings of `diffusion_ae`."""
+
+        blur: float = Field(default=0.1, ge=0)
+        """Standard deviation s of the noise on z in training; the numbers of z are of order one."""
+        decoder_blocks: int = Field(default=3, ge=1)
+        """Blocks of the decoder."""
+        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        """Width of the decoder; it has one head for every 16."""
+        kind_weight: float = Field(default=1.0, ge=0)
+        """Weight w of the cross-entropy on kind and charge."""
+        count_weight: float = Field(default=0.1, ge=0)
+        """Weight c of the cross-entropy on the number of particles."""
+        most_particles: int = Field(default=128, ge=1)
+        """The largest number of particles that can be drawn."""
+        prior_width: int = Field(default=256, ge=8)
+        """Width of the prior over z."""
+        steps: int = Field(default=50, ge=1)
+        """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
+
+    generates: ClassVar[bool] = True
+
+    def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(cfg, encoder, labels)
+        self.cfg, self.encoder = cfg, encoder
+        self.decoder = SetFlow(encoder.dim, cfg.decoder_width, cfg.decoder_blocks, encoder.cfg.z_tokens)
+        self.counts = CountHead(encoder.dim, cfg.most_particles, cfg.decoder_width)
+        self.prior = VectorFlow(encoder.dim, cfg.prior_width)
+
+    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+        """Errors of the particles, of their number and of the prior over z.
+
+        In evaluation also how much the loss rises where each jet has the z of another: near zero, z is not used.
+        """
+        z = self.encoder(jets).z
+        values, _, kinds = self.encoder.features.targets(jets)
+        t, noise = chance.uniform_per_jet(jets).float(), chance.normal(jets, TARGETS)
+
+        def parts(given: Given) -> tuple[Tensor, ...]:
+            error, kind = self.decoder.errors(values, kinds, noise, t, given)
+            count = self.counts.error(given.z, jets.lengths)
+            weighted = (jets.mean(error), self.cfg.kind_weight * jets.mean(kind), self.cfg.count_weight * count)
+            return tuple(part.mean() for part in weighted)
+
+        given = self._given(blurred(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
+        flow, kind, count = parts(given)
+        prior = self._prior_error(jets, on_sphere(z.detach()), t).mean()
+        found = {"flow_loss": flow, "kind_loss": kind, "count_loss": count, "prior_loss": prior}
+        if not self.training:
+            found["z_shuffled_rise"] = sum(parts(given.with_z_of_others()), -flow - kind - count)
+        return {"loss": flow + kind + count + prior} | {name: part.detach() for name, part in found.items()}
+
+    def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
+        """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
+        between, velocity = bridge(z, chance.normal_per_jet(jets, self.encoder.dim), t)
+        return (self.prior(between, t) - velocity).square().mean(1)
+
+    @staticmethod
+    def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Given:
+        return Given(z, offsets, torch.ones(int(offsets[-1]), dtype=torch.bool, device=z.device), present)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
+        """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
+        given = self._given(on_sphere(z), offsets_of(counts), z.new_ones(TARGETS))
+        return Jets(self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps)), given.offsets)
+
+    @torch.no_grad()
+    def reconstruct(self, jets: Jets) -> Jets:
+        """The jets again, drawn from p(x | z, n) with n the median of p(n | z)."""
+        return self.interpolate(jets, jets, 1)[0]
+
+    @torch.no_grad()
+    def interpolate(self, jets_a: Jets, jets_b: Jets, steps: int) -> list[Jets]:
+        """Jets at `steps` places from a to b, along the great circle between their z.
+
+        The noise of a particle is the same at each place, and n the median of p(n | z): what changes, changes by z.
+        """
+        a, b = (on_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
+        angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
+        most = self.cfg.most_particles
+        noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)
+        places = []
+        for share in torch.linspace(0, 1, steps).tolist():
+            z = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+            counts = self.counts.quantile(z, z.new_full((len(z),), 0.5))
+            first = torch.arange(most, device=z.device) < counts.unsqueeze(1)
+            places.append(self.decode(z, counts, noise[first]))
+        return places
+
+    @torch.no_grad()
+    def generate(self, jets: int) -> Jets:
+        """New jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
+        device = self.encoder.features.mean.device
+        z = self.prior.sample(torch.randn(jets, self.encoder.dim, device=device), self.cfg.steps)
+        counts = self.counts.quantile(on_sphere(z), torch.rand(jets, device=device))
+        return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device))
+
+    def exported(self) -> Encoder:
+        """The encoder itself."""
+        return self.encoder

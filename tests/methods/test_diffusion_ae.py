@@ -1,0 +1,171 @@
+"""The diffusion autoencoder: its loss in plain loops, reconstructions, the line between two jets, new jets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from small_models import made_jets, tiny_encoder
+from ssl_jets.jets import COLUMNS, Jets
+from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
+from ssl_jets.nn import chance
+from ssl_jets.nn.bottleneck import on_sphere
+from ssl_jets.nn.encoder import Encoded
+from ssl_jets.nn.features import TARGETS
+
+
+def build(jets: Jets, **settings: float) -> DiffusionAutoencoder:
+    encoder = tiny_encoder(jets, z_tokens=2, z_width=8)
+    return DiffusionAutoencoder(DiffusionAutoencoder.Config(**settings), encoder)
+
+
+def expected_parts(
+    method: DiffusionAutoencoder, one: Jets, t: float, noise: Tensor, blur: Tensor, z_noise: Tensor
+) -> tuple[float, float, float, float]:
+    """Flow, kind, count and prior of one jet as the docstring of `diffusion_ae` writes them."""
+    net, s2 = method.decoder, t**2 + (1 - t) ** 2
+    z = method.encoder(one).z[0]
+    clean = z / z.square().mean().sqrt()
+    blurred = clean + method.cfg.blur * blur
+    truth = method.encoder.features(one)[0][:, :TARGETS]
+    x = (1 - t) * noise + t * truth
+    of_jet = net.z_in(blurred).view(1 + 2, -1) + net.time(torch.tensor([t]))
+    rows = net.data_in(x / math.sqrt(s2)) + of_jet[0]
+    out = net.trunk(rows, torch.tensor([0, len(rows)]), of_jet[None, 1:])[1]
+    velocity = (2 * t - 1) / s2 * x + net.velocity_out(out) / math.sqrt(s2)
+    logits, flow, kind = net.kinds_out(out).log_softmax(1), 0.0, 0.0
+    for row in range(len(truth)):
+        flow += sum(float(velocity[row, i] - truth[row, i] + noise[row, i]) ** 2 for i in range(TARGETS)) / TARGETS
+        kind -= float(logits[row, 3 * int(one.column("kind")[row]) + int(one.column("charge")[row]) + 1])
+    count = -float(method.counts.logits(blurred[None])[0].log_softmax(0)[len(truth) - 1])
+    off = method.prior(((1 - t) * z_noise + t * clean)[None], torch.tensor([t]))[0] - (clean - z_noise)
+    return flow / len(truth), kind / len(truth), count, float(off.square().mean())
+
+
+@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "count_weight": 2.0, "blur": 0.5}], ids=str)
+def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
+    monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
+) -> None:
+    jets = sample_jets.select(torch.arange(6))
+    jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 12, 30, 200])[jets.jet_of_particle])
+    method = build(jets, **settings)
+    torch.manual_seed(5)
+    t, noise, of_z = torch.rand(6), torch.randn(len(jets.particles), TARGETS), torch.randn(2, 6, 16)
+    draws = iter(of_z)
+    monkeypatch.setattr(chance, "uniform_per_jet", lambda _jets: t.double())
+    monkeypatch.setattr(chance, "normal", lambda _jets, _width: noise)
+    monkeypatch.setattr(chance, "normal_per_jet", lambda _jets, _width: next(draws))
+    weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, 1.0)
+    total = 0.0
+    with torch.no_grad():
+        for jet in range(6):
+            one, rows = jets.select(torch.tensor([jet])), slice(int(jets.offsets[jet]), int(jets.offsets[jet + 1]))
+            parts = expected_parts(method, one, float(t[jet]), noise[rows], of_z[0, jet], of_z[1, jet])
+            total += sum(weight * part for weight, part in zip(weights, parts, strict=True))
+        assert float(method(jets, 0.0)["loss"]) == pytest.approx(total / 6, rel=1e-4)
+
+
+def test_the_prior_does_not_train_the_encoder(batch: Jets) -> None:
+    method = build(batch)
+    clean = on_sphere(method.encoder(batch).z)
+    assert clean.requires_grad
+    torch.testing.assert_close(clean.square().mean(1), torch.ones(len(batch)))
+    gradients = []
+    for scale in (1.0, 1000.0):
+        method.zero_grad()
+        method.prior.velocity_out.weight.data.mul_(scale)
+        torch.manual_seed(0)
+        method(batch, 0.0)["loss"].backward()
+        gradients.append([p.grad.clone() for p in method.encoder.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.fixture(scope="module")
+def overfitted() -> tuple[DiffusionAutoencoder, Jets]:
+    """A method that has learned four jets by heart."""
+    jets = made_jets([4, 9, 6, 12])
+    torch.manual_seed(0)
+    method = build(jets, blur=0.05, count_weight=1.0)
+    many = jets.select(torch.arange(4).repeat(16))
+    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
+    for _ in range(250):
+        loss = method(many, 0.0)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        optimizer.step()
+    return method.eval(), jets
+
+
+def log_pts(jets: Jets) -> Tensor:
+    """ln pt in the order of jet and pt."""
+    order = torch.argsort(jets.jet_of_particle * 1000 + jets.rank_by_pt())
+    return jets.column("pt")[order].log()
+
+
+def test_jets_learned_by_heart_are_reconstructed(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
+    method, jets = overfitted
+    torch.manual_seed(0)
+    again = method.reconstruct(jets)
+    assert again.lengths.tolist() == jets.lengths.tolist()
+    truth = log_pts(jets)
+    assert float((log_pts(again) - truth).abs().mean()) < 0.4 * float((truth - truth.mean()).abs().mean())
+
+
+def test_a_decoder_that_ignores_z_is_told_by_the_z_of_other_jets(
+    overfitted: tuple[DiffusionAutoencoder, Jets],
+) -> None:
+    method, jets = overfitted
+    torch.manual_seed(0)
+    found = method(jets, 0.0)
+    assert float(found["z_shuffled_rise"]) > 0.3 * float(found["loss"].detach())
+    with pytest.MonkeyPatch.context() as patch:
+        one = method.encoder(jets).z[:1].detach().expand(len(jets), -1)
+        patch.setattr(method.encoder, "forward", lambda _jets: Encoded(one, torch.empty(0)))
+        patch.setattr(chance, "normal_per_jet", lambda jets, width: torch.zeros(len(jets), width))
+        assert float(method(jets, 0.0)["z_shuffled_rise"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
+    overfitted: tuple[DiffusionAutoencoder, Jets],
+) -> None:
+    method, jets = overfitted
+    a, b = jets.select(torch.tensor([0, 1])), jets.select(torch.tensor([3, 2]))
+    torch.manual_seed(0)
+    places = method.interpolate(a, b, 7)
+    assert len(places) == 7
+    assert places[0].lengths.tolist() == a.lengths.tolist()
+    assert places[-1].lengths.tolist() == b.lengths.tolist()
+    torch.manual_seed(0)
+    alone = method.interpolate(a, a, 1)[0]
+    torch.testing.assert_close(places[0].particles, alone.particles, atol=1e-2, rtol=1e-2)
+    counts = torch.stack([place.lengths for place in places])
+    assert (counts.diff(dim=0).abs().sum(0) <= (counts[-1] - counts[0]).abs() + 4).all()
+
+
+def test_new_jets_are_as_many_as_asked_for_and_physical(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
+    method, jets = overfitted
+    torch.manual_seed(0)
+    made = method.generate(50)
+    assert len(made) == 50
+    assert made.columns == COLUMNS
+    assert made.lengths.min() >= 1
+    assert made.particles.isfinite().all()
+    assert set(made.lengths.tolist()) & set(jets.lengths.tolist())
+    torch.manual_seed(0)
+    assert torch.equal(method.generate(50).particles, made.particles)
+    torch.manual_seed(1)
+    assert not torch.equal(method.generate(50).lengths, made.lengths)
+
+
+def test_the_number_of_particles_is_drawn_by_its_probability() -> None:
+    method = build(made_jets([30]), most_particles=10)
+    with torch.no_grad():
+        shares = method.counts.logits(torch.ones(1, 16)).softmax(1)[0]
+    z = torch.ones(20_000, 16)
+    torch.manual_seed(0)
+    drawn = torch.bincount(method.counts.quantile(z, torch.rand(20_000)), minlength=11)[1:] / 20_000
+    assert ((drawn - shares).abs() < 5 * (shares / 20_000).sqrt()).all()

@@ -1,0 +1,170 @@
+"""Flow matching against closed forms, and the set decoder's symmetries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from small_models import made_jets, shuffle_particles
+from ssl_jets.jets import Jets
+from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
+from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge, integrate, precondition
+
+DIM, WIDTH = 6, 16
+
+
+def normal_field(mean: float, std: float, x: Tensor, t: float) -> Tensor:
+    """The exact velocity where the data are N(mean, std^2): x_t is t mean + sqrt((1 - t)^2 + t^2 std^2) n."""
+    variance = (1 - t) ** 2 + t**2 * std**2
+    return mean + (t * std**2 - (1 - t)) / variance * (x - t * mean)
+
+
+def test_the_bridge_ends_at_noise_and_data_and_moves_straight() -> None:
+    torch.manual_seed(0)
+    data, noise = torch.randn(2, 5, 3).double()
+    zeros = torch.zeros(5).double()
+    torch.testing.assert_close(bridge(data, noise, zeros)[0], noise)
+    torch.testing.assert_close(bridge(data, noise, zeros + 1)[0], data)
+    t = torch.rand(5).double()
+    ahead, velocity = bridge(data, noise, t + 1e-3)
+    torch.testing.assert_close((ahead - bridge(data, noise, t)[0]) / 1e-3, velocity)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_without_a_network_the_velocity_is_the_exact_one_of_normal_data(t: float) -> None:
+    skip, out, into = (float(value) for value in precondition(torch.tensor([t])))
+    x = torch.linspace(-2, 2, 5)
+    torch.testing.assert_close(skip * x, normal_field(0.0, 1.0, x, t))
+    torch.manual_seed(0)
+    data, noise = torch.randn(2, 200_000, 1)
+    between, velocity = bridge(data, noise, torch.full((200_000,), t))
+    assert float((into * between).std()) == pytest.approx(1, abs=0.01)
+    assert float((velocity - skip * between).std()) == pytest.approx(out, rel=0.01)  # what F has to say is of order 1
+    assert float(((velocity - skip * between) * between).mean()) == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (3.0, 0.5), (-1.0, 2.0)])
+def test_the_integral_carries_noise_to_the_normal_distribution_of_the_field(mean: float, std: float) -> None:
+    noise = torch.linspace(-3, 3, 13).double().unsqueeze(1)
+    made = integrate(lambda x, t: normal_field(mean, std, x, t), noise, 100)
+    torch.testing.assert_close(made, mean + std * noise, atol=2e-3, rtol=2e-3)
+
+
+def test_the_integral_is_of_second_order() -> None:
+    noise = torch.tensor([[1.5]]).double()
+    errors = [
+        abs(float(integrate(lambda x, t: normal_field(1.0, 0.5, x, t), noise, steps)) - 1.75) for steps in (20, 40, 80)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.15)
+
+
+def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
+    torch.manual_seed(0)
+
+    def draw(count: int) -> Tensor:
+        """Two narrow bumps at (-1, 1) and (1, -1)."""
+        side = torch.randint(0, 2, (count, 1)).float() * 2 - 1
+        return torch.cat([side, -side], dim=1) + 0.2 * torch.randn(count, 2)
+
+    flow = VectorFlow(2, 64)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    for _ in range(300):
+        data, t = draw(256), torch.rand(256)
+        between, velocity = bridge(data, torch.randn_like(data), t)
+        loss = (flow(between, t) - velocity).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    made = flow.sample(torch.randn(2000, 2), 30)
+    right = made[:, 0] > 0
+    assert float(right.float().mean()) == pytest.approx(0.5, abs=0.06)
+    for side, sign in ((right, 1.0), (~right, -1.0)):
+        torch.testing.assert_close(made[side].mean(0), torch.tensor([sign, -sign]), atol=0.12, rtol=0)
+        assert float(made[side].std(0).max()) < 0.4  # one bump: normal data of this covariance have 1
+
+
+def flow_and_given(jets: Jets, tokens: bool) -> tuple[SetFlow, Given]:
+    torch.manual_seed(0)
+    flow = SetFlow(DIM, WIDTH, blocks=2, z_tokens=2, token_width=5 if tokens else 0)
+    made = jets.rank_by_pt() % 2 == 0 if tokens else torch.ones(len(jets.particles), dtype=torch.bool)
+    known = torch.randn(int((~made).sum()), 5) if tokens else None
+    return flow, Given(torch.randn(len(jets), DIM), jets.offsets, made, torch.ones(TARGETS), known)
+
+
+def apply(flow: SetFlow, given: Given, x: Tensor, t: float = 0.4) -> Tensor:
+    """Velocity and logits side by side."""
+    with torch.no_grad():
+        return torch.cat(flow(x, torch.full((len(given.z),), t), given), dim=1)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_set_flow_is_equivariant_to_the_order_of_particles_and_blind_to_other_jets(tokens: bool) -> None:
+    jets = made_jets([7, 3, 12])
+    flow, given = flow_and_given(jets, tokens)
+    x = torch.randn(int(given.made.sum()), TARGETS)
+    out = apply(flow, given, x)
+    _, index = shuffle_particles(jets)
+    place = torch.full((len(index),), -1)
+    place[given.made] = torch.arange(len(x))
+    known = torch.full((len(index),), -1)
+    known[~given.made] = torch.arange(int((~given.made).sum()))
+    made = given.made[index]
+    moved = replace(given, made=made, tokens=None if given.tokens is None else given.tokens[known[index][~made]])
+    torch.testing.assert_close(apply(flow, moved, x[place[index][made]]), out[place[index][made]])
+    first = int(jets.offsets[1])
+    rows, others = int(given.made[:first].sum()), int((~given.made[:first]).sum())
+    alone = Given(given.z[:1], jets.offsets[:2], given.made[:first], given.present,
+                  None if given.tokens is None else given.tokens[:others])  # fmt: skip
+    torch.testing.assert_close(apply(flow, alone, x[:rows]), out[:rows])
+
+
+def test_a_set_flow_uses_time_z_and_the_known_particles() -> None:
+    flow, given = flow_and_given(made_jets([7, 3, 12]), tokens=True)
+    assert given.tokens is not None
+    x = torch.randn(int(given.made.sum()), TARGETS)
+    out = apply(flow, given, x)
+    assert not torch.allclose(apply(flow, given, x, t=0.6), out, atol=1e-2)
+    assert not torch.allclose(apply(flow, replace(given, z=given.z + 1), x), out, atol=1e-2)
+    assert not torch.allclose(apply(flow, replace(given, tokens=given.tokens + 1), x), out, atol=1e-2)
+
+
+def test_each_jet_gets_the_z_of_another() -> None:
+    _, given = flow_and_given(made_jets([7, 3, 12, 4]), tokens=False)
+    assert not (given.with_z_of_others().z == given.z).all(1).any()
+
+
+def test_a_target_that_the_data_lack_changes_nothing() -> None:
+    jets = made_jets([7, 3])
+    flow, given = flow_and_given(jets, tokens=False)
+    given = replace(given, present=torch.ones(TARGETS).index_fill(0, torch.tensor([5]), 0.0))
+    values, noise = torch.randn(2, 10, TARGETS)
+    kinds, t = torch.randint(0, SIGNED_KINDS, (10,)), torch.rand(2)
+    altered = values.clone()
+    altered[:, 5] = 7.0
+    for one, other in zip(
+        flow.errors(values, kinds, noise, t, given), flow.errors(altered, kinds, noise, t, given), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_a_flow_without_a_network_leaves_standard_normal_numbers_and_draws_kinds_by_their_logits() -> None:
+    jets = made_jets([30] * 100)
+    flow, given = flow_and_given(jets, tokens=False)
+    shares = torch.softmax(torch.arange(SIGNED_KINDS) / 4.0, dim=0)
+    torch.nn.init.zeros_(flow.velocity_out.weight)
+    torch.nn.init.zeros_(flow.kinds_out.weight)
+    flow.kinds_out.bias.data.copy_(shares.log())
+    torch.manual_seed(0)
+    noise = torch.randn(3000, TARGETS + 1)
+    values, kinds = flow.sample(noise, given, 50)
+    torch.testing.assert_close(values, noise[:, :TARGETS], atol=5e-3, rtol=5e-3)
+    counts = torch.bincount(kinds, minlength=SIGNED_KINDS) / 3000
+    assert ((counts - shares).abs() < 4.5 * (shares / 3000).sqrt()).all()
+    again = flow.sample(noise, given, 50)[1]
+    assert torch.equal(again, kinds)
+    assert math.isclose(float(noise[kinds == 0, -1].max()), float(noise[:, -1].sort()[0][int(counts[0] * 3000) - 1]))
