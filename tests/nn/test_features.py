@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from small_models import made_jets, without_columns
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import COLUMNS, KINDS, Jets
 from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TARGETS, TRACK_TARGETS, Features
 
 NAMES = [feature.name for feature in FEATURES]
@@ -171,3 +171,44 @@ def test_missing_columns_have_no_weight_as_targets(batch: Jets) -> None:
     assert not weights[:, NAMES.index("tanh_d0")].any()
     assert weights[:, NAMES.index("log_pt")].all()
     assert set(kinds.tolist()) == {-1}
+
+
+def test_particles_are_the_inverse_of_targets(sample_jets: Jets) -> None:
+    features = measured(sample_jets)
+    values, _, kinds = features.targets(sample_jets)
+    back = features.particles(values, kinds)
+    assert back.shape == (len(sample_jets.particles), len(COLUMNS))
+    for index, name in enumerate(COLUMNS):
+        # An impact parameter comes back to its own size or, where it is lost in rounding, to a nanometre.
+        torch.testing.assert_close(
+            back[:, index], sample_jets.column(name), atol=1e-6, rtol=2e-4, msg=lambda text, name=name: name + text
+        )
+
+
+def test_an_impact_parameter_far_beyond_the_reach_of_tanh_comes_back() -> None:
+    jets = made_jets([40])
+    particles = jets.particles.clone()
+    track = jets.column("charge") != 0
+    particles[track, jets.columns.index("d0")] = -300.0
+    features = Features()
+    values, _, kinds = features.targets(replace(jets, particles=particles))
+    assert features.particles(values, kinds)[track, COLUMNS.index("d0")].tolist() == pytest.approx(
+        [-300.0] * int(track.sum()), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 1e6])
+def test_particles_are_physical_whatever_the_decoder_says(batch: Jets, scale: float) -> None:
+    features, generator = measured(batch), torch.Generator().manual_seed(0)
+    values = scale * torch.randn(2000, TARGETS, generator=generator)
+    kinds = torch.randint(0, SIGNED_KINDS, (2000,), generator=generator)
+    columns = dict(zip(COLUMNS, features.particles(values, kinds).T, strict=True))
+    assert all(column.isfinite().all() for column in columns.values())
+    assert (columns["pt"] > 0).all()
+    assert (columns["energy"] >= columns["pt"]).all()
+    assert torch.equal(3 * columns["kind"] + columns["charge"] + 1, kinds.float())
+    neutral = columns["charge"] == 0
+    for name in ("d0", "d0err", "dz", "dzerr"):
+        assert not columns[name][neutral].any()
+    assert (torch.minimum(columns["d0err"], columns["dzerr"]) >= 0).all()
+    assert columns["d0"][~neutral].any()

@@ -113,6 +113,34 @@ class Features(nn.Module):
             kinds = torch.full((len(values),), -1, dtype=torch.int64, device=values.device)
         return values, weights, kinds
 
+    def particles(self, values: Tensor, kinds: Tensor) -> Tensor:
+        """Back from what a decoder predicts to canonical columns in physical units: the inverse of `targets`.
+
+        The targets say more than there is to know. Used are log_pt, log_energy, deta, dphi, log_d0err and log_dzerr; of
+        an impact parameter the size is that of d0_size times its uncertainty, which resolves micrometres and does not
+        saturate as tanh_d0 does, which gives the sign. dr follows from deta and dphi and is not read. However the
+        values come out, the particle is physical: all finite, energy at least pt (the momentum along the beam is not
+        known to a particle), no uncertainty below zero, and a neutral particle has zeros for a track.
+
+        Args:
+            values: standardised, `[particle, TARGETS]`.
+            kinds: the signed kind, int64 `[particle]`, none of them -1.
+
+        Returns:
+            `[particle, column]` in the order of `jets.COLUMNS`. Columns that the training data lacked mean nothing.
+        """
+        raw = values.float() * self.std[:TARGETS] + self.mean[:TARGETS]
+        # Beyond this lie 160 TeV, or 160,000 standard deviations; it keeps exp finite for a decoder gone astray.
+        of = {feature.name: raw[:, index].clamp(-12, 12) for index, feature in enumerate(FEATURES[:TARGETS])}
+        pt, charge = of["log_pt"].exp(), (kinds % 3 - 1).to(raw.dtype)
+        tracks = []
+        for name in ("d0", "dz"):
+            error = of[f"log_{name}err"].clamp(min=0).expm1() / 100
+            size = of[f"{name}_size"].clamp(min=0).expm1() * error
+            tracks += [of[f"tanh_{name}"].sign() * size, error]
+        columns = [pt, of["deta"], of["dphi"], of["log_energy"].exp().maximum(pt), charge, (kinds // 3).to(raw.dtype)]
+        return torch.stack(columns + [track * charge.abs() for track in tracks], dim=1)
+
     def _raw(self, jets: Jets) -> tuple[Tensor, Tensor]:
         absent = jets.particles.new_zeros(len(jets.particles))
         has = [all(name in jets.columns for name in feature.needs) for feature in FEATURES]
