@@ -43,10 +43,11 @@ class Monitor:
                 for name, value in method(moved, progress).items():
                     totals[name] = totals.get(name, 0.0) + float(value) * len(jets) / len(self.jets)
                 z.append(encoder(moved).z.float().cpu())
+            looks = method.look(jets.to(device) for jets in self._batches())
         method.train()
         features = torch.cat(z)
         measured = spread(features)
-        looks = totals | {
+        looks |= totals | {
             "z_std": measured.std,
             "z_mean_cosine": measured.mean_cosine,
             "z_participation_ratio": measured.participation_ratio,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -56,6 +57,10 @@ class Method(nn.Module):
         """The loss: what a distributed wrapper hooks into."""
         return self.loss(jets, progress)
 
+    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+        """What only all held-out jets together tell, to log at each look; in evaluation mode, without gradient."""
+        return {}
+
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""
 
@@ -70,3 +75,19 @@ class Method(nn.Module):
     def generate(self, jets: int) -> Jets:
         """New jets, as many as `jets`."""
         raise NotImplementedError
+
+
+class Tokens(Protocol):
+    """What a method on codes asks of the tokenizer that it is handed.
+
+    Attributes:
+        size: number of codes.
+    """
+
+    size: int
+
+    def codes(self, jets: Jets) -> Tensor:
+        """The code of each particle, int64 `[particle]`."""
+
+    def particles(self, codes: Tensor, offsets: Tensor) -> Jets:
+        """Jets of the particles that these codes stand for; `offsets` as in `Jets`."""

@@ -33,6 +33,11 @@ def normal_per_jet(jets: Jets, width: int) -> Tensor:
     return torch.stack([_normal(uniform_per_jet(jets)) for _ in range(width)], dim=1)
 
 
+def choose(logits: Tensor) -> Tensor:
+    """One index for each row of `logits` `[row, index]`, drawn by their softmax, int64 `[row]`."""
+    return torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
+
+
 def _normal(uniform: Tensor) -> Tensor:
     value: Tensor = torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
     return value.float()
