@@ -5,9 +5,9 @@
     h_m ... h_n   = causal transformer(start(z), k_{m+1} ... k_n), each with its place 0 ... n in the jet
     L = mean over jets of mean over i = m ... n of -log softmax(W h_i)[k_{i+1}]
 
-With m = 0 this is OmniJet-alpha (Birk et al., arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it is
-a prefix language model (Raffel et al., arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns to
-tell of the hard part of a jet all that helps to foresee the rest. Particles are read with their continuous features.
+With m = 0 this is OmniJet-alpha (Birk et al., arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it
+is a prefix language model (Raffel et al., arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns
+to tell of the hard part of a jet all that helps to foresee the rest. Particles are read with continuous features.
 """
 
 from __future__ import annotations
