@@ -120,7 +120,8 @@ class Tokenizer(Method):
 
     def look(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Use of the codebook, and medians of what is lost in pt, angle and jet mass."""
-        counts, lost = torch.zeros(self.size), {"pt": [], "angle": [], "mass": []}
+        counts = torch.zeros(self.size)
+        lost: dict[str, list[Tensor]] = {"pt": [], "angle": [], "mass": []}
         for jets in batches:
             codes = self.codes(jets)
             counts += codes.bincount(minlength=self.size).cpu()
