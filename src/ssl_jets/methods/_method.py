@@ -31,7 +31,6 @@ class Method(nn.Module):
     Config: ClassVar[type[MethodSettings]]
     needs_labels: ClassVar[bool] = False
     generates: ClassVar[bool] = False
-    """Whether `generate` makes jets."""
     whole: ClassVar[bool] = False
     """Whether a trained model keeps the whole method, settings and all weights, and not only what is exported."""
     parts: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +72,7 @@ class Method(nn.Module):
         return None
 
     def generate(self, jets: int) -> Jets:
-        """New jets, as many as `jets`."""
+        """New jets, as many as asked for, by the methods with `generates`; chance is that of torch's generator."""
         raise NotImplementedError
 
 
