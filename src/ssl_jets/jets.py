@@ -108,6 +108,13 @@ class Jets:
         total = values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
         return total / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
 
+    def mass(self) -> Tensor:
+        """Invariant mass of each jet from pt, deta and dphi of its particles taken as massless, `[jet]` [GeV]."""
+        pt, deta, dphi = (self.column(name).double() for name in ("pt", "deta", "dphi"))
+        momentum = torch.stack([pt * deta.cosh(), pt * dphi.cos(), pt * dphi.sin(), pt * deta.sinh()], dim=1)
+        energy, *along = (self.mean(momentum) * self.lengths.unsqueeze(1)).unbind(1)
+        return (energy.square() - torch.stack(along).square().sum(0)).clamp(min=0).sqrt().float()
+
     def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
         """Particles as `[jet, length, column]` and a bool mask `[jet, length]`, true for real ones (for the edges)."""
         length = int(self.lengths.max()) if length is None else length

@@ -33,7 +33,7 @@ from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
-from ssl_jets.model_file import Model, save_model
+from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.precision import resolve_precision
@@ -77,13 +77,14 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
     request = Request(jet_columns=cls.jet_columns(settings.method), bad_jets=settings.data.bad_jets)
     subset = labelled_subset(data, settings.data, request)
+    parts = load_parts(cls, settings.method, data.columns)
     seed = settings.train.seed
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
         encoder.features.measure(sample_of(data, data.all_train, seed, Request(bad_jets=request.bad_jets)))
-    method = cls(settings.method, encoder, data.label_names)
+    method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
     open_run(run, settings, fabric, resume=resume, force=force)
@@ -115,6 +116,33 @@ def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> 
 def sample_of(data: Dataset, parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
     """A sample of training jets, to measure means and spreads on."""
     return ordered(data.files, thin(parts, _STATISTICS_JETS, seed), request)
+
+
+def load_parts(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
+    """The trained methods that a method starts from, by name, from the runs that its settings name.
+
+    Raises:
+        UsageError: no run is named, it is of another method, or its jets had other particle columns.
+        SslJetsError: there is no trained model.
+    """
+    parts = {}
+    for name in cls.parts:
+        key, run = f"method.{name}", getattr(settings, name)
+        if not run:
+            hint = f"ssl-jets pretrain --method {name} --out RUN, then --set {key}=RUN"
+            raise UsageError(f"method {settings.name} starts from a run of method {name}", where=key, hint=hint)
+        model = load_model(run)
+        if model.method != name:
+            raise UsageError(f"the run is not a {name}", where=f"{key}={run}", found=model.method, allowed=[name])
+        trained = model.facts["training"].get("columns", [])
+        if set(trained) != set(columns):
+            raise UsageError(
+                f"the {name} was trained on jets with other particle columns",
+                where=f"{key}={run}",
+                found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
+            )
+        parts[name] = load_method(run)
+    return parts
 
 
 def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -219,6 +247,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     held_out = (*data.held_out, *data.unlabelled_held_out)
     return {
         "files": [list(data.files[index].identity) for index in seen],
+        "columns": list(data.columns),
         "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
@@ -238,6 +267,6 @@ def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, A
     if run.writes:
         heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
         model = Model(method.exported(), labels=labels, facts=facts, **heads)  # type: ignore[arg-type]
-        digest = save_model(model, run.model)
+        digest = save_model(model, run.model, method if method.whole else None)
         run.say(f"model: {run.model} (sha256 {digest[:12]})")
     fabric.barrier()

@@ -18,8 +18,8 @@ LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [1
 HEADS, WIDTH = 2, 4
 
 
-def layout_of(lengths: list[int]) -> Layout:
-    return Layout.of(torch.tensor([0, *lengths]).cumsum(0))
+def layout_of(lengths: list[int], causal: bool = False) -> Layout:
+    return Layout.of(torch.tensor([0, *lengths]).cumsum(0), causal)
 
 
 def random_qkv(lengths: list[int], dtype: torch.dtype) -> list[Tensor]:
@@ -36,8 +36,10 @@ def random_bias(layout: Layout, dtype: torch.dtype) -> list[Tensor]:
     ]
 
 
-def plain(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], bias: list[Tensor] | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v, jet by jet."""
+def plain(
+    q: Tensor, k: Tensor, v: Tensor, lengths: list[int], bias: list[Tensor] | None = None, causal: bool = False
+) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v, jet by jet; causal: query by query over the keys up to its own."""
     of_jet = None if bias is None else [jet for run in bias for jet in run]
     out, start = [], 0
     for index, length in enumerate(lengths):
@@ -45,6 +47,11 @@ def plain(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], bias: list[Tensor
         score = queries @ keys.transpose(1, 2) / math.sqrt(q.shape[-1])
         if of_jet is not None:
             score = score + of_jet[index]
+        if causal:
+            rows = [score[:, t, : t + 1].softmax(-1)[:, None] @ values[:, : t + 1] for t in range(length)]
+            out.append(torch.cat(rows, dim=1).transpose(0, 1))
+            start += length
+            continue
         out.append((score.softmax(-1) @ values).transpose(0, 1))
         start += length
     return torch.cat(out)
@@ -53,12 +60,13 @@ def plain(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], bias: list[Tensor
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
 def test_values_and_gradients_are_those_of_a_plain_softmax_per_jet(
-    lengths: list[int], dtype: torch.dtype, tolerance: float, biased: bool
+    lengths: list[int], dtype: torch.dtype, tolerance: float, biased: bool, causal: bool
 ) -> None:
-    layout, inputs = layout_of(lengths), random_qkv(lengths, dtype)
+    layout, inputs = layout_of(lengths, causal), random_qkv(lengths, dtype)
     bias = random_bias(layout, dtype) if biased else None
-    ours, expected = attend(*inputs, layout, bias), plain(*inputs, lengths, bias)
+    ours, expected = attend(*inputs, layout, bias), plain(*inputs, lengths, bias, causal)
     leaves = [*inputs, *(bias or [])]
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=dtype)
     torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)
@@ -72,9 +80,10 @@ def test_values_and_gradients_are_those_of_a_plain_softmax_per_jet(
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_gradient_is_that_of_finite_differences(biased: bool) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradient_is_that_of_finite_differences(biased: bool, causal: bool) -> None:
     lengths = [3, 1, 2, 2]
-    layout, inputs = layout_of(lengths), random_qkv(lengths, torch.float64)
+    layout, inputs = layout_of(lengths, causal), random_qkv(lengths, torch.float64)
     bias = random_bias(layout, torch.float64) if biased else []
     assert torch.autograd.gradcheck(lambda q, k, v, *b: attend(q, k, v, layout, b or None), (*inputs, *bias))
 
@@ -109,6 +118,16 @@ def test_a_jet_without_tokens_is_refused_where_it_enters(lengths: list[int]) -> 
     with pytest.raises(SslJetsError, match="a jet without tokens") as caught:
         layout_of(lengths)
     assert f"{lengths.count(0)} empty jets" in str(caught.value)
+
+
+def test_a_causal_token_sees_nothing_after_it() -> None:
+    lengths = [4, 4]
+    q, k, v = (x.detach() for x in random_qkv(lengths, torch.float32))
+    before = attend(q, k, v, layout_of(lengths, causal=True))
+    k[6:], v[6:] = 9.0, -9.0
+    after = attend(q, k, v, layout_of(lengths, causal=True))
+    assert torch.equal(before[:6], after[:6])
+    assert not torch.allclose(before[6:], after[6:])
 
 
 def test_runs_are_consecutive_jets_of_equal_length() -> None:
@@ -153,18 +172,20 @@ class PretendCuda(torch.Tensor):
         (torch.bfloat16, False, False, False),
     ],
 )
+@pytest.mark.parametrize("causal", [False, True])
 def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, cuda: bool, biased: bool, fused: bool
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, cuda: bool, biased: bool, fused: bool, causal: bool
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def kernel(q: Tensor, k: Tensor, v: Tensor, *where: Any) -> Tensor:
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *where: Any, **seen: Any) -> Tensor:
+        assert seen == (attention._CAUSAL_KERNEL if causal else {})
         calls.append(where)
         return q
 
     monkeypatch.setattr(attention, "varlen", SimpleNamespace(varlen_attn=kernel))
     lengths = [2, 5, 3]
-    layout = layout_of(lengths)
+    layout = layout_of(lengths, causal)
     inputs = [x.detach().to(dtype) for x in random_qkv(lengths, torch.float32)]
     if cuda:
         inputs = [x.as_subclass(PretendCuda) for x in inputs]
@@ -178,15 +199,16 @@ def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_fused_kernel_agrees_with_a_plain_softmax_per_jet() -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_fused_kernel_agrees_with_a_plain_softmax_per_jet(causal: bool) -> None:
     lengths = [1, 2, 128, 5, 5]
     generator = torch.Generator().manual_seed(0)
     inputs = [
         torch.randn(sum(lengths), 4, 32, generator=generator).cuda().bfloat16().requires_grad_() for _ in range(3)
     ]
     exact = [x.detach().float().requires_grad_() for x in inputs]
-    layout = Layout.of(torch.tensor([0, *lengths]).cumsum(0).cuda())
-    ours, expected = attend(*inputs, layout), plain(*exact, lengths)
+    layout = Layout.of(torch.tensor([0, *lengths]).cumsum(0).cuda(), causal)
+    ours, expected = attend(*inputs, layout), plain(*exact, lengths, causal=causal)
     torch.testing.assert_close(ours.float(), expected, atol=0.03, rtol=0.03)
     for mine, theirs in zip(
         torch.autograd.grad(ours.float().sum(), inputs), torch.autograd.grad(expected.sum(), exact), strict=True

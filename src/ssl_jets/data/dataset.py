@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, split, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.errors import DataError, UsageError
 
@@ -37,6 +37,11 @@ class Dataset:
     def all_train(self) -> list[Part]:
         """Entries to train on, with or without labels, each once."""
         return self.train if self.unlabelled in ([], self.train) else [*self.train, *self.unlabelled]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Particle columns of the files to train on."""
+        return shared_columns([self.files[index] for index in sorted({part.file for part in self.all_train})])
 
     @property
     def names(self) -> list[str]:

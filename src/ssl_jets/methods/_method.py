@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -24,13 +24,21 @@ class Method(nn.Module):
         cfg: the method's own settings.
         encoder: the encoder to train.
         labels: names of the classes of the training jets; empty where they have none.
+
+    A method that names `parts` is also handed these trained methods, as keyword arguments, and keeps each as the
+    attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]
     generates: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    """Whether a trained model keeps the whole method, settings and all weights, and not only what is exported."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Settings that hold a run of the method of that name, from which this one starts."""
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
+        self.settings, self.labels = cfg, labels
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The objective on one batch.
@@ -83,3 +91,19 @@ class Method(nn.Module):
     def generate(self, jets: int) -> Jets:
         """New jets, as many as asked for, by the methods with `generates`; chance is that of torch's generator."""
         raise NotImplementedError
+
+
+class Tokens(Protocol):
+    """What a method on codes asks of the tokenizer that it is handed.
+
+    Attributes:
+        size: number of codes.
+    """
+
+    size: int
+
+    def codes(self, jets: Jets) -> Tensor:
+        """The code of each particle, int64 `[particle]`."""
+
+    def particles(self, codes: Tensor, offsets: Tensor) -> Jets:
+        """Jets of the particles that these codes stand for; `offsets` as in `Jets`."""

@@ -8,6 +8,7 @@ padded transformer with PyTorch's fused kernel see `benchmarks/results`.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,22 +25,27 @@ try:
     from torch.nn.attention import varlen
 except ImportError:  # torch < 2.10
     varlen = None  # type: ignore[assignment]
+_CAUSAL_KERNEL: dict[str, Any] = {"is_causal": True}
+if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn).parameters:  # torch > 2.10
+    _CAUSAL_KERNEL = {"window_size": (-1, 0)}
 
 
 @dataclass(eq=False)
 class Layout:
-    """Where the jets of a packed tensor of tokens lie.
+    """Where the jets of a packed tensor of tokens lie, and which tokens of its jet a token sees.
 
     Attributes:
         offsets: int64 `[jet + 1]`.
         runs: consecutive jets of equal length as (first token, jets, length).
+        causal: whether a token sees only itself and those before it, not all tokens of its jet.
     """
 
     offsets: Tensor
     runs: list[tuple[int, int, int]]
+    causal: bool = False
 
     @classmethod
-    def of(cls, offsets: Tensor) -> Layout:
+    def of(cls, offsets: Tensor, causal: bool = False) -> Layout:
         """The layout of packed jets with these `offsets`. A jet without tokens is refused."""
         lengths = (offsets[1:] - offsets[:-1]).tolist()
         runs, start = [], 0
@@ -49,11 +55,11 @@ class Layout:
                 raise SslJetsError("attention over a jet without tokens", found=f"{jets} empty jets in the batch")
             runs.append((start, jets, length))
             start += jets * length
-        return cls(offsets, runs)
+        return cls(offsets, runs, causal)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Sequence[Tensor] | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v within each jet.
+    """softmax(q k^T / sqrt(d) + bias) v within each jet; where `layout` is causal, over the keys up to the query's own.
 
     Args:
         q, k, v: `[token, head, d]`.
@@ -66,8 +72,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Sequence[Tenso
     if bias is None and q.is_cuda and varlen is not None and q.dtype in (torch.float16, torch.bfloat16):
         offsets = layout.offsets.to(torch.int32)
         longest = max(length for _, _, length in layout.runs)
-        return cast(Tensor, varlen.varlen_attn(q, k, v, offsets, offsets, longest, longest))
-    out: Tensor = _ExactAttention.apply(q, k, v, layout.runs, *(bias or ()))
+        causal = _CAUSAL_KERNEL if layout.causal else {}
+        return cast(Tensor, varlen.varlen_attn(q, k, v, offsets, offsets, longest, longest, **causal))
+    out: Tensor = _ExactAttention.apply(q, k, v, layout, *(bias or ()))
     return out
 
 
@@ -75,20 +82,22 @@ class _ExactAttention(torch.autograd.Function):
     """One autograd node for all runs: per-run nodes would cost more than the arithmetic of short jets."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, runs: list[tuple[int, int, int]], *bias: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, *bias: Tensor) -> Tensor:
         scale = 1 / math.sqrt(q.shape[-1])
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         saved: list[Tensor] = []
         with torch.autocast(q.device.type, enabled=False):
-            for index, (start, jets, length) in enumerate(runs):
+            for index, (start, jets, length) in enumerate(layout.runs):
                 queries, keys, values = (_by_head(x, start, jets, length) for x in (q, k, v))
                 added = bias[index].to(queries.dtype).reshape(-1, length, length) if bias else queries.new_empty(1)
                 scores = torch.baddbmm(added, queries, keys.transpose(1, 2), beta=int(bool(bias)), alpha=scale)
+                if layout.causal:  # a weight of zero also stops the gradient
+                    scores.masked_fill_(scores.new_ones(length, length, dtype=torch.bool).triu(1), -math.inf)
                 weights = torch.softmax(scores, dim=-1)
                 _view(out, start, jets, length).copy_(torch.bmm(weights, values).view(jets, -1, length, q.shape[-1]))
                 saved += [queries, keys, values, weights]
         ctx.save_for_backward(*saved)
-        ctx.runs, ctx.shape, ctx.bias_dtypes = runs, q.shape, [b.dtype for b in bias]
+        ctx.runs, ctx.shape, ctx.bias_dtypes = layout.runs, q.shape, [b.dtype for b in bias]
         return out
 
     @staticmethod

@@ -45,6 +45,11 @@ def directions(width: int, count: int, device: torch.device) -> Tensor:
     return torch.nn.functional.normalize(vectors, dim=0)
 
 
+def choose(logits: Tensor) -> Tensor:
+    """One index for each row of `logits` `[row, index]`, drawn by their softmax, int64 `[row]`."""
+    return torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
+
+
 def _normal(uniform: Tensor) -> Tensor:
     value: Tensor = torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
     return value.float()

@@ -65,6 +65,7 @@ class Trunk(nn.Module):
         offsets: Tensor,
         extra: Tensor,
         pair_bias: Callable[[Tensor, Layout], Sequence[Tensor]] | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Attend within each jet over its extra tokens and its particles.
 
@@ -73,6 +74,8 @@ class Trunk(nn.Module):
             offsets: int64 `[jet + 1]`; a jet may have no particles where it has extra tokens.
             extra: `[jet, extra, width]`.
             pair_bias: from the order of the jets (int64 `[jet]`) and their layout to the bias of each run.
+            causal: whether a token sees only itself and those before it: first the extra tokens, then the particles in
+                the order they are given.
 
         Returns:
             Extra tokens `[jet, extra, width]` and particles `[particle, width]`, in the order of the input.
@@ -80,7 +83,7 @@ class Trunk(nn.Module):
         extras = extra.shape[1]
         # Jets are laid out by length, so that attention finds long runs. Nothing is moved back until the end.
         lengths, order = (offsets[1:] - offsets[:-1]).sort(stable=True)
-        layout = Layout.of(offsets_of(lengths + extras))
+        layout = Layout.of(offsets_of(lengths + extras), causal)
         first = torch.empty_like(order)
         first[order] = layout.offsets[:-1]
         shift = torch.repeat_interleave(first + extras - offsets[:-1], offsets[1:] - offsets[:-1])
