@@ -1,4 +1,4 @@
-"""Tiny encoders and reordered batches for the tests of networks, methods and training."""
+"""Tiny encoders, methods and reordered batches for the tests of networks, methods and training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_jets import methods
 from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
@@ -21,6 +23,14 @@ def tiny_encoder(jets: Jets, seed: int = 0, **settings: Any) -> Encoder:
     encoder = Encoder(ModelSettings(**({"size": "tiny"} | settings)))
     encoder.features.measure([jets])
     return encoder
+
+
+def build_method(name: str, jets: Jets, seed: int = 0, **settings: Any) -> Method:
+    """A method on a tiny encoder, with untrained methods in the place of the runs that it starts from."""
+    cls = methods.find(name)
+    parts = {part: build_method(part, jets, seed + 10) for part in cls.parts}
+    encoder = tiny_encoder(jets, seed)
+    return cls(cls.Config(name=name, **settings), encoder, CLASSES, **parts)
 
 
 def shuffle_particles(jets: Jets, seed: int = 0) -> tuple[Jets, Tensor]:

@@ -2,6 +2,10 @@
 
 Enough for embed, finetune and evaluate on another machine: weights, encoder settings, features with units and
 statistics, label names, training facts. No pickles, no class paths, no code.
+
+Some methods are more than their encoder (tokenizers, generators): they are kept whole. Then `config.json` also has the
+method's settings, with those of the methods it is built from, and `method.safetensors` all weights that are not already
+in `model.safetensors`.
 """
 
 from __future__ import annotations
@@ -19,15 +23,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ssl_jets import __version__
+from ssl_jets import __version__, methods
 from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import SslJetsError
+from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 
 FORMAT_VERSION = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
 @dataclass(eq=False)
@@ -59,8 +64,13 @@ class Model:
         return parameter_count(self.encoder) + (parameter_count(self.head) if self.head is not None else 0)
 
 
-def save_model(model: Model, folder: Path) -> str:
+def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
     """Write `model` to `folder`, replacing what is there in one step.
+
+    Args:
+        model: encoder, head and facts.
+        folder: where to.
+        whole: the method that trained it, where it is to be kept whole.
 
     Returns:
         SHA-256 of the weights file.
@@ -72,9 +82,18 @@ def save_model(model: Model, folder: Path) -> str:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         fresh.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, fresh / WEIGHTS)
-        digest = hashlib.sha256((fresh / WEIGHTS).read_bytes()).hexdigest()
-        (fresh / CONFIG).write_text(json.dumps(_describe(model, digest), indent=1) + "\n", encoding="utf-8")
+        digest = _write_weights(weights, fresh / WEIGHTS)
+        description = _describe(model, digest)
+        if whole is not None:
+            shared = _shared_modules(whole, model)
+            own = {
+                name: value
+                for name, value in whole.state_dict().items()
+                if not any(name.startswith(f"{path}.") for path in shared)
+            }
+            own_digest = _write_weights(own, fresh / METHOD_WEIGHTS)
+            description["whole"] = _describe_method(whole) | {"shared": shared, "weights_sha256": own_digest}
+        (fresh / CONFIG).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         if folder.exists():  # moved aside first: a kill at any moment leaves one of the two models whole
             folder.rename(old)
         fresh.rename(folder)
@@ -95,11 +114,48 @@ def load_model(path: str | Path) -> Model:
         SslJetsError: no model there, a newer format, or weights that do not match their hash.
     """
     folder = _model_folder(Path(path))
+    config = _read_config(folder)
+    weights = _read_weights(folder / WEIGHTS, config.get("weights_sha256"))
+    try:
+        return _build(config, weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise SslJetsError("the description does not fit the weights", where=folder / CONFIG, found=error) from None
+
+
+def load_method(path: str | Path) -> Method:
+    """Read a method that was kept whole, in evaluation mode on the CPU.
+
+    Raises:
+        SslJetsError: as `load_model`, or the method was not kept whole.
+    """
+    folder = _model_folder(Path(path))
+    config = _read_config(folder)
+    described = config.get("whole")
+    if described is None:
+        keeping = [name for name in methods.names() if methods.find(name).whole]
+        raise SslJetsError(
+            "this run kept its encoder, not the whole method",
+            where=folder,
+            found=f"method {config.get('method')}",
+            allowed=keeping,
+        )
+    encoder = _read_weights(folder / WEIGHTS, config.get("weights_sha256"))
+    try:
+        weights = _read_weights(folder / METHOD_WEIGHTS, described["weights_sha256"])
+        for path_in_method, module in described["shared"].items():
+            weights |= {f"{path_in_method}.{name}": value for name, value in _of_module(encoder, module).items()}
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
+            method = _build_method(described)
+        method.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise SslJetsError("the description does not fit the weights", where=folder / CONFIG, found=error) from None
+    return method.eval()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise SslJetsError("the model cannot be read", where=folder, found=error) from None
     config = config if isinstance(config, dict) else {}
     if config.get("format_version") != FORMAT_VERSION:
@@ -109,24 +165,42 @@ def load_model(path: str | Path) -> Model:
             found=f"format_version {config.get('format_version')}, package {config.get('package_version')}",
             allowed=[FORMAT_VERSION],
         )
-    if digest != config.get("weights_sha256"):
-        raise SslJetsError("the weights are not those the model was saved with", where=folder / WEIGHTS, found=digest)
+    return config
+
+
+def _read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
     try:
-        return _build(config, weights, digest)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise SslJetsError("the description does not fit the weights", where=folder / CONFIG, found=error) from None
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        weights = load_file(file)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SslJetsError("the model cannot be read", where=file.parent, found=error) from None
+    if digest != sha256:
+        raise SslJetsError("the weights are not those the model was saved with", where=file, found=digest)
+    return weights
 
 
-def _build(config: dict[str, Any], weights: dict[str, Tensor], digest: str) -> Model:
+def _write_weights(weights: dict[str, Tensor], file: Path) -> str:
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, file)
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _build(config: dict[str, Any], weights: dict[str, Tensor]) -> Model:
     encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"]))
-    _load(encoder, weights, "encoder.")
+    encoder.load_state_dict(_of_module(weights, "encoder"))
     head = None
     if config["head"] is not None:
         head = ClassHead(**config["head"])
-        _load(head, weights, "head.")
+        head.load_state_dict(_of_module(weights, "head"))
         head.eval()
     facts = {"method": config["method"], "training": config["training"]}
-    return Model(encoder.eval(), head, tuple(config["labels"]), facts, digest)
+    return Model(encoder.eval(), head, tuple(config["labels"]), facts, config["weights_sha256"])
+
+
+def _build_method(described: dict[str, Any]) -> Method:
+    cls = methods.find(described["method"])
+    encoder = Encoder(resolve(ModelSettings, described["encoder"]))
+    parts = {name: _build_method(part) for name, part in described["parts"].items()}
+    return cls(resolve(cls.Config, described["settings"]), encoder, tuple(described["labels"]), **parts)
 
 
 def _model_folder(path: Path) -> Path:
@@ -140,8 +214,31 @@ def _model_folder(path: Path) -> Path:
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
 
 
-def _load(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
-    module.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
+def _of_module(weights: dict[str, Tensor], module: str) -> dict[str, Tensor]:
+    prefix = f"{module}."
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _shared_modules(method: Method, model: Model) -> dict[str, str]:
+    """Path of each module of `method` that `model.safetensors` has, and its name there."""
+    exported: dict[str, nn.Module | None] = {"encoder": model.encoder, "head": model.head}
+    return {
+        path: name
+        for path, module in method.named_modules(remove_duplicate=False)
+        for name, other in exported.items()
+        if module is other
+    }
+
+
+def _describe_method(method: Method) -> dict[str, Any]:
+    """What `_build_method` makes the method from again."""
+    return {
+        "method": method.settings.name,
+        "settings": method.settings.model_dump(mode="json"),
+        "encoder": method.exported().cfg.model_dump(mode="json"),
+        "labels": list(method.labels),
+        "parts": {name: _describe_method(getattr(method, name)) for name in method.parts},
+    }
 
 
 def _describe(model: Model, digest: str) -> dict[str, Any]:

@@ -22,14 +22,14 @@ from ssl_jets.config import (
     recipe,
     resolve,
 )
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, split, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, TrainStream, ordered
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
-from ssl_jets.model_file import Model, save_model
+from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.precision import resolve_precision
@@ -51,6 +51,11 @@ class Dataset:
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes; empty where the jets have no labels."""
         return self.files[self.train[0].file].label_names
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Particle columns of the files to train on."""
+        return shared_columns([self.files[index] for index in sorted({part.file for part in self.train})])
 
     @property
     def names(self) -> list[str]:
@@ -107,12 +112,13 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     cls = methods.find(name)
     if cls.needs_labels and not data.label_names:
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
+    parts = load_parts(cls, settings.method, data.columns)
     torch.manual_seed(settings.train.seed)
     encoder = Encoder(settings.model)
     request = Request(bad_jets=settings.data.bad_jets)
     if not (resume and run.checkpoint.is_file()):
         encoder.features.measure(ordered(data.files, thin(data.train, _STATISTICS_JETS, settings.train.seed), request))
-    method = cls(settings.method, encoder, data.label_names)
+    method = cls(settings.method, encoder, data.label_names, **parts)
     open_run(run, settings, fabric, resume=resume, force=force)
     announce(run, settings, data, method)
     with make_stream(data, settings, fabric, request) as stream:
@@ -130,6 +136,33 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     facts = {"method": name, "training": training_facts(data, settings, done)}
     finish(run, method, data.label_names, facts, fabric)
     return out
+
+
+def load_parts(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
+    """The trained methods that a method starts from, by name, from the runs that its settings name.
+
+    Raises:
+        UsageError: no run is named, it is of another method, or its jets had other particle columns.
+        SslJetsError: there is no trained model.
+    """
+    parts = {}
+    for name in cls.parts:
+        key, run = f"method.{name}", getattr(settings, name)
+        if not run:
+            hint = f"ssl-jets pretrain --method {name} --out RUN, then --set {key}=RUN"
+            raise UsageError(f"method {settings.name} starts from a run of method {name}", where=key, hint=hint)
+        model = load_model(run)
+        if model.method != name:
+            raise UsageError(f"the run is not a {name}", where=f"{key}={run}", found=model.method, allowed=[name])
+        trained = model.facts["training"].get("columns", [])
+        if set(trained) != set(columns):
+            raise UsageError(
+                f"the {name} was trained on jets with other particle columns",
+                where=f"{key}={run}",
+                found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
+            )
+        parts[name] = load_method(run)
+    return parts
 
 
 def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -211,6 +244,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     seen = sorted({part.file for part in data.train})
     return {
         "files": [list(data.files[index].identity) for index in seen],
+        "columns": list(data.columns),
         "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
@@ -227,6 +261,6 @@ def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, A
     """Write the trained model."""
     if run.writes:
         model = Model(method.exported(), method.exported_head(), labels, facts)  # type: ignore[arg-type]
-        digest = save_model(model, run.model)
+        digest = save_model(model, run.model, method if method.whole else None)
         run.say(f"model: {run.model} (sha256 {digest[:12]})")
     fabric.barrier()

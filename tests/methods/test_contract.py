@@ -14,7 +14,7 @@ import torch
 from content_masks import chance_by_content
 from torch import Tensor
 
-from small_models import CLASSES, shuffle_particles, tiny_encoder
+from small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
 from ssl_jets import methods, train
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
@@ -30,9 +30,7 @@ every_method = pytest.mark.parametrize("name", methods.names())
 
 
 def build(name: str, jets: Jets, seed: int = 1, **settings: Any) -> Method:
-    cls = methods.find(name)
-    encoder = tiny_encoder(jets, seed)
-    return cls(cls.Config(name=name, **settings), encoder, CLASSES)
+    return build_method(name, jets, seed, **settings)
 
 
 def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from content_masks import chance_by_content
 from torch import Tensor, nn
 
-from small_models import CLASSES, tiny_encoder
+from small_models import build_method
 from ssl_jets import methods, train
 from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets
@@ -65,10 +65,7 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     assert fabric.world_size == world
     trained = {}
     for name in methods.names():
-        cls = methods.find(name)
-        encoder = tiny_encoder(batches[0])
-        torch.manual_seed(1)
-        method = cls(cls.Config(name=name), encoder, CLASSES)
+        method = build_method(name, batches[0])
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder), writes=fabric.is_global_zero)
             with chance_by_content():

@@ -22,13 +22,23 @@ class Method(nn.Module):
         cfg: the method's own settings.
         encoder: the encoder to train.
         labels: names of the classes of the training jets; empty where they have none.
+
+    A method that names `parts` is also handed these trained methods, as keyword arguments, and keeps each as the
+    attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]
     needs_labels: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    """Whether `generate` makes jets."""
+    whole: ClassVar[bool] = False
+    """Whether a trained model keeps the whole method, settings and all weights, and not only what is exported."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Settings that hold a run of the method of that name, from which this one starts."""
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__()
+        self.settings, self.labels = cfg, labels
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The objective on one batch.
@@ -56,3 +66,7 @@ class Method(nn.Module):
     def exported_head(self) -> nn.Module | None:
         """The head f(z) = logits over the label names, where the method trains one."""
         return None
+
+    def generate(self, jets: int) -> Jets:
+        """New jets, as many as `jets`."""
+        raise NotImplementedError
