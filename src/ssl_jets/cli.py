@@ -248,6 +248,27 @@ def evaluate(
 
 
 @app.command()
+def generate(
+    model: Model,
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="How many.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ROOT file in the JetClass layout.")],
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Write new jets of a model that can generate; prints the file."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.generate import generate as run_generate
+    from ssl_jets.progress import Bar
+
+    keep_memory()
+    with Bar("generate", jets, "jets") as bar:
+        summary = run_generate(model, jets, out, seed=seed or 0, force=force, report=bar.to_of)
+    again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
+    _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
+    _print(summary.path)
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="Show the formula and the settings of one.")] = None,
 ) -> None:

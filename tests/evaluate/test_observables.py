@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_models import made_jets, shuffle_particles, without_columns
 
+from small_models import made_jets, shuffle_particles, without_columns
 from ssl_jets.evaluate import observables as module
 from ssl_jets.evaluate.observables import R0, observables, subjettiness
 from ssl_jets.jets import Jets

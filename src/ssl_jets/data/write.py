@@ -44,7 +44,8 @@ def write_jets(
     Args:
         path: the file, which must end in `.root`.
         batches: the jets, all with the same columns.
-        labels: names of the classes; then every jet must have a label. Without, no labels are written.
+        labels: names of the classes; then every jet must have a label, or `Jets.labels` be None. Without, no labels
+            are written.
         metadata: kept in the file as JSON, in the string `metadata`.
         force: replace a file.
 
@@ -145,9 +146,9 @@ def _columns(jets: Jets, schema: Schema) -> Branches:
 
 def _labels(jets: Jets, names: Sequence[str], schema: Schema) -> Branches:
     """One branch per class, 1 for its jets; all those of the format where the names are among its classes."""
-    if not names:
+    if not names or jets.labels is None:
         return {}
-    if jets.labels is None or bool((jets.labels < 0).any()):
+    if bool((jets.labels < 0).any()):
         raise DataError("a jet without a label cannot be written beside labelled ones", allowed=names)
     classes = schema.labels if set(names) <= set(schema.labels) else {name: f"label_{name}" for name in names}
     own = np.array(list(names))[jets.labels.numpy()]

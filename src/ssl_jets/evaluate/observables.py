@@ -31,9 +31,9 @@ _PAIRS = 200_000
 def observables(jets: Jets) -> dict[str, Array]:
     """Observables by name, float64 `[jet]` each, in GeV where they have a unit.
 
-    `mass` and `pt` of the sum of the particles, with the masses assumed of each kind; `particles`; `tau1` to `tau3`, and
-    their ratios `tau21` and `tau32`, NaN for a jet with too few particles; the number of particles of each kind, as far
-    as kinds are known.
+    `mass` and `pt` of the sum of the particles, with the masses assumed of each kind; `particles`; `tau1` to `tau3`
+    and their ratios `tau21` and `tau32`, NaN for a jet with too few particles; the number of particles of each kind,
+    where kinds are known.
     """
     jet_of = jets.jet_of_particle.numpy()
     pt, deta, dphi = (jets.column(name).numpy().astype(np.float64) for name in ("pt", "deta", "dphi"))
