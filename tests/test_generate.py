@@ -26,6 +26,7 @@ from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.signals import Interrupted
 
 
 class Dice(Method):
@@ -152,16 +153,11 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path: Pat
 
 def test_a_model_of_no_usable_jets_and_a_signal_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained(tmp_path)
+    nan = replace(made_jets([2] * 5), particles=torch.full((10, 10), torch.nan))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Dice,
-            "generate",
-            lambda self, jets: replace(made_jets([2] * jets), particles=torch.full((2 * jets, 10), torch.nan)),
-        )
+        patch.setattr(Dice, "generate", lambda self, jets: nan)
         with pytest.raises(SslJetsError, match="no usable jets"):
             generate(run, 5, tmp_path / "jets.root")
-    from ssl_jets.signals import Interrupted
-
     with pytest.raises(Interrupted):
         generate(run, 600, tmp_path / "jets.root", report=lambda *_: signal.raise_signal(signal.SIGTERM))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

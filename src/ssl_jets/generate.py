@@ -154,23 +154,12 @@ def _batches(
 
 def _draw(method: Method, jets: int, seed: int, number: int, device: torch.device) -> Jets:
     """Batch `number`, on the CPU. The caller's random numbers are left as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(hash((seed, number)) % 2**63)
         made = method.generate(jets)
     if len(made) != jets:
         raise SslJetsError("the method made another number of jets than asked for", found=len(made), allowed=[jets])
-    return _copied(made)
-
-
-def _copied(jets: Jets) -> Jets:
-    """On the CPU, and out of inference mode."""
-    jets = jets.to("cpu")
-    return replace(
-        jets,
-        particles=jets.particles.clone(),
-        offsets=jets.offsets.clone(),
-        jet={k: v.clone() for k, v in jets.jet.items()},
-    )
+    return made.to("cpu")
 
 
 def _unusable(jets: Jets) -> dict[str, Tensor]:
