@@ -1,4 +1,4 @@
-"""How far two samples are apart: the Wasserstein-1 distance of one observable, and a classifier that tells them apart."""
+"""How far two samples are apart: Wasserstein-1 of one observable, and a classifier that tells them apart."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def wasserstein(first: Sample, second: Sample, *, resamples: int = 100, seed: in
     found = [_distances(first, second, np.ones((1, first.jets)), np.ones((1, second.jets)), order, gaps)]
     rows = max(1, _BLOCK // len(values))
     for start in range(0, resamples, rows):
-        weights = (count[start : start + rows] for count in counts)
-        found.append(_distances(first, second, *weights, order, gaps))
+        block = slice(start, start + rows)
+        found.append(_distances(first, second, counts[0][block], counts[1][block], order, gaps))
     return _with_error(np.concatenate(found))
 
 
