@@ -98,10 +98,10 @@ def generate(
 def with_axis(jets: Jets) -> Jets:
     """The same jets with an axis (`jet_eta`, `jet_phi`), and with the energies that follow from it.
 
-    A generator makes pt, deta, dphi and energy of particles, but no axis. The energies tell its |eta|: sum E =
-    sum pt cosh(eta + deta) has one solution of rising energy, taken as 0 where sum E is too small for any. Its sign
-    and phi are not told by anything a jet holds, and are + and 0. Energies are then set to those of the momenta and
-    the masses assumed of each kind, which keeps the sum, and makes every particle and so every subjet a real momentum.
+    A generator makes pt, deta, dphi and energy of particles, but no axis. The energies tell its |eta|: the larger
+    solution of sum E = sum pt cosh(eta + deta), or the eta where the right side is least if sum E is below that.
+    Nothing tells its sign and phi, which are + and 0. Energies are then set to those of the momenta and the masses
+    assumed of each kind: their sum stays, and no particle has a negative mass squared.
     """
     zero = torch.zeros(len(jets), dtype=torch.float64, device=jets.offsets.device)
     eta = jets.jet.get("jet_eta", _eta_of_energies(jets) if "energy" in jets.columns else zero)

@@ -98,12 +98,13 @@ def two_sample_test(first: dict[str, Array], second: dict[str, Array], *, seed: 
     """Boosted trees, fitted on a random half of the jets of both samples, tested on the other.
 
     Args:
-        first, second: observables by name, `[jet]` each; NaN is allowed. The names that both have are used.
+        first, second: observables by name, `[jet]` each; NaN is allowed. Those are used that both have, and that vary.
         seed: of the halves, the trees and the bootstrap.
     """
-    columns = tuple(name for name in first if name in second)
-    x = np.concatenate([np.column_stack([sample[name] for name in columns]) for sample in (first, second)])
-    sizes = [len(sample[columns[0]]) for sample in (first, second)]
+    joined = {name: np.concatenate([first[name], second[name]]) for name in first if name in second}
+    columns = tuple(name for name, values in joined.items() if len(np.unique(values[np.isfinite(values)])) > 1)
+    x = np.column_stack([joined[name] for name in columns])
+    sizes = [len(next(iter(sample.values()))) for sample in (first, second)]
     y = np.repeat([0, 1], sizes)
     rng = np.random.default_rng(seed)
     fit = np.concatenate([rng.permutation(size) < size // 2 for size in sizes])
