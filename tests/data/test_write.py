@@ -68,12 +68,10 @@ def test_momenta_and_jet_columns_are_those_of_the_file_they_came_from(
         expected = np.concatenate([np.asarray(np.concatenate([np.atleast_1d(v) for v in a[name]])) for a in wanted])
         actual = np.concatenate([np.atleast_1d(values) for values in found[name]])
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-3, err_msg=name)
-    total = {
-        name: np.concatenate(
-            [ak.to_numpy(ak.sum(ak.values_astype(a[f"part_{name}"], "float64"), axis=1)) for a in wanted]
-        )
-        for name in ("px", "py", "pz", "energy")
-    }
+    total = {}
+    for name in ("px", "py", "pz", "energy"):
+        sums = [ak.sum(ak.values_astype(arrays[f"part_{name}"], "float64"), axis=1) for arrays in wanted]
+        total[name] = np.concatenate([ak.to_numpy(values) for values in sums])
     mass2 = total["energy"] ** 2 - total["px"] ** 2 - total["py"] ** 2 - total["pz"] ** 2
     np.testing.assert_allclose(found["jet_mass"], np.sqrt(np.maximum(mass2, 0)), atol=0.05)
 
