@@ -25,7 +25,7 @@ from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
-from ssl_jets.evaluate.evaluation import FORMAT_VERSION, InputFile, plain, versions
+from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.of_model import Say, to_stderr
 from ssl_jets.evaluate.selection import draw
 from ssl_jets.run import replace
@@ -36,6 +36,15 @@ FEWEST = 50
 """Jets below which nothing is said."""
 
 _DATA = DataSettings()
+
+
+@dataclass(frozen=True)
+class ComparedFile:
+    """A file of jets, without the folder it lay in."""
+
+    name: str
+    bytes: int
+    entries: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ class GeneratedEvaluation:
     """
 
     folder: Path
-    generated: list[InputFile]
-    real: list[InputFile]
+    generated: list[ComparedFile]
+    real: list[ComparedFile]
     jets: int
     left_out: dict[str, int]
     settings: dict[str, Any]
@@ -156,8 +165,8 @@ def evaluate_generated(
     samples = Samples.of(made, both, jets, seed)
     found = GeneratedEvaluation(
         folder=out,
-        generated=[_described(file) for file in made_files],
-        real=[_described(file) for file in real_files],
+        generated=[ComparedFile(file.name, file.bytes, file.entries) for file in made_files],
+        real=[ComparedFile(file.name, file.bytes, file.entries) for file in real_files],
         jets=jets,
         left_out=dict(left_out),
         settings={"seed": seed, "max_jets": max_jets, "spectrum_jets": SPECTRUM_JETS},
@@ -182,10 +191,6 @@ def check_free(folder: Path, *, force: bool) -> None:
 
 def _without_scores(test: TwoSample) -> Mapping[str, Any]:
     return {name: value for name, value in vars(test).items() if name not in ("scores", "second")}
-
-
-def _described(file: JetFile) -> InputFile:
-    return InputFile(file.name, file.bytes, file.entries, False, bool(file.label_names))
 
 
 def _refuse_shared(made: Sequence[JetFile], real: Sequence[JetFile]) -> None:
