@@ -15,12 +15,12 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("config", "jets", "allocator", "precision", "progress", "signals"),
+    ("config", "jets", "allocator", "output", "precision", "progress", "signals"),
     ("data", "nn"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile"),
     ("train", "zrows"),
-    ("pretrain", "embed"),
+    ("pretrain", "embed", "generate"),
     ("finetune", "evaluate", "describe"),
     ("report",),
     ("cli",),
@@ -105,7 +105,8 @@ def test_help_of_every_command_imports_nothing_heavy_and_takes_little_time() -> 
 import io, sys, contextlib, time
 began = time.process_time()
 from ssl_jets.cli import main
-for words in ([], *([name] for name in ("pretrain", "embed", "finetune", "evaluate", "methods", "inspect"))):
+names = ("pretrain", "embed", "finetune", "evaluate", "generate", "methods", "inspect")
+for words in ([], *([name] for name in names)):
     sys.argv = ["ssl-jets", *words, "--help"]
     text = io.StringIO()
     try:

@@ -265,7 +265,7 @@ def test_a_full_disk_found_only_when_the_file_is_synced_is_told(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer_module, "_sync", full)
+    monkeypatch.setattr(writer_module, "sync", full)
     with pytest.raises(SslJetsError, match=r"(?s)No space left.*free some space"):
         write(tmp_path / "out.root", make_rows(20))
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,8 @@ from ssl_jets.errors import SslJetsError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ssl_jets.config import DataSettings
+
 app = typer.Typer(
     name="ssl-jets",
     help="Pretrain set transformers on particle jets, write their representation z to disk, finetune, evaluate.",
@@ -207,29 +209,35 @@ def evaluate(
         Path | None, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")
     ] = None,
     z: Annotated[Path | None, typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool.")] = None,
-    data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Default: evaluation/ in the run folder.")
+    generated: Annotated[
+        list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
     seed: Seed = None,
     force: Force = False,
 ) -> None:
-    """Measure a model, or z alone: task metrics, probes beside baselines, figures, a report."""
+    """Measure a model, z alone, or generated jets: numbers beside baselines, figures, a report."""
     from ssl_jets.allocator import keep_memory
     from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
     from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
     from ssl_jets.report import write_evaluation_report
 
     keep_memory()
-    if (model is None) == (z is None):
+    if sum(map(bool, (model, z, generated))) != 1:
         raise UsageError(
-            "evaluate takes a model or a z file", where="--model, --z", hint="ssl-jets evaluate --model RUN"
+            "evaluate takes a model, a z file or generated jets, one of them",
+            where="--model, --z, --generated",
+            hint="ssl-jets evaluate --model RUN",
         )
     if z is not None and data:
         raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
     settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    if generated:
+        _evaluate_generated(generated, data or [], out, settings.data, seed or 0, force, json_)
+        return
     if model is not None:
         _say_sample(data)
         run = model.parent if model.name == "model" else model
@@ -245,6 +253,41 @@ def evaluate(
         page = write_evaluation_report(folder, None)
     _say(f"report: {page}")
     _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+
+
+def _evaluate_generated(
+    generated: list[str], data: list[str], out: Path | None, settings: DataSettings, seed: int, force: bool, json_: bool
+) -> None:
+    from ssl_jets.evaluate import evaluate_generated, generated_table
+    from ssl_jets.report import write_generated_report
+
+    _say_sample(data)
+    first = Path(generated[0])
+    folder = out or first.with_suffix("").with_name(first.stem + "-evaluation")
+    found = evaluate_generated(generated, data, folder, data=settings, seed=seed, force=force, say=_say)
+    _say(f"report: {write_generated_report(folder)}")
+    _print((folder / "generated.json").read_text(encoding="utf-8").rstrip() if json_ else generated_table(found))
+
+
+@app.command()
+def generate(
+    model: Model,
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="How many.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ROOT file in the JetClass layout.")],
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Write new jets of a model that can generate; prints the file."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.generate import generate as run_generate
+    from ssl_jets.progress import Bar
+
+    keep_memory()
+    with Bar("generate", jets, "jets") as bar:
+        summary = run_generate(model, jets, out, seed=seed or 0, force=force, report=bar.to_of)
+    again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
+    _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
+    _print(summary.path)
 
 
 @app.command()

@@ -22,10 +22,11 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.output import check_output, temporary_folder
 from ssl_jets.precision import Precision, autocast, resolve_precision
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
-from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, check_output, iterate_z, temporary_folder, z_columns
+from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
 from ssl_jets.zfile.formats import format_of
 from ssl_jets.zrows import Table, kept_columns
 

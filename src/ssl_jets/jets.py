@@ -19,6 +19,9 @@ COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz"
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Kinds of particle; the column `kind` holds the index."""
 
+MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
+"""Mass that is assumed of each kind [GeV]: charged hadrons are taken for pions, neutral hadrons for massless."""
+
 
 @dataclass(eq=False)
 class Jets:
@@ -47,6 +50,12 @@ class Jets:
     def column(self, name: str) -> Tensor:
         """One particle column, `[particle]`."""
         return self.particles[:, self.columns.index(name)]
+
+    def masses(self) -> Tensor:
+        """Assumed mass of each particle by its kind [GeV], `[particle]`; zero where kinds are not known."""
+        if "kind" not in self.columns:
+            return torch.zeros_like(self.column("pt"))
+        return self.particles.new_tensor(MASSES)[self.column("kind").long()]
 
     @property
     def lengths(self) -> Tensor:

@@ -1,9 +1,20 @@
 """How good z is: task metrics, probes beside baselines, and the spread of z."""
 
 from ssl_jets.evaluate.evaluation import Evaluation
+from ssl_jets.evaluate.generated import GeneratedEvaluation, evaluate_generated
 from ssl_jets.evaluate.of_model import evaluate_model
 from ssl_jets.evaluate.of_zfile import evaluate_z
-from ssl_jets.evaluate.summary import summary_table
+from ssl_jets.evaluate.summary import generated_table, summary_table
 from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
 
-__all__ = ["Evaluation", "TaskMetrics", "classify_metrics", "evaluate_model", "evaluate_z", "summary_table"]
+__all__ = [
+    "Evaluation",
+    "GeneratedEvaluation",
+    "TaskMetrics",
+    "classify_metrics",
+    "evaluate_generated",
+    "evaluate_model",
+    "evaluate_z",
+    "generated_table",
+    "summary_table",
+]

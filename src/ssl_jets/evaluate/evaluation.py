@@ -116,7 +116,7 @@ class Evaluation:
             "package_version": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 2),
-            "versions": _versions(),
+            "versions": versions(),
             "model": self.model,
             "files": self.files,
             "classes": self.classes,
@@ -183,6 +183,7 @@ def _scalars(task: TaskMetrics) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
     packages = ("torch", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

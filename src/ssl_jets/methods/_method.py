@@ -31,6 +31,7 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodSettings]]
     generates: ClassVar[bool] = False
+    """Whether `generate` makes jets."""
     whole: ClassVar[bool] = False
     """Whether a trained model keeps the whole method, settings and all weights, and not only what is exported."""
     parts: ClassVar[tuple[str, ...]] = ()

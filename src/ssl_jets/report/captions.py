@@ -10,6 +10,9 @@ _ALT = {
     "z_map": "Map of z",
     "training": "Training curves",
     "collapse": "Measures of collapse",
+    "generated_jets": "Observables of generated and real jets",
+    "generated_particles": "Particles of generated and real jets",
+    "generated_kinds": "Spectra of each kind of particle",
 }
 
 _CAPTION = {
@@ -28,6 +31,13 @@ _CAPTION = {
     "z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does not rise when "
     "jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
     "rolled back to here.{verdicts}",
+    "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the statistical "
+    "error of the real jets as a band. The last panel is the output of the trees on jets they were not fitted on: the "
+    "more the two overlap, the less can they be told apart. Axes cover all but a thousandth of the real jets on each "
+    "side.",
+    "generated_particles": "The same for all particles of the jets. Errors take particles for independent, which those "
+    "of one jet are not.",
+    "generated_kinds": "Transverse momentum of the particles of each kind.",
 }
 
 

@@ -21,6 +21,15 @@ class EvaluationFolder:
 
 
 @dataclass(frozen=True)
+class GeneratedFolder:
+    """`generated.json` and `generated-curves.json` of a comparison of generated with real jets."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    curves: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """A pretrain or finetune run.
 
@@ -44,6 +53,15 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
         DataError: `metrics.json` or `curves.json` is missing or is not JSON.
     """
     return EvaluationFolder(folder, _json(folder / "metrics.json"), _json(folder / "curves.json"))
+
+
+def read_generated(folder: Path) -> GeneratedFolder:
+    """Read the folder of a comparison of generated with real jets.
+
+    Raises:
+        DataError: `generated.json` or `generated-curves.json` is missing or is not JSON.
+    """
+    return GeneratedFolder(folder, _json(folder / "generated.json"), _json(folder / "generated-curves.json"))
 
 
 def is_run(folder: Path) -> bool:
@@ -75,6 +93,15 @@ def evaluations_in(folder: Path) -> list[EvaluationFolder]:
         DataError: one of them cannot be read.
     """
     return [read_evaluation(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
+
+
+def comparisons_in(folder: Path) -> list[GeneratedFolder]:
+    """The comparisons of generated with real jets inside a run folder, by name.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
 
 
 def _json(path: Path) -> dict[str, Any]:

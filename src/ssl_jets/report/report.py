@@ -8,7 +8,16 @@ from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.report import page
-from ssl_jets.report.folders import RunFolder, evaluations_in, is_run, read_evaluation, read_run
+from ssl_jets.report.folders import (
+    RunFolder,
+    comparisons_in,
+    evaluations_in,
+    is_run,
+    read_evaluation,
+    read_generated,
+    read_run,
+)
+from ssl_jets.report.generated import generated_sections, generated_tiles
 from ssl_jets.report.sections import Album, evaluation, evaluation_tiles, run_sections, run_tiles
 from ssl_jets.run import replace
 
@@ -31,6 +40,10 @@ def write_run_report(run_folder: str | Path) -> Path:
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
         body += [page.heading(title), evaluation_tiles(found.metrics)]
         body += evaluation(found, Album(run.folder / FIGURES, f"{name}-"))
+    for compared in comparisons_in(run.folder):
+        name = compared.folder.name
+        body += [page.heading(f"Generated jets: {name}"), generated_tiles(compared.metrics)]
+        body += generated_sections(compared, Album(run.folder / FIGURES, f"{name}-"))
     body += run_sections(run, Album(run.folder / FIGURES))
     return _write(run.folder, _title(run), _model_line(run.model), body)
 
@@ -58,6 +71,26 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     model = found.metrics["model"]
     title = f"Evaluation of {model['method']}" if run is None else f"Evaluation of {run.folder.resolve().name}"
     return _write(found.folder, title, _evaluated_line(found.metrics), body)
+
+
+def write_generated_report(folder: str | Path) -> Path:
+    """The report of a comparison of generated with real jets.
+
+    Args:
+        folder: holds `generated.json` and `generated-curves.json`.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: the folder lacks its files, or one of them cannot be read.
+    """
+    found = read_generated(Path(folder))
+    metrics = found.metrics
+    names = ", ".join(file["name"] for file in metrics["generated"])
+    body = [generated_tiles(metrics), *generated_sections(found, Album(found.folder / FIGURES))]
+    line = f"{metrics['jets']:,} jets of each, {metrics['date'][:10]}"
+    return _write(found.folder, f"Generated and real jets: {names}", line, body)
 
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:

@@ -9,7 +9,7 @@ from ssl_jets.zfile.columns import Column, Level, Rows, z_columns
 from ssl_jets.zfile.formats import SUFFIXES
 from ssl_jets.zfile.metadata import ZMetadata
 from ssl_jets.zfile.reader import ZFile, iterate_z, read_z
-from ssl_jets.zfile.writer import ZWriter, check_output, temporary_folder
+from ssl_jets.zfile.writer import ZWriter
 
 __all__ = [
     "SUFFIXES",
@@ -19,9 +19,7 @@ __all__ = [
     "ZFile",
     "ZMetadata",
     "ZWriter",
-    "check_output",
     "iterate_z",
     "read_z",
-    "temporary_folder",
     "z_columns",
 ]

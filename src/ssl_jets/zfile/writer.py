@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.output import check_output, disk_error, sync, temporary_folder
 from ssl_jets.zfile.columns import Column, Rows
 from ssl_jets.zfile.formats import Sink, format_of
 from ssl_jets.zfile.metadata import ZMetadata, to_json
@@ -103,7 +101,7 @@ class ZWriter:
         with self._writing():
             self._opened.close()
             self._sink = None
-            _sync(self._temporary)
+            sync(self._temporary)
             check_output(self.path, force=self._force)
             os.replace(self._temporary, self.path)
         self.discard()
@@ -124,7 +122,7 @@ class ZWriter:
             yield
         except OSError as error:
             self.discard()
-            raise _disk_error(self.path, error) from error
+            raise disk_error(self.path, error) from error
         except BaseException:
             self.discard()
             raise
@@ -139,48 +137,3 @@ class ZWriter:
             self.close()
         else:
             self.discard()
-
-
-def check_output(path: Path, *, force: bool) -> None:
-    """Refuse to overwrite.
-
-    Raises:
-        UsageError: `path` exists and `force` is not given, or it is a folder.
-    """
-    if path.is_dir():
-        raise UsageError("the output is a folder", where=path, hint=f"--out {path / 'z.root'}")
-    if path.exists() and not force:
-        raise UsageError("the output exists already", where=path, hint="--force to overwrite it, or another --out")
-
-
-def temporary_folder(path: Path) -> Path:
-    """A new hidden folder beside `path`, on the same file system.
-
-    Raises:
-        SslJetsError: there is no such folder, or it cannot be written to.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise _disk_error(path, error) from error
-
-
-def _sync(path: Path) -> None:
-    """Wait for the disk: a quota or a full network disk is often reported only here."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_error(path: Path, error: OSError) -> SslJetsError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    hints = {
-        errno.ENOENT: f"mkdir -p {path.parent}",
-        errno.ENOSPC: "free some space, or another --out",
-        errno.EDQUOT: "free some of your quota, or another --out",
-    }
-    return SslJetsError(
-        "the output cannot be written", where=path, found=reason, hint=hints.get(error.errno or 0, "another --out")
-    )

@@ -1,0 +1,200 @@
+"""Generated jets against real ones: how far apart their observables are, and whether trees can tell them apart.
+
+Every number stands beside its floor: the same number of real jets against other real jets, in samples of the same size.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_jets import __version__
+from ssl_jets.config import DataSettings
+from ssl_jets.data.files import JetFile, open_files, whole
+from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.stream import Request
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
+from ssl_jets.evaluate.distance import TwoSample, two_sample_test
+from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
+from ssl_jets.evaluate.of_model import Say, to_stderr
+from ssl_jets.evaluate.selection import draw
+from ssl_jets.run import replace
+
+METRICS, CURVES = "generated.json", "generated-curves.json"
+
+FEWEST = 50
+"""Jets below which nothing is said."""
+
+_DATA = DataSettings()
+
+
+@dataclass(frozen=True)
+class ComparedFile:
+    """A file of jets, without the folder it lay in."""
+
+    name: str
+    bytes: int
+    entries: int
+
+
+@dataclass(frozen=True)
+class GeneratedEvaluation:
+    """The outcome of `evaluate_generated`.
+
+    Attributes:
+        folder: where it was written.
+        generated, real: the files.
+        jets: jets of each of the three samples.
+        left_out: bad jets left out, by reason.
+        settings: seed and limits.
+        distances: one per observable.
+        test: trees that tell generated from real jets.
+        floor: trees that tell real jets from other real jets.
+        histograms: what figures are drawn from.
+        notes: what was said.
+        seconds: wall time.
+    """
+
+    folder: Path
+    generated: list[ComparedFile]
+    real: list[ComparedFile]
+    jets: int
+    left_out: dict[str, int]
+    settings: dict[str, Any]
+    distances: list[Distance]
+    test: TwoSample
+    floor: TwoSample
+    histograms: list[Histogram]
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def metrics(self) -> dict[str, Any]:
+        """The contents of `generated.json`."""
+        found = {
+            "format_version": FORMAT_VERSION,
+            "package_version": __version__,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 2),
+            "versions": versions(),
+            "generated": self.generated,
+            "real": self.real,
+            "jets": self.jets,
+            "left_out": self.left_out,
+            "settings": self.settings,
+            "distances": self.distances,
+            "two_sample_test": _without_scores(self.test),
+            "two_sample_floor": _without_scores(self.floor),
+            "notes": self.notes,
+        }
+        return {name: plain(value) for name, value in found.items()}
+
+    def curves(self) -> dict[str, Any]:
+        """The contents of `generated-curves.json`, with five digits."""
+        scores, made = self.test.scores, self.test.second
+        binned_scores = binned("score", "jets", "1", scores[made], scores[~made], np.linspace(0, 1, BINS + 1))
+        return {
+            "format_version": FORMAT_VERSION,
+            "histograms": [plain(histogram, digits=5) for histogram in [*self.histograms, binned_scores]],
+        }
+
+    def write(self) -> None:
+        """Write both files to `folder`, each in one step, `generated.json` last."""
+        texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
+        for name, text in texts.items():
+            replace(self.folder / name, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
+
+
+def evaluate_generated(
+    generated: Sequence[str],
+    real: Sequence[str],
+    out: str | Path,
+    *,
+    data: DataSettings = _DATA,
+    seed: int = 0,
+    max_jets: int = 20_000,
+    force: bool = False,
+    say: Say = to_stderr,
+) -> GeneratedEvaluation:
+    """Compare generated jets with real ones, and write `generated.json` and `generated-curves.json`.
+
+    Three random samples of one size are drawn: generated jets, real jets, and other real jets, whose distance from the
+    real ones is the floor. Any two sets of jets may be compared; the mixture of classes should be the same.
+
+    Args:
+        generated: files of generated jets.
+        real: files of real jets; none means the bundled sample.
+        out: folder to write to.
+        data: bad jets and threads.
+        seed: of the choice of jets, the trees and the bootstrap.
+        max_jets: most jets of a sample.
+        force: replace what is there.
+        say: called with each message.
+
+    Raises:
+        UsageError: a file that is named as both, or an evaluation that exists.
+        DataError: too few jets, files that cannot be read.
+    """
+    began, out = time.perf_counter(), Path(out)
+    check_free(out, force=force)
+    made_files = open_files(resolve_sources(generated))
+    real_files = open_files(resolve_sources(real) if real else sample_sources())
+    _refuse_shared(made_files, real_files)
+    left_out: Counter[str] = Counter()
+    request = Request(bad_jets=data.bad_jets)
+    made = draw(made_files, whole(made_files), max_jets, seed, request, data.workers, left_out)
+    both = draw(real_files, whole(real_files), 2 * max_jets, seed, request, data.workers, left_out)
+    jets = min(len(made), len(both) // 2, max_jets)
+    if jets < FEWEST:
+        raise DataError(
+            "there are too few jets to compare",
+            found=f"{len(made)} generated and {len(both)} real",
+            allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
+        )
+    note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
+    say(note)
+    samples = Samples.of(made, both, jets, seed)
+    found = GeneratedEvaluation(
+        folder=out,
+        generated=[ComparedFile(file.name, file.bytes, file.entries) for file in made_files],
+        real=[ComparedFile(file.name, file.bytes, file.entries) for file in real_files],
+        jets=jets,
+        left_out=dict(left_out),
+        settings={"seed": seed, "max_jets": max_jets, "spectrum_jets": SPECTRUM_JETS},
+        distances=list(samples.distances(seed)),
+        test=two_sample_test(samples.real.observed, samples.made.observed, seed=seed),
+        floor=two_sample_test(samples.real.observed, samples.other.observed, seed=seed),
+        histograms=list(samples.histograms()),
+        notes=[note],
+        seconds=time.perf_counter() - began,
+    )
+    found.write()
+    return found
+
+
+def check_free(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that holds a comparison, unless `force`, or that is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
+    if (folder / METRICS).exists() and not force:
+        raise UsageError("the evaluation exists", where=folder, hint="--force to replace it, or --out OTHER")
+
+
+def _without_scores(test: TwoSample) -> Mapping[str, Any]:
+    return {name: value for name, value in vars(test).items() if name not in ("scores", "second")}
+
+
+def _refuse_shared(made: Sequence[JetFile], real: Sequence[JetFile]) -> None:
+    own = {Path(file.source.path).resolve() for file in made}
+    for file in real:
+        if Path(file.source.path).resolve() in own:
+            raise UsageError("a file is named as generated and as real", where=file.source)
