@@ -208,3 +208,16 @@ def test_a_corrupt_basket_is_one_error(write_jetclass: Write) -> None:
     with pytest.raises(DataError, match="corrupt") as caught:
         read_chunk(file, 0, 0, 20, Request())
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads the list of mapped files of Linux")
+def test_a_file_that_was_read_to_its_end_is_not_kept_in_memory(write_jetclass: Write) -> None:
+    path = write_jetclass(entries=50, cluster=20)
+
+    def mapped() -> bool:
+        return str(path) in Path("/proc/self/maps").read_text()
+
+    read(path, 0, 20)
+    assert mapped()  # the next chunk needs no second opening
+    read(path, 20, 50)
+    assert not mapped()

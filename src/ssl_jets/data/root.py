@@ -76,7 +76,8 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     """
     wanted = set(branches)
     with _readable(path):
-        arrays: Mapping[str, ak.Array] = _opened(path, tree).arrays(
+        opened = _opened(path, tree)
+        arrays: Mapping[str, ak.Array] = opened.arrays(
             filter_name=lambda name: name in wanted,
             entry_start=start,
             entry_stop=stop,
@@ -84,6 +85,8 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
             how=dict,
             array_cache=None,
         )
+        if stop >= opened.num_entries:  # whoever reads in order is done with the file, and mapped pages count as memory
+            _close(path)
     return dict(arrays)
 
 
@@ -103,6 +106,13 @@ def _opened(path: str, tree: str) -> Any:
             oldest.file.close()
     trees.move_to_end(key)
     return trees[key]
+
+
+def _close(path: str) -> None:
+    """Close the trees of a file that this thread keeps open."""
+    trees = _OPENED.trees
+    for key in [key for key in trees if key[0] == path]:
+        trees.pop(key).file.close()
 
 
 def _open(path: str) -> Any:
