@@ -13,7 +13,7 @@ from ssl_jets.describe import describe_method
 from ssl_jets.jets import Jets
 from ssl_jets.methods import simclr
 from ssl_jets.methods.simclr import SimCLR, similarities
-from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.augment import make_view
 
 
 def build(jets: Jets, **settings: object) -> SimCLR:
@@ -97,5 +97,5 @@ def test_one_batch_can_be_told_apart_and_only_with_the_right_partners(batch: Jet
 
 def test_the_settings_of_the_views_are_described_by_their_full_keys() -> None:
     text = describe_method("simclr")
-    assert f"  method.views.drop = {Views().drop!r}\n      Probability that" in text
+    assert f"  method.views.drop = {SimCLR.Config().views.drop!r}\n      Probability that" in text
     assert "Views(" not in text
