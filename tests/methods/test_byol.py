@@ -20,6 +20,11 @@ def build(jets: Jets, **settings: object) -> BYOL:
     return BYOL(BYOL.Config(**settings), tiny_encoder(jets))
 
 
+def hardest(jets: Jets) -> Jets:
+    """The jets with at most 12 particles, which train quickly."""
+    return jets.keep(jets.rank_by_pt() < 12)
+
+
 def train(method: BYOL, jets: Jets, steps: int, lr: float = 1e-3) -> list[float]:
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=lr)
     torch.manual_seed(0)
@@ -84,7 +89,7 @@ def test_the_teacher_moves_once_a_step_by_the_momentum_of_the_schedule(batch: Je
 
 
 def test_one_batch_is_learned_and_the_target_must_be_of_the_same_jet(batch: Jets) -> None:
-    jets = batch.select(torch.arange(32))
+    jets = hardest(batch.select(torch.arange(32)))
     method = build(jets)
     losses = train(method, jets, 80)
     with torch.no_grad():

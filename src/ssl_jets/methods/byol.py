@@ -33,7 +33,7 @@ class BYOL(Method):
     class Config(MethodSettings):
         """Settings of `byol`."""
 
-        views: Views = Views()
+        views: Views = Views(thin=0.5, beam=2.0)
         """How the two views are made."""
         momentum: float = Field(default=0.99, ge=0, le=1)
         """Momentum m0 of the teacher at the start; it rises to 1."""

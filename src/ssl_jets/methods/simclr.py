@@ -30,7 +30,7 @@ class SimCLR(Method):
     class Config(MethodSettings):
         """Settings of `simclr`."""
 
-        views: Views = Views()
+        views: Views = Views(thin=0.5, beam=2.0)
         """How the two views are made."""
         temperature: float = Field(default=0.1, gt=0)
         """Temperature t: the lower, the more the nearest negatives count."""

@@ -30,7 +30,7 @@ class VICReg(Method):
     class Config(MethodSettings):
         """Settings of `vicreg`."""
 
-        views: Views = Views()
+        views: Views = Views(thin=0.5, beam=2.0)
         """How the two views are made."""
         invariance: float = Field(default=25.0, ge=0)
         """Weight of the distance between the views."""
