@@ -1,0 +1,62 @@
+"""The views `beam` and `thin`: what they forget and what they leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from small_models import made_jets
+from ssl_jets.jets import Jets
+from ssl_jets.nn.augment import beam, thin
+
+
+def test_beam_forgets_the_energies_and_leaves_all_else() -> None:
+    jets = made_jets([30, 1, 7])
+    energy = jets.columns.index("energy")
+    other = replace(jets, particles=jets.particles.clone())
+    other.particles[:, energy] *= 3
+    views = []
+    for original in (jets, other):
+        torch.manual_seed(0)
+        views.append(beam(original, 2.0).particles)
+    assert torch.equal(views[0], views[1])
+    changed = (views[0] != jets.particles).any(0)
+    assert torch.nonzero(changed)[:, 0].tolist() == [energy]
+
+
+def test_beam_gives_massless_particles_of_one_axis_within_the_strength() -> None:
+    jets = made_jets([20] * 200)
+    view = beam(jets, 2.0)
+    ratio = (view.column("energy") / view.column("pt")).double()
+    assert (ratio > 1 - 1e-6).all()
+    forward = (
+        ratio.clamp(min=1).acosh() - view.column("deta").double()
+    )  # |eta| of the axis, where the particle is beyond
+    backward = -ratio.clamp(min=1).acosh() - view.column("deta").double()
+    for jet in range(len(jets)):
+        own = slice(20 * jet, 20 * jet + 20)
+        axis = torch.minimum(
+            (forward[own] - forward[own].median()).abs(), (backward[own] - forward[own].median()).abs()
+        )
+        assert axis.max() < 0.02
+        assert -0.02 < forward[own].median() < 2.02
+
+
+def test_beam_leaves_jets_without_energy_alone(sample_jets: Jets) -> None:
+    jets = sample_jets.select(torch.arange(4))
+    kept = [index for index, name in enumerate(jets.columns) if name != "energy"]
+    jets = replace(jets, particles=jets.particles[:, kept], columns=tuple(jets.columns[index] for index in kept))
+    assert beam(jets, 2.0) is jets
+
+
+def test_thin_keeps_at_least_its_share_of_hard_and_soft_particles_alike() -> None:
+    jets = made_jets([40] * 300 + [1, 2])
+    torch.manual_seed(0)
+    view = thin(jets, 0.5)
+    share = view.lengths[:300] / 40
+    assert share.min() >= 0.5
+    assert share.max() > 0.95
+    assert view.lengths[300] == 1
+    assert view.lengths[301] >= 1
+    torch.testing.assert_close(view.column("pt").log().mean(), jets.column("pt").log().mean(), atol=0.05, rtol=0)
