@@ -169,7 +169,7 @@ def one_and_two_ranks(
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [*launcher, str(here / "two_ranks.py"), str(folder / "batches.pt"), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path]), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=120,
     )
