@@ -93,7 +93,7 @@ def overfitted() -> tuple[BottleneckMaskedAutoencoder, Jets, float, float]:
     method = build(jets)
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
     losses = []
-    for _ in range(250):
+    for _ in range(200):
         loss = method(jets, 0.0)["loss"]
         optimizer.zero_grad()
         loss.backward()

@@ -89,9 +89,9 @@ def overfitted() -> tuple[DiffusionAutoencoder, Jets]:
     jets = made_jets([4, 9, 6, 12])
     torch.manual_seed(0)
     method = build(jets, blur=0.05, count_weight=1.0)
-    many = jets.select(torch.arange(4).repeat(16))
+    many = jets.select(torch.arange(4).repeat(8))
     optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
-    for _ in range(250):
+    for _ in range(200):
         loss = method(many, 0.0)["loss"]
         optimizer.zero_grad()
         loss.backward()

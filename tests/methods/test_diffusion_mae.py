@@ -104,11 +104,11 @@ def overfitted() -> tuple[DiffusionMaskedAutoencoder, Jets, Tensor]:
     jets = made_jets([4, 9, 6, 12, 5, 10, 7, 8])
     torch.manual_seed(0)
     method, hidden = build(jets), masking.hide(jets, "random", 0.5)
-    many = jets.select(torch.arange(8).repeat(8))
+    many = jets.select(torch.arange(8).repeat(4))
     optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden.repeat(8))
-        for _ in range(250):
+        patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden.repeat(4))
+        for _ in range(200):
             loss = method(many, 0.0)["loss"]
             optimizer.zero_grad()
             loss.backward()

@@ -55,12 +55,11 @@ def test_the_integral_carries_noise_to_the_normal_distribution_of_the_field(mean
 
 
 def test_the_integral_is_of_second_order() -> None:
-    noise = torch.tensor([[1.5]]).double()
-    errors = [
-        abs(float(integrate(lambda x, t: normal_field(1.0, 0.5, x, t), noise, steps)) - 1.75) for steps in (20, 40, 80)
-    ]
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
-    assert errors[1] / errors[2] == pytest.approx(4, rel=0.15)
+    noise = torch.tensor([[0.5]]).double()
+    exact = 1.5 * math.e - 2  # of dx/dt = x + t from 0.5
+    errors = [abs(float(integrate(lambda x, t: x + t, noise, steps)) - exact) for steps in (20, 40, 80)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
 
 
 def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
@@ -72,7 +71,8 @@ def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
         return torch.cat([side, -side], dim=1) + 0.2 * torch.randn(count, 2)
 
     flow = VectorFlow(2, 64)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=300)
     for _ in range(300):
         data, t = draw(256), torch.rand(256)
         between, velocity = bridge(data, torch.randn_like(data), t)
@@ -80,9 +80,10 @@ def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     made = flow.sample(torch.randn(2000, 2), 30)
     right = made[:, 0] > 0
-    assert float(right.float().mean()) == pytest.approx(0.5, abs=0.06)
+    assert float(right.float().mean()) == pytest.approx(0.5, abs=0.08)
     for side, sign in ((right, 1.0), (~right, -1.0)):
         torch.testing.assert_close(made[side].mean(0), torch.tensor([sign, -sign]), atol=0.12, rtol=0)
         assert float(made[side].std(0).max()) < 0.4  # one bump: normal data of this covariance have 1

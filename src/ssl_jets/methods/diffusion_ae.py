@@ -89,7 +89,8 @@ class DiffusionAutoencoder(Method):
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
         between, velocity = bridge(z, chance.normal_per_jet(jets, self.encoder.dim), t)
-        return (self.prior(between, t) - velocity).square().mean(1)
+        error: Tensor = self.prior(between, t) - velocity
+        return error.square().mean(1)
 
     @staticmethod
     def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Given:

@@ -99,7 +99,8 @@ class VectorFlow(nn.Module):
         skip, out, into = precondition(t)
         hidden = nn.functional.gelu(self.data_in(into * x) + self.time(t))
         hidden = nn.functional.gelu(hidden + self.hidden(hidden))
-        return skip * x + out * self.velocity_out(hidden).float()
+        velocity: Tensor = skip * x + out * self.velocity_out(hidden).float()
+        return velocity
 
     def sample(self, noise: Tensor, steps: int) -> Tensor:
         """Vectors `[row, dim]` from standard normal noise `[row, dim]`."""

@@ -79,5 +79,5 @@ class CountHead(nn.Module):
     def quantile(self, z: Tensor, share: Tensor) -> Tensor:
         """The smallest n that p(n | z) exceeds with no more than 1 - share, int64 `[jet]`: 0.5 gives the median, a
         uniform random number gives a draw."""
-        reached = self.logits(z).float().softmax(1).cumsum(1)
+        reached: Tensor = self.logits(z).float().softmax(1).cumsum(1)
         return (reached < share.float().unsqueeze(1)).sum(1).clamp(max=self.most - 1) + 1
