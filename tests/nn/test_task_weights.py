@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ssl_jets.config import TrainSettings
-from ssl_jets.nn.task_weights import CLASSIFICATION, LIMIT, RATE, REGRESSION, TaskLoss, TaskWeights
+from ssl_jets.nn.task_weights import CLASSIFICATION, LARGEST, RATE, REGRESSION, TaskLoss, TaskWeights
 from ssl_jets.train import make_optimizer
 
 FACTORS = {"label": CLASSIFICATION, "mass": REGRESSION}
@@ -72,15 +72,15 @@ def test_s_goes_to_the_best_value_and_every_task_gets_the_weight_1_over_2_l() ->
 
 def test_s_stays_within_its_limits_and_comes_back() -> None:
     weights, sigma = fitted(1e9, 1e-9)
-    assert sigma["label"] == pytest.approx(math.exp(LIMIT), rel=1e-3)
-    assert sigma["mass"] == pytest.approx(math.exp(-LIMIT), rel=1e-3)
+    assert sigma["label"] == pytest.approx(LARGEST, rel=1e-3)
+    assert sigma["mass"] == pytest.approx(weights.smallest, rel=1e-3)
     optimizer = torch.optim.SGD(weights.parameters(), lr=1e-6)
     optimizer.zero_grad()
     weights(losses(1.0, 1.0)).backward()
     optimizer.step()
     moved = weights.parts(losses(1.0, 1.0))
-    assert float(moved["sigma_label"]) < math.exp(LIMIT)
-    assert float(moved["sigma_mass"]) > math.exp(-LIMIT)
+    assert float(moved["sigma_label"]) < LARGEST
+    assert float(moved["sigma_mass"]) > weights.smallest
 
 
 def test_a_task_that_no_jet_has_leaves_its_s_alone() -> None:

@@ -69,7 +69,9 @@ class SemiSupervised(Method):
         self.cfg, self.encoder = cfg, encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.method = find(cfg.unlabelled)(cfg.unlabelled_settings, encoder, labels)
-        self.weights = TaskWeights(self.tasks.factors | {UNLABELLED: REGRESSION}, learned=cfg.weights == "sigma")
+        self.weights = TaskWeights(
+            self.tasks.factors | {UNLABELLED: REGRESSION}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
+        )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighed losses, the parts of both, and every s."""

@@ -35,7 +35,7 @@ class Supervised(Method):
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
-        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma")
+        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighed losses; of each its value and its s, and the accuracy on the batch."""

@@ -9,6 +9,7 @@ weight. A loss that may become negative has no such s and does not belong here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ RATE = 50.0
 """ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
 a network need no more; ln s has to go as far as 1 or 2, within the first hundreds of steps."""
 
-LIMIT = 3.0
-"""Largest |ln s|: a task learned by heart does not rule the others, and none is switched off for good."""
+LARGEST = 20.0
+"""Largest s: no task is switched off for good."""
 
 
 class TaskLoss(NamedTuple):
@@ -39,10 +40,13 @@ class TaskWeights(nn.Module):
     Args:
         factors: factor a of each task by name.
         learned: learn s; otherwise all s are 1. A single task is taken as it is.
+        smallest: smallest s: a task that is learned easily does not go on to rule the others. Without it the last
+            digits of a simple target count as much as the class, for only ratios of losses matter at the best s.
     """
 
-    def __init__(self, factors: Mapping[str, float], *, learned: bool) -> None:
+    def __init__(self, factors: Mapping[str, float], *, learned: bool, smallest: float = 0.3) -> None:
         super().__init__()
+        self.smallest = smallest
         self.factors = dict(factors)
         learned = learned and len(factors) > 1
         self.log_sigma = nn.Parameter(torch.zeros(len(factors))) if learned else None
@@ -58,13 +62,13 @@ class TaskWeights(nn.Module):
         return total
 
     def clamp(self) -> None:
-        """Bring ln s back within its limits; to be called after each optimizer step.
+        """Bring s back within its limits; to be called after each optimizer step.
 
         A clamp in the loss would leave a parameter outside without gradient, or let it wander off.
         """
         if self.log_sigma is not None:
             with torch.no_grad():
-                self.log_sigma.clamp_(-LIMIT / RATE, LIMIT / RATE)
+                self.log_sigma.clamp_(math.log(self.smallest) / RATE, math.log(LARGEST) / RATE)
 
     def parts(self, losses: Mapping[str, TaskLoss]) -> dict[str, Tensor]:
         """What to log: `loss_TASK` and, where it is learned, `sigma_TASK`; nothing for a single task."""

@@ -27,6 +27,8 @@ class TaskSettings(MethodSettings):
     """What is learned: `label` for the classes, and any jet columns, or ratios `A/B` of two, as regression targets."""
     weights: Literal["sigma", "equal"] = "sigma"
     """How several losses are weighed: `sigma` learns the uncertainty of each, `equal` leaves all at 1."""
+    smallest_sigma: float = Field(default=0.3, gt=0, le=1)
+    """Smallest learned uncertainty: bounds the weight of a task that is learned easily, or by heart."""
     head_hidden: int = Field(default=0, ge=0)
     """Width of the hidden layer of a head; 0 for a linear head."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
