@@ -32,9 +32,9 @@ _CAPTION = {
     "jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
     "rolled back to here.{verdicts}",
     "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the statistical "
-    "error of the real jets as a band. The last panel is the output of the trees on jets they were not fitted on: the "
-    "more the two overlap, the less can they be told apart. Axes cover all but a thousandth of the real jets on each "
-    "side.",
+    "error of the real jets as a band and triangles for what lies beyond the axis. The last panel is the output of the "
+    "trees on jets they were not fitted on: the more the two overlap, the less can they be told apart. Axes cover all "
+    "but a thousandth of the real jets on each side.",
     "generated_particles": "The same for all particles of the jets. Errors take particles for independent, which those "
     "of one jet are not.",
     "generated_kinds": "Transverse momentum of the particles of each kind.",

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ssl_jets.report import page
 from ssl_jets.report.folders import GeneratedFolder
@@ -31,6 +32,7 @@ _AXES = {
 }
 _JETS = ("mass", "pt", "particles", "tau21", "tau32", "score")
 _PARTICLES = ("particle pt", "particle deta", "particle dphi", "kind")
+_RATIOS = (0.4, 1.6)
 _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "other")
 
 
@@ -86,7 +88,7 @@ def histograms(curves: Json, names: Sequence[str]) -> Figure | None:
         return None
     columns = 3 if len(shown) != 4 else 2
     rows = -(-len(shown) // columns)
-    figure = plt.figure(figsize=(0.4 + 3.9 * columns, 0.3 + 3.9 * rows), layout="constrained")
+    figure = plt.figure(figsize=(0.4 + 3.9 * columns, 0.3 + 3.9 * rows), layout=ConstrainedLayoutEngine(h_pad=0.01))
     outer = figure.add_gridspec(rows, columns)
     for place, entry in enumerate(shown):
         inner = outer[place // columns, place % columns].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
@@ -112,9 +114,14 @@ def _panel(upper: Axes, lower: Axes, entry: Json) -> None:
     lower.fill_between(
         np.repeat(edges, 2)[1:-1], np.repeat(1 - band, 2), np.repeat(1 + band, 2), color=GREY, alpha=0.35, linewidth=0
     )
-    lower.errorbar(centre, ratio, error, **style)
+    there, (low, high) = np.isfinite(ratio), _RATIOS
+    lower.errorbar(centre[there], ratio[there], error[there], **style)
+    for beyond, edge, marker in ((ratio < low, low, "v"), (ratio > high, high, "^")):
+        lower.plot(
+            centre[beyond], np.full(beyond.sum(), edge), marker, markersize=5, color=COLOURS[2], clip_on=False, zorder=5
+        )
     lower.axhline(1, color=GREY, linewidth=1)
-    lower.set_ylim(0.4, 1.6)
+    lower.set_ylim(low, high)
     upper.tick_params(labelbottom=False)
     name = entry["observable"]
     kind = name[name.find("(") + 1 : -1] if "(" in name else ""
