@@ -87,9 +87,8 @@ def evaluate_model(
     roles = assign_roles(files, model.facts.get("training", {}), data)
     _tell_roles(roles, files, model, tell)
     work = _Work(model, files, data, seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    found = (
-        work.labelled(roles, classes, max_fit_jets, max_test_jets) if classes else work.unlabelled(roles, max_test_jets)
-    )
+    limits = (max_fit_jets, max_test_jets)
+    found = work.labelled(roles, classes, *limits) if classes else work.unlabelled(roles, max_test_jets)
     for verdict in found["collapse"]:
         tell(f"z has collapsed: {verdict.text}")
     if work.skipped:

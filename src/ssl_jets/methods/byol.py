@@ -4,7 +4,7 @@
     q', q''    = predictor(projector(g(x').z)), the same of x''
     t', t''    = teacher projector(teacher(x').z), the same of x'', without gradient
     L          = mean over jets of (2 - 2 cos(q', t'')) + (2 - 2 cos(q'', t'))
-    teacher    = m teacher + (1 - m) student after every optimizer step, m rising from m0 to 1 by a half cosine
+    teacher    = m teacher + (1 - m) student after every step, m rising from m0 to 1 by a half cosine
 
 Grill et al., arXiv:2006.07733. A constant z has L = 0. What keeps z from it is that the student has a predictor that
 the teacher has not, and that the teacher is slow: with `predictor_layers=0` it collapses. Projector and predictor have
@@ -71,7 +71,7 @@ class BYOL(Method):
         return rising(self.cfg.momentum, progress)
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows. Called once for each optimizer step, however many batches that adds up."""
+        """The teacher follows. Called once for each step, however many batches that adds up."""
         follow(self.teacher, self.encoder, self.momentum(progress))
         follow(self.teacher_projector, self.projector, self.momentum(progress))
 

@@ -41,7 +41,7 @@ class SemiSupervised(Method):
 
         unlabelled: str = "mae"
         """The method whose loss all jets have, labelled or not."""
-        unlabelled_settings: SerializeAsAny[MethodSettings] = Field(default={})
+        unlabelled_settings: SerializeAsAny[MethodSettings] = Field(default={})  # type: ignore[assignment]
         """Its settings: `method.unlabelled_settings.KEY`."""
         unlabelled_weight: tuple[float, float] = (1.0, 1.0)
         """Weight of its loss at the start and at the end of the training."""
@@ -52,7 +52,8 @@ class SemiSupervised(Method):
             if name in ("supervised", "semi_supervised"):
                 allowed = [other for other in names() if other not in ("supervised", "semi_supervised")]
                 raise UsageError("this method needs labels", where="method.unlabelled", found=name, allowed=allowed)
-            find(name)
+            if find(name).parts:
+                raise UsageError("this method starts from another run", where="method.unlabelled", found=name)
             return name
 
         @field_validator("unlabelled_settings", mode="before")

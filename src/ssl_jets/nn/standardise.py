@@ -44,4 +44,5 @@ def whitened(values: Tensor, floor: float = 0.01) -> Tensor:
     covariance = gather((centred.T @ centred).unsqueeze(0)).sum(0) / count
     variance, directions = torch.linalg.eigh(covariance)
     scale = (variance.clamp(min=0) + floor * variance.mean() + 1e-12).rsqrt()
-    return (centred @ (directions * scale) @ directions.T).float()
+    white: Tensor = centred @ (directions * scale) @ directions.T
+    return white.float()
