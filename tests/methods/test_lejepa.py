@@ -15,7 +15,6 @@ from ssl_jets.methods.lejepa import LeJepa
 from ssl_jets.nn import chance
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.sigreg import sigreg
-from ssl_jets.nn.spread import participation_ratio
 
 
 def build(jets: Jets, **settings: object) -> LeJepa:
@@ -48,7 +47,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_views(
         centre = sum(of_jet[: method.cfg.global_views]) / method.cfg.global_views
         for cloud, p in zip(clouds, of_jet, strict=True):
             cloud.append(p)
-            agreement += float(((p - centre) ** 2).sum()) / method.cfg.projector_width / number / len(jets)
+            agreement += float(((p - centre).detach() ** 2).sum()) / method.cfg.projector_width / number / len(jets)
     spread = sum(float(sigreg(torch.stack(cloud), directions)) for cloud in clouds) / number
     assert float(ours["agreement_loss"]) == pytest.approx(agreement, rel=1e-3)
     assert float(ours["sigreg"]) == pytest.approx(spread, rel=1e-4)
@@ -84,4 +83,3 @@ def test_without_sigreg_the_projections_collapse_and_with_it_they_spread(sample_
     std, std_collapsed = (projections(m, jets).std(0).mean() for m in (method, collapsed))
     assert std > 0.5
     assert std_collapsed < 0.1
-    assert participation_ratio(projections(method, jets)) > 2 * participation_ratio(projections(collapsed, jets))

@@ -23,6 +23,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
+from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.standardise import standardised, whitened
@@ -35,6 +36,8 @@ class Jepa(Method):
     class Config(MethodSettings):
         """Settings of `jepa`."""
 
+        views: Views = Views(drop=0.0, beam=2.0)
+        """Augmentations."""
         regions: int = Field(default=3, ge=1)
         """Target regions B; they may overlap."""
         region_ratio: float = Field(default=0.2, gt=0, lt=1)
@@ -74,9 +77,11 @@ class Jepa(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Smooth L1 to the teacher's tokens of the hidden particles, and to its z."""
+        seen, whole_jets = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
+        jets = seen
         hidden = masking.hide_regions(jets, self.cfg.regions, self.cfg.region_ratio)
         with torch.no_grad():
-            taught = self.teacher(jets)
+            taught = self.teacher(whole_jets)
         context = self.encoder(jets.keep(~hidden))
         normal = standardised if self.cfg.normalise == "batch" else _layer
         per_particle = _distance(self._predict(jets, hidden, context), normal(taught.tokens[hidden]))

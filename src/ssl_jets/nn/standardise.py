@@ -19,12 +19,11 @@ def standardised(values: Tensor) -> Tensor:
     Args:
         values: `[row, column]`.
     """
-    values = values.float()
-    count = gather(values.new_full((1,), len(values))).sum().clamp(min=1)
-    mean = gather(values.sum(0, keepdim=True)).sum(0) / count
-    centred = values - mean
+    exact = values.double()
+    count = gather(exact.new_full((1,), len(exact))).sum().clamp(min=1)
+    centred = exact - gather(exact.sum(0, keepdim=True)).sum(0) / count
     variance = gather(centred.square().sum(0, keepdim=True)).sum(0) / count
-    return centred / (variance + 1e-8).sqrt()
+    return (centred / (variance + 1e-8).sqrt()).float()
 
 
 @torch.no_grad()
