@@ -9,6 +9,7 @@ from torch import Tensor
 from small_models import made_jets, tiny_encoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.bottleneck_mae import BottleneckMaskedAutoencoder
+from ssl_jets.monitor import swapped_z
 from ssl_jets.nn import chance, masking
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.features import TARGETS, TRACK_TARGETS
@@ -131,7 +132,5 @@ def test_with_the_z_of_another_jet_the_prediction_is_worse(
         return float(method(jets, 0.0)["loss"].detach())
 
     right = loss()
-    with pytest.MonkeyPatch.context() as patch:
-        encode = type(method.encoder).forward
-        patch.setattr(method.encoder, "forward", lambda x: Encoded(encode(method.encoder, x).z.roll(1, 0), x.particles))
+    with swapped_z(method):
         assert loss() > 1.5 * right

@@ -134,11 +134,6 @@ def test_a_set_flow_uses_time_z_and_the_known_particles() -> None:
     assert not torch.allclose(apply(flow, replace(given, tokens=given.tokens + 1), x), out, atol=1e-2)
 
 
-def test_each_jet_gets_the_z_of_another() -> None:
-    _, given = flow_and_given(made_jets([7, 3, 12, 4]), tokens=False)
-    assert not (given.with_z_of_others().z == given.z).all(1).any()
-
-
 def test_a_target_that_the_data_lack_changes_nothing() -> None:
     jets = made_jets([7, 3])
     flow, given = flow_and_given(jets, tokens=False)

@@ -15,7 +15,7 @@ z to say as well.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -57,6 +57,8 @@ class BottleneckMaskedAutoencoder(Method):
         """Weight c of the cross-entropy on the number of particles."""
         ranks: int = Field(default=128, ge=1)
         """Particles with a name of their own; softer ones share the last name. Also the largest number predicted."""
+
+    whole: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)

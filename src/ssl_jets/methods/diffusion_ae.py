@@ -55,6 +55,7 @@ class DiffusionAutoencoder(Method):
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
     generates: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -64,27 +65,21 @@ class DiffusionAutoencoder(Method):
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Errors of the particles, of their number and of the prior over z.
-
-        In evaluation also how much the loss rises where each jet has the z of another: near zero, z is not used.
-        """
+        """Errors of the particles, of their number and of the prior over z."""
         z = self.encoder(jets).z
         values, _, kinds = self.encoder.features.targets(jets)
         t, noise = chance.uniform_per_jet(jets).float(), chance.normal(jets, TARGETS)
-
-        def parts(given: Given) -> tuple[Tensor, ...]:
-            error, kind = self.decoder.errors(values, kinds, noise, t, given)
-            count = self.counts.error(given.z, jets.lengths)
-            weighted = (jets.mean(error), self.cfg.kind_weight * jets.mean(kind), self.cfg.count_weight * count)
-            return tuple(part.mean() for part in weighted)
-
         given = self._given(blurred(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
-        flow, kind, count = parts(given)
-        prior = self._prior_error(jets, on_sphere(z.detach()), t).mean()
-        found = {"flow_loss": flow, "kind_loss": kind, "count_loss": count, "prior_loss": prior}
-        if not self.training:
-            found["z_shuffled_rise"] = sum(parts(given.with_z_of_others()), -flow - kind - count)
-        return {"loss": flow + kind + count + prior} | {name: part.detach() for name, part in found.items()}
+        error, wrong_kind = self.decoder.errors(values, kinds, noise, t, given)
+        parts = {
+            "flow_loss": jets.mean(error).mean(),
+            "kind_loss": jets.mean(wrong_kind).mean(),
+            "count_loss": self.counts.error(given.z, jets.lengths).mean(),
+            "prior_loss": self._prior_error(jets, on_sphere(z.detach()), t).mean(),
+        }
+        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, 1.0)
+        loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""

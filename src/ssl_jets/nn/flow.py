@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -124,10 +124,6 @@ class Given:
     made: Tensor
     present: Tensor
     tokens: Tensor | None = None
-
-    def with_z_of_others(self) -> Given:
-        """The same with the z of each jet replaced by that of the jet half a batch away."""
-        return replace(self, z=self.z.roll(len(self.z) // 2, 0))
 
     @property
     def owner(self) -> Tensor:
