@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssl_jets.errors import UsageError, nearest
 
@@ -21,6 +21,18 @@ class Settings(BaseModel):
     """Base of every settings class: frozen, unknown keys forbidden, field docs taken from the line under the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _change_nested_settings_key_by_key(cls, given: Any) -> Any:
+        """Settings within settings keep the defaults of the field they stand in, not those of their own class."""
+        if not isinstance(given, Mapping):
+            return given
+        nested = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Settings)}
+        return {
+            name: _merge(nested[name].model_dump(), value) if name in nested and isinstance(value, Mapping) else value
+            for name, value in given.items()
+        }
 
 
 class DataSettings(Settings):
