@@ -125,7 +125,7 @@ def test_the_teacher_sees_the_whole_jet_and_has_no_gradient(monkeypatch: pytest.
     method(batch, 0.0)["loss"].backward()
     assert torch.equal(seen[0].particles, batch.particles)
     assert all(weight.grad is None for weight in method.teacher.parameters())
-    assert method.exported() is method.teacher
+    assert method.exported() is method.encoder
 
 
 @pytest.mark.parametrize(

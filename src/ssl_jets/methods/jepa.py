@@ -104,8 +104,8 @@ class Jepa(Method):
         follow(self.teacher, self.encoder, self.cfg.momentum + (self.cfg.final_momentum - self.cfg.momentum) * share)
 
     def exported(self) -> Encoder:
-        """The teacher: the smoother of the two."""
-        return self.teacher
+        """The student: a teacher of this momentum lags behind by hundreds of steps."""
+        return self.encoder
 
 
 def _distance(predicted: Tensor, target: Tensor) -> Tensor:
