@@ -86,7 +86,7 @@ def test_teacher_and_its_head_follow_and_have_no_gradient(batch: Jets) -> None:
     for (teacher, _), value in zip(pairs, expected, strict=True):
         torch.testing.assert_close(teacher, value)
         assert teacher.grad is None
-    assert method.exported() is method.teacher
+    assert method.exported() is method.encoder
 
 
 def trained(jets: Jets, **settings: object) -> tuple[Dino, list[float]]:

@@ -8,13 +8,18 @@ from torch import Tensor, nn
 
 from small_models import made_jets, tiny_encoder
 from ssl_jets.jets import Jets
+from ssl_jets.methods import jepa
 from ssl_jets.methods.jepa import Jepa
 from ssl_jets.nn import masking
+from ssl_jets.nn.augment import Views, make_view
+
+STILL = Views(rotate=0.0, reflect=0.0, drop=0.0, smear=0.0)
+"""Views without any augmentation."""
 
 
-def build(jets: Jets, **settings: float) -> Jepa:
+def build(jets: Jets, **settings: object) -> Jepa:
     """A method whose teacher differs from its student."""
-    method = Jepa(Jepa.Config(**settings), tiny_encoder(jets))
+    method = Jepa(Jepa.Config(**settings), tiny_encoder(jets))  # type: ignore[arg-type]
     method.teacher.load_state_dict(tiny_encoder(jets, seed=7).state_dict())
     return method
 
@@ -26,31 +31,54 @@ def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> Tensor:
     return hidden
 
 
-def huber(predicted: Tensor, taught: Tensor) -> float:
-    """Mean smooth L1 of one vector to a taught one, brought to mean 0 and variance 1."""
-    taught = (taught - taught.mean()) / (taught.var(unbiased=False) + 1e-5).sqrt()
-    gaps = (predicted - taught).detach().abs().tolist()
+def fix_views(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> tuple[Jets, Jets]:
+    """The views of student and teacher, which `loss` will then make."""
+    torch.manual_seed(6)
+    views = make_view(jets, Jepa.Config().views), make_view(jets, Jepa.Config().views)
+    remaining = iter(views)
+    monkeypatch.setattr(jepa, "make_view", lambda _jets, _views: next(remaining))
+    return views
+
+
+def huber(predicted: Tensor, target: Tensor) -> float:
+    """Mean smooth L1 of one vector."""
+    gaps = (predicted - target).detach().abs().tolist()
     return sum(0.5 * gap**2 if gap < 1 else gap - 0.5 for gap in gaps) / len(gaps)
 
 
-def reference(method: Jepa, jets: Jets, hidden: Tensor) -> float:
+def whitening(rows: Tensor, floor: float) -> Tensor:
+    """(C + floor mean variance)^(-1/2) (row - mean), by the matrix's singular values."""
+    centred = (rows - rows.mean(0)).double()
+    covariance = centred.T @ centred / len(rows)
+    u, s, vh = torch.linalg.svd(covariance + floor * covariance.trace() / len(covariance) * torch.eye(len(covariance)))
+    return (centred @ (u * s.rsqrt()) @ vh).float()
+
+
+def reference(method: Jepa, views: tuple[Jets, Jets], hidden: Tensor) -> float:
     """The loss as the docstring of `jepa` writes it, in plain loops."""
-    total = 0.0
-    for jet in range(len(jets)):
-        one, mask = jets.select(torch.tensor([jet])), hidden[int(jets.offsets[jet]) : int(jets.offsets[jet + 1])]
-        z, tokens = method.encoder(one.keep(~mask))
-        taught = method.teacher(one)
-        total += method.cfg.z_weight * huber(method.z_out(z)[0], taught.z[0])
-        if not mask.any():
-            continue
+    predicted, targets, said, wholes = [], [], [], []
+    for jet in range(len(hidden.split(views[0].lengths.tolist()))):
+        seen, turned = (view.select(torch.tensor([jet])) for view in views)
+        mask = hidden[int(views[0].offsets[jet]) : int(views[0].offsets[jet + 1])]
+        z, tokens = method.encoder(seen.keep(~mask))
+        taught = method.teacher(turned).tokens
+        said.append(method.z_out(z)[0])
+        wholes.append(taught.mean(0))
+        targets.append(taught[mask])
         of_jet = method.z_in(z)
-        names = method.names(masking.hidden_position(one, mask)) + of_jet
+        names = method.names(masking.hidden_position(seen, mask)) + of_jet
         particles = torch.cat([method.tokens_in(tokens), names])
         offsets = torch.tensor([0, len(particles)])
-        predicted = method.tokens_out(method.predictor(particles, offsets, of_jet[:, None])[1][len(tokens) :])
-        targets = taught.tokens[mask]
-        total += sum(huber(p, t) for p, t in zip(predicted, targets, strict=True)) / len(targets)
-    return total / len(jets)
+        predicted.append(method.tokens_out(method.predictor(particles, offsets, of_jet[:, None])[1][len(tokens) :]))
+    every = torch.cat(targets)
+    mean, std = every.mean(0), every.std(0, unbiased=False)
+    whole = whitening(torch.stack(wholes).detach(), method.cfg.floor)
+    total = 0.0
+    for jet, (mine, theirs) in enumerate(zip(predicted, targets, strict=True)):
+        total += method.cfg.z_weight * huber(said[jet], whole[jet])
+        if len(theirs):
+            total += sum(huber(p, (t - mean) / std) for p, t in zip(mine, theirs, strict=True)) / len(theirs)
+    return total / len(predicted)
 
 
 @pytest.mark.parametrize("settings", [{}, {"z_weight": 0.3, "predictor_width": 32}], ids=str)
@@ -59,14 +87,20 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
 ) -> None:
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 12, 30, 200])[jets.jet_of_particle])
-    method, hidden = build(jets, **settings), fix_mask(monkeypatch, jets)
-    assert float(method(jets, 0.0)["loss"].detach()) == pytest.approx(reference(method, jets, hidden), rel=1e-4)
+    method, views = build(jets, **settings), fix_views(monkeypatch, jets)
+    hidden = fix_mask(monkeypatch, views[0])
+    assert float(method(jets, 0.0)["loss"].detach()) == pytest.approx(reference(method, views, hidden), rel=1e-3)
+
+
+def test_views_that_lose_particles_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same particles"):
+        Jepa.Config(views=Views(drop=0.1))
 
 
 def test_the_student_never_sees_hidden_particles_and_the_predictor_only_where_they_are(
     monkeypatch: pytest.MonkeyPatch, batch: Jets
 ) -> None:
-    method, hidden = build(batch), fix_mask(monkeypatch, batch)
+    method, hidden = build(batch, views=STILL), fix_mask(monkeypatch, batch)
     outputs: list[Tensor] = []
     method.tokens_out.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     method.z_out.register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -86,12 +120,12 @@ def test_the_student_never_sees_hidden_particles_and_the_predictor_only_where_th
 
 
 def test_the_teacher_sees_the_whole_jet_and_has_no_gradient(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
-    method, seen = build(batch), []
+    method, seen = build(batch, views=STILL), []
     method.teacher.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     method(batch, 0.0)["loss"].backward()
     assert torch.equal(seen[0].particles, batch.particles)
     assert all(weight.grad is None for weight in method.teacher.parameters())
-    assert method.exported() is method.teacher
+    assert method.exported() is method.encoder
 
 
 @pytest.mark.parametrize(
@@ -123,7 +157,7 @@ def overfitted(sample_jets: Jets) -> tuple[Jepa, Jets, Tensor, list[dict[str, fl
     """A method trained on one batch of 24 jets with one mask and a fixed teacher; its losses."""
     jets = sample_jets.select(torch.arange(24))
     jets = jets.keep(jets.rank_by_pt() < 12)
-    method = build(jets)
+    method = build(jets, views=STILL, floor=0.1)
     torch.manual_seed(5)
     hidden = masking.hide_regions(jets, 3, 0.2)
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)

@@ -97,5 +97,5 @@ class Dino(Method):
         follow(self.teacher_head, self.head, momentum)
 
     def exported(self) -> Encoder:
-        """The teacher."""
-        return self.teacher
+        """The student: a teacher of this momentum lags behind by hundreds of steps."""
+        return self.encoder

@@ -1,22 +1,22 @@
 """Joint-embedding prediction: a jet's missing regions are predicted in the space of a teacher, not as particles.
 
+    x, x'       = two views of a jet with the same particles
     hidden      = union of B regions of (deta, dphi)
     tokens, z   = g(x without hidden)                   the student sees the context
-    tokens', z' = g'(x)                                 the teacher sees the whole jet
-    p           = predictor({z, tokens, z + position of each hidden particle})[hidden]
-    L = mean over jets of [mean over its hidden particles of smoothL1(p, norm(tokens')) + w smoothL1(q(z), norm(z'))]
+    tokens', _  = g'(x')                                the teacher sees the whole jet, turned
+    p           = predictor({z, tokens, z + place in x of each hidden particle})[hidden]
+    L = mean over jets of [mean over its hidden particles of smoothL1(p, standardised(tokens'))
+                           + w smoothL1(q(z), whitened(mean over the jet of tokens'))]
     g' <- m g' + (1 - m) g                              after each step
 
 I-JEPA (Assran et al., arXiv:2301.08243) on sets, as in HEP-JEPA (arXiv:2502.03933). A hidden particle is named by its
-direction alone.
+direction alone. Targets are standardised over the batch, not within each token: what all jets share is no target.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings
@@ -37,7 +37,7 @@ class Jepa(Method):
         """Settings of `jepa`."""
 
         views: Views = Views(drop=0.0, beam=2.0)
-        """Augmentations."""
+        """What differs between student and teacher; only augmentations that neither lose nor split particles."""
         regions: int = Field(default=3, ge=1)
         """Target regions B; they may overlap."""
         region_ratio: float = Field(default=0.2, gt=0, lt=1)
@@ -47,15 +47,21 @@ class Jepa(Method):
         predictor_width: int = Field(default=64, ge=8, multiple_of=8)
         """Width of the predictor; it has one head for every 16."""
         z_weight: float = Field(default=1.0, gt=0)
-        """Weight w of predicting the teacher's z from the context's z."""
-        normalise: Literal["layer", "batch"] = "batch"
-        """Temporary."""
-        floor: float = 0.01
-        z_target: Literal["z", "mean", "both"] = "mean"
+        """Weight w of predicting the whole jet from the context's z."""
+        floor: float = Field(default=0.01, gt=0)
+        """Directions of the jet's mean token with a variance below this share of the mean one count less."""
         momentum: float = Field(default=0.99, ge=0, le=1)
-        """Momentum m of the teacher at the start; it rises to `final_momentum` by a half cosine."""
+        """Momentum m of the teacher at the start."""
         final_momentum: float = Field(default=1.0, ge=0, le=1)
-        """Momentum of the teacher at the end."""
+        """Momentum at the end; it is reached by a half cosine."""
+
+        @field_validator("views")
+        @classmethod
+        def _keeps_the_particles(cls, views: Views) -> Views:
+            named = [name for name in ("crop_region", "crop_hardest", "thin", "drop", "split") if getattr(views, name)]
+            if named:
+                raise ValueError(f"student and teacher must see the same particles, so these must be 0: {named}")
+            return views
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -66,34 +72,19 @@ class Jepa(Method):
         self.names = nn.Sequential(nn.Linear(4 * masking.POSITION_WAVES, width), nn.GELU(), nn.Linear(width, width))
         self.predictor = Trunk(width, cfg.predictor_blocks, max(1, width // 16))
         self.tokens_out = nn.Linear(width, encoder.width)
-        self.z_out = nn.Sequential(
-            nn.Linear(encoder.dim, 4 * encoder.dim),
-            nn.GELU(),
-            nn.Linear(
-                4 * encoder.dim,
-                {"z": encoder.dim, "mean": encoder.width, "both": encoder.dim + encoder.width}[cfg.z_target],
-            ),
-        )
+        hidden = 4 * encoder.dim
+        self.z_out = nn.Sequential(nn.Linear(encoder.dim, hidden), nn.GELU(), nn.Linear(hidden, encoder.width))
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Smooth L1 to the teacher's tokens of the hidden particles, and to its z."""
-        seen, whole_jets = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
-        jets = seen
-        hidden = masking.hide_regions(jets, self.cfg.regions, self.cfg.region_ratio)
+        """Smooth L1 to the teacher's tokens of the hidden particles, and to the mean of all its tokens."""
+        seen, turned = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
+        hidden = masking.hide_regions(seen, self.cfg.regions, self.cfg.region_ratio)
         with torch.no_grad():
-            taught = self.teacher(whole_jets)
-        context = self.encoder(jets.keep(~hidden))
-        normal = standardised if self.cfg.normalise == "batch" else _layer
-        per_particle = _distance(self._predict(jets, hidden, context), normal(taught.tokens[hidden]))
+            taught = self.teacher(turned).tokens
+        context = self.encoder(seen.keep(~hidden))
+        per_particle = _distance(self._predict(seen, hidden, context), standardised(taught[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        whole = {
-            "z": taught.z,
-            "mean": jets.mean(taught.tokens),
-            "both": torch.cat([taught.z, jets.mean(taught.tokens)], 1),
-        }[self.cfg.z_target]
-        z = _distance(
-            self.z_out(context.z), whitened(whole, self.cfg.floor) if self.cfg.floor else normal(whole)
-        ).mean()
+        z = _distance(self.z_out(context.z), whitened(jets.mean(taught), self.cfg.floor)).mean()
         return {"loss": tokens + self.cfg.z_weight * z, "token_loss": tokens.detach(), "z_loss": z.detach()}
 
     def _predict(self, jets: Jets, hidden: Tensor, context: Encoded) -> Tensor:
@@ -113,14 +104,10 @@ class Jepa(Method):
         follow(self.teacher, self.encoder, self.cfg.momentum + (self.cfg.final_momentum - self.cfg.momentum) * share)
 
     def exported(self) -> Encoder:
-        """The teacher: the smoother of the two."""
-        return self.teacher
+        """The student: a teacher of this momentum lags behind by hundreds of steps."""
+        return self.encoder
 
 
 def _distance(predicted: Tensor, target: Tensor) -> Tensor:
-    """Smooth L1, `[row]`."""
+    """Mean smooth L1 of each row, `[row]`."""
     return nn.functional.smooth_l1_loss(predicted.float(), target, reduction="none").mean(1)
-
-
-def _layer(taught: Tensor) -> Tensor:
-    return nn.functional.layer_norm(taught.float(), taught.shape[-1:])

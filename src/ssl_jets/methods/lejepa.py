@@ -32,11 +32,11 @@ class LeJepa(Method):
 
         global_views: int = Field(default=2, ge=1)
         """Views G of (nearly) the whole jet."""
-        local_views: int = Field(default=2, ge=0)
+        local_views: int = Field(default=0, ge=0)
         """Views of a part of the jet."""
-        global_view: Views = Views(thin=0.4, beam=2.0)
+        global_view: Views = Views(thin=0.5, beam=2.0)
         """Augmentations of a global view."""
-        local_view: Views = Views(thin=0.9, beam=2.0)
+        local_view: Views = Views(thin=0.8, beam=2.0)
         """Augmentations of a local view."""
         projector_width: int = Field(default=64, ge=1)
         """Numbers of p."""
