@@ -91,6 +91,7 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
         assert histogram.generated.sum() > 0.97 * histogram.generated_all, histogram.observable
 
 
+@pytest.mark.filterwarnings("error:constrained_layout")
 def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
     written = json.loads((folder / "shifted" / "generated.json").read_text())
     assert written["distances"] == plain(shifted.distances)

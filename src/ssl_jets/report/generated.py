@@ -117,9 +117,9 @@ def _panel(upper: Axes, lower: Axes, entry: Json) -> None:
     there, (low, high) = np.isfinite(ratio), _RATIOS
     lower.errorbar(centre[there], ratio[there], error[there], **style)
     for beyond, edge, marker in ((ratio < low, low, "v"), (ratio > high, high, "^")):
-        lower.plot(
-            centre[beyond], np.full(beyond.sum(), edge), marker, markersize=5, color=COLOURS[2], clip_on=False, zorder=5
-        )
+        if beyond.any():
+            place = np.full(beyond.sum(), edge)
+            lower.plot(centre[beyond], place, marker, markersize=5, color=COLOURS[2], clip_on=False, zorder=5)
     lower.axhline(1, color=GREY, linewidth=1)
     lower.set_ylim(low, high)
     upper.tick_params(labelbottom=False)
