@@ -28,7 +28,8 @@ class Settings(BaseModel):
         """Settings within settings keep the defaults of the field they stand in, not those of their own class."""
         if not isinstance(given, Mapping):
             return given
-        nested = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Settings)}
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        nested = {name: default for name, default in defaults.items() if isinstance(default, Settings)}
         return {
             name: _merge(nested[name].model_dump(), value) if name in nested and isinstance(value, Mapping) else value
             for name, value in given.items()
