@@ -74,13 +74,22 @@ def test_s_stays_within_its_limits_and_comes_back() -> None:
     weights, sigma = fitted(1e9, 1e-9)
     assert sigma["label"] == pytest.approx(LARGEST, rel=1e-3)
     assert sigma["mass"] == pytest.approx(weights.smallest, rel=1e-3)
-    optimizer = torch.optim.SGD(weights.parameters(), lr=1e-6)
+    optimizer = torch.optim.SGD(weights.parameters(), lr=1e-2)
     optimizer.zero_grad()
     weights(losses(1.0, 1.0)).backward()
     optimizer.step()
     moved = weights.parts(losses(1.0, 1.0))
     assert float(moved["sigma_label"]) < LARGEST
     assert float(moved["sigma_mass"]) > weights.smallest
+
+
+def test_the_uncertainties_do_not_take_up_the_clipped_norm_of_the_gradients() -> None:
+    weights = TaskWeights(FACTORS, learned=True)
+    weights(losses(1.0, 1e-3)).backward()
+    assert weights.log_sigma is not None
+    gradient = weights.log_sigma.grad
+    assert gradient is not None
+    torch.testing.assert_close(gradient, 0.01 * torch.tensor([1 - 2 * 1.0, 1 - 1e-3]))
 
 
 def test_a_task_that_no_jet_has_leaves_its_s_alone() -> None:

@@ -23,6 +23,10 @@ RATE = 50.0
 """ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
 a network need no more; ln s has to go as far as 1 or 2, within the first hundreds of steps."""
 
+SHARE = 0.01
+"""The gradient of a parameter is that of its ln s times this, which AdamW does not notice. At full size (or times
+`RATE`) it would take up the norm to which all gradients are clipped, and the encoder would learn by fits and starts."""
+
 LARGEST = 20.0
 """Largest s: no task is switched off for good."""
 
@@ -81,4 +85,7 @@ class TaskWeights(nn.Module):
         return logged
 
     def _log_sigmas(self) -> Tensor:
-        return torch.zeros(len(self.factors)) if self.log_sigma is None else RATE * self.log_sigma
+        if self.log_sigma is None:
+            return torch.zeros(len(self.factors))
+        fixed = self.log_sigma.detach()
+        return RATE * fixed + SHARE * (self.log_sigma - fixed)
