@@ -21,36 +21,39 @@ def build(jets: Jets, **settings: float) -> Tokenizer:
 def reference(method: Tokenizer, jets: Jets, missing: tuple[int, ...] = ()) -> dict[str, float]:
     """The loss as the docstring of `tokenizer` writes it, in plain loops."""
     features, linear, codebook = method.encoder.features, method.to_code[0], method.quantiser.codebook
-    parts = {"feature_loss": 0.0, "kind_loss": 0.0, "commitment": 0.0, "bag_loss": 0.0}
+    parts = dict.fromkeys(("feature_loss", "kind_loss", "commitment", "z_feature_loss", "z_kind_loss"), 0.0)
     for jet in range(len(jets)):
         one = jets.select(torch.tensor([jet]))
         count = len(one.particles)
         z, tokens = method.encoder(one)
-        codes, vectors, away = [], [], []
+        vectors, away = [], []
         for token in tokens:
             x = linear(token)
             x = (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
             distances = [float(((x - code) ** 2).sum().detach()) for code in codebook]
-            codes.append(distances.index(min(distances)))
-            vectors.append(codebook[codes[-1]])
+            vectors.append(codebook[distances.index(min(distances))])
             away.append(min(distances) / method.cfg.code_width)
-        nothing = torch.zeros(1, 0, method.cfg.decoder_width)
-        decoded = method.decoder(method.from_code(torch.stack(vectors)), torch.tensor([0, count]), nothing)[1]
-        predicted, logits, truth = method.features_out(decoded), method.kinds_out(decoded), features(one)[0]
-        bag = method.bag_out(z)[0].log_softmax(0)
-        for row in range(count):
-            charge = float(one.column("charge")[row])
-            used = [i for i in range(TARGETS) if i not in missing and (charge != 0 or i not in TRACK_TARGETS)]
-            error = sum(abs(float((predicted[row, i] - truth[row, i]).detach())) for i in used) / len(used)
-            kind = 3 * int(one.column("kind")[row]) + int(charge > 0) - int(charge < 0) + 1
-            parts["feature_loss"] += error / count
-            parts["kind_loss"] -= float(logits[row].detach().log_softmax(0)[kind]) / count
-            parts["commitment"] += away[row] / count
-            parts["bag_loss"] -= float(bag[codes[row]].detach()) / count
+        parts["commitment"] += sum(away) / count
+        pts, of_jet = one.column("pt").tolist(), method.z_in(z)
+        ranks = torch.tensor([sum(other > pt for other in pts) for pt in pts])
+        names = method.names(ranks.clamp(max=method.cfg.ranks - 1)) + of_jet
+        coded, nothing = method.from_code(torch.stack(vectors)), torch.zeros(1, 0, method.cfg.decoder_width)
+        for prefix, particles, extra in (("", coded, nothing), ("z_", names, of_jet[None])):
+            decoded = method.decoder(particles, torch.tensor([0, count]), extra)[1]
+            predicted, logits, truth = method.features_out(decoded), method.kinds_out(decoded), features(one)[0]
+            for row in range(count):
+                charge = float(one.column("charge")[row])
+                used = [i for i in range(TARGETS) if i not in missing and (charge != 0 or i not in TRACK_TARGETS)]
+                error = sum(abs(float((predicted[row, i] - truth[row, i]).detach())) for i in used) / len(used)
+                kind = 3 * int(one.column("kind")[row]) + int(charge > 0) - int(charge < 0) + 1
+                parts[f"{prefix}feature_loss"] += error / count
+                parts[f"{prefix}kind_loss"] -= float(logits[row].detach().log_softmax(0)[kind]) / count
     return {name: value / len(jets) for name, value in parts.items()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "commitment": 0.25, "bag_weight": 2.0, "codes": 16}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"kind_weight": 0.3, "commitment": 0.25, "z_weight": 2.0, "codes": 16, "ranks": 8}]
+)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(sample_jets: Jets, settings: dict[str, float]) -> None:
     jets = sample_jets.select(torch.arange(4))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 12, 30])[jets.jet_of_particle])
@@ -59,8 +62,8 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(sample_jets: Je
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, rel=1e-4), name
     cfg = method.cfg
-    total = expected["feature_loss"] + cfg.kind_weight * expected["kind_loss"]
-    total += cfg.commitment * expected["commitment"] + cfg.bag_weight * expected["bag_loss"]
+    total = expected["feature_loss"] + cfg.kind_weight * expected["kind_loss"] + cfg.commitment * expected["commitment"]
+    total += cfg.z_weight * (expected["z_feature_loss"] + cfg.kind_weight * expected["z_kind_loss"])
     assert float(found["loss"].detach()) == pytest.approx(total, rel=1e-4)
 
 
@@ -115,13 +118,18 @@ def test_the_particles_come_back_from_their_codes_and_no_others_do(
     assert float((back.column("kind") == jets.column("kind")).float().mean()) > 0.9
 
 
-def test_z_foresees_the_codes_of_its_own_jet(overfitted: tuple[Tokenizer, Jets, float, float]) -> None:
+def test_z_tells_of_its_own_jet_and_codes_are_decoded_without_it(
+    overfitted: tuple[Tokenizer, Jets, float, float],
+) -> None:
     method, jets, _, _ = overfitted
-    right = float(method(jets, 0.0)["bag_loss"])
-    hook = method.bag_out.register_forward_hook(lambda module, inputs, output: output.roll(1, 0))
-    wrong = float(method(jets, 0.0)["bag_loss"])
+    right = method(jets, 0.0)
+    hook = method.z_in.register_forward_hook(lambda module, inputs, output: output.roll(1, 0))
+    wrong = method(jets, 0.0)
     hook.remove()
-    assert wrong > right + 1
+    for name in ("z_feature_loss", "z_kind_loss"):
+        assert wrong[name] > 1.5 * right[name]
+    for name in ("feature_loss", "kind_loss", "commitment"):
+        assert torch.equal(wrong[name], right[name])
 
 
 def test_a_code_is_read_in_the_context_of_its_jet(overfitted: tuple[Tokenizer, Jets, float, float]) -> None:

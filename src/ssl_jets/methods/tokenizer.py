@@ -2,15 +2,14 @@
 
     tokens, z    = g(x)
     e_i, k_i     = nearest code to LayerNorm(W tokens_i)                       (straight-through)
-    prediction   = decoder({e_i})
+    R(p)         = |p - x| averaged over the features it has + w CE(kind and charge)
     L = mean over jets of mean over particles of
-        |prediction - x| averaged over the features it has + w CE(kind and charge) + c |W tokens_i - e_i|^2
-        - b log softmax(V z)[k_i]
+        R(decoder({e_i})) + c |W tokens_i - e_i|^2 + b R(decoder({z, z + name of each particle}))
 
 van den Oord et al., arXiv:1711.00937, on jets as in OmniJet-alpha (Birk et al., arXiv:2403.05618): encoder and decoder
-are transformers, so that a code means one particle here and another there. The decoder sees the codes alone, else no
-jet could be made from codes. z therefore learns by the last term: it predicts the bag of codes of its jet, which share
-of the particles has which code (BoWNet, Gidaris et al., arXiv:2002.12247).
+are transformers, so that a code means one particle here and another there. Codes are decoded without z, else no jet
+could be made from codes. So that z is trained, the same decoder also has to find the jet from z alone, where a particle
+is named by its pt rank; z is what the codes of a jet have in common, said in one vector.
 """
 
 from __future__ import annotations
@@ -50,8 +49,10 @@ class Tokenizer(Method):
         """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""
         commitment: float = Field(default=1.0, ge=0)
         """Weight c of the distance between a particle's vector and its code, averaged over the code's width."""
-        bag_weight: float = Field(default=0.3, gt=0)
-        """Weight b of the bag of codes, from which z learns."""
+        z_weight: float = Field(default=1.0, gt=0)
+        """Weight b of the reconstruction from z alone, from which z learns."""
+        ranks: int = Field(default=64, ge=1)
+        """Particles with a name of their own in that reconstruction; softer ones share the last name."""
         decay: float = Field(default=0.95, ge=0, lt=1)
         """Share of the old codebook that stays at each step."""
         dead_below: float = Field(default=0.03, ge=0, lt=1)
@@ -71,39 +72,44 @@ class Tokenizer(Method):
         self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
-        self.bag_out = nn.Linear(encoder.dim, cfg.codes)
+        self.z_in = nn.Linear(encoder.dim, width)
+        self.names = nn.Embedding(cfg.ranks, width)
+        nn.init.normal_(self.names.weight, std=0.02)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Reconstruction through the codes, commitment to them, and the bag of codes from z."""
+        """Reconstruction from the codes and from z, and commitment to the codes."""
         encoded = self.encoder(jets)
         vectors = self.to_code(encoded.tokens).float()
         quantised = self.quantiser(vectors)
         if self.training:
             self.quantiser.collect(vectors, quantised.codes, chance.uniform(jets))
-        predicted, logits = self._decode(quantised.vectors, jets.offsets)
+        z = self.z_in(encoded.z).float()
+        names = self.names(jets.rank_by_pt().clamp(max=self.cfg.ranks - 1)) + z[jets.jet_of_particle]
+        from_codes = self._errors(
+            jets, *self._decode(self.from_code(quantised.vectors), jets.offsets, z.new_empty(len(jets), 0, z.shape[1]))
+        )
+        from_z = self._errors(jets, *self._decode(names, jets.offsets, z[:, None]))
+        terms = torch.stack([*from_codes, quantised.commitment, *from_z], dim=1)
+        features, kind, commitment, z_features, z_kind = jets.mean(terms).mean(0)
+        w, c, b = self.cfg.kind_weight, self.cfg.commitment, self.cfg.z_weight
+        parts = {"feature_loss": features, "kind_loss": kind, "commitment": commitment}
+        parts |= {"z_feature_loss": z_features, "z_kind_loss": z_kind}
+        loss = features + w * kind + c * commitment + b * (z_features + w * z_kind)
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+    def _errors(self, jets: Jets, predicted: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """L1 on the features and cross-entropy on the kind of each particle, both `[particle]`."""
         values, weights, kinds = self.encoder.features.targets(jets)
         error = ((predicted - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
-        kind = nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
-        bag = -self.bag_out(encoded.z).float().log_softmax(1)[jets.jet_of_particle, quantised.codes]
-        terms = torch.stack([error, kind, quantised.commitment, bag], dim=1)
-        features, kind, commitment, bag = jets.mean(terms).mean(0)
-        cfg = self.cfg
-        return {
-            "loss": features + cfg.kind_weight * kind + cfg.commitment * commitment + cfg.bag_weight * bag,
-            "feature_loss": features.detach(),
-            "kind_loss": kind.detach(),
-            "commitment": commitment.detach(),
-            "bag_loss": bag.detach(),
-        }
+        return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
 
     def after_step(self, progress: float) -> None:
         """The codebook moves."""
         self.quantiser.update()
 
-    def _decode(self, vectors: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `[particle, TARGETS]` and logits of the kind from the codes' vectors, in float32."""
-        nothing = vectors.new_empty(len(offsets) - 1, 0, self.cfg.decoder_width)
-        decoded = self.decoder(self.from_code(vectors), offsets, nothing)[1]
+    def _decode(self, particles: Tensor, offsets: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `[particle, TARGETS]` and logits of the kind, in float32, from what stands for each particle."""
+        decoded = self.decoder(particles, offsets, extra)[1]
         return self.features_out(decoded).float(), self.kinds_out(decoded).float()
 
     @torch.no_grad()
@@ -115,7 +121,8 @@ class Tokenizer(Method):
     @torch.no_grad()
     def particles(self, codes: Tensor, offsets: Tensor) -> Jets:
         """Jets of the particles that these codes stand for; `offsets` as in `Jets`."""
-        values, logits = self._decode(self.quantiser.codebook[codes], offsets)
+        vectors = self.from_code(self.quantiser.codebook[codes])
+        values, logits = self._decode(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))
         return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
 
     def look(self, batches: Iterable[Jets]) -> dict[str, float]:
