@@ -103,11 +103,13 @@ def test_one_batch_is_learned_and_the_target_must_be_of_the_same_jet(batch: Jets
 
 
 def test_without_a_predictor_all_jets_become_one_and_with_it_they_do_not(batch: Jets) -> None:
+    jets = batch.select(torch.arange(0, len(batch), 2))
+    jets = jets.keep(jets.rank_by_pt() < 12)
     distances = {}
     for layers in (0, 2):
-        method = build(batch, predictor_layers=layers, momentum=0.9)
-        train(method, batch, 80)
+        method = build(jets, predictor_layers=layers, momentum=0.0)  # a teacher that follows at once
+        train(method, jets, 60, lr=3e-3)
         with torch.no_grad():
-            p = torch.nn.functional.normalize(method.projector(method.encoder(batch).z), dim=1)
+            p = torch.nn.functional.normalize(method.projector(method.encoder(jets).z), dim=1)
         distances[layers] = float(1 - (p @ p.T).mean())
-    assert distances[0] < 0.3 * distances[2]
+    assert distances[0] < 0.1 * distances[2]
