@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 
 from ssl_jets.evaluate import evaluate_model
 from ssl_jets.finetune import finetune, resolve_finetune
-from ssl_jets.methods import names
+from ssl_jets.methods import find, names
 from ssl_jets.pretrain import pretrain, resolve_pretrain
 
 RATE_STEPS = 30
@@ -42,13 +42,20 @@ def layers(args: argparse.Namespace, steps: int, seed: int, **train: Any) -> dic
     return {"data": {"sources": args.data}, "model": {"size": args.size}, "train": settings}
 
 
+def parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Settings that name the runs a method starts from, which are made first where they are not there."""
+    for part in find(name).parts:
+        probes(args, part, seed)
+    return {"method": {part: str(args.work / f"{part}-{seed}") for part in find(name).parts}}
+
+
 def rate(args: argparse.Namespace, name: str) -> float:
     """Training rate in jets/s, without the start."""
 
     def measure() -> dict[str, Any]:
         folder = args.work / f"{name}-rate"
         short = layers(args, RATE_STEPS, 0, validate_every=10**6, log_every=RATE_STEPS // 3)
-        pretrain(resolve_pretrain(name, short), folder, force=True)
+        pretrain(resolve_pretrain(name, short, parts(args, name, 0)), folder, force=True)
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return {"jets_per_second": [line["jets_per_second"] for line in lines if line["kind"] == "train"][-1]}
 
@@ -61,9 +68,8 @@ def probes(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     def measure() -> dict[str, Any]:
         folder = args.work / f"{name}-{seed}"
         steps = max(1, int(60 * args.minutes * rate(args, name) / args.batch_size))
-        pretrain(
-            resolve_pretrain(name, layers(args, steps, seed, validate_every=max(1, steps // 4))), folder, force=True
-        )
+        settings = layers(args, steps, seed, validate_every=max(1, steps // 4))
+        pretrain(resolve_pretrain(name, settings, parts(args, name, seed)), folder, force=True)
         found = evaluate_model(folder, args.data, folder / "evaluation", seed=seed, force=True)
         rows = {
             f"{probe.reader} of {probe.of}": [
