@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/compare_methods.py --data TRAIN_FOLDER --work FOLDER [--minutes 10]
         [--methods mae simclr ...] [--seeds 3]
 
-A minute is one of computing time of one thread, not of the clock: 25 steps of each method are timed by the processor's
+A minute is one of computing time of one thread, not of the clock: 15 steps of each method are timed by the processor's
 time of the process, and the steps that fill the minutes are fixed from them. So what else the machine does changes
 neither the length of a training nor its learning rates. Reading and looks at held-out jets during training come on top.
 
@@ -46,7 +46,7 @@ from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
 
 Row = dict[str, Any]
 
-RATE_STEPS, UNTIMED_STEPS = 30, 5
+RATE_STEPS, UNTIMED_STEPS = 20, 4
 FINETUNE = {"steps": 100, "batch_size": 64, "validate_every": 10**6, "validation_jets": 100}
 LABELS = 0.01
 FIT, TEST = 20_000, 10_000
@@ -106,7 +106,7 @@ class Bench:
         def measure() -> Row:
             per_step, folder = self.seconds_per_step(name), self.work / f"{name}-{seed}"
             steps = max(1, int(60 * self.minutes / per_step))
-            settings = self.layers(steps, seed, validate_every=max(1, steps // 2))
+            settings = self.layers(steps, seed, validate_every=steps)
             pretrain(resolve_pretrain(name, settings, self.parts(name, seed)), folder, force=True)
             shared = {"method": name, "seed": seed, "steps": steps, "jets_per_second": self.batch_size / per_step}
             found = self.probes(load_model(folder).encoder)
