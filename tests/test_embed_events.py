@@ -53,6 +53,7 @@ def test_rows_are_the_jets_of_the_collection_in_order(
         found.append(read_z(out))
         assert summary.jets == len(keys(collection))
     one, many = found
+    assert many.metadata["collections"] == [jets or "AK8"]
     assert rows(many) == keys(collection)
     assert many.columns["event"].tolist() == [1000 + entry for entry, _ in keys(collection)]
     assert many.columns[f"{collection}_pt"].tolist() == ak.flatten(nano_branches(EVENTS)[f"{collection}_pt"]).tolist()
@@ -79,3 +80,15 @@ def test_jets_whose_particles_are_not_stored_have_rows_of_nan(tmp_path: Path, mo
     assert np.isnan(file.z).all(axis=1).tolist() == lost.tolist()
     assert file.columns["event"].tolist() == [1000 + entry for entry, _ in keys("FatJet")]
     np.testing.assert_array_equal(file.columns["jet_pt"], ak.flatten(nano_branches(EVENTS)["FatJet_pt"]).to_numpy())
+
+
+def test_columns_that_the_files_lack_are_named(tmp_path: Path, model: Path) -> None:
+    def drop_tracks(branches: Values) -> None:
+        for name in ("charge", "d0", "d0Err", "dz", "dzErr"):
+            del branches[f"PFCand_{name}"]
+
+    branches = nano_branches(EVENTS[:3], "PFCand", "pfCandIdx")
+    path = write_events(tmp_path / "v15.root", branches, edit=drop_tracks)
+    summary = embed(model, [str(path)], tmp_path / "z.npz")
+    assert (summary.lacking, summary.unused) == (("d0", "d0err", "dz", "dzerr"), ())
+    assert np.isfinite(read_z(tmp_path / "z.npz").z).all()

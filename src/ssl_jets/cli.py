@@ -158,7 +158,14 @@ def embed(
             force=force,
             report=bar.to_of,
         )
-    left_out = f", {summary.skipped} of them left out" if summary.skipped else ""
+    if summary.lacking:
+        _say(
+            f"the files lack {', '.join(summary.lacking)}: the model, trained with them, is told that they are missing"
+        )
+    if summary.unused:
+        _say(f"the model was trained without {', '.join(summary.unused)}, which the files have")
+    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
+    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
     _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
     _print(summary.path)

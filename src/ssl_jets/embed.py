@@ -19,7 +19,7 @@ from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels,
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.output import check_output, temporary_folder
@@ -45,6 +45,8 @@ class EmbedSummary:
         skipped: those of them that could not be used.
         seconds: time it took.
         reasons: `skipped` by reason.
+        lacking: particle columns that the model was trained with and the files lack; it is told that they are missing.
+        unused: particle columns of the files that the model was trained without.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class EmbedSummary:
     skipped: int
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def embed_parts(
@@ -166,6 +170,7 @@ def embed(
         files=tuple(str(file.source) for file in files),
         label_names=labels,
         kept=request.jet_columns,
+        collections=tuple(file.collection for file in files),
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:
@@ -176,7 +181,16 @@ def embed(
         )
         skipped = _embed_ranks(job, ranks, out, metadata, force)
     reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
-    return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
+    trained, there = model.facts.get("training", {}).get("columns", COLUMNS), files[0].columns
+    return EmbedSummary(
+        path=out,
+        jets=count(whole(files)),
+        skipped=sum(reasons.values()),
+        seconds=time.monotonic() - began,
+        reasons=reasons,
+        lacking=tuple(name for name in trained if name not in there),
+        unused=tuple(name for name in there if name not in trained),
+    )
 
 
 @dataclass(frozen=True)

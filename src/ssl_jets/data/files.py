@@ -85,6 +85,11 @@ class JetFile:
         return (start, stop) if self.events is None else self.events.jets(start, stop)
 
     @property
+    def collection(self) -> str:
+        """Name of the collection of jets that is read, where an entry is an event; otherwise ""."""
+        return "" if self.events is None else self.events.layout.collection
+
+    @property
     def name(self) -> str:
         """Name of the file without its folder."""
         return os.path.basename(self.source.path)
