@@ -61,6 +61,9 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
         formats = [schema.title for schema in known_schemas()]
         return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
     missing = [branch for branch in schema.required if branch not in table.branches]
+    if not missing:
+        there = ", ".join(branch for branch in schema.lacks if branch in table.branches)
+        return DataError(f"a {noun} looks like {schema.title} but for the branch {there}", where=where, found=found)
     return missing_branches(missing, table, schema, where, noun)
 
 

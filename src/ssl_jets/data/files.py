@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ssl_jets.data import columns as of
 from ssl_jets.data.detect import detect, missing_branches
 from ssl_jets.data.formula import formula
 from ssl_jets.data.readers import Reader, Table, reader_of
-from ssl_jets.data.schema import Schema
+from ssl_jets.data.rows import empty_rows
+from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import COLUMNS
@@ -89,7 +91,7 @@ class Part:
 
 
 def open_files(
-    sources: Sequence[Source], labels: tuple[str, ...] | None = None, form: Schema | None = None
+    sources: Sequence[Source], labels: tuple[str, ...] | None = None, form: str | None = None
 ) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
 
@@ -97,7 +99,7 @@ def open_files(
         sources: the files.
         labels: label branches (or names of the format's classes) that make up the classes, in this order; by default
             all that the format declares.
-        form: the format of all files, instead of the one that is found from their branches.
+        form: name of the format of all files, or YAML file of a user's own; by default it is found from their branches.
 
     Raises:
         DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
@@ -105,8 +107,9 @@ def open_files(
     """
     if not sources:
         raise UsageError("no input files are named")
+    own = None if form is None else load_schema(form)
     with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        files = list(pool.map(lambda source: _open(source, labels, form), sources))
+        files = list(pool.map(lambda source: _open(source, labels, own), sources))
     if not any(file.entries for file in files):
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         raise DataError("the input files hold no jets", where=f"{files[0].source}{more}")
@@ -237,18 +240,18 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None) -
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         flat = table.flat()
         columns = _columns(form, table, source, reader.NOUN)
-        branches = dict.fromkeys(branch for name in columns for branch in form.particles[name].branches)
-        lists = [name for name in branches if name not in flat]
-        _check_lists(form, columns, lists, table, where)
         label_names, formulas, label_branches = _labels(form, flat, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
+        needed = form.needed(columns, named, label_branches)
+        _check_lists(form, columns, [name for name in needed if name not in flat], table, where)
+        _try_formulas(form, columns, named, formulas, needed, flat)
         return JetFile(
             source=source,
             schema=form,
             reader=reader,
             tree=table.name,
             entries=table.entries,
-            clusters=table.clusters([*branches, *label_branches]),
+            clusters=table.clusters(needed),
             bytes=os.path.getsize(source.path),
             columns=columns,
             jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
@@ -256,6 +259,24 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None) -
             label_formulas=formulas,
             label_branches=label_branches,
         )
+
+
+def _try_formulas(
+    form: Schema,
+    columns: Sequence[str],
+    named: Sequence[str],
+    labels: Sequence[str],
+    needed: Sequence[str],
+    flat: Sequence[str],
+) -> None:
+    """Compute everything for no jets, so that a formula that mixes up jets and particles is told before any work."""
+    nothing = empty_rows([name for name in needed if name not in flat], [name for name in needed if name in flat])
+    of.chosen_jets(form, of.unpad(form, nothing))
+    of.particle_columns(form, nothing, columns)
+    for name in named:
+        of.jet_column(form, nothing, name)
+    for text in labels:
+        formula(text).of_jets(nothing)
 
 
 def _check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:
