@@ -12,12 +12,16 @@ import numpy.typing as npt
 import torch
 
 from ssl_jets.data import columns as of
+from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.rows import Rows, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import Jets
 
 Array = npt.NDArray[Any]
+
+
+_EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 
 
 @dataclass(frozen=True)
@@ -93,21 +97,29 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
     Raises:
         DataError: the file cannot be read.
     """
-    raw = file.reader.read(file.source.path, file.tree, file.schema.needed((), names, ()), start, stop)
-    rows = of.unpad(file.schema, one_jet_an_entry(raw, start, stop, file.place))
+    rows = of.unpad(file.schema, _all_rows(file, file.schema.needed((), names, ()), start, stop))
     return {name: of.jet_column(file.schema, rows, name) for name in names}
 
 
 def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> tuple[Rows, Counter[str]]:
     """Branches of entries, jet by jet, without the places and jets that the format's cuts leave out.
 
-    Here the entries become jets: a format whose entry is an event with several jets has its own way to make `Rows`.
-
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
     """
-    raw = file.reader.read(file.source.path, file.tree, branches, start, stop)
-    return of.chosen_jets(file.schema, of.unpad(file.schema, one_jet_an_entry(raw, start, stop, file.place)))
+    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop))
+    return of.chosen_jets(file.schema, rows)
+
+
+def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> Rows:
+    """Here the entries become jets."""
+
+    def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
+        return file.reader.read(file.source.path, file.tree, names, first, last)
+
+    if file.events is None:
+        return one_jet_an_entry(read(branches, start, stop), start, stop, file.place)
+    return event_rows(read, file.events, branches, start, stop, file.place)
 
 
 def _bad_jets(
@@ -118,7 +130,7 @@ def _bad_jets(
     skipped: Counter[str] = Counter()
     jet_of = None
     for reason, where in _findings(jets, rows, computed):
-        if reason == "no particles":
+        if reason in (_EMPTY, _LOST):
             found = where
         else:
             jet_of = jets.jet_of_particle.numpy() if jet_of is None else jet_of
@@ -128,7 +140,8 @@ def _bad_jets(
                 f"a jet cannot be used: {reason}",
                 where=rows.where(found[0]),
                 found=rows.some(found),
-                hint="--set data.bad_jets=skip leaves such jets out and counts them",
+                hint="--set data.bad_jets=skip leaves such jets out and counts them"
+                + (", --set data.jets=NAME reads other jets of the file" if reason == _LOST else ""),
             )
         new = found[~bad[found]]
         skipped[reason] += len(new)
@@ -137,10 +150,11 @@ def _bad_jets(
 
 
 def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """What is wrong, as a reason with the indices of jets ("no particles") or particles (all others)."""
-    findings = [("no particles", np.flatnonzero(jets.lengths.numpy() == 0))]
+    """What is wrong, as a reason with the indices of jets (the first two) or particles (all others)."""
+    lost = np.flatnonzero(rows.lost) if rows.lost is not None else np.empty(0, dtype=np.int64)
+    findings = [(_LOST, lost), (_EMPTY, np.flatnonzero(jets.lengths.numpy() == 0))]
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
-    if all(not len(where) for _, where in findings[1:]):  # then what was computed is the reason
+    if all(not len(where) for _, where in findings[2:]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from ssl_jets.data.pandas_table import column_names
 from ssl_jets.data.readers import readable
@@ -30,7 +31,7 @@ _STEP = 1000
 _PLUGINS = {32001: "blosc", 32026: "blosc2", 307: "bzip2", 305: "lzo", 32000: "lzf", 32004: "lz4", 32015: "zstd"}
 """Numbers of compressions that HDF5 itself does not know, as PyTables and others use them."""
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[Any]
 
 
 class _Place(NamedTuple):
@@ -86,6 +87,12 @@ class Group:
         step = min(math.lcm(*sizes), max(self.entries, 1))
         step *= -(-_STEP // step)
         return (*range(0, self.entries, step), self.entries)
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers a branch of lists has in each row: as many places in all."""
+        at = self._places[name].at
+        width = len(at) if isinstance(at, list) else _cell(self._group[self._places[name].dataset], "")[1][0]
+        return np.full(self.entries, width, dtype=np.int64)
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
         """Rows `start` to `stop`; each dataset is read once, however many branches come of it."""

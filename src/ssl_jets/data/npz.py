@@ -8,6 +8,7 @@ from typing import IO, Any, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_jets.data.readers import readable
 from ssl_jets.errors import DataError
@@ -20,7 +21,7 @@ _PIECE = 1 << 20
 _STEP = 1000
 """Rows between two places at which a read may begin."""
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[Any]
 
 
 class _Member(NamedTuple):
@@ -59,6 +60,10 @@ class Arrays:
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which a read may begin; what lies before them is decompressed and dropped all the same."""
         return (*range(0, self.entries, _STEP), self.entries)
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers a branch of lists has in each row: as many places in all."""
+        return np.full(self.entries, self.members[_split(name)[0]].shape[1], dtype=np.int64)
 
     def _axes(self, name: str) -> int:
         base, at = _split(name)

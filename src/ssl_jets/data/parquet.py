@@ -28,6 +28,7 @@ class Columns:
     name = ""
 
     def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
         self._types = {name: kind for field in file.schema_arrow for name, kind in _leaves(field.name, field.type)}
         self.branches = tuple(self._types)
         self.entries = int(file.metadata.num_rows)
@@ -51,6 +52,13 @@ class Columns:
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which the row groups begin, from 0 to the number of rows."""
         return tuple(sorted({*self._edges, 0, self.entries}))
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers a column of lists has in each row."""
+        batches = self._file.iter_batches(_BATCH, columns=_paths(self._file, [name]), use_threads=False)
+        counts = [ak.num(_values(pa.Table.from_batches([batch]), name, "")) for batch in batches]
+        found: npt.NDArray[np.int64] = ak.to_numpy(ak.concatenate(counts)) if counts else np.zeros(0, dtype=np.int64)
+        return found
 
 
 @contextmanager

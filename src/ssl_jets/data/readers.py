@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from ssl_jets.errors import DataError, SslJetsError
 
 
@@ -38,6 +41,9 @@ class Table(Protocol):
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
         number of entries."""
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers a branch of lists has in each entry."""
 
 
 class Reader(Protocol):

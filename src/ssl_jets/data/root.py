@@ -13,6 +13,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import numpy.typing as npt
 import uproot
 
 from ssl_jets.data.readers import readable
@@ -39,7 +40,7 @@ class Tree:
     def __init__(self, name: str, tree: Any) -> None:
         self.name = name
         self._tree = tree
-        self.branches: tuple[str, ...] = tuple(tree.keys())
+        self.branches: tuple[str, ...] = tuple(dict.fromkeys(tree.keys(full_paths=False)))
         self.entries = int(tree.num_entries)
 
     def flat(self) -> tuple[str, ...]:
@@ -65,6 +66,10 @@ class Tree:
             offsets = set(self._tree[name].entry_offsets)
             common = offsets if common is None else common & offsets
         return tuple(sorted((common or set()) | {0, self.entries}))
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the branch `name` has in each entry."""
+        return _lengths(self._tree[name].array(array_cache=None))
 
 
 class NTuple:
@@ -92,6 +97,10 @@ class NTuple:
         """Entries at which the clusters begin, from 0 to the number of entries."""
         starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
         return tuple(sorted(starts | {0, self.entries}))
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the field `name` has in each entry."""
+        return _lengths(self._ntuple[name].array())
 
 
 @contextmanager
@@ -179,6 +188,10 @@ def _check_header(path: str) -> None:
             found=f"{size} bytes, its header says {end}",
             hint="copy or download the file again",
         )
+
+
+def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
 
 
 def _is_number(interpretation: object) -> bool:

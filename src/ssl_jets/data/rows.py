@@ -28,6 +28,7 @@ class Rows:
         entry: int64 `[jet]`, entry of the file.
         number: int64 `[jet]`, number of the jet in its entry; 0 where an entry is a jet.
         place: the file, for messages.
+        lost: int64 `[jet]`, particles of each jet that the file does not hold; None where that cannot be.
     """
 
     offsets: Array
@@ -36,6 +37,7 @@ class Rows:
     entry: Array
     number: Array
     place: str = field(default="", repr=False)
+    lost: Array | None = None
 
     def __len__(self) -> int:
         return len(self.entry)
@@ -79,6 +81,7 @@ class Rows:
             jet={name: values[mask] for name, values in self.jet.items()},
             entry=self.entry[mask],
             number=self.number[mask],
+            lost=None if self.lost is None else self.lost[mask],
         )
 
     def where(self, jet: int) -> str:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_jets.config import Settings, read_config, resolve
+from ssl_jets.data.events import Events
 from ssl_jets.data.formula import formula
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS
@@ -133,6 +134,9 @@ class Schema(Settings):
     """Short name, as in the name of its YAML file."""
     title: str
     """Name for people."""
+    events: Events | None = None
+    """Where an entry is an event with several jets: what they are and which particles are theirs. The other keys then
+    use its names for branches."""
     particles: dict[str, Column] = Field(min_length=1)
     """Canonical particle column to where it comes from; a column that is not named here does not exist."""
     requires: tuple[str, ...] = ()
