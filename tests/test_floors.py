@@ -86,7 +86,7 @@ def test_files_are_short() -> None:
     longer = {"train.py", "cli.py", "embed.py"}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        assert lines <= (400 if path.name in longer else 300), path
+        assert lines <= (450 if path.name in longer else 300), path
 
 
 HEAVY = ("torch", "uproot", "awkward", "sklearn", "matplotlib", "pyarrow", "h5py", "scipy", "lightning_fabric")

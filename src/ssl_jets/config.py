@@ -53,6 +53,8 @@ class DataSettings(Settings):
     """Background threads that read files ahead of the training."""
     bad_jets: Literal["error", "skip"] = "error"
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    format: str | None = None
+    """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
     jets: str | None = None

@@ -157,7 +157,7 @@ def embed(
     check_output(out, force=force)
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
-    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, jets=data.jets)
+    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
     request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
     _check_kept(files, request)
     labels = shared_labels(files)

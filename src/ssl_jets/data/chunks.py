@@ -14,7 +14,6 @@ import torch
 from ssl_jets.data import columns as of
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.formula import formula
 from ssl_jets.data.rows import Rows, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import Jets
@@ -76,7 +75,7 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
-    rows, skipped = read_rows(file, _branches(file, columns, request), start, stop)
+    rows, skipped = read_rows(file, form.needed(columns, request.jet_columns, file.label_branches), start, stop)
     source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
         particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
@@ -98,8 +97,7 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(jet_columns=tuple(names))
-    rows = _all_rows(file, _branches(file, (), request, cuts=False), start, stop)
+    rows = of.unpad(file.schema, _all_rows(file, file.schema.needed((), names, ()), start, stop))
     return {name: of.jet_column(file.schema, rows, name) for name in names}
 
 
@@ -109,15 +107,8 @@ def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> 
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
     """
-    form, left_out = file.schema, Counter[str]()
-    rows = _all_rows(file, branches, start, stop)
-    if form.particle_cut is not None:
-        rows = rows.keep(formula(form.particle_cut).of_particles(rows).astype(bool))
-    if form.jet_cut is not None:
-        chosen = formula(form.jet_cut).of_jets(rows).astype(bool)
-        left_out[f"not {form.jet_cut}"] += int(np.count_nonzero(~chosen))
-        rows = rows.select(chosen)
-    return rows, +left_out
+    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop))
+    return of.chosen_jets(file.schema, rows)
 
 
 def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> Rows:
@@ -129,19 +120,6 @@ def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> 
     if file.events is None:
         return one_jet_an_entry(read(branches, start, stop), start, stop, file.place)
     return event_rows(read, file.events, branches, start, stop, file.place)
-
-
-def _branches(file: JetFile, columns: Sequence[str], request: Request, *, cuts: bool = True) -> tuple[str, ...]:
-    """All branches that the request needs, each once."""
-    form = file.schema
-    needed = [branch for name in columns for branch in form.particles[name].branches]
-    if form.axis is not None and any(form.particles[name].absolute for name in columns):
-        needed += form.axis.branches
-    if cuts:
-        needed += [*file.label_branches, *form.cut_branches]
-    for name in request.jet_columns:
-        needed += form.jets[name].branches if name in form.jets else (name,)
-    return tuple(dict.fromkeys(needed))
 
 
 def _bad_jets(

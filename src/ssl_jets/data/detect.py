@@ -33,12 +33,7 @@ def detect(
         raise DataError(f"there is no such {noun} in the file", where=where, found=name, allowed=nearest(name, names))
     asked = [index for index, other in enumerate(names) if name in (None, other)]
     schemas = known_schemas() if own is None else (own,)
-    fits = [
-        (index, schema)
-        for index in asked
-        for schema in schemas
-        if set(schema.required) <= _names(tables[index], schema)
-    ]
+    fits = [(index, schema) for index in asked for schema in schemas if schema.fits(_names(tables[index], schema))]
     if not fits:
         refuse([tables[index] for index in asked], where)
         raise _no_format([tables[index] for index in asked], schemas, where, noun)
@@ -80,6 +75,9 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
         return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
     wanted = schema.required if schema.events is None else schema.events.branches
     missing = [branch for branch in wanted if branch not in table.branches]
+    if not missing:
+        there = ", ".join(branch for branch in schema.lacks if branch in table.branches)
+        return DataError(f"a {noun} looks like {schema.title} but for the branch {there}", where=where, found=found)
     return missing_branches(missing, table, schema, where, noun)
 
 

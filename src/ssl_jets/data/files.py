@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.detect import detect, missing_branches
+from ssl_jets.data import contents
+from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
-from ssl_jets.data.formula import formula
 from ssl_jets.data.readers import Reader, Table, reader_of
-from ssl_jets.data.schema import Schema
+from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import COLUMNS
 
 Array = npt.NDArray[Any]
 
@@ -123,7 +122,7 @@ class Part:
 def open_files(
     sources: Sequence[Source],
     labels: tuple[str, ...] | None = None,
-    form: Schema | None = None,
+    form: str | None = None,
     jets: str | None = None,
 ) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
@@ -132,7 +131,7 @@ def open_files(
         sources: the files.
         labels: label branches (or names of the format's classes) that make up the classes, in this order; by default
             all that the format declares.
-        form: the format of all files, instead of the one that is found from their branches.
+        form: name of the format of all files, or YAML file of a user's own; by default it is found from their branches.
         jets: the collection of jets to read, in files whose entries are events; by default the format's first.
 
     Raises:
@@ -141,11 +140,11 @@ def open_files(
     """
     if not sources:
         raise UsageError("no input files are named")
+    own = None if form is None else load_schema(form)
     with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        files = list(pool.map(lambda source: _open(source, labels, form, jets), sources))
+        files = list(pool.map(lambda source: _open(source, labels, own, jets), sources))
     if not any(file.entries for file in files):
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        raise DataError("the input files hold no jets", where=f"{files[0].source}{more}")
+        raise DataError("the input files hold no jets", where=", ".join(str(file.source) for file in files[:8]))
     if jets is not None and all(file.events is None for file in files):
         raise UsageError(
             "only files of events have several collections of jets to choose from",
@@ -281,15 +280,14 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
         if form.events is not None:
             view = EventTable(table, form.events.choose(table, jets, source.path))
             table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
-        where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
-        flat = table.flat()
-        columns = _columns(form, table, source, reader.NOUN)
-        branches = dict.fromkeys(branch for name in columns for branch in form.particles[name].branches)
-        lists = [name for name in branches if name not in flat]
-        _check_lists(form, columns, lists, table, where)
-        label_names, formulas, label_branches = _labels(form, flat, labels, where)
+        flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
+        columns = contents.present_columns(form, table, source, reader.NOUN)
+        label_names, formulas, label_branches = contents.present_labels(form, flat, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
-        clusters = table.clusters([*branches, *label_branches])
+        needed = form.needed(columns, named, label_branches)
+        contents.check_lists(form, columns, [name for name in needed if name not in flat], table, where)
+        contents.try_formulas(form, columns, named, formulas, needed, flat)
+        clusters = table.clusters(needed)
         return JetFile(
             source=source,
             schema=form,
@@ -305,58 +303,3 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             label_branches=label_branches,
             events=events,
         )
-
-
-def _check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:
-    """Every branch that is not flat holds lists; a column that is a branch by itself, or kinds by flags, is a list."""
-    plain = [form.particles[name] for name in columns]
-    direct = [branch for column in plain if column.formula is None for branch in column.branches]
-    if wrong := table.not_lists([*lists, *direct]):
-        raise DataError(
-            f"the branch {wrong[0]} does not hold a list of numbers per jet",
-            where=where,
-            found=table.typename(wrong[0]),
-            allowed=["std::vector<float>", "float[]"],
-        )
-
-
-def _columns(form: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
-    """Canonical columns whose branches are there; a column of which some branches are missing is an error."""
-    there = set(table.branches)
-    present = []
-    for name in COLUMNS:
-        if name not in form.particles:
-            continue
-        column = form.particles[name]
-        needed = (*column.branches, *(form.axis.branches if form.axis is not None and column.absolute else ()))
-        missing = [branch for branch in needed if branch not in there]
-        if not missing:
-            present.append(name)
-        elif len(missing) < len(needed):
-            raise missing_branches(missing, table, form, source.path, noun)
-    return tuple(present)
-
-
-def _labels(
-    form: Schema, flat: Sequence[str], asked: tuple[str, ...] | None, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names, formulas and branches of the classes: those asked for or those of the format; none without labels."""
-    if asked is None and form.label_index is not None:
-        branch = form.label_index.branch
-        return (form.label_index.names, (), (branch,)) if branch in flat else ((), (), ())
-    wanted = dict(form.labels)
-    if asked is not None:
-        names = {branch: name for name, branch in form.labels.items()}
-        wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
-    branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
-    missing = [branch for branch in branches if branch not in flat]
-    if len(missing) == len(branches):
-        return (), (), ()
-    if missing:
-        raise DataError(
-            f"some label branches are there, but not {', '.join(missing)}",
-            where=where,
-            found=", ".join(branch for branch in branches if branch in flat),
-            hint="name the classes of the file: --set data.labels=[label_A,label_B]",
-        )
-    return tuple(wanted), tuple(wanted.values()), tuple(branches)

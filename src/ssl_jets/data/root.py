@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.data.readers import readable
+from ssl_jets.errors import DataError
 
 NOUN = "tree"
 
@@ -109,7 +110,7 @@ def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
     Raises:
         DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
     """
-    with _readable(path), _open(path) as file:
+    with readable(path, "ROOT"), _open(path) as file:
         kinds = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
         yield [(NTuple if kind == _NTUPLE else Tree)(name, file[name]) for name, kind in kinds.items()]
 
@@ -121,7 +122,7 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
         DataError: the file cannot be read, or is truncated or corrupt.
     """
     wanted = set(branches)
-    with _readable(path):
+    with readable(path, "ROOT"):
         opened = _opened(path, tree)
         caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
         arrays: Mapping[str, ak.Array] = opened.arrays(
@@ -166,21 +167,6 @@ def _open(path: str) -> Any:
     _check_header(path)
     # Without uproot's caches, which would keep up to 100 MB of arrays.
     return uproot.open(path, handler=uproot.MemmapSource, object_cache=None, array_cache=None)
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turn whatever the bytes of a bad file make uproot raise into one DataError."""
-    try:
-        yield
-    except (SslJetsError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
-    except Exception as error:
-        # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError("the ROOT file is corrupt", where=path, found=f"{type(error).__name__}: {reason}") from error
 
 
 def _check_header(path: str) -> None:

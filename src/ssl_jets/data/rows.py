@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,6 +123,14 @@ def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
+
+
+def empty_rows(particle: Sequence[str], jet: Sequence[str]) -> Rows:
+    """No jets, with branches of particles and of jets."""
+    none = np.empty(0, dtype=np.float32)
+    nobody = np.zeros(0, dtype=np.int64)
+    offsets = np.zeros(1, dtype=np.int64)
+    return Rows(offsets, dict.fromkeys(particle, none), dict.fromkeys(jet, none), nobody, nobody)
 
 
 def flatten(values: Any) -> tuple[Array, Array]:
