@@ -14,7 +14,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor, columns_of
-from ssl_jets.nn.task_weights import CLASSIFICATION, REGRESSION, TaskLoss
+from ssl_jets.nn.task_weights import REGRESSION, TaskLoss, classification
 
 LABEL = "label"
 """The task of telling the class."""
@@ -27,7 +27,7 @@ class TaskSettings(MethodSettings):
     """What is learned: `label` for the classes, and any jet columns, or ratios `A/B` of two, as regression targets."""
     weights: Literal["sigma", "equal"] = "sigma"
     """How several losses are weighed: `sigma` learns the uncertainty of each, `equal` leaves all at 1."""
-    smallest_sigma: float = Field(default=0.3, gt=0, le=1)
+    smallest_sigma: float = Field(default=0.5, gt=0, le=1)
     """Smallest learned uncertainty: bounds the weight of a task that is learned easily, or by heart."""
     head_hidden: int = Field(default=0, ge=0)
     """Width of the hidden layer of a head; 0 for a linear head."""
@@ -73,7 +73,7 @@ class Tasks(nn.Module):
         self.cfg = cfg
         self.head = ClassHead(dim, len(labels), cfg.head_hidden) if LABEL in cfg.targets else None
         self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden) if cfg.regressed else None
-        self.factors = {name: CLASSIFICATION if name == LABEL else REGRESSION for name in cfg.targets}
+        self.forms = {name: classification(len(labels)) if name == LABEL else REGRESSION for name in cfg.targets}
 
     def having(self, jets: Jets) -> Jets:
         """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
@@ -97,10 +97,10 @@ class Tasks(nn.Module):
             error = (self.regressor(z) - target.masked_fill(~known, 0.0)).square() * known
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
-        everywhere = collectives.total(torch.stack([counts[name] for name in self.factors]))
+        everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
             name: TaskLoss(sums[name] * collectives.world() / count.clamp(min=1), (count > 0).float())
-            for name, count in zip(self.factors, everywhere)
+            for name, count in zip(self.forms, everywhere)
         }
         return losses, logged
 
