@@ -32,7 +32,7 @@ from ssl_jets.report.figures import style
 
 SHOWN = ("QCD", "Wqq", "Hbb", "H4q", "Tbqq", "Tbl")
 FROM, TO = "Tbqq", "QCD"
-PLACES, PAIRS = 7, 200
+PLACES, PAIRS = 7, 100
 OBSERVABLES = {"mass": "mass of the jet [GeV]", "particles": "particles"}
 
 
