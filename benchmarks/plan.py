@@ -21,7 +21,7 @@ from ssl_jets.config import DataSettings, ModelSettings, RunSettings
 from ssl_jets.data.stream import Request
 from ssl_jets.finetune import FinetuneSettings, make_plan, resolve_finetune
 from ssl_jets.finetune.memory import shown
-from ssl_jets.finetune.plan import Candidate, Row, all_candidates
+from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, Row, all_candidates
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.pretrain import open_dataset, sample_of
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["small", "base", "large"])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--memory", default="4GB")
+    parser.add_argument("--modes", nargs="+", default=list(MODES_BY_REACH))
     parser.add_argument("--whole-batches", action="store_true", help="leave out smaller batches that are accumulated")
     parser.add_argument("--check", nargs="*", default=[], help="modes to train with, without and with checkpointing")
     parser.add_argument("--steps", type=int, default=3)
@@ -87,7 +88,7 @@ def main() -> None:
         folder = args.work / size
         layer = {"train": {"batch_size": args.batch_size}, "method": {"memory": args.memory}}
         settings = resolve_finetune(make_model(size, folder), layer)
-        wanted = all_candidates(settings)
+        wanted = [candidate for candidate in all_candidates(settings) if candidate.mode in args.modes]
         if args.whole_batches:
             wanted = [candidate for candidate in wanted if candidate.batch_size == args.batch_size]
         plan = make_plan(settings, lambda text: print(text, file=sys.stderr, flush=True), wanted)

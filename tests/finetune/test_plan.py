@@ -174,3 +174,20 @@ def test_the_predicted_peak_is_within_15_percent_of_what_the_run_uses(
     subprocess.run([*command, *words], check=True, capture_output=True)
     used = load_model(tmp_path / "r").facts["training"]["peak_memory"]
     assert abs(predicted / used - 1) < 0.15
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_plan_and_trains_nothing(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    words = ["--plan", "--memory", "1GB", "--json", "--batch-size", "8", "--labels", "60"]
+    command = [sys.executable, "-m", "ssl_jets", "finetune", "--model", str(pretrained), *words]
+    for file in sample_files[:2]:
+        command += ["--data", str(file.source)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["memory"] == 10**9
+    assert len(found["rows"]) == 16
+    assert all(row["peak"] > 10**8 and row["seconds"] > 0 for row in found["rows"])
+    assert "full, batch 8: " in done.stderr
+    assert not list(tmp_path.iterdir())
