@@ -218,6 +218,9 @@ def finetune(
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
+    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
+        hint = "--plan, or --memory with --mode fit"
+        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
     given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
     chosen = {key: value for key, value in given.items() if value is not None}
