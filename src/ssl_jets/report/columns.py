@@ -48,7 +48,7 @@ def draw_columns(samples: Mapping[str, Sample], path: Path, *, force: bool = Fal
         for place, name in zip(axes.flat, ["particles a jet", *names]):
             for file, sample in drawn.items():
                 column = sample.particles if name == "particles a jet" else sample.columns.get(name)
-                if column is not None and sum(column.histogram):
+                if column is not None and any(column.histogram):
                     share = [count / sum(column.histogram) for count in column.histogram]
                     place.stairs(share, column.edges, label=file)
             place.set(xlabel=name, yscale="log")
