@@ -170,7 +170,8 @@ def embed(
             report=bar.to_of,
             say=_say,
         )
-    left_out = f", {summary.skipped} of them left out" if summary.skipped else ""
+    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
+    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
     _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
     _print(summary.path)
@@ -212,6 +213,9 @@ def finetune(
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
+    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
+        hint = "--plan, or --memory with --mode fit"
+        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
     given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
     chosen = {key: value for key, value in given.items() if value is not None}

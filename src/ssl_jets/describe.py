@@ -134,6 +134,7 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "file": str(file.source),
         "format": file.schema.name,
         "tree": file.tree,
+        "jets": file.collection,
         "entries": file.entries,
         "bytes": file.bytes,
         "classes": list(file.label_names),

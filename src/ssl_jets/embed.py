@@ -19,7 +19,7 @@ from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
-from ssl_jets.jets import Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.output import check_output, temporary_folder
@@ -120,7 +120,7 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], say: Say) -> tuple
         DataError: the files have different columns.
     """
     there = shared_columns(files)
-    known = tuple(model.facts.get("training", {}).get("columns", there))
+    known = tuple(model.facts.get("training", {}).get("columns", COLUMNS))
     if lacking := [name for name in known if name not in there]:
         say(f"the files lack columns that the encoder was trained with; it is told so: {', '.join(lacking)}")
     if new := [name for name in there if name not in known]:
@@ -189,6 +189,7 @@ def embed(
         files=tuple(str(file.source) for file in files),
         label_names=labels,
         kept=request.jet_columns,
+        collections=tuple(file.collection for file in files),
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:

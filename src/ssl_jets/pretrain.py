@@ -186,7 +186,9 @@ def announce(
     if not settings.data.sources:
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
-    run.say(f"data: {count(data.train):,} jets to train on, {count(data.held_out):,} held out{classes}")
+    of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
+    jets = f"{of_events} jets" if of_events else "jets"
+    run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")
     if subset is not None:
         run.say(f"labels of {len(subset):,} jets")
     if data.unlabelled:
