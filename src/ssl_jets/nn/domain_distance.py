@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ssl_jets.nn.collectives import gather
 
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Widths of the kernels of the MMD, in units of the mean squared distance of two jets."""
+
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
     """Deep CORAL (Sun, Saenko, arXiv:1607.01719): |C_S - C_T|_F^2 / (4 d^2), C the covariances (divisor n - 1).
