@@ -1,5 +1,6 @@
 """Finetune: a pretrained model and labelled jets in, a model with a head out."""
 
-from ssl_jets.finetune.finetune import FinetuneSettings, finetune, resolve_finetune
+from ssl_jets.finetune.finetune import finetune
+from ssl_jets.finetune.settings import FinetuneSettings, resolve_finetune
 
 __all__ = ["FinetuneSettings", "finetune", "resolve_finetune"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -75,11 +76,21 @@ class Tasks(nn.Module):
         self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden) if cfg.regressed else None
         self.factors = {name: CLASSIFICATION if name == LABEL else REGRESSION for name in cfg.targets}
 
-    def having(self, jets: Jets) -> Jets:
-        """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the regression targets, from training jets."""
+        if self.regressor is not None:
+            self.regressor.targets.measure(batches)
+
+    def has(self, jets: Jets) -> Tensor:
+        """Which jets have any target, bool `[jet]`."""
         has = self._labels(jets) >= 0 if self.head else torch.zeros_like(jets.lengths, dtype=torch.bool)
         if self.regressor:
             has = has | self.regressor.targets(jets).isfinite().any(1)
+        return has
+
+    def having(self, jets: Jets) -> Jets:
+        """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
+        has = self.has(jets)
         if bool(has.all()):
             return jets
         chosen = has.nonzero()[:, 0]
@@ -115,5 +126,5 @@ class Tasks(nn.Module):
 
     def _labels(self, jets: Jets) -> Tensor:
         if jets.labels is None:
-            raise SslJetsError("supervised pretraining needs labels, and these jets have none")
+            raise SslJetsError("the task of telling the class needs labels, and these jets have none")
         return jets.labels

@@ -1,0 +1,85 @@
+"""The contract of a mode."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from lightning_fabric import Fabric
+
+from ssl_jets.config import RunSettings
+from ssl_jets.data.dataset import Dataset
+from ssl_jets.data.stream import Request
+from ssl_jets.finetune.objective import Objective, Term
+from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.pretrain import make_monitor, make_stream
+from ssl_jets.run import Run
+from ssl_jets.train import Fit, fit
+
+
+@dataclass(frozen=True)
+class Work:
+    """One finetuning run: what it reads, where it writes.
+
+    Attributes:
+        settings: everything that was set, with the number of steps.
+        data: the files.
+        request: columns to read.
+        subset: the labelled jets to use, in memory; None for all.
+        run: the run folder.
+        fabric: devices.
+        resume: go on from the run's checkpoint, where there is one.
+    """
+
+    settings: RunSettings[FinetuneSettings]
+    data: Dataset
+    request: Request
+    subset: Jets | None
+    run: Run
+    fabric: Fabric
+    resume: bool
+
+
+class Mode:
+    """How a pretrained model becomes a finetuned one. A mode changes what it must of these steps, in this order.
+
+    Args:
+        settings: of the run.
+    """
+
+    def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
+        self.settings = settings
+
+    def encoder(self, pretrained: Model) -> Encoder:
+        """The encoder to start from."""
+        return pretrained.encoder
+
+    def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:
+        """Losses beside those of the tasks, by name."""
+        return {}
+
+    def prepare(self, objective: Objective) -> None:
+        """Choose what learns."""
+
+    def train(self, objective: Objective, work: Work) -> Fit:
+        """Train, by default with the loop of pretraining."""
+        settings, data = work.settings, work.data
+        with closing(make_stream(data, settings, work.fabric, work.request, work.subset)) as stream:
+            return fit(
+                objective,
+                stream,
+                work.run,
+                settings.train,
+                fabric=work.fabric,
+                monitor=make_monitor(data, settings.train, work.request),
+                file_names=data.names,
+                resume=work.resume,
+                title=f"finetune {settings.method.mode}",
+            )
+
+    def finish(self, objective: Objective) -> None:
+        """Leave an encoder of plain weights, all of which could be trained again."""
+        objective.requires_grad_(True)
