@@ -40,6 +40,22 @@ class Mode(StrEnum):
     scratch = "scratch"
 
 
+class Adapt(StrEnum):
+    """What `finetune` does with unlabelled jets of another domain."""
+
+    none = "none"
+    dann = "dann"
+    coral = "coral"
+    mmd = "mmd"
+    reweight = "reweight"
+
+
+class Protocol(StrEnum):
+    """Long evaluations, which train."""
+
+    domain = "domain"
+
+
 class Level(StrEnum):
     """What has a row in a z file."""
 
@@ -175,6 +191,12 @@ def finetune(
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
     ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
+    ] = None,
+    adapt: Annotated[
+        Adapt | None, typer.Option("--adapt", help="What is done with them: see docs/domain-shift.md.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
     out: Annotated[
@@ -194,8 +216,11 @@ def finetune(
     from ssl_jets.report import write_run_report
 
     file = read_config(config) if config is not None else {}
-    chosen = {key: value for key, value in {"mode": mode and mode.value, "labels": labels}.items() if value is not None}
+    options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value}
+    chosen = {key: value for key, value in options.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
+    if domain is not None:
+        flags["data"]["unlabelled"] = domain
     settings = resolve_finetune(model, file, parse_set(set_ or []), flags, stored=_stored(out, resume))
     folder = _run_folder(out, f"finetune-{settings.method.mode}")
     run_finetune(settings, folder, resume=resume, force=force)
@@ -212,7 +237,16 @@ def evaluate(
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
+    protocol: Annotated[
+        Protocol | None, typer.Option("--protocol", help="Train and measure a whole comparison, resumable.")
+    ] = None,
     data: Data = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
@@ -226,6 +260,9 @@ def evaluate(
     from ssl_jets.report import write_evaluation_report
 
     keep_memory()
+    if protocol is not None:
+        _domain_protocol([model] if model else [], data, domain, target, out, parse_set(set_ or []), json_)
+        return
     if sum(map(bool, (model, z, generated))) != 1:
         raise UsageError(
             "evaluate takes a model, a z file or generated jets, one of them",
@@ -253,6 +290,26 @@ def evaluate(
         page = write_evaluation_report(folder, None)
     _say(f"report: {page}")
     _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+
+
+def _domain_protocol(
+    models: list[Path],
+    data: list[str] | None,
+    domain: list[str] | None,
+    target: list[str] | None,
+    out: Path | None,
+    tree: dict[str, Any],
+    json_: bool,
+) -> None:
+    from ssl_jets.config import resolve
+    from ssl_jets.evaluate import DomainRun, domain_protocol, domain_table
+    from ssl_jets.report import write_domain_report
+
+    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
+    folder = out or Path("runs/domain")
+    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=_say)
+    _say(f"report: {write_domain_report(folder)}")
+    _print((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
 
 
 def _evaluate_generated(

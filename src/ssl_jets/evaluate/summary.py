@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ssl_jets.evaluate.domain_result import DomainResult
 from ssl_jets.evaluate.estimate import Estimate
 from ssl_jets.evaluate.evaluation import Evaluation
 from ssl_jets.evaluate.generated import GeneratedEvaluation
@@ -56,6 +57,26 @@ def generated_table(found: GeneratedEvaluation) -> str:
         for entry in found.distances
     ]
     return f"{tested}\n\n" + _table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
+
+
+def domain_table(result: DomainResult) -> str:
+    """What to print: both domains, what is lost between them, and the gap in z before and after."""
+    head = ("start", "adapt", "simulation", "target", "lost", "AUC simulation", "AUC target", "A-distance", "before")
+    rows = []
+    for found in result.summary:
+        values = found.values
+        before = result.before[found.start]["gap"]["all"]["a_distance"]["value"]
+        shown = ("simulation_accuracy", "target_accuracy", "drop_accuracy", "simulation_auc", "target_auc")
+        rows.append(
+            (
+                found.start,
+                found.adapt,
+                *(str(values[name]) for name in shown),
+                str(values["a_distance"]),
+                f"{before:.4f}",
+            )
+        )
+    return _table(head, rows)
 
 
 def _with_error(found: Estimate) -> str:

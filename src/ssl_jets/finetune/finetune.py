@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,13 +13,16 @@ from ssl_jets.allocator import keep_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.files import count
+from ssl_jets.data.mixed import shares
 from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
 from ssl_jets.errors import DataError
+from ssl_jets.finetune.anchor import TowardsPretrained
+from ssl_jets.finetune.domain.adapt import adapt
 from ssl_jets.finetune.facts import facts_of
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.finetune.objective import Objective
-from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
@@ -47,19 +51,22 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     run = check_run(settings, out, fabric, resume=resume, force=force)
     data = open_dataset(settings.data)
     _refuse_missing_labels(settings, data)
+    mixed = data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
     request = Request(jet_columns=settings.method.jet_columns, bad_jets=settings.data.bad_jets)
     subset = _subset(settings, data, request)
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
-    if not (resume and run.checkpoint.is_file()):
+    begins = not (resume and run.checkpoint.is_file())
+    if begins:
         objective.measure([subset] if subset is not None else sample_of(data, data.train, 0, request))
     open_run(run, settings, fabric, resume=resume, force=force)
     _announce(run, settings, data, pretrained, objective, used)
-    work = Work(_with_length(settings, used, fabric), data, request, subset, run, fabric, resume)
+    adapt(objective, settings, data, subset, run, begins=begins)
+    work = Work(_with_length(settings, mixed, used, fabric), mixed, request, subset, run, fabric, resume)
     mode = MODES[settings.method.mode](work.settings)
     done = mode.train(objective, work)
     mode.finish(objective)
-    finish(run, objective, data.label_names, facts_of(pretrained, work, done, used), fabric)
+    finish(run, objective, data.label_names, facts_of(pretrained, replace(work, data=data), done, used), fabric)
     return out
 
 
@@ -70,6 +77,8 @@ def begin(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tu
     encoder = mode.encoder(pretrained)
     objective = Objective(settings.method, encoder, labels, mode.terms(pretrained, encoder))
     mode.prepare(objective)
+    if settings.method.l2_sp:
+        objective.terms["l2_sp"] = TowardsPretrained(settings.method.l2_sp, encoder)
     return objective
 
 
@@ -108,11 +117,14 @@ def _announce(
     run.say(f"targets: {', '.join(settings.method.targets)}; {parameter_count(objective):,} of {every:,} weights learn")
 
 
-def _with_length(settings: RunSettings[FinetuneSettings], jets: int, fabric: Fabric) -> RunSettings[FinetuneSettings]:
+def _with_length(
+    settings: RunSettings[FinetuneSettings], data: Dataset, jets: int, fabric: Fabric
+) -> RunSettings[FinetuneSettings]:
     """The settings with the number of steps written out."""
     train = settings.train
     if train.steps is not None:
         return settings
-    per_step = train.batch_size * train.accumulate * fabric.world_size
+    labelled = shares(train.batch_size, settings.data.unlabelled_ratio)[0] if data.unlabelled else train.batch_size
+    per_step = labelled * train.accumulate * fabric.world_size
     steps = max(settings.method.min_steps, math.ceil((train.epochs or 1.0) * jets / per_step))
     return settings.model_copy(update={"train": train.model_copy(update={"steps": steps})})

@@ -46,9 +46,9 @@ class DensityRatio(nn.Module):
         super().__init__()
         self.clip = clip
         for name in ("mean", "direction"):
-            self.register_buffer(name, torch.zeros(dim, dtype=torch.float64), persistent=False)
-        self.register_buffer("offset", torch.zeros((), dtype=torch.float64), persistent=False)
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64), persistent=False)
+            self.register_buffer(name, torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("offset", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.mean: Tensor
         self.direction: Tensor
         self.offset: Tensor

@@ -96,16 +96,28 @@ class Tasks(nn.Module):
         chosen = has.nonzero()[:, 0]
         return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
 
-    def forward(self, z: Tensor, jets: Jets) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
-        """Loss of each task, in the order of the settings, and what to log of them."""
+    def forward(
+        self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
+    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
+        """Loss of each task, in the order of the settings, and what to log of them.
+
+        Args:
+            z: `[jet, dim]`.
+            jets: their labels and targets.
+            jet_weights: factor on the loss of each jet, `[jet]`, of mean 1: the sum is divided by the number of jets.
+        """
         sums, counts = {}, {}
         logged: dict[str, Tensor] = {}
         if self.head is not None:
-            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(self.head(z).float(), self._labels(jets))
+            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
+                self.head(z).float(), self._labels(jets), jet_weights
+            )
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             known = target.isfinite()
             error = (self.regressor(z) - target.masked_fill(~known, 0.0)).square() * known
+            if jet_weights is not None:
+                error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
         everywhere = collectives.total(torch.stack([counts[name] for name in self.factors]))
@@ -115,13 +127,16 @@ class Tasks(nn.Module):
         }
         return losses, logged
 
-    def _classify(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _classify(self, logits: Tensor, labels: Tensor, jet_weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the cross-entropy, number of labelled jets, accuracy."""
         labelled = labels >= 0
         count = labelled.sum()
+        reduction = "sum" if jet_weights is None else "none"
         total = nn.functional.cross_entropy(
-            logits, labels, ignore_index=-1, label_smoothing=self.cfg.label_smoothing, reduction="sum"
+            logits, labels, ignore_index=-1, label_smoothing=self.cfg.label_smoothing, reduction=reduction
         )
+        if jet_weights is not None:
+            total = (total * jet_weights).sum()
         return total, count, ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
 
     def _labels(self, jets: Jets) -> Tensor:

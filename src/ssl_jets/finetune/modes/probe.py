@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Probe(Mode):
         steps = train.steps or 1
         work.run.forget_after(0)  # a resumed run trains its heads again
         z, targets = cached_z(objective, work)
+        weighing = objective.source_weights
+        jet_weights = None if weighing is None else weighing.ratio(z)
         learned = parameter_count(objective.tasks)
         work.run.say(f"probe: z of {len(z):,} jets computed; heads of {learned:,} parameters, {steps} steps")
         with Bar("finetune probe", steps, "steps", shown=work.run.writes) as bar:
@@ -41,8 +44,9 @@ class Probe(Mode):
                     work.run.log({"step": step, "kind": "train", "loss": loss, "seconds": seconds})
 
             # z is standardised and a head is small: it wants a larger rate than a transformer, and no decay.
-            options = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed}
-            fit_heads(z, targets, objective.tasks, objective.weights, lr=10 * train.lr, progress=note, **options)
+            options: dict[str, Any] = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed}
+            options |= {"lr": 10 * train.lr, "progress": note, "jet_weights": jet_weights}
+            fit_heads(z, targets, objective.tasks, objective.weights, **options)
         return Fit(steps, steps * train.batch_size, time.monotonic() - started)
 
 
@@ -77,6 +81,7 @@ def fit_heads(
     batch_size: int,
     lr: float,
     seed: int,
+    jet_weights: Tensor | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> float:
     """Train the heads of `tasks` on z with Adam and a cosine schedule.
@@ -93,6 +98,7 @@ def fit_heads(
         batch_size: jets of a step.
         lr: peak learning rate.
         seed: of the batches.
+        jet_weights: factor on the loss of each jet, `[jet]`.
         progress: called with the step and its loss.
 
     Returns:
@@ -108,7 +114,8 @@ def fit_heads(
         if len(order) < min(batch_size, len(z)):
             order = torch.cat([order, torch.randperm(len(z), generator=generator)])
         rows, order = order[:batch_size], order[batch_size:]
-        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows))
+        of_rows = None if jet_weights is None else jet_weights[rows]
+        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows), of_rows)
         loss = weights(losses)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
