@@ -302,7 +302,7 @@ def _domain_protocol(
     json_: bool,
 ) -> None:
     from ssl_jets.config import resolve
-    from ssl_jets.evaluate import DomainRun, domain_protocol, domain_table
+    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
     from ssl_jets.report import write_domain_report
 
     files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}

@@ -1,23 +1,17 @@
 """How good z is: task metrics, probes beside baselines, and the spread of z."""
 
-from ssl_jets.evaluate.domain_protocol import DomainRun, domain_protocol
-from ssl_jets.evaluate.domain_result import DomainResult
 from ssl_jets.evaluate.evaluation import Evaluation
 from ssl_jets.evaluate.generated import GeneratedEvaluation, evaluate_generated
 from ssl_jets.evaluate.of_model import evaluate_model
 from ssl_jets.evaluate.of_zfile import evaluate_z
-from ssl_jets.evaluate.summary import domain_table, generated_table, summary_table
+from ssl_jets.evaluate.summary import generated_table, summary_table
 from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
 
 __all__ = [
-    "DomainResult",
-    "DomainRun",
     "Evaluation",
     "GeneratedEvaluation",
     "TaskMetrics",
     "classify_metrics",
-    "domain_protocol",
-    "domain_table",
     "evaluate_generated",
     "evaluate_model",
     "evaluate_z",

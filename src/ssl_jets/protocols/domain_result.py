@@ -14,6 +14,7 @@ import numpy as np
 
 from ssl_jets import __version__
 from ssl_jets.evaluate.evaluation import plain, versions
+from ssl_jets.evaluate.summary import plain_table
 from ssl_jets.run import replace
 
 FORMAT_VERSION = 1
@@ -124,3 +125,23 @@ class DomainResult:
         }
         text = json.dumps(plain(found), indent=1) + "\n"
         replace(self.folder / RESULT, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def domain_table(result: DomainResult) -> str:
+    """What to print: both domains, what is lost between them, and the gap in z before and after."""
+    head = ("start", "adapt", "simulation", "target", "lost", "AUC simulation", "AUC target", "A-distance", "before")
+    rows = []
+    for found in result.summary:
+        values = found.values
+        before = result.before[found.start]["gap"]["all"]["a_distance"]["value"]
+        shown = ("simulation_accuracy", "target_accuracy", "drop_accuracy", "simulation_auc", "target_auc")
+        rows.append(
+            (
+                found.start,
+                found.adapt,
+                *(str(values[name]) for name in shown),
+                str(values["a_distance"]),
+                f"{before:.4f}",
+            )
+        )
+    return plain_table(head, rows)
