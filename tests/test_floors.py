@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "jets", "allocator", "output", "precision", "progress", "signals"),
     ("data", "nn"),
     ("methods",),
-    ("model_file", "run", "monitor", "ranks", "zfile"),
+    ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
     ("train", "zrows"),
     ("pretrain", "embed", "generate"),
     ("finetune", "evaluate", "describe"),

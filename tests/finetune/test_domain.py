@@ -21,6 +21,7 @@ from ssl_jets.finetune.domain.settings import CoralSettings, DannSettings, MmdSe
 from ssl_jets.finetune.domain.terms import Coral, Dann, DomainTerm, Mmd
 from ssl_jets.finetune.domain.weights import SourceWeights
 from ssl_jets.finetune.objective import Objective
+from ssl_jets.finetune.start import begin
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.adversary import Discriminator
@@ -147,6 +148,22 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
     torch.testing.assert_close(found["loss"] - found["loss_domain"], alone.loss(source, 0.5)["loss"])
     for one in (source, target):
         assert float(term(objective, encoder(one).z, both(one, one).select(torch.arange(len(one))), 0.5)) == 0
+
+
+@pytest.mark.parametrize("mode", ["full", "last", "lora", "head"])
+def test_what_learns_in_a_mode_learns_from_the_domains_too(
+    pretrained: Path, sample_files: list[JetFile], sample_jets: Jets, mode: str
+) -> None:
+    settings = settings_of(
+        pretrained, sample_files, sample_files[2].source, "method.adapt=coral", f"method.mode={mode}"
+    )
+    objective = begin(settings, load_model(pretrained), CLASSES)
+    jets = both(sample_jets.select(torch.arange(8)), harder(sample_jets.select(torch.arange(8, 16))))
+    Coral(CoralSettings(), [TARGET])(objective, objective.encoder(jets).z, jets, 0.5).backward()
+    learning = {name: weight for name, weight in objective.encoder.named_parameters() if weight.requires_grad}
+    assert learning
+    moved = [name for name, weight in learning.items() if weight.grad is not None and bool(weight.grad.any())]
+    assert len(moved) > len(learning) / 3  # of LoRA only one of two factors at the start
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.nn.task_weights import CLASSIFICATION, LARGEST, RATE, REGRESSION, TaskLoss, TaskWeights
-from ssl_jets.train import make_optimizer
+from ssl_jets.optimizer import make_optimizer
 
 FACTORS = {"label": CLASSIFICATION, "mass": REGRESSION}
 

@@ -140,7 +140,12 @@ class _Protocol:
     def pretrained(self) -> dict[str, Path]:
         """A run of each method on the jets of the data, whose labels, if any, no method sees."""
         runs, given = {}, self.run.data
-        data = {**given.model_dump(exclude_defaults=True), "sources": given.unlabelled, "unlabelled": (), "labels": None}
+        data = {
+            **given.model_dump(exclude_defaults=True),
+            "sources": given.unlabelled,
+            "unlabelled": (),
+            "labels": None,
+        }
         for method in self.settings.pretrain:
             layers = {
                 "data": data,

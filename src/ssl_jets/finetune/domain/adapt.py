@@ -12,7 +12,7 @@ from ssl_jets.data.thin import thin
 from ssl_jets.finetune.domain.terms import Coral, Dann, DomainTerm, Mmd
 from ssl_jets.finetune.domain.weights import SourceWeights
 from ssl_jets.finetune.objective import Objective
-from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.settings import FinetuneSettings, check_domain
 from ssl_jets.jets import Jets
 from ssl_jets.run import Run
 
@@ -39,6 +39,7 @@ def adapt(
     cfg = settings.method
     if cfg.adapt == "none":
         return
+    check_domain(settings)  # again: the mode may be the one that fits
     shared_columns([data.files[part.file] for part in data.all_train])
     run.say(f"domain: {count(data.unlabelled):,} unlabelled jets of the target, {cfg.adapt}")
     if cfg.adapt == "reweight":
