@@ -38,6 +38,8 @@ VARIANTS = {
     "lora, DoRA": ["method.mode=lora", "method.lora.dora=true"],
     "full": ["method.mode=full"],
     "full, layer decay 0.75": ["method.mode=full", "method.layer_decay=0.75"],
+    "last, probe first": ["method.mode=last", "method.probe_first=true"],
+    "lora, probe first": ["method.mode=lora", "method.probe_first=true"],
     "full, probe first": ["method.mode=full", "method.probe_first=true"],
     "full, mean of the tokens": ["method.mode=full", "method.pool=mean"],
     "full, attention over the tokens": ["method.mode=full", "method.pool=attention"],

@@ -226,6 +226,9 @@ def finetune(
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
+    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
+        hint = "--plan, or --memory with --mode fit"
+        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
     options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
     chosen = {key: value for key, value in options.items() if value is not None}
