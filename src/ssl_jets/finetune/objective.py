@@ -66,7 +66,7 @@ class Objective(Method):
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
-        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
+        self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
         self.source_weights: SourceWeights | None = None
         self.rates_at: Rates = lambda progress: {}

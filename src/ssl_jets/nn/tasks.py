@@ -15,7 +15,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import LEVELS, Kind, Regressor, columns_of
-from ssl_jets.nn.task_weights import CLASSIFICATION, LIKELIHOOD, REGRESSION, TaskLoss
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
 """The task of telling the class."""
@@ -28,7 +28,7 @@ class TaskSettings(MethodSettings):
     """What is learned: `label` for the classes, and any jet columns, or ratios `A/B` of two, as regression targets."""
     weights: Literal["sigma", "equal"] = "sigma"
     """How several losses are weighed: `sigma` learns the uncertainty of each, `equal` leaves all at 1."""
-    smallest_sigma: float = Field(default=0.3, gt=0, le=1)
+    smallest_sigma: float = Field(default=0.5, gt=0, le=1)
     """Smallest learned uncertainty: bounds the weight of a task that is learned easily, or by heart."""
     head_hidden: int = Field(default=0, ge=0)
     """Width of the hidden layer of a head; 0 for a linear head."""
@@ -100,7 +100,7 @@ class Tasks(nn.Module):
         heads = {"kind": cfg.regression, "levels": cfg.quantiles}
         self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden, **heads) if cfg.regressed else None  # type: ignore[arg-type]
         regression = LIKELIHOOD if cfg.regression == "gaussian" else REGRESSION
-        self.factors = {name: CLASSIFICATION if name == LABEL else regression for name in cfg.targets}
+        self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
         self.register_buffer("class_weights", self._given_weights())
 
     def measure(self, batches: Iterable[Jets]) -> None:
@@ -156,10 +156,10 @@ class Tasks(nn.Module):
                 error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
-        everywhere = collectives.total(torch.stack([counts[name] for name in self.factors]))
+        everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
             name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
-            for name, count in zip(self.factors, everywhere)
+            for name, count in zip(self.forms, everywhere)
         }
         return losses, logged
 
