@@ -42,7 +42,10 @@ class DomainJets:
                 hint = "--data SIMULATION --domain DATA --target LABELLED_DATA"
                 raise UsageError(f"the domain protocol needs jets of the {role}", where=option, hint=hint)
         labels = {"simulation": data.labels, "data": None, "target": data.labels}
-        self.files = {role: open_files(resolve_sources(sources), labels[role]) for role, sources in given.items()}
+        self.files = {
+            role: open_files(resolve_sources(sources), labels[role], data.format, data.jets)
+            for role, sources in given.items()
+        }
         self.classes = self._checked()
         self._target = self._draw("target", {})
         self._simulation: dict[str, Jets] = {}
