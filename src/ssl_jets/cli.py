@@ -46,6 +46,22 @@ class Mode(StrEnum):
     fit = "fit"
 
 
+class Adapt(StrEnum):
+    """What `finetune` does with unlabelled jets of another domain."""
+
+    none = "none"
+    dann = "dann"
+    coral = "coral"
+    mmd = "mmd"
+    reweight = "reweight"
+
+
+class Protocol(StrEnum):
+    """Long evaluations, which train."""
+
+    domain = "domain"
+
+
 class Level(StrEnum):
     """What has a row in a z file."""
 
@@ -189,6 +205,12 @@ def finetune(
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
     ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
+    ] = None,
+    adapt: Annotated[
+        Adapt | None, typer.Option("--adapt", help="What is done with them: see docs/domain-shift.md.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
     out: Annotated[
@@ -217,10 +239,12 @@ def finetune(
         hint = "--plan, or --memory with --mode fit"
         raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
-    given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
-    chosen = {key: value for key, value in given.items() if value is not None}
+    options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
+    chosen = {key: value for key, value in options.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
     flags |= {"model": {"size": size}} if size else {}
+    if domain is not None:
+        flags["data"]["unlabelled"] = domain
     settings = resolve_finetune(model, file, _set(set_, schema), flags, stored=_stored(out, resume))
     if plan:
         found = make_plan(settings, _say)
@@ -241,7 +265,16 @@ def evaluate(
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
+    protocol: Annotated[
+        Protocol | None, typer.Option("--protocol", help="Train and measure a whole comparison, resumable.")
+    ] = None,
     data: Data = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+    ] = None,
     schema: Schema = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
@@ -256,6 +289,9 @@ def evaluate(
     from ssl_jets.report import write_evaluation_report
 
     keep_memory()
+    if protocol is not None:
+        _domain_protocol([model] if model else [], data, domain, target, out, _set(set_, schema), json_)
+        return
     if sum(map(bool, (model, z, generated))) != 1:
         raise UsageError(
             "evaluate takes a model, a z file or generated jets, one of them",
@@ -283,6 +319,26 @@ def evaluate(
         page = write_evaluation_report(folder, None)
     _say(f"report: {page}")
     _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+
+
+def _domain_protocol(
+    models: list[Path],
+    data: list[str] | None,
+    domain: list[str] | None,
+    target: list[str] | None,
+    out: Path | None,
+    tree: dict[str, Any],
+    json_: bool,
+) -> None:
+    from ssl_jets.config import resolve
+    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
+    from ssl_jets.report import write_domain_report
+
+    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
+    folder = out or Path("runs/domain")
+    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=_say)
+    _say(f"report: {write_domain_report(folder)}")
+    _print((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
 
 
 def _evaluate_generated(
