@@ -168,13 +168,8 @@ def embed(
             precision=settings.train.precision,
             force=force,
             report=bar.to_of,
+            say=_say,
         )
-    if summary.lacking:
-        _say(
-            f"the files lack {', '.join(summary.lacking)}: the model, trained with them, is told that they are missing"
-        )
-    if summary.unused:
-        _say(f"the model was trained without {', '.join(summary.unused)}, which the files have")
     reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
     left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
@@ -218,6 +213,9 @@ def finetune(
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
+    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
+        hint = "--plan, or --memory with --mode fit"
+        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
     given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -335,12 +333,24 @@ def methods(
 @app.command()
 def inspect(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
+    schema: Schema = None,
+    set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
+    force: Force = False,
 ) -> None:
-    """Say what files hold: format, jets, classes, columns and what is missing."""
-    from ssl_jets.describe import describe_files
+    """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.describe import files_as_json, files_as_text, look_at
 
-    _print(describe_files(sources, as_json=json_))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
+    looked = look_at(sources, settings.data)
+    if plot is not None:
+        from ssl_jets.report.columns import draw_columns
+
+        draw_columns({one.file.name: one.seen for one in looked}, plot, force=force)
+        _say(f"figure: {plot}")
+    _print(files_as_json(looked) if json_ else files_as_text(looked))
 
 
 def main() -> None:

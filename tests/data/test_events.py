@@ -15,8 +15,9 @@ import uproot
 from event_files import Event, Values, expected_particles, nano_branches, random_events, write_events
 from ssl_jets.data import event_rows
 from ssl_jets.data.chunks import Request, read_chunk
-from ssl_jets.data.files import JetFile, Part, open_files, split, whole
+from ssl_jets.data.files import JetFile, Part, open_files, whole
 from ssl_jets.data.sources import Source
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import TrainStream, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import Jets, concatenate

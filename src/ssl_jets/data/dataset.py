@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
 
 

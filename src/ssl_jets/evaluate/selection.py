@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, split, whole
+from ssl_jets.data.files import JetFile, Part, count, whole
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError
