@@ -53,8 +53,13 @@ class DataSettings(Settings):
     """Background threads that read files ahead of the training."""
     bad_jets: Literal["error", "skip"] = "error"
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    format: str | None = None
+    """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
+    jets: str | None = None
+    """Where an entry of a file is an event: which of its collections of jets; by default the format's first, such as
+    the AK8 jets of CMS."""
     labelled: float | None = Field(default=None, gt=0)
     """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
     are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""
@@ -77,6 +82,8 @@ class ModelSettings(Settings):
     """Class tokens; z is all of them, end to end."""
     z_width: int = Field(default=0, ge=0)
     """Numbers of z from each class token, by a linear map: a bottleneck. 0 keeps the width of the encoder."""
+    pool: Literal["class", "mean", "attention"] = "class"
+    """Where z is read: the class token, the mean of the particle tokens, or a block of attention over them."""
     pair_bias: bool = False
     """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
 
@@ -109,6 +116,9 @@ class TrainSettings(Settings):
     """AdamW weight decay on matrices (never on biases, norms and tokens)."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    checkpointing: bool = False
+    """Keep only the tokens between blocks and compute what is inside a block again on the way back: less memory for
+    more time, the same gradients."""
     seed: int = 0
     """Seed of the weights, the shuffling and every random choice."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"

@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetclass_files import jetclass_branches, write_tree
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data import root
+from ssl_jets.data.files import JetFile, Part, count, open_files, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import Plan
 from ssl_jets.data.sources import Source
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, TrainStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
@@ -118,6 +120,7 @@ def test_a_plan_gives_each_entry_to_one_window_of_one_rank(
         JetFile(
             Source(f"{'ab'[index % 2]}_{index}.root"),
             known_schemas()[0],
+            root,
             "tree",
             entries,
             (*range(0, entries, cluster), entries),

@@ -154,3 +154,58 @@ def test_ten_thousand_jets_of_ten_classes_take_seconds(scored) -> None:
     start = time.process_time()
     classify_metrics(*scored(10_000, 10), "abcdefghij")
     assert time.process_time() - start < 20
+
+
+def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
+    probabilities, labels = scored(600, 4)
+    weights = np.random.default_rng(8).integers(1, 4, 600)
+    copies = np.repeat(np.arange(600), weights)
+    weighted = classify_metrics(probabilities, labels, NAMES, weights=weights, resamples=3)
+    repeated = classify_metrics(probabilities[copies], labels[copies], NAMES, resamples=3)
+    plain = classify_metrics(probabilities, labels, NAMES, resamples=3)
+    for name in ("accuracy", "auc", "auc_rest", "log_loss", "calibration_error"):
+        value = getattr(weighted, name).value
+        assert value == pytest.approx(getattr(repeated, name).value, abs=1e-12), name
+        assert value != pytest.approx(getattr(plain, name).value, abs=1e-6), name
+    for one, other in zip(weighted.rejections, repeated.rejections):
+        assert one.rejection.value == pytest.approx(other.rejection.value)
+    np.testing.assert_array_equal(weighted.confusion, repeated.confusion)
+    assert weighted.jets == plain.jets
+
+
+def test_an_overconfident_model_is_calibrated_by_the_temperature_that_made_it_so(scored) -> None:
+    probabilities, labels = scored(6000, 4)  # logits N(0, 1) + 1.5: the true posterior has logits 1.5 times as large
+    powers = probabilities ** (1.5 * 2)
+    found = classify_metrics(powers / powers.sum(1, keepdims=True), labels, NAMES, resamples=50).calibrated
+    assert found.temperatures == pytest.approx((2, 2), rel=0.08)
+    before = classify_metrics(powers / powers.sum(1, keepdims=True), labels, NAMES, resamples=50)
+    assert before.calibration_error.low95 > 0.08
+    assert found.calibration_error.value < 0.03
+    assert found.log_loss.high95 < before.log_loss.low95
+
+
+def test_no_jet_helps_to_calibrate_itself(scored) -> None:
+    """Labels of one half that say nothing: its own temperature does not see them, that of the other half does."""
+    probabilities, labels = scored(2000, 3)
+    first = np.arange(2000) < 1000
+    wrong = np.where(first, np.random.default_rng(99).integers(0, 3, 2000), labels)
+    right_t, wrong_t = (
+        classify_metrics(probabilities, y, "abc", first=first, resamples=2).calibrated for y in (labels, wrong)
+    )
+    assert wrong_t.temperatures[1] == right_t.temperatures[1]
+    assert wrong_t.temperatures[0] > 3 * right_t.temperatures[0]
+
+
+def test_the_significance_improvement_is_that_of_two_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20000)
+    probability = norm.cdf(rng.normal(size=40000) + 2 * labels - 1)
+    found = classify_metrics(np.column_stack([1 - probability, probability]), labels, ("b", "s"), resamples=50)
+    best = found.significance[0]
+    cuts = np.linspace(0, 4, 400)
+    allowed = norm.sf(cuts) >= 25 / 20000
+    expected = (norm.sf(cuts - 2) / np.sqrt(norm.sf(cuts)))[allowed].max()
+    assert best.improvement.low95 < expected < best.improvement.high95 * 1.02
+    assert best.improvement.value == pytest.approx(best.efficiency / np.sqrt(best.background_efficiency))
+    few = classify_metrics(np.eye(2)[[0, 1, 0, 1]], np.array([0, 1, 0, 1]), ("b", "s"), resamples=5)
+    assert few.significance[0].improvement.value is None

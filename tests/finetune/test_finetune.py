@@ -10,35 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_jets.config import RunSettings, parse_set
+from finetune_settings import QUICK, settings_of, sources
+from ssl_jets.config import parse_set
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.finetune import FinetuneSettings, finetune, resolve_finetune
+from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
-from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
-
-QUICK = [
-    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
-    "data.buffer=300",
-]  # fmt: skip
-
-
-def sources(files: list[JetFile]) -> dict[str, Any]:
-    return {"data": {"sources": [str(file.source) for file in files]}}
-
-
-@pytest.fixture(scope="module")
-def pretrained(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An autoencoder pretrained on the files 0 and 1, a fifth of which it held out with seed 7."""
-    layer = parse_set([*QUICK, "model.size=tiny", "data.validation_fraction=0.2", "data.split_seed=7"])
-    settings = resolve_pretrain("mae", sources(sample_files[:2]), layer)
-    return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "mae")
-
-
-def settings_of(pretrained: Path, files: list[JetFile], *more: str) -> RunSettings[FinetuneSettings]:
-    return resolve_finetune(pretrained, sources(files), parse_set([*QUICK, *more]))
+from ssl_jets.pretrain import open_dataset, resolve_pretrain
 
 
 def weights(model: Model) -> dict[str, Tensor]:
@@ -188,3 +168,29 @@ def test_jets_without_labels_are_refused(pretrained: Path, write_jetclass: Any, 
     with pytest.raises(DataError, match="needs labels"):
         finetune(settings, tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("quantile", "probe"), ("gaussian", "full")])
+def test_jet_columns_are_learned_from_files_without_labels(
+    pretrained: Path, write_jetclass: Any, tmp_path: Path, kind: str, mode: str
+) -> None:
+    path = write_jetclass("none.root", 60, label=None)
+    more = [f"method.mode={mode}", f"method.regression={kind}", "method.targets=[jet_pt,jet_sdmass/jet_pt]"]
+    layers = {"data": {"sources": [str(path)]}}, parse_set([*QUICK, *more, "method.labels=0.5"])
+    model = load_model(finetune(resolve_finetune(pretrained, *layers), tmp_path / "r"))
+    assert model.head is None
+    assert model.regressor is not None
+    assert (model.regressor.kind, model.regressor.levels) == (kind, (0.16, 0.5, 0.84))
+    with torch.inference_mode():
+        bands = model.regressor.bands(torch.zeros(1, 64))
+    assert bands.shape == (1, 2, 3)
+    assert 1 < float(bands[0, 0, 1]) < 2000  # GeV
+
+
+def test_several_tasks_are_probed_at_once(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.mode=probe", "method.targets=[label,jet_sdmass]", "method.labels=60", "method.pool=mean")
+    model = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r"))
+    assert model.encoder.cfg.pool == "mean"
+    assert model.head is not None
+    assert model.regressor is not None
+    assert float(model.regressor.targets.std[0]) != 1.0

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.finetune.probe import fit_head
+from ssl_jets.finetune.modes.probe import fit_heads
+from ssl_jets.jets import Jets
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.task_weights import TaskWeights
+from ssl_jets.nn.tasks import Tasks, TaskSettings
 
 
 def labelled_z(jets: int = 300) -> tuple[Tensor, Tensor]:
@@ -18,10 +21,13 @@ def labelled_z(jets: int = 300) -> tuple[Tensor, Tensor]:
 
 def train(z: Tensor, labels: Tensor, hidden: int = 0, **changes: int) -> tuple[ClassHead, list[float]]:
     torch.manual_seed(0)
-    head, losses = ClassHead(6, 3, hidden), []
+    tasks, losses = Tasks(TaskSettings(head_hidden=hidden), 6, ("a", "b", "c")), []
+    jets = Jets(torch.empty(0, 10), torch.zeros(len(z) + 1, dtype=torch.int64), labels=labels)
     options = {"steps": 60, "batch_size": 50, "seed": 0} | changes
-    fit_head(z, labels, head, lr=0.05, progress=lambda step, loss: losses.append(loss), **options)  # type: ignore[arg-type]
-    return head, losses
+    weights = TaskWeights(tasks.forms, learned=False)
+    fit_heads(z, jets, tasks, weights, lr=0.05, progress=lambda step, loss: losses.append(loss), **options)  # type: ignore[arg-type]
+    assert tasks.head is not None
+    return tasks.head, losses
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
@@ -39,10 +45,8 @@ def test_the_folded_head_has_the_loss_of_the_trained_one(hidden: int) -> None:
     z, labels = labelled_z()
     z = 5 * z + 20
     head, _ = train(z, labels, hidden)
-    torch.manual_seed(0)
-    unfolded, last = ClassHead(6, 3, hidden), []
     mean, std = z.mean(0), z.std(0, correction=0)
-    fit_head((z - mean) / std, labels, unfolded, steps=60, batch_size=50, lr=0.05, seed=0)
+    unfolded, _ = train((z - mean) / std, labels, hidden)
     last = nn.functional.cross_entropy(unfolded((z - mean) / std), labels)
     torch.testing.assert_close(nn.functional.cross_entropy(head(z), labels), last, atol=1e-3, rtol=1e-3)
 
@@ -75,7 +79,9 @@ def test_every_jet_is_used_once_before_any_is_used_twice(monkeypatch: pytest.Mon
     seen: list[Tensor] = []
     original = nn.functional.cross_entropy
     monkeypatch.setattr(
-        nn.functional, "cross_entropy", lambda logits, target: seen.append(target) or original(logits, target)
+        nn.functional,
+        "cross_entropy",
+        lambda logits, target, **how: seen.append(target) or original(logits, target, **how),
     )
     train(z, labels, steps=3, batch_size=30)
     assert [int((torch.cat(seen) == label).sum()) for label in range(3)] == [30, 30, 30]

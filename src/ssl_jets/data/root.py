@@ -1,8 +1,9 @@
-"""ROOT files: which trees and branches they hold, and ranges of entries as awkward arrays, in bounded memory."""
+"""ROOT files: which trees (TTree or RNTuple) and branches they hold, and ranges of entries as awkward arrays."""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 from collections import OrderedDict
@@ -12,14 +13,25 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import numpy.typing as npt
 import uproot
 
-from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.data.readers import readable
+from ssl_jets.errors import DataError
+
+NOUN = "tree"
+
+_NTUPLE = "ROOT::RNTuple"
 
 _MOST_OPEN = 16
 """Trees that a thread keeps open."""
 
 _OPENED = threading.local()
+
+_NUMBERS = {"float", "double", "bool", "char", *(f"std::{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
+"""C++ types of the fields of an RNTuple that are numbers."""
+
+_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
 
 
 class Tree:
@@ -28,7 +40,7 @@ class Tree:
     def __init__(self, name: str, tree: Any) -> None:
         self.name = name
         self._tree = tree
-        self.branches: tuple[str, ...] = tuple(tree.keys())
+        self.branches: tuple[str, ...] = tuple(dict.fromkeys(tree.keys(full_paths=False)))
         self.entries = int(tree.num_entries)
 
     def flat(self) -> tuple[str, ...]:
@@ -39,7 +51,7 @@ class Tree:
     def _is_counter(self, name: str) -> bool:
         return any(leaf.member("fIsRange") for leaf in self._tree[name].member("fLeaves"))
 
-    def not_jagged(self, names: Sequence[str]) -> list[str]:
+    def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the branches `names` that do not hold a list of numbers per entry."""
         return [name for name in names if not _is_list_of_numbers(self._tree[name].interpretation)]
 
@@ -55,17 +67,58 @@ class Tree:
             common = offsets if common is None else common & offsets
         return tuple(sorted((common or set()) | {0, self.entries}))
 
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the branch `name` has in each entry."""
+        return _lengths(self._tree[name].array(array_cache=None))
+
+
+class NTuple:
+    """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
+
+    def __init__(self, name: str, ntuple: Any) -> None:
+        self.name = name
+        self._ntuple = ntuple
+        self.branches: tuple[str, ...] = tuple(ntuple.keys(recursive=True))
+        self.entries = int(ntuple.num_entries)
+
+    def flat(self) -> tuple[str, ...]:
+        """Fields with one number per entry."""
+        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS and not self._in_list(name))
+
+    def _in_list(self, name: str) -> bool:
+        """Whether a field is part of a list; those of ROOT's importer, which has one per counter, have no type."""
+        above = name.rpartition(".")[0]
+        outer = self.typename(above) if above else "struct"
+        return not outer or _LIST.match(outer) is not None or (bool(above) and self._in_list(above))
+
+    def not_lists(self, names: Sequence[str]) -> list[str]:
+        """Those of the fields `names` that do not hold a list of numbers per entry."""
+        return [name for name in names if _LIST.sub(r"\1", self.typename(name)) not in _NUMBERS or name in self.flat()]
+
+    def typename(self, name: str) -> str:
+        """The C++ type of a field."""
+        return str(self._ntuple[name].typename)
+
+    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Entries at which the clusters begin, from 0 to the number of entries."""
+        starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
+        return tuple(sorted(starts | {0, self.entries}))
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the field `name` has in each entry."""
+        return _lengths(self._ntuple[name].array())
+
 
 @contextmanager
-def open_trees(path: str) -> Iterator[list[Tree]]:
+def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
     """All trees of a file, the newest cycle of each.
 
     Raises:
         DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
     """
-    with _readable(path), _open(path) as file:
-        names = file.keys(cycle=False, filter_classname="TTree")
-        yield [Tree(name, file[name]) for name in dict.fromkeys(names)]
+    with readable(path, "ROOT"), _open(path) as file:
+        kinds = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
+        yield [(NTuple if kind == _NTUPLE else Tree)(name, file[name]) for name, kind in kinds.items()]
 
 
 def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
@@ -75,15 +128,16 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
         DataError: the file cannot be read, or is truncated or corrupt.
     """
     wanted = set(branches)
-    with _readable(path):
+    with readable(path, "ROOT"):
         opened = _opened(path, tree)
+        caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
         arrays: Mapping[str, ak.Array] = opened.arrays(
             filter_name=lambda name: name in wanted,
             entry_start=start,
             entry_stop=stop,
             library="ak",
             how=dict,
-            array_cache=None,
+            **caches,
         )
         if stop >= opened.num_entries:  # whoever reads in order is done with the file, and mapped pages count as memory
             _close(path)
@@ -121,21 +175,6 @@ def _open(path: str) -> Any:
     return uproot.open(path, handler=uproot.MemmapSource, object_cache=None, array_cache=None)
 
 
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turn whatever the bytes of a bad file make uproot raise into one DataError."""
-    try:
-        yield
-    except (SslJetsError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
-    except Exception as error:
-        # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError("the ROOT file is corrupt", where=path, found=f"{type(error).__name__}: {reason}") from error
-
-
 def _check_header(path: str) -> None:
     """Refuse what is not a ROOT file, and a file shorter than its header says (a copy that was cut off)."""
     with open(path, "rb") as file:
@@ -155,6 +194,10 @@ def _check_header(path: str) -> None:
             found=f"{size} bytes, its header says {end}",
             hint="copy or download the file again",
         )
+
+
+def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
 
 
 def _is_number(interpretation: object) -> bool:

@@ -26,7 +26,7 @@ def choose(
     request: Request,
     setting: str = "--labels",
 ) -> Jets:
-    """The chosen labelled jets of `parts`, in memory.
+    """The chosen labelled jets of `parts`, in memory. Jets of files without labels count as one class.
 
     Each jet has a random number made from `seed`, the name of its file and its entry; of each class those with the
     smallest numbers are taken, in proportion to the class. So a larger subset contains every smaller one of the same
@@ -47,6 +47,8 @@ def choose(
     found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
     label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
+    if not any(files[part.file].label_names for part in parts):
+        label = np.zeros_like(label)
     source, label = source[label >= 0], label[label >= 0]
     wanted = _per_class(label, labels, setting)
     number = _random_numbers(files, source, seed)

@@ -55,6 +55,11 @@ class Estimate:
             low95, low, high, high95 = (max(0.0, float(2 * value - bound)) for bound in (high95, high, low, low95))
         return cls(float(value), low, high, low95, high95)
 
+    @classmethod
+    def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:
+        """From the rows of a bootstrap `[row]`: the first is the value on the jets themselves."""
+        return cls.of(float(rows[0]), rows[1:], biased=biased)
+
 
 class Bootstrap:
     """Resamples of a fixed set of jets, the same for every metric so that differences between metrics are paired.
@@ -63,18 +68,20 @@ class Bootstrap:
         jets: number of jets n.
         resamples: number of resamples R.
         seed: of the random draws.
+        weights: of the jets, `[jet]`, none of them negative; by default all 1.
     """
 
-    def __init__(self, jets: int, resamples: int = 200, seed: int = 0) -> None:
+    def __init__(self, jets: int, resamples: int = 200, seed: int = 0, weights: Array | None = None) -> None:
+        self.weights = np.ones(jets) if weights is None else weights.astype(np.float64)
         rng = np.random.default_rng(seed)
         self.counts = np.empty((resamples, jets), dtype=np.uint8)
         for row in self.counts:
             row[:] = np.bincount(rng.integers(0, jets, jets), minlength=jets)
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """First one row of ones (the jets themselves), then all resamples in blocks, `[rows, jet]`."""
+        """First the weights (the jets themselves), then those of all resamples in blocks, `[rows, jet]`."""
         resamples, jets = self.counts.shape
-        yield np.ones((1, jets))
+        yield self.weights[None, :].copy()
         rows = max(1, _BLOCK // max(1, jets))
         for start in range(0, resamples, rows):
-            yield self.counts[start : start + rows].astype(np.float64)
+            yield self.counts[start : start + rows] * self.weights

@@ -100,6 +100,12 @@ class Ranked:
             share: Array = passed[rows, self.background_above[last]] / passed[:, -1]
         return np.where(kept[:, -1] > 0, share, np.nan)
 
+    def survivors(self, weights: Array, efficiency: float) -> int:
+        """Background jets, whatever their weights `[jet]`, at the same threshold."""
+        kept = np.cumsum(weights[self.signal])
+        last = int(np.argmax(kept >= efficiency * kept[-1] - 1e-9))
+        return int(np.count_nonzero(weights[self.background[: self.background_above[last]]]))
+
     def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
         """eps_S `[row, point]` at the thresholds that keep the shares `background_efficiencies` `[point]`."""
         passed = np.cumsum(weights[:, self.background], axis=1)

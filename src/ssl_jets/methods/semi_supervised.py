@@ -92,8 +92,7 @@ class SemiSupervised(Method):
     def measure(self, batches: Iterable[Jets]) -> None:
         """Statistics of the regression targets, and those that the other method wants."""
         batches = list(batches)
-        if self.tasks.regressor is not None:
-            self.tasks.regressor.targets.measure(batches)
+        self.tasks.measure(batches)
         self.method.measure(batches)
 
     @classmethod

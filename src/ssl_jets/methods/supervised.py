@@ -50,8 +50,7 @@ class Supervised(Method):
 
     def measure(self, batches: Iterable[Jets]) -> None:
         """Statistics of the regression targets."""
-        if self.tasks.regressor is not None:
-            self.tasks.regressor.targets.measure(batches)
+        self.tasks.measure(batches)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:

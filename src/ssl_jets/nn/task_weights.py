@@ -8,7 +8,8 @@ Kendall et al. take b = 1 for the latter too. But the logarithm of a softmax's s
 rises from s = 1 as 2 ln C ln s, and so all tasks come to one scale: the best s^2 is L_t over the loss of a guess that
 knows nothing, which is 1 for a standardised target and ln C for the class. With b = 1 a class among ten has from the
 first steps on a fifth of the say that it has beside regressions with equal weights. A loss that may become negative has
-no best s and does not belong here.
+no best s. The likelihood of a Gaussian whose width is predicted for each jet is such a loss, and needs none: it is
+added as it is.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ def classification(classes: int) -> Form:
     return Form(1.0, 2 * math.log(max(2, classes)))
 
 
+LIKELIHOOD = None
+"""In the place of a form: the loss is a likelihood with widths of its own, and gets no s."""
+
 RATE = 50.0
 """ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
 a network need no more; ln s has to go as far as -0.7, within the first hundreds of steps."""
@@ -59,27 +63,31 @@ class TaskWeights(nn.Module):
     """Several losses to one.
 
     Args:
-        forms: form of each task's loss by name.
+        forms: form of each task's loss by name, or `LIKELIHOOD`.
         learned: learn s; otherwise all s are 1. A single task is taken as it is.
         smallest: smallest s: a task that is learned easily does not go on to rule the others. Without it the last
             digits of a simple target count as much as the class, for only ratios of losses matter at the best s.
     """
 
-    def __init__(self, forms: Mapping[str, Form], *, learned: bool, smallest: float = 0.5) -> None:
+    def __init__(self, forms: Mapping[str, Form | None], *, learned: bool, smallest: float = 0.5) -> None:
         super().__init__()
         self.smallest = smallest
         self.forms = dict(forms)
-        learned = learned and len(forms) > 1
-        self.log_sigma = nn.Parameter(torch.zeros(len(forms))) if learned else None
+        self.weighed = [task for task, form in forms.items() if form is not LIKELIHOOD]
+        learned = learned and len(forms) > 1 and bool(self.weighed)
+        self.log_sigma = nn.Parameter(torch.zeros(len(self.weighed))) if learned else None
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
         """The objective; `losses` has the tasks in the order of `forms`."""
         if len(losses) == 1:
             return next(iter(losses.values())).value
         total = torch.zeros((), device=next(iter(losses.values())).value.device)
-        for (task, form), log_sigma in zip(self.forms.items(), self._log_sigmas(), strict=True):
+        log_sigmas = dict(zip(self.weighed, self._log_sigmas(), strict=True))
+        for task, form in self.forms.items():
             loss, weight = losses[task]
-            total = total + weight * (form.a * torch.exp(-2 * log_sigma) * loss + form.b * log_sigma)
+            if form is not LIKELIHOOD:
+                loss = form.a * torch.exp(-2 * log_sigmas[task]) * loss + form.b * log_sigmas[task]
+            total = total + weight * loss
         return total
 
     def clamp(self) -> None:
@@ -97,12 +105,12 @@ class TaskWeights(nn.Module):
             return {}
         logged = {f"loss_{task}": loss.value.detach() for task, loss in losses.items()}
         if self.log_sigma is not None:
-            sigmas = zip(self.forms, self._log_sigmas(), strict=True)
+            sigmas = zip(self.weighed, self._log_sigmas(), strict=True)
             logged |= {f"sigma_{task}": log_sigma.detach().exp() for task, log_sigma in sigmas}
         return logged
 
     def _log_sigmas(self) -> Tensor:
         if self.log_sigma is None:
-            return torch.zeros(len(self.forms))
+            return torch.zeros(len(self.weighed))
         fixed = self.log_sigma.detach()
         return RATE * fixed + SHARE * (self.log_sigma - fixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -9,12 +10,12 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import Regressor, columns_of
-from ssl_jets.nn.task_weights import REGRESSION, TaskLoss, classification
+from ssl_jets.nn.regression import LEVELS, Kind, Regressor, columns_of
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
 """The task of telling the class."""
@@ -33,6 +34,13 @@ class TaskSettings(MethodSettings):
     """Width of the hidden layer of a head; 0 for a linear head."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target probability spread over all classes."""
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+    """Weight of the jets of each class in the loss, in the order of the classes; `balanced` gives each class as much
+    as any other; by default each jet counts as much as any other."""
+    regression: Kind = "mean"
+    """What is said of a jet column: its `mean`, several `quantile`s, or a `gaussian` with a width for each jet."""
+    quantiles: tuple[float, ...] = LEVELS
+    """The quantiles, rising, with 0.5 among them."""
 
     @field_validator("targets")
     @classmethod
@@ -43,6 +51,20 @@ class TaskSettings(MethodSettings):
         if len(set(targets)) < len(targets):
             raise ValueError("each target is named once")
         return targets
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weights(cls, weights: tuple[float, ...] | str | None) -> tuple[float, ...] | str | None:
+        if isinstance(weights, tuple) and (min(weights, default=0) < 0 or not any(weights)):
+            raise ValueError("weights are not negative, and not all of them zero")
+        return weights
+
+    @field_validator("quantiles")
+    @classmethod
+    def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if list(levels) != sorted(set(levels)) or not all(0 < level < 1 for level in levels) or 0.5 not in levels:
+            raise ValueError("quantiles rise from above 0 to below 1, and 0.5 is one of them")
+        return levels
 
     @property
     def regressed(self) -> tuple[str, ...]:
@@ -68,52 +90,109 @@ class Tasks(nn.Module):
         labels: names of the classes.
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, cfg: TaskSettings, dim: int, labels: tuple[str, ...]) -> None:
         super().__init__()
         self.cfg = cfg
+        self.labels = labels
         self.head = ClassHead(dim, len(labels), cfg.head_hidden) if LABEL in cfg.targets else None
-        self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden) if cfg.regressed else None
-        self.forms = {name: classification(len(labels)) if name == LABEL else REGRESSION for name in cfg.targets}
+        heads = {"kind": cfg.regression, "levels": cfg.quantiles}
+        self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden, **heads) if cfg.regressed else None  # type: ignore[arg-type]
+        regression = LIKELIHOOD if cfg.regression == "gaussian" else REGRESSION
+        self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
+        self.register_buffer("class_weights", self._given_weights())
 
-    def having(self, jets: Jets) -> Jets:
-        """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the regression targets, and the shares of the classes, from training jets."""
+        balanced = self.head is not None and self.cfg.class_weights == "balanced"
+        if self.regressor is None and not balanced:
+            return
+        batches = list(batches)
+        if self.regressor is not None:
+            self.regressor.targets.measure(batches)
+        if balanced:
+            labels = torch.cat([self._labels(jets) for jets in batches])
+            counts = torch.bincount(labels[labels >= 0], minlength=len(self.labels)).float()
+            assert self.class_weights is not None
+            self.class_weights.copy_(counts.mean() / counts.clamp(min=1))
+
+    def has(self, jets: Jets) -> Tensor:
+        """Which jets have any target, bool `[jet]`."""
         has = self._labels(jets) >= 0 if self.head else torch.zeros_like(jets.lengths, dtype=torch.bool)
         if self.regressor:
             has = has | self.regressor.targets(jets).isfinite().any(1)
+        return has
+
+    def having(self, jets: Jets) -> Jets:
+        """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
+        has = self.has(jets)
         if bool(has.all()):
             return jets
         chosen = has.nonzero()[:, 0]
         return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
 
-    def forward(self, z: Tensor, jets: Jets) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
-        """Loss of each task, in the order of the settings, and what to log of them."""
+    def forward(
+        self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
+    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
+        """Loss of each task, in the order of the settings, and what to log of them.
+
+        Args:
+            z: `[jet, dim]`.
+            jets: their labels and targets.
+            jet_weights: factor on the loss of each jet, `[jet]`, of mean 1: it does not enter the number of jets.
+        """
         sums, counts = {}, {}
         logged: dict[str, Tensor] = {}
         if self.head is not None:
-            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(self.head(z).float(), self._labels(jets))
+            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
+                self.head(z).float(), self._labels(jets), jet_weights
+            )
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             known = target.isfinite()
-            error = (self.regressor(z) - target.masked_fill(~known, 0.0)).square() * known
+            error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * known
+            if jet_weights is not None:
+                error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
         everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
-            name: TaskLoss(sums[name] * collectives.world() / count.clamp(min=1), (count > 0).float())
+            name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
             for name, count in zip(self.forms, everywhere)
         }
         return losses, logged
 
-    def _classify(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the cross-entropy, number of labelled jets, accuracy."""
+    def _classify(self, logits: Tensor, labels: Tensor, jet_weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy."""
         labelled = labels >= 0
         count = labelled.sum()
-        total = nn.functional.cross_entropy(
-            logits, labels, ignore_index=-1, label_smoothing=self.cfg.label_smoothing, reduction="sum"
-        )
-        return total, count, ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
+        how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
+        right = ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
+        if self.class_weights is None and jet_weights is None:
+            return nn.functional.cross_entropy(logits, labels, reduction="sum", **how), count, right  # type: ignore[arg-type]
+        weights = labelled.float() if self.class_weights is None else self.class_weights[labels.clamp(min=0)] * labelled
+        each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
+        total = weights * each if jet_weights is None else weights * each * jet_weights
+        return total.sum(), weights.sum(), right
+
+    def _given_weights(self) -> Tensor | None:
+        """Weights of the classes before any measurement; None where all jets count the same."""
+        given = self.cfg.class_weights
+        if given is None or self.head is None:
+            return None
+        if given == "balanced":
+            return torch.ones(len(self.labels))
+        if len(given) != len(self.labels):
+            raise UsageError(
+                "there is a weight for each class",
+                where="method.class_weights",
+                found=f"{len(given)} weights",
+                allowed=[f"{len(self.labels)}, for {', '.join(self.labels)}"],
+            )
+        return torch.tensor(given)
 
     def _labels(self, jets: Jets) -> Tensor:
         if jets.labels is None:
-            raise SslJetsError("supervised pretraining needs labels, and these jets have none")
+            raise SslJetsError("the task of telling the class needs labels, and these jets have none")
         return jets.labels

@@ -1,0 +1,40 @@
+"""What a finetuned model remembers: the jets of both of its trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssl_jets.finetune.modes import MODES, Work
+from ssl_jets.model_file import Model
+from ssl_jets.pretrain import training_facts
+from ssl_jets.train import Fit
+
+
+def facts_of(pretrained: Model, work: Work, done: Fit, **more: Any) -> dict[str, Any]:
+    """Training facts of the finetuned model: the jets of both trainings count as seen."""
+    facts, mode = training_facts(work.data, work.settings, done), work.settings.method.mode
+    if not MODES[mode].starts_anew:
+        before = pretrained.facts["training"]
+        facts["held_out"] = held_out_of_both(facts, before)
+        facts["files"] = sorted(map(list, {tuple(file) for file in [*facts["files"], *before["files"]]}))
+        facts["pretrained"] = {"sha256": pretrained.sha256, **before}
+    facts |= {"mode": mode, **more}
+    return {"method": mode if MODES[mode].starts_anew else pretrained.method, "training": facts}
+
+
+def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:
+    """Entries `[name, bytes, start, stop]` that neither of two trainings has seen, of the files that either has seen.
+
+    Where both have seen a file, the entries that both held out; where one has, those that it held out.
+    """
+    ranges: set[tuple[Any, ...]] = set()
+    for facts, other in ((first, second), (second, first)):
+        shared = {tuple(file) for file in other["files"]}
+        for name, size, start, stop in facts["held_out"]:
+            if (name, size) not in shared:
+                ranges.add((name, size, start, stop))
+                continue
+            for *file, low, high in other["held_out"]:
+                if file == [name, size] and max(start, low) < min(stop, high):
+                    ranges.add((name, size, max(start, low), min(stop, high)))
+    return [list(row) for row in sorted(ranges)]
