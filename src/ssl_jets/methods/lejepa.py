@@ -35,15 +35,15 @@ class LeJepa(Method):
         """Views G of (nearly) the whole jet."""
         local_views: int = Field(default=0, ge=0)
         """Views of a part of the jet."""
-        global_view: Views = Views(thin=0.5, beam=2.0)
+        global_view: Views = Views(thin=0.8, beam=2.0)
         """Augmentations of a global view."""
-        local_view: Views = Views(thin=0.8, beam=2.0)
+        local_view: Views = Views(thin=0.9, beam=2.0)
         """Augmentations of a local view."""
         projector_width: int = Field(default=64, ge=1)
         """Numbers of p."""
         directions: int = Field(default=128, ge=1)
         """Random directions of S, new in every step."""
-        sigreg_weight: float = Field(default=3.0, ge=0)
+        sigreg_weight: float = Field(default=1.0, ge=0)
         """Weight w of S; that of the paper divided by the jets of a batch is smaller by as much."""
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
