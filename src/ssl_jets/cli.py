@@ -6,6 +6,7 @@ stdout carries only results; progress and talk go to stderr. Nothing heavy is im
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from enum import StrEnum
@@ -45,6 +46,22 @@ class Mode(StrEnum):
     fit = "fit"
 
 
+class Adapt(StrEnum):
+    """What `finetune` does with unlabelled jets of another domain."""
+
+    none = "none"
+    dann = "dann"
+    coral = "coral"
+    mmd = "mmd"
+    reweight = "reweight"
+
+
+class Protocol(StrEnum):
+    """Long evaluations, which train."""
+
+    domain = "domain"
+
+
 class Level(StrEnum):
     """What has a row in a z file."""
 
@@ -66,6 +83,9 @@ Val = Annotated[
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.lr=1e-4.")
+]
+Schema = Annotated[
+    str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -95,6 +115,7 @@ def pretrain(
         str | None, typer.Option("--method", help="How z is learned; `ssl-jets methods` lists them.")
     ] = None,
     data: Data = None,
+    schema: Schema = None,
     val: Val = None,
     config: Config = None,
     set_: Set = None,
@@ -109,7 +130,7 @@ def pretrain(
     devices: Devices = None,
 ) -> None:
     """Pretrain an encoder; prints the run folder."""
-    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.config import read_config
     from ssl_jets.pretrain import pretrain as run_pretrain
     from ssl_jets.pretrain import resolve_pretrain
     from ssl_jets.report import write_run_report
@@ -122,7 +143,7 @@ def pretrain(
     name = method or in_file or (stored and read_config(stored)["method"]["name"])
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-    settings = resolve_pretrain(str(name), file, parse_set(set_ or []), flags, stored=stored)
+    settings = resolve_pretrain(str(name), file, _set(set_, schema), flags, stored=stored)
     folder = run_pretrain(settings, _run_folder(out, settings.method.name), resume=resume, force=force)
     _on_rank_0(lambda: write_run_report(folder))
     _print(folder)
@@ -133,6 +154,7 @@ def embed(
     model: Model,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
     data: Data = None,
+    schema: Schema = None,
     level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
@@ -143,12 +165,12 @@ def embed(
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
     from ssl_jets.allocator import keep_memory
-    from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
     from ssl_jets.embed import embed as run_embed
     from ssl_jets.progress import Bar
 
     keep_memory()
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
     _say_sample(data)
     with Bar("embed", None, "jets", shown=_rank() == 0) as bar:
         summary = run_embed(
@@ -162,8 +184,10 @@ def embed(
             precision=settings.train.precision,
             force=force,
             report=bar.to_of,
+            say=_say,
         )
-    left_out = f", {summary.skipped} of them left out" if summary.skipped else ""
+    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
+    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
     _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
     _print(summary.path)
@@ -173,12 +197,19 @@ def embed(
 def finetune(
     model: Model,
     data: Data = None,
+    schema: Schema = None,
     val: Val = None,
     mode: Annotated[
         Mode | None, typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory.")
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
+    ] = None,
+    adapt: Annotated[
+        Adapt | None, typer.Option("--adapt", help="What is done with them: see docs/domain-shift.md.")
     ] = None,
     config: Config = None,
     set_: Set = None,
@@ -199,7 +230,7 @@ def finetune(
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Train heads, or heads and encoder, from a pretrained model; prints the run folder, or a plan."""
-    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.config import read_config
     from ssl_jets.finetune import finetune as run_finetune
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
@@ -208,11 +239,13 @@ def finetune(
         hint = "--plan, or --memory with --mode fit"
         raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
-    given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
-    chosen = {key: value for key, value in given.items() if value is not None}
+    options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
+    chosen = {key: value for key, value in options.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
     flags |= {"model": {"size": size}} if size else {}
-    settings = resolve_finetune(model, file, parse_set(set_ or []), flags, stored=_stored(out, resume))
+    if domain is not None:
+        flags["data"]["unlabelled"] = domain
+    settings = resolve_finetune(model, file, _set(set_, schema), flags, stored=_stored(out, resume))
     if plan:
         found = make_plan(settings, _say)
         _print(found.as_json() if json_ else found.table())
@@ -232,7 +265,17 @@ def evaluate(
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
+    protocol: Annotated[
+        Protocol | None, typer.Option("--protocol", help="Train and measure a whole comparison, resumable.")
+    ] = None,
     data: Data = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+    ] = None,
+    schema: Schema = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
@@ -241,11 +284,14 @@ def evaluate(
 ) -> None:
     """Measure a model, z alone, or generated jets: numbers beside baselines, figures, a report."""
     from ssl_jets.allocator import keep_memory
-    from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
     from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
     from ssl_jets.report import write_evaluation_report
 
     keep_memory()
+    if protocol is not None:
+        _domain_protocol([model] if model else [], data, domain, target, out, _set(set_, schema), json_)
+        return
     if sum(map(bool, (model, z, generated))) != 1:
         raise UsageError(
             "evaluate takes a model, a z file or generated jets, one of them",
@@ -254,7 +300,7 @@ def evaluate(
         )
     if z is not None and data:
         raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
     if generated:
         _evaluate_generated(generated, data or [], out, settings.data, seed or 0, force, json_)
         return
@@ -273,6 +319,26 @@ def evaluate(
         page = write_evaluation_report(folder, None)
     _say(f"report: {page}")
     _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+
+
+def _domain_protocol(
+    models: list[Path],
+    data: list[str] | None,
+    domain: list[str] | None,
+    target: list[str] | None,
+    out: Path | None,
+    tree: dict[str, Any],
+    json_: bool,
+) -> None:
+    from ssl_jets.config import resolve
+    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
+    from ssl_jets.report import write_domain_report
+
+    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
+    folder = out or Path("runs/domain")
+    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=_say)
+    _say(f"report: {write_domain_report(folder)}")
+    _print((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
 
 
 def _evaluate_generated(
@@ -323,12 +389,24 @@ def methods(
 @app.command()
 def inspect(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
+    schema: Schema = None,
+    set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
+    force: Force = False,
 ) -> None:
-    """Say what files hold: format, jets, classes, columns and what is missing."""
-    from ssl_jets.describe import describe_files
+    """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.describe import files_as_json, files_as_text, look_at
 
-    _print(describe_files(sources, as_json=json_))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
+    looked = look_at(sources, settings.data)
+    if plot is not None:
+        from ssl_jets.report.columns import draw_columns
+
+        draw_columns({one.file.name: one.seen for one in looked}, plot, force=force)
+        _say(f"figure: {plot}")
+    _print(files_as_json(looked) if json_ else files_as_text(looked))
 
 
 def main() -> None:
@@ -374,6 +452,13 @@ def _flags(
         "data": {key: value for key, value in files.items() if value is not None},
         "train": {key: value for key, value in train.items() if value is not None},
     }
+
+
+def _set(assignments: list[str] | None, schema: str | None) -> dict[str, Any]:
+    """The settings of `--set`, and the format of `--schema`."""
+    from ssl_jets.config import parse_set
+
+    return parse_set([*(assignments or []), *([f"data.format={json.dumps(schema)}"] if schema else [])])
 
 
 def _stored(out: Path | None, resume: bool) -> Path | None:

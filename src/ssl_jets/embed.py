@@ -15,15 +15,16 @@ from torch import Tensor
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import check_request
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model_file import load_model
+from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.output import check_output, temporary_folder
 from ssl_jets.precision import Precision, autocast, resolve_precision
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
@@ -88,7 +89,7 @@ def embed_parts(
     """
     chunks = ordered(files, parts, request, workers=workers, skipped=skipped)
     total, before = count(parts), 0
-    batches = _batches(chunks, batch)
+    batches = _batches(files, chunks, batch)
     for jets, encoded in _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False):
         yield jets, encoded.z
         before += len(jets)
@@ -110,6 +111,26 @@ def embed_jets(
     return torch.cat([entry.z for _, entry in encoded])
 
 
+def columns_to_encode(model: Model, files: Sequence[JetFile], say: Say) -> tuple[str, ...]:
+    """The particle columns of the files that the encoder knows; what it lacks, or never saw, is said.
+
+    A column that the encoder was not trained on has weights that nothing was learned for, so it is left out.
+
+    Raises:
+        DataError: the files have different columns.
+    """
+    there = shared_columns(files)
+    known = tuple(model.facts.get("training", {}).get("columns", COLUMNS))
+    if lacking := [name for name in known if name not in there]:
+        say(f"the files lack columns that the encoder was trained with; it is told so: {', '.join(lacking)}")
+    if new := [name for name in there if name not in known]:
+        say(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
+    columns = tuple(name for name in there if name in known)
+    if not columns:
+        raise DataError("the files have no column that the encoder was trained with", found=there, allowed=known)
+    return columns
+
+
 def embed(
     model_path: str | Path,
     sources: Sequence[str],
@@ -123,10 +144,11 @@ def embed(
     device: torch.device | str | None = None,
     force: bool = False,
     report: Progress | None = None,
+    say: Say = to_stderr,
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the entries of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
+    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
     used has z of NaN and the label -1. At level "particle" it has no rows. Started by torchrun, the processes share
     the work and one file comes out, with the rows of one process.
 
@@ -136,12 +158,13 @@ def embed(
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets` and `labels` are used.
+        data: `workers`, `bad_jets`, `labels` and `jets` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
         device: by default a GPU where there is one.
         force: overwrite `out`.
         report: told the progress.
+        say: told which particle columns the files lack, or the encoder does not know.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -153,8 +176,8 @@ def embed(
     check_output(out, force=force)
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
-    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
-    request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
+    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
+    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns_to_encode(model, files, say))
     _check_kept(files, request)
     labels = shared_labels(files)
     kept = kept_columns(files, request.jet_columns)
@@ -166,6 +189,7 @@ def embed(
         files=tuple(str(file.source) for file in files),
         label_names=labels,
         kept=request.jet_columns,
+        collections=tuple(file.collection for file in files),
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:
@@ -202,7 +226,7 @@ class _Job:
         table = Table(self.files, parts, self.columns, self.level)
         tokens = self.level == "particle"
         total = count(parts)
-        batches = _batches(chunks, self.batch)
+        batches = _batches(self.files, chunks, self.batch)
         for jets, encoded in _encode(self.encoder, batches, self.device, self.precision, tokens=tokens):
             for rows in table.add(jets, encoded):
                 writer.write(rows)
@@ -274,15 +298,15 @@ def _encode(
         yield jets, Encoded(z, particles)
 
 
-def _batches(chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
-    """Jets regrouped by file and `entry // size`, so that batches do not depend on how the reading is cut."""
+def _batches(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
+    """Jets regrouped by file and `number // size`, so that batches do not depend on how the reading is cut."""
     held: Jets | None = None
     for chunk in chunks:
         if held is not None and _file(held) == _file(chunk):
             chunk = concatenate([held, chunk])
         elif held is not None:
             yield held
-        blocks = _source(chunk)[:, 1] // size
+        blocks = torch.from_numpy(files[_file(chunk)].numbers(_source(chunk).numpy()) // size)
         lengths = torch.unique_consecutive(blocks, return_counts=True)[1].tolist()
         *complete, held = (chunk.select(index) for index in torch.split(torch.arange(len(chunk)), lengths))
         yield from complete

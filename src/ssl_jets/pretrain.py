@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,9 @@ def announce(
     if not settings.data.sources:
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
-    run.say(f"data: {count(data.train):,} jets to train on, {count(data.held_out):,} held out{classes}")
+    of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
+    jets = f"{of_events} jets" if of_events else "jets"
+    run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")
     if subset is not None:
         run.say(f"labels of {len(subset):,} jets")
     if data.unlabelled:
@@ -223,10 +224,9 @@ def make_stream(
         return labelled(batch_size)
     few, others = shares(batch_size, settings.data.unlabelled_ratio)
     shared_columns([data.files[part.file] for part in data.all_train])
-    blind = [replace(file, label_names=(), label_branches=()) for file in data.files]
     without = Request(bad_jets=request.bad_jets)
     # Another seed, so that the same jets do not come at the same time with and without their labels.
-    return MixedStream(labelled(few), read(blind, data.unlabelled, others, without, seed + 1))
+    return MixedStream(labelled(few), read(data.blind, data.unlabelled, others, without, seed + 1))
 
 
 def make_monitor(data: Dataset, settings: TrainSettings, request: Request) -> Monitor | None:
@@ -248,7 +248,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     return {
         "files": [list(data.files[index].identity) for index in seen],
         "columns": list(data.columns),
-        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in held_out],
+        "held_out": [_tree_entries(data.files[part.file], part) for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),
@@ -260,6 +260,11 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
         "seed": settings.train.seed,
         "precision": settings.train.precision,
     }
+
+
+def _tree_entries(file: JetFile, part: Part) -> list[Any]:
+    """`[name, bytes, start, stop]` in entries of the tree: where these are events, they mean all jets of an event."""
+    return [*file.identity, *file.tree_entries(part.start, part.stop)]
 
 
 def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:

@@ -26,8 +26,8 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
-from ssl_jets.evaluate.of_model import Say, to_stderr
 from ssl_jets.evaluate.selection import draw
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
@@ -147,7 +147,7 @@ def evaluate_generated(
     began, out = time.perf_counter(), Path(out)
     check_free(out, force=force)
     made_files = open_files(resolve_sources(generated))
-    real_files = open_files(resolve_sources(real) if real else sample_sources())
+    real_files = open_files(resolve_sources(real) if real else sample_sources(), form=data.format)
     _refuse_shared(made_files, real_files)
     left_out: Counter[str] = Counter()
     request = Request(bad_jets=data.bad_jets)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, count, open_files, shared_labels
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request
+from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
@@ -28,18 +28,12 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoder, random_like
 from ssl_jets.precision import autocast, native_precision
+from ssl_jets.progress import Say, to_stderr
 
 BATCH = 512
 """Jets of one forward pass."""
 
 _DATA = DataSettings()
-
-Say = Callable[[str], None]
-
-
-def to_stderr(message: str) -> None:
-    """One line on stderr."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def evaluate_model(
@@ -80,13 +74,16 @@ def evaluate_model(
     check_folder(Path(out), force=force)
     model = load_model(model_path)
     tell = _Notes(say)
-    opened = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
+    opened = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
     files, classes = _labelled_files(opened, tell)
     if model.head is not None and classes:
         _check_classes(model.labels, classes)
     roles = assign_roles(files, model.facts.get("training", {}), data)
     _tell_roles(roles, files, model, tell)
-    work = _Work(model, files, data, seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    columns = columns_to_encode(model, files, tell)
+    work = _Work(
+        model, files, columns, data, seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    )
     limits = (max_fit_jets, max_test_jets)
     found = work.labelled(roles, classes, *limits) if classes else work.unlabelled(roles, max_test_jets)
     for verdict in found["collapse"]:
@@ -136,6 +133,7 @@ class _Work:
 
     model: Model
     files: list[JetFile]
+    columns: tuple[str, ...]
     data: DataSettings
     seed: int
     device: torch.device
@@ -145,7 +143,8 @@ class _Work:
         self.skipped: Counter[str] = Counter()
         self.random = random_like(self.model.encoder, self.seed)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
-        self.request = Request(tuple(name for name in TREE_COLUMNS if name in there), self.data.bad_jets)
+        trees = tuple(name for name in TREE_COLUMNS if name in there)
+        self.request = Request(trees, self.data.bad_jets, self.columns)
 
     def read(self, parts: list[Any], most: int) -> Jets:
         """At most `most` random jets of the parts."""

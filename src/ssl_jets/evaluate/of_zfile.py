@@ -12,9 +12,9 @@ import torch
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
-from ssl_jets.evaluate.of_model import Say, to_stderr
 from ssl_jets.evaluate.probes import Probe, knn_probe, linear_probe, tree_columns, tree_probe
 from ssl_jets.nn.spread import spread
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.zfile import ZFile, read_z
 
 

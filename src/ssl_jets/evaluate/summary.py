@@ -17,14 +17,14 @@ def summary_table(evaluation: Evaluation) -> str:
     readers += [(probe.reader, probe.of, probe.accuracy, probe.auc) for probe in evaluation.probes]
     if readers:
         rows = [(reader, of, _number(accuracy), _number(auc)) for reader, of, accuracy, auc in readers]
-        blocks.append(_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+        blocks.append(plain_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
     if evaluation.task and evaluation.task.rejections:
         quoted = [
             (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
             for found in evaluation.task.rejections
         ]
         background = evaluation.task.rejections[0].background
-        blocks.append(_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
+        blocks.append(plain_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
     spreads = [
         (
             of,
@@ -37,7 +37,7 @@ def summary_table(evaluation: Evaluation) -> str:
         for of, found in evaluation.spread.items()
     ]
     head = ("spread of", "effective rank", "participation ratio", "mean cosine", "variation", "alignment")
-    blocks.append(_table(head, spreads))
+    blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     return "\n\n".join(blocks)
 
@@ -46,7 +46,7 @@ def generated_table(found: GeneratedEvaluation) -> str:
     """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
     tests = [("generated, real", found.test), ("real, other real", found.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
-    tested = _table(head, [(samples, _number(test.auc), "") for samples, test in tests])
+    tested = plain_table(head, [(samples, _number(test.auc), "") for samples, test in tests])
     rows = [
         (
             entry.observable + ("" if entry.unit == "1" else f" [{entry.unit}]"),
@@ -55,7 +55,7 @@ def generated_table(found: GeneratedEvaluation) -> str:
         )
         for entry in found.distances
     ]
-    return f"{tested}\n\n" + _table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
+    return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
 
 
 def _with_error(found: Estimate) -> str:
@@ -77,7 +77,7 @@ def _rejection(found: Estimate) -> str:
     return f"{found.value:.3g}  {found.low:.3g} to {high}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))

@@ -1,5 +1,10 @@
 """Run and evaluation folders to figures and one self-contained HTML page. Imports no torch."""
 
-from ssl_jets.report.report import write_evaluation_report, write_generated_report, write_run_report
+from ssl_jets.report.report import (
+    write_domain_report,
+    write_evaluation_report,
+    write_generated_report,
+    write_run_report,
+)
 
-__all__ = ["write_evaluation_report", "write_generated_report", "write_run_report"]
+__all__ = ["write_domain_report", "write_evaluation_report", "write_generated_report", "write_run_report"]

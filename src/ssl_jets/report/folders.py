@@ -52,7 +52,7 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
     Raises:
         DataError: `metrics.json` or `curves.json` is missing or is not JSON.
     """
-    return EvaluationFolder(folder, _json(folder / "metrics.json"), _json(folder / "curves.json"))
+    return EvaluationFolder(folder, read_json(folder / "metrics.json"), read_json(folder / "curves.json"))
 
 
 def read_generated(folder: Path) -> GeneratedFolder:
@@ -61,7 +61,7 @@ def read_generated(folder: Path) -> GeneratedFolder:
     Raises:
         DataError: `generated.json` or `generated-curves.json` is missing or is not JSON.
     """
-    return GeneratedFolder(folder, _json(folder / "generated.json"), _json(folder / "generated-curves.json"))
+    return GeneratedFolder(folder, read_json(folder / "generated.json"), read_json(folder / "generated-curves.json"))
 
 
 def is_run(folder: Path) -> bool:
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> RunFolder:
         folder,
         read_config(config),
         _lines(folder / "metrics.jsonl"),
-        _json(model) if model.is_file() else {},
+        read_json(model) if model.is_file() else {},
     )
 
 
@@ -104,7 +104,12 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
     return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of a folder.
+
+    Raises:
+        DataError: it is missing or is not JSON.
+    """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
