@@ -13,6 +13,7 @@ import numpy as np
 from ssl_jets.data.detect import detect, missing_branches
 from ssl_jets.data.formula import formula
 from ssl_jets.data.readers import Reader, Table, reader_of
+from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -249,7 +250,7 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None) -
             tree=table.name,
             entries=table.entries,
             clusters=table.clusters([*branches, *label_branches]),
-            bytes=os.path.getsize(source.path),
+            bytes=size(source.path),
             columns=columns,
             jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
             label_names=label_names,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError
 
 
@@ -87,6 +88,8 @@ def reader_of(path: str) -> Reader:
     Raises:
         DataError: the file cannot be read, or is of no known kind.
     """
+    if is_remote(path):  # only ROOT files are read from elsewhere
+        return cast(Reader, import_module("ssl_jets.data.root"))
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
