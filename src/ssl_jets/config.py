@@ -58,8 +58,13 @@ class DataSettings(Settings):
     proportions: dict[str, float] = {}
     """Share of each data set in the training, by its name as in `sources`; {A: 0.7, B: 0.3}. Without it, all jets of
     all files come equally often. Where there are no `sources`, they are these."""
+    format: str | None = None
+    """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
+    jets: str | None = None
+    """Where an entry of a file is an event: which of its collections of jets; by default the format's first, such as
+    the AK8 jets of CMS."""
     labelled: float | None = Field(default=None, gt=0)
     """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
     are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""

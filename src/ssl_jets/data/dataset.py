@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
+from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
 
 
@@ -73,7 +74,7 @@ def _open(
     """Open files; those that cannot be opened go to `left_out`, with the reason, where the settings say so."""
     labels = settings.labels if labelled else None
     try:
-        return open_files(sources, labels)
+        return open_files(sources, labels, settings.format, settings.jets)
     except DataError as error:
         if settings.bad_files == "error":
             raise
@@ -81,13 +82,13 @@ def _open(
     good = []
     for source in sources:
         try:
-            open_files([source])
+            open_files([source], None, settings.format, settings.jets)
             good.append(source)
         except DataError as error:
             left_out[str(source)] = error.what
     if not good or len(good) == len(sources):  # nothing to leave out: what is wrong is the files together
         raise first
-    return open_files(good, labels)
+    return open_files(good, labels, settings.format, settings.jets)
 
 
 def _not_empty(data: Dataset) -> Dataset:

@@ -130,7 +130,8 @@ class Windows:
                 chunk = kept.pop(part)
             else:
                 chunk, members = next(reads), next(pieces)
-                if chunk.left_out and len(members) > 1:  # whose jets they were is only known by reading them apart
+                if len(members) > 1 and (chunk.jets is None or len(chunk.jets) < _union(members).entries):
+                    # Some were left out, and whose they were is only known by reading them apart.
                     chunk = read_part(self._files, part, self._request)
                 else:
                     chunk, *others = _pieces(chunk, members)
@@ -206,10 +207,6 @@ def _pieces(chunk: Chunk, members: Sequence[Part]) -> list[Chunk]:
     if len(members) == 1:
         return [chunk]
     assert chunk.jets is not None
-    assert chunk.jets.source is not None
-    entries = chunk.jets.source[:, 1].contiguous()
-    pieces = []
-    for part in members:
-        first, last = torch.searchsorted(entries, torch.tensor([part.start, part.stop])).tolist()
-        pieces.append(Chunk(chunk.jets.select(torch.arange(first, last)) if last > first else None, Counter()))
-    return pieces
+    first = _union(members).start
+    rows = [torch.arange(part.start - first, part.stop - first) for part in members]
+    return [Chunk(chunk.jets.select(index), Counter()) for index in rows]

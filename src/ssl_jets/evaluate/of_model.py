@@ -80,7 +80,7 @@ def evaluate_model(
     check_folder(Path(out), force=force)
     model = load_model(model_path)
     tell = _Notes(say)
-    opened = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
+    opened = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
     files, classes = _labelled_files(opened, tell)
     if model.head is not None and classes:
         _check_classes(model.labels, classes)
