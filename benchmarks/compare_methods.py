@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import embed_jets
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, knn_probe, linear_probe, tree_columns, tree_probe
@@ -42,7 +43,7 @@ from ssl_jets.methods import find, names
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, random_like
 from ssl_jets.nn.spread import participation_ratio, rankme
-from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
+from ssl_jets.pretrain import pretrain, resolve_pretrain
 
 Row = dict[str, Any]
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.thin import thin
 from ssl_jets.embed import embed_jets
@@ -25,7 +26,7 @@ from ssl_jets.evaluate import classify_metrics
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
-from ssl_jets.pretrain import open_dataset, read_all
+from ssl_jets.pretrain import read_all
 
 STEPS = {0.005: 100, 0.01: 100, 0.1: 150, 1.0: 300}
 """Optimizer steps of 128 jets at each share of the labels, for every mode alike."""
