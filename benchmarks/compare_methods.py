@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from ssl_jets.evaluate import evaluate_model
+from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.methods import find, names
 from ssl_jets.pretrain import pretrain, resolve_pretrain
@@ -25,6 +26,11 @@ from ssl_jets.pretrain import pretrain, resolve_pretrain
 RATE_STEPS = 30
 FINETUNE_STEPS = 150
 RANDOM, TREES, SCRATCH = "random weights", "boosted trees", "from scratch"
+
+
+def _settings(seed: int, fit_jets: int = 20_000) -> EvaluateSettings:
+    """The class alone: no physics quantities, no changed jets."""
+    return EvaluateSettings(evaluate=MeasureSettings(seed=seed, fit_jets=fit_jets, physics_jets=0, robust_jets=0))
 
 
 def cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -70,7 +76,7 @@ def probes(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         steps = max(1, int(60 * args.minutes * rate(args, name) / args.batch_size))
         settings = layers(args, steps, seed, validate_every=max(1, steps // 4))
         pretrain(resolve_pretrain(name, settings, parts(args, name, seed)), folder, force=True)
-        found = evaluate_model(folder, args.data, folder / "evaluation", seed=seed, force=True)
+        found = evaluate_model(folder, args.data, folder / "evaluation", settings=_settings(seed), force=True)
         rows = {
             f"{probe.reader} of {probe.of}": [
                 probe.accuracy.value,
@@ -94,7 +100,7 @@ def few_labels(args: argparse.Namespace, name: str, seed: int, mode: str) -> flo
         settings = layers(args, FINETUNE_STEPS, seed, validate_every=10**6)
         del settings["model"]
         finetune(resolve_finetune(model, settings | {"method": {"mode": mode, "labels": 0.01}}), folder, force=True)
-        found = evaluate_model(folder, args.data, folder / "evaluation", seed=seed, max_fit_jets=500, force=True)
+        found = evaluate_model(folder, args.data, folder / "evaluation", settings=_settings(seed, 500), force=True)
         assert found.task is not None
         return {"accuracy": found.task.accuracy.value}
 

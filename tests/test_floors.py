@@ -21,8 +21,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model_file", "run", "monitor", "ranks", "zfile"),
     ("train", "zrows"),
     ("pretrain", "embed", "generate"),
-    ("finetune", "evaluate", "describe"),
+    ("finetune", "describe"),
+    ("evaluate",),
     ("report",),
+    ("cli_evaluate",),
     ("cli",),
     ("__main__",),
 )

@@ -15,13 +15,18 @@ from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluate.evaluation import ZMap, plain
-from ssl_jets.evaluate.of_model import encode
+from ssl_jets.evaluate.outputs import encode
+from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 
-LIMITS = {"max_fit_jets": 300, "max_test_jets": 200}
+
+def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
+    """Few jets, and only what a test is about."""
+    limits = {"fit_jets": 300, "test_jets": 200, "physics_jets": 0, "robust_jets": 0, **measure}
+    return EvaluateSettings(data=DataSettings() if world is None else world.data, evaluate=MeasureSettings(**limits))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "out", data=world.data, say=said.append, **LIMITS
+        world.folder / "bare", world.sources, tmp_path / "out", settings=small(world), say=said.append
     )
     assert found.task is None
     assert [(probe.reader, probe.of) for probe in found.probes] == [
@@ -72,7 +77,7 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: 
 
 def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
     )
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["task"]["accuracy"] == plain(found.task.accuracy)
@@ -91,7 +96,7 @@ def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_o
     world, tmp_path: Path
 ) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
     )
     model = load_model(world.folder / "headed")
     batches = list(ordered(world.files, world.held, Request()))
@@ -111,8 +116,7 @@ def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
         world.folder / "new",
         world.sources,
         tmp_path / "out",
-        data=world.data,
-        max_fit_jets=300,
+        settings=small(world, test_jets=5000),
         say=lambda _: None,
     )
     assert found.jets["task"] == 2000
@@ -130,7 +134,7 @@ def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, 
 def test_jets_of_one_class_are_refused_for_probes(world, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="all of one class"):
         evaluate_model(
-            world.folder / "bare", world.sources[:1], tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+            world.folder / "bare", world.sources[:1], tmp_path / "out", settings=small(world), say=lambda _: None
         )
 
 
@@ -168,7 +172,9 @@ def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ..
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".root"])
 def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suffix: str) -> None:
-    found = evaluate_z(write_z(tmp_path / f"z{suffix}"), tmp_path / "out", say=lambda _: None)
+    found = evaluate_z(
+        write_z(tmp_path / f"z{suffix}"), tmp_path / "out", settings=small(test_jets=300), say=lambda _: None
+    )
     assert found.jets == {"fit": 300, "test": 300}
     assert found.classes == ("W", "H")
     assert [probe.reader for probe in found.probes] == ["linear", "kNN", "boosted trees"]
@@ -178,7 +184,9 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
 
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
     said: list[str] = []
-    found = evaluate_z(write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", say=said.append)
+    found = evaluate_z(
+        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), say=said.append
+    )
     assert found.jets["fit"] + found.jets["test"] == 560
     assert found.left_out == {"z is not finite": 40}
     assert any("40 jets" in message for message in said)
@@ -218,7 +226,7 @@ def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> No
         strip_labels(Path(world.sources[0]), unlabelled)
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, max_test_jets=100
+        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, settings=small(test_jets=100)
     )
     assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
     assert set(found.spread) == {"z", "z of random weights"}

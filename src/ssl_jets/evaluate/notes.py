@@ -1,0 +1,24 @@
+"""What an evaluation says while it works, and keeps for its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+
+
+def to_stderr(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Notes:
+    """Says a message and keeps it."""
+
+    def __init__(self, say: Say) -> None:
+        self.say, self.said = say, list[str]()
+
+    def __call__(self, message: str) -> None:
+        self.said.append(message)
+        self.say(message)
