@@ -1,165 +1,278 @@
-"""Every way of learning z on equal terms: same encoder, data, batch and wall time; same probes.
+"""Every way of learning z on equal terms: same encoder, data, batch and computing time; same probes.
 
-    python benchmarks/compare_methods.py --data TRAIN_FOLDER --work FOLDER [--minutes 10] [--methods mae simclr ...]
+    OMP_NUM_THREADS=1 python benchmarks/compare_methods.py --data TRAIN_FOLDER --work FOLDER [--minutes 10]
+        [--methods mae simclr ...] [--seeds 3]
 
-The rate of each method is measured in a short run, which gives the steps that fill the minutes, so that the learning
-rate ends its cosine in time. What is finished in --work is not made again: the script can be stopped and started, and
-several can share the folder with different --methods. Writes compare_methods.md and compare_methods.png to --out.
+A minute is one of computing time of one thread, not of the clock: 15 steps of each method are timed by the processor's
+time of the process, and the steps that fill the minutes are fixed from them. So what else the machine does changes
+neither the length of a training nor its learning rates. Reading and looks at held-out jets during training come on top.
+
+Each finished row is a file `rows/METHOD-SEED.json` in --work and is not made again: the script can be stopped and
+started, given more seeds, and several can share the folder with other --methods. To make a row again, remove its file.
+The baselines (random weights, the same trained from scratch, boosted trees) are made once for each seed, with the
+network of the first of --methods.
+After every row the table and the figure of all rows that are there are written to --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ssl_jets.evaluate import evaluate_model
-from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.config import DataSettings
+from ssl_jets.data.stream import Request
+from ssl_jets.embed import embed_jets
+from ssl_jets.evaluate.probes import (
+    PARTICLES,
+    TREE_COLUMNS,
+    Labelled,
+    knn_probe,
+    linear_probe,
+    tree_columns,
+    tree_probe,
+)
+from ssl_jets.evaluate.selection import draw
 from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.model_file import load_model
+from ssl_jets.nn.encoder import Encoder, random_like
+from ssl_jets.nn.spread import participation_ratio, rankme
+from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
 
-RATE_STEPS = 30
-FINETUNE_STEPS = 150
-RANDOM, TREES, SCRATCH = "random weights", "boosted trees", "from scratch"
+Row = dict[str, Any]
+
+RATE_STEPS, UNTIMED_STEPS = 20, 4
+FINETUNE = {"steps": 100, "batch_size": 64, "validate_every": 10**6, "validation_jets": 100}
+LABELS = 0.01
+FIT, TEST = 20_000, 10_000
+"""Jets the probes are fitted and tested on."""
+RANDOM, TREES = "random weights", "boosted trees"
+COLUMNS = {
+    "auc": ("macro AUC", ".3f"),
+    "knn": ("kNN", ".3f"),
+    "few_labels": ("1 % labels, finetuned", ".3f"),
+    "rankme": ("RankMe", ".1f"),
+    "participation_ratio": ("participation ratio", ".1f"),
+    "jets_per_second": ("jets/s", ".0f"),
+    "steps": ("steps", ".0f"),
+}
+"""What is shown of a row beside the linear probe: its heading, and its digits."""
 
 
-def _settings(seed: int, fit_jets: int = 20_000) -> EvaluateSettings:
-    """The class alone: no physics quantities, no changed jets."""
-    return EvaluateSettings(evaluate=MeasureSettings(seed=seed, fit_jets=fit_jets, physics_jets=0, robust_jets=0))
+@dataclass
+class Bench:
+    """The settings of the comparison, and the labelled jets that probes are fitted and tested on."""
+
+    data: list[str]
+    work: Path
+    minutes: float
+    size: str
+    batch_size: int
+    fit: Jets
+    test: Jets
+
+    def layers(self, steps: int, seed: int, **train: Any) -> dict[str, Any]:
+        """The settings that all methods share; the rest is their recipe."""
+        settings = {"steps": steps, "batch_size": self.batch_size, "seed": seed, "validation_jets": 500} | train
+        return {"data": {"sources": self.data}, "model": {"size": self.size}, "train": settings}
+
+    def parts(self, name: str, seed: int) -> dict[str, Any]:
+        """Settings that name the runs a method starts from, which are made first where they are not there."""
+        for part in find(name).parts:
+            self.row(part, seed)
+        return {"method": {part: str(self.work / f"{part}-{seed}") for part in find(name).parts}}
+
+    def seconds_per_step(self, name: str) -> float:
+        """Computing time of a step."""
+
+        def measure() -> Row:
+            short = self.layers(RATE_STEPS, 0, validate_every=10**6, validation_jets=100)
+            short["data"]["buffer"] = RATE_STEPS * self.batch_size
+            with step_times() as times:
+                pretrain(resolve_pretrain(name, short, self.parts(name, 0)), self.work / f"{name}-rate", force=True)
+            times = times[UNTIMED_STEPS:]
+            return {"seconds_per_step": (times[-1] - times[0]) / (len(times) - 1)}
+
+        return float(cached(self.work / "rates" / f"{name}.json", measure)["seconds_per_step"])
+
+    def row(self, name: str, seed: int) -> Row:
+        """What z is worth after the given minutes."""
+
+        def measure() -> Row:
+            per_step, folder = self.seconds_per_step(name), self.work / f"{name}-{seed}"
+            steps = max(1, int(60 * self.minutes / per_step))
+            settings = self.layers(steps, seed, validate_every=steps)
+            pretrain(resolve_pretrain(name, settings, self.parts(name, seed)), folder, force=True)
+            shared = {"method": name, "seed": seed, "steps": steps, "jets_per_second": self.batch_size / per_step}
+            found = self.probes(load_model(folder).encoder)
+            return shared | found | {"few_labels": self.few_labels(folder, seed, "full")}
+
+        return cached(self.work / "rows" / f"{name}-{seed}.json", measure)
+
+    def probes(self, encoder: Encoder) -> Row:
+        """Linear and kNN probe, and the spread, of the z of an encoder."""
+        z_fit, z_test = (embed_jets(encoder, jets) for jets in (self.fit, self.test))
+        labelled = [Labelled.of(z.numpy(), labels(jets)) for z, jets in ((z_fit, self.fit), (z_test, self.test))]
+        linear = linear_probe(*labelled)
+        return {
+            "linear": [linear.accuracy.value, linear.accuracy.low, linear.accuracy.high],
+            "auc": linear.auc.value,
+            "knn": knn_probe(*labelled).accuracy.value,
+            "rankme": float(rankme(z_test)),
+            "participation_ratio": float(participation_ratio(z_test)),
+        }
+
+    def few_labels(self, model: Path, seed: int, mode: str) -> float:
+        """Accuracy of the whole network, finetuned from `model` or trained from scratch on few labels."""
+        folder = self.work / f"{model.name}-{mode}"
+        settings = {"method": {"mode": mode, "labels": LABELS, "subset_seed": seed}, "train": FINETUNE | {"seed": seed}}
+        finetune(resolve_finetune(model, settings, {"data": {"sources": self.data}}), folder, force=True)
+        tuned = load_model(folder)
+        assert tuned.head is not None
+        with torch.inference_mode():
+            found = tuned.head(embed_jets(tuned.encoder, self.test)).argmax(1).numpy()
+        return float((found == labels(self.test)).mean())
+
+    def random_row(self, like: str, seed: int) -> Row:
+        """The baseline of every method: the network of method `like` with random weights; its finetuning is that
+        from scratch."""
+        model = self.work / f"{like}-{seed}"
+
+        def measure() -> Row:
+            random = random_like(load_model(model).encoder, seed)
+            found = self.probes(random) | {"few_labels": self.few_labels(model, seed, "scratch")}
+            return {"method": RANDOM, "seed": seed} | found
+
+        return cached(self.work / "rows" / f"random-{seed}.json", measure)
+
+    def tree_row(self, seed: int) -> Row:
+        """Boosted trees on jet columns."""
+
+        def measure() -> Row:
+            sides = (Labelled.of(columns(jets), labels(jets)) for jets in (self.fit, self.test))
+            found = tree_probe(*sides, seed=seed)
+            accuracy = [found.accuracy.value, found.accuracy.low, found.accuracy.high]
+            return {"method": TREES, "seed": seed, "linear": accuracy, "auc": found.auc.value}
+
+        return cached(self.work / "rows" / f"trees-{seed}.json", measure)
 
 
-def cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+@contextmanager
+def step_times() -> Iterator[list[float]]:
+    """Within it, the processor's time of this process at the end of each optimizer step is noted in the list."""
+    times: list[float] = []
+    hook = register_optimizer_step_post_hook(lambda *_: times.append(time.process_time()))
+    try:
+        yield times
+    finally:
+        hook.remove()
+
+
+def cached(path: Path, make: Callable[[], Row]) -> Row:
     """What `make` returned the first time."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(make()))
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+        found = make()
+        path.write_text(json.dumps(found) + "\n")
+    row: Row = json.loads(path.read_text())
+    return row
 
 
-def layers(args: argparse.Namespace, steps: int, seed: int, **train: Any) -> dict[str, Any]:
-    """The settings all methods share; the rest is their recipe."""
-    settings = {"steps": steps, "batch_size": args.batch_size, "seed": seed, "validation_jets": 1000} | train
-    return {"data": {"sources": args.data}, "model": {"size": args.size}, "train": settings}
+def labels(jets: Jets) -> np.ndarray:
+    """int64 `[jet]`."""
+    assert jets.labels is not None
+    return np.asarray(jets.labels)
 
 
-def parts(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Settings that name the runs a method starts from, which are made first where they are not there."""
-    for part in find(name).parts:
-        probes(args, part, seed)
-    return {"method": {part: str(args.work / f"{part}-{seed}") for part in find(name).parts}}
-
-
-def rate(args: argparse.Namespace, name: str) -> float:
-    """Training rate in jets/s, without the start."""
-
-    def measure() -> dict[str, Any]:
-        folder = args.work / f"{name}-rate"
-        short = layers(args, RATE_STEPS, 0, validate_every=10**6, log_every=RATE_STEPS // 3)
-        pretrain(resolve_pretrain(name, short, parts(args, name, 0)), folder, force=True)
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        return {"jets_per_second": [line["jets_per_second"] for line in lines if line["kind"] == "train"][-1]}
-
-    return float(cached(args.work / f"{name}-rate.json", measure)["jets_per_second"])
-
-
-def probes(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """What `evaluate` finds in z after the given minutes."""
-
-    def measure() -> dict[str, Any]:
-        folder = args.work / f"{name}-{seed}"
-        steps = max(1, int(60 * args.minutes * rate(args, name) / args.batch_size))
-        settings = layers(args, steps, seed, validate_every=max(1, steps // 4))
-        pretrain(resolve_pretrain(name, settings, parts(args, name, seed)), folder, force=True)
-        found = evaluate_model(folder, args.data, folder / "evaluation", settings=_settings(seed), force=True)
-        rows = {
-            f"{probe.reader} of {probe.of}": [
-                probe.accuracy.value,
-                probe.accuracy.low,
-                probe.accuracy.high,
-                probe.auc.value,
-            ]
-            for probe in found.probes
-        }
-        facts = json.loads((folder / "model" / "config.json").read_text())["training"]
-        return {"steps": steps, "seconds": facts["seconds"], "rankme": found.spread["z"].rankme, "probes": rows}
-
-    return cached(args.work / f"{name}-{seed}.json", measure)
-
-
-def few_labels(args: argparse.Namespace, name: str, seed: int, mode: str) -> float:
-    """Accuracy on held-out jets of the whole network finetuned on 1 % of the labels."""
-
-    def measure() -> dict[str, Any]:
-        model, folder = args.work / f"{name}-{seed}", args.work / f"{name}-{seed}-{mode}"
-        settings = layers(args, FINETUNE_STEPS, seed, validate_every=10**6)
-        del settings["model"]
-        finetune(resolve_finetune(model, settings | {"method": {"mode": mode, "labels": 0.01}}), folder, force=True)
-        found = evaluate_model(folder, args.data, folder / "evaluation", settings=_settings(seed, 500), force=True)
-        assert found.task is not None
-        return {"accuracy": found.task.accuracy.value}
-
-    return float(cached(args.work / f"{name}-{seed}-{mode}.json", measure)["accuracy"])
+def columns(jets: Jets) -> np.ndarray:
+    """What boosted trees read, `[jet, column]`."""
+    known = {name: np.asarray(values) for name, values in jets.jet.items()} | {PARTICLES: np.asarray(jets.lengths)}
+    return np.column_stack(list(tree_columns(known).values()))
 
 
 def main() -> None:
+    """Make the rows that are not there yet, and write table and figure after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--methods", nargs="+", default=names())
+    parser.add_argument("--methods", nargs="+", default=names(), choices=names(), metavar="METHOD")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--size", default="small")
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    rows: list[tuple[str, list[float], float, float | None, str]] = []
-    for name in args.methods:
-        for seed in range(args.seeds):
-            found = probes(args, name, seed)
-            tuned = few_labels(args, name, seed, "full")
-            linear, knn = found["probes"]["linear of z"], found["probes"]["kNN of z"]
-            rest = f"{found['rankme']:.1f} | {rate(args, name):.0f} | {found['steps']} | {found['seconds'] / 60:.1f}"
-            rows.append((name, linear, knn[0], tuned, rest))
-            print(line(rows[-1]), flush=True)
-    first = probes(args, args.methods[0], 0)["probes"]
-    scratch = few_labels(args, args.methods[0], 0, "scratch")
-    knn_of_random = first["kNN of z of random weights"][0]
-    rows.append((RANDOM, first["linear of z of random weights"], knn_of_random, scratch, "| | | "))
-    rows.append((TREES, first["boosted trees of jet columns"], float("nan"), None, "| | | "))
-    head = (
-        "| method | linear probe (68 %) | macro AUC | kNN | 1 % labels, finetuned | RankMe | jets/s | steps | minutes |"
-    )
-    table = "\n".join([head, "|" + "---|" * 9, *map(line, rows)])
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "compare_methods.md").write_text(table + "\n")
-    draw(args, rows)
+    data = open_dataset(DataSettings(sources=tuple(args.data)))
+    request = Request(tuple(name for name in TREE_COLUMNS if name != PARTICLES))
+    fit, test = draw(data.files, data.train, FIT, 0, request), draw(data.files, data.held_out, TEST, 0, request)
+    bench = Bench(args.data, args.work, args.minutes, args.size, args.batch_size, fit, test)
+    for seed in range(args.seeds):
+        for name in args.methods:
+            bench.row(name, seed)
+            bench.random_row(args.methods[0], seed)
+            bench.tree_row(seed)
+            write(args.work / "rows", args.out)
 
 
-def line(row: tuple[str, list[float], float, float | None, str]) -> str:
-    """One row of the table."""
-    name, (value, low, high, auc), knn, tuned, rest = row
-    tuned_text = "" if tuned is None else f"{tuned:.3f}"
-    knn_text = "" if knn != knn else f"{knn:.3f}"
-    return f"| {name} | {value:.3f} ({low:.3f} to {high:.3f}) | {auc:.3f} | {knn_text} | {tuned_text} | {rest} |"
+def write(rows: Path, out: Path) -> None:
+    """The table and the figure of all rows, the best first."""
+    found: dict[str, list[Row]] = {}
+    for file in sorted(rows.glob("*.json")):
+        row = json.loads(file.read_text())
+        found.setdefault(row["method"], []).append(row)
+    ordered = sorted(found.items(), key=lambda item: -np.mean([row["linear"][0] for row in item[1]]))
+    titles = ["method", "seeds", "linear probe (68 %)", *(title for title, _ in COLUMNS.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *(line(*item) for item in ordered)]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare_methods.md").write_text("\n".join(lines) + "\n")
+    figure(ordered).savefig(out / "compare_methods.png", dpi=150)
+    plt.close()
 
 
-def draw(args: argparse.Namespace, rows: list[tuple[str, list[float], float, float | None, str]]) -> None:
+def line(name: str, rows: list[Row]) -> str:
+    """A line of the table: the mean over seeds. The interval is that of the test jets, or the spread over seeds."""
+    value, low, high = interval(rows)
+    cells = [name, str(len(rows)), f"{value:.3f} ({low:.3f} to {high:.3f})"]
+    for key, (_, digits) in COLUMNS.items():
+        cells.append(f"{np.mean([row[key] for row in rows]):{digits}}" if key in rows[0] else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(rows: list[Row]) -> tuple[float, float, float]:
+    """Accuracy of the linear probe, its lower and upper end: of the bootstrap for one seed, else over the seeds."""
+    if len(rows) == 1:
+        value, low, high = rows[0]["linear"]
+        return value, low, high
+    values = np.array([row["linear"][0] for row in rows])
+    return values.mean(), values.mean() - values.std(ddof=1), values.mean() + values.std(ddof=1)
+
+
+def figure(ordered: list[tuple[str, list[Row]]]) -> Figure:
     """Linear probe of every method, the best above, beside the baselines."""
-    ordered = sorted(rows, key=lambda row: row[1][0])
-    figure, axes = plt.subplots(figsize=(6, 0.32 * len(rows) + 1.2), layout="constrained")
-    for place, (name, (value, low, high, _), *_) in enumerate(ordered):
+    drawn, axes = plt.subplots(figsize=(6, 0.32 * len(ordered) + 1.2), layout="constrained")
+    for place, (name, rows) in enumerate(reversed(ordered)):
+        value, low, high = interval(rows)
         colour = "0.55" if name in (RANDOM, TREES) else "C0"
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=2)
-    axes.set_yticks(range(len(ordered)), [row[0] for row in ordered])
+        if name == RANDOM:
+            axes.axvline(value, color=colour, linestyle=":")
+    axes.set_yticks(range(len(ordered)), [name for name, _ in reversed(ordered)])
     axes.set_xlabel("linear probe of z: accuracy on held-out jets, ten classes")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(args.out / "compare_methods.png", dpi=150)
+    return drawn
 
 
 if __name__ == "__main__":

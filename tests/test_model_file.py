@@ -80,7 +80,7 @@ def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Pa
     assert config["package_version"] == __version__
     assert config["method"] == "mae"
     assert config["encoder"] == {
-        "settings": {"size": "tiny", "registers": 3, "z_tokens": 1, "z_width": 0, "pair_bias": True},
+        "settings": {"size": "tiny", "registers": 3, "z_tokens": 1, "z_width": 0, "pool": "class", "pair_bias": True},
         "width": 64,
         "blocks": 4,
         "heads": 2,

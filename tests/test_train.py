@@ -25,8 +25,9 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.monitor import Monitor
+from ssl_jets.optimizer import make_optimizer
 from ssl_jets.run import Run
-from ssl_jets.train import Fit, fit, make_fabric, make_optimizer, seed_step, total_steps
+from ssl_jets.train import Fit, fit, make_fabric, seed_step, total_steps
 
 
 def settings_of(**changes: Any) -> TrainSettings:

@@ -34,8 +34,13 @@ class Mode(StrEnum):
     """Modes of `finetune`."""
 
     probe = "probe"
+    head = "head"
+    last = "last"
+    lora = "lora"
     full = "full"
     scratch = "scratch"
+    distil = "distil"
+    fit = "fit"
 
 
 class Protocol(StrEnum):
@@ -175,7 +180,7 @@ def finetune(
     data: Data = None,
     val: Val = None,
     mode: Annotated[
-        Mode | None, typer.Option("--mode", help="Head on cached z, whole network, or random start.")
+        Mode | None, typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory.")
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
@@ -190,18 +195,30 @@ def finetune(
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    size: Annotated[str | None, typer.Option("--size", help="Student of --mode distil.")] = None,
     seed: Seed = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Measure what each mode takes, and train nothing.")] = False,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="What it may use, such as 16GB. Default: what is free.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Train a classifier from a pretrained model; prints the run folder."""
+    """Train heads, or heads and encoder, from a pretrained model; prints the run folder, or a plan."""
     from ssl_jets.config import parse_set, read_config
     from ssl_jets.finetune import finetune as run_finetune
-    from ssl_jets.finetune import resolve_finetune
+    from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
     file = read_config(config) if config is not None else {}
-    chosen = {key: value for key, value in {"mode": mode and mode.value, "labels": labels}.items() if value is not None}
+    given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
+    chosen = {key: value for key, value in given.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
+    flags |= {"model": {"size": size}} if size else {}
     settings = resolve_finetune(model, file, parse_set(set_ or []), flags, stored=_stored(out, resume))
+    if plan:
+        found = make_plan(settings, _say)
+        _print(found.as_json() if json_ else found.table())
+        return
     folder = _run_folder(out, f"finetune-{settings.method.mode}")
     run_finetune(settings, folder, resume=resume, force=force)
     _on_rank_0(lambda: write_run_report(folder))

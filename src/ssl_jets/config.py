@@ -77,6 +77,8 @@ class ModelSettings(Settings):
     """Class tokens; z is all of them, end to end."""
     z_width: int = Field(default=0, ge=0)
     """Numbers of z from each class token, by a linear map: a bottleneck. 0 keeps the width of the encoder."""
+    pool: Literal["class", "mean", "attention"] = "class"
+    """Where z is read: the class token, the mean of the particle tokens, or a block of attention over them."""
     pair_bias: bool = False
     """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
 
@@ -109,6 +111,9 @@ class TrainSettings(Settings):
     """AdamW weight decay on matrices (never on biases, norms and tokens)."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    checkpointing: bool = False
+    """Keep only the tokens between blocks and compute what is inside a block again on the way back: less memory for
+    more time, the same gradients."""
     seed: int = 0
     """Seed of the weights, the shuffling and every random choice."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"

@@ -176,7 +176,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = _digest(file)
         weights = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:
         raise SslJetsError("the model cannot be read", where=file.parent, found=error) from None
@@ -187,24 +187,26 @@ def _read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
 
 def _write_weights(weights: dict[str, Tensor], file: Path) -> str:
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, file)
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _build(config: dict[str, Any], weights: dict[str, Tensor]) -> Model:
-    encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"]))
-    encoder.load_state_dict(_of_module(weights, "encoder"))
-    head = None
-    if config["head"] is not None:
-        head = ClassHead(**config["head"])
-        head.load_state_dict(_of_module(weights, "head"))
-        head.eval()
-    regressor = None
-    if config.get("regressor") is not None:
-        regressor = Regressor(**config["regressor"])
-        regressor.load_state_dict(_of_module(weights, "regressor"))
-        regressor.eval()
+    with torch.device("meta"):  # no memory and no time for weights that are replaced
+        encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"]))
+        head = ClassHead(**config["head"]) if config["head"] is not None else None
+        regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
+    for name, module in (("encoder", encoder), ("head", head), ("regressor", regressor)):
+        if module is not None:
+            # The file itself, mapped into memory: what is never written to is never copied.
+            module.load_state_dict(_of_module(weights, name), assign=True)
+            module.eval()
     facts = {"method": config["method"], "training": config["training"]}
-    return Model(encoder.eval(), head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
+    return Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
 
 
 def _build_method(described: dict[str, Any]) -> Method:
@@ -271,7 +273,13 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
         "head": None if head is None else {"dim": head.dim, "classes": head.classes, "hidden": head.hidden},
         "regressor": None
         if regressor is None
-        else {"dim": regressor.dim, "names": list(regressor.names), "hidden": regressor.hidden},
+        else {
+            "dim": regressor.dim,
+            "names": list(regressor.names),
+            "hidden": regressor.hidden,
+            "kind": regressor.kind,
+            "levels": list(regressor.levels),
+        },
         "parameters": model.parameters,
         "features": [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics],
         "labels": list(model.labels),

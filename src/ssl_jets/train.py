@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from lightning_fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError
@@ -29,6 +30,8 @@ from ssl_jets.methods._method import Method
 from ssl_jets.monitor import YOUNG, Monitor
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.collectives import alone
+from ssl_jets.nn.trunk import Trunk
+from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.run import Run
@@ -40,6 +43,14 @@ ROLLBACKS = 3
 """Times that a training is rolled back before it is stopped."""
 UNSAID = ("z_std_min", "z_mean_cosine", "z_uniformity")
 """Measures that are logged, but not said on the terminal."""
+
+
+class StraightToDisk(TorchCheckpointIO):
+    """Fabric writes a checkpoint to memory first, twice. Here it goes to a file that is renamed when it is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it."""
+        torch.save(checkpoint, path)
 
 
 class Stream(Protocol):
@@ -80,6 +91,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))),
         strategy=settings.strategy if settings.strategy != "auto" or world == 1 else "ddp",
         precision=resolve_precision(settings.precision, device),
+        plugins=[StraightToDisk()],
     )
     fabric.launch()
     return fabric
@@ -93,7 +105,7 @@ def total_steps(settings: TrainSettings, jets_per_epoch: int, world: int) -> int
     return max(1, math.ceil((settings.epochs or 1.0) * jets_per_epoch / per_step))
 
 
-class _Loop:
+class Loop:
     """State of one training: kept together so that the functions of the loop stay short."""
 
     def __init__(
@@ -109,8 +121,11 @@ class _Loop:
         self.method, self.stream, self.run, self.settings, self.fabric = method, stream, run, settings, fabric
         self.monitor, self.file_names = monitor, file_names
         self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
+        for module in method.modules():
+            if isinstance(module, Trunk):
+                module.checkpointing = settings.checkpointing
         self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
-        self.step, self.jets, self.seconds = 0, 0, 0.0
+        self.step, self.jets, self.seconds, self.lr = 0, 0, 0.0, 0.0
         self.failed, self.lr_scale, self.rollbacks = False, 1.0, 0
         self.window = _Window(stream)
 
@@ -128,9 +143,9 @@ class _Loop:
         """One optimizer step; the loss and its parts, averaged over the accumulated batches."""
         settings, fabric = self.settings, self.fabric
         seed_step(settings.seed, self.step, fabric.global_rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
         progress = self.step / self.steps
+        self.lr = self.learning_rate()
+        set_rates(self.optimizer, self.lr, self.method.rates(progress))
         totals: dict[str, float] = {}
         for micro in range(settings.accumulate):
             jets = next(self.stream)
@@ -142,6 +157,7 @@ class _Loop:
             for name, value in parts.items():
                 totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
             self.jets += len(jets) * fabric.world_size
+        let_rest(self.optimizer)
         norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         self._refuse_nan(norm, jets, "the gradient is not finite")
         self.optimizer.step()
@@ -311,7 +327,7 @@ def fit(
         SslJetsError: the loss or the gradient is not finite, the representation has collapsed and the settings say to
             stop (the checkpoint is saved), or the disk is full.
     """
-    loop = _Loop(method, stream, run, settings, fabric, monitor, file_names)
+    loop = Loop(method, stream, run, settings, fabric, monitor, file_names)
     if resume and run.checkpoint.is_file():
         loop.load(run.checkpoint)
         run.say(f"resumed at step {loop.step} of {loop.steps}")
@@ -348,28 +364,13 @@ def fit(
     return Fit(loop.step, loop.jets, loop.seconds)
 
 
-def _log(loop: _Loop, parts: dict[str, float], bar: Bar) -> None:
+def _log(loop: Loop, parts: dict[str, float], bar: Bar) -> None:
     rates = loop.window.rates(loop.jets)
-    record = {"step": loop.step, "kind": "train", **parts, "lr": loop.optimizer.param_groups[0]["lr"], **rates}
+    record = {"step": loop.step, "kind": "train", **parts, "lr": loop.lr, **rates}
     epoch = loop.jets / max(1, loop.stream.jets_per_epoch)
     skipped = {"skipped": sum(loop.stream.skipped.values())} if loop.stream.skipped else {}
     loop.run.log({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
     bar.to(loop.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
-
-
-def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; weight decay on the matrices of linear layers only, not on biases, norms, tokens and embeddings."""
-    decayed = {
-        id(module.weight)
-        for module in method.modules()
-        if isinstance(module, nn.Linear) and module.weight.requires_grad
-    }
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if id(p) in decayed], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=(0.9, 0.98))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

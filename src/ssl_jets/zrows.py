@@ -6,11 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data import root
+from ssl_jets.data.chunks import read_jet_columns
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets
@@ -85,8 +84,8 @@ class Table:
         copied: dict[str, Array] = {}
         if kept:
             start, stop = int(entries[0]), int(entries[-1]) + 1
-            raw = root.read(self._files[file].source.path, self._files[file].tree, kept, start, stop)
-            copied = {name: ak.to_numpy(raw[name])[entries - start] for name in kept}
+            read = read_jet_columns(self._files[file], kept, start, stop)
+            copied = {name: values[entries - start] for name, values in read.items()}
         rows = {column.name: column.empty(len(entries)) for column in self._columns}
         for name, values in rows.items():
             values[...] = copied[name] if name in copied else own[name]
@@ -127,9 +126,5 @@ def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column
     """Kept jet columns, each with its type in the first file: floats as they are, integers as int64."""
     if not names:
         return ()
-    raw = root.read(files[0].source.path, files[0].tree, names, 0, 0)
-    return tuple(Column(name, _stored(ak.to_numpy(raw[name]).dtype)) for name in names)
-
-
-def _stored(kind: np.dtype[Any]) -> str:
-    return "i8" if kind.kind in "iu" else kind.str
+    read = read_jet_columns(files[0], names, 0, 0)
+    return tuple(Column(name, values.dtype.str) for name, values in read.items())

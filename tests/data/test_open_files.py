@@ -149,11 +149,11 @@ def test_a_root_file_without_trees_is_told(tmp_path: Path) -> None:
         opened(tmp_path / "hist.root")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 something", b"roo", b"root"])
-def test_what_is_not_a_root_file_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"%PDF something", b"roo", b"root"])
+def test_what_is_of_no_known_kind_is_refused_whatever_its_suffix(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.root"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"not a ROOT file|truncated") as caught:
+    with pytest.raises(DataError, match=r"of no kind that is read|truncated") as caught:
         opened(path)
     assert str(path) in str(caught.value)
 
@@ -200,10 +200,14 @@ def test_every_schema_of_the_package_is_valid_and_jetclass_names_its_classes_in_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\ntitle: X\nreader: root\nparticles: {pT: {branch: a}}", "unknown particle columns"),
-        ("name: x\ntitle: X\nreader: root\nparticles: {pt: {branch: a, norm: [b]}}", "exactly one of"),
-        ("name: x\ntitle: X\nreader: root\nparticles: {kind: {flags: {quark: a}}}", "unknown kinds"),
-        ("name: x\ntitle: X\nreader: root\nparticles: {pt: {branch: a}}\nlabel: {}", "no such setting"),
+        ("name: x\ntitle: X\nparticles: {pT: {branch: a}}", "unknown particle columns"),
+        ("name: x\ntitle: X\nparticles: {pt: {branch: a, formula: b}}", "exactly one of"),
+        ("name: x\ntitle: X\nparticles: {kind: {flags: {quark: a}}}", "unknown kinds"),
+        ("name: x\ntitle: X\nparticles: {deta: {branch: a}}\nlabel: {}", "no such setting"),
+        ("name: x\ntitle: X\nparticles: {pt: {branch: a}}", "the unit of pt is one of GeV, MeV, not 1"),
+        ("name: x\ntitle: X\nparticles: {d0: {branch: a, unit: GeV}}", "the unit of d0 is one of mm, cm, m"),
+        ("name: x\ntitle: X\nparticles: {deta: {branch: a, absolute: true}}", "the axis of the jet is needed"),
+        ("name: x\ntitle: X\nparticles: {deta: {formula: 'a +* b'}}", "not a formula.* at character 4"),
     ],
 )
 def test_a_wrong_schema_of_a_user_is_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -218,7 +222,6 @@ def test_units_are_converted_to_gev_and_millimetres() -> None:
         {
             "name": "x",
             "title": "X",
-            "reader": "root",
             "particles": {"pt": {"branch": "a", "unit": "MeV"}, "d0": {"branch": "b", "unit": "cm"}},
         }
     )

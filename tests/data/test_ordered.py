@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_jets.data import stream
+from ssl_jets.data import root, stream
 from ssl_jets.data.files import JetFile, Part, open_files, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import cut
@@ -68,7 +68,7 @@ def test_chunks_cover_a_part_and_are_no_longer_than_allowed(
 ) -> None:
     edges = [0, *np.cumsum(clusters).tolist()]
     start, stop = sorted(min(end, edges[-1]) for end in ends)
-    file = JetFile(Source("a.root"), known_schemas()[0], "tree", edges[-1], tuple(edges), 1, (), ())
+    file = JetFile(Source("a.root"), known_schemas()[0], root, "tree", edges[-1], tuple(edges), 1, (), ())
     chunks = cut(file, Part(0, start, stop), size, limit)
     covered = [entry for chunk in chunks for entry in range(chunk.start, chunk.stop)]
     assert covered == list(range(start, stop))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssl_jets.data import root
 from ssl_jets.data.files import JetFile, Part, count, split, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.sources import Source
@@ -17,7 +18,7 @@ from ssl_jets.errors import DataError
 def jet_file(name: str, entries: int, folder: str = "data") -> JetFile:
     """A file as far as the split needs it."""
     schema = known_schemas()[0]
-    return JetFile(Source(f"{folder}/{name}"), schema, "tree", entries, (0, entries), 1000, (), ())
+    return JetFile(Source(f"{folder}/{name}"), schema, root, "tree", entries, (0, entries), 1000, (), ())
 
 
 def entries_of(parts: Sequence[Part], files: Sequence[JetFile]) -> set[tuple[str, int]]:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetclass_files import jetclass_branches, write_tree
+from ssl_jets.data import root
 from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import Plan
@@ -118,6 +119,7 @@ def test_a_plan_gives_each_entry_to_one_window_of_one_rank(
         JetFile(
             Source(f"{'ab'[index % 2]}_{index}.root"),
             known_schemas()[0],
+            root,
             "tree",
             entries,
             (*range(0, entries, cluster), entries),

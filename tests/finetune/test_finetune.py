@@ -10,35 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_jets.config import RunSettings, parse_set
+from finetune_settings import QUICK, settings_of, sources
+from ssl_jets.config import parse_set
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.finetune import FinetuneSettings, finetune, resolve_finetune
+from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
-from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
-
-QUICK = [
-    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
-    "data.buffer=300",
-]  # fmt: skip
-
-
-def sources(files: list[JetFile]) -> dict[str, Any]:
-    return {"data": {"sources": [str(file.source) for file in files]}}
-
-
-@pytest.fixture(scope="module")
-def pretrained(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An autoencoder pretrained on the files 0 and 1, a fifth of which it held out with seed 7."""
-    layer = parse_set([*QUICK, "model.size=tiny", "data.validation_fraction=0.2", "data.split_seed=7"])
-    settings = resolve_pretrain("mae", sources(sample_files[:2]), layer)
-    return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "mae")
-
-
-def settings_of(pretrained: Path, files: list[JetFile], *more: str) -> RunSettings[FinetuneSettings]:
-    return resolve_finetune(pretrained, sources(files), parse_set([*QUICK, *more]))
+from ssl_jets.pretrain import open_dataset, resolve_pretrain
 
 
 def weights(model: Model) -> dict[str, Tensor]:

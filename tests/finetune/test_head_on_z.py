@@ -24,7 +24,7 @@ def train(z: Tensor, labels: Tensor, hidden: int = 0, **changes: int) -> tuple[C
     tasks, losses = Tasks(TaskSettings(head_hidden=hidden), 6, ("a", "b", "c")), []
     jets = Jets(torch.empty(0, 10), torch.zeros(len(z) + 1, dtype=torch.int64), labels=labels)
     options = {"steps": 60, "batch_size": 50, "seed": 0} | changes
-    weights = TaskWeights(tasks.factors, learned=False)
+    weights = TaskWeights(tasks.forms, learned=False)
     fit_heads(z, jets, tasks, weights, lr=0.05, progress=lambda step, loss: losses.append(loss), **options)  # type: ignore[arg-type]
     assert tasks.head is not None
     return tasks.head, losses

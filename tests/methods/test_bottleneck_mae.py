@@ -37,7 +37,8 @@ def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor, n
         z = method.encoder(one.keep(~mask)).z
         z = z / z.square().mean().sqrt() + cfg.blur * noise[jet]
         counted = -float(method.counts.logits(z)[0].log_softmax(0)[len(one.particles) - 1])
-        total += cfg.count_weight * counted
+        summary = float(method.summary.error(z, one, method.encoder.features))
+        total += cfg.count_weight * counted + cfg.summary_weight * summary
         wanted = one.keep(mask) if cfg.predict == "hidden" else one
         pts = wanted.column("pt").tolist()
         if not pts:
@@ -58,7 +59,9 @@ def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor, n
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0, "blur": 0.5}], ids=str
+    "settings",
+    [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0, "summary_weight": 0.7, "blur": 0.5}],
+    ids=str,
 )
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float | str]

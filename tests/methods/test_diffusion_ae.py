@@ -24,8 +24,8 @@ def build(jets: Jets, **settings: float) -> DiffusionAutoencoder:
 
 def expected_parts(
     method: DiffusionAutoencoder, one: Jets, t: float, noise: Tensor, blur: Tensor, z_noise: Tensor
-) -> tuple[float, float, float, float]:
-    """Flow, kind, count and prior of one jet as the docstring of `diffusion_ae` writes them."""
+) -> tuple[float, float, float, float, float]:
+    """Flow, kind, count, summary and prior of one jet as the docstring of `diffusion_ae` writes them."""
     net, s2 = method.decoder, t**2 + (1 - t) ** 2
     z = method.encoder(one).z[0]
     clean = z / z.square().mean().sqrt()
@@ -41,11 +41,14 @@ def expected_parts(
         flow += sum(float(velocity[row, i] - truth[row, i] + noise[row, i]) ** 2 for i in range(TARGETS)) / TARGETS
         kind -= float(logits[row, 3 * int(one.column("kind")[row]) + int(one.column("charge")[row]) + 1])
     count = -float(method.counts.logits(blurred[None])[0].log_softmax(0)[len(truth) - 1])
+    summary = float(method.summary.error(blurred[None], one, method.encoder.features))
     off = method.prior(((1 - t) * z_noise + t * clean)[None], torch.tensor([t]))[0] - (clean - z_noise)
-    return flow / len(truth), kind / len(truth), count, float(off.square().mean())
+    return flow / len(truth), kind / len(truth), count, summary, float(off.square().mean())
 
 
-@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "count_weight": 2.0, "blur": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"kind_weight": 0.3, "count_weight": 2.0, "summary_weight": 0.7, "blur": 0.5}], ids=str
+)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
 ) -> None:
@@ -58,7 +61,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch.setattr(chance, "uniform_per_jet", lambda _jets: t.double())
     monkeypatch.setattr(chance, "normal", lambda _jets, _width: noise)
     monkeypatch.setattr(chance, "normal_per_jet", lambda _jets, _width: next(draws))
-    weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, 1.0)
+    weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, method.cfg.summary_weight, 1.0)
     total = 0.0
     with torch.no_grad():
         for jet in range(6):

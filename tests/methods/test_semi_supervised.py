@@ -77,7 +77,7 @@ def test_one_batch_is_learned_with_all_that_is_in_it(batch: Jets) -> None:
     assert seen[-1]["accuracy"] == 1.0
     assert seen[-1]["loss_label"] < 0.1 * seen[0]["loss_label"]
     assert seen[-1]["loss_unlabelled"] < 0.6 * seen[0]["loss_unlabelled"]
-    assert seen[-1]["sigma_label"] < seen[-1]["sigma_unlabelled"]
+    assert seen[-1]["sigma_label"] == pytest.approx(method.cfg.smallest_sigma)  # a label known by heart weighs no more
 
 
 def test_the_steps_of_the_method_inside_are_taken(batch: Jets, monkeypatch: pytest.MonkeyPatch) -> None:

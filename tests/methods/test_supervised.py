@@ -143,7 +143,8 @@ def test_several_tasks_are_the_weighed_means_over_the_jets_that_have_them(batch:
     for (name, loss), log_s in zip(expected.items(), [0.1, -0.5, 0.3]):
         assert float(parts[f"loss_{name}"]) == pytest.approx(loss, rel=1e-4), name
         assert float(parts[f"sigma_{name}"]) == pytest.approx(math.exp(log_s), rel=1e-5)
-        total += (1.0 if name == "label" else 0.5) * loss * math.exp(-2 * log_s) + log_s
+        a, b = (1.0, 2 * math.log(len(CLASSES))) if name == "label" else (0.5, 1.0)
+        total += a * loss * math.exp(-2 * log_s) + b * log_s
     assert float(parts["loss"].detach()) == pytest.approx(total, rel=1e-4)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from small_models import tiny_encoder
 from ssl_jets.jets import Jets
-from ssl_jets.methods.vicreg import VICReg, spread_terms
+from ssl_jets.methods.vicreg import VICReg
 from ssl_jets.nn.augment import make_view
+from ssl_jets.nn.decorrelate import spread_terms
 
 
 def build(jets: Jets, **settings: object) -> VICReg:

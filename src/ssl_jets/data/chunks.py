@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from ssl_jets.data import root
+from ssl_jets.data import columns as of
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.schema import Column
+from ssl_jets.data.formula import formula
+from ssl_jets.data.rows import Rows, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import Jets
 
 Array = npt.NDArray[Any]
 
@@ -72,115 +71,76 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
             file that cannot be read. It names the file, the branch and the entry.
     """
     columns = file.columns if request.columns is None else request.columns
-    origins = {name: file.schema.particles[name] for name in columns}
-    particle_branches = tuple(dict.fromkeys(branch for origin in origins.values() for branch in origin.branches))
-    branches = (*particle_branches, *file.label_branches, *request.jet_columns)
-    raw = root.read(file.source.path, file.tree, branches, start, stop)
-
-    offsets, values = _flatten({name: raw[name] for name in particle_branches}, file, start)
-    particles = np.empty((int(offsets[-1]), len(columns)), dtype=np.float32)
-    for position, origin in enumerate(origins.values()):
-        particles[:, position] = _compute(origin, values)
-    entries = np.arange(start, stop, dtype=np.int64)
-    source = np.stack([np.full_like(entries, index), entries, np.zeros_like(entries)], axis=1)
+    form = file.schema
+    rows, skipped = read_rows(file, _branches(file, columns, request), start, stop)
+    source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
-        particles=torch.from_numpy(particles),
-        offsets=torch.from_numpy(offsets),
+        particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
+        offsets=torch.from_numpy(rows.offsets),
         columns=columns,
-        jet={name: _jet_column(raw[name]) for name in request.jet_columns},
-        labels=torch.from_numpy(_labels(raw, file, start, stop)),
+        jet={name: torch.from_numpy(of.jet_column(form, rows, name)) for name in request.jet_columns},
+        labels=torch.from_numpy(of.labels(file.label_names, file.label_formulas, file.label_branches, rows)),
         source=torch.from_numpy(source),
     )
-    bad, skipped = _bad_jets(jets, values, file, start, request.bad_jets)
-    return (jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets), skipped
+    computed = [name for name in columns if form.particles[name].formula is not None]
+    bad, left_out = _bad_jets(jets, rows, computed, request.bad_jets)
+    good = jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets
+    return good, skipped + left_out
 
 
-def _flatten(raw: Mapping[str, ak.Array], file: JetFile, start: int) -> tuple[Array, dict[str, Array]]:
-    """Offsets of the jets, and the values of each jagged branch end to end; all branches must agree in length."""
-    offsets: Array | None = None
-    first = ""
-    values: dict[str, Array] = {}
-    for name, array in raw.items():
-        layout = ak.to_layout(array).to_ListOffsetArray64(True)
-        own = np.asarray(layout.offsets.data)
-        values[name] = np.asarray(layout.content.to_backend_array())[: own[-1]]
-        if offsets is None:
-            offsets, first = own, name
-        elif not np.array_equal(offsets, own):
-            lengths, expected = np.diff(own), np.diff(offsets)
-            wrong = np.flatnonzero(lengths != expected)
-            raise DataError(
-                f"the branches {first} and {name} hold different numbers of particles",
-                where=f"{file.source}, tree {file.tree}, entry {start + wrong[0]}",
-                found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_of(wrong, lengths)}",
-            )
-    assert offsets is not None
-    return offsets, values
+def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
+    """Jet columns of entries, `[jet]` each, of every jet, however bad.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    request = Request(jet_columns=tuple(names))
+    raw = file.reader.read(file.source.path, file.tree, _branches(file, (), request, cuts=False), start, stop)
+    rows = one_jet_an_entry(raw, start, stop, file.place)
+    return {name: of.jet_column(file.schema, rows, name) for name in names}
 
 
-def _compute(origin: Column, values: Mapping[str, Array]) -> Array:
-    """One canonical column, `[particle]`, in canonical units."""
-    if origin.flags is not None:
-        return _kind(origin.flags, values)
-    column: Array
-    if origin.norm is not None:
-        # A sum of squares is several times faster than hypot, and jets are far from where it would overflow.
-        column = np.sqrt(sum(np.square(values[branch]) for branch in origin.norm))
-    else:
-        column = values[origin.branches[0]]
-    return column if origin.factor == 1.0 else column * np.float32(origin.factor)
+def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> tuple[Rows, Counter[str]]:
+    """Branches of entries, jet by jet, without the places and jets that the format's cuts leave out.
+
+    Here the entries become jets: a format whose entry is an event with several jets has its own way to make `Rows`.
+
+    Raises:
+        DataError: branches of differing lengths, a file that cannot be read.
+    """
+    form, left_out = file.schema, Counter[str]()
+    raw = file.reader.read(file.source.path, file.tree, branches, start, stop)
+    rows = one_jet_an_entry(raw, start, stop, file.place)
+    if form.particle_cut is not None:
+        rows = rows.keep(formula(form.particle_cut).of_particles(rows).astype(bool))
+    if form.jet_cut is not None:
+        chosen = formula(form.jet_cut).of_jets(rows).astype(bool)
+        left_out[f"not {form.jet_cut}"] += int(np.count_nonzero(~chosen))
+        rows = rows.select(chosen)
+    return rows, +left_out
 
 
-def _kind(flags: Mapping[str, str], values: Mapping[str, Array]) -> Array:
-    """Index of the kind whose flag is set, the first where several are; "other" where none is."""
-    # The flags as bits of one small number, looked up in a table: several times faster than one mask after another.
-    bits = sum((values[branch] != 0).view(np.uint8) << np.uint8(bit) for bit, branch in enumerate(flags.values()))
-    kinds = [KINDS.index(name) for name in flags]
-    other = KINDS.index("other")
-    table = [
-        next((kind for bit, kind in enumerate(kinds) if code >> bit & 1), other) for code in range(1 << len(kinds))
-    ]
-    column: Array = np.array(table, dtype=np.float32)[bits]
-    return column
-
-
-def _jet_column(array: ak.Array) -> Tensor:
-    """A flat branch as a tensor: floating types as they are, integers as int64, since float32 would round them."""
-    values = ak.to_numpy(array)
-    if values.dtype.kind in "iu":
-        values = values.astype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(values))
-
-
-def _labels(raw: Mapping[str, ak.Array], file: JetFile, start: int, stop: int) -> Array:
-    """Index of the class of each jet, int64; -1 where the file has no labels."""
-    if not file.label_branches:
-        return np.full(stop - start, -1, dtype=np.int64)
-    flags = np.stack([np.asarray(ak.to_numpy(raw[branch]), dtype=np.float32) for branch in file.label_branches], axis=1)
-    ones = flags == 1
-    wrong = np.flatnonzero((ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1))
-    if len(wrong):
-        found = ", ".join(
-            f"{branch} = {value:g}" for branch, value in zip(file.label_branches, flags[wrong[0]]) if value != 0
-        )
-        raise DataError(
-            "the labels of a jet are not exactly one 1 and otherwise 0",
-            where=f"{file.source}, tree {file.tree}, entry {start + wrong[0]}",
-            found=f"{found or 'all are 0'}; {_of(wrong, flags)}",
-            allowed=file.label_branches,
-        )
-    classes: Array = np.argmax(ones, axis=1).astype(np.int64)
-    return classes
+def _branches(file: JetFile, columns: Sequence[str], request: Request, *, cuts: bool = True) -> tuple[str, ...]:
+    """All branches that the request needs, each once."""
+    form = file.schema
+    needed = [branch for name in columns for branch in form.particles[name].branches]
+    if form.axis is not None and any(form.particles[name].absolute for name in columns):
+        needed += form.axis.branches
+    if cuts:
+        needed += [*file.label_branches, *form.cut_branches]
+    for name in request.jet_columns:
+        needed += form.jets[name].branches if name in form.jets else (name,)
+    return tuple(dict.fromkeys(needed))
 
 
 def _bad_jets(
-    jets: Jets, values: Mapping[str, Array], file: JetFile, start: int, policy: str
+    jets: Jets, rows: Rows, computed: Sequence[str], policy: str
 ) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
     """Which jets cannot be used, and how many for each reason (the first that holds); an error unless skipping."""
     bad = np.zeros(len(jets), dtype=np.bool_)
     skipped: Counter[str] = Counter()
     jet_of = None
-    for reason, where in _findings(jets, values):
+    for reason, where in _findings(jets, rows, computed):
         if reason == "no particles":
             found = where
         else:
@@ -189,8 +149,8 @@ def _bad_jets(
         if policy == "error":
             raise DataError(
                 f"a jet cannot be used: {reason}",
-                where=f"{file.source}, tree {file.tree}, entry {start + found[0]}",
-                found=_of(found, bad),
+                where=rows.where(found[0]),
+                found=rows.some(found),
                 hint="--set data.bad_jets=skip leaves such jets out and counts them",
             )
         new = found[~bad[found]]
@@ -199,22 +159,22 @@ def _bad_jets(
     return bad, skipped
 
 
-def _findings(jets: Jets, values: Mapping[str, Array]) -> list[tuple[str, Array]]:
+def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """What is wrong, as a reason with the indices of jets ("no particles") or particles (all others)."""
     findings = [("no particles", np.flatnonzero(jets.lengths.numpy() == 0))]
-    for name, content in values.items():
-        # A sum is finite unless a value is not (or it overflows, and then the second look finds nothing).
-        with np.errstate(all="ignore"):
-            suspicious = content.dtype.kind == "f" and not np.isfinite(content.sum())
-        if suspicious:
-            findings.append((f"{name} is not finite", np.flatnonzero(~np.isfinite(content))))
+    findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
+    if all(not len(where) for _, where in findings[1:]):  # then what was computed is the reason
+        findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()
         if len(pt) and not pt.min() > 0:
             findings.append(("pt is zero", np.flatnonzero(pt <= 0)))
-    return [(reason, where) for reason, where in findings if len(where)]
+    return ((reason, where) for reason, where in findings if len(where))
 
 
-def _of(wrong: Array, jets: Array) -> str:
-    """How many entries are wrong, of those that were just read."""
-    return f"{len(wrong)} of the {len(jets)} entries read here"
+def _not_finite(content: Array) -> Array:
+    """Indices of values that are NaN or infinite."""
+    # A sum is finite unless a value is not (or it overflows, and then the second look finds nothing).
+    with np.errstate(all="ignore"):
+        suspicious = content.dtype.kind == "f" and not np.isfinite(content.sum())
+    return np.flatnonzero(~np.isfinite(content)) if suspicious else np.empty(0, dtype=np.int64)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ssl_jets.data import root, schema
+from ssl_jets.data.detect import detect, missing_branches
+from ssl_jets.data.formula import formula
+from ssl_jets.data.readers import Reader, Table, reader_of
 from ssl_jets.data.schema import Schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -24,18 +26,22 @@ class JetFile:
     Attributes:
         source: as the user named it.
         schema: its format.
-        tree: the tree that holds the jets.
+        reader: the module that reads it.
+        tree: the tree, or other table, that holds the jets; "" where a file has only one, without a name.
         entries: entries of the tree.
         clusters: entries at which a read may begin without decoding anything twice, from 0 to `entries`.
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
-        jet_columns: jet columns it has.
+        jet_columns: jet columns it has: those that the format names, then its flat branches.
         label_names: names of the classes; empty for a file without labels.
-        label_branches: the branches of those classes.
+        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; or, for a label that is
+            one number, none.
+        label_branches: the branches the label is read from.
     """
 
     source: Source
     schema: Schema = field(repr=False, hash=False)
+    reader: Reader = field(repr=False, hash=False, compare=False)
     tree: str
     entries: int
     clusters: tuple[int, ...] = field(repr=False)
@@ -43,7 +49,13 @@ class JetFile:
     columns: tuple[str, ...]
     jet_columns: tuple[str, ...] = field(repr=False)
     label_names: tuple[str, ...] = ()
+    label_formulas: tuple[str, ...] = field(default=(), repr=False)
     label_branches: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def place(self) -> str:
+        """File and tree, for messages."""
+        return f"{self.source}, {self.reader.NOUN} {self.tree}" if self.tree else str(self.source)
 
     @property
     def name(self) -> str:
@@ -76,13 +88,16 @@ class Part:
         return self.stop - self.start
 
 
-def open_files(sources: Sequence[Source], labels: tuple[str, ...] | None = None) -> list[JetFile]:
+def open_files(
+    sources: Sequence[Source], labels: tuple[str, ...] | None = None, form: Schema | None = None
+) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
 
     Args:
         sources: the files.
         labels: label branches (or names of the format's classes) that make up the classes, in this order; by default
             all that the format declares.
+        form: the format of all files, instead of the one that is found from their branches.
 
     Raises:
         DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
@@ -91,7 +106,7 @@ def open_files(sources: Sequence[Source], labels: tuple[str, ...] | None = None)
     if not sources:
         raise UsageError("no input files are named")
     with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        files = list(pool.map(lambda source: _open(source, labels), sources))
+        files = list(pool.map(lambda source: _open(source, labels, form), sources))
     if not any(file.entries for file in files):
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         raise DataError("the input files hold no jets", where=f"{files[0].source}{more}")
@@ -214,66 +229,85 @@ def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tupl
     return start, start + size
 
 
-def _open(source: Source, labels: tuple[str, ...] | None) -> JetFile:
-    with root.open_trees(source.path) as trees:
-        index, form = schema.detect(trees, source.path, source.tree)
-        tree = trees[index]
-        where = f"{source.path}, tree {tree.name}"
-        columns = _columns(form, tree, source)
-        branches = [branch for name in columns for branch in form.particles[name].branches]
-        if wrong := tree.not_jagged(branches):
-            raise DataError(
-                f"the branch {wrong[0]} does not hold a list of numbers per jet",
-                where=where,
-                found=tree.typename(wrong[0]),
-                allowed=["std::vector<float>", "float[]"],
-            )
-        flat = tree.flat()
-        label_names, label_branches = _labels(form, flat, labels, where)
+def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None) -> JetFile:
+    reader = reader_of(source.path)
+    with reader.open_tables(source.path) as tables:
+        index, form = detect(tables, source.path, reader.NOUN, source.tree, form)
+        table = tables[index]
+        where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
+        flat = table.flat()
+        columns = _columns(form, table, source, reader.NOUN)
+        branches = dict.fromkeys(branch for name in columns for branch in form.particles[name].branches)
+        lists = [name for name in branches if name not in flat]
+        _check_lists(form, columns, lists, table, where)
+        label_names, formulas, label_branches = _labels(form, flat, labels, where)
+        named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
         return JetFile(
             source=source,
             schema=form,
-            tree=tree.name,
-            entries=tree.entries,
-            clusters=tree.clusters([*branches, *label_branches]),
+            reader=reader,
+            tree=table.name,
+            entries=table.entries,
+            clusters=table.clusters([*branches, *label_branches]),
             bytes=os.path.getsize(source.path),
             columns=columns,
-            jet_columns=tuple(name for name in flat if name not in label_branches),
+            jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
             label_names=label_names,
+            label_formulas=formulas,
             label_branches=label_branches,
         )
 
 
-def _columns(form: Schema, tree: root.Tree, source: Source) -> tuple[str, ...]:
+def _check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:
+    """Every branch that is not flat holds lists; a column that is a branch by itself, or kinds by flags, is a list."""
+    plain = [form.particles[name] for name in columns]
+    direct = [branch for column in plain if column.formula is None for branch in column.branches]
+    if wrong := table.not_lists([*lists, *direct]):
+        raise DataError(
+            f"the branch {wrong[0]} does not hold a list of numbers per jet",
+            where=where,
+            found=table.typename(wrong[0]),
+            allowed=["std::vector<float>", "float[]"],
+        )
+
+
+def _columns(form: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
     """Canonical columns whose branches are there; a column of which some branches are missing is an error."""
+    there = set(table.branches)
     present = []
     for name in COLUMNS:
         if name not in form.particles:
             continue
-        missing = [branch for branch in form.particles[name].branches if branch not in tree.branches]
+        column = form.particles[name]
+        needed = (*column.branches, *(form.axis.branches if form.axis is not None and column.absolute else ()))
+        missing = [branch for branch in needed if branch not in there]
         if not missing:
             present.append(name)
-        elif len(missing) < len(form.particles[name].branches):
-            raise schema.missing_branches(missing, tree, form, source.path)
+        elif len(missing) < len(needed):
+            raise missing_branches(missing, table, form, source.path, noun)
     return tuple(present)
 
 
 def _labels(
     form: Schema, flat: Sequence[str], asked: tuple[str, ...] | None, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and branches of the classes: those asked for or those of the format; none where the file has none."""
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names, formulas and branches of the classes: those asked for or those of the format; none without labels."""
+    if asked is None and form.label_index is not None:
+        branch = form.label_index.branch
+        return (form.label_index.names, (), (branch,)) if branch in flat else ((), (), ())
     wanted = dict(form.labels)
     if asked is not None:
         names = {branch: name for name, branch in form.labels.items()}
         wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
-    missing = [branch for branch in wanted.values() if branch not in flat]
-    if len(missing) == len(wanted):
-        return (), ()
+    branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
+    missing = [branch for branch in branches if branch not in flat]
+    if len(missing) == len(branches):
+        return (), (), ()
     if missing:
         raise DataError(
             f"some label branches are there, but not {', '.join(missing)}",
             where=where,
-            found=", ".join(branch for branch in wanted.values() if branch in flat),
+            found=", ".join(branch for branch in branches if branch in flat),
             hint="name the classes of the file: --set data.labels=[label_A,label_B]",
         )
-    return tuple(wanted), tuple(wanted.values())
+    return tuple(wanted), tuple(wanted.values()), tuple(branches)

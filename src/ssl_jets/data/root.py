@@ -1,8 +1,9 @@
-"""ROOT files: which trees and branches they hold, and ranges of entries as awkward arrays, in bounded memory."""
+"""ROOT files: which trees (TTree or RNTuple) and branches they hold, and ranges of entries as awkward arrays."""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 from collections import OrderedDict
@@ -16,10 +17,19 @@ import uproot
 
 from ssl_jets.errors import DataError, SslJetsError
 
+NOUN = "tree"
+
+_NTUPLE = "ROOT::RNTuple"
+
 _MOST_OPEN = 16
 """Trees that a thread keeps open."""
 
 _OPENED = threading.local()
+
+_NUMBERS = {"float", "double", "bool", "char", *(f"std::{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
+"""C++ types of the fields of an RNTuple that are numbers."""
+
+_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
 
 
 class Tree:
@@ -39,7 +49,7 @@ class Tree:
     def _is_counter(self, name: str) -> bool:
         return any(leaf.member("fIsRange") for leaf in self._tree[name].member("fLeaves"))
 
-    def not_jagged(self, names: Sequence[str]) -> list[str]:
+    def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the branches `names` that do not hold a list of numbers per entry."""
         return [name for name in names if not _is_list_of_numbers(self._tree[name].interpretation)]
 
@@ -56,16 +66,43 @@ class Tree:
         return tuple(sorted((common or set()) | {0, self.entries}))
 
 
+class NTuple:
+    """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
+
+    def __init__(self, name: str, ntuple: Any) -> None:
+        self.name = name
+        self._ntuple = ntuple
+        self.branches: tuple[str, ...] = tuple(ntuple.keys(recursive=True))
+        self.entries = int(ntuple.num_entries)
+
+    def flat(self) -> tuple[str, ...]:
+        """Fields with one number per entry."""
+        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS)
+
+    def not_lists(self, names: Sequence[str]) -> list[str]:
+        """Those of the fields `names` that do not hold a list of numbers per entry."""
+        return [name for name in names if _LIST.sub(r"\1", self.typename(name)) not in _NUMBERS or name in self.flat()]
+
+    def typename(self, name: str) -> str:
+        """The C++ type of a field."""
+        return str(self._ntuple[name].typename)
+
+    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Entries at which the clusters begin, from 0 to the number of entries."""
+        starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
+        return tuple(sorted(starts | {0, self.entries}))
+
+
 @contextmanager
-def open_trees(path: str) -> Iterator[list[Tree]]:
+def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
     """All trees of a file, the newest cycle of each.
 
     Raises:
         DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
     """
     with _readable(path), _open(path) as file:
-        names = file.keys(cycle=False, filter_classname="TTree")
-        yield [Tree(name, file[name]) for name in dict.fromkeys(names)]
+        kinds = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
+        yield [(NTuple if kind == _NTUPLE else Tree)(name, file[name]) for name, kind in kinds.items()]
 
 
 def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
@@ -77,13 +114,14 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     wanted = set(branches)
     with _readable(path):
         opened = _opened(path, tree)
+        caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
         arrays: Mapping[str, ak.Array] = opened.arrays(
             filter_name=lambda name: name in wanted,
             entry_start=start,
             entry_stop=stop,
             library="ak",
             how=dict,
-            array_cache=None,
+            **caches,
         )
         if stop >= opened.num_entries:  # whoever reads in order is done with the file, and mapped pages count as memory
             _close(path)

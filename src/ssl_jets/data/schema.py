@@ -1,46 +1,96 @@
-"""How a public format names its columns, and which format a file has.
+"""How a format names its columns: the settings of one YAML file in `schemas/`, or of a user's own.
 
-A format is one YAML file in `schemas/`: it says from which branches each canonical particle column comes and in which
-unit, which branches hold the labels, and which reader opens it.
+A format says from which branches each canonical particle column comes and in which unit, where the axis of a jet lies,
+what a label is, and which entries and particles count. Which of them a file has is found in `detect.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ssl_jets.config import Settings, read_config, resolve
-from ssl_jets.errors import DataError, nearest
+from ssl_jets.data.formula import formula
 from ssl_jets.jets import COLUMNS, KINDS
 
-_FACTORS = {"GeV": 1.0, "MeV": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1000.0, "rad": 1.0, "e": 1.0, "1": 1.0}
-"""Unit of a file to the canonical unit of the same dimension (GeV, mm)."""
+_UNITS = {
+    "GeV": ("GeV", 1.0),
+    "MeV": ("GeV", 1e-3),
+    "mm": ("mm", 1.0),
+    "cm": ("mm", 10.0),
+    "m": ("mm", 1000.0),
+    "rad": ("rad", 1.0),
+    "e": ("e", 1.0),
+    "1": ("1", 1.0),
+}
+"""Unit of a file to the canonical unit of the same dimension, and what a value is multiplied with."""
+
+_CANONICAL = {"pt": "GeV", "energy": "GeV", "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm"}
+"""Canonical units of the columns whose unit in a file must be said."""
+
+Unit = Literal["GeV", "MeV", "mm", "cm", "m", "rad", "e", "1"]
 
 
-class Column(Settings):
-    """Where one canonical particle column comes from: exactly one of `branch`, `norm` and `flags`."""
+def _parsed(text: str) -> str:
+    formula(text)
+    return text
+
+
+FormulaText = Annotated[str, AfterValidator(_parsed)]
+"""A formula over branches, see `formula.py`."""
+
+
+class Value(Settings):
+    """Where a number comes from: exactly one of `branch` and `formula`."""
 
     branch: str | None = None
-    """The values themselves."""
-    norm: tuple[str, ...] | None = None
-    """Components of a vector; the column is its length."""
+    """The branch that holds it."""
+    formula: FormulaText | None = None
+    """What it is computed from, such as `hypot(px, py)`."""
+    unit: Unit = "1"
+    """Unit in the file; values are converted to GeV and mm."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Value:
+        self._check_origin(branch=self.branch, formula=self.formula)
+        return self
+
+    @staticmethod
+    def _check_origin(**origins: object) -> None:
+        if sum(origin is not None for origin in origins.values()) != 1:
+            raise ValueError(f"it comes from exactly one of: {', '.join(origins)}")
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """All branches it is computed from."""
+        if self.branch is not None:
+            return (self.branch,)
+        return formula(self.formula).names if self.formula is not None else ()
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied with to become GeV or mm."""
+        return _UNITS[self.unit][1]
+
+
+class Column(Value):
+    """Where one canonical particle column comes from: exactly one of `branch`, `formula` and `flags`."""
+
     flags: dict[str, str] | None = None
     """Kind of particle to the branch that is not zero for it; no flag set means the kind `other`."""
-    unit: Literal["GeV", "MeV", "mm", "cm", "m", "rad", "e", "1"] = "1"
-    """Unit in the file; values are converted to GeV and mm."""
+    absolute: bool = False
+    """For deta and dphi: the value is eta or phi in the detector; the column is its distance from the jet axis."""
     required: bool = False
     """Whether a file without these branches is not of this format."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Column:
-        if sum(origin is not None for origin in (self.branch, self.norm, self.flags)) != 1:
-            raise ValueError("a column comes from exactly one of: branch, norm, flags")
+        self._check_origin(branch=self.branch, formula=self.formula, flags=self.flags)
         if unknown := set(self.flags or ()) - set(KINDS):
             raise ValueError(f"unknown kinds of particle {sorted(unknown)}; known are {', '.join(KINDS)}")
         return self
@@ -48,14 +98,30 @@ class Column(Settings):
     @property
     def branches(self) -> tuple[str, ...]:
         """All branches the column is computed from."""
-        if self.branch is not None:
-            return (self.branch,)
-        return self.norm if self.norm is not None else tuple((self.flags or {}).values())
+        return super().branches if self.flags is None else tuple(self.flags.values())
+
+
+class Axis(Settings):
+    """The axis of a jet in the detector, by formulas over branches of jets; `sum(...)` adds over its particles."""
+
+    eta: FormulaText
+    """Pseudorapidity."""
+    phi: FormulaText
+    """Azimuth [rad]."""
 
     @property
-    def factor(self) -> float:
-        """What a value is multiplied with to become GeV or mm."""
-        return _FACTORS[self.unit]
+    def branches(self) -> tuple[str, ...]:
+        """All branches the axis is computed from."""
+        return tuple(dict.fromkeys((*formula(self.eta).names, *formula(self.phi).names)))
+
+
+class LabelIndex(Settings):
+    """A label that is stored as one whole number."""
+
+    branch: str
+    """The branch that holds it."""
+    names: tuple[str, ...] = Field(min_length=1)
+    """Names of the classes 0, 1, 2, ..."""
 
 
 class Schema(Settings):
@@ -65,37 +131,56 @@ class Schema(Settings):
     """Short name, as in the name of its YAML file."""
     title: str
     """Name for people."""
-    reader: Literal["root"]
-    """The module that opens such files."""
     particles: dict[str, Column] = Field(min_length=1)
     """Canonical particle column to where it comes from; a column that is not named here does not exist."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Name of a class to the branch that is 1 for its jets and 0 for all others."""
+    requires: tuple[str, ...] = ()
+    """Further branches without which a file is not of this format."""
+    axis: Axis | None = None
+    """The axis, where a column is `absolute`."""
+    particle_cut: FormulaText | None = None
+    """Which places of a list are particles: how a table is unpadded."""
+    jet_cut: FormulaText | None = None
+    """Which jets to use; those left out are counted."""
+    jets: dict[str, Value] = Field(default_factory=dict)
+    """Jet columns that the format names, beside those the file has under their own names."""
+    labels: dict[str, FormulaText] = Field(default_factory=dict)
+    """Name of a class to the formula (or branch) that is 1 for its jets and 0 for all others."""
+    label_index: LabelIndex | None = None
+    """The label where it is one number, instead of `labels`."""
 
     @model_validator(mode="after")
-    def _known_columns(self) -> Schema:
+    def _consistent(self) -> Schema:
         if unknown := set(self.particles) - set(COLUMNS):
             raise ValueError(f"unknown particle columns {sorted(unknown)}; known are {', '.join(COLUMNS)}")
+        absolute = [name for name, column in self.particles.items() if column.absolute]
+        if not {"deta", "dphi"} >= set(absolute):
+            raise ValueError(f"only deta and dphi can be absolute, not {', '.join(absolute)}")
+        if absolute and self.axis is None:
+            raise ValueError(f"{' and '.join(absolute)} are absolute, so the axis of the jet is needed: axis")
+        if self.labels and self.label_index is not None:
+            raise ValueError("labels come from one of: labels, label_index")
+        for name, column in self.particles.items():
+            allowed = [unit for unit, (canonical, _) in _UNITS.items() if canonical == _CANONICAL.get(name)]
+            if allowed and column.unit not in allowed:
+                raise ValueError(f"the unit of {name} is one of {', '.join(allowed)}, not {column.unit}")
         return self
 
     @property
     def required(self) -> tuple[str, ...]:
         """Branches without which a file is not of this format."""
-        return tuple(branch for column in self.particles.values() if column.required for branch in column.branches)
+        of_columns = (branch for column in self.particles.values() if column.required for branch in column.branches)
+        return tuple(dict.fromkeys((*of_columns, *self.cut_branches, *self.requires)))
+
+    @property
+    def cut_branches(self) -> tuple[str, ...]:
+        """Branches that every read needs, whatever columns are asked for: those of the cuts."""
+        cuts = (formula(cut).names for cut in (self.particle_cut, self.jet_cut) if cut is not None)
+        return tuple(dict.fromkeys(name for names in cuts for name in names))
 
     @property
     def particle_branches(self) -> tuple[str, ...]:
         """Branches of all particle columns."""
         return tuple(branch for column in self.particles.values() for branch in column.branches)
-
-
-class Table(Protocol):
-    """A tree of an open file, as a reader shows it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def branches(self) -> tuple[str, ...]: ...
 
 
 @cache
@@ -110,67 +195,10 @@ def load_schema(path: Path) -> Schema:
     """A user's own format, from a YAML file written like those in `schemas/`.
 
     Raises:
-        UsageError: the file cannot be read, or names an unknown key, column, unit or kind.
+        UsageError: the file cannot be read, or names an unknown key, column, unit or kind, or a formula is wrong.
     """
     return _parse(read_config(path))
 
 
-def detect(tables: Sequence[Table], where: object, tree: str | None) -> tuple[int, Schema]:
-    """Index of the table that holds jets, and its format; `tree` is the one the user asks for, if any.
-
-    Raises:
-        DataError: no tree of that name, none of a known format (a branch is missing), or more than one.
-    """
-    if not tables:
-        raise DataError("the file has no trees", where=where)
-    names = [table.name for table in tables]
-    if tree is not None and tree not in names:
-        raise DataError("there is no such tree in the file", where=where, found=tree, allowed=nearest(tree, names))
-    asked = [index for index, name in enumerate(names) if tree in (None, name)]
-    fits = [
-        (index, schema)
-        for index in asked
-        for schema in known_schemas()
-        if set(schema.required) <= set(tables[index].branches)
-    ]
-    if not fits:
-        raise _no_format([tables[index] for index in asked], where)
-    if len({index for index, _ in fits}) > 1:
-        matching = [names[index] for index, _ in fits]
-        raise DataError(
-            "several trees of the file hold jets",
-            where=where,
-            found=", ".join(matching),
-            hint=f"name one of them: {where}:{matching[0]}",
-        )
-    return fits[0]
-
-
 def _parse(tree: dict[str, Any]) -> Schema:
     return resolve(Schema, tree)
-
-
-def _no_format(tables: Sequence[Table], where: object) -> DataError:
-    """Tell which branch the most jet-like tree lacks, or that no tree looks like jets."""
-    found = ", ".join(f"tree {table.name} with {len(table.branches)} branches" for table in tables)
-    shared = [
-        (len(set(schema.particle_branches) & set(table.branches)) / len(schema.particle_branches), table, schema)
-        for table in tables
-        for schema in known_schemas()
-    ]
-    share, table, schema = max(shared, key=lambda entry: entry[0])
-    if share < 0.25:
-        formats = [schema.title for schema in known_schemas()]
-        return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
-    missing = [branch for branch in schema.required if branch not in table.branches]
-    return missing_branches(missing, table, schema, where)
-
-
-def missing_branches(missing: Sequence[str], table: Table, schema: Schema, where: object) -> DataError:
-    """The error for branches that a file of a format should have."""
-    return DataError(
-        f"a tree looks like {schema.title} but lacks the branch {', '.join(missing)}",
-        where=f"{where}, tree {table.name}",
-        found=f"{len(table.branches)} branches, those most like {missing[0]} are: "
-        + ", ".join(nearest(missing[0], table.branches)[:4]),
-    )

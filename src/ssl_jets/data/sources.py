@@ -10,10 +10,8 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from ssl_jets.data.readers import SUFFIXES
 from ssl_jets.errors import DataError, UsageError, nearest
-
-SUFFIXES = (".root",)
-"""Suffixes of the files that are looked for in a folder."""
 
 
 @dataclass(frozen=True)

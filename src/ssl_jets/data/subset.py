@@ -26,7 +26,7 @@ def choose(
     request: Request,
     setting: str = "--labels",
 ) -> Jets:
-    """The chosen labelled jets of `parts`, in memory.
+    """The chosen labelled jets of `parts`, in memory. Jets of files without labels count as one class.
 
     Each jet has a random number made from `seed`, the name of its file and its entry; of each class those with the
     smallest numbers are taken, in proportion to the class. So a larger subset contains every smaller one of the same
@@ -44,9 +44,9 @@ def choose(
         UsageError: more labels are asked for than there are, or fewer than one a class.
     """
     narrow = Request(jet_columns=(), bad_jets=request.bad_jets, columns=("pt",))
-    found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
+    found = [(jets.source, _labels(jets)) for jets in ordered(files, parts, narrow)]
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
-    label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
+    label = torch.cat([entry for _, entry in found]).numpy()
     source, label = source[label >= 0], label[label >= 0]
     wanted = _per_class(label, labels, setting)
     number = _random_numbers(files, source, seed)
@@ -61,6 +61,10 @@ def choose(
         mask = np.isin(_keys(jets.source.numpy()), keys)
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
     return concatenate(kept)
+
+
+def _labels(jets: Jets) -> torch.Tensor:
+    return torch.zeros(len(jets), dtype=torch.int64) if jets.labels is None else jets.labels
 
 
 def _keys(source: Integers) -> Integers:

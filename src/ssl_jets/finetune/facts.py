@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_jets.finetune.modes import Work
+from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.model_file import Model
 from ssl_jets.pretrain import training_facts
 from ssl_jets.train import Fit
 
 
-def facts_of(pretrained: Model, work: Work, done: Fit, labelled: int) -> dict[str, Any]:
+def facts_of(pretrained: Model, work: Work, done: Fit, **more: Any) -> dict[str, Any]:
     """Training facts of the finetuned model: the jets of both trainings count as seen."""
     facts, mode = training_facts(work.data, work.settings, done), work.settings.method.mode
-    if mode != "scratch":
+    if not MODES[mode].starts_anew:
         before = pretrained.facts["training"]
         facts["held_out"] = held_out_of_both(facts, before)
         facts["files"] = sorted(map(list, {tuple(file) for file in [*facts["files"], *before["files"]]}))
         facts["pretrained"] = {"sha256": pretrained.sha256, **before}
-    facts |= {"mode": mode, "labelled_jets": labelled}
-    return {"method": pretrained.method if mode != "scratch" else "scratch", "training": facts}
+    facts |= {"mode": mode, **more}
+    return {"method": mode if MODES[mode].starts_anew else pretrained.method, "training": facts}
 
 
 def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:

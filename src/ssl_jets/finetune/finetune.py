@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
-import torch
 from lightning_fabric import Fabric
 
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import RunSettings
-from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
-from ssl_jets.data.stream import Request
-from ssl_jets.data.subset import choose
-from ssl_jets.errors import DataError
 from ssl_jets.finetune.facts import facts_of
+from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.finetune.objective import Objective
+from ssl_jets.finetune.plan import best_that_fits
 from ssl_jets.finetune.settings import FinetuneSettings
-from ssl_jets.jets import Jets
+from ssl_jets.finetune.start import begin, read_data
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.nn.tasks import LABEL
 from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of
 from ssl_jets.run import Run
 from ssl_jets.train import make_fabric
@@ -44,11 +42,9 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     pretrained = load_model(settings.method.model)
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
+    settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
-    data = open_dataset(settings.data)
-    _refuse_missing_labels(settings, data)
-    request = Request(jet_columns=settings.method.jet_columns, bad_jets=settings.data.bad_jets)
-    subset = _subset(settings, data, request)
+    data, request, subset = read_data(settings)
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
     if not (resume and run.checkpoint.is_file()):
@@ -57,37 +53,30 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     _announce(run, settings, data, pretrained, objective, used)
     work = Work(_with_length(settings, used, fabric), data, request, subset, run, fabric, resume)
     mode = MODES[settings.method.mode](work.settings)
-    done = mode.train(objective, work)
+    with told_when_it_ends():
+        done = mode.train(objective, work)
     mode.finish(objective)
-    finish(run, objective, data.label_names, facts_of(pretrained, work, done, used), fabric)
+    most = peak(fabric.device)
+    run.say(f"peak memory: {shown(most)}" + (f", {shown(planned)} in the plan" if planned else ""))
+    facts = facts_of(pretrained, work, done, labelled_jets=used, peak_memory=most, planned_memory=planned)
+    finish(run, objective, data.label_names, facts, fabric)
     return out
 
 
-def begin(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tuple[str, ...]) -> Objective:
-    """What is trained, before its first step."""
-    mode = MODES[settings.method.mode](settings)
-    torch.manual_seed(settings.train.seed)
-    encoder = mode.encoder(pretrained)
-    objective = Objective(settings.method, encoder, labels, mode.terms(pretrained, encoder))
-    mode.prepare(objective)
-    return objective
+def _fitted(
+    settings: RunSettings[FinetuneSettings], fabric: Fabric
+) -> tuple[RunSettings[FinetuneSettings], int | None]:
+    """The settings with the mode that fits best, where they ask for it, and the bytes it is planned to use."""
+    if settings.method.mode != "fit":
+        return settings, None
+    row = best_that_fits(settings, _to_stderr) if fabric.is_global_zero else None
+    row = fabric.broadcast(row)
+    assert row is not None
+    return row.candidate.of(settings), row.cost.peak
 
 
-def _refuse_missing_labels(settings: RunSettings[FinetuneSettings], data: Dataset) -> None:
-    if LABEL in settings.method.targets and not data.label_names:
-        raise DataError(
-            "finetuning on labels needs labels, and these files have none",
-            where=", ".join(data.names[:8]),
-            hint="--set method.targets=[jet_sdmass] learns a jet column",
-        )
-
-
-def _subset(settings: RunSettings[FinetuneSettings], data: Dataset, request: Request) -> Jets | None:
-    """The labelled jets to use, in memory; None for all of them."""
-    labels = settings.method.labels
-    if labels is None or labels == 1.0:
-        return None
-    return choose(data.files, data.train, labels, settings.method.subset_seed, request)
+def _to_stderr(text: str) -> None:
+    print(f"plan: {text}", file=sys.stderr, flush=True)
 
 
 def _announce(

@@ -56,8 +56,10 @@ class Objective(Method):
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
-        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
+        self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
+        self.rates_at: Rates = lambda progress: {}
+        """Factors on the learning rate; a mode may set it."""
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighed losses of the tasks and the terms, and the value of each."""
@@ -75,6 +77,10 @@ class Objective(Method):
     def after_step(self, progress: float) -> None:
         """Keep every s within its limits."""
         self.weights.clamp()
+
+    def rates(self, progress: float) -> Mapping[str, float]:
+        """Factors on the learning rate."""
+        return self.rates_at(progress)
 
     def measure(self, batches: Iterable[Jets]) -> None:
         """Statistics of the targets."""

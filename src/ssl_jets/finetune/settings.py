@@ -7,10 +7,36 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ssl_jets.config import RunSettings, read_config, recipe, resolve
+from ssl_jets.config import RunSettings, Settings, read_config, recipe, resolve
 from ssl_jets.errors import UsageError
-from ssl_jets.model_file import load_model
-from ssl_jets.nn.tasks import TaskSettings
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.tasks import LABEL, TaskSettings
+
+
+class LoraSettings(Settings):
+    """Updates of low rank (`method.lora.*`)."""
+
+    rank: int = Field(default=8, ge=1)
+    """Rank of the updates."""
+    alpha: int = Field(default=16, ge=1)
+    """Their size is alpha / rank times the product of the two factors."""
+    targets: tuple[Literal["qkv", "proj", "up", "down"], ...] = Field(
+        default=("qkv", "proj", "up", "down"), min_length=1
+    )
+    """Matrices of a block that get one: attention in and out, MLP in and out."""
+    dora: bool = False
+    """Learn the lengths of the rows apart from their directions."""
+
+
+class DistilSettings(Settings):
+    """What a student learns from its teacher (`method.distil.*`)."""
+
+    temperature: float = Field(default=2.0, gt=0)
+    """Temperature at which class probabilities are compared."""
+    outputs: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's outputs."""
+    z: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's z."""
 
 
 class FinetuneSettings(TaskSettings):
@@ -18,9 +44,27 @@ class FinetuneSettings(TaskSettings):
 
     model: str = ""
     """The pretrained model, a run folder; `--model` sets it."""
-    mode: Literal["probe", "full", "scratch"] = "full"
-    """`probe` trains a head on z, which is computed once; `full` trains encoder and head; `scratch` trains the same
-    network from a random start: the baseline."""
+    mode: Literal["probe", "head", "last", "lora", "full", "scratch", "distil", "fit"] = "full"
+    """What learns: `probe` heads on z, which is computed once; `head` attention over the tokens of the frozen encoder;
+    `last` the last blocks; `lora` updates of low rank; `full` everything; `scratch` everything from a random start, the
+    baseline; `distil` a student of `model.size` from a finetuned teacher; `fit` is what the plan says fits best."""
+    memory: str | None = None
+    """What the run may use, such as `16GB`, for the plan; by default the memory that is free."""
+    pool: Literal["class", "mean", "attention"] | None = None
+    """Where heads read z: class token, mean of the particle tokens, or attention over them; by default `attention` in
+    mode `head`, otherwise as the pretrained model."""
+    blocks: int = Field(default=1, ge=1)
+    """Blocks that mode `last` trains."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate from one block to the one below it, in mode `full`."""
+    unfreeze: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps within which blocks join from the top to the bottom, in mode `full`."""
+    probe_first: bool = False
+    """Train the heads on the frozen z first (LP-FT), in mode `full`."""
+    lora: LoraSettings = LoraSettings()
+    """Updates of low rank."""
+    distil: DistilSettings = DistilSettings()
+    """What a student learns from its teacher."""
     labels: float | None = Field(default=None, gt=0)
     """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
     subset_seed: int = 0
@@ -32,7 +76,8 @@ class FinetuneSettings(TaskSettings):
 def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
     """The settings of a finetuning run; the same jets are held out as in the pretraining, unless set otherwise.
 
-    The encoder is that of the pretrained model: `model.*` cannot be set.
+    The encoder is that of the pretrained model: `model.*` can be set only for the student of mode `distil`, whose
+    tasks are those of its teacher.
     """
     pretrained = load_model(model)
     training = pretrained.facts["training"]
@@ -40,13 +85,39 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     encoder = pretrained.encoder.cfg
     base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
-    settings = resolve(RunSettings[FinetuneSettings], {"model": encoder.model_dump()}, *base, named, *layers)
+    if stored is not None:  # what fitted then is what goes on
+        layers = tuple(_without_fit(layer) for layer in layers)
+    given: list[dict[str, Any]] = [{"model": encoder.model_dump()}, *base, named, *layers]
+    settings = resolve(RunSettings[FinetuneSettings], *given)
+    if settings.method.mode == "distil" and stored is None:
+        settings = resolve(RunSettings[FinetuneSettings], {"method": {"targets": known_targets(pretrained)}}, *given)
     few = [key for key in ("labelled", "unlabelled", "unlabelled_ratio") if getattr(settings.data, key)]
     if few:
         hint = "finetune --labels takes a part of the labels"
         raise UsageError("this setting is one of pretraining", where=f"data.{few[0]}", hint=hint)
-    if settings.model != encoder:
+    if settings.model != encoder and settings.method.mode != "distil":
+        changed = [key for key, value in encoder if getattr(settings.model, key) != value]
         raise UsageError(
-            "the encoder is that of the pretrained model", where="model.*", found=settings.model, allowed=[encoder]
+            "the encoder is that of the pretrained model",
+            where=f"model.{changed[0]}",
+            found=getattr(settings.model, changed[0]),
+            allowed=[getattr(encoder, changed[0])],
+            hint="--set method.pool=..." if changed == ["pool"] else "--mode distil trains another one",
         )
     return settings
+
+
+def _without_fit(layer: dict[str, Any]) -> dict[str, Any]:
+    method = layer.get("method")
+    if not isinstance(method, dict) or method.get("mode") != "fit":
+        return layer
+    return layer | {"method": {key: value for key, value in method.items() if key != "mode"}}
+
+
+def known_targets(teacher: Model) -> list[str]:
+    """What a finetuned model can tell."""
+    found = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
+    if not found:
+        hint = "ssl-jets finetune --model RUN --mode full makes one"
+        raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -66,6 +66,13 @@ class Method(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""
+
+    def rates(self, progress: float) -> Mapping[str, float]:
+        """Factors on the learning rate, by what the names of parameters begin with; the longest beginning holds.
+
+        The beginnings are the same throughout. A factor of 0 lets these parameters rest. Others have the factor 1.
+        """
+        return {}
 
     def exported(self) -> Encoder:
         """The encoder that embed, finetune and evaluate use."""

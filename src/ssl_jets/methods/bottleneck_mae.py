@@ -5,16 +5,18 @@
     prediction      = decoder({z tokens, z + name of each particle to predict})
     L = mean over jets of mean over its predicted particles of
         |prediction - x| averaged over the features it has + w CE(kind and charge)
-        + c CE(number of particles | z)
+        + c CE(number of particles | z) + a |A z - summary(x)|
 
 The masked autoencoder of He et al., arXiv:2111.06377, with the particle tokens withheld from the decoder: all that it
 knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those
 predicted; no particle stands beside it in the decoder that its rank could be compared with. How many there are is for
-z to say as well.
+z to say as well, and what they amount to (`nn/summary.py`): the errors of single particles are nearly the same whether
+z knows the mass and the prongs of the jet or not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -29,6 +31,7 @@ from ssl_jets.nn.bottleneck import blurred, on_sphere
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
 from ssl_jets.nn.heads import CountHead
+from ssl_jets.nn.summary import Summary
 from ssl_jets.nn.trunk import Trunk
 
 
@@ -55,6 +58,8 @@ class BottleneckMaskedAutoencoder(Method):
         """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""
         count_weight: float = Field(default=0.1, ge=0)
         """Weight c of the cross-entropy on the number of particles."""
+        summary_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the error of the jet's summary, told by a linear map of z."""
         ranks: int = Field(default=128, ge=1)
         """Particles with a name of their own; softer ones share the last name. Also the largest number predicted."""
 
@@ -71,6 +76,7 @@ class BottleneckMaskedAutoencoder(Method):
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         self.counts = CountHead(encoder.dim, cfg.ranks, width)
+        self.summary = Summary(encoder.dim)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """L1 on the features, cross-entropy on the kind and on the number of particles."""
@@ -85,10 +91,15 @@ class BottleneckMaskedAutoencoder(Method):
             "feature_loss": predicted.mean(per_particle).mean(),
             "kind_loss": predicted.mean(kind).mean(),
             "count_loss": self.counts.error(z, jets.lengths).mean(),
+            "summary_loss": self.summary.error(z, jets, self.encoder.features).mean(),
         }
-        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight)
+        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.summary_weight)
         loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the summaries."""
+        self.summary.measure(batches, self.encoder.features)
 
     def _decode(self, z: Tensor, offsets: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[particle, TARGETS]` and logits of the kind of the particles with these ranks."""

@@ -4,7 +4,8 @@
     x_t = (1 - t) n + t x,                   n ~ N(0, 1),  t ~ U(0, 1) for each jet
     L   = mean over jets of mean over its particles of
           |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z)
-          + c CE(number of particles | z) + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
+          + c CE(number of particles | z) + a |A z - summary(x)|
+          + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
 
 Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). z lies on a
 sphere and is blurred by s in training: without a fixed scale a blur could be outgrown, and without a blur what lies
@@ -14,6 +15,7 @@ z ~ prior, n ~ p(n | z), x ~ p(x | z, n).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -29,6 +31,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge
 from ssl_jets.nn.heads import CountHead
+from ssl_jets.nn.summary import Summary
 
 
 class DiffusionAutoencoder(Method):
@@ -47,6 +50,8 @@ class DiffusionAutoencoder(Method):
         """Weight w of the cross-entropy on kind and charge."""
         count_weight: float = Field(default=0.1, ge=0)
         """Weight c of the cross-entropy on the number of particles."""
+        summary_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the error of the jet's summary (`nn/summary.py`), told by a linear map of z."""
         most_particles: int = Field(default=128, ge=1)
         """The largest number of particles that can be drawn."""
         prior_width: int = Field(default=256, ge=8)
@@ -62,6 +67,7 @@ class DiffusionAutoencoder(Method):
         self.cfg, self.encoder = cfg, encoder
         self.decoder = SetFlow(encoder.dim, cfg.decoder_width, cfg.decoder_blocks, encoder.cfg.z_tokens)
         self.counts = CountHead(encoder.dim, cfg.most_particles, cfg.decoder_width)
+        self.summary = Summary(encoder.dim)
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -75,11 +81,16 @@ class DiffusionAutoencoder(Method):
             "flow_loss": jets.mean(error).mean(),
             "kind_loss": jets.mean(wrong_kind).mean(),
             "count_loss": self.counts.error(given.z, jets.lengths).mean(),
+            "summary_loss": self.summary.error(given.z, jets, self.encoder.features).mean(),
             "prior_loss": self._prior_error(jets, on_sphere(z.detach()), t).mean(),
         }
-        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, 1.0)
+        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.summary_weight, 1.0)
         loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the summaries."""
+        self.summary.measure(batches, self.encoder.features)
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""

@@ -19,6 +19,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import chance
 from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
 from ssl_jets.nn.sigreg import sigreg
@@ -48,7 +49,7 @@ class LeJepa(Method):
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
-        self.projector = Projector(encoder.dim, 4 * encoder.dim, cfg.projector_width, layers=2)
+        self.projector = Projector(encoder.dim, 4 * encoder.dim, cfg.projector_width, 2, BatchNorm)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance of the views to their centre, and SIGReg of each view."""

@@ -2,11 +2,12 @@
 
     L_t = the losses of `supervised`, each over the jets that have the target t
     L_u = the loss of another method, over all jets
-    L   = sum over t of (a L_t / s_t^2 + ln s_t) + w (L_u / (2 s_u^2) + ln s_u),    a = 1 for the label, else 1/2
+    L   = sum over t of (a L_t / s_t^2 + b ln s_t) + w (L_u / (2 s_u^2) + ln s_u)
 
-with learned uncertainties s (Kendall, Gal, Cipolla, arXiv:1705.07115) or all s = 1, and a weight w that goes from its
-first to its second value in a straight line over the training. Joint training of one encoder on both kinds of jets as
-in S4L (Zhai et al., arXiv:1905.03670); the batch has the two in a fixed ratio (`data.unlabelled_ratio`).
+with a and b of `supervised`, learned uncertainties s (Kendall, Gal, Cipolla, arXiv:1705.07115) or all s = 1, and a
+weight w that goes from its first to its second value in a straight line over the training. Joint training of one
+encoder on both kinds of jets as in S4L (Zhai et al., arXiv:1905.03670); the batch has the two in a fixed ratio
+(`data.unlabelled_ratio`).
 
 The other method is found by its name and made as it always is: it does not know that it is not alone.
 """
@@ -71,7 +72,7 @@ class SemiSupervised(Method):
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.method = find(cfg.unlabelled)(cfg.unlabelled_settings, encoder, labels)
         self.weights = TaskWeights(
-            self.tasks.factors | {UNLABELLED: REGRESSION}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
+            self.tasks.forms | {UNLABELLED: REGRESSION}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
         )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:

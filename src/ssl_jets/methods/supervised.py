@@ -2,11 +2,12 @@
 
     L_label  = mean over labelled jets of -log softmax(f(g(x)))[y]
     L_target = mean over jets that have it of (f(g(x)) - t)^2,       t the standardised jet column
-    L        = L_label / s^2 + ln s + sum over targets of (L_target / (2 s^2) + ln s)
+    L        = L_label / s^2 + 2 ln C ln s + sum over targets of (L_target / (2 s^2) + ln s)
 
-with the encoder g, a head f on z for each task and a learned uncertainty s of each task (Kendall, Gal, Cipolla,
-arXiv:1705.07115). With one task L is its loss: the label alone, the default, is how ParT is trained (Qu, Li, Qian,
-arXiv:2202.03772). A jet without a label (-1) or a target (NaN) does not enter that task's loss.
+with the encoder g, a head f on z for each task, C classes, and a learned uncertainty s of each task (Kendall, Gal,
+Cipolla, arXiv:1705.07115, but for the factor 2 ln C, see `nn/task_weights.py`). With one task L is its loss: the label
+alone, the default, is how ParT is trained (Qu, Li, Qian, arXiv:2202.03772). A jet without a label (-1) or a target
+(NaN) does not enter that task's loss.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Supervised(Method):
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
-        self.weights = TaskWeights(self.tasks.factors, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
+        self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighed losses; of each its value and its s, and the accuracy on the batch."""

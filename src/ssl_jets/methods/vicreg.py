@@ -11,15 +11,16 @@ Bardes, Ponce, LeCun, arXiv:2105.04906, Algorithm 1. Var and Cov are those of th
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.collectives import gather
+from ssl_jets.nn.decorrelate import spread_terms
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
 
@@ -30,7 +31,7 @@ class VICReg(Method):
     class Config(MethodSettings):
         """Settings of `vicreg`."""
 
-        views: Views = Views(thin=0.5, beam=2.0)
+        views: Views = Views(thin=0.8, beam=2.0)
         """How the two views are made."""
         invariance: float = Field(default=25.0, ge=0)
         """Weight of the distance between the views."""
@@ -48,7 +49,9 @@ class VICReg(Method):
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
-        self.projector = Projector(encoder.dim, cfg.projector_hidden, cfg.projector_out, cfg.projector_layers)
+        self.projector = Projector(
+            encoder.dim, cfg.projector_hidden, cfg.projector_out, cfg.projector_layers, BatchNorm
+        )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighted sum, and its three parts."""
@@ -66,13 +69,3 @@ class VICReg(Method):
     def exported(self) -> Encoder:
         """The encoder itself."""
         return self.encoder
-
-
-def spread_terms(views: Tensor) -> tuple[Tensor, Tensor]:
-    """v and c of float32 `[jet, D]`; the covariance of a single jet is zero."""
-    with torch.autocast(views.device.type, enabled=False):
-        centred = views - views.mean(0)
-        covariance = centred.T @ centred / max(len(views) - 1, 1)
-    variance = covariance.diagonal()
-    hinge = nn.functional.relu(1 - (variance + 1e-4).sqrt()).mean()
-    return hinge, (covariance.square().sum() - variance.square().sum()) / views.shape[1]

@@ -78,6 +78,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Sequence[Tenso
     return out
 
 
+def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with one query for each jet, in float32.
+
+    Args:
+        q: `[jet, head, d]`.
+        k, v: `[token, head, d]`, packed.
+        jet: the jet of each token, int64 `[token]`.
+
+    Returns:
+        `[jet, head, d]`; zero for a jet without tokens.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v = q.float(), k.float(), v.float()
+        scores = (q[jet] * k).sum(-1) / math.sqrt(q.shape[-1])
+        index = jet.unsqueeze(1).expand_as(scores)
+        largest = (
+            scores.detach().new_zeros(q.shape[:2]).scatter_reduce(0, index, scores.detach(), "amax", include_self=False)
+        )
+        weights = (scores - largest[jet]).exp()
+        total = weights.new_zeros(q.shape[:2]).index_add(0, jet, weights)
+        mixed = v.new_zeros(q.shape).index_add(0, jet, weights.unsqueeze(-1) * v)
+        return mixed / total.clamp(min=torch.finfo(total.dtype).tiny).unsqueeze(-1)
+
+
 class _ExactAttention(torch.autograd.Function):
     """One autograd node for all runs: per-run nodes would cost more than the arithmetic of short jets."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,14 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.nn.pair_bias import PairBias
+from ssl_jets.nn.pooling import AttentionPool, MeanPool
 from ssl_jets.nn.trunk import Trunk, init_weights
 
 SIZES = {"tiny": (64, 4, 2), "small": (128, 8, 4), "base": (256, 8, 8), "large": (512, 12, 16)}
 """Width, blocks and heads of each size; a head is 32 wide."""
+
+
+Pool = Literal["class", "mean", "attention"]
 
 
 class Encoded(NamedTuple):
@@ -29,10 +33,11 @@ class Encoder(nn.Module):
 
     Each jet becomes the sequence class tokens, registers, particles; there is no positional encoding. z is the class
     token after the last norm; with a bottleneck, several class tokens end to end, each brought to `z_width` numbers.
-    Registers take what attention must dump somewhere and are discarded.
+    Registers take what attention must dump somewhere and are discarded. With `pool` "mean" or "attention" z is made
+    from the particle tokens instead (`nn/pooling.py`).
 
     Args:
-        cfg: size, number of registers, bottleneck, pair bias.
+        cfg: size, number of registers, bottleneck, pair bias, pool.
 
     Attributes:
         width: numbers of a token.
@@ -44,13 +49,11 @@ class Encoder(nn.Module):
         self.cfg = cfg
         width, blocks, heads = SIZES[cfg.size]
         self.width = width
-        self.dim = cfg.z_tokens * (cfg.z_width or width)
         self.features = Features()
         self.embed = nn.Sequential(nn.Linear(self.features.width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.missing = nn.Parameter(torch.zeros(len(FEATURES), width))
         self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
-        self.z_out = nn.Linear(width, cfg.z_width) if cfg.z_width else nn.Identity()
-        init_weights(self.z_out)
+        self.set_pool(cfg.pool)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
         self.trunk = Trunk(width, blocks, heads)
 
@@ -67,7 +70,19 @@ class Encoder(nn.Module):
             extra, tokens = self.trunk(
                 particles, jets.offsets, extra, lambda order, layout: pair_bias(jets.select(order), layout, count)
             )
+        if self.pool is not None:
+            return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
+
+    def set_pool(self, pool: Pool) -> None:
+        """Read z by another pool from now on; its weights, where it has any, are drawn anew."""
+        cfg = self.cfg = self.cfg.model_copy(update={"pool": pool})
+        by_class = pool == "class"
+        self.dim = cfg.z_tokens * (cfg.z_width or self.width) if by_class else self.width
+        self.z_out = nn.Linear(self.width, cfg.z_width) if cfg.z_width and by_class else nn.Identity()
+        init_weights(self.z_out)
+        attention = AttentionPool(self.width, SIZES[cfg.size][2]) if pool == "attention" else None
+        self.pool = MeanPool() if pool == "mean" else attention
 
 
 def random_like(encoder: Encoder, seed: int) -> Encoder:

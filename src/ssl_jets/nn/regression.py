@@ -11,6 +11,7 @@ of the variance that is not explained.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,11 @@ class Targets(nn.Module):
 
     def forward(self, jets: Jets) -> Tensor:
         """The targets standardised, float32 `[jet, target]`; NaN where a jet has none."""
-        raw = self.raw(jets)
-        values = (torch.asinh((raw - self.centre) / self.scale) - self.mean) / self.std
+        return self.standardised(self.raw(jets))
+
+    def standardised(self, raw: Tensor) -> Tensor:
+        """Values in the units of the files `[jet, target]` as t, float32; NaN where they are not finite."""
+        values = (torch.asinh((raw.double() - self.centre) / self.scale) - self.mean) / self.std
         return values.masked_fill(~raw.isfinite(), torch.nan).float()
 
     def physical(self, values: Tensor) -> Tensor:
@@ -80,23 +84,46 @@ class Targets(nn.Module):
         return (self.centre + self.scale * torch.sinh(self.mean + self.std * values.double())).float()
 
 
+Kind = Literal["mean", "quantile", "gaussian"]
+"""What a head says of a target: its mean, several quantiles, or a Gaussian for each jet."""
+
+LEVELS = (0.16, 0.5, 0.84)
+"""Quantiles by default: the median and the central 68 %."""
+SMALLEST_WIDTH = 0.01
+"""Smallest width of a Gaussian, in standardised units: its likelihood is bounded."""
+
+
 class Regressor(nn.Module):
     """z `[jet, dim]` to standardised targets `[jet, target]`: linear, or an MLP with one hidden layer.
+
+    The loss of a target t, by the kind of head:
+
+        mean       (t - m)^2
+        quantile   mean over levels q of 2 max(q (t - v_q), (q - 1) (t - v_q))      (pinball; the median's is |t - v|)
+        gaussian   (t - m)^2 / (2 w^2) + ln w,      width w of each jet
+
+    t is a rising function of the jet column, so quantiles of t are quantiles of the column.
 
     Args:
         dim: numbers in z.
         names: of the targets.
         hidden: width of the hidden layer; 0 for a linear head.
+        kind: of head.
+        levels: quantiles of a head of kind "quantile", rising, with 0.5 among them.
     """
 
-    def __init__(self, dim: int, names: Sequence[str], hidden: int = 0) -> None:
+    def __init__(
+        self, dim: int, names: Sequence[str], hidden: int = 0, kind: Kind = "mean", levels: Sequence[float] = LEVELS
+    ) -> None:
         super().__init__()
-        self.dim, self.hidden = dim, hidden
+        self.dim, self.hidden, self.kind = dim, hidden, kind
+        self.levels = () if kind == "mean" else tuple(levels)
         self.targets = Targets(names)
+        outputs = len(names) * {"mean": 1, "gaussian": 2, "quantile": len(self.levels)}[kind]
         self.layers = (
-            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, len(names)))
+            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, outputs))
             if hidden
-            else nn.Sequential(nn.Linear(dim, len(names)))
+            else nn.Sequential(nn.Linear(dim, outputs))
         )
 
     @property
@@ -105,10 +132,45 @@ class Regressor(nn.Module):
         return self.targets.names
 
     def forward(self, z: Tensor) -> Tensor:
-        """Standardised targets, float32 `[jet, target]`."""
-        values: Tensor = self.layers(z)
-        return values.float()
+        """Standardised targets, float32 `[jet, target]`: the mean, or the median of a head of kind "quantile"."""
+        outputs = self._outputs(z)
+        point: Tensor = outputs[..., self.levels.index(0.5) if self.kind == "quantile" else 0]
+        return point
+
+    def error(self, z: Tensor, target: Tensor) -> Tensor:
+        """The loss of each jet and target, `[jet, target]`, for standardised `target` without NaN."""
+        outputs = self._outputs(z)
+        if self.kind == "mean":
+            return (outputs[..., 0] - target).square()
+        if self.kind == "gaussian":
+            width = _width(outputs[..., 1])
+            return ((target - outputs[..., 0]) / width).square() / 2 + width.log()
+        off, levels = target.unsqueeze(2) - outputs, outputs.new_tensor(self.levels)
+        return 2 * torch.maximum(levels * off, (levels - 1) * off).mean(2)
 
     def physical(self, z: Tensor) -> Tensor:
         """Targets in the units of the files, float32 `[jet, target]`."""
         return self.targets.physical(self(z))
+
+    def bands(self, z: Tensor) -> Tensor:
+        """The quantiles at `levels` in the units of the files, rising, float32 `[jet, target, level]`.
+
+        None for a head of kind "mean". Quantiles that cross are put in order (arXiv:0704.3649).
+        """
+        outputs, levels = self._outputs(z), z.new_tensor(self.levels, dtype=torch.float32)
+        if self.kind == "gaussian":
+            outputs = outputs[..., :1] + _width(outputs[..., 1:]) * torch.special.ndtri(levels)
+        else:
+            outputs = outputs[..., : len(self.levels)].sort(dim=2).values
+        each = [self.targets.physical(outputs[..., index]) for index in range(len(self.levels))]
+        return torch.stack(each, dim=2) if each else outputs[..., :0]
+
+    def _outputs(self, z: Tensor) -> Tensor:
+        """What the layers give for each target, float32 `[jet, target, output]`."""
+        values: Tensor = self.layers(z).float().unflatten(1, (len(self.names), -1))
+        return values
+
+
+def _width(raw: Tensor) -> Tensor:
+    width: Tensor = nn.functional.softplus(raw) + SMALLEST_WIDTH
+    return width

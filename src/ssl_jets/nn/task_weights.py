@@ -1,10 +1,15 @@
 """The weights of several losses, learned as the uncertainty of each task (Kendall, Gal, Cipolla, arXiv:1705.07115).
 
-    L = sum over tasks of w (a L_t / s_t^2 + ln s_t),      a = 1/2 for regression, 1 for classification
+    L = sum over tasks of w (a L_t / s_t^2 + b ln s_t),      a = 1/2, b = 1       for regression
+                                                             a = 1, b = 2 ln C    for classification, C classes
 
-A regression loss is then the likelihood of a Gaussian of width s, a cross-entropy that of a softmax at temperature
-s^2. At the best s every task has the weight 1 / (2 L_t): a task that cannot be learned gets a large s and a small
-weight. A loss that may become negative has no such s and does not belong here.
+A regression loss is then the likelihood of a Gaussian of width s, a cross-entropy that of a softmax at temperature s^2.
+Kendall et al. take b = 1 for the latter too. But the logarithm of a softmax's sum, (1 - 1/s^2) ln C for weak logits,
+rises from s = 1 as 2 ln C ln s, and so all tasks come to one scale: the best s^2 is L_t over the loss of a guess that
+knows nothing, which is 1 for a standardised target and ln C for the class. With b = 1 a class among ten has from the
+first steps on a fifth of the say that it has beside regressions with equal weights. A loss that may become negative has
+no best s. The likelihood of a Gaussian whose width is predicted for each jet is such a loss, and needs none: it is added
+as it is.
 """
 
 from __future__ import annotations
@@ -16,12 +21,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-CLASSIFICATION, REGRESSION = 1.0, 0.5
-"""The factor a of each kind of loss."""
+
+class Form(NamedTuple):
+    """How a kind of loss depends on s: a and b of the formula."""
+
+    a: float
+    b: float
+
+
+REGRESSION = Form(0.5, 1.0)
+
+
+def classification(classes: int) -> Form:
+    """Of the cross-entropy of so many classes, at least two."""
+    return Form(1.0, 2 * math.log(max(2, classes)))
+
+
+LIKELIHOOD = None
+"""In the place of a form: the loss is a likelihood with widths of its own, and gets no s."""
 
 RATE = 50.0
 """ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
-a network need no more; ln s has to go as far as 1 or 2, within the first hundreds of steps."""
+a network need no more; ln s has to go as far as -0.7, within the first hundreds of steps."""
 
 SHARE = 0.01
 """The gradient of a parameter is that of its ln s times this, which AdamW does not notice. At full size (or times
@@ -42,27 +63,31 @@ class TaskWeights(nn.Module):
     """Several losses to one.
 
     Args:
-        factors: factor a of each task by name.
+        forms: form of each task's loss by name, or `LIKELIHOOD`.
         learned: learn s; otherwise all s are 1. A single task is taken as it is.
         smallest: smallest s: a task that is learned easily does not go on to rule the others. Without it the last
             digits of a simple target count as much as the class, for only ratios of losses matter at the best s.
     """
 
-    def __init__(self, factors: Mapping[str, float], *, learned: bool, smallest: float = 0.3) -> None:
+    def __init__(self, forms: Mapping[str, Form | None], *, learned: bool, smallest: float = 0.5) -> None:
         super().__init__()
         self.smallest = smallest
-        self.factors = dict(factors)
-        learned = learned and len(factors) > 1
-        self.log_sigma = nn.Parameter(torch.zeros(len(factors))) if learned else None
+        self.forms = dict(forms)
+        self.weighed = [task for task, form in forms.items() if form is not LIKELIHOOD]
+        learned = learned and len(forms) > 1 and bool(self.weighed)
+        self.log_sigma = nn.Parameter(torch.zeros(len(self.weighed))) if learned else None
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """The objective; `losses` has the tasks in the order of `factors`."""
+        """The objective; `losses` has the tasks in the order of `forms`."""
         if len(losses) == 1:
             return next(iter(losses.values())).value
         total = torch.zeros((), device=next(iter(losses.values())).value.device)
-        for (task, factor), log_sigma in zip(self.factors.items(), self._log_sigmas(), strict=True):
+        log_sigmas = dict(zip(self.weighed, self._log_sigmas(), strict=True))
+        for task, form in self.forms.items():
             loss, weight = losses[task]
-            total = total + weight * (factor * torch.exp(-2 * log_sigma) * loss + log_sigma)
+            if form is not LIKELIHOOD:
+                loss = form.a * torch.exp(-2 * log_sigmas[task]) * loss + form.b * log_sigmas[task]
+            total = total + weight * loss
         return total
 
     def clamp(self) -> None:
@@ -80,12 +105,12 @@ class TaskWeights(nn.Module):
             return {}
         logged = {f"loss_{task}": loss.value.detach() for task, loss in losses.items()}
         if self.log_sigma is not None:
-            sigmas = zip(self.factors, self._log_sigmas(), strict=True)
+            sigmas = zip(self.weighed, self._log_sigmas(), strict=True)
             logged |= {f"sigma_{task}": log_sigma.detach().exp() for task, log_sigma in sigmas}
         return logged
 
     def _log_sigmas(self) -> Tensor:
         if self.log_sigma is None:
-            return torch.zeros(len(self.factors))
+            return torch.zeros(len(self.weighed))
         fixed = self.log_sigma.detach()
         return RATE * fixed + SHARE * (self.log_sigma - fixed)

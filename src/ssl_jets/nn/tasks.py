@@ -10,12 +10,12 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import Regressor, columns_of
-from ssl_jets.nn.task_weights import CLASSIFICATION, REGRESSION, TaskLoss
+from ssl_jets.nn.regression import LEVELS, Kind, Regressor, columns_of
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
 """The task of telling the class."""
@@ -28,12 +28,19 @@ class TaskSettings(MethodSettings):
     """What is learned: `label` for the classes, and any jet columns, or ratios `A/B` of two, as regression targets."""
     weights: Literal["sigma", "equal"] = "sigma"
     """How several losses are weighed: `sigma` learns the uncertainty of each, `equal` leaves all at 1."""
-    smallest_sigma: float = Field(default=0.3, gt=0, le=1)
+    smallest_sigma: float = Field(default=0.5, gt=0, le=1)
     """Smallest learned uncertainty: bounds the weight of a task that is learned easily, or by heart."""
     head_hidden: int = Field(default=0, ge=0)
     """Width of the hidden layer of a head; 0 for a linear head."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target probability spread over all classes."""
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+    """Weight of the jets of each class in the loss, in the order of the classes; `balanced` gives each class as much
+    as any other; by default each jet counts as much as any other."""
+    regression: Kind = "mean"
+    """What is said of a jet column: its `mean`, several `quantile`s, or a `gaussian` with a width for each jet."""
+    quantiles: tuple[float, ...] = LEVELS
+    """The quantiles, rising, with 0.5 among them."""
 
     @field_validator("targets")
     @classmethod
@@ -44,6 +51,20 @@ class TaskSettings(MethodSettings):
         if len(set(targets)) < len(targets):
             raise ValueError("each target is named once")
         return targets
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weights(cls, weights: tuple[float, ...] | str | None) -> tuple[float, ...] | str | None:
+        if isinstance(weights, tuple) and (min(weights, default=0) < 0 or not any(weights)):
+            raise ValueError("weights are not negative, and not all of them zero")
+        return weights
+
+    @field_validator("quantiles")
+    @classmethod
+    def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if list(levels) != sorted(set(levels)) or not all(0 < level < 1 for level in levels) or 0.5 not in levels:
+            raise ValueError("quantiles rise from above 0 to below 1, and 0.5 is one of them")
+        return levels
 
     @property
     def regressed(self) -> tuple[str, ...]:
@@ -69,17 +90,32 @@ class Tasks(nn.Module):
         labels: names of the classes.
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, cfg: TaskSettings, dim: int, labels: tuple[str, ...]) -> None:
         super().__init__()
         self.cfg = cfg
+        self.labels = labels
         self.head = ClassHead(dim, len(labels), cfg.head_hidden) if LABEL in cfg.targets else None
-        self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden) if cfg.regressed else None
-        self.factors = {name: CLASSIFICATION if name == LABEL else REGRESSION for name in cfg.targets}
+        heads = {"kind": cfg.regression, "levels": cfg.quantiles}
+        self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden, **heads) if cfg.regressed else None  # type: ignore[arg-type]
+        regression = LIKELIHOOD if cfg.regression == "gaussian" else REGRESSION
+        self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
+        self.register_buffer("class_weights", self._given_weights())
 
     def measure(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the regression targets, from training jets."""
+        """Statistics of the regression targets, and the shares of the classes, from training jets."""
+        balanced = self.head is not None and self.cfg.class_weights == "balanced"
+        if self.regressor is None and not balanced:
+            return
+        batches = list(batches)
         if self.regressor is not None:
             self.regressor.targets.measure(batches)
+        if balanced:
+            labels = torch.cat([self._labels(jets) for jets in batches])
+            counts = torch.bincount(labels[labels >= 0], minlength=len(self.labels)).float()
+            assert self.class_weights is not None
+            self.class_weights.copy_(counts.mean() / counts.clamp(min=1))
 
     def has(self, jets: Jets) -> Tensor:
         """Which jets have any target, bool `[jet]`."""
@@ -105,24 +141,43 @@ class Tasks(nn.Module):
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             known = target.isfinite()
-            error = (self.regressor(z) - target.masked_fill(~known, 0.0)).square() * known
+            error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * known
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
-        everywhere = collectives.total(torch.stack([counts[name] for name in self.factors]))
+        everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
-            name: TaskLoss(sums[name] * collectives.world() / count.clamp(min=1), (count > 0).float())
-            for name, count in zip(self.factors, everywhere)
+            name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
+            for name, count in zip(self.forms, everywhere)
         }
         return losses, logged
 
     def _classify(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the cross-entropy, number of labelled jets, accuracy."""
+        """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy."""
         labelled = labels >= 0
         count = labelled.sum()
-        total = nn.functional.cross_entropy(
-            logits, labels, ignore_index=-1, label_smoothing=self.cfg.label_smoothing, reduction="sum"
-        )
-        return total, count, ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
+        how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
+        right = ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
+        if self.class_weights is None:
+            return nn.functional.cross_entropy(logits, labels, reduction="sum", **how), count, right  # type: ignore[arg-type]
+        weights = self.class_weights[labels.clamp(min=0)] * labelled
+        each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
+        return (weights * each).sum(), weights.sum(), right
+
+    def _given_weights(self) -> Tensor | None:
+        """Weights of the classes before any measurement; None where all jets count the same."""
+        given = self.cfg.class_weights
+        if given is None or self.head is None:
+            return None
+        if given == "balanced":
+            return torch.ones(len(self.labels))
+        if len(given) != len(self.labels):
+            raise UsageError(
+                "there is a weight for each class",
+                where="method.class_weights",
+                found=f"{len(given)} weights",
+                allowed=[f"{len(self.labels)}, for {', '.join(self.labels)}"],
+            )
+        return torch.tensor(given)
 
     def _labels(self, jets: Jets) -> Tensor:
         if jets.labels is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssl_jets.jets import offsets_of
 from ssl_jets.nn.attention import Layout, attend
@@ -46,7 +47,12 @@ class Trunk(nn.Module):
     """Blocks and a last norm over packed sets; every jet brings extra tokens (class token, registers, z) of its own.
 
     No positional encoding: the output of a particle does not depend on the order of the particles.
+
+    Attributes:
+        checkpointing: keep only what goes from block to block, and compute the rest again on the way back.
     """
+
+    checkpointing: bool = False
 
     def __init__(self, width: int, blocks: int, heads: int) -> None:
         super().__init__()
@@ -94,7 +100,12 @@ class Trunk(nn.Module):
         x = x.index_copy(0, index, particles.float()).index_copy(0, extra_index.flatten(), extra.flatten(0, 1).float())
         bias = None if pair_bias is None else pair_bias(order, layout)
         for block in self.blocks:
-            x = block(x, layout, bias)
+            learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(bias or ()), *block.parameters()))
+            with torch.set_grad_enabled(learns):  # a frozen block below all that learns keeps nothing
+                if learns and self.checkpointing:
+                    x = checkpoint(block, x, layout, bias, use_reentrant=False)
+                else:
+                    x = block(x, layout, bias)
         x = self.norm(x).float()
         return x[extra_index], x[index]
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 from lightning_fabric import Fabric
 
@@ -14,10 +20,10 @@ from ssl_jets.finetune.objective import Objective, Term
 from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import Encoder, Pool
 from ssl_jets.pretrain import make_monitor, make_stream
 from ssl_jets.run import Run
-from ssl_jets.train import Fit, fit
+from ssl_jets.train import Fit, Loop, fit
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,49 @@ class Work:
     resume: bool
 
 
+class Given:
+    """These batches, once: a stream for a dry run."""
+
+    wait_seconds = 0.0
+
+    def __init__(self, batches: Sequence[Jets]) -> None:
+        self.jets_per_epoch = sum(map(len, batches))
+        self.skipped: Counter[str] = Counter()
+        self._batches = iter(batches)
+
+    def __next__(self) -> Jets:
+        return next(self._batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is saved in a dry run."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing is loaded either."""
+
+
 class Mode:
     """How a pretrained model becomes a finetuned one. A mode changes what it must of these steps, in this order.
 
     Args:
         settings: of the run.
+
+    Attributes:
+        pool: where heads read z unless `method.pool` says; None for where the pretrained model has it.
+        starts_anew: whether nothing of the pretrained model's training enters.
     """
+
+    pool: ClassVar[Pool | None] = None
+    starts_anew: ClassVar[bool] = False
 
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings
 
     def encoder(self, pretrained: Model) -> Encoder:
         """The encoder to start from."""
+        pool = self.settings.method.pool or self.pool
+        if pool not in (None, pretrained.encoder.cfg.pool):
+            pretrained.encoder.set_pool(pool)
         return pretrained.encoder
 
     def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:
@@ -79,6 +116,18 @@ class Mode:
                 resume=work.resume,
                 title=f"finetune {settings.method.mode}",
             )
+
+    def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
+        """Take a step on each of `batches` as `train` would; seconds of the fastest after the first."""
+        settings = self.settings.train.model_copy(update={"steps": len(batches)})
+        stream = Given([jets for jets in batches for _ in range(settings.accumulate)])
+        loop = Loop(objective, stream, Run(Path(os.devnull), writes=False), settings, fabric, None, ())
+        seconds = []
+        for _ in batches:
+            began = time.perf_counter()
+            loop.take_step()
+            seconds.append(time.perf_counter() - began)
+        return min(seconds[1:])
 
     def finish(self, objective: Objective) -> None:
         """Leave an encoder of plain weights, all of which could be trained again."""

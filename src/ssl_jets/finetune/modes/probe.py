@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ssl_jets.data.files import count
 from ssl_jets.embed import embed_jets, embed_parts
+from ssl_jets.errors import UsageError
 from ssl_jets.finetune.modes._mode import Mode, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.jets import Jets, concatenate
@@ -24,40 +27,69 @@ from ssl_jets.train import Fit
 class Probe(Mode):
     """Only the heads learn."""
 
+    def prepare(self, objective: Objective) -> None:
+        """Freeze the encoder. A pool that has weights would have to learn them, which cached z cannot do."""
+        fresh = self.settings.method.pool == "attention"
+        if fresh and objective.encoder.pool is not None:
+            hint = "--mode head trains the attention and the heads"
+            raise UsageError("mode probe trains heads only", where="method.pool", found="attention", hint=hint)
+        objective.encoder.requires_grad_(False)
+
     def train(self, objective: Objective, work: Work) -> Fit:
-        """Compute z once, then train the heads on it. Every rank does the same work: heads are trained in seconds."""
+        """Compute z once, then train the heads on it."""
         started, train = time.monotonic(), work.settings.train
         steps = train.steps or 1
         work.run.forget_after(0)  # a resumed run trains its heads again
-        z, targets = cached_z(objective, work)
-        learned = parameter_count(objective.tasks)
-        work.run.say(f"probe: z of {len(z):,} jets computed; heads of {learned:,} parameters, {steps} steps")
-        with Bar("finetune probe", steps, "steps", shown=work.run.writes) as bar:
 
-            def note(step: int, loss: float) -> None:
-                bar.to(step, f"loss {loss:.4f}")
-                if step % train.log_every == 0 or step == steps:
-                    seconds = time.monotonic() - started
-                    work.run.log({"step": step, "kind": "train", "loss": loss, "seconds": seconds})
+        def note(step: int, loss: float) -> None:
+            if step % train.log_every == 0 or step == steps:
+                work.run.log({"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started})
 
-            # z is standardised and a head is small: it wants a larger rate than a transformer, and no decay.
-            options = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed}
-            fit_heads(z, targets, objective.tasks, objective.weights, lr=10 * train.lr, progress=note, **options)
+        train_heads(objective, work, note)
         return Fit(steps, steps * train.batch_size, time.monotonic() - started)
+
+    def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
+        """Seconds of z of a batch, which is computed once for all steps, and a step of the heads on it."""
+        seconds, train = [], self.settings.train
+        for jets in batches:
+            began = time.perf_counter()
+            z = embed_jets(objective.encoder, jets, device=fabric.device, batch=len(jets), precision=train.precision)
+            options: Any = {"steps": 1, "batch_size": len(jets), "seed": 0}
+            fit_heads(z, jets, objective.tasks, objective.weights, lr=train.lr, **options)
+            seconds.append(time.perf_counter() - began)
+        return min(seconds[1:])
+
+
+def train_heads(objective: Objective, work: Work, note: Callable[[int, float], None] = lambda step, loss: None) -> None:
+    """Compute z once, then train the heads on it. Every rank does the same work: heads are trained in seconds."""
+    train = work.settings.train
+    steps = train.steps or 1
+    z, targets = cached_z(objective, work)
+    learned = parameter_count(objective.tasks)
+    work.run.say(f"probe: z of {len(z):,} jets computed; heads of {learned:,} parameters, {steps} steps")
+    with Bar("finetune probe", steps, "steps", shown=work.run.writes) as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.to(step, f"loss {loss:.4f}")
+            note(step, loss)
+
+        # z is standardised and a head is small: it wants a larger rate than a transformer, and no decay.
+        options = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed}
+        fit_heads(z, targets, objective.tasks, objective.weights, lr=10 * train.lr, progress=progress, **options)
 
 
 def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
     """z `[jet, dim]` of the jets that have a target, and these jets without their particles."""
-    device, precision = work.fabric.device, work.settings.train.precision
+    train = work.settings.train
+    options: Any = {"device": work.fabric.device, "precision": train.precision, "batch": train.batch_size}
 
     def batches() -> Iterator[tuple[Jets, Tensor]]:
         if work.subset is not None:
-            yield work.subset, embed_jets(objective.encoder, work.subset, device=device, precision=precision)
+            yield work.subset, embed_jets(objective.encoder, work.subset, **options)
             return
         files, parts = work.data.files, work.data.train
         with Bar("z for the probe", count(parts), "jets", shown=work.run.writes) as bar:
-            options = {"device": device, "precision": precision, "progress": bar.to_of}
-            yield from embed_parts(objective.encoder, files, parts, work.request, **options)  # type: ignore[arg-type]
+            yield from embed_parts(objective.encoder, files, parts, work.request, progress=bar.to_of, **options)
 
     found: list[tuple[Jets, Tensor]] = []
     for jets, z in batches():

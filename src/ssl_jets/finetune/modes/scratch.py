@@ -10,6 +10,8 @@ from ssl_jets.nn.encoder import Encoder, random_like
 class Scratch(Mode):
     """Nothing of the pretrained model is used but its shape and the statistics of its features."""
 
+    starts_anew = True
+
     def encoder(self, pretrained: Model) -> Encoder:
         """Random weights."""
-        return random_like(pretrained.encoder, self.settings.train.seed)
+        return random_like(super().encoder(pretrained), self.settings.train.seed)

@@ -1,0 +1,103 @@
+"""Which reader opens a file, told by how its bytes begin, and what every reader gives.
+
+A reader is a module with two functions: `open_tables` says what a file holds, `read` gives a range of entries of some
+branches. Both raise `DataError`, and nothing else, at a file that is truncated, corrupt or gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from ssl_jets.errors import DataError
+
+
+class Table(Protocol):
+    """A table of an open file: a tree of ROOT, a group of HDF5, or the only one of Parquet and npz (named "")."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of all branches (columns, datasets)."""
+
+    def flat(self) -> tuple[str, ...]:
+        """Branches with one number per entry, in the order of the file."""
+
+    def not_lists(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that do not hold a list of numbers per entry."""
+
+    def typename(self, name: str) -> str:
+        """The type of a branch, for messages."""
+
+    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
+        number of entries."""
+
+
+class Reader(Protocol):
+    """A module that reads one kind of file."""
+
+    NOUN: str
+    """What a table is called in such files."""
+
+    def open_tables(self, path: str) -> AbstractContextManager[Sequence[Table]]:
+        """All tables of a file."""
+
+    def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Entries `start` to `stop` of the branches `names`: an awkward array of lists or numbers each, or a numpy
+        array `[entry]` or `[entry, place]`. Little more is in memory than what is returned."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        module: name of the reader's module in `ssl_jets.data`; imported when the first such file is opened.
+        title: name for people.
+        magic: how such a file begins.
+        suffixes: suffixes for which a folder is searched.
+    """
+
+    module: str
+    title: str
+    magic: bytes
+    suffixes: tuple[str, ...]
+
+
+KINDS = (Kind("root", "ROOT", b"root", (".root",)),)
+"""All kinds of files that are read."""
+
+SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
+"""Suffixes of the files that are looked for in a folder."""
+
+_HEAD = 16
+"""Bytes that tell the kinds apart."""
+
+
+def reader_of(path: str) -> Reader:
+    """The reader of a file, by how its bytes begin, whatever it is called.
+
+    Raises:
+        DataError: the file cannot be read, or is of no known kind.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
+    for kind in KINDS:
+        if head.startswith(kind.magic):
+            return cast(Reader, import_module(f"ssl_jets.data.{kind.module}"))
+    raise DataError(
+        "the file is of no kind that is read",
+        where=path,
+        found=f"it begins with {head[:8]!r}" if head else "it is empty",
+        allowed=[kind.title for kind in KINDS],
+    )

@@ -1,0 +1,131 @@
+"""What a reader gave for a range of entries, jet by jet: particles end to end, and numbers of each jet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError
+
+Array = npt.NDArray[Any]
+Raw = Mapping[str, Any]
+"""Branch to its entries: an awkward array of lists or of numbers, or a numpy array `[entry]` or `[entry, place]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Branches of jets, as in the file: not yet the canonical columns nor their units.
+
+    Attributes:
+        offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
+        particle: branches of particles, each `[particle]`.
+        jet: branches of jets, each `[jet]`.
+        entry: int64 `[jet]`, entry of the file.
+        number: int64 `[jet]`, number of the jet in its entry; 0 where an entry is a jet.
+        place: the file, for messages.
+    """
+
+    offsets: Array
+    particle: Mapping[str, Array]
+    jet: Mapping[str, Array]
+    entry: Array
+    number: Array
+    place: str = field(default="", repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+    @property
+    def lengths(self) -> Array:
+        """Particles of each jet."""
+        return np.diff(self.offsets)
+
+    def find(self, name: str) -> tuple[Array, bool]:
+        """The numbers of a branch, `[jet]` or `[particle]`, and whether they are those of particles."""
+        return (self.particle[name], True) if name in self.particle else (self.jet[name], False)
+
+    def spread(self, jet: Array) -> Array:
+        """Numbers `[jet]` as `[particle]`."""
+        return np.repeat(jet, self.lengths)
+
+    def total(self, particle: Array) -> Array:
+        """The sum of numbers `[particle]` over each jet, float64 `[jet]`."""
+        jet_of = np.repeat(np.arange(len(self)), self.lengths)
+        return np.bincount(jet_of, particle.astype(np.float64), len(self))
+
+    def keep(self, mask: Array) -> Rows:
+        """The same jets with the particles where `mask` is true; a jet may become empty."""
+        if mask.all():
+            return self
+        before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+        particle = {name: values[mask] for name, values in self.particle.items()}
+        return replace(self, offsets=before[self.offsets], particle=particle)
+
+    def select(self, mask: Array) -> Rows:
+        """The jets where `mask` is true."""
+        if mask.all():
+            return self
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[mask], dtype=np.int64)])
+        of_particles = self.spread(mask)
+        return replace(
+            self,
+            offsets=offsets,
+            particle={name: values[of_particles] for name, values in self.particle.items()},
+            jet={name: values[mask] for name, values in self.jet.items()},
+            entry=self.entry[mask],
+            number=self.number[mask],
+        )
+
+    def where(self, jet: int) -> str:
+        """A jet, for messages."""
+        number = f", jet {self.number[jet]}" if self.number.any() else ""
+        return f"{self.place}, entry {self.entry[jet]}{number}"
+
+    def some(self, wrong: Array) -> str:
+        """How many jets are wrong, of those that were just read."""
+        return _some(wrong, self.entry)
+
+
+def _some(wrong: Array, entries: Array) -> str:
+    return f"{len(wrong)} of the {len(entries)} entries read here"
+
+
+def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
+    """Entries `start` to `stop`, each of them a jet; lists are branches of particles, numbers those of jets.
+
+    Raises:
+        DataError: branches of particles that differ in length.
+    """
+    entry = np.arange(start, stop, dtype=np.int64)
+    jet = {name: np.asarray(ak.to_numpy(values)) for name, values in raw.items() if values.ndim == 1}
+    offsets, first = np.zeros(len(entry) + 1, dtype=np.int64), ""
+    particle: dict[str, Array] = {}
+    for name, values in raw.items():
+        if values.ndim == 1:
+            continue
+        own, particle[name] = flatten(values)
+        if not first:
+            offsets, first = own, name
+        elif not np.array_equal(offsets, own):
+            lengths, expected = np.diff(own), np.diff(offsets)
+            wrong = np.flatnonzero(lengths != expected)
+            raise DataError(
+                f"the branches {first} and {name} hold different numbers of particles",
+                where=f"{place}, entry {start + wrong[0]}",
+                found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
+            )
+    return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
+
+
+def flatten(values: Any) -> tuple[Array, Array]:
+    """Offsets, int64 `[entry + 1]`, and the contents of all lists end to end."""
+    if isinstance(values, np.ndarray):
+        return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1], values.reshape(-1)
+    layout = ak.to_layout(values).to_ListOffsetArray64(True)
+    offsets = np.asarray(layout.offsets.data)
+    return offsets, np.asarray(layout.content.to_backend_array())[: offsets[-1]]

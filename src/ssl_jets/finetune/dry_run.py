@@ -1,0 +1,111 @@
+"""A few real training steps in a process of their own, to see what they take: `python -m ssl_jets.finetune.dry_run`.
+
+Reads a `Job` as JSON on standard input and writes a `Cost` as JSON, the last line of standard output. The process is
+as a training run is, but for the stream of jets, which a job of its own measures: every candidate would read the same.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_jets.allocator import keep_memory
+from ssl_jets.config import RunSettings
+from ssl_jets.finetune.memory import available, is_shortage, peak
+from ssl_jets.finetune.modes import MODES
+from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.start import begin, read_data
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import load_model
+from ssl_jets.monitor import Monitor
+from ssl_jets.nn.encoder import parameter_count
+from ssl_jets.pretrain import make_monitor, make_stream
+from ssl_jets.train import make_fabric
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        settings: of the run, as a tree.
+        labels: names of the classes.
+        batches: file of the batches to train on; empty to measure the stream of jets instead.
+    """
+
+    settings: dict[str, Any]
+    labels: list[str]
+    batches: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took.
+
+    Attributes:
+        peak: bytes; of the stream of jets, those it added.
+        seconds: of one optimizer step; 0 for the stream.
+        learning: number of weights that learn.
+        failed: why it could not be measured; empty where it was.
+    """
+
+    peak: int = 0
+    seconds: float = 0.0
+    learning: int = 0
+    failed: str = ""
+
+
+def measure(job: Job) -> Cost:
+    """Do the job in this process."""
+    settings = RunSettings[FinetuneSettings].model_validate(job.settings)
+    fabric = make_fabric(settings.train)
+    if fabric.device.type == "cpu" and sys.platform.startswith("linux"):
+        # Beyond this the machine would swap, or end some other process.
+        limit = available(fabric.device) + peak(fabric.device)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    if not job.batches:
+        before = peak(fabric.device)
+        data, request, subset = read_data(settings)
+        with closing(make_stream(data, settings, fabric, request, subset)) as stream:
+            make_monitor(data, settings.train, request)
+            # As far as the second window of jets, where there are several: from then on two are in memory.
+            windows = 1 if stream.jets_per_epoch <= settings.data.buffer else settings.data.buffer
+            for _ in range(0, windows, settings.train.batch_size):
+                next(stream)
+        return Cost(peak=peak(fabric.device) - before)
+    batches = [Jets(**fields) for fields in torch.load(job.batches)]
+    objective = begin(settings, load_model(settings.method.model), tuple(job.labels))
+    learning = parameter_count(objective)
+    objective.measure(batches)
+    seconds = MODES[settings.method.mode](settings).dry_run(objective, batches, fabric)
+    Monitor(batches[0], settings.train.batch_size, len(job.labels)).check(objective, 0.0)
+    return Cost(peak(fabric.device), seconds, learning)
+
+
+def save_batches(batches: list[Jets], path: Path) -> None:
+    """Write batches for jobs to read."""
+    fields = ("particles", "offsets", "columns", "jet", "labels", "source")
+    torch.save([{name: getattr(jets, name) for name in fields} for jets in batches], path)
+
+
+def main() -> None:
+    """Measure what standard input asks for."""
+    keep_memory()
+    try:
+        cost = measure(Job(**json.load(sys.stdin)))
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        cost = Cost(failed="more memory than there is")
+    print(json.dumps(asdict(cost)))
+
+
+if __name__ == "__main__":
+    main()

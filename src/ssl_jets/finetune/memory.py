@@ -1,0 +1,79 @@
+"""Memory: how much a process has used at most, how much there is, and how much a user means."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ssl_jets.errors import SslJetsError, UsageError
+
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def parse_memory(text: str) -> int:
+    """`16GB`, `4 GiB`, `800MB` in bytes."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", text)
+    units = {name.lower(): size for name, size in UNITS.items()}
+    if found is None or found[2].lower() not in units or not float(found[1]):
+        raise UsageError("this is not an amount of memory", where="--memory", found=text, allowed=["16GB", *UNITS])
+    return round(float(found[1]) * units[found[2].lower()])
+
+
+def shown(size: float) -> str:
+    """Bytes for a reader: `1.23 GB`, `640 MB`."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def peak(device: torch.device) -> int:
+    """Most bytes used so far: by tensors on a GPU, by the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if STATUS.is_file():
+        # Not ru_maxrss: a process begins with that of the one that started it.
+        return 1024 * _kilobytes(STATUS, "VmHWM")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def available(device: torch.device) -> int:
+    """Bytes that a new process can have."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not MEMINFO.is_file():
+        raise UsageError("how much memory is free is not known here", where="--memory", hint="--memory 16GB")
+    free = 1024 * _kilobytes(MEMINFO, "MemAvailable")
+    try:
+        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no limit, or it is written "max"
+        return free
+
+
+@contextmanager
+def told_when_it_ends() -> Iterator[None]:
+    """An allocation that fails becomes one message."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        hint = "ssl-jets finetune --plan measures what fits; --mode fit takes it"
+        raise SslJetsError("there is not enough memory", found=str(error).partition("\n")[0], hint=hint) from None
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory is used up. On a CPU torch raises a plain `RuntimeError`."""
+    known = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    return int(re.search(rf"^{name}:\s+(\d+) kB", file.read_text(), re.MULTILINE)[1])  # type: ignore[index]

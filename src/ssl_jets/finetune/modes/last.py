@@ -1,0 +1,24 @@
+"""Mode `last`: the last blocks of the encoder and the heads are trained."""
+
+from __future__ import annotations
+
+from ssl_jets.errors import UsageError
+from ssl_jets.finetune.modes._mode import Mode
+from ssl_jets.finetune.objective import Objective
+
+
+class Last(Mode):
+    """The last K blocks, all that comes after them, and the heads learn. What lies below keeps no activations."""
+
+    def prepare(self, objective: Objective) -> None:
+        """Freeze what lies below the last blocks."""
+        encoder, wanted = objective.encoder, self.settings.method.blocks
+        blocks = encoder.trunk.blocks
+        if wanted > len(blocks):
+            raise UsageError(
+                "the encoder has fewer blocks", where="method.blocks", found=wanted, allowed=[f"1 to {len(blocks)}"]
+            )
+        encoder.requires_grad_(False)
+        for module in (*blocks[-wanted:], encoder.trunk.norm, encoder.z_out, encoder.pool):
+            if module is not None:
+                module.requires_grad_(True)

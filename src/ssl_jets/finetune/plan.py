@@ -1,0 +1,231 @@
+"""What fits: the peak memory and the time of a step of every mode, measured, and the best that fits into a limit.
+
+Each candidate takes real steps in a fresh process, so that its peak is its own. The batches are drawn from the training
+jets, with the heaviest of many among them. What the stream of jets takes is measured once and added to each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssl_jets.config import RunSettings
+from ssl_jets.errors import SslJetsError
+from ssl_jets.finetune.dry_run import Cost, Job, save_batches
+from ssl_jets.finetune.memory import available, parse_memory, shown
+from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.start import read_data
+from ssl_jets.jets import Jets, concatenate
+from ssl_jets.pretrain import sample_of
+
+MODES_BY_REACH = ("full", "lora", "last", "head", "probe")
+"""The modes that start from a pretrained model, those that change most of it first: the best is the first that fits."""
+THROUGH_BLOCKS = ("full", "lora", "last")
+"""Those that keep activations of blocks, which checkpointing can save."""
+SMALLER = 4
+"""The other batch that is tried has this many times fewer jets, and its gradients are added up over as many."""
+DRAWN = 1000
+"""Random batches of which the heaviest is taken."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to finetune. `batch_size` times `accumulate` jets make a step."""
+
+    mode: str
+    batch_size: int
+    accumulate: int
+    checkpointing: bool
+
+    def of(self, settings: RunSettings[FinetuneSettings]) -> RunSettings[FinetuneSettings]:
+        """The settings with what is chosen here."""
+        levers = {name: value for name, value in asdict(self).items() if name != "mode"}
+        train = settings.train.model_copy(update=levers)
+        return settings.model_copy(
+            update={"train": train, "method": settings.method.model_copy(update={"mode": self.mode})}
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate and what it took, the stream of jets included."""
+
+    candidate: Candidate
+    cost: Cost
+
+    def fits(self, memory: int) -> bool:
+        """Whether it was measured and stays within `memory` bytes."""
+        return not self.cost.failed and self.cost.peak <= memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows, and the memory [bytes] they are held against."""
+
+    rows: list[Row]
+    memory: int
+    stream: int
+
+    def table(self) -> str:
+        """For a terminal."""
+        head = ("mode", "batch", "accumulate", "checkpointing", "weights that learn", "peak memory", "s / step", "fits")
+        lines = [head] + [
+            (
+                row.candidate.mode,
+                str(row.candidate.batch_size),
+                str(row.candidate.accumulate),
+                "yes" if row.candidate.checkpointing else "no",
+                f"{row.cost.learning:,}",
+                row.cost.failed or shown(row.cost.peak),
+                "" if row.cost.failed else f"{row.cost.seconds:.3g}",
+                "yes" if row.fits(self.memory) else "no",
+            )
+            for row in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+    def as_json(self) -> str:
+        """The same for a program."""
+        rows = [asdict(row.candidate) | asdict(row.cost) | {"fits": row.fits(self.memory)} for row in self.rows]
+        return json.dumps({"memory": self.memory, "stream": self.stream, "rows": rows}, indent=1)
+
+
+def make_plan(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> Plan:
+    """Measure every candidate.
+
+    Args:
+        settings: of the run; their mode does not matter.
+        say: told what is being measured.
+    """
+    with _Bench(settings) as bench:
+        memory = bench.memory
+        rows = []
+        for candidate in (found for mode in MODES_BY_REACH for found in candidates(mode, settings)):
+            rows.append(bench.measure(candidate))
+            say(describe(rows[-1]))
+        return Plan(rows, memory, bench.stream)
+
+
+def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> Row:
+    """The first candidate that fits: of the modes the one that changes most, of its levers those that cost least time.
+
+    Raises:
+        SslJetsError: none fits.
+    """
+    with _Bench(settings) as bench:
+        for candidate in (found for mode in MODES_BY_REACH for found in candidates(mode, settings)):
+            row = bench.measure(candidate)
+            say(describe(row))
+            if row.fits(bench.memory):
+                return row
+        raise SslJetsError(
+            "no mode fits into the memory",
+            where="--memory",
+            found=shown(bench.memory),
+            hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
+        )
+
+
+def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[Candidate]:
+    """The ways to finetune by one mode, the fastest first. All take the same jets for a step."""
+    if mode == "lora" and importlib.util.find_spec("peft") is None:
+        return
+    size, accumulate = settings.train.batch_size, settings.train.accumulate
+    smaller = max(1, size // SMALLER)
+    sizes = [(size, accumulate)] + ([(smaller, accumulate * size // smaller)] if smaller < size else [])
+    for checkpointing in (False, True) if mode in THROUGH_BLOCKS else (False,):
+        for jets, times in sizes:
+            yield Candidate(mode, jets, times, checkpointing)
+
+
+def describe(row: Row) -> str:
+    """One line on a row."""
+    chosen, cost = row.candidate, row.cost
+    levers = f"batch {chosen.batch_size}" + (f" x {chosen.accumulate}" if chosen.accumulate > 1 else "")
+    levers += ", checkpointing" if chosen.checkpointing else ""
+    return f"{chosen.mode}, {levers}: " + (cost.failed or f"{shown(cost.peak)}, {cost.seconds:.3g} s a step")
+
+
+class _Bench:
+    """A place to measure candidates: batches on disk, the cost of the stream, the memory there is."""
+
+    def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> _Bench:
+        data, request, subset = read_data(self.settings)
+        self.labels = list(data.label_names)
+        jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
+        self.jets = jets
+        self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
+        self.batches: dict[int, Path] = {}
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        limit = self.settings.method.memory
+        self.memory = available(device) if limit is None else parse_memory(limit)
+        cost = _in_a_process(Job(self._tree(self.settings, "probe"), self.labels, ""))
+        self.stream = 0 if device.type == "cuda" else cost.peak
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.cleanup()
+
+    def measure(self, candidate: Candidate) -> Row:
+        """Take a few steps."""
+        settings = candidate.of(self.settings)
+        path = self._batches(candidate.batch_size)
+        cost = _in_a_process(Job(self._tree(settings, candidate.mode), self.labels, str(path)))
+        with_stream = cost.peak + self.stream if not cost.failed else 0
+        return Row(candidate, Cost(with_stream, cost.seconds, cost.learning, cost.failed))
+
+    def _tree(self, settings: RunSettings[FinetuneSettings], mode: str) -> dict[str, object]:
+        """Settings as a tree; nothing rests, as at the end of a training that unfreezes block by block."""
+        tree = settings.model_dump(mode="json")
+        tree["method"] |= {"mode": mode, "unfreeze": 0.0}
+        return tree
+
+    def _batches(self, size: int) -> Path:
+        """A file of three batches of `size` jets, the heaviest of many in their middle."""
+        if size not in self.batches:
+            self.batches[size] = Path(self.folder.name) / f"{size}.pt"
+            save_batches(heavy_batches(self.jets, size), self.batches[size])
+        return self.batches[size]
+
+
+def heavy_batches(jets: Jets, size: int) -> list[Jets]:
+    """Three random batches; the second is the heaviest of `DRAWN`.
+
+    A token costs the activations of the linear layers, some 16 times the width, and a row of attention weights of each
+    head, which is 32 wide: n tokens cost about n + n^2 / 512.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = jets.lengths.double()
+    cost = tokens + tokens.square() / 512
+    drawn: list[Tensor] = [torch.randint(len(jets), (size,), generator=generator) for _ in range(DRAWN)]
+    heaviest = max(drawn, key=lambda rows: float(cost[rows].sum()))
+    return [jets.select(rows) for rows in (drawn[0], heaviest, drawn[-1])]
+
+
+def _in_a_process(job: Job) -> Cost:
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_jets.finetune.dry_run"],
+        input=json.dumps(asdict(job)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode < 0:
+        return Cost(failed=f"ended by signal {-done.returncode}")
+    if done.returncode:
+        raise SslJetsError("a dry run failed", where=job.settings["method"]["mode"], found=done.stderr[-2000:])
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
