@@ -25,7 +25,10 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size="tiny", registers=1))
     encoder.features.measure(ordered(files, [Part(0, 0, 100)], Request()))
-    save_model(Model(encoder, None, (), {"method": "mae", "training": {"files": []}}), tmp_path / "run" / "model")
+    save_model(
+        Model(encoder, None, (), {"method": "mae", "training": {"files": [], "held_out": []}}),
+        tmp_path / "run" / "model",
+    )
     settings = EvaluateSettings(
         data=DataSettings(labels=("QCD", "Tbl")),
         labels=LabelSettings(shares=(0.02, 0.5), seeds=2, modes=("probe",), steps=20, batch_size=16, test_jets=100),
