@@ -148,7 +148,13 @@ def test_an_evaluation_is_not_overwritten_unasked(world, tmp_path: Path) -> None
         evaluate_model(tmp_path / "missing", world.sources, tmp_path / "out")
 
 
-def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ...] = ("jet_sdmass",)) -> Path:
+def write_z(
+    path: Path,
+    labelled: bool = True,
+    bad: int = 0,
+    kept: tuple[str, ...] = ("jet_sdmass",),
+    trained: tuple[tuple[int, int, int], ...] = (),
+) -> Path:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 300)
     z = (rng.normal(size=(600, 5)) + 2 * labels[:, None]).astype(np.float32)
@@ -163,7 +169,7 @@ def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ..
     if labelled:
         rows["label"] = labels
     names = ("W", "H") if labelled else ()
-    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept)
+    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept, trained)
     columns = z_columns("jet", 5, labelled=labelled, kept=kept)
     with ZWriter(path, columns, metadata) as writer:
         writer.write({column.name: rows[column.name] for column in columns})
@@ -190,6 +196,53 @@ def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> Non
     assert found.jets["fit"] + found.jets["test"] == 560
     assert found.left_out == {"z is not finite": 40}
     assert any("40 jets" in message for message in said)
+
+
+def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = write_z(tmp_path / "z.npz", trained=((0, 0, 200), (1, 100, 300)))
+    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), say=said.append)
+    assert (found.jets, found.leaked) == ({"fit": 400, "test": 200}, 0)
+    assert "trained on 400 of the jets" in said[0]
+    everything = write_z(tmp_path / "all.npz", trained=((0, 0, 300), (1, 0, 300)))
+    with pytest.raises(DataError, match=r"evaluate\.seen=true"):
+        evaluate_z(everything, tmp_path / "all", settings=small(), say=said.append)
+    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), say=said.append)
+    assert found.leaked == 300
+    assert any("WARNING" in message for message in said)
+
+
+def test_kept_columns_are_read_from_z(tmp_path: Path) -> None:
+    settings = small(physics_jets=200, test_jets=300)
+    found = evaluate_z(write_z(tmp_path / "z.npz"), tmp_path / "out", settings=settings, say=lambda _: None)
+    masses = {probe.reader: probe.explained.value for probe in found.physics if probe.quantity == "jet_sdmass"}
+    assert masses["ridge"] > 0.7  # it follows the class, and so does z
+    assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in found.probes}
+
+
+def test_entries_that_were_trained_on_are_all_but_those_held_out(world) -> None:
+    from ssl_jets.embed import trained_entries
+
+    first, second = world.files
+    training = {"files": [list(first.identity)], "held_out": [[*first.identity, 100, 150], [*second.identity, 0, 9]]}
+    assert trained_entries([second, first], training) == ((1, 0, 100), (1, 150, first.entries))
+    assert trained_entries([first], {}) == ()
+
+
+def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Path) -> None:
+    settings = small(world, weights="jet_pt")
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, say=lambda _: None)
+    plain_ = evaluate_model(
+        world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
+    )
+    assert found.probes[0].auc.value != plain_.probes[0].auc.value
+    assert found.settings["weights"] == "jet_pt"
+    with pytest.raises(DataError, match="not negative"):
+        evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_eta"))
+    with pytest.raises(UsageError, match="jet_weight"):
+        evaluate_model(
+            world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_weight")
+        )
 
 
 def test_without_labels_only_the_spread_is_measured_and_it_says_so(tmp_path: Path) -> None:

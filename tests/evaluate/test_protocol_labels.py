@@ -41,7 +41,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert all(len(point["seeds"]) == 2 for point in points.values())
     assert points["run probe", 0.02]["labels"] == points["boosted trees", 0.02]["labels"] == 36
     assert {one["steps"] for name, share in points for one in points[name, share]["seeds"] if "steps" in one} == {20}
-    assert points["boosted trees", 0.5]["accuracy"] > 0.9
+    assert points["boosted trees", 0.5]["accuracy"] > 0.75
     assert points["boosted trees", 0.5]["accuracy"] > points["boosted trees", 0.02]["accuracy"]
     again: list[str] = []
     second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=again.append)

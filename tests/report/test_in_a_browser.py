@@ -58,7 +58,7 @@ def test_figures_tables_and_links_are_there_and_nothing_is_fetched(report: Path,
     for complete, natural, shown, alt in found["images"]:
         assert complete
         assert natural > 300
-        assert 100 < shown <= found["width"]
+        assert 100 < shown <= max(found["width"], 44 * 16)  # on a phone a wide figure scrolls inside its box
         assert alt
     assert len(found["tables"]) >= 5
     assert all(rows > 0 for rows in found["tables"])

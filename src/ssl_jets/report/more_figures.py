@@ -31,7 +31,8 @@ _LEAST = -0.2
 
 def sic(metrics: Json, curves: Json) -> Figure | None:
     """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where 25 background jets pass."""
-    if not curves["roc"]:
+    # The first point of a curve is one background jet, so fewer than 50 jets make no curve.
+    if not any(curve["background_efficiency"][0] < 0.02 for curve in curves["roc"]):
         return None
     figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     for curve in curves["roc"]:
@@ -47,7 +48,7 @@ def draw_sic(axes: Axes, curve: Json, paint: str, style: str, label: str) -> Non
     eps_b, eps_s, low, high = (
         np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
     )
-    known = eps_b >= 25 * eps_b.min() - 1e-12  # the first point is one background jet
+    known = eps_b >= 25 * eps_b.min() - 1e-12
     root = np.sqrt(eps_b)
     axes.fill_between(eps_s[known], (low / root)[known], (high / root)[known], color=paint, alpha=0.15, linewidth=0)
     axes.plot(eps_s[known], (eps_s / root)[known], color=paint, linestyle=style, label=label)
@@ -86,7 +87,7 @@ def _density(axes: Axes, entry: Json, figure: Figure) -> None:
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linestyle=":", linewidth=1.2)
     label = axis_label(entry["target"])
     axes.set(xlabel=f"true {label}", ylabel=f"regressed {label}")
-    figure.colorbar(image, ax=axes, label="jets", pad=0.02)
+    figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
 
 
 def _response(axes: Axes, response: Json, entry: Json) -> None:
