@@ -20,9 +20,12 @@ Settings = dict[str, Any]
 
 HEALTHY: dict[str, Settings] = {name: {} for name in names()}
 FAILING: dict[str, Settings] = {
-    "byol without predictor": {"method": {"predictor_layers": 0, "momentum": 0.9}, "train": {"lr": 5e-3}},
+    "byol without predictor": {
+        "method": {"targets": "plain", "predictor_layers": 0, "momentum": 0.9},
+        "train": {"lr": 5e-3},
+    },
     "jepa whose teacher stands still": {"method": {"momentum": 1.0, "final_momentum": 1.0}},
-    "jepa whose teacher is the student": {"method": {"momentum": 0.0, "final_momentum": 0.0}},
+    "jepa without spread": {"method": {"spread_weight": 0.0, "momentum": 0.0, "final_momentum": 0.0}},
     "vicreg without variance": {"method": {"variance": 0.0, "covariance": 0.0}},
 }
 CASES = HEALTHY | {case: settings for case, settings in FAILING.items() if case.split()[0] in names()}

@@ -193,6 +193,11 @@ def test_a_command_without_what_it_needs_is_refused(ssl_jets: Callable[..., Done
         assert "Traceback" not in done.err
 
 
+def test_options_of_the_plan_are_refused_without_it(ssl_jets: Callable[..., Done]) -> None:
+    assert_one_message(ssl_jets("finetune", "--model", "x", "--json"), 2, "--json")
+    assert_one_message(ssl_jets("finetune", "--model", "x", "--memory", "1GB"), 2, "--memory")
+
+
 # Files
 
 

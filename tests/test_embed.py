@@ -132,7 +132,7 @@ def test_batches_do_not_depend_on_how_the_reading_is_cut(sources: list[str]) -> 
     files = open_files(resolve_sources(sources))
     seen = []
     for chunk in (13, 40, 1000):
-        batches = list(embed_module._batches(ordered(files, whole(files), chunk=chunk), 32))
+        batches = list(embed_module._batches(files, ordered(files, whole(files), chunk=chunk), 32))
         seen.append([batch.source.tolist() for batch in batches if batch.source is not None])
         assert [len(batch) for batch in batches] == [32, 32, 26, 32, 32, 6, 32, 18]
     assert all(order == seen[0] for order in seen)

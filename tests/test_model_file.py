@@ -191,3 +191,36 @@ def test_a_place_that_cannot_be_written_is_one_error(model: Model, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(SslJetsError, match="cannot be written"):
         save_model(model, tmp_path / "file" / "model")
+
+
+def test_loading_draws_no_random_numbers_and_a_changed_weight_stays_out_of_the_file(
+    model: Model, tmp_path: Path
+) -> None:
+    save_model(model, tmp_path / "model")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    loaded = load_model(tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+    assert not any(parameter.is_meta for parameter in loaded.encoder.parameters())
+    with torch.no_grad():
+        loaded.encoder.extra_tokens.add_(1.0)
+    assert torch.equal(load_model(tmp_path).encoder.extra_tokens, model.encoder.extra_tokens)
+    save_model(loaded, tmp_path / "model")  # over the file that it is mapped from
+    assert torch.equal(load_model(tmp_path).encoder.extra_tokens, model.encoder.extra_tokens + 1.0)
+
+
+@pytest.mark.parametrize("kind", ["mean", "quantile", "gaussian"])
+def test_pool_and_kind_of_regression_come_back(batch: Jets, tmp_path: Path, kind: str) -> None:
+    encoder = tiny_encoder(batch, pool="attention").eval()
+    regressor = Regressor(encoder.dim, ["jet_sdmass"], 0, kind, (0.1, 0.5))  # type: ignore[arg-type]
+    regressor.targets.measure([batch])
+    save_model(Model(encoder, regressor=regressor), tmp_path / "model")
+    loaded = load_model(tmp_path)
+    assert loaded.regressor is not None
+    with torch.inference_mode():
+        z = loaded.encoder(batch).z
+        assert torch.equal(z, encoder(batch).z)
+        assert torch.equal(loaded.regressor.physical(z), regressor.physical(z))
+        assert torch.equal(loaded.regressor.bands(z), regressor.bands(z))
+    assert loaded.regressor.levels == (() if kind == "mean" else (0.1, 0.5))

@@ -6,6 +6,7 @@ stdout carries only results; progress and talk go to stderr. Nothing heavy is im
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from enum import StrEnum
@@ -72,6 +73,9 @@ Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Y
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.lr=1e-4.")
 ]
+Schema = Annotated[
+    str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
@@ -100,6 +104,7 @@ def pretrain(
         str | None, typer.Option("--method", help="How z is learned; `ssl-jets methods` lists them.")
     ] = None,
     data: Data = None,
+    schema: Schema = None,
     val: Val = None,
     config: Config = None,
     set_: Set = None,
@@ -114,7 +119,7 @@ def pretrain(
     devices: Devices = None,
 ) -> None:
     """Pretrain an encoder; prints the run folder."""
-    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.config import read_config
     from ssl_jets.pretrain import pretrain as run_pretrain
     from ssl_jets.pretrain import resolve_pretrain
     from ssl_jets.report import write_run_report
@@ -127,7 +132,7 @@ def pretrain(
     name = method or in_file or (stored and read_config(stored)["method"]["name"])
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-    settings = resolve_pretrain(str(name), file, parse_set(set_ or []), flags, stored=stored)
+    settings = resolve_pretrain(str(name), file, _set(set_, schema), flags, stored=stored)
     folder = run_pretrain(settings, _run_folder(out, settings.method.name), resume=resume, force=force)
     _on_rank_0(lambda: write_run_report(folder))
     _print(folder)
@@ -138,6 +143,7 @@ def embed(
     model: Model,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
     data: Data = None,
+    schema: Schema = None,
     level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
@@ -148,12 +154,12 @@ def embed(
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
     from ssl_jets.allocator import keep_memory
-    from ssl_jets.config import MethodSettings, RunSettings, parse_set, resolve
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
     from ssl_jets.embed import embed as run_embed
     from ssl_jets.progress import Bar
 
     keep_memory()
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, parse_set(set_ or []))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
     _say_sample(data)
     with Bar("embed", None, "jets", shown=_rank() == 0) as bar:
         summary = run_embed(
@@ -168,7 +174,14 @@ def embed(
             force=force,
             report=bar.to_of,
         )
-    left_out = f", {summary.skipped} of them left out" if summary.skipped else ""
+    if summary.lacking:
+        _say(
+            f"the files lack {', '.join(summary.lacking)}: the model, trained with them, is told that they are missing"
+        )
+    if summary.unused:
+        _say(f"the model was trained without {', '.join(summary.unused)}, which the files have")
+    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
+    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
     _say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
     _print(summary.path)
@@ -178,6 +191,7 @@ def embed(
 def finetune(
     model: Model,
     data: Data = None,
+    schema: Schema = None,
     val: Val = None,
     mode: Annotated[
         Mode | None, typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory.")
@@ -204,17 +218,20 @@ def finetune(
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Train heads, or heads and encoder, from a pretrained model; prints the run folder, or a plan."""
-    from ssl_jets.config import parse_set, read_config
+    from ssl_jets.config import read_config
     from ssl_jets.finetune import finetune as run_finetune
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
+    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
+        hint = "--plan, or --memory with --mode fit"
+        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
     given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
     chosen = {key: value for key, value in given.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
     flags |= {"model": {"size": size}} if size else {}
-    settings = resolve_finetune(model, file, parse_set(set_ or []), flags, stored=_stored(out, resume))
+    settings = resolve_finetune(model, file, _set(set_, schema), flags, stored=_stored(out, resume))
     if plan:
         found = make_plan(settings, _say)
         _print(found.as_json() if json_ else found.table())
@@ -243,6 +260,7 @@ def evaluate(
         Protocol | None, typer.Option("--protocol", help="Curves of many trainings; go on where they were stopped.")
     ] = None,
     data: Data = None,
+    schema: Schema = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
@@ -251,8 +269,8 @@ def evaluate(
 ) -> None:
     """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
     from ssl_jets.cli_evaluate import Asked, answer
-    from ssl_jets.config import parse_set
 
+    assignments = [*(set_ or []), *([] if seed is None else [f"evaluate.seed={seed}"])]
     asked = Asked(
         models=(*(runs or []), *(model or [])),
         z=z,
@@ -261,7 +279,7 @@ def evaluate(
         protocol=protocol and protocol.value,
         data=tuple(data or ()),
         out=out,
-        settings=parse_set(set_ or []) if seed is None else parse_set([*(set_ or []), f"evaluate.seed={seed}"]),
+        settings=_set(assignments, schema),
         json=json_,
         force=force,
     )
@@ -353,6 +371,13 @@ def _flags(
         "data": {key: value for key, value in files.items() if value is not None},
         "train": {key: value for key, value in train.items() if value is not None},
     }
+
+
+def _set(assignments: list[str] | None, schema: str | None) -> dict[str, Any]:
+    """The settings of `--set`, and the format of `--schema`."""
+    from ssl_jets.config import parse_set
+
+    return parse_set([*(assignments or []), *([f"data.format={json.dumps(schema)}"] if schema else [])])
 
 
 def _stored(out: Path | None, resume: bool) -> Path | None:

@@ -53,8 +53,13 @@ class DataSettings(Settings):
     """Background threads that read files ahead of the training."""
     bad_jets: Literal["error", "skip"] = "error"
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    format: str | None = None
+    """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
+    jets: str | None = None
+    """Where an entry of a file is an event: which of its collections of jets; by default the format's first, such as
+    the AK8 jets of CMS."""
     labelled: float | None = Field(default=None, gt=0)
     """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
     are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""

@@ -57,6 +57,7 @@ def describe_files(sources: Sequence[str], *, as_json: bool = False) -> str:
             "\n".join(
                 [
                     f"{facts['file']}: {facts['format']}, tree {facts['tree']}, {facts['entries']:,} entries",
+                    *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
                     f"  classes:          {', '.join(facts['classes']) or 'none (unlabelled)'}",
                     f"  particle columns: {', '.join(facts['columns'])}",
                     f"  missing:          {', '.join(facts['missing']) or 'none'}",
@@ -67,11 +68,22 @@ def describe_files(sources: Sequence[str], *, as_json: bool = False) -> str:
     return "\n".join(blocks)
 
 
+def _collections(file: JetFile) -> str:
+    """Which jets of the events are read, and which could be."""
+    assert file.events is not None
+    layout = file.events.layout
+    others = ", ".join(name for name in layout.others if name != layout.collection)
+    events = len(file.events.first) - 1
+    more = f"; --set data.jets=NAME reads {others}" if others else ""
+    return f"{layout.collection}, {file.entries:,} in {events:,} events{more}"
+
+
 def _facts(file: JetFile) -> dict[str, Any]:
     return {
         "file": str(file.source),
         "format": file.schema.name,
         "tree": file.tree,
+        "jets": file.collection,
         "entries": file.entries,
         "bytes": file.bytes,
         "classes": list(file.label_names),

@@ -19,7 +19,7 @@ from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels,
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.output import check_output, temporary_folder
@@ -45,6 +45,8 @@ class EmbedSummary:
         skipped: those of them that could not be used.
         seconds: time it took.
         reasons: `skipped` by reason.
+        lacking: particle columns that the model was trained with and the files lack; it is told that they are missing.
+        unused: particle columns of the files that the model was trained without.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class EmbedSummary:
     skipped: int
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def embed_parts(
@@ -88,7 +92,7 @@ def embed_parts(
     """
     chunks = ordered(files, parts, request, workers=workers, skipped=skipped)
     total, before = count(parts), 0
-    batches = _batches(chunks, batch)
+    batches = _batches(files, chunks, batch)
     for jets, encoded in _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False):
         yield jets, encoded.z
         before += len(jets)
@@ -126,7 +130,7 @@ def embed(
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the entries of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
+    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
     used has z of NaN and the label -1. At level "particle" it has no rows. Started by torchrun, the processes share
     the work and one file comes out, with the rows of one process.
 
@@ -136,7 +140,7 @@ def embed(
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets` and `labels` are used.
+        data: `workers`, `bad_jets`, `labels` and `jets` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
         device: by default a GPU where there is one.
@@ -153,7 +157,7 @@ def embed(
     check_output(out, force=force)
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
-    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels)
+    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
     request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
     _check_kept(files, request)
     labels = shared_labels(files)
@@ -166,6 +170,7 @@ def embed(
         files=tuple(str(file.source) for file in files),
         label_names=labels,
         kept=request.jet_columns,
+        collections=tuple(file.collection for file in files),
         trained=trained_entries(files, model.facts.get("training", {})),
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
@@ -177,7 +182,16 @@ def embed(
         )
         skipped = _embed_ranks(job, ranks, out, metadata, force)
     reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
-    return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
+    trained, there = model.facts.get("training", {}).get("columns", COLUMNS), files[0].columns
+    return EmbedSummary(
+        path=out,
+        jets=count(whole(files)),
+        skipped=sum(reasons.values()),
+        seconds=time.monotonic() - began,
+        reasons=reasons,
+        lacking=tuple(name for name in trained if name not in there),
+        unused=tuple(name for name in there if name not in trained),
+    )
 
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
@@ -216,7 +230,7 @@ class _Job:
         table = Table(self.files, parts, self.columns, self.level)
         tokens = self.level == "particle"
         total = count(parts)
-        batches = _batches(chunks, self.batch)
+        batches = _batches(self.files, chunks, self.batch)
         for jets, encoded in _encode(self.encoder, batches, self.device, self.precision, tokens=tokens):
             for rows in table.add(jets, encoded):
                 writer.write(rows)
@@ -288,15 +302,15 @@ def _encode(
         yield jets, Encoded(z, particles)
 
 
-def _batches(chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
-    """Jets regrouped by file and `entry // size`, so that batches do not depend on how the reading is cut."""
+def _batches(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
+    """Jets regrouped by file and `number // size`, so that batches do not depend on how the reading is cut."""
     held: Jets | None = None
     for chunk in chunks:
         if held is not None and _file(held) == _file(chunk):
             chunk = concatenate([held, chunk])
         elif held is not None:
             yield held
-        blocks = _source(chunk)[:, 1] // size
+        blocks = torch.from_numpy(files[_file(chunk)].numbers(_source(chunk).numpy()) // size)
         lengths = torch.unique_consecutive(blocks, return_counts=True)[1].tolist()
         *complete, held = (chunk.select(index) for index in torch.split(torch.arange(len(chunk)), lengths))
         yield from complete

@@ -186,7 +186,9 @@ def announce(
     if not settings.data.sources:
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
-    run.say(f"data: {count(data.train):,} jets to train on, {count(data.held_out):,} held out{classes}")
+    of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
+    jets = f"{of_events} jets" if of_events else "jets"
+    run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")
     if subset is not None:
         run.say(f"labels of {len(subset):,} jets")
     if data.unlabelled:
@@ -248,7 +250,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     return {
         "files": [list(data.files[index].identity) for index in seen],
         "columns": list(data.columns),
-        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in held_out],
+        "held_out": [_tree_entries(data.files[part.file], part) for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),
@@ -260,6 +262,11 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
         "seed": settings.train.seed,
         "precision": settings.train.precision,
     }
+
+
+def _tree_entries(file: JetFile, part: Part) -> list[Any]:
+    """`[name, bytes, start, stop]` in entries of the tree: where these are events, they mean all jets of an event."""
+    return [*file.identity, *file.tree_entries(part.start, part.stop)]
 
 
 def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:

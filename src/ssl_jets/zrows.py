@@ -1,4 +1,4 @@
-"""Encoded jets to the rows of a z file, with a row for every entry of the input."""
+"""Encoded jets to the rows of a z file, with a row for every jet of the input."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ GAP_ROWS = 4096
 class Table:
     """Makes the rows of a z file from batches of encoded jets.
 
-    Jets that were left out because they could not be used are recognised as gaps in the entries. At level "jet" such
-    an entry becomes a row with z of NaN and the label -1, with its kept columns as they are in the file.
+    Jets that were left out because they could not be used are recognised as gaps in their numbers. At level "jet" such
+    a jet becomes a row with z of NaN and the label -1, with its kept columns as they are in the file.
 
     Args:
         files: the files.
@@ -44,14 +44,16 @@ class Table:
         """The rows of a batch of jets of one file, and those of the entries left out before it and in it."""
         assert jets.source is not None
         source = jets.source.numpy()
-        file, first, last = int(source[0, 0]), int(source[0, 1]), int(source[-1, 1])
+        file = int(source[0, 0])
+        numbers = self._files[file].numbers(source)
+        first, last = int(numbers[0]), int(numbers[-1])
         yield from self._gaps(self._advance(file, first))
         rows = self._rows(jets, encoded)
         passed = list(self._advance(file, last + 1))
-        missing = np.setdiff1d(np.arange(first, last + 1), source[:, 1])
+        missing = np.setdiff1d(np.arange(first, last + 1), numbers)
         if len(missing) and self._level == "jet":
             bad = self._bad_rows(file, missing)
-            order = np.argsort(np.concatenate([rows["source_entry"], bad["source_entry"]]))
+            order = np.argsort(np.concatenate([numbers, missing]))
             rows = {name: np.concatenate([values, bad[name]])[order] for name, values in rows.items()}
         self.entries += sum(part.entries for part in passed)
         yield rows
@@ -78,15 +80,16 @@ class Table:
                 for start in range(part.start, part.stop, GAP_ROWS):
                     yield self._bad_rows(part.file, np.arange(start, min(start + GAP_ROWS, part.stop)))
 
-    def _bad_rows(self, file: int, entries: Array) -> dict[str, Array]:
-        own = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": 0, "label": -1}
+    def _bad_rows(self, file: int, numbers: Array) -> dict[str, Array]:
+        entries, in_entry = self._files[file].keys(numbers)
+        own = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": in_entry, "label": -1}
         kept = [column.name for column in self._columns if column.name not in own]
         copied: dict[str, Array] = {}
         if kept:
-            start, stop = int(entries[0]), int(entries[-1]) + 1
+            start, stop = int(numbers[0]), int(numbers[-1]) + 1
             read = read_jet_columns(self._files[file], kept, start, stop)
-            copied = {name: values[entries - start] for name, values in read.items()}
-        rows = {column.name: column.empty(len(entries)) for column in self._columns}
+            copied = {name: values[numbers - start] for name, values in read.items()}
+        rows = {column.name: column.empty(len(numbers)) for column in self._columns}
         for name, values in rows.items():
             values[...] = copied[name] if name in copied else own[name]
         return rows

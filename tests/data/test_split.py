@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_jets.data import root
-from ssl_jets.data.files import JetFile, Part, count, split, whole
+from ssl_jets.data.files import JetFile, Part, count, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.sources import Source
+from ssl_jets.data.split import split
 from ssl_jets.errors import DataError
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +103,11 @@ def test_a_number_that_cannot_be_taken_is_refused_with_what_can(files: list[JetF
 def test_all_entries_may_be_asked_for(files: list[JetFile]) -> None:
     parts = whole(files)
     assert len(take(files, float(sum(part.entries for part in parts)), parts=parts)) == sum(p.entries for p in parts)
+
+
+def test_jets_without_labels_are_chosen_as_one_class(write_jetclass: Any) -> None:
+    unlabelled = open_files([Source(str(write_jetclass("none.root", 40, label=None)))])
+    chosen = choose(unlabelled, whole(unlabelled), 0.25, 0, Request())
+    assert len(chosen) == 10
+    assert chosen.labels is not None
+    assert set(chosen.labels.tolist()) == {-1}

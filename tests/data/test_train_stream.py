@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from jetclass_files import jetclass_branches, write_tree
 from ssl_jets.data import root
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import Plan
 from ssl_jets.data.sources import Source
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, TrainStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets

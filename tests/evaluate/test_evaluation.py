@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ssl_jets.config import DataSettings, ModelSettings
-from ssl_jets.data.files import open_files, split, whole
+from ssl_jets.data.files import open_files, whole
 from ssl_jets.data.sources import sample_sources
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table

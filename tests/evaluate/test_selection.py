@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, whole
 from ssl_jets.data.sources import sample_sources
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.selection import assign_roles, draw

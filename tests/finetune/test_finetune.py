@@ -168,3 +168,29 @@ def test_jets_without_labels_are_refused(pretrained: Path, write_jetclass: Any, 
     with pytest.raises(DataError, match="needs labels"):
         finetune(settings, tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("quantile", "probe"), ("gaussian", "full")])
+def test_jet_columns_are_learned_from_files_without_labels(
+    pretrained: Path, write_jetclass: Any, tmp_path: Path, kind: str, mode: str
+) -> None:
+    path = write_jetclass("none.root", 60, label=None)
+    more = [f"method.mode={mode}", f"method.regression={kind}", "method.targets=[jet_pt,jet_sdmass/jet_pt]"]
+    layers = {"data": {"sources": [str(path)]}}, parse_set([*QUICK, *more, "method.labels=0.5"])
+    model = load_model(finetune(resolve_finetune(pretrained, *layers), tmp_path / "r"))
+    assert model.head is None
+    assert model.regressor is not None
+    assert (model.regressor.kind, model.regressor.levels) == (kind, (0.16, 0.5, 0.84))
+    with torch.inference_mode():
+        bands = model.regressor.bands(torch.zeros(1, 64))
+    assert bands.shape == (1, 2, 3)
+    assert 1 < float(bands[0, 0, 1]) < 2000  # GeV
+
+
+def test_several_tasks_are_probed_at_once(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.mode=probe", "method.targets=[label,jet_sdmass]", "method.labels=60", "method.pool=mean")
+    model = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r"))
+    assert model.encoder.cfg.pool == "mean"
+    assert model.head is not None
+    assert model.regressor is not None
+    assert float(model.regressor.targets.std[0]) != 1.0

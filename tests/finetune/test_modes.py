@@ -156,14 +156,15 @@ def test_what_rests_does_not_move_until_it_joins(pretrained: Path, sample_files:
     assert not any(name.startswith(("embed", "extra")) for name in changed)
 
 
+@pytest.mark.parametrize("mode", ["full", "lora"])
 def test_lp_ft_starts_from_the_heads_of_the_probe(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str
 ) -> None:
     shared = ("method.labels=40", "train.steps=1")
     settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", *shared)
     probe = load_model(finetune(settings, tmp_path / "probe")).head
     # The heads learn at ten times the rate of the network; here neither is to move after the probe.
-    more = ("method.mode=full", "method.probe_first=true", "train.warmup=0.9")
+    more = (f"method.mode={mode}", "method.probe_first=true", "train.warmup=0.9")
     both = load_model(finetune(settings_of(pretrained, sample_files[:2], *more, *shared), tmp_path / "both")).head
     assert probe is not None
     assert both is not None

@@ -12,8 +12,9 @@ from torch import Tensor
 from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.byol import BYOL
-from ssl_jets.nn.augment import make_view
+from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.ema import rising
+from ssl_jets.nn.standardise import whitened
 
 
 def build(jets: Jets, **settings: object) -> BYOL:
@@ -45,8 +46,9 @@ def distance(prediction: Tensor, target: Tensor) -> float:
     return sum((x / math.hypot(*a) - y / math.hypot(*b)) ** 2 for x, y in zip(a, b))
 
 
-def test_the_loss_is_that_of_plain_loops_over_the_jets(batch: Jets) -> None:
-    jets, method = batch.select(torch.arange(7)), build(batch)
+@pytest.mark.parametrize("targets", ["plain", "whitened"])
+def test_the_loss_is_that_of_plain_loops_over_the_jets(batch: Jets, targets: str) -> None:
+    jets, method = batch.select(torch.arange(7)), build(batch, targets=targets)
     torch.manual_seed(2)
     for weight in method.teacher.parameters():  # a teacher unlike its student
         weight.add_(0.1 * torch.randn_like(weight))
@@ -56,6 +58,8 @@ def test_the_loss_is_that_of_plain_loops_over_the_jets(batch: Jets) -> None:
     views = [make_view(jets, method.cfg.views) for _ in range(2)]
     predictions = [method.predictor(method.projector(method.encoder(view).z)).detach() for view in views]
     targets = [method.teacher_projector(method.teacher(view).z) for view in views]
+    if method.cfg.targets == "whitened":
+        targets = [whitened(rows) for rows in targets]
     total = 0.0
     for jet in range(len(jets)):
         total += distance(predictions[0][jet], targets[1][jet]) + distance(predictions[1][jet], targets[0][jet])
@@ -90,7 +94,7 @@ def test_the_teacher_moves_once_a_step_by_the_momentum_of_the_schedule(batch: Je
 
 def test_one_batch_is_learned_and_the_target_must_be_of_the_same_jet(batch: Jets) -> None:
     jets = hardest(batch.select(torch.arange(32)))
-    method = build(jets)
+    method = build(jets, targets="plain", views=Views(thin=0.5, beam=2.0))
     losses = train(method, jets, 80)
     with torch.no_grad():
         first, second = (make_view(jets, method.cfg.views) for _ in range(2))
@@ -107,7 +111,7 @@ def test_without_a_predictor_all_jets_become_one_and_with_it_they_do_not(batch: 
     jets = jets.keep(jets.rank_by_pt() < 12)
     distances = {}
     for layers in (0, 2):
-        method = build(jets, predictor_layers=layers, momentum=0.0)  # a teacher that follows at once
+        method = build(jets, targets="plain", predictor_layers=layers, momentum=0.0)  # a teacher that follows at once
         train(method, jets, 60, lr=3e-3)
         with torch.no_grad():
             p = torch.nn.functional.normalize(method.projector(method.encoder(jets).z), dim=1)

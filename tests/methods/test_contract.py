@@ -195,7 +195,7 @@ def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
     moved = 0.0
     for key, value in alone.items():
         assert torch.equal(ranks[0][key], ranks[1][key]), key
-        torch.testing.assert_close(ranks[0][key], value, atol=2e-5, rtol=1e-4, msg=lambda text, key=key: key + text)
+        torch.testing.assert_close(ranks[0][key], value, atol=5e-5, rtol=1e-4, msg=lambda text, key=key: key + text)
         if key.startswith("encoder.trunk"):
             moved = max(moved, float((value - start[key.removeprefix("encoder.")]).abs().max()))
     assert moved > 0.01  # the steps were large against the tolerance

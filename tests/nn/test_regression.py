@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from small_models import made_jets
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
-from ssl_jets.nn.regression import Regressor, Targets, columns_of
+from ssl_jets.nn.regression import LEVELS, SMALLEST_WIDTH, Regressor, Targets, columns_of
 
 
 def with_columns(**columns: Tensor) -> Jets:
@@ -100,3 +100,67 @@ def test_the_regressor_speaks_in_physical_units_after_a_round_trip(heavy: Jets) 
     assert torch.equal(again.physical(z), regressor.physical(z))
     torch.testing.assert_close(regressor.physical(z), regressor.targets.physical(regressor(z)))
     assert 5 < float(regressor.physical(z)[:, 0].median().detach()) < 500
+
+
+def learned(kind: str, levels: tuple[float, ...] = LEVELS) -> tuple[Regressor, Tensor, Tensor, Jets]:
+    """A head that has learned x = 100 + 20 z + (10 + 8 |z|) noise from z and |z|, with z and x of other jets."""
+    generator = torch.Generator().manual_seed(1)
+    sign = torch.randn(20_000, generator=generator)
+    noise = torch.randn(20_000, generator=generator)
+    jets = with_columns(x=100 + 20 * sign + (10 + 8 * sign.abs()) * noise)
+    z = torch.stack([sign, sign.abs()], dim=1)
+    torch.manual_seed(0)
+    regressor = Regressor(2, ["x"], 16, kind, levels)  # type: ignore[arg-type]
+    regressor.targets.measure([jets])
+    target = regressor.targets(jets)
+    optimizer = torch.optim.Adam(regressor.parameters(), lr=0.02)
+    for step in range(300):
+        rows = torch.arange(step % 10, 16_000, 10)
+        optimizer.zero_grad()
+        regressor.error(z[rows], target[rows]).mean().backward()
+        optimizer.step()
+    return regressor, z[16_000:], jets.jet["x"][16_000:], jets
+
+
+@pytest.mark.parametrize(("kind", "levels"), [("quantile", (0.1, 0.5, 0.9)), ("gaussian", LEVELS)])
+def test_bands_hold_their_share_of_the_jets_wherever_they_are_wide(kind: str, levels: tuple[float, ...]) -> None:
+    regressor, z, x, _ = learned(kind, levels)
+    with torch.no_grad():
+        bands = regressor.bands(z)[:, 0]
+    assert regressor.levels == levels
+    assert bool((bands.diff(dim=1) >= 0).all())
+    for part in (z[:, 1] < 0.3, z[:, 1] > 1.2):
+        for index, level in enumerate(levels):
+            assert float((x[part] < bands[part, index]).float().mean()) == pytest.approx(level, abs=0.05)
+    width = bands[:, -1] - bands[:, 0]
+    assert width[z[:, 1] > 1.2].mean() > 1.4 * width[z[:, 1] < 0.3].mean()
+
+
+def test_the_point_of_a_quantile_head_is_its_median_and_a_mean_head_has_no_bands() -> None:
+    regressor = Regressor(3, ["x", "y"], 0, "quantile", (0.2, 0.5, 0.7, 0.9))
+    z = torch.randn(6, 3)
+    outputs = regressor.layers(z).view(6, 2, 4)
+    assert torch.equal(regressor(z), outputs[..., 1])
+    mean = Regressor(3, ["x", "y"])
+    assert mean.levels == ()
+    assert mean.bands(z).shape == (6, 2, 0)
+
+
+def test_crossing_quantiles_are_put_in_order() -> None:
+    regressor = Regressor(2, ["x"], 0, "quantile")
+    with torch.no_grad():
+        regressor.layers[0].weight.zero_()
+        regressor.layers[0].bias.copy_(torch.tensor([2.0, 0.0, 1.0]))
+    expected = regressor.targets.physical(torch.tensor([[0.0], [1.0], [2.0]]))[:, 0]
+    torch.testing.assert_close(regressor.bands(torch.zeros(1, 2))[0, 0], expected)
+
+
+def test_the_loss_of_each_kind_is_that_of_its_formula() -> None:
+    z, target = torch.randn(5, 3), torch.randn(5, 1)
+    gaussian = Regressor(3, ["x"], 0, "gaussian")
+    mean, raw = gaussian.layers(z).unbind(1)
+    density = torch.distributions.Normal(mean, nn.functional.softplus(raw) + SMALLEST_WIDTH)
+    expected = -density.log_prob(target[:, 0]) - 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(gaussian.error(z, target)[:, 0], expected)
+    quantile = Regressor(3, ["x"], 0, "quantile", (0.5,))
+    torch.testing.assert_close(quantile.error(z, target), (quantile(z) - target).abs())

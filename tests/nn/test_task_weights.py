@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ssl_jets.config import TrainSettings
-from ssl_jets.nn.task_weights import LARGEST, RATE, REGRESSION, TaskLoss, TaskWeights, classification
+from ssl_jets.nn.task_weights import LARGEST, LIKELIHOOD, RATE, REGRESSION, TaskLoss, TaskWeights, classification
 from ssl_jets.optimizer import make_optimizer
 
 CLASSES = 10
@@ -119,3 +119,15 @@ def test_s_has_no_weight_decay() -> None:
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert decay[id(module["weights"].log_sigma)] == 0.0
     assert decay[id(module["other"].weight)] == 0.3
+
+
+def test_a_likelihood_with_widths_of_its_own_is_added_as_it_is_and_gets_no_s() -> None:
+    weights = TaskWeights({"label": classification(CLASSES), "mass": LIKELIHOOD}, learned=True)
+    assert weights.log_sigma is not None
+    assert weights.log_sigma.shape == (1,)
+    with torch.no_grad():
+        weights.log_sigma.copy_(torch.tensor([math.log(2.0)]) / RATE)
+    assert float(weights(losses(3.0, -1.5))) == pytest.approx(
+        3.0 / 4 + 2 * math.log(CLASSES) * math.log(2.0) - 1.5, rel=1e-5
+    )
+    assert set(weights.parts(losses(3.0, -1.5))) == {"loss_label", "loss_mass", "sigma_label"}

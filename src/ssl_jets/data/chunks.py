@@ -12,13 +12,16 @@ import numpy.typing as npt
 import torch
 
 from ssl_jets.data import columns as of
+from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.formula import formula
 from ssl_jets.data.rows import Rows, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import Jets
 
 Array = npt.NDArray[Any]
+
+
+_EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
-    rows, skipped = read_rows(file, _branches(file, columns, request), start, stop)
+    rows, skipped = read_rows(file, form.needed(columns, request.jet_columns, file.label_branches), start, stop)
     source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
         particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
@@ -94,43 +97,29 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(jet_columns=tuple(names))
-    raw = file.reader.read(file.source.path, file.tree, _branches(file, (), request, cuts=False), start, stop)
-    rows = one_jet_an_entry(raw, start, stop, file.place)
+    rows = of.unpad(file.schema, _all_rows(file, file.schema.needed((), names, ()), start, stop))
     return {name: of.jet_column(file.schema, rows, name) for name in names}
 
 
 def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> tuple[Rows, Counter[str]]:
     """Branches of entries, jet by jet, without the places and jets that the format's cuts leave out.
 
-    Here the entries become jets: a format whose entry is an event with several jets has its own way to make `Rows`.
-
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
     """
-    form, left_out = file.schema, Counter[str]()
-    raw = file.reader.read(file.source.path, file.tree, branches, start, stop)
-    rows = one_jet_an_entry(raw, start, stop, file.place)
-    if form.particle_cut is not None:
-        rows = rows.keep(formula(form.particle_cut).of_particles(rows).astype(bool))
-    if form.jet_cut is not None:
-        chosen = formula(form.jet_cut).of_jets(rows).astype(bool)
-        left_out[f"not {form.jet_cut}"] += int(np.count_nonzero(~chosen))
-        rows = rows.select(chosen)
-    return rows, +left_out
+    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop))
+    return of.chosen_jets(file.schema, rows)
 
 
-def _branches(file: JetFile, columns: Sequence[str], request: Request, *, cuts: bool = True) -> tuple[str, ...]:
-    """All branches that the request needs, each once."""
-    form = file.schema
-    needed = [branch for name in columns for branch in form.particles[name].branches]
-    if form.axis is not None and any(form.particles[name].absolute for name in columns):
-        needed += form.axis.branches
-    if cuts:
-        needed += [*file.label_branches, *form.cut_branches]
-    for name in request.jet_columns:
-        needed += form.jets[name].branches if name in form.jets else (name,)
-    return tuple(dict.fromkeys(needed))
+def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> Rows:
+    """Here the entries become jets."""
+
+    def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
+        return file.reader.read(file.source.path, file.tree, names, first, last)
+
+    if file.events is None:
+        return one_jet_an_entry(read(branches, start, stop), start, stop, file.place)
+    return event_rows(read, file.events, branches, start, stop, file.place)
 
 
 def _bad_jets(
@@ -141,7 +130,7 @@ def _bad_jets(
     skipped: Counter[str] = Counter()
     jet_of = None
     for reason, where in _findings(jets, rows, computed):
-        if reason == "no particles":
+        if reason in (_EMPTY, _LOST):
             found = where
         else:
             jet_of = jets.jet_of_particle.numpy() if jet_of is None else jet_of
@@ -151,7 +140,8 @@ def _bad_jets(
                 f"a jet cannot be used: {reason}",
                 where=rows.where(found[0]),
                 found=rows.some(found),
-                hint="--set data.bad_jets=skip leaves such jets out and counts them",
+                hint="--set data.bad_jets=skip leaves such jets out and counts them"
+                + (", --set data.jets=NAME reads other jets of the file" if reason == _LOST else ""),
             )
         new = found[~bad[found]]
         skipped[reason] += len(new)
@@ -160,10 +150,11 @@ def _bad_jets(
 
 
 def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """What is wrong, as a reason with the indices of jets ("no particles") or particles (all others)."""
-    findings = [("no particles", np.flatnonzero(jets.lengths.numpy() == 0))]
+    """What is wrong, as a reason with the indices of jets (the first two) or particles (all others)."""
+    lost = np.flatnonzero(rows.lost) if rows.lost is not None else np.empty(0, dtype=np.int64)
+    findings = [(_LOST, lost), (_EMPTY, np.flatnonzero(jets.lengths.numpy() == 0))]
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
-    if all(not len(where) for _, where in findings[1:]):  # then what was computed is the reason
+    if all(not len(where) for _, where in findings[2:]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()

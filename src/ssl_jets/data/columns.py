@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,21 @@ from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS
 
 Array = npt.NDArray[Any]
+
+
+def unpad(schema: Schema, rows: Rows) -> Rows:
+    """The same jets with the places of their lists that are particles."""
+    if schema.particle_cut is None:
+        return rows
+    return rows.keep(formula(schema.particle_cut).of_particles(rows).astype(bool))
+
+
+def chosen_jets(schema: Schema, rows: Rows) -> tuple[Rows, Counter[str]]:
+    """The jets that the cut of the format leaves, and how many it leaves out."""
+    if schema.jet_cut is None:
+        return rows, Counter()
+    chosen = formula(schema.jet_cut).of_jets(rows).astype(bool)
+    return rows.select(chosen), +Counter({f"not {schema.jet_cut}": int(np.count_nonzero(~chosen))})
 
 
 def particle_columns(schema: Schema, rows: Rows, columns: Sequence[str]) -> Array:
@@ -31,12 +47,16 @@ def particle_columns(schema: Schema, rows: Rows, columns: Sequence[str]) -> Arra
 
 
 def jet_column(schema: Schema, rows: Rows, name: str) -> Array:
-    """A jet column, `[jet]`: floating types as they are, integers as int64, since float32 would round them."""
+    """A jet column, `[jet]`: floating types as they are, integers as int64, since float32 would round them; of what is
+    computed, float32."""
     value = schema.jets.get(name, Value(branch=name))
-    array = rows.jet[value.branch] if value.branch is not None else formula(value.formula or "").of_jets(rows)
+    if value.branch is None:
+        array = formula(value.formula or "").of_jets(rows).astype(np.float32)
+    else:
+        array = rows.jet[value.branch]
     if array.dtype.kind in "iu":
         array = array.astype(np.int64)
-    return np.ascontiguousarray(array if value.factor == 1.0 else array * np.float32(value.factor))
+    return np.require(array if value.factor == 1.0 else array * np.float32(value.factor), requirements=["C", "W"])
 
 
 def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str], rows: Rows) -> Array:

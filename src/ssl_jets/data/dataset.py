@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, split, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
 
 
@@ -52,9 +53,9 @@ class Dataset:
 def open_dataset(settings: DataSettings) -> Dataset:
     """Open the files that the settings name (the bundled sample where none) and split them."""
     sources = resolve_sources(settings.sources) if settings.sources else sample_sources()
-    files = open_files(sources, settings.labels)
+    files = open_files(sources, settings.labels, settings.format, settings.jets)
     if settings.validation:
-        held = open_files(resolve_sources(settings.validation), settings.labels)
+        held = open_files(resolve_sources(settings.validation), settings.labels, settings.format, settings.jets)
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         return _with_unlabelled(_not_empty(Dataset([*files, *held], whole(files), held_out)), settings)
     train, held_out = split(files, settings.validation_fraction, settings.split_seed)
@@ -76,7 +77,7 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
         return data
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
-    files = open_files(resolve_sources(settings.unlabelled))
+    files = open_files(resolve_sources(settings.unlabelled), None, settings.format, settings.jets)
     known = {file.identity for file in data.files}
     if twice := [file for file in files if file.identity in known]:
         raise UsageError("a file is both labelled and unlabelled", where="data.unlabelled", found=twice[0].source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssl_jets.data.readers import Table
+from ssl_jets.data.refused import refuse
 from ssl_jets.data.schema import Schema, known_schemas
 from ssl_jets.errors import DataError, nearest
 
@@ -32,10 +33,9 @@ def detect(
         raise DataError(f"there is no such {noun} in the file", where=where, found=name, allowed=nearest(name, names))
     asked = [index for index, other in enumerate(names) if name in (None, other)]
     schemas = known_schemas() if own is None else (own,)
-    fits = [
-        (index, schema) for index in asked for schema in schemas if set(schema.required) <= set(tables[index].branches)
-    ]
+    fits = [(index, schema) for index in asked for schema in schemas if schema.fits(_names(tables[index], schema))]
     if not fits:
+        refuse([tables[index] for index in asked], where)
         raise _no_format([tables[index] for index in asked], schemas, where, noun)
     if len({index for index, _ in fits}) > 1:
         matching = [names[index] for index in dict.fromkeys(index for index, _ in fits)]
@@ -48,11 +48,24 @@ def detect(
     return max(fits, key=lambda fit: len(fit[1].required))
 
 
+def _names(table: Table, schema: Schema) -> set[str]:
+    """The names that formulas of a format can use: the branches, or for events those of their first jets."""
+    if schema.events is None:
+        return set(table.branches)
+    layout = next(iter(schema.events.layouts(table).values()), None)
+    return set() if layout is None else {*layout.particle, *layout.jet}
+
+
+def _telling(schema: Schema) -> tuple[str, ...]:
+    """Branches by which a table is known to be like a format."""
+    return schema.particle_branches if schema.events is None else schema.events.branches
+
+
 def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object, noun: str) -> DataError:
     """Tell which branch the most jet-like table lacks, or that no table looks like jets."""
     found = ", ".join(f"{_named(noun, table)}{len(table.branches)} branches" for table in tables)
     shared = [
-        (len(set(schema.particle_branches) & set(table.branches)) / len(schema.particle_branches), table, schema)
+        (len(set(_telling(schema)) & set(table.branches)) / len(_telling(schema)), table, schema)
         for table in tables
         for schema in schemas
     ]
@@ -60,7 +73,11 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
     if share < 0.25 and schemas == known_schemas():
         formats = [schema.title for schema in known_schemas()]
         return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
-    missing = [branch for branch in schema.required if branch not in table.branches]
+    wanted = schema.required if schema.events is None else schema.events.branches
+    missing = [branch for branch in wanted if branch not in table.branches]
+    if not missing:
+        there = ", ".join(branch for branch in schema.lacks if branch in table.branches)
+        return DataError(f"a {noun} looks like {schema.title} but for the branch {there}", where=where, found=found)
     return missing_branches(missing, table, schema, where, noun)
 
 

@@ -1,4 +1,4 @@
-"""Files of jets, checked: what each holds, and which entries of them are for training and which are held out."""
+"""Files of jets, checked: what each holds."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ssl_jets.data.detect import detect, missing_branches
-from ssl_jets.data.formula import formula
+from ssl_jets.data import contents
+from ssl_jets.data.detect import detect
+from ssl_jets.data.event_rows import JetsOfEvents
+from ssl_jets.data.events import EventTable
 from ssl_jets.data.readers import Reader, Table, reader_of
-from ssl_jets.data.schema import Schema
+from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import COLUMNS
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class JetFile:
         schema: its format.
         reader: the module that reads it.
         tree: the tree, or other table, that holds the jets; "" where a file has only one, without a name.
-        entries: entries of the tree.
+        entries: entries of the tree; for events their jets, so that all counting is in jets.
         clusters: entries at which a read may begin without decoding anything twice, from 0 to `entries`.
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
@@ -37,6 +42,7 @@ class JetFile:
         label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; or, for a label that is
             one number, none.
         label_branches: the branches the label is read from.
+        events: where an entry is an event, its jets; None where it is a jet.
     """
 
     source: Source
@@ -51,11 +57,36 @@ class JetFile:
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
     label_branches: tuple[str, ...] = field(default=(), repr=False)
+    events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
 
     @property
     def place(self) -> str:
         """File and tree, for messages."""
         return f"{self.source}, {self.reader.NOUN} {self.tree}" if self.tree else str(self.source)
+
+    def numbers(self, source: Array) -> Array:
+        """Number of each jet among all jets of the file, from its row (file, entry, number in the entry)."""
+        return source[:, 1] if self.events is None else self.events.first[source[:, 1]] + source[:, 2]
+
+    def keys(self, numbers: Array) -> tuple[Array, Array]:
+        """Entry, and number in the entry, of jets by their number among all jets of the file."""
+        if self.events is None:
+            return numbers, np.zeros_like(numbers)
+        entry = np.searchsorted(self.events.first, numbers, "right") - 1
+        return entry, numbers - self.events.first[entry]
+
+    def tree_entries(self, start: int, stop: int) -> tuple[int, int]:
+        """The entries of the tree that have the jets `start` to `stop`."""
+        return (start, stop) if self.events is None else self.events.entries(start, stop)
+
+    def jets_of(self, start: int, stop: int) -> tuple[int, int]:
+        """The jets of the entries `start` to `stop` of the tree."""
+        return (start, stop) if self.events is None else self.events.jets(start, stop)
+
+    @property
+    def collection(self) -> str:
+        """Name of the collection of jets that is read, where an entry is an event; otherwise ""."""
+        return "" if self.events is None else self.events.layout.collection
 
     @property
     def name(self) -> str:
@@ -89,7 +120,10 @@ class Part:
 
 
 def open_files(
-    sources: Sequence[Source], labels: tuple[str, ...] | None = None, form: Schema | None = None
+    sources: Sequence[Source],
+    labels: tuple[str, ...] | None = None,
+    form: str | None = None,
+    jets: str | None = None,
 ) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
 
@@ -97,19 +131,26 @@ def open_files(
         sources: the files.
         labels: label branches (or names of the format's classes) that make up the classes, in this order; by default
             all that the format declares.
-        form: the format of all files, instead of the one that is found from their branches.
+        form: name of the format of all files, or YAML file of a user's own; by default it is found from their branches.
+        jets: the collection of jets to read, in files whose entries are events; by default the format's first.
 
     Raises:
         DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
-        UsageError: `labels` that no file has.
+        UsageError: `labels` or `jets` that no file has.
     """
     if not sources:
         raise UsageError("no input files are named")
+    own = None if form is None else load_schema(form)
     with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        files = list(pool.map(lambda source: _open(source, labels, form), sources))
+        files = list(pool.map(lambda source: _open(source, labels, own, jets), sources))
     if not any(file.entries for file in files):
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        raise DataError("the input files hold no jets", where=f"{files[0].source}{more}")
+        raise DataError("the input files hold no jets", where=", ".join(str(file.source) for file in files[:8]))
+    if jets is not None and all(file.events is None for file in files):
+        raise UsageError(
+            "only files of events have several collections of jets to choose from",
+            where="data.jets",
+            found=f"{jets}; {files[0].source} holds one jet in each entry",
+        )
     if labels and not any(file.label_names for file in files):
         known = [*files[0].jet_columns, *files[0].schema.labels]
         raise UsageError(
@@ -165,149 +206,35 @@ def shared_labels(files: Sequence[JetFile]) -> tuple[str, ...]:
     return labelled[0].label_names if labelled else ()
 
 
-def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Part], list[Part]]:
-    """Parts to train on, and parts held out.
-
-    Files of one group (same name but for the number) are held out whole where that comes near the fraction (within
-    half of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each
-    side of it, since two jets of one event are neighbours. The outcome depends on the names and entries of the files,
-    on `fraction` and on `seed`, and not on folders or on the order of the files.
-
-    Raises:
-        DataError: too few jets for both.
-    """
-    groups: dict[str, list[int]] = {}
-    for index in sorted(range(len(files)), key=lambda index: (files[index].name, files[index].entries)):
-        groups.setdefault(files[index].group, []).append(index)
-    train: list[Part] = []
-    held: list[Part] = []
-    for group, members in groups.items():
-        entries = [files[index].entries for index in members]
-        apart = _held_files(entries, fraction, np.random.default_rng([seed, *group.encode()]))
-        for position, index in enumerate(members):
-            file = files[index]
-            if apart is None:
-                rng = np.random.default_rng([seed, file.entries, *file.name.encode()])
-                start, stop = _held_block(file.entries, fraction, rng)
-                held.append(Part(index, start, stop))
-                # Without a block (a tiny file) nothing has neighbours to drop.
-                gap = 1 if stop > start else 0
-                train += [Part(index, 0, start - gap), Part(index, stop + gap, file.entries)]
-            else:
-                (held if position in apart else train).append(Part(index, 0, file.entries))
-    train, held = (
-        sorted((p for p in side if p.entries > 0), key=lambda p: (p.file, p.start)) for side in (train, held)
-    )
-    if not train or not held:
-        total = sum(file.entries for file in files)
-        raise DataError(
-            "there are too few jets to hold some out", found=f"{total} jets, of which {fraction:g} is asked for"
-        )
-    return train, held
-
-
-def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:
-    """Positions of the files to hold out, or None where whole files do not come near the fraction."""
-    target = fraction * sum(entries)
-    apart: set[int] = set()
-    total = 0
-    for position in rng.permutation(len(entries)).tolist():
-        if abs(total + entries[position] - target) < abs(total - target):
-            apart.add(position)
-            total += entries[position]
-    if len(entries) < 2 or len(apart) == len(entries) or not 0.5 * target <= total <= 1.5 * target:
-        return None
-    return apart
-
-
-def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tuple[int, int]:
-    """A block of entries at a random place; empty for a file of fewer than four entries."""
-    if entries < 4:
-        return 0, 0
-    size = min(max(round(fraction * entries), 1), entries - 1)
-    start = int(rng.integers(entries - size + 1))
-    return start, start + size
-
-
-def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None) -> JetFile:
+def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None) -> JetFile:
     reader = reader_of(source.path)
     with reader.open_tables(source.path) as tables:
         index, form = detect(tables, source.path, reader.NOUN, source.tree, form)
-        table = tables[index]
-        where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
-        flat = table.flat()
-        columns = _columns(form, table, source, reader.NOUN)
-        branches = dict.fromkeys(branch for name in columns for branch in form.particles[name].branches)
-        lists = [name for name in branches if name not in flat]
-        _check_lists(form, columns, lists, table, where)
-        label_names, formulas, label_branches = _labels(form, flat, labels, where)
+        table: Table = tables[index]
+        events = None
+        if form.events is not None:
+            view = EventTable(table, form.events.choose(table, jets, source.path))
+            table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
+        flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
+        columns = contents.present_columns(form, table, source, reader.NOUN)
+        label_names, formulas, label_branches = contents.present_labels(form, flat, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
+        needed = form.needed(columns, named, label_branches)
+        contents.check_lists(form, columns, [name for name in needed if name not in flat], table, where)
+        contents.try_formulas(form, columns, named, formulas, needed, flat)
+        clusters = table.clusters(needed)
         return JetFile(
             source=source,
             schema=form,
             reader=reader,
             tree=table.name,
-            entries=table.entries,
-            clusters=table.clusters([*branches, *label_branches]),
+            entries=table.entries if events is None else int(events.first[-1]),
+            clusters=tuple(dict.fromkeys(clusters if events is None else events.first[list(clusters)].tolist())),
             bytes=os.path.getsize(source.path),
             columns=columns,
             jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
             label_names=label_names,
             label_formulas=formulas,
             label_branches=label_branches,
+            events=events,
         )
-
-
-def _check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:
-    """Every branch that is not flat holds lists; a column that is a branch by itself, or kinds by flags, is a list."""
-    plain = [form.particles[name] for name in columns]
-    direct = [branch for column in plain if column.formula is None for branch in column.branches]
-    if wrong := table.not_lists([*lists, *direct]):
-        raise DataError(
-            f"the branch {wrong[0]} does not hold a list of numbers per jet",
-            where=where,
-            found=table.typename(wrong[0]),
-            allowed=["std::vector<float>", "float[]"],
-        )
-
-
-def _columns(form: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
-    """Canonical columns whose branches are there; a column of which some branches are missing is an error."""
-    there = set(table.branches)
-    present = []
-    for name in COLUMNS:
-        if name not in form.particles:
-            continue
-        column = form.particles[name]
-        needed = (*column.branches, *(form.axis.branches if form.axis is not None and column.absolute else ()))
-        missing = [branch for branch in needed if branch not in there]
-        if not missing:
-            present.append(name)
-        elif len(missing) < len(needed):
-            raise missing_branches(missing, table, form, source.path, noun)
-    return tuple(present)
-
-
-def _labels(
-    form: Schema, flat: Sequence[str], asked: tuple[str, ...] | None, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names, formulas and branches of the classes: those asked for or those of the format; none without labels."""
-    if asked is None and form.label_index is not None:
-        branch = form.label_index.branch
-        return (form.label_index.names, (), (branch,)) if branch in flat else ((), (), ())
-    wanted = dict(form.labels)
-    if asked is not None:
-        names = {branch: name for name, branch in form.labels.items()}
-        wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
-    branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
-    missing = [branch for branch in branches if branch not in flat]
-    if len(missing) == len(branches):
-        return (), (), ()
-    if missing:
-        raise DataError(
-            f"some label branches are there, but not {', '.join(missing)}",
-            where=where,
-            found=", ".join(branch for branch in branches if branch in flat),
-            hint="name the classes of the file: --set data.labels=[label_A,label_B]",
-        )
-    return tuple(wanted), tuple(wanted.values()), tuple(branches)

@@ -6,13 +6,16 @@ branches. Both raise `DataError`, and nothing else, at a file that is truncated,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from ssl_jets.errors import DataError
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError, SslJetsError
 
 
 class Table(Protocol):
@@ -38,6 +41,9 @@ class Table(Protocol):
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
         number of entries."""
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers a branch of lists has in each entry."""
 
 
 class Reader(Protocol):
@@ -71,7 +77,12 @@ class Kind:
     suffixes: tuple[str, ...]
 
 
-KINDS = (Kind("root", "ROOT", b"root", (".root",)),)
+KINDS = (
+    Kind("root", "ROOT", b"root", (".root",)),
+    Kind("parquet", "Parquet", b"PAR1", (".parquet", ".pq")),
+    Kind("hdf5", "HDF5", b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5")),
+    Kind("npz", "npz", b"PK\x03\x04", (".npz",)),
+)
 """All kinds of files that are read."""
 
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
@@ -101,3 +112,25 @@ def reader_of(path: str) -> Reader:
         found=f"it begins with {head[:8]!r}" if head else "it is empty",
         allowed=[kind.title for kind in KINDS],
     )
+
+
+@contextmanager
+def readable(path: str, title: str) -> Iterator[None]:
+    """Turn whatever the bytes of a bad file make its library raise into one DataError.
+
+    Args:
+        path: the file.
+        title: its kind, for people.
+    """
+    try:
+        yield
+    except (SslJetsError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # the disk, not the bytes
+            raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
+        # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...
+        reason = str(error).strip().partition("\n")[0]
+        state = "truncated" if "truncated" in reason else "corrupt"
+        found = f"{type(error).__name__}: {reason}"
+        raise DataError(f"the {title} file is {state}", where=path, found=found) from error

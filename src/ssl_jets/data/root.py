@@ -13,9 +13,11 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import numpy.typing as npt
 import uproot
 
-from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.data.readers import readable
+from ssl_jets.errors import DataError
 
 NOUN = "tree"
 
@@ -38,7 +40,7 @@ class Tree:
     def __init__(self, name: str, tree: Any) -> None:
         self.name = name
         self._tree = tree
-        self.branches: tuple[str, ...] = tuple(tree.keys())
+        self.branches: tuple[str, ...] = tuple(dict.fromkeys(tree.keys(full_paths=False)))
         self.entries = int(tree.num_entries)
 
     def flat(self) -> tuple[str, ...]:
@@ -64,6 +66,10 @@ class Tree:
             offsets = set(self._tree[name].entry_offsets)
             common = offsets if common is None else common & offsets
         return tuple(sorted((common or set()) | {0, self.entries}))
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the branch `name` has in each entry."""
+        return _lengths(self._tree[name].array(array_cache=None))
 
 
 class NTuple:
@@ -92,6 +98,10 @@ class NTuple:
         starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
         return tuple(sorted(starts | {0, self.entries}))
 
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """How many numbers the field `name` has in each entry."""
+        return _lengths(self._ntuple[name].array())
+
 
 @contextmanager
 def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
@@ -100,7 +110,7 @@ def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
     Raises:
         DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
     """
-    with _readable(path), _open(path) as file:
+    with readable(path, "ROOT"), _open(path) as file:
         kinds = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
         yield [(NTuple if kind == _NTUPLE else Tree)(name, file[name]) for name, kind in kinds.items()]
 
@@ -112,7 +122,7 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
         DataError: the file cannot be read, or is truncated or corrupt.
     """
     wanted = set(branches)
-    with _readable(path):
+    with readable(path, "ROOT"):
         opened = _opened(path, tree)
         caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
         arrays: Mapping[str, ak.Array] = opened.arrays(
@@ -159,21 +169,6 @@ def _open(path: str) -> Any:
     return uproot.open(path, handler=uproot.MemmapSource, object_cache=None, array_cache=None)
 
 
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turn whatever the bytes of a bad file make uproot raise into one DataError."""
-    try:
-        yield
-    except (SslJetsError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
-    except Exception as error:
-        # Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, lzma, cramjam, KeyError, ...
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError("the ROOT file is corrupt", where=path, found=f"{type(error).__name__}: {reason}") from error
-
-
 def _check_header(path: str) -> None:
     """Refuse what is not a ROOT file, and a file shorter than its header says (a copy that was cut off)."""
     with open(path, "rb") as file:
@@ -193,6 +188,10 @@ def _check_header(path: str) -> None:
             found=f"{size} bytes, its header says {end}",
             hint="copy or download the file again",
         )
+
+
+def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
 
 
 def _is_number(interpretation: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ class Rows:
         entry: int64 `[jet]`, entry of the file.
         number: int64 `[jet]`, number of the jet in its entry; 0 where an entry is a jet.
         place: the file, for messages.
+        lost: int64 `[jet]`, particles of each jet that the file does not hold; None where that cannot be.
     """
 
     offsets: Array
@@ -36,6 +37,7 @@ class Rows:
     entry: Array
     number: Array
     place: str = field(default="", repr=False)
+    lost: Array | None = None
 
     def __len__(self) -> int:
         return len(self.entry)
@@ -79,6 +81,7 @@ class Rows:
             jet={name: values[mask] for name, values in self.jet.items()},
             entry=self.entry[mask],
             number=self.number[mask],
+            lost=None if self.lost is None else self.lost[mask],
         )
 
     def where(self, jet: int) -> str:
@@ -120,6 +123,14 @@ def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
+
+
+def empty_rows(particle: Sequence[str], jet: Sequence[str]) -> Rows:
+    """No jets, with branches of particles and of jets."""
+    none = np.empty(0, dtype=np.float32)
+    nobody = np.zeros(0, dtype=np.int64)
+    offsets = np.zeros(1, dtype=np.int64)
+    return Rows(offsets, dict.fromkeys(particle, none), dict.fromkeys(jet, none), nobody, nobody)
 
 
 def flatten(values: Any) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ what a label is, and which entries and particles count. Which of them a file has
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,9 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_jets.config import Settings, read_config, resolve
+from ssl_jets.data.events import Events
 from ssl_jets.data.formula import formula
+from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS
 
 _UNITS = {
@@ -131,10 +134,15 @@ class Schema(Settings):
     """Short name, as in the name of its YAML file."""
     title: str
     """Name for people."""
+    events: Events | None = None
+    """Where an entry is an event with several jets: what they are and which particles are theirs. The other keys then
+    use its names for branches."""
     particles: dict[str, Column] = Field(min_length=1)
     """Canonical particle column to where it comes from; a column that is not named here does not exist."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
+    lacks: tuple[str, ...] = ()
+    """Branches with which a file is not of this format."""
     axis: Axis | None = None
     """The axis, where a column is `absolute`."""
     particle_cut: FormulaText | None = None
@@ -147,6 +155,10 @@ class Schema(Settings):
     """Name of a class to the formula (or branch) that is 1 for its jets and 0 for all others."""
     label_index: LabelIndex | None = None
     """The label where it is one number, instead of `labels`."""
+    optional_labels: bool = True
+    """Whether a file may lack all branches of labels, and is then unlabelled. In a schema of yours: false."""
+    optional_jets: bool = True
+    """Whether a file may lack branches of `jets`, which it then has not. In a schema of yours: false."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
@@ -168,8 +180,22 @@ class Schema(Settings):
     @property
     def required(self) -> tuple[str, ...]:
         """Branches without which a file is not of this format."""
-        of_columns = (branch for column in self.particles.values() if column.required for branch in column.branches)
-        return tuple(dict.fromkeys((*of_columns, *self.cut_branches, *self.requires)))
+        columns = [column for column in self.particles.values() if column.required]
+        needed = [branch for column in columns for branch in column.branches]
+        if self.axis is not None and any(column.absolute for column in columns):
+            needed += self.axis.branches
+        if not self.optional_jets:
+            needed += [branch for value in self.jets.values() for branch in value.branches]
+        if not self.optional_labels:
+            needed += self.label_branches
+        return tuple(dict.fromkeys((*needed, *self.cut_branches, *self.requires)))
+
+    @property
+    def label_branches(self) -> tuple[str, ...]:
+        """Branches of the label that the format declares."""
+        if self.label_index is not None:
+            return (self.label_index.branch,)
+        return tuple(dict.fromkeys(name for text in self.labels.values() for name in formula(text).names))
 
     @property
     def cut_branches(self) -> tuple[str, ...]:
@@ -182,23 +208,73 @@ class Schema(Settings):
         """Branches of all particle columns."""
         return tuple(branch for column in self.particles.values() for branch in column.branches)
 
+    def needed(self, columns: Iterable[str], jets: Iterable[str], labels: Iterable[str]) -> tuple[str, ...]:
+        """All branches to read, each once: for particle columns, for jet columns (a branch is one by itself), for
+        labels, and for the cuts."""
+        branches = [branch for name in columns for branch in self.particles[name].branches]
+        if self.axis is not None and any(self.particles[name].absolute for name in columns):
+            branches += self.axis.branches
+        for name in jets:
+            branches += self.jets[name].branches if name in self.jets else (name,)
+        return tuple(dict.fromkeys((*branches, *labels, *self.cut_branches)))
+
+    def fits(self, branches: Collection[str]) -> bool:
+        """Whether a table of these branches is of this format."""
+        there = set(branches)
+        return there.issuperset(self.required) and there.isdisjoint(self.lacks)
+
 
 @cache
 def known_schemas() -> tuple[Schema, ...]:
     """The formats that come with the package."""
-    folder = resources.files("ssl_jets.data") / "schemas"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    return tuple(_parse(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files)
+    return tuple(_parse(tree, Path(f"{name}.yaml")) for name, tree in _known_trees().items())
 
 
-def load_schema(path: Path) -> Schema:
-    """A user's own format, from a YAML file written like those in `schemas/`.
+def load_schema(path: str | Path) -> Schema:
+    """A user's own format, from a YAML file written like those in `schemas/`; or the known one of this name.
+
+    With `extends: NAME` it has everything of that known format that it does not say itself. What it says itself must be
+    in the file: there a column is `required` unless it says otherwise.
 
     Raises:
         UsageError: the file cannot be read, or names an unknown key, column, unit or kind, or a formula is wrong.
     """
-    return _parse(read_config(path))
+    for schema in known_schemas():
+        if schema.name == str(path):
+            return schema
+    path = Path(path)
+    if not path.suffix and not path.exists():
+        names = [schema.name for schema in known_schemas()]
+        raise UsageError(
+            "there is no such format",
+            where="data.format",
+            found=path,
+            allowed=nearest(str(path), names),
+            hint="--schema takes one of these names, or a YAML file",
+        )
+    own = {"name": path.stem, "title": path.name, "optional_labels": False, "optional_jets": False}
+    tree = {**own, **read_config(path)}
+    if isinstance(tree.get("particles"), dict):
+        tree["particles"] = {
+            name: {"required": True, **column} if isinstance(column, dict) else column
+            for name, column in tree["particles"].items()
+        }
+    return _parse(tree, path)
 
 
-def _parse(tree: dict[str, Any]) -> Schema:
-    return resolve(Schema, tree)
+@cache
+def _known_trees() -> dict[str, dict[str, Any]]:
+    folder = resources.files("ssl_jets.data") / "schemas"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+
+
+def _parse(tree: dict[str, Any], path: Path) -> Schema:
+    tree = dict(tree)
+    if base := tree.pop("extends", None):
+        if base not in _known_trees():
+            raise UsageError(
+                "there is no such format to extend", where=path, found=base, allowed=nearest(base, _known_trees())
+            )
+        tree = {**_known_trees()[base], **tree}
+    return resolve(Schema, tree, under=str(path))

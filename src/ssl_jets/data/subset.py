@@ -44,9 +44,11 @@ def choose(
         UsageError: more labels are asked for than there are, or fewer than one a class.
     """
     narrow = Request(jet_columns=(), bad_jets=request.bad_jets, columns=("pt",))
-    found = [(jets.source, _labels(jets)) for jets in ordered(files, parts, narrow)]
+    found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
-    label = torch.cat([entry for _, entry in found]).numpy()
+    label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
+    if not any(files[part.file].label_names for part in parts):
+        label = np.zeros_like(label)
     source, label = source[label >= 0], label[label >= 0]
     wanted = _per_class(label, labels, setting)
     number = _random_numbers(files, source, seed)
@@ -61,10 +63,6 @@ def choose(
         mask = np.isin(_keys(jets.source.numpy()), keys)
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
     return concatenate(kept)
-
-
-def _labels(jets: Jets) -> torch.Tensor:
-    return torch.zeros(len(jets), dtype=torch.int64) if jets.labels is None else jets.labels
 
 
 def _keys(source: Integers) -> Integers:

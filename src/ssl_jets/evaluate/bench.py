@@ -67,7 +67,8 @@ class Bench:
         Raises:
             SslJetsError: no jets, none that all models have not seen, classes that are not those of a head.
         """
-        opened = open_files(resolve_sources(sources) if sources else sample_sources(), settings.data.labels)
+        named, data = resolve_sources(sources) if sources else sample_sources(), settings.data
+        opened = open_files(named, data.labels, data.format, data.jets)
         files, classes = _labelled_files(opened, tell)
         headed = [model for model in models if model.head is not None]
         for model in headed if classes else ():

@@ -147,7 +147,7 @@ def evaluate_generated(
     began, out = time.perf_counter(), Path(out)
     check_free(out, force=force)
     made_files = open_files(resolve_sources(generated))
-    real_files = open_files(resolve_sources(real) if real else sample_sources())
+    real_files = open_files(resolve_sources(real) if real else sample_sources(), form=data.format)
     _refuse_shared(made_files, real_files)
     left_out: Counter[str] = Counter()
     request = Request(bad_jets=data.bad_jets)

@@ -176,7 +176,7 @@ class _Work:
 
     def _network(self, curve: Curve, share: float, seed: int) -> dict[str, Any]:
         wanted, data = self.settings.labels, self.settings.data
-        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "labels"}
+        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "labels", "format", "jets"}
         layers = {
             "data": data.model_dump(mode="json", include=same),
             "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},

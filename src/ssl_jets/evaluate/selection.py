@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, split, whole
+from ssl_jets.data.files import JetFile, Part, count, whole
+from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError
@@ -118,7 +119,13 @@ def _held_out(training: Mapping[str, Any], files: Sequence[JetFile]) -> Ranges:
     ranges: Ranges = {}
     for name, size, start, stop in training["held_out"]:
         ranges.setdefault((str(name), int(size)), []).append((int(start), int(stop)))
-    return {identity: sorted(found) for identity, found in ranges.items()}
+    known = {file.identity: file for file in files}
+    # The model's facts are entries of the tree; where these are events, any of their jets may be read now.
+    return {
+        identity: [known[identity].jets_of(start, stop) for start, stop in sorted(found)]
+        for identity, found in ranges.items()
+        if identity in known
+    }
 
 
 def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list[Part]:
@@ -170,9 +177,11 @@ def draw(
     found = []
     for jets in ordered(files, parts, request, workers=workers, skipped=skipped):
         assert jets.source is not None  # everything read from files has it
-        keep = [wanted[file][entry] for file, entry, _ in jets.source.tolist()]
-        if any(keep):
-            found.append(jets.select(torch.tensor(keep).nonzero()[:, 0]))
+        source = jets.source.numpy()
+        file = int(source[0, 0])
+        keep = wanted[file][files[file].numbers(source)]
+        if keep.any():
+            found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
     if not found:
         raise DataError("there are no jets to evaluate on", found=f"{total} entries")
     return concatenate(found)

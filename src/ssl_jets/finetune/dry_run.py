@@ -66,10 +66,6 @@ def measure(job: Job) -> Cost:
     """Do the job in this process."""
     settings = RunSettings[FinetuneSettings].model_validate(job.settings)
     fabric = make_fabric(settings.train)
-    if fabric.device.type == "cpu" and sys.platform.startswith("linux"):
-        # Beyond this the machine would swap, or end some other process.
-        limit = available(fabric.device) + peak(fabric.device)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     if not job.batches:
         before = peak(fabric.device)
         data, request, subset = read_data(settings)
@@ -98,6 +94,11 @@ def save_batches(batches: list[Jets], path: Path) -> None:
 def main() -> None:
     """Measure what standard input asks for."""
     keep_memory()
+    if not torch.cuda.is_available() and sys.platform.startswith("linux"):
+        # Beyond what is free the machine would swap, or end some other process.
+        cpu = torch.device("cpu")
+        limit = available(cpu) + peak(cpu)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     try:
         cost = measure(Job(**json.load(sys.stdin)))
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:

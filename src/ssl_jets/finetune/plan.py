@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,20 +101,22 @@ class Plan:
         return json.dumps({"memory": self.memory, "stream": self.stream, "rows": rows}, indent=1)
 
 
-def make_plan(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> Plan:
-    """Measure every candidate.
+def make_plan(
+    settings: RunSettings[FinetuneSettings], say: Say = lambda text: None, among: Iterable[Candidate] | None = None
+) -> Plan:
+    """Measure candidates.
 
     Args:
         settings: of the run; their mode does not matter.
         say: told what is being measured.
+        among: the candidates; by default all.
     """
-    with _Bench(settings) as bench:
-        memory = bench.memory
-        rows = []
-        for candidate in (found for mode in MODES_BY_REACH for found in candidates(mode, settings)):
+    rows: list[Row] = []
+    with Bench(settings) as bench:
+        for candidate in among or all_candidates(settings):
             rows.append(bench.measure(candidate))
             say(describe(rows[-1]))
-        return Plan(rows, memory, bench.stream)
+        return Plan(rows, bench.memory, bench.stream)
 
 
 def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> Row:
@@ -123,8 +125,8 @@ def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda te
     Raises:
         SslJetsError: none fits.
     """
-    with _Bench(settings) as bench:
-        for candidate in (found for mode in MODES_BY_REACH for found in candidates(mode, settings)):
+    with Bench(settings) as bench:
+        for candidate in all_candidates(settings):
             row = bench.measure(candidate)
             say(describe(row))
             if row.fits(bench.memory):
@@ -135,6 +137,11 @@ def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda te
             found=shown(bench.memory),
             hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
         )
+
+
+def all_candidates(settings: RunSettings[FinetuneSettings]) -> list[Candidate]:
+    """Every way to finetune a pretrained model, the best first."""
+    return [candidate for mode in MODES_BY_REACH for candidate in candidates(mode, settings)]
 
 
 def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[Candidate]:
@@ -157,13 +164,13 @@ def describe(row: Row) -> str:
     return f"{chosen.mode}, {levers}: " + (cost.failed or f"{shown(cost.peak)}, {cost.seconds:.3g} s a step")
 
 
-class _Bench:
+class Bench:
     """A place to measure candidates: batches on disk, the cost of the stream, the memory there is."""
 
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings
 
-    def __enter__(self) -> _Bench:
+    def __enter__(self) -> Bench:
         data, request, subset = read_data(self.settings)
         self.labels = list(data.label_names)
         jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
@@ -195,7 +202,7 @@ class _Bench:
         return tree
 
     def _batches(self, size: int) -> Path:
-        """A file of three batches of `size` jets, the heaviest of many in their middle."""
+        """A file of batches of `size` jets."""
         if size not in self.batches:
             self.batches[size] = Path(self.folder.name) / f"{size}.pt"
             save_batches(heavy_batches(self.jets, size), self.batches[size])
@@ -203,7 +210,7 @@ class _Bench:
 
 
 def heavy_batches(jets: Jets, size: int) -> list[Jets]:
-    """Three random batches; the second is the heaviest of `DRAWN`.
+    """A random batch, and the heaviest of `DRAWN`: moments of the optimizer are there from the second step on.
 
     A token costs the activations of the linear layers, some 16 times the width, and a row of attention weights of each
     head, which is 32 wide: n tokens cost about n + n^2 / 512.
@@ -213,7 +220,7 @@ def heavy_batches(jets: Jets, size: int) -> list[Jets]:
     cost = tokens + tokens.square() / 512
     drawn: list[Tensor] = [torch.randint(len(jets), (size,), generator=generator) for _ in range(DRAWN)]
     heaviest = max(drawn, key=lambda rows: float(cost[rows].sum()))
-    return [jets.select(rows) for rows in (drawn[0], heaviest, drawn[-1])]
+    return [jets.select(rows) for rows in (drawn[0], heaviest)]
 
 
 def _in_a_process(job: Job) -> Cost:

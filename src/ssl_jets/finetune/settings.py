@@ -60,7 +60,7 @@ class FinetuneSettings(TaskSettings):
     unfreeze: float = Field(default=0.0, ge=0, le=1)
     """Share of the steps within which blocks join from the top to the bottom, in mode `full`."""
     probe_first: bool = False
-    """Train the heads on the frozen z first (LP-FT), in mode `full`."""
+    """Train the heads on the frozen z first (LP-FT), in modes `last`, `lora` and `full`."""
     lora: LoraSettings = LoraSettings()
     """Updates of low rank."""
     distil: DistilSettings = DistilSettings()

@@ -56,7 +56,7 @@ class DiffusionAutoencoder(Method):
         """The largest number of particles that can be drawn."""
         prior_width: int = Field(default=256, ge=8)
         """Width of the prior over z."""
-        steps: int = Field(default=50, ge=1)
+        steps: int = Field(default=25, ge=1)
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
     generates: ClassVar[bool] = True

@@ -46,7 +46,7 @@ class DiffusionMaskedAutoencoder(Method):
         """Width of the decoder; it has one head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge beside the squared error of the velocity."""
-        steps: int = Field(default=50, ge=1)
+        steps: int = Field(default=25, ge=1)
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
     whole: ClassVar[bool] = True

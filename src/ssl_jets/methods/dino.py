@@ -36,13 +36,13 @@ class Dino(Method):
 
         global_views: int = Field(default=2, ge=1)
         """Views of (nearly) the whole jet, which the teacher sees."""
-        local_views: int = Field(default=2, ge=1)
+        local_views: int = Field(default=1, ge=1)
         """Views of a part of the jet, for the student only."""
         global_view: Views = Views(thin=0.4, beam=2.0)
         """Augmentations of a global view."""
         local_view: Views = Views(thin=0.9, beam=2.0)
         """Augmentations of a local view."""
-        prototypes: int = Field(default=256, ge=2)
+        prototypes: int = Field(default=64, ge=2)
         """Prototypes."""
         balance: Literal["sinkhorn", "centre"] = "sinkhorn"
         """What keeps the teacher from giving all jets the same prototype."""
@@ -52,7 +52,7 @@ class Dino(Method):
         """Temperature tau_t of the teacher: smaller, hence sharper."""
         centre_momentum: float = Field(default=0.9, ge=0, le=1)
         """Momentum c of the centre."""
-        momentum: float = Field(default=0.99, ge=0, le=1)
+        momentum: float = Field(default=0.95, ge=0, le=1)
         """Momentum m of the teacher at the start; it rises to 1 by a half cosine."""
 
     centre: Tensor

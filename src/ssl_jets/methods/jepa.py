@@ -3,14 +3,16 @@
     x, x'       = two views of a jet with the same particles
     hidden      = union of B regions of (deta, dphi)
     tokens, z   = g(x without hidden)                   the student sees the context
-    tokens', _  = g'(x')                                the teacher sees the whole jet, turned
+    tokens', z' = g'(x')                                the teacher sees the whole jet, turned
     p           = predictor({z, tokens, z + place in x of each hidden particle})[hidden]
     L = mean over jets of [mean over its hidden particles of smoothL1(p, standardised(tokens'))
-                           + w smoothL1(q(z), whitened(mean over the jet of tokens'))]
-    g' <- m g' + (1 - m) g                              after each step
+                           + w smoothL1(q(z), standardised(q'(z')))]
+        + u (v(q(z)) + c(q(z)) / 25)                    v, c: variance and covariance of VICReg, over the jets
+    g', q' <- m times themselves + (1 - m) (g, q)       after each step
 
-I-JEPA (Assran et al., arXiv:2301.08243) on sets, as in HEP-JEPA (arXiv:2502.03933). A hidden particle is named by its
-direction alone. Targets are standardised over the batch, not within each token: what all jets share is no target.
+I-JEPA (Assran et al., arXiv:2301.08243) on sets, as in HEP-JEPA (arXiv:2502.03933), with the variance and covariance
+terms of C-JEPA (arXiv:2410.19560). A hidden particle is named by its direction alone. Targets are standardised over
+the batch, not within each token: what all jets share is no target.
 """
 
 from __future__ import annotations
@@ -24,9 +26,13 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.batch_norm import BatchNorm
+from ssl_jets.nn.collectives import gather
+from ssl_jets.nn.decorrelate import spread_terms
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.nn.standardise import standardised, whitened
+from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.standardise import standardised
 from ssl_jets.nn.trunk import Trunk
 
 
@@ -46,11 +52,11 @@ class Jepa(Method):
         """Blocks of the predictor."""
         predictor_width: int = Field(default=64, ge=8, multiple_of=8)
         """Width of the predictor; it has one head for every 16."""
-        z_weight: float = Field(default=1.0, gt=0)
+        z_weight: float = Field(default=3.0, gt=0)
         """Weight w of predicting the whole jet from the context's z."""
-        floor: float = Field(default=0.01, gt=0)
-        """Directions of the jet's mean token with a variance below this share of the mean one count less."""
-        momentum: float = Field(default=0.99, ge=0, le=1)
+        spread_weight: float = Field(default=2.0, ge=0)
+        """Weight u of what keeps q(z) spread out over the jets; 0 for none: z then loses its directions."""
+        momentum: float = Field(default=0.95, ge=0, le=1)
         """Momentum m of the teacher at the start."""
         final_momentum: float = Field(default=1.0, ge=0, le=1)
         """Momentum at the end; it is reached by a half cosine."""
@@ -72,20 +78,29 @@ class Jepa(Method):
         self.names = nn.Sequential(nn.Linear(4 * masking.POSITION_WAVES, width), nn.GELU(), nn.Linear(width, width))
         self.predictor = Trunk(width, cfg.predictor_blocks, max(1, width // 16))
         self.tokens_out = nn.Linear(width, encoder.width)
-        hidden = 4 * encoder.dim
-        self.z_out = nn.Sequential(nn.Linear(encoder.dim, hidden), nn.GELU(), nn.Linear(hidden, encoder.width))
+        self.z_out = Projector(encoder.dim, 4 * encoder.dim, encoder.width, 2, BatchNorm)
+        self.teacher_out = teacher_of(self.z_out)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Smooth L1 to the teacher's tokens of the hidden particles, and to the mean of all its tokens."""
+        """Smooth L1 to the teacher's tokens of the hidden particles and to its z, and the spread of the student's z."""
         seen, turned = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
         hidden = masking.hide_regions(seen, self.cfg.regions, self.cfg.region_ratio)
         with torch.no_grad():
-            taught = self.teacher(turned).tokens
+            taught = self.teacher(turned)
+            whole = standardised(self.teacher_out(taught.z))
         context = self.encoder(seen.keep(~hidden))
-        per_particle = _distance(self._predict(seen, hidden, context), standardised(taught[hidden]))
+        per_particle = _distance(self._predict(seen, hidden, context), standardised(taught.tokens[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        z = _distance(self.z_out(context.z), whitened(jets.mean(taught), self.cfg.floor)).mean()
-        return {"loss": tokens + self.cfg.z_weight * z, "token_loss": tokens.detach(), "z_loss": z.detach()}
+        said = self.z_out(context.z).float()
+        z = _distance(said, whole).mean()
+        variance, covariance = spread_terms(gather(said))
+        spread = variance + covariance / 25
+        return {
+            "loss": tokens + self.cfg.z_weight * z + self.cfg.spread_weight * spread,
+            "token_loss": tokens.detach(),
+            "z_loss": z.detach(),
+            "spread_loss": spread.detach(),
+        }
 
     def _predict(self, jets: Jets, hidden: Tensor, context: Encoded) -> Tensor:
         """The predicted tokens of the hidden particles, `[hidden particle, encoder width]`."""
@@ -101,7 +116,9 @@ class Jepa(Method):
     def after_step(self, progress: float) -> None:
         """The teacher follows."""
         share = rising(0, progress)
-        follow(self.teacher, self.encoder, self.cfg.momentum + (self.cfg.final_momentum - self.cfg.momentum) * share)
+        momentum = self.cfg.momentum + (self.cfg.final_momentum - self.cfg.momentum) * share
+        follow(self.teacher, self.encoder, momentum)
+        follow(self.teacher_out, self.z_out, momentum)
 
     def exported(self) -> Encoder:
         """The student: a teacher of this momentum lags behind by hundreds of steps."""

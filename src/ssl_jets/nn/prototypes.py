@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.collectives import gather, rank
 from ssl_jets.nn.heads import Projector
 
@@ -21,7 +22,7 @@ class PrototypeHead(nn.Module):
 
     def __init__(self, dim: int, hidden: int, width: int, prototypes: int) -> None:
         super().__init__()
-        self.projector = Projector(dim, hidden, width, layers=3)
+        self.projector = Projector(dim, hidden, width, 3, BatchNorm)
         self.prototypes = nn.Parameter(torch.randn(prototypes, width))
 
     def forward(self, z: Tensor) -> Tensor:

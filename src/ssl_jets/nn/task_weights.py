@@ -8,8 +8,8 @@ Kendall et al. take b = 1 for the latter too. But the logarithm of a softmax's s
 rises from s = 1 as 2 ln C ln s, and so all tasks come to one scale: the best s^2 is L_t over the loss of a guess that
 knows nothing, which is 1 for a standardised target and ln C for the class. With b = 1 a class among ten has from the
 first steps on a fifth of the say that it has beside regressions with equal weights. A loss that may become negative has
-no best s. The likelihood of a Gaussian whose width is predicted for each jet is such a loss, and needs none: it is added
-as it is.
+no best s. The likelihood of a Gaussian whose width is predicted for each jet is such a loss, and needs none: it is
+added as it is.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssl_jets.finetune.modes._mode import Mode, Work
-from ssl_jets.finetune.modes.probe import train_heads
+from ssl_jets.finetune.modes.probe import heads_first
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.train import Fit
 
@@ -27,9 +27,8 @@ class Full(Mode):
         objective.rates_at = lambda progress: rates(blocks, method.layer_decay, method.unfreeze, progress)
 
     def train(self, objective: Objective, work: Work) -> Fit:
-        """With LP-FT the heads come first; a run that goes on from a checkpoint has them in it."""
-        if work.settings.method.probe_first and not (work.resume and work.run.checkpoint.is_file()):
-            train_heads(objective, work)
+        """The heads first, where that is asked for."""
+        heads_first(objective, work)
         return super().train(objective, work)
 
 

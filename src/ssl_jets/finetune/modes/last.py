@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.modes._mode import Mode
+from ssl_jets.finetune.modes._mode import Mode, Work
+from ssl_jets.finetune.modes.probe import heads_first
 from ssl_jets.finetune.objective import Objective
+from ssl_jets.train import Fit
 
 
 class Last(Mode):
@@ -22,3 +24,8 @@ class Last(Mode):
         for module in (*blocks[-wanted:], encoder.trunk.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
+
+    def train(self, objective: Objective, work: Work) -> Fit:
+        """The heads first, where that is asked for."""
+        heads_first(objective, work)
+        return super().train(objective, work)

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.modes._mode import Mode
+from ssl_jets.finetune.modes._mode import Mode, Work
+from ssl_jets.finetune.modes.probe import heads_first
 from ssl_jets.finetune.objective import Objective
+from ssl_jets.train import Fit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +40,11 @@ class Lora(Mode):
         for module in (encoder.trunk.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
+
+    def train(self, objective: Objective, work: Work) -> Fit:
+        """The heads first, where that is asked for."""
+        heads_first(objective, work)
+        return super().train(objective, work)
 
     def finish(self, objective: Objective) -> None:
         """Add the updates to the matrices."""

@@ -60,6 +60,12 @@ class Probe(Mode):
         return min(seconds[1:])
 
 
+def heads_first(objective: Objective, work: Work) -> None:
+    """LP-FT (arXiv:2202.10054): the heads on the frozen z first. A run that goes on has them in its checkpoint."""
+    if work.settings.method.probe_first and not (work.resume and work.run.checkpoint.is_file()):
+        train_heads(objective, work)
+
+
 def train_heads(objective: Objective, work: Work, note: Callable[[int, float], None] = lambda step, loss: None) -> None:
     """Compute z once, then train the heads on it. Every rank does the same work: heads are trained in seconds."""
     train = work.settings.train

@@ -1,0 +1,228 @@
+"""Formats whose entries are events with several jets: how they name jets, particles, and which belong together.
+
+The branches of a file appear under the names that the format's formulas use: those of particles, one number for each
+particle of a jet, and those of jets, one number for each jet. `event_rows.py` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from ssl_jets.config import Settings
+from ssl_jets.data.readers import Table
+from ssl_jets.errors import UsageError, nearest
+
+_ARRAYS = re.compile(r"^(?:float|double|u?int\d+_t)\[\]\[(\d+)\]$")
+"""Type of a branch with a fixed number of values for each jet."""
+
+_NO_JETS = re.compile(r"^Gen|^(?!.*[Jj]et)")
+"""Collections that refer to particles but are not reconstructed jets."""
+
+
+class Link(Settings):
+    """How a file says which particles a jet has: exactly one of `table`, `ranges` and `references`."""
+
+    table: tuple[str, str] | None = None
+    """A table beside the jets: the branches with the numbers of the jet and of the particle in the event."""
+    ranges: tuple[str, str, str] | None = None
+    """For each jet the branches with begin and end of its range in a list, and the branch with the list."""
+    same: str | None = None
+    """Beside `ranges`: the branch with the collection of each number of the list; the first one's is meant."""
+    references: tuple[str, str] | None = None
+    """The branch with the references of each jet, and the particles' name of what they refer to."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Link:
+        if sum(way is not None for way in (self.table, self.ranges, self.references)) != 1:
+            raise ValueError("particles are linked in exactly one way: table, ranges, references")
+        return self
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that are read."""
+        if self.references is not None:
+            return self.references[:1]
+        return (*(self.table or ()), *(self.ranges or ()), *(() if self.same is None else (self.same,)))
+
+
+class Events(Settings):
+    """Where jets and particles are in an event. Names in braces are replaced by what the collection says."""
+
+    collections: dict[str, dict[str, str]] = Field(min_length=1)
+    """Name of each collection of jets to the words that replace names in braces; `{jets}` is by default the name. The
+    first that a file has is the default."""
+    any_collection: bool = False
+    """Whether other collections are taken as well, if they have the branches."""
+    jets: dict[str, str]
+    """Name in formulas to the branch with a number for each jet of the event; the first one must be there."""
+    prefix: str
+    """How the branches with the jets' own numbers begin; they are jet columns under their own names."""
+    particles: tuple[dict[str, str | float], ...] = Field(min_length=1)
+    """Name in formulas to the branch with a number for each particle of the event, or to a number that holds for all;
+    several where the particles lie in several collections (then they are linked by references)."""
+    link: Link
+    """How jets and particles belong together."""
+
+    @model_validator(mode="after")
+    def _linked(self) -> Events:
+        if len(self.particles) > 1 and self.link.references is None:
+            raise ValueError("particles of several collections can only be linked by references")
+        return self
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """All branches of the first collection."""
+        name, words = next(iter(self.collections.items()))
+        words = {"jets": name} | words
+        of_particles = [origin for block in self.particles for origin in block.values() if isinstance(origin, str)]
+        found = [text.format_map(words) for text in (*self.jets.values(), *self.link.branches, *of_particles)]
+        return tuple(dict.fromkeys(text for text in found if isinstance(_number(text), str)))
+
+    def layouts(self, table: Table) -> dict[str, Layout]:
+        """The collections of jets that a table has, by name, in the order of preference."""
+        names = [*self.collections, *(self._others(table) if self.any_collection else ())]
+        found = {name: self._layout(name, table) for name in names}
+        return {name: layout for name, layout in found.items() if layout is not None}
+
+    def choose(self, table: Table, asked: str | None, where: object) -> Layout:
+        """The layout of the collection that is asked for, or of the first one.
+
+        Raises:
+            UsageError: the table does not have it.
+        """
+        layouts = self.layouts(table)
+        name = next(iter(layouts)) if asked is None else asked
+        if name not in layouts:
+            raise UsageError(
+                "the file has no such jets with particles",
+                where=f"data.jets, {where}",
+                found=name,
+                allowed=nearest(name, layouts),
+            )
+        return replace(layouts[name], others=tuple(layouts))
+
+    def _others(self, table: Table) -> list[str]:
+        """Further collections: those with a branch like that of the links."""
+        before, _, behind = self.link.branches[0].partition("{jets}")
+        cut = slice(len(before), -len(behind) or None)
+        names = [name[cut] for name in table.branches if name.startswith(before) and name.endswith(behind)]
+        return [name for name in names if name not in self.collections and not _NO_JETS.search(name)]
+
+    def _layout(self, name: str, table: Table) -> Layout | None:
+        words = {"jets": name} | self.collections.get(name, {})
+        link = Link(**_filled(self.link.model_dump(exclude_none=True), words))
+        named = {own: branch.format_map(words) for own, branch in self.jets.items()}
+        blocks = [{own: _number(str(origin).format_map(words)) for own, origin in b.items()} for b in self.particles]
+        there = set(table.branches)
+        shared = [own for own in blocks[0] if all(_is_there(block.get(own), there) for block in blocks)]
+        jet = {own: branch for own, branch in named.items() if branch in there}
+        if not shared or next(iter(named)) not in jet or not {*link.branches} <= there:
+            return None
+        particle = {own: tuple(block[own] for block in blocks) for own in shared}
+        prefix = self.prefix.format_map(words)
+        arrays = {name.partition("[")[0]: name for name in table.branches if name.startswith(prefix) and "[" in name}
+        return Layout(name, particle, jet, link, prefix, arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """One collection of jets of a file.
+
+    Attributes:
+        collection: its name.
+        particle: name to the branch, or the number, of each collection of particles.
+        jet: name to branch.
+        link: the branches that join them.
+        prefix: how the branches with the jets' own numbers begin.
+        arrays: name without brackets of a branch with several numbers for each jet, to its name with them.
+        others: names of all collections of the file.
+    """
+
+    collection: str
+    particle: Mapping[str, tuple[str | float, ...]] = field(repr=False)
+    jet: Mapping[str, str] = field(repr=False)
+    link: Link = field(repr=False)
+    prefix: str = field(repr=False)
+    arrays: Mapping[str, str] = field(repr=False)
+    others: tuple[str, ...] = ()
+
+    def jet_branch(self, name: str) -> tuple[str, int | None] | None:
+        """Branch of a name of jets, and the place among several values for each jet; None for other names."""
+        if name in self.jet:
+            return self.jet[name], None
+        if not name.startswith(self.prefix):
+            return None
+        place = re.fullmatch(r"(.*)\[(\d+)\]", name)
+        return (name, None) if place is None else (self.arrays.get(place[1], place[1]), int(place[2]))
+
+
+class EventTable:
+    """A table of events, as if it were one of the jets of a collection, under the names of the format."""
+
+    def __init__(self, table: Table, layout: Layout) -> None:
+        self.table, self.layout = table, layout
+        self.name, self.entries = table.name, table.entries
+        self._flat = self._names_of_jets()
+        self.branches: tuple[str, ...] = (*layout.particle, *self._flat)
+
+    def _names_of_jets(self) -> tuple[str, ...]:
+        mine = [name for name in self.table.branches if name.startswith(self.layout.prefix)]
+        arrays = set(self.table.not_lists(mine))
+        names = [name for name in mine if name not in arrays]
+        for name in arrays:
+            if (length := _ARRAYS.match(self.table.typename(name))) is not None:
+                names += [f"{name.partition('[')[0]}[{place}]" for place in range(int(length[1]))]
+        return tuple(dict.fromkeys((*self.layout.jet, *sorted(names), *self.table.flat())))
+
+    def flat(self) -> tuple[str, ...]:
+        """Names with one number for each jet; those of the event count for all its jets."""
+        return self._flat
+
+    def not_lists(self, names: Sequence[str]) -> list[str]:
+        """Those of the particles' names whose branches do not hold a list of numbers for each event."""
+        return [name for name in names if self.table.not_lists(self._particle_branches(name))]
+
+    def typename(self, name: str) -> str:
+        """Types of the branches of a name."""
+        return ", ".join(self.table.typename(branch) for branch in self._particle_branches(name))
+
+    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Entries at which a read of the names may begin without decoding anything twice."""
+        branches = [branch for name in names for branch in self._particle_branches(name)]
+        return self.table.clusters([*branches, *self.layout.link.branches])
+
+    def lengths(self, name: str) -> npt.NDArray[np.int64]:
+        """Particles of each event."""
+        return self.table.lengths(self._particle_branches(name)[0])
+
+    def jets_of_events(self) -> npt.NDArray[np.int64]:
+        """Jets of each event."""
+        return self.table.lengths(next(iter(self.layout.jet.values())))
+
+    def _particle_branches(self, name: str) -> list[str]:
+        return [origin for origin in self.layout.particle.get(name, ()) if isinstance(origin, str)]
+
+
+def _filled(tree: Mapping[str, object], words: Mapping[str, str]) -> dict[str, object]:
+    """The same with all names in braces replaced."""
+    return {
+        key: value.format_map(words) if isinstance(value, str) else tuple(text.format_map(words) for text in value)  # type: ignore[attr-defined]
+        for key, value in tree.items()
+    }
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _is_there(origin: str | float | None, branches: set[str]) -> bool:
+    return origin in branches if isinstance(origin, str) else origin is not None

@@ -1,0 +1,147 @@
+"""Which particles of an event belong to which jet, from the three ways in which files say so.
+
+Everything here is about a range of entries (events) at once: their jets are laid end to end, and so are their
+particles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError
+
+Array = npt.NDArray[Any]
+Where = Callable[[int], str]
+"""The name of an entry in messages, by its number in the range."""
+
+REFERENCE = 0xFFFFFF
+"""The bits of a TRef, and of an object's fUniqueID, that number the object within its event; the others number the
+process that wrote it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """The particles of each jet.
+
+    Attributes:
+        offsets: int64 `[jet + 1]`; jet i owns `particle[offsets[i] : offsets[i + 1]]`.
+        particle: int64 `[link]`, place among the particles of all entries; a particle may belong to several jets.
+        lost: int64 `[jet]`, links of each jet that lead to no particle of its event. They are not in `particle`.
+    """
+
+    offsets: Array
+    particle: Array
+    lost: Array
+
+
+def by_table(jets: Array, particles: Array, rows: Array, jet: Array, particle: Array, where: Where = str) -> Links:
+    """Links from a table beside the jets, each row of which joins a jet to a particle (CMS NanoAOD).
+
+    A row whose jet is negative belongs to no jet of the collection.
+
+    Args:
+        jets: int64 `[entry]`, jets of each entry.
+        particles: int64 `[entry]`, particles of each entry.
+        rows: int64 `[entry]`, rows of the table of each entry.
+        jet: `[row]`, number of the jet in its entry.
+        particle: `[row]`, number of the particle in its entry.
+        where: names an entry in a message.
+
+    Raises:
+        DataError: a row of a jet that the event does not have: jets were removed, and the numbers of others shifted.
+    """
+    entry = np.repeat(np.arange(len(rows)), rows)
+    jet = jet.astype(np.int64)
+    if (beyond := np.flatnonzero(jet >= jets[entry])).size:
+        row = beyond[0]
+        raise DataError(
+            "the table of the jets' particles names a jet that the event does not have",
+            where=where(entry[row]),
+            found=f"jet {jet[row]} of {jets[entry[row]]}",
+            hint="write the table anew with the jets; where jets were removed, its numbers mean other jets",
+        )
+    inside = jet >= 0
+    entry, jet = entry[inside], jet[inside] + _first(jets)[entry[inside]]
+    return _group(jet, int(jets.sum()), *_places(entry, particle[inside], particles))
+
+
+def by_range(
+    jets: Array, particles: Array, rows: Array, begin: Array, end: Array, particle: Array, where: Where = str
+) -> Links:
+    """Links from a range `begin` to `end` of a list of particles for each jet (EDM4hep).
+
+    Args:
+        jets: int64 `[entry]`, jets of each entry.
+        particles: int64 `[entry]`, particles of each entry.
+        rows: int64 `[entry]`, length of the list of each entry.
+        begin: `[jet]`, where the range of a jet begins in the list of its entry.
+        end: `[jet]`, where it ends.
+        particle: `[row]`, number of the particle in its entry; negative for one of another collection.
+        where: names an entry in a message.
+
+    Raises:
+        DataError: a range that goes beyond the list.
+    """
+    entry = np.repeat(np.arange(len(jets)), jets)
+    begin, end = begin.astype(np.int64), end.astype(np.int64)
+    if (wrong := np.flatnonzero((begin < 0) | (begin > end) | (end > rows[entry]))).size:
+        one = wrong[0]
+        raise DataError(
+            "a jet's particles lie beyond the list of its event",
+            where=where(entry[one]),
+            found=f"{begin[one]} to {end[one]} of {rows[entry[one]]}",
+        )
+    lengths = end - begin
+    jet = np.repeat(np.arange(len(begin)), lengths)
+    within = np.arange(len(jet)) - np.repeat(_first(lengths), lengths)
+    row = within + (_first(rows)[entry] + begin)[jet]
+    return _group(jet, len(begin), *_places(entry[jet], particle[row], particles))
+
+
+def by_reference(jets: Array, references: Array, reference: Array, entry: Array, identity: Array) -> Links:
+    """Links by references to objects of the same event (ROOT's TRefArray, as in Delphes).
+
+    Args:
+        jets: int64 `[entry]`, jets of each entry.
+        references: int64 `[jet]`, references of each jet.
+        reference: `[reference]`, the references of all jets.
+        entry: int64 `[particle]`, entry of each particle, in any order.
+        identity: `[particle]`, fUniqueID of each particle.
+    """
+    jet = np.repeat(np.arange(len(references)), references)
+    # The entry above the number: objects of two events share numbers.
+    wanted = np.repeat(np.arange(len(jets)), jets)[jet] << 24 | reference.astype(np.int64) & REFERENCE
+    keys = entry << 24 | identity.astype(np.int64) & REFERENCE
+    order = np.argsort(keys, kind="stable")
+    if not len(order):
+        return _group(jet, len(references), np.zeros_like(wanted), np.zeros(len(wanted), dtype=np.bool_))
+    place = np.searchsorted(keys, wanted, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)]
+    return _group(jet, len(references), found, keys[found] == wanted)
+
+
+def _first(counts: Array) -> Array:
+    """Place of the first of each group, from the sizes of the groups."""
+    return np.cumsum(counts) - counts
+
+
+def _places(entry: Array, number: Array, counts: Array) -> tuple[Array, Array]:
+    """Numbers within entries as places among the particles of all, and which of them exist."""
+    number = number.astype(np.int64)
+    return number + _first(counts)[entry], (number >= 0) & (number < counts[entry])
+
+
+def _group(jet: Array, jets: int, particle: Array, known: Array) -> Links:
+    """Links in the order of the jets, within a jet in the order of the file."""
+    lost = np.bincount(jet[~known], minlength=jets)
+    jet, particle = jet[known], particle[known]
+    if (jet[1:] < jet[:-1]).any():
+        order = np.argsort(jet, kind="stable")
+        jet, particle = jet[order], particle[order]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(jet, minlength=jets))])
+    return Links(offsets.astype(np.int64), particle, lost.astype(np.int64))

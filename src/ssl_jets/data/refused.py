@@ -1,0 +1,73 @@
+"""Formats of jets whose files do not hold the jets' particles: what is said of them, and what to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ssl_jets.data.readers import Table
+from ssl_jets.errors import DataError
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A format that cannot be read.
+
+    Attributes:
+        title: name for people.
+        branches: a table with all of these is of this format, unless it is of one that is read.
+        why: what is not there.
+        hint: what to do.
+    """
+
+    title: str
+    branches: tuple[str, ...]
+    why: str
+    hint: str
+
+
+_REFUSED = (
+    Refused(
+        "CMS NanoAOD",
+        ("Jet_pt", "Jet_eta", "Jet_phi"),
+        "no PF candidates: there is neither PFCands_pt with JetPFCands_* or FatJetPFCands_* nor PFCand_pt with"
+        " FatJetPFCand_*",
+        "take PFNano (NanoAOD made with cms-jet/PFNano), or NanoAODv15 with PFCand, of the same data set",
+    ),
+    Refused(
+        "ATLAS PHYSLITE",
+        ("AnalysisJetsAuxDyn.pt", "AnalysisJetsAuxDyn.eta"),
+        "no constituents: constituentLinks of its jets point to containers that the file does not store",
+        "write the constituents out of a DAOD that has them, one entry a jet, and describe the file with --schema",
+    ),
+    Refused(
+        "Delphes",
+        ("Jet.PT", "Jet.Constituents"),
+        "no candidates: its jets refer to objects that the file does not store",
+        "add ParticleFlowCandidate, or EFlowTrack, EFlowPhoton and EFlowNeutralHadron, to the TreeWriter of the card",
+    ),
+    Refused(
+        "EDM4hep",
+        ("ReconstructedParticles.energy", "ReconstructedParticles.momentum.x"),
+        "no jets: there is no collection Jet with Jet.particles_begin",
+        "cluster jets, and write them as a collection named Jet",
+    ),
+)
+
+
+def refuse(tables: Sequence[Table], where: object) -> None:
+    """Tell what a file lacks that is of a known format, but without what makes jets sets of particles.
+
+    Raises:
+        DataError: it is one.
+    """
+    for table in tables:
+        there = set(table.branches)
+        for known in _REFUSED:
+            if set(known.branches) <= there:
+                raise DataError(
+                    f"this {known.title} file holds no jets with particles",
+                    where=f"{where}, tree {table.name}",
+                    found=known.why,
+                    hint=known.hint,
+                )

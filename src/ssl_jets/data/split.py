@@ -1,0 +1,75 @@
+"""Which entries are for training, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl_jets.data.files import JetFile, Part
+from ssl_jets.errors import DataError
+
+
+def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Part], list[Part]]:
+    """Parts to train on, and parts held out.
+
+    Files of one group (same name but for the number) are held out whole where that comes near the fraction (within
+    half of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each
+    side of it, since two jets of one event are neighbours; where an entry is an event, the block is of whole events.
+    The outcome depends on the names and entries of the files, on `fraction` and on `seed`, and not on folders or on the
+    order of the files.
+
+    Raises:
+        DataError: too few jets for both.
+    """
+    groups: dict[str, list[int]] = {}
+    for index in sorted(range(len(files)), key=lambda index: (files[index].name, files[index].entries)):
+        groups.setdefault(files[index].group, []).append(index)
+    train: list[Part] = []
+    held: list[Part] = []
+    for group, members in groups.items():
+        entries = [files[index].entries for index in members]
+        apart = _held_files(entries, fraction, np.random.default_rng([seed, *group.encode()]))
+        for position, index in enumerate(members):
+            file = files[index]
+            if apart is None:
+                rng = np.random.default_rng([seed, file.entries, *file.name.encode()])
+                start, stop = file.jets_of(*file.tree_entries(*_held_block(file.entries, fraction, rng)))
+                held.append(Part(index, start, stop))
+                # Without a block (a tiny file) nothing has neighbours to drop, and an event is whole by itself.
+                gap = 1 if stop > start and file.events is None else 0
+                train += [Part(index, 0, start - gap), Part(index, stop + gap, file.entries)]
+            else:
+                (held if position in apart else train).append(Part(index, 0, file.entries))
+    train, held = (
+        sorted((p for p in side if p.entries > 0), key=lambda p: (p.file, p.start)) for side in (train, held)
+    )
+    if not train or not held:
+        total = sum(file.entries for file in files)
+        raise DataError(
+            "there are too few jets to hold some out", found=f"{total} jets, of which {fraction:g} is asked for"
+        )
+    return train, held
+
+
+def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:
+    """Positions of the files to hold out, or None where whole files do not come near the fraction."""
+    target = fraction * sum(entries)
+    apart: set[int] = set()
+    total = 0
+    for position in rng.permutation(len(entries)).tolist():
+        if abs(total + entries[position] - target) < abs(total - target):
+            apart.add(position)
+            total += entries[position]
+    if len(entries) < 2 or len(apart) == len(entries) or not 0.5 * target <= total <= 1.5 * target:
+        return None
+    return apart
+
+
+def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tuple[int, int]:
+    """A block of entries at a random place; empty for a file of fewer than four entries."""
+    if entries < 4:
+        return 0, 0
+    size = min(max(round(fraction * entries), 1), entries - 1)
+    start = int(rng.integers(entries - size + 1))
+    return start, start + size

@@ -1,0 +1,71 @@
+"""Amounts of memory: read, written, measured, and told when they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.finetune import memory
+from ssl_jets.finetune.memory import available, parse_memory, peak, shown, told_when_it_ends
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16GB", 16e9), ("4 GiB", 4 * 2**30), ("1.5gb", 1.5e9), ("800MB", 8e8), ("2TiB", 2**41)]
+)
+def test_amounts_are_read_in_powers_of_ten_and_of_two(text: str, size: float) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["16", "GB", "-1GB", "16 apples", "0GB", ""])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not an amount of memory"):
+        parse_memory(text)
+
+
+def test_an_amount_is_shown_with_the_unit_of_its_size() -> None:
+    assert (shown(1.234e9), shown(6.4e8)) == ("1.23 GB", "640 MB")
+
+
+def test_the_peak_is_that_of_the_process_itself_and_stays_when_memory_is_freed() -> None:
+    program = """
+import torch
+from ssl_jets.finetune.memory import peak
+cpu = torch.device("cpu")
+before = peak(cpu)
+block = torch.ones(50_000_000)
+del block
+after = peak(cpu)
+print(before, after)
+"""
+    held = torch.ones(100_000_000)  # 400 MB that a child would inherit in ru_maxrss
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    del held
+    before, after = map(int, done.stdout.split())
+    assert 1.9e8 < after - before < 2.3e8
+    assert before < peak(CPU)
+
+
+def test_a_limit_of_the_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = available(CPU)
+    assert free > 10**8
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5000000\n")
+    assert available(CPU) > 10**8
+    (tmp_path / "memory.max").write_text("9000000\n")
+    assert available(CPU) == 4_000_000
+
+
+def test_a_shortage_becomes_one_message_and_other_errors_stay() -> None:
+    with pytest.raises(SslJetsError, match="not enough memory") as caught, told_when_it_ends():
+        torch.empty(2**60)
+    assert "--plan" in str(caught.value.hint)
+    with pytest.raises(RuntimeError, match="shape"), told_when_it_ends():
+        raise RuntimeError("a shape is wrong")

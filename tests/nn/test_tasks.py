@@ -1,0 +1,86 @@
+"""Tasks on z: weights of classes, kinds of regression."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from small_models import made_jets
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def jets() -> Jets:
+    """Six jets of class a, three of b, one of c, and two without a label."""
+    return replace(made_jets([2] * 12), labels=torch.tensor([0] * 6 + [1] * 3 + [2] + [-1] * 2))
+
+
+def test_given_weights_are_those_of_torch(jets: Jets) -> None:
+    tasks = Tasks(TaskSettings(class_weights=(0.5, 2.0, 0.0)), 4, NAMES)
+    z = torch.randn(12, 4)
+    assert tasks.head is not None
+    expected = nn.functional.cross_entropy(
+        tasks.head(z), jets.labels, weight=torch.tensor([0.5, 2.0, 0.0]), ignore_index=-1
+    )
+    torch.testing.assert_close(tasks(z, jets)[0][LABEL].value, expected)
+
+
+def test_balanced_classes_count_the_same(jets: Jets) -> None:
+    tasks = Tasks(TaskSettings(class_weights="balanced"), 4, NAMES)
+    tasks.measure([jets])
+    assert tasks.class_weights is not None
+    shares = tasks.class_weights * torch.tensor([6, 3, 1])
+    torch.testing.assert_close(shares, shares.mean().expand(3))
+    z = torch.randn(12, 4)
+    assert tasks.head is not None
+    assert jets.labels is not None
+    each = nn.functional.cross_entropy(tasks.head(z), jets.labels, ignore_index=-1, reduction="none")
+    expected = torch.stack([each[jets.labels == label].mean() for label in range(3)]).mean()
+    torch.testing.assert_close(tasks(z, jets)[0][LABEL].value, expected)
+    other = Tasks(TaskSettings(class_weights="balanced"), 4, NAMES)
+    other.load_state_dict(tasks.state_dict())
+    assert torch.equal(other.class_weights, tasks.class_weights)  # type: ignore[arg-type]
+
+
+def test_as_many_weights_as_classes_are_asked_for() -> None:
+    with pytest.raises(UsageError, match="a weight for each class") as caught:
+        Tasks(TaskSettings(class_weights=(1.0, 2.0)), 4, NAMES)
+    assert caught.value.where == "method.class_weights"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_weights": (1.0, -1.0)},
+        {"class_weights": (0.0, 0.0)},
+        {"quantiles": (0.1, 0.9)},
+        {"quantiles": (0.5, 0.1)},
+    ],
+)
+def test_weights_and_quantiles_without_sense_are_refused(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ValidationError):
+        TaskSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("mean", REGRESSION), ("quantile", REGRESSION), ("gaussian", LIKELIHOOD)])
+def test_a_jet_without_a_target_has_no_part_whatever_the_head(jets: Jets, kind: str, factor: float | None) -> None:
+    values = torch.linspace(1, 5, 12)
+    values[3] = torch.nan
+    jets = replace(jets, jet={"m": values})
+    tasks = Tasks(TaskSettings(targets=("m",), regression=kind), 4, NAMES)  # type: ignore[arg-type]
+    tasks.measure([jets])
+    assert tasks.factors == {"m": factor}
+    z = torch.randn(12, 4)
+    known = torch.arange(12) != 3
+    chosen = jets.select(known.nonzero()[:, 0])
+    torch.testing.assert_close(tasks(z, jets)[0]["m"].value, tasks(z[known], chosen)[0]["m"].value)
+    assert tasks(z, jets)[0]["m"].value.isfinite()
