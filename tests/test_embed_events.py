@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,28 @@ def test_columns_that_the_files_lack_are_named(tmp_path: Path, model: Path) -> N
 
     branches = nano_branches(EVENTS[:3], "PFCand", "pfCandIdx")
     path = write_events(tmp_path / "v15.root", branches, edit=drop_tracks)
-    summary = embed(model, [str(path)], tmp_path / "z.npz")
-    assert (summary.lacking, summary.unused) == (("d0", "d0err", "dz", "dzerr"), ())
+    said: list[str] = []
+    embed(model, [str(path)], tmp_path / "z.npz", say=said.append)
+    assert len(said) == 1
+    assert "the files lack" in said[0]
+    assert said[0].endswith(": d0, d0err, dz, dzerr")
     assert np.isfinite(read_z(tmp_path / "z.npz").z).all()
+
+
+def test_columns_that_the_model_was_not_trained_with_are_named_and_change_nothing(
+    tmp_path: Path, write_jetclass: Callable[..., Path]
+) -> None:
+    torch.manual_seed(0)
+    facts = {"method": "mae", "training": {"columns": ["pt", "deta", "dphi", "energy"]}}
+    save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), tmp_path / "run" / "model")
+    tracks = ["part_d0val", "part_d0err", "part_dzval", "part_dzerr"]
+    said: dict[str, list[str]] = {}
+    z = {}
+    for name, drop in (("with", []), ("without", tracks)):
+        path = write_jetclass(f"{name}.root", entries=20, drop=drop)
+        said[name] = []
+        embed(tmp_path / "run", [str(path)], tmp_path / f"{name}.npz", say=said[name].append, precision="32-true")
+        z[name] = read_z(tmp_path / f"{name}.npz").z
+    np.testing.assert_array_equal(z["with"], z["without"])
+    assert said["with"][0].endswith("not used: charge, kind, d0, d0err, dz, dzerr")
+    assert said["without"][0].endswith("not used: charge, kind")

@@ -23,12 +23,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pretrain", "embed", "generate"),
     ("finetune", "describe"),
     ("evaluate",),
+    ("protocols",),
     ("report",),
     ("cli_evaluate",),
     ("cli",),
     ("__main__",),
 )
-"""Parts of the package from low to high. The floors 0, 3 and 4 of the design have two steps each."""
+"""Parts of the package from low to high. The floors 0, 3 and 4 of the design have several steps each."""
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 NEVER = {("data", "nn"), ("nn", "data"), ("methods", "data"), ("report", "nn"), ("report", "train")}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -85,7 +86,7 @@ def test_the_package_and_the_table_hold_the_same_parts() -> None:
 
 def test_files_are_short() -> None:
     """300 lines is the aim; what is longer is listed here, so that it does not grow unseen."""
-    longer = {"train.py": 400, "cli.py": 450, "embed.py": 400}
+    longer = {"train.py": 400, "cli.py": 500, "embed.py": 400}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= longer.get(path.name, 300), path

@@ -44,11 +44,22 @@ class Mode(StrEnum):
     fit = "fit"
 
 
+class Adapt(StrEnum):
+    """What `finetune` does with unlabelled jets of another domain."""
+
+    none = "none"
+    dann = "dann"
+    coral = "coral"
+    mmd = "mmd"
+    reweight = "reweight"
+
+
 class Protocol(StrEnum):
-    """Protocols of `evaluate`."""
+    """Long evaluations, which train."""
 
     labels = "labels"
     anomaly = "anomaly"
+    domain = "domain"
 
 
 class Level(StrEnum):
@@ -173,13 +184,8 @@ def embed(
             precision=settings.train.precision,
             force=force,
             report=bar.to_of,
+            say=_say,
         )
-    if summary.lacking:
-        _say(
-            f"the files lack {', '.join(summary.lacking)}: the model, trained with them, is told that they are missing"
-        )
-    if summary.unused:
-        _say(f"the model was trained without {', '.join(summary.unused)}, which the files have")
     reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
     left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
@@ -198,6 +204,12 @@ def finetune(
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
+    ] = None,
+    adapt: Annotated[
+        Adapt | None, typer.Option("--adapt", help="What is done with them: see docs/domain-shift.md.")
     ] = None,
     config: Config = None,
     set_: Set = None,
@@ -227,10 +239,12 @@ def finetune(
         hint = "--plan, or --memory with --mode fit"
         raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
     file = read_config(config) if config is not None else {}
-    given = {"mode": mode and mode.value, "labels": labels, "memory": memory}
-    chosen = {key: value for key, value in given.items() if value is not None}
+    options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
+    chosen = {key: value for key, value in options.items() if value is not None}
     flags = _flags(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
     flags |= {"model": {"size": size}} if size else {}
+    if domain is not None:
+        flags["data"]["unlabelled"] = domain
     settings = resolve_finetune(model, file, _set(set_, schema), flags, stored=_stored(out, resume))
     if plan:
         found = make_plan(settings, _say)
@@ -260,6 +274,12 @@ def evaluate(
         Protocol | None, typer.Option("--protocol", help="Curves of many trainings; go on where they were stopped.")
     ] = None,
     data: Data = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+    ] = None,
     schema: Schema = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
@@ -270,6 +290,10 @@ def evaluate(
     """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
     from ssl_jets.cli_evaluate import Asked, answer
 
+    if protocol is not None and protocol.value == "domain":
+        models = [*(runs or []), *(model or [])]
+        _domain_protocol(models, data, domain, target, out, _set(set_, schema), json_)
+        return
     assignments = [*(set_ or []), *([] if seed is None else [f"evaluate.seed={seed}"])]
     asked = Asked(
         models=(*(runs or []), *(model or [])),
@@ -284,6 +308,26 @@ def evaluate(
         force=force,
     )
     _print(answer(asked, _say))
+
+
+def _domain_protocol(
+    models: list[Path],
+    data: list[str] | None,
+    domain: list[str] | None,
+    target: list[str] | None,
+    out: Path | None,
+    tree: dict[str, Any],
+    json_: bool,
+) -> None:
+    from ssl_jets.config import resolve
+    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
+    from ssl_jets.report import write_domain_report
+
+    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
+    folder = out or Path("runs/domain")
+    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=_say)
+    _say(f"report: {write_domain_report(folder)}")
+    _print((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
 
 
 @app.command()
@@ -320,12 +364,24 @@ def methods(
 @app.command()
 def inspect(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
+    schema: Schema = None,
+    set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
+    force: Force = False,
 ) -> None:
-    """Say what files hold: format, jets, classes, columns and what is missing."""
-    from ssl_jets.describe import describe_files
+    """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.describe import files_as_json, files_as_text, look_at
 
-    _print(describe_files(sources, as_json=json_))
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
+    looked = look_at(sources, settings.data)
+    if plot is not None:
+        from ssl_jets.report.columns import draw_columns
+
+        draw_columns({one.file.name: one.seen for one in looked}, plot, force=force)
+        _say(f"figure: {plot}")
+    _print(files_as_json(looked) if json_ else files_as_text(looked))
 
 
 def main() -> None:

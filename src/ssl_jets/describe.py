@@ -5,13 +5,25 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ssl_jets import methods
-from ssl_jets.config import Settings, recipe
+from ssl_jets.config import DataSettings, Settings, recipe
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import resolve_sources
+from ssl_jets.data.survey import UNITS, Numbers, Survey, survey
 from ssl_jets.jets import COLUMNS
+
+SAMPLE = 20_000
+"""Entries that are looked at, of all files together."""
+
+_DATA = DataSettings()
+
+_MOST_COLUMNS = 30
+"""Jet columns that are shown with their numbers."""
+
+_BARS = " ▁▂▃▄▅▆▇█"
 
 
 def list_methods() -> str:
@@ -45,27 +57,66 @@ def _settings(settings: type[Settings], values: Mapping[str, Any], path: str) ->
     return lines
 
 
-def describe_files(sources: Sequence[str], *, as_json: bool = False) -> str:
-    """Format, jets, classes, columns, and canonical columns that are missing, of each file."""
-    files = open_files(resolve_sources(sources))
-    if as_json:
-        return json.dumps([_facts(file) for file in files], indent=1)
-    blocks = []
-    for file in files:
-        facts = _facts(file)
-        blocks.append(
-            "\n".join(
-                [
-                    f"{facts['file']}: {facts['format']}, tree {facts['tree']}, {facts['entries']:,} entries",
-                    *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
-                    f"  classes:          {', '.join(facts['classes']) or 'none (unlabelled)'}",
-                    f"  particle columns: {', '.join(facts['columns'])}",
-                    f"  missing:          {', '.join(facts['missing']) or 'none'}",
-                    f"  jet columns:      {', '.join(facts['jet_columns'])}",
-                ]
-            )
-        )
-    return "\n".join(blocks)
+@dataclass(frozen=True)
+class Looked:
+    """A file, and what a sample of its jets looks like."""
+
+    file: JetFile
+    seen: Survey
+
+
+def look_at(sources: Sequence[str], data: DataSettings = _DATA, jets: int = SAMPLE) -> list[Looked]:
+    """Open the files, and look at about `jets` entries of all of them together (at least 100 of each)."""
+    files = open_files(resolve_sources(sources), data.labels, data.format, data.jets)
+    return [Looked(file, survey(file, max(jets // len(files), 100))) for file in files]
+
+
+def files_as_json(looked: Sequence[Looked]) -> str:
+    """All that was found, as a JSON list with an object for each file."""
+    return json.dumps([_facts(one.file) | {"sample": asdict(one.seen)} for one in looked], indent=1)
+
+
+def files_as_text(looked: Sequence[Looked]) -> str:
+    """All that was found, for people; of the columns with small histograms."""
+    return "\n\n".join(_block(one.file, one.seen) for one in looked)
+
+
+def _block(file: JetFile, seen: Survey) -> str:
+    missing = [name for name in COLUMNS if name not in file.columns]
+    left_out = ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
+    whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
+    tree = f", {file.reader.NOUN} {file.tree}" if file.tree else ""
+    lines = [
+        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} entries",
+        *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
+        f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
+        f"  classes:          {_classes(file, seen)}",
+        f"  missing:          {', '.join(missing) or 'none'}",
+        *(f"  suspicious:       {text}" for text in seen.suspicions),
+        f"  {'':<19}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
+        _line("particles a jet", "", seen.particles),
+        *(_line(name, UNITS.get(name, ""), numbers) for name, numbers in seen.columns.items()),
+        *(_line(name, "", numbers) for name, numbers in list(seen.jet_columns.items())[:_MOST_COLUMNS]),
+    ]
+    if more := list(seen.jet_columns)[_MOST_COLUMNS:]:
+        lines.append(f"  and {len(more)} more jet columns: {', '.join(more)}")
+    return "\n".join(lines)
+
+
+def _line(name: str, unit: str, numbers: Numbers) -> str:
+    values = "".join(f"{value:>11.4g}" for value in (numbers.least, numbers.median, numbers.most))
+    zeros = numbers.zeros / max(numbers.count, 1)
+    top = max(numbers.histogram, default=0) or 1
+    bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)
+    return f"  {name:<19}{unit:<5}{values}{zeros:>7.0%}{numbers.not_finite:>6}  {bars}"
+
+
+def _classes(file: JetFile, seen: Survey) -> str:
+    if not file.label_names:
+        return "none (unlabelled)"
+    counted = [f"{name} {number:,}" for name, number in seen.labels.items() if number or len(seen.labels) <= 20]
+    more = "" if len(seen.labels) <= 20 else f" (the {len(counted)} seen of {len(seen.labels)})"
+    return ", ".join(counted) + more
 
 
 def _collections(file: JetFile) -> str:

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import check_request
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
-from ssl_jets.model_file import load_model
+from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.output import check_output, temporary_folder
 from ssl_jets.precision import Precision, autocast, resolve_precision
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
@@ -45,8 +46,6 @@ class EmbedSummary:
         skipped: those of them that could not be used.
         seconds: time it took.
         reasons: `skipped` by reason.
-        lacking: particle columns that the model was trained with and the files lack; it is told that they are missing.
-        unused: particle columns of the files that the model was trained without.
     """
 
     path: Path
@@ -54,8 +53,6 @@ class EmbedSummary:
     skipped: int
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
-    lacking: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
 
 
 def embed_parts(
@@ -114,6 +111,26 @@ def embed_jets(
     return torch.cat([entry.z for _, entry in encoded])
 
 
+def columns_to_encode(model: Model, files: Sequence[JetFile], say: Say) -> tuple[str, ...]:
+    """The particle columns of the files that the encoder knows; what it lacks, or never saw, is said.
+
+    A column that the encoder was not trained on has weights that nothing was learned for, so it is left out.
+
+    Raises:
+        DataError: the files have different columns.
+    """
+    there = shared_columns(files)
+    known = tuple(model.facts.get("training", {}).get("columns", COLUMNS))
+    if lacking := [name for name in known if name not in there]:
+        say(f"the files lack columns that the encoder was trained with; it is told so: {', '.join(lacking)}")
+    if new := [name for name in there if name not in known]:
+        say(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
+    columns = tuple(name for name in there if name in known)
+    if not columns:
+        raise DataError("the files have no column that the encoder was trained with", found=there, allowed=known)
+    return columns
+
+
 def embed(
     model_path: str | Path,
     sources: Sequence[str],
@@ -127,6 +144,7 @@ def embed(
     device: torch.device | str | None = None,
     force: bool = False,
     report: Progress | None = None,
+    say: Say = to_stderr,
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
@@ -146,6 +164,7 @@ def embed(
         device: by default a GPU where there is one.
         force: overwrite `out`.
         report: told the progress.
+        say: told which particle columns the files lack, or the encoder does not know.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -158,7 +177,7 @@ def embed(
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
-    request = Request(jet_columns=tuple(dict.fromkeys(keep)), bad_jets=data.bad_jets)
+    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns_to_encode(model, files, say))
     _check_kept(files, request)
     labels = shared_labels(files)
     kept = kept_columns(files, request.jet_columns)
@@ -182,16 +201,7 @@ def embed(
         )
         skipped = _embed_ranks(job, ranks, out, metadata, force)
     reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
-    trained, there = model.facts.get("training", {}).get("columns", COLUMNS), files[0].columns
-    return EmbedSummary(
-        path=out,
-        jets=count(whole(files)),
-        skipped=sum(reasons.values()),
-        seconds=time.monotonic() - began,
-        reasons=reasons,
-        lacking=tuple(name for name in trained if name not in there),
-        unused=tuple(name for name in there if name not in trained),
-    )
+    return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
 
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,10 +224,9 @@ def make_stream(
         return labelled(batch_size)
     few, others = shares(batch_size, settings.data.unlabelled_ratio)
     shared_columns([data.files[part.file] for part in data.all_train])
-    blind = [replace(file, label_names=(), label_branches=()) for file in data.files]
     without = Request(bad_jets=request.bad_jets)
     # Another seed, so that the same jets do not come at the same time with and without their labels.
-    return MixedStream(labelled(few), read(blind, data.unlabelled, others, without, seed + 1))
+    return MixedStream(labelled(few), read(data.blind, data.unlabelled, others, without, seed + 1))
 
 
 def make_monitor(data: Dataset, settings: TrainSettings, request: Request) -> Monitor | None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+Say = Callable[[str], None]
+"""Told a message for the user."""
+
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+def to_stderr(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
 
 
 class Bar:

@@ -50,6 +50,15 @@ def test_cms_candidates_add_up_to_the_uncorrected_jet(collection: str, prefix: s
     assert float((mass / (jets.jet[f"{prefix}_mass"] * raw) - 1).abs().median()) < 2e-3
 
 
+@pytest.mark.parametrize("collection", ["AK8", "AK4"])
+def test_an_rntuple_of_cms_gives_the_jets_of_the_tree(collection: str) -> None:
+    tree, ntuple = (read(REAL / name, collection) for name in ("pfnano.root", "pfnano_rntuple.root"))
+    assert ntuple[0].columns == tree[0].columns
+    assert set(ntuple[0].jet_columns) == set(tree[0].jet_columns)
+    assert ntuple[1].particles.equal(tree[1].particles)
+    assert ntuple[1].offsets.equal(tree[1].offsets)
+
+
 def test_cms_impact_parameters_are_in_mm_and_zero_without_track_details() -> None:
     _, jets = read(REAL / "pfnano.root")
     d0, d0err = jets.column("d0"), jets.column("d0err")

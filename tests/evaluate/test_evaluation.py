@@ -170,7 +170,7 @@ def write_z(
     if labelled:
         rows["label"] = labels
     names = ("W", "H") if labelled else ()
-    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept, trained)
+    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept, trained=trained)
     columns = z_columns("jet", 5, labelled=labelled, kept=kept)
     with ZWriter(path, columns, metadata) as writer:
         writer.write({column.name: rows[column.name] for column in columns})

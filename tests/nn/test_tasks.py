@@ -12,7 +12,7 @@ from torch import nn
 from small_models import made_jets
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 
 NAMES = ("a", "b", "c")
@@ -71,14 +71,14 @@ def test_weights_and_quantiles_without_sense_are_refused(wrong: dict[str, tuple[
         TaskSettings(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "factor"), [("mean", REGRESSION), ("quantile", REGRESSION), ("gaussian", LIKELIHOOD)])
-def test_a_jet_without_a_target_has_no_part_whatever_the_head(jets: Jets, kind: str, factor: float | None) -> None:
+@pytest.mark.parametrize(("kind", "form"), [("mean", REGRESSION), ("quantile", REGRESSION), ("gaussian", LIKELIHOOD)])
+def test_a_jet_without_a_target_has_no_part_whatever_the_head(jets: Jets, kind: str, form: Form | None) -> None:
     values = torch.linspace(1, 5, 12)
     values[3] = torch.nan
     jets = replace(jets, jet={"m": values})
     tasks = Tasks(TaskSettings(targets=("m",), regression=kind), 4, NAMES)  # type: ignore[arg-type]
     tasks.measure([jets])
-    assert tasks.factors == {"m": factor}
+    assert tasks.forms == {"m": form}
     z = torch.randn(12, 4)
     known = torch.arange(12) != 3
     chosen = jets.select(known.nonzero()[:, 0])

@@ -45,6 +45,11 @@ class Dataset:
         return shared_columns([self.files[index] for index in sorted({part.file for part in self.all_train})])
 
     @property
+    def blind(self) -> list[JetFile]:
+        """The files as if they had no labels: what reads these cannot see any."""
+        return [replace(file, label_names=(), label_formulas=(), label_branches=()) for file in self.files]
+
+    @property
     def names(self) -> list[str]:
         """How the user named each file."""
         return [str(file.source) for file in self.files]

@@ -83,7 +83,13 @@ class NTuple:
 
     def flat(self) -> tuple[str, ...]:
         """Fields with one number per entry."""
-        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS)
+        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS and not self._in_list(name))
+
+    def _in_list(self, name: str) -> bool:
+        """Whether a field is part of a list; those of ROOT's importer, which has one per counter, have no type."""
+        above = name.rpartition(".")[0]
+        outer = self.typename(above) if above else "struct"
+        return not outer or _LIST.match(outer) is not None or (bool(above) and self._in_list(above))
 
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the fields `names` that do not hold a list of numbers per entry."""

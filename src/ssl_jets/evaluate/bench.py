@@ -14,6 +14,7 @@ import torch
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request
+from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.notes import Notes
@@ -39,6 +40,7 @@ class Bench:
         roles: what each entry is used for.
         settings: seeds, limits, weights.
         tell: says something and keeps it.
+        columns: particle columns that are read: those that the encoders know.
         targets: regressed columns of the models, whose true values are read.
         skipped: bad jets left out, by reason.
     """
@@ -48,6 +50,7 @@ class Bench:
     roles: Roles
     settings: EvaluateSettings
     tell: Notes
+    columns: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -77,7 +80,9 @@ class Bench:
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
         _tell_roles(roles, files, bool(headed), tell)
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
-        return cls(files, classes, roles, settings, tell, tuple(dict.fromkeys(targets)))
+        known = [columns_to_encode(model, files, tell) for model in models]
+        columns = tuple(name for name in known[0] if all(name in other for other in known))
+        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)))
 
     @cached_property
     def fit(self) -> Jets:
@@ -134,7 +139,7 @@ class Bench:
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
         columns |= {} if weights is None else {weights: None}
-        request = Request(tuple(columns), self.settings.data.bad_jets)
+        request = Request(tuple(columns), self.settings.data.bad_jets, self.columns)
         return draw(self.files, parts, most, self.seed, request, self.settings.data.workers, self.skipped)
 
 

@@ -26,8 +26,8 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
-from ssl_jets.evaluate.notes import Say, to_stderr
 from ssl_jets.evaluate.selection import draw
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
 METRICS, CURVES = "generated.json", "generated-curves.json"

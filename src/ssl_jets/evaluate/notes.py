@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
-Say = Callable[[str], None]
-
-
-def to_stderr(message: str) -> None:
-    """One line on stderr."""
-    print(message, file=sys.stderr, flush=True)
+from ssl_jets.progress import Say
 
 
 class Notes:

@@ -16,7 +16,7 @@ from ssl_jets.evaluate.bench import KINEMATICS, Bench, halves_of, labels_of, sub
 from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
-from ssl_jets.evaluate.notes import Notes, Say, to_stderr
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.outputs import encode, probabilities, regressed
 from ssl_jets.evaluate.probes import Probe, knn_probe, linear_reader, scored, tree_probe
 from ssl_jets.evaluate.regression import RegressionMetrics, regression_metrics
@@ -27,6 +27,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.precision import native_precision
+from ssl_jets.progress import Say, to_stderr
 
 _SETTINGS = EvaluateSettings()
 

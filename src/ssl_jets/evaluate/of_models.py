@@ -24,7 +24,7 @@ from ssl_jets.evaluate.baselines import Baselines
 from ssl_jets.evaluate.bench import Bench, labels_of
 from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, Evaluation, ZMap, plain, versions
-from ssl_jets.evaluate.notes import Notes, Say, to_stderr
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.of_model import Measured, head_metrics, measure, regressed_metrics, torch_device
 from ssl_jets.evaluate.robustness import some
 from ssl_jets.evaluate.settings import EvaluateSettings
@@ -32,6 +32,7 @@ from ssl_jets.evaluate.similarity import cka
 from ssl_jets.evaluate.task import accuracy_and_auc_rows
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.spread import spread
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace as write_in_one_step
 
 COMPARISON = "comparison.json"

@@ -14,12 +14,13 @@ import torch
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
-from ssl_jets.evaluate.notes import Notes, Say, to_stderr
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
 from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, tree_columns, tree_probe
 from ssl_jets.evaluate.selection import FORCE, first_halves
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.nn.spread import spread
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.zfile import ZFile, read_z
 
 _SETTINGS = EvaluateSettings()

@@ -14,7 +14,7 @@ from typing import Any
 
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.evaluation import plain
-from ssl_jets.evaluate.notes import Say
+from ssl_jets.progress import Say
 from ssl_jets.run import replace
 
 

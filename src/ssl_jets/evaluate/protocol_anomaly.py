@@ -17,7 +17,7 @@ from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.anomaly import cwola, distance_scores
 from ssl_jets.evaluate.bench import Bench, tree_inputs
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
-from ssl_jets.evaluate.notes import Notes, Say, to_stderr
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.of_model import torch_device
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.of_zfile import labelled_sides
@@ -27,6 +27,7 @@ from ssl_jets.evaluate.probes import RANDOM, Labelled
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
 ANOMALY = "anomaly.json"

@@ -27,7 +27,7 @@ from ssl_jets.errors import DataError
 from ssl_jets.evaluate.bench import Bench, labels_of, tree_inputs
 from ssl_jets.evaluate.estimate import Array, Bootstrap
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
-from ssl_jets.evaluate.notes import Notes, Say, to_stderr
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.of_model import torch_device
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.outputs import encode, probabilities
@@ -37,6 +37,7 @@ from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.task import accuracy_and_auc_rows
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
 LABELS = "labels.json"

@@ -22,14 +22,14 @@ def summary_table(evaluation: Evaluation) -> str:
     readers += [(probe.reader, probe.of, probe.accuracy, probe.auc) for probe in evaluation.probes]
     if readers:
         rows = [(reader, of, _number(accuracy), _number(auc)) for reader, of, accuracy, auc in readers]
-        blocks.append(_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+        blocks.append(plain_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
     if evaluation.task and evaluation.task.rejections:
         quoted = [
             (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
             for found in evaluation.task.rejections
         ]
         background = evaluation.task.rejections[0].background
-        blocks.append(_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
+        blocks.append(plain_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
     if evaluation.task:
         calibrated, task = evaluation.task.calibrated, evaluation.task
         scaled = ", ".join(f"{value:.2f}" for value in calibrated.temperatures)
@@ -37,13 +37,13 @@ def summary_table(evaluation: Evaluation) -> str:
             ("calibration error", _number(task.calibration_error), _number(calibrated.calibration_error)),
             ("log loss", _number(task.log_loss), _number(calibrated.log_loss)),
         ]
-        blocks.append(_table(("", "value (68 %)", f"after temperature scaling (T = {scaled})"), scales))
+        blocks.append(plain_table(("", "value (68 %)", f"after temperature scaling (T = {scaled})"), scales))
     if evaluation.regression:
         regressed = [
             (one.target, _number(one.bias), _number(one.resolution), f"{one.spread:.4g}", _number(one.explained))
             for one in evaluation.regression
         ]
-        blocks.append(_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
+        blocks.append(plain_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
     if evaluation.physics:
         blocks.append(_physics(evaluation.physics))
     spreads = [
@@ -58,7 +58,7 @@ def summary_table(evaluation: Evaluation) -> str:
         for of, found in evaluation.spread.items()
     ]
     head = ("spread of", "effective rank", "participation ratio", "mean cosine", "variation", "alignment")
-    blocks.append(_table(head, spreads))
+    blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     return "\n\n".join(blocks)
 
@@ -72,16 +72,16 @@ def comparison_table(found: Comparison) -> str:
         cells = [_number(of.accuracy) if of is not None else "" for of in (one.task, linear)]
         rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
     head = ("run", "method", "head, accuracy (68 %)", "linear probe, accuracy (68 %)", "effective rank")
-    blocks = [_table(head, rows)]
+    blocks = [plain_table(head, rows)]
     if found.differences:
         pairs = [
             (f"{entry.second} - {entry.first}", entry.of, _number(entry.accuracy), _number(entry.auc))
             for entry in found.differences
         ]
-        blocks.append(_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
+        blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
     if found.alike:
         alike = [(f"{entry.first}, {entry.second}", _number(entry.cka)) for entry in found.alike]
-        blocks.append(_table(("z of", "CKA (68 %)"), alike))
+        blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     return "\n\n".join(blocks)
 
 
@@ -97,7 +97,7 @@ def labels_table(found: LabelCurves) -> str:
         )
         for point in found.metrics["points"]
     ]
-    return _table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
+    return plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
 
 
 def anomaly_table(found: AnomalyScan) -> str:
@@ -107,7 +107,7 @@ def anomaly_table(found: AnomalyScan) -> str:
         (entry["signal"], entry["of"], entry["score"], *(_of_json(entry[key]) for key in ("auc", "improvement")))
         for entry in metrics["distances"]
     ]
-    blocks = [_table(("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)"), rows)]
+    blocks = [plain_table(("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)"), rows)]
     scans = []
     for scan in metrics["cwola"]:
         for point in scan["points"]:
@@ -116,14 +116,14 @@ def anomaly_table(found: AnomalyScan) -> str:
             count = f"{point['signal_jets']:,}"
             scans.append((scan["signal"], scan["of"], count, f"{point['significance']:.2f}", shown))
     head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
-    return "\n\n".join([*blocks, _table(head, scans)])
+    return "\n\n".join([*blocks, plain_table(head, scans)])
 
 
 def generated_table(found: GeneratedEvaluation) -> str:
     """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
     tests = [("generated, real", found.test), ("real, other real", found.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
-    tested = _table(head, [(samples, _number(test.auc), "") for samples, test in tests])
+    tested = plain_table(head, [(samples, _number(test.auc), "") for samples, test in tests])
     rows = [
         (
             entry.observable + ("" if entry.unit == "1" else f" [{entry.unit}]"),
@@ -132,7 +132,7 @@ def generated_table(found: GeneratedEvaluation) -> str:
         )
         for entry in found.distances
     ]
-    return f"{tested}\n\n" + _table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
+    return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
 
 
 def _physics(found: Sequence[PhysicsProbe]) -> str:
@@ -143,7 +143,7 @@ def _physics(found: Sequence[PhysicsProbe]) -> str:
         values = {(probe.reader, probe.of): probe.explained.value for probe in found if probe.quantity == quantity}
         cells = [values.get(reader) for reader in readers]
         rows.append((quantity, *("" if value is None else f"{value:.3f}" for value in cells)))
-    return _table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
+    return plain_table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
 
 
 def _with_error(found: Estimate) -> str:
@@ -169,7 +169,7 @@ def _rejection(found: Estimate) -> str:
     return f"{found.value:.3g}  {found.low:.3g} to {high}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -12,12 +13,14 @@ from ssl_jets.allocator import keep_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
+from ssl_jets.data.mixed import shares
+from ssl_jets.finetune.domain.adapt import adapt
 from ssl_jets.finetune.facts import facts_of
 from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.finetune.plan import best_that_fits
-from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
@@ -45,20 +48,25 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
     data, request, subset = read_data(settings)
+    mixed = data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
-    if not (resume and run.checkpoint.is_file()):
+    begins = not (resume and run.checkpoint.is_file())
+    if begins:
         objective.measure([subset] if subset is not None else sample_of(data, data.train, 0, request))
     open_run(run, settings, fabric, resume=resume, force=force)
     _announce(run, settings, data, pretrained, objective, used)
-    work = Work(_with_length(settings, used, fabric), data, request, subset, run, fabric, resume)
+    adapt(objective, settings, data, subset, run, begins=begins)
+    work = Work(_with_length(settings, mixed, used, fabric), mixed, request, subset, run, fabric, resume)
     mode = MODES[settings.method.mode](work.settings)
     with told_when_it_ends():
         done = mode.train(objective, work)
     mode.finish(objective)
     most = peak(fabric.device)
     run.say(f"peak memory: {shown(most)}" + (f", {shown(planned)} in the plan" if planned else ""))
-    facts = facts_of(pretrained, work, done, labelled_jets=used, peak_memory=most, planned_memory=planned)
+    facts = facts_of(
+        pretrained, replace(work, data=data), done, labelled_jets=used, peak_memory=most, planned_memory=planned
+    )
     finish(run, objective, data.label_names, facts, fabric)
     return out
 
@@ -97,11 +105,14 @@ def _announce(
     run.say(f"targets: {', '.join(settings.method.targets)}; {parameter_count(objective):,} of {every:,} weights learn")
 
 
-def _with_length(settings: RunSettings[FinetuneSettings], jets: int, fabric: Fabric) -> RunSettings[FinetuneSettings]:
+def _with_length(
+    settings: RunSettings[FinetuneSettings], data: Dataset, jets: int, fabric: Fabric
+) -> RunSettings[FinetuneSettings]:
     """The settings with the number of steps written out."""
     train = settings.train
     if train.steps is not None:
         return settings
-    per_step = train.batch_size * train.accumulate * fabric.world_size
+    labelled = shares(train.batch_size, settings.data.unlabelled_ratio)[0] if data.unlabelled else train.batch_size
+    per_step = labelled * train.accumulate * fabric.world_size
     steps = max(settings.method.min_steps, math.ceil((train.epochs or 1.0) * jets / per_step))
     return settings.model_copy(update={"train": train.model_copy(update={"steps": steps})})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from ssl_jets.finetune.domain.weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
@@ -27,6 +28,11 @@ Rates = Callable[[float], Mapping[str, float]]
 
 class Term(nn.Module):
     """A loss beside those of the tasks. Its parameters are trained, but are no part of the finetuned model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: dict[str, Tensor] = {}
+        """Detached scalars of the last batch, to log beside the loss."""
 
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
         """The loss, a scalar with its weight in it.
@@ -48,6 +54,10 @@ class Objective(Method):
         encoder: the encoder to start from.
         labels: names of the classes.
         terms: further losses by name.
+
+    Attributes:
+        source_weights: from a batch to a weight of each jet in the losses of the tasks while training, mean 1; None
+            where all count the same.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Objective(Method):
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
+        self.source_weights: SourceWeights | None = None
         self.rates_at: Rates = lambda progress: {}
         """Factors on the learning rate; a mode may set it."""
 
@@ -66,12 +77,14 @@ class Objective(Method):
         if not self.terms:
             jets = self.tasks.having(jets)
         z = self.encoder(jets).z
-        losses, logged = self.tasks(z, jets)
+        weighing = self.source_weights if self.training else None
+        losses, logged = self.tasks(z, jets, None if weighing is None else weighing(jets))
         total = self.weights(losses)
         for name, term in self.terms.items():
+            assert isinstance(term, Term)
             value = term(self, z, jets, progress)
             total = total + value
-            logged[f"loss_{name}"] = value.detach()
+            logged |= {f"loss_{name}": value.detach(), **term.logged}
         return {"loss": total, **logged, **self.weights.parts(losses)}
 
     def after_step(self, progress: float) -> None:

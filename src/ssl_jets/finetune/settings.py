@@ -9,8 +9,15 @@ from pydantic import Field
 
 from ssl_jets.config import RunSettings, Settings, read_config, recipe, resolve
 from ssl_jets.errors import UsageError
+from ssl_jets.finetune.domain.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.tasks import LABEL, TaskSettings
+
+FIXED_Z = ("probe",)
+"""Modes in which z does not learn."""
+
+ADAPTED_Z = ("dann", "coral", "mmd")
+"""Adaptations that bring z of the domains together, and so need jets of both in a batch."""
 
 
 class LoraSettings(Settings):
@@ -69,6 +76,19 @@ class FinetuneSettings(TaskSettings):
     """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
     subset_seed: int = 0
     """Seed of the subset."""
+    adapt: Literal["none", "dann", "coral", "mmd", "reweight"] = "none"
+    """What is done with the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` bring their z
+    to that of the source; `reweight` weighs the labelled jets of the source as the target has them."""
+    dann: DannSettings = DannSettings()
+    """Settings of `dann`."""
+    coral: CoralSettings = CoralSettings()
+    """Settings of `coral`."""
+    mmd: MmdSettings = MmdSettings()
+    """Settings of `mmd`."""
+    reweight: ReweightSettings = ReweightSettings()
+    """Settings of `reweight`."""
+    l2_sp: float = Field(default=0.0, ge=0)
+    """Strength of the pull of the encoder's weights towards the pretrained ones (L2-SP); 0 for none."""
     min_steps: int = Field(default=300, ge=1)
     """Steps to take at least where `train.epochs` gives the length: few labels make short epochs."""
 
@@ -84,6 +104,8 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
     encoder = pretrained.encoder.cfg
     base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
+    if any(layer.get("method", {}).get("adapt", "none") != "none" for layer in layers) and stored is None:
+        base.append({"data": {"unlabelled_ratio": 1.0}})
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
     if stored is not None:  # what fitted then is what goes on
         layers = tuple(_without_fit(layer) for layer in layers)
@@ -91,10 +113,10 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     settings = resolve(RunSettings[FinetuneSettings], *given)
     if settings.method.mode == "distil" and stored is None:
         settings = resolve(RunSettings[FinetuneSettings], {"method": {"targets": known_targets(pretrained)}}, *given)
-    few = [key for key in ("labelled", "unlabelled", "unlabelled_ratio") if getattr(settings.data, key)]
-    if few:
+    if settings.data.labelled is not None:
         hint = "finetune --labels takes a part of the labels"
-        raise UsageError("this setting is one of pretraining", where=f"data.{few[0]}", hint=hint)
+        raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
+    check_domain(settings)
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]
         raise UsageError(
@@ -121,3 +143,26 @@ def known_targets(teacher: Model) -> list[str]:
         hint = "ssl-jets finetune --model RUN --mode full makes one"
         raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
     return found
+
+
+def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
+    """Refuse jets of a target domain without an adaptation, and one without the other.
+
+    Raises:
+        UsageError: one is missing, or z is fixed in the mode.
+    """
+    adapt, mode = settings.method.adapt, settings.method.mode
+    if adapt == "none" and settings.data.unlabelled:
+        raise UsageError("nothing would be done with the jets of the domain", where="--domain", hint="--adapt dann")
+    if adapt == "none" and settings.data.unlabelled_ratio:
+        raise UsageError("this setting is one of pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
+    if adapt != "none" and not settings.data.unlabelled:
+        hint = "--domain SRC names them"
+        raise UsageError("this needs unlabelled jets of the target domain", where=f"--adapt {adapt}", hint=hint)
+    if adapt in ADAPTED_Z and mode in FIXED_Z:
+        raise UsageError(
+            "z is fixed in this mode, so nothing can bring the domains together in it",
+            where=f"--adapt {adapt}",
+            found=f"--mode {mode}",
+            hint="--mode full, or --adapt reweight",
+        )

@@ -9,6 +9,7 @@ from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
 from ssl_jets.errors import DataError
+from ssl_jets.finetune.anchor import TowardsPretrained
 from ssl_jets.finetune.modes import MODES
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.finetune.settings import FinetuneSettings
@@ -32,6 +33,8 @@ def begin(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tu
     encoder = mode.encoder(pretrained)
     objective = Objective(settings.method, encoder, labels, mode.terms(pretrained, encoder))
     mode.prepare(objective)
+    if settings.method.l2_sp:
+        objective.terms["l2_sp"] = TowardsPretrained(settings.method.l2_sp, encoder)
     return objective
 
 

@@ -132,16 +132,28 @@ class Tasks(nn.Module):
         chosen = has.nonzero()[:, 0]
         return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
 
-    def forward(self, z: Tensor, jets: Jets) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
-        """Loss of each task, in the order of the settings, and what to log of them."""
+    def forward(
+        self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
+    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
+        """Loss of each task, in the order of the settings, and what to log of them.
+
+        Args:
+            z: `[jet, dim]`.
+            jets: their labels and targets.
+            jet_weights: factor on the loss of each jet, `[jet]`, of mean 1: it does not enter the number of jets.
+        """
         sums, counts = {}, {}
         logged: dict[str, Tensor] = {}
         if self.head is not None:
-            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(self.head(z).float(), self._labels(jets))
+            sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
+                self.head(z).float(), self._labels(jets), jet_weights
+            )
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             known = target.isfinite()
             error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * known
+            if jet_weights is not None:
+                error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, known.sum(0)))
         everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
@@ -151,17 +163,18 @@ class Tasks(nn.Module):
         }
         return losses, logged
 
-    def _classify(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _classify(self, logits: Tensor, labels: Tensor, jet_weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy."""
         labelled = labels >= 0
         count = labelled.sum()
         how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
         right = ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
-        if self.class_weights is None:
+        if self.class_weights is None and jet_weights is None:
             return nn.functional.cross_entropy(logits, labels, reduction="sum", **how), count, right  # type: ignore[arg-type]
-        weights = self.class_weights[labels.clamp(min=0)] * labelled
+        weights = labelled.float() if self.class_weights is None else self.class_weights[labels.clamp(min=0)] * labelled
         each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
-        return (weights * each).sum(), weights.sum(), right
+        total = weights * each if jet_weights is None else weights * each * jet_weights
+        return total.sum(), weights.sum(), right
 
     def _given_weights(self) -> Tensor | None:
         """Weights of the classes before any measurement; None where all jets count the same."""

@@ -3,6 +3,7 @@
 from ssl_jets.report.report import (
     write_anomaly_report,
     write_comparison_report,
+    write_domain_report,
     write_evaluation_report,
     write_generated_report,
     write_labels_report,
@@ -12,6 +13,7 @@ from ssl_jets.report.report import (
 __all__ = [
     "write_anomaly_report",
     "write_comparison_report",
+    "write_domain_report",
     "write_evaluation_report",
     "write_generated_report",
     "write_labels_report",

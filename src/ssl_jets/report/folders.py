@@ -52,7 +52,7 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
     Raises:
         DataError: `metrics.json` or `curves.json` is missing or is not JSON.
     """
-    return EvaluationFolder(folder, _json(folder / "metrics.json"), _json(folder / "curves.json"))
+    return EvaluationFolder(folder, read_json(folder / "metrics.json"), read_json(folder / "curves.json"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_comparison(folder: Path) -> ComparisonFolder:
     Raises:
         DataError: `comparison.json` or an evaluation is missing or is not JSON.
     """
-    comparison = _json(folder / "comparison.json")
+    comparison = read_json(folder / "comparison.json")
     return ComparisonFolder(folder, comparison, {name: read_evaluation(folder / name) for name in comparison["models"]})
 
 
@@ -80,7 +80,7 @@ def read_generated(folder: Path) -> GeneratedFolder:
     Raises:
         DataError: `generated.json` or `generated-curves.json` is missing or is not JSON.
     """
-    return GeneratedFolder(folder, _json(folder / "generated.json"), _json(folder / "generated-curves.json"))
+    return GeneratedFolder(folder, read_json(folder / "generated.json"), read_json(folder / "generated-curves.json"))
 
 
 def is_run(folder: Path) -> bool:
@@ -101,7 +101,7 @@ def read_run(folder: Path) -> RunFolder:
         folder,
         read_config(config),
         _lines(folder / "metrics.jsonl"),
-        _json(model) if model.is_file() else {},
+        read_json(model) if model.is_file() else {},
     )
 
 
@@ -133,16 +133,21 @@ def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
     Raises:
         DataError: there are none, or they are not JSON.
     """
-    return _json(folder / f"{kind}.json")
+    return read_json(folder / f"{kind}.json")
 
 
 def protocols_in(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
     """The protocols inside a run folder: name of the folder, kind and results."""
     found = [(path.parent.name, kind, path) for kind in PROTOCOLS for path in sorted(folder.glob(f"*/{kind}.json"))]
-    return [(name, kind, _json(path)) for name, kind, path in found]
+    return [(name, kind, read_json(path)) for name, kind, path in found]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of a folder.
+
+    Raises:
+        DataError: it is missing or is not JSON.
+    """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -11,6 +11,7 @@ from ssl_jets import __version__
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.compared import compared
+from ssl_jets.report.domain import domain_sections, domain_tiles
 from ssl_jets.report.folders import (
     RunFolder,
     comparisons_in,
@@ -20,6 +21,7 @@ from ssl_jets.report.folders import (
     read_comparison,
     read_evaluation,
     read_generated,
+    read_json,
     read_protocol,
     read_run,
 )
@@ -162,6 +164,18 @@ def write_generated_report(folder: str | Path) -> Path:
     body = [generated_tiles(metrics), *generated_sections(found, Album(found.folder / FIGURES))]
     line = f"{metrics['jets']:,} jets of each, {metrics['date'][:10]}"
     return _write(found.folder, f"Generated and real jets: {names}", line, body)
+
+
+def write_domain_report(folder: str | Path) -> Path:
+    """The report of a domain protocol, from `domain.json`; the path of `report.html`.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    found = read_json(Path(folder) / "domain.json")
+    body = [domain_tiles(found), *domain_sections(found, Album(Path(folder) / FIGURES))]
+    line = f"{len(found['rows'])} finetunings, {found['date'][:10]}"
+    return _write(Path(folder), "Simulation and data", line, body)
 
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:

@@ -71,6 +71,8 @@ def train_heads(objective: Objective, work: Work, note: Callable[[int, float], N
     train = work.settings.train
     steps = train.steps or 1
     z, targets = cached_z(objective, work)
+    weighing = objective.source_weights
+    jet_weights = None if weighing is None else weighing.ratio(z)
     learned = parameter_count(objective.tasks)
     work.run.say(f"probe: z of {len(z):,} jets computed; heads of {learned:,} parameters, {steps} steps")
     with Bar("finetune probe", steps, "steps", shown=work.run.writes) as bar:
@@ -80,7 +82,7 @@ def train_heads(objective: Objective, work: Work, note: Callable[[int, float], N
             note(step, loss)
 
         # z is standardised and a head is small: it wants a larger rate than a transformer, and no decay.
-        options = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed}
+        options: Any = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed, "jet_weights": jet_weights}
         fit_heads(z, targets, objective.tasks, objective.weights, lr=10 * train.lr, progress=progress, **options)
 
 
@@ -115,6 +117,7 @@ def fit_heads(
     batch_size: int,
     lr: float,
     seed: int,
+    jet_weights: Tensor | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> float:
     """Train the heads of `tasks` on z with Adam and a cosine schedule.
@@ -131,6 +134,7 @@ def fit_heads(
         batch_size: jets of a step.
         lr: peak learning rate.
         seed: of the batches.
+        jet_weights: factor on the loss of each jet, `[jet]`.
         progress: called with the step and its loss.
 
     Returns:
@@ -146,7 +150,8 @@ def fit_heads(
         if len(order) < min(batch_size, len(z)):
             order = torch.cat([order, torch.randperm(len(z), generator=generator)])
         rows, order = order[:batch_size], order[batch_size:]
-        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows))
+        of_rows = None if jet_weights is None else jet_weights[rows]
+        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows), of_rows)
         loss = weights(losses)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,152 @@
+"""What the jets of a file look like, from a sample: ranges, zeros, labels, bad jets, suspicious units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.files import JetFile
+from ssl_jets.jets import COLUMNS, Jets, concatenate
+
+Array = npt.NDArray[Any]
+
+UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
+"""Units of the canonical columns that have one."""
+
+_STRETCHES = 4
+"""Places of a file that are looked at."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the values of a column are spread.
+
+    Attributes:
+        count: values looked at.
+        zeros: how many of them are 0.
+        not_finite: how many of them are NaN or infinite.
+        least: smallest finite value.
+        median: of the finite values.
+        most: largest finite value.
+        histogram: counts in 24 equal bins, between the percentiles 0.5 and 99.5.
+        edges: of these bins.
+    """
+
+    count: int
+    zeros: int
+    not_finite: int
+    least: float
+    median: float
+    most: float
+    histogram: list[int] = field(repr=False)
+    edges: list[float] = field(repr=False)
+
+    @classmethod
+    def of(cls, values: Array) -> Numbers:
+        """From the values, of any type of number."""
+        values = values.astype(np.float64)
+        finite = values[np.isfinite(values)]
+        lost = len(values) - len(finite)
+        if not len(finite):
+            return cls(len(values), 0, lost, 0.0, 0.0, 0.0, [], [])
+        low, high = np.percentile(finite, [0.5, 99.5])
+        counts, edges = np.histogram(finite, 24, (low, high) if high > low else None)
+        numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
+        return cls(len(values), int((finite == 0).sum()), lost, *numbers, counts.tolist(), edges.tolist())
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A look at some jets of a file.
+
+    Attributes:
+        jets: jets looked at.
+        particles: particles of each of them.
+        columns: particle columns, in canonical units.
+        jet_columns: jet columns, as in the file or in the units of the format.
+        labels: jets of each class; empty without labels.
+        left_out: jets that cannot be used, by reason.
+        suspicions: what may be wrong with units or signs.
+    """
+
+    jets: int
+    particles: Numbers
+    columns: dict[str, Numbers]
+    jet_columns: dict[str, Numbers]
+    labels: dict[str, int]
+    left_out: dict[str, int]
+    suspicions: list[str]
+
+
+def survey(file: JetFile, most: int) -> Survey:
+    """Look at about `most` entries of a file, in a few stretches at even distances; all of them where it has no more.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    request = Request(jet_columns=file.jet_columns, bad_jets="skip")
+    left_out = Counter[str]()
+    batches = []
+    for start, stop in _stretches(file.entries, most):
+        jets, bad = read_chunk(file, 0, start, stop, request)
+        batches.append(jets)
+        left_out += bad
+    if not batches:
+        batches.append(read_chunk(file, 0, 0, 0, request)[0])
+    jets = concatenate(batches)
+    columns = {name: Numbers.of(jets.column(name).numpy()) for name in jets.columns}
+    return Survey(
+        jets=len(jets),
+        particles=Numbers.of(jets.lengths.numpy()),
+        columns=columns,
+        jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
+        labels=_labels(jets, file.label_names),
+        left_out=dict(left_out),
+        suspicions=list(_suspicions(jets)) if len(jets) else [],
+    )
+
+
+def _stretches(entries: int, most: int) -> Iterator[tuple[int, int]]:
+    if entries <= most:
+        if entries:
+            yield 0, entries
+        return
+    length = max(most // _STRETCHES, 1)
+    for start in np.linspace(0, entries - length, _STRETCHES).astype(int).tolist():
+        yield start, start + length
+
+
+def _labels(jets: Jets, names: tuple[str, ...]) -> dict[str, int]:
+    if jets.labels is None or not names:
+        return {}
+    counts = np.bincount(jets.labels.numpy(), minlength=len(names))
+    return dict(zip(names, counts.tolist()))
+
+
+def _suspicions(jets: Jets) -> Iterator[str]:
+    """Values that no jet has in the units they are said to be in."""
+    has = {name: jets.column(name).numpy() for name in jets.columns}
+    if "pt" in has:
+        total = float(np.median(np.bincount(jets.jet_of_particle.numpy(), has["pt"], len(jets))))
+        if total > 14_000:
+            yield f"pt adds up to {total:,.0f} GeV in half of the jets: is it in MeV?"
+        elif total < 2:
+            yield f"pt adds up to {total:.3g} GeV in half of the jets: is it in TeV, or a share of the jet's?"
+    if {"pt", "energy"} <= has.keys() and (share := float((has["energy"] < 0.99 * has["pt"]).mean())) > 0.01:
+        yield f"energy is below pt for {share:.0%} of the particles: are their units the same?"
+    for name in ("d0", "dz"):
+        error = has.get(f"{name}err", np.empty(0))
+        error = error[error > 0]
+        if len(error) and not 0.003 < np.median(error) < 3:
+            yield f"{name}err has a median of {np.median(error):.2g} mm: is it in cm or in um?"
+    for name in ("deta", "dphi"):
+        if name in has and (wide := float(np.median(np.abs(has[name])))) > 0.8:
+            yield f"|{name}| has a median of {wide:.2g}: is it relative to the axis of the jet?"
+    if "charge" in has and not np.isin(has["charge"], (-1, 0, 1)).all():
+        yield "charge has other values than -1, 0 and 1"

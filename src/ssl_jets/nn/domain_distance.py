@@ -1,0 +1,75 @@
+"""How far z of one domain is from z of another, as losses: second moments (CORAL), and a kernel distance (MMD).
+
+Both look at the jets of all ranks, so that several ranks have the gradient of the joined batch; every rank must have
+the same number of jets of each domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ssl_jets.nn.collectives import gather
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Widths of the kernels of the MMD, in units of the mean squared distance of two jets."""
+
+
+def coral(source: Tensor, target: Tensor) -> Tensor:
+    """Deep CORAL (Sun, Saenko, arXiv:1607.01719): |C_S - C_T|_F^2 / (4 d^2), C the covariances (divisor n - 1).
+
+    Args:
+        source, target: `[jet, d]`, two jets or more each.
+
+    Returns:
+        A scalar with gradient, in units of z^4.
+    """
+    difference = _covariance(gather(source.float())) - _covariance(gather(target.float()))
+    return difference.square().sum() / (4 * source.shape[1] ** 2)
+
+
+def mmd(source: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
+    """Squared maximum mean discrepancy with several Gaussian kernels (Long et al., arXiv:1502.02791), unbiased.
+
+        mean over i != j of k(s_i, s_j) + mean over i != j of k(t_i, t_j) - 2 mean over i, j of k(s_i, t_j)
+        k(x, y) = mean over scales c of exp(-|x - y|^2 / (2 c h)),    h the mean |x - y|^2 of all pairs
+
+    The paper has the estimate of linear time and learns the weights of the kernels; here all pairs are used, which a
+    batch affords, and the kernels weigh the same. h is held fixed in the gradient: z cannot shrink the distance by
+    changing the ruler. The expectation is 0 for equal distributions, so a value may be negative.
+
+    Args:
+        source, target: `[jet, d]`, two jets or more each.
+        scales: c of each kernel.
+    """
+    source, target = gather(source.float()), gather(target.float())
+    joined = torch.cat([source, target])
+    return unbiased_mmd(kernel(joined, scales), len(source))
+
+
+def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
+    """The kernel of `mmd` between all pairs of jets of z `[jet, d]`, `[jet, jet]`."""
+    # |x - y|^2 of float32 products loses digits where z has a large common offset: it is taken out first.
+    z = z - z.detach().mean(0)
+    square = z.square().sum(1)
+    distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
+    ruler = 2 * square.detach().sum() / max(1, len(z) - 1)
+    ruler = ruler.clamp(min=torch.finfo(z.dtype).tiny)
+    total = torch.zeros_like(distance)
+    for scale in scales:
+        total = total + (-distance / (2 * scale * ruler)).exp()
+    return total / len(scales)
+
+
+def unbiased_mmd(kernels: Tensor, first: int) -> Tensor:
+    """The estimate of `mmd` from the kernel of all pairs `[jet, jet]`, the jets of the source being the `first`."""
+    parts = (kernels[:first, :first], kernels[first:, first:])
+    same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
+    return same[0] + same[1] - 2 * kernels[:first, first:].mean()
+
+
+def _covariance(z: Tensor) -> Tensor:
+    centred = z - z.mean(0)
+    return centred.T @ centred / (len(z) - 1)

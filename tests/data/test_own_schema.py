@@ -1,0 +1,143 @@
+"""A schema of a user's own reads files that no known format fits, and each mistake in it is told with what is near."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import uproot
+
+from jetclass_files import jetclass_branches, write_tree
+from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.files import open_files
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import DataError, SslJetsError, UsageError
+
+Write = Callable[..., Path]
+
+MINE = """
+particles:
+  pt: {formula: "hypot(trk.px, trk.py)", unit: MeV}
+  deta: {formula: "eta(trk.px, trk.py, trk.pz)", absolute: true}
+  dphi: {formula: "phi(trk.px, trk.py)", absolute: true}
+  d0: {branch: trk.d0, unit: cm}
+  kind: {formula: kind(trk.id)}
+axis: {eta: jets.eta, phi: jets.phi}
+particle_cut: trk.valid == 1
+jet_cut: jets.pt > 100000
+jets:
+  jet_pt: {branch: jets.pt, unit: MeV}
+labels:
+  light: jets.flavour < 4
+  heavy: jets.flavour >= 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Two datasets of compound types, as flavour taggers use them: jets, and padded tracks with a flag `valid`."""
+    rng = np.random.default_rng(0)
+    names = ("px", "py", "pz", "d0")
+    tracks = np.zeros((30, 8), [*((name, "f4") for name in names), ("id", "i4"), ("valid", "?")])
+    for name in names:
+        tracks[name] = rng.normal(0, 5000, tracks.shape)
+    tracks["id"] = rng.choice([211, -11, 22], tracks.shape)
+    tracks["valid"] = np.arange(8) < rng.integers(1, 9, 30)[:, None]
+    jets = np.zeros(30, [("pt", "f4"), ("eta", "f4"), ("phi", "f4"), ("flavour", "i4")])
+    jets["pt"], jets["eta"] = rng.uniform(50e3, 200e3, 30), rng.normal(0, 1, 30)
+    jets["phi"], jets["flavour"] = rng.uniform(-3, 3, 30), rng.integers(0, 6, 30)
+    path = tmp_path / "mine.h5"
+    with h5py.File(path, "w") as output:
+        output["jets"], output["trk"] = jets, tracks
+    return path
+
+
+def schema(folder: Path, text: str) -> str:
+    (folder / "mine.yaml").write_text(text)
+    return str(folder / "mine.yaml")
+
+
+def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Path) -> None:
+    (opened,) = open_files([Source(str(file))], form=schema(tmp_path, MINE))
+    assert (opened.label_names, opened.columns) == (("light", "heavy"), ("pt", "deta", "dphi", "kind", "d0"))
+    jets, left_out = read_chunk(opened, 0, 0, 30, Request(jet_columns=("jet_pt", "jets.eta")))
+    with h5py.File(file) as content:
+        raw, tracks = content["jets"][:], content["trk"][:]
+    kept = raw["pt"] > 100e3
+    assert left_out == {"not jets.pt > 100000": int((~kept).sum())}
+    assert jets.source is not None
+    assert jets.source[:, 1].tolist() == np.flatnonzero(kept).tolist()
+    assert jets.lengths.tolist() == tracks["valid"][kept].sum(1).tolist()
+    np.testing.assert_allclose(jets.jet["jet_pt"], raw["pt"][kept] / 1000, rtol=1e-6)
+    real = tracks[kept][tracks["valid"][kept]]
+    np.testing.assert_allclose(jets.column("pt"), np.hypot(real["px"], real["py"]) / 1000, rtol=1e-6)
+    np.testing.assert_allclose(jets.column("d0"), real["d0"] * 10, rtol=1e-6)
+    axis = np.repeat(raw["eta"][kept], tracks["valid"][kept].sum(1))
+    deta = np.arcsinh(real["pz"] / np.hypot(real["px"], real["py"])) - axis
+    np.testing.assert_allclose(jets.column("deta"), np.where(axis < 0, -deta, deta), atol=1e-5)
+    assert jets.column("dphi").abs().max() <= np.pi
+    assert jets.labels is not None
+    assert jets.labels.tolist() == (raw["flavour"][kept] >= 4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("branch: trk.d0", "branch: trk.d00", r"lacks the branch trk\.d00[\s\S]*most like trk\.d00 are: trk\.d0"),
+        ("branch: jets.pt", "branch: jets.pz", r"lacks the branch jets\.pz[\s\S]*jets\.p"),
+        ("light: jets.flavour", "light: jets.flavor", r"lacks the branch jets\.flavor[\s\S]*jets\.flavour"),
+        ("eta: jets.eta", "eta: jets.etta", r"lacks the branch jets\.etta"),
+        ("unit: cm", "unit: um", "data.format|value that is not allowed"),
+        ("unit: cm", "unit: GeV", "the unit of d0 is one of mm, cm, m"),
+        ("trk.px, trk.py)", "trk.px +* trk.py)", "not a formula"),
+        ("particle_cut", "particlecut", "particle_cut"),
+        ("jet_pt: {branch: jets.pt", "jet_pt: {formula: trk.px", "for each particle"),
+        ("light: jets.flavour < 4", "light: jets.flavour < 5", "not exactly one 1"),
+    ],
+)
+def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in MINE
+    with pytest.raises(SslJetsError, match=message):
+        read_chunk(
+            open_files([Source(str(file))], form=schema(tmp_path, MINE.replace(old, new, 1)))[0], 0, 0, 30, Request()
+        )
+
+
+def test_a_schema_can_extend_a_known_one(write_jetclass: Write, tmp_path: Path) -> None:
+    path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32) % 3))
+    text = "extends: jetclass\nlabels: {}\nlabel_index: {branch: flavour, names: [g, q, t]}"
+    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text))
+    labels = read_chunk(opened, 0, 0, 50, Request())[0].labels
+    assert labels is not None
+    assert (opened.label_names, labels.tolist()) == (("g", "q", "t"), [index % 3 for index in range(50)])
+
+
+def test_a_known_format_can_be_named_and_a_wrong_name_is_told(write_jetclass: Write) -> None:
+    path = write_jetclass()
+    assert open_files([Source(str(path))], form="jetclass")[0].schema.name == "jetclass"
+    with pytest.raises(UsageError, match="no such format") as caught:
+        open_files([Source(str(path))], form="jetclas")
+    assert caught.value.allowed is not None
+    assert caught.value.allowed[0] == "jetclass"
+    with pytest.raises(DataError, match="looks like JetNet"):
+        open_files([Source(str(path))], form="jetnet")
+
+
+def test_jetclass_as_an_rntuple_is_the_same_file(tmp_path: Path) -> None:
+    branches = jetclass_branches(50, seed=4)
+    tree = write_tree(tmp_path / "tree.root", {"tree": branches})
+    with uproot.recreate(tmp_path / "ntuple.root") as output:
+        output.mkrntuple("tree", {name: values[:20] for name, values in branches.items()})
+        output["tree"].extend({name: values[20:] for name, values in branches.items()})
+    first, second = open_files([Source(str(tree)), Source(str(tmp_path / "ntuple.root"))])
+    assert (second.entries, second.clusters) == (50, (0, 20, 50))
+    assert (second.columns, second.label_names) == (first.columns, first.label_names)
+    assert set(second.jet_columns) == set(first.jet_columns)
+    for start, stop in ((0, 50), (15, 33)):
+        one, other = (read_chunk(opened, 0, start, stop, Request())[0] for opened in (first, second))
+        assert torch.equal(one.particles, other.particles)
+        assert torch.equal(one.offsets, other.offsets)

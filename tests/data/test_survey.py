@@ -1,0 +1,72 @@
+"""A look at a sample of a file counts and measures what is there, and suspects wrong units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
+from ssl_jets.data.survey import Numbers, survey
+
+Write = Callable[..., Path]
+
+
+def opened(path: Path) -> JetFile:
+    return open_files([Source(str(path))])[0]
+
+
+def test_numbers_count_zeros_and_what_is_not_finite() -> None:
+    numbers = Numbers.of(np.array([0.0, 1.0, np.nan, 5.0, np.inf, 0.0]))
+    assert (numbers.count, numbers.zeros, numbers.not_finite) == (6, 2, 2)
+    assert (numbers.least, numbers.median, numbers.most) == (0, 0.5, 5)
+    assert Numbers.of(np.full(3, np.nan)).not_finite == 3
+    assert sum(Numbers.of(np.full(9, 2.0)).histogram) == 9
+
+
+def test_a_look_counts_jets_labels_and_bad_jets(write_jetclass: Write) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        lists = branches["part_deta"].to_list()
+        lists[7][0] = float("nan")
+        branches["part_deta"] = ak.values_astype(ak.Array(lists), np.float32)
+
+    seen = survey(opened(write_jetclass(edit=spoil, label="Hbb")), 1000)
+    assert (seen.jets, seen.left_out) == (49, {"part_deta is not finite": 1})
+    assert seen.labels["Hbb"] == 49
+    assert seen.columns["charge"].most == 1
+    assert seen.particles.least >= 1
+
+
+def test_a_sample_of_a_large_file_comes_from_its_beginning_and_its_end(write_jetclass: Write) -> None:
+    number = np.arange(400, dtype=np.int32)
+    seen = survey(opened(write_jetclass(entries=400, edit=lambda branches: branches.update(number=number))), 40)
+    assert seen.jets == 40
+    assert (seen.jet_columns["number"].least, seen.jet_columns["number"].most) == (0, 399)
+
+
+@pytest.mark.parametrize(
+    ("branches", "factor", "suspected"),
+    [
+        (("part_px", "part_py", "part_pz", "part_energy"), 1000, "MeV"),
+        (("part_px", "part_py"), 50, "energy is below pt"),
+        (("part_d0err",), 1e-3, "d0err"),
+        (("part_deta",), 10, "relative to the axis"),
+        ((), 1, None),
+    ],
+)
+def test_wrong_units_are_suspected_and_right_ones_are_not(
+    write_jetclass: Write, branches: tuple[str, ...], factor: float, suspected: str | None
+) -> None:
+    def scale(content: dict[str, Any]) -> None:
+        for name in ("part_d0err", "part_dzerr"):
+            content[name] = abs(content[name]) * np.float32(0.05)
+        for name in branches:
+            content[name] = content[name] * np.float32(factor)
+
+    texts = survey(opened(write_jetclass(edit=scale)), 1000).suspicions
+    assert any(suspected in text for text in texts) if suspected else texts == []

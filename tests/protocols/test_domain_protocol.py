@@ -1,0 +1,144 @@
+"""The domain protocol: what it compares, that it goes on where it was stopped, and what it must not train on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_jets.config import resolve
+from ssl_jets.data.files import JetFile
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.model_file import load_model
+from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
+from ssl_jets.report import write_domain_report
+
+SMALL = {
+    "protocol": {
+        "size": "tiny", "pretrain_steps": 2, "steps": 2, "batch_size": 16, "test_jets": 120, "seeds": 2,
+        "adapt": ["none", "coral"],
+    },
+    "pretraining": {"train": {"validation_jets": 40}},
+    "finetuning": {"train": {"validation_jets": 40}},
+}  # fmt: skip
+
+
+def settings_of(files: list[JetFile], *layers: Any) -> DomainRun:
+    """Two classes: files 0 and 1 are the simulation, 2 the data, 3 and 4 stand for labelled data."""
+    names = [str(file.source) for file in files]
+    given = {"data": {"sources": names[:2], "unlabelled": names[2:3]}, "protocol": {"target": names[3:5]}}
+    return resolve(DomainRun, SMALL, given, *layers)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DomainResult, list[str], Path]:
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("protocol")
+    return domain_protocol(settings_of(sample_files), out, say=said.append), said, out
+
+
+def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[DomainResult, list[str], Path]) -> None:
+    result, said, out = finished
+    expected = [
+        (start, adapt, seed) for seed in (0, 1) for start in ("mae", "supervised") for adapt in ("none", "coral")
+    ]
+    assert [(row["start"], row["adapt"], row["seed"]) for row in result.rows] == expected
+    assert [line for line in said if " of 10: " in line][-1] == "10 of 10: supervised-coral-1"
+    for start, adapt, seed in expected:
+        training = load_model(out / "runs" / f"{start}-{adapt}-{seed}").facts["training"]
+        assert training["mode"] == ("scratch" if start == "supervised" else "full")
+        # As many labelled jets in a step: with coral as many unlabelled ones beside them.
+        assert training["jets"] == 2 * 16 * (2 if adapt == "coral" else 1)
+        assert training["seed"] == seed
+
+
+def test_pretraining_sees_the_data_and_finetuning_the_simulation(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+) -> None:
+    _, _, out = finished
+    assert load_model(out / "runs" / "mae").facts["training"]["files"] == [list(sample_files[2].identity)]
+    tuned = load_model(out / "runs" / "mae-none-0").facts["training"]
+    assert sorted(tuned["files"]) == sorted(list(file.identity) for file in sample_files[:3])
+    alone = load_model(out / "runs" / "supervised-none-0").facts["training"]
+    assert sorted(alone["files"]) == sorted(list(file.identity) for file in sample_files[:2])
+
+
+def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list[str], Path]) -> None:
+    result = finished[0]
+    first = result.summary[0]
+    values = [
+        row["target"]["accuracy"]["value"] for row in result.rows if (row["start"], row["adapt"]) == ("mae", "none")
+    ]
+    assert (first.start, first.adapt, first.seeds) == ("mae", "none", 2)
+    assert first.values["target_accuracy"].mean == pytest.approx(sum(values) / 2)
+    assert first.values["target_accuracy"].std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    drop = first.values["simulation_accuracy"].mean - first.values["target_accuracy"].mean
+    assert first.values["drop_accuracy"].mean == pytest.approx(drop)
+
+
+def test_what_is_there_is_not_made_again_and_what_changed_is(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+) -> None:
+    before, _, out = finished
+    said: list[str] = []
+    again = domain_protocol(settings_of(sample_files), out, say=said.append)
+    assert (again.rows, again.before, said) == (before.rows, before.before, [])
+    (out / "pieces" / "mae-coral-1.json").unlink()
+    trained = (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns
+    domain_protocol(settings_of(sample_files), out, say=said.append)
+    assert said == ["8 of 10: mae-coral-1"]
+    assert (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns == trained
+    said.clear()
+    changed = settings_of(
+        sample_files, {"finetuning": {"method": {"coral": {"weight": 5.0}}}, "protocol": {"seeds": 1}}
+    )
+    found = domain_protocol(changed, out, say=said.append)
+    # The settings of every finetuning changed, those of the pretraining did not.
+    assert [line.partition(": ")[2] for line in said if " of 6: " in line] == [
+        "mae-none-0", "mae-coral-0", "supervised-none-0", "supervised-coral-0",
+    ]  # fmt: skip
+    assert found.before == before.before
+
+
+def test_the_result_is_written_printed_and_reported(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+) -> None:
+    result, _, out = finished
+    result.write()
+    found = json.loads((out / "domain.json").read_text())
+    assert [entry["start"] for entry in found["summary"]] == ["mae", "mae", "supervised", "supervised"]
+    assert found["before"]["mae"]["gap"]["floor"]["jets"] > 0
+    table = domain_table(result).splitlines()
+    assert len(table) == 1 + 4
+    assert f"{result.summary[0].values['target_accuracy'].mean:.4f}" in table[1]
+    html = write_domain_report(out).read_text()
+    assert html.count("<figure>") == 2
+    assert f"{found['summary'][3]['values']['drop_accuracy']['mean']:.4f}" in html
+
+
+def test_jets_to_test_on_are_not_trained_on(sample_files: list[JetFile], tmp_path: Path) -> None:
+    names = [str(file.source) for file in sample_files]
+    with pytest.raises(UsageError, match="must not be trained on"):
+        domain_protocol(settings_of(sample_files, {"data": {"unlabelled": names[3:4]}}), tmp_path / "a")
+    target = {"protocol": {"target": names[2:3]}, "data": {"unlabelled": names[4:5]}}
+    first = domain_protocol(
+        settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}}),
+        tmp_path / "b",
+        say=lambda _: None,
+    )
+    with pytest.raises(DataError, match="trained on the jets to test on"):
+        domain_protocol(settings_of(sample_files, target), tmp_path / "c", models=[first.folder / "runs" / "mae"])
+
+
+@pytest.mark.parametrize(
+    ("role", "option"), [("sources", "--data"), ("unlabelled", "--domain"), ("target", "--target")]
+)
+def test_missing_files_are_asked_for(sample_files: list[JetFile], tmp_path: Path, role: str, option: str) -> None:
+    layer = {"protocol" if role == "target" else "data": {role: []}}
+    with pytest.raises(UsageError) as caught:
+        domain_protocol(settings_of(sample_files, layer), tmp_path)
+    assert caught.value.where == option
