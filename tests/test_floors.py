@@ -22,9 +22,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("streams", "zrows"),
     ("train",),
     ("pretrain", "embed", "generate"),
-    ("finetune", "evaluate", "describe"),
+    ("finetune", "describe"),
+    ("evaluate",),
     ("protocols",),
     ("report",),
+    ("cli_evaluate",),
     ("cli",),
     ("__main__",),
 )

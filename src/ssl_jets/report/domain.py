@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_jets.report import page
+from ssl_jets.report.album import Album
 from ssl_jets.report.names import COLOURS, GREY, in_text
-from ssl_jets.report.sections import Album
 
 Json = Mapping[str, Any]
 
