@@ -139,7 +139,7 @@ class Bench:
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
         columns |= {} if weights is None else {weights: None}
-        request = Request(tuple(columns), self.settings.data.bad_jets, self.columns)
+        request = Request(tuple(columns), self.settings.data.bad_jets, columns=self.columns)
         return draw(self.files, parts, most, self.seed, request, self.settings.data.workers, self.skipped)
 
 
