@@ -32,9 +32,18 @@ from matplotlib.figure import Figure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluate.probes import (
+    PARTICLES,
+    TREE_COLUMNS,
+    Labelled,
+    knn_probe,
+    linear_probe,
+    tree_columns,
+    tree_probe,
+)
 from ssl_jets.evaluate.selection import draw
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
@@ -42,7 +51,7 @@ from ssl_jets.methods import find, names
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, random_like
 from ssl_jets.nn.spread import participation_ratio, rankme
-from ssl_jets.pretrain import open_dataset, pretrain, resolve_pretrain
+from ssl_jets.pretrain import pretrain, resolve_pretrain
 
 Row = dict[str, Any]
 
@@ -117,7 +126,7 @@ class Bench:
     def probes(self, encoder: Encoder) -> Row:
         """Linear and kNN probe, and the spread, of the z of an encoder."""
         z_fit, z_test = (embed_jets(encoder, jets) for jets in (self.fit, self.test))
-        labelled = z_fit.numpy(), labels(self.fit), z_test.numpy(), labels(self.test)
+        labelled = [Labelled.of(z.numpy(), labels(jets)) for z, jets in ((z_fit, self.fit), (z_test, self.test))]
         linear = linear_probe(*labelled)
         return {
             "linear": [linear.accuracy.value, linear.accuracy.low, linear.accuracy.high],
@@ -154,7 +163,8 @@ class Bench:
         """Boosted trees on jet columns."""
 
         def measure() -> Row:
-            found = tree_probe(columns(self.fit), labels(self.fit), columns(self.test), labels(self.test), seed=seed)
+            sides = (Labelled.of(columns(jets), labels(jets)) for jets in (self.fit, self.test))
+            found = tree_probe(*sides, seed=seed)
             accuracy = [found.accuracy.value, found.accuracy.low, found.accuracy.high]
             return {"method": TREES, "seed": seed, "linear": accuracy, "auc": found.auc.value}
 

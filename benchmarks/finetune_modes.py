@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ssl_jets.config import DataSettings, parse_set
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.thin import thin
 from ssl_jets.embed import embed_jets
@@ -28,7 +29,7 @@ from ssl_jets.evaluate import classify_metrics
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
-from ssl_jets.pretrain import open_dataset, read_all
+from ssl_jets.pretrain import read_all
 
 VARIANTS = {
     "probe": ["method.mode=probe", "train.steps=300"],  # steps on cached z take milliseconds

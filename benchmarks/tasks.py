@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.thin import thin
 from ssl_jets.embed import embed_jets
@@ -30,7 +31,7 @@ from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.regression import columns_of
-from ssl_jets.pretrain import open_dataset, pretrain, read_all, resolve_pretrain
+from ssl_jets.pretrain import pretrain, read_all, resolve_pretrain
 
 TARGETS = ("jet_sdmass", "jet_nparticles", "jet_tau2/jet_tau1")
 UNITS = {"jet_sdmass": "GeV", "jet_nparticles": "particles", "jet_tau2/jet_tau1": "1"}

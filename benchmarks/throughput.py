@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import DataSettings, ModelSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.thin import thin
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn.encoder import SIZES, Encoder
-from ssl_jets.pretrain import open_dataset, read_all
+from ssl_jets.pretrain import read_all
 
 
 class Padded(nn.Module):

@@ -15,15 +15,18 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("config", "jets", "allocator", "output", "precision", "progress", "signals"),
+    ("config", "jets", "allocator", "output", "precision", "progress", "schedule", "signals"),
     ("data", "nn"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
-    ("train", "zrows"),
+    ("streams", "zrows"),
+    ("train",),
     ("pretrain", "embed", "generate"),
-    ("finetune", "evaluate", "describe"),
+    ("finetune", "describe"),
+    ("evaluate",),
     ("protocols",),
     ("report",),
+    ("cli_evaluate",),
     ("cli",),
     ("__main__",),
 )

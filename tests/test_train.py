@@ -6,7 +6,7 @@ import json
 import math
 import resource
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -66,8 +66,8 @@ class InOrder:
     def state_dict(self) -> dict[str, int]:
         return {"taken": self.taken}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self.taken = state["taken"]
+    def resume(self, states: Sequence[Mapping[str, int]]) -> None:
+        self.taken = states[0]["taken"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
-from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.observables import observables
 from ssl_jets.evaluate.selection import assign_roles
 from ssl_jets.evaluate.selection import draw as draw_jets
@@ -32,7 +31,7 @@ from ssl_jets.report.figures import style
 
 SHOWN = ("QCD", "Wqq", "Hbb", "H4q", "Tbqq", "Tbl")
 FROM, TO = "Tbqq", "QCD"
-PLACES, PAIRS = 7, 100
+PLACES, PAIRS = 7, 200
 OBSERVABLES = {"mass": "mass of the jet [GeV]", "particles": "particles"}
 
 
@@ -52,15 +51,8 @@ def main() -> None:
     with style():
         real = jets.select(torch.stack([of[name][0] for name in SHOWN]))
         save(reconstructed(real, method.reconstruct(real), method.generate(len(SHOWN))), "reconstructed")
-        ends = [typical_first(jets.select(of[name][:PAIRS])) for name in (FROM, TO)]
-        save(interpolation(ends, method.interpolate(*ends, PLACES)), "interpolation")
-
-
-def typical_first(jets: Jets) -> Jets:
-    """The jets, with the one first that is nearest to the medians of mass and number of particles."""
-    found = observables(jets)
-    away = sum(np.abs(np.log(found[name] / np.median(found[name]))) for name in OBSERVABLES)
-    return jets.select(torch.from_numpy(np.argsort(away, kind="stable")))
+        ends = (jets.select(of[name][:PAIRS]) for name in (FROM, TO))
+        save(interpolation(method.interpolate(*ends, PLACES)), "interpolation")
 
 
 def save(figure: Figure, name: str) -> None:
@@ -87,8 +79,8 @@ def row(panels: Sequence[plt.Axes], jets: Jets, names: Sequence[str]) -> None:
         axes.title.set_fontsize(10)
 
 
-def interpolation(ends: list[Jets], places: list[Jets]) -> Figure:
-    """Above the first pair at each place, below the median and the central 68 % of all pairs and of the real ends."""
+def interpolation(places: list[Jets]) -> Figure:
+    """Above the first pair at each place, below the median and the central 68 % of all pairs."""
     figure = plt.figure(figsize=(13, 6), layout="constrained")
     grid = figure.add_gridspec(2, 2 * len(places), height_ratios=(1, 1.3))
     along = np.linspace(0, 1, len(places))
@@ -96,24 +88,16 @@ def interpolation(ends: list[Jets], places: list[Jets]) -> Figure:
         axes = figure.add_subplot(grid[0, 2 * index : 2 * index + 2])
         row([axes], jets.select(torch.tensor([0])), [f"{along[index]:.2f}"])
         axes.tick_params(labelbottom=False, labelleft=False)
-    found, real = [observables(jets) for jets in places], [observables(jets) for jets in ends]
+    found = [observables(jets) for jets in places]
     for half, (name, title) in enumerate(OBSERVABLES.items()):
         axes = figure.add_subplot(grid[1, half * len(places) : (half + 1) * len(places)])
-        low, middle, high = spread(found, name)
+        low, middle, high = np.array([np.quantile(f[name], (0.16, 0.5, 0.84)) for f in found]).T
         axes.fill_between(along, low, high, alpha=0.25, linewidth=0, label=f"68 % of {PAIRS} pairs")
         axes.plot(along, middle, "o-", label="median")
-        below, centre, above = spread(real, name)
-        bars = [centre - below, above - centre]
-        axes.errorbar([-0.04, 1.04], centre, bars, fmt="s", color="black", capsize=3, label="the real jets at the ends")
         axes.plot(along, [f[name][0] for f in found], "--", color="0.4", label="the pair above")
         axes.set(xlabel=f"from {FROM} (0) to {TO} (1) in z", ylabel=title)
         axes.legend(frameon=False, fontsize=10)
     return figure
-
-
-def spread(found: list[dict[str, Array]], name: str) -> Array:
-    """16 %, 50 % and 84 % quantiles of an observable at each place, `[3, place]`."""
-    return np.array([np.quantile(values[name], (0.16, 0.5, 0.84)) for values in found]).T
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from ssl_jets.errors import SslJetsError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ssl_jets.config import DataSettings
-
 app = typer.Typer(
     name="ssl-jets",
     help="Pretrain set transformers on particle jets, write their representation z to disk, finetune, evaluate.",
@@ -59,6 +57,8 @@ class Adapt(StrEnum):
 class Protocol(StrEnum):
     """Long evaluations, which train."""
 
+    labels = "labels"
+    anomaly = "anomaly"
     domain = "domain"
 
 
@@ -258,15 +258,20 @@ def finetune(
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders; several are compared on the same jets."),
     ] = None,
+    model: Annotated[list[Path] | None, typer.Option("--model", metavar="RUN", help="The same as RUN.")] = None,
     z: Annotated[Path | None, typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool.")] = None,
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Measure the mean of the runs' predictions, too.")
+    ] = False,
     protocol: Annotated[
-        Protocol | None, typer.Option("--protocol", help="Train and measure a whole comparison, resumable.")
+        Protocol | None, typer.Option("--protocol", help="Curves of many trainings; go on where they were stopped.")
     ] = None,
     data: Data = None,
     domain: Annotated[
@@ -282,43 +287,27 @@ def evaluate(
     seed: Seed = None,
     force: Force = False,
 ) -> None:
-    """Measure a model, z alone, or generated jets: numbers beside baselines, figures, a report."""
-    from ssl_jets.allocator import keep_memory
-    from ssl_jets.config import MethodSettings, RunSettings, resolve
-    from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
-    from ssl_jets.report import write_evaluation_report
+    """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
+    from ssl_jets.cli_evaluate import Asked, answer
 
-    keep_memory()
-    if protocol is not None:
-        _domain_protocol([model] if model else [], data, domain, target, out, _set(set_, schema), json_)
+    if protocol is not None and protocol.value == "domain":
+        models = [*(runs or []), *(model or [])]
+        _domain_protocol(models, data, domain, target, out, _set(set_, schema), json_)
         return
-    if sum(map(bool, (model, z, generated))) != 1:
-        raise UsageError(
-            "evaluate takes a model, a z file or generated jets, one of them",
-            where="--model, --z, --generated",
-            hint="ssl-jets evaluate --model RUN",
-        )
-    if z is not None and data:
-        raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, _set(set_, schema))
-    if generated:
-        _evaluate_generated(generated, data or [], out, settings.data, seed or 0, force, json_)
-        return
-    if model is not None:
-        _say_sample(data)
-        run = model.parent if model.name == "model" else model
-        folder = out or run / "evaluation"
-        evaluation = evaluate_model(
-            model, data or [], folder, data=settings.data, seed=seed or 0, force=force, say=_say
-        )
-        page = write_evaluation_report(folder, run)
-    else:
-        assert z is not None
-        folder = out or z.with_suffix("").with_name(z.stem + "-evaluation")
-        evaluation = evaluate_z(z, folder, seed=seed or 0, force=force, say=_say)
-        page = write_evaluation_report(folder, None)
-    _say(f"report: {page}")
-    _print((folder / "metrics.json").read_text(encoding="utf-8").rstrip() if json_ else summary_table(evaluation))
+    assignments = [*(set_ or []), *([] if seed is None else [f"evaluate.seed={seed}"])]
+    asked = Asked(
+        models=(*(runs or []), *(model or [])),
+        z=z,
+        generated=tuple(generated or ()),
+        ensemble=ensemble,
+        protocol=protocol and protocol.value,
+        data=tuple(data or ()),
+        out=out,
+        settings=_set(assignments, schema),
+        json=json_,
+        force=force,
+    )
+    _print(answer(asked, _say))
 
 
 def _domain_protocol(
@@ -339,20 +328,6 @@ def _domain_protocol(
     found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=_say)
     _say(f"report: {write_domain_report(folder)}")
     _print((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
-
-
-def _evaluate_generated(
-    generated: list[str], data: list[str], out: Path | None, settings: DataSettings, seed: int, force: bool, json_: bool
-) -> None:
-    from ssl_jets.evaluate import evaluate_generated, generated_table
-    from ssl_jets.report import write_generated_report
-
-    _say_sample(data)
-    first = Path(generated[0])
-    folder = out or first.with_suffix("").with_name(first.stem + "-evaluation")
-    found = evaluate_generated(generated, data, folder, data=settings, seed=seed, force=force, say=_say)
-    _say(f"report: {write_generated_report(folder)}")
-    _print((folder / "generated.json").read_text(encoding="utf-8").rstrip() if json_ else generated_table(found))
 
 
 @app.command()

@@ -53,6 +53,11 @@ class DataSettings(Settings):
     """Background threads that read files ahead of the training."""
     bad_jets: Literal["error", "skip"] = "error"
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    bad_files: Literal["error", "skip"] = "error"
+    """What to do with a file that cannot be read, or part of one: stop, or leave it out and count its jets."""
+    proportions: dict[str, float] = {}
+    """Share of each data set in the training, by its name as in `sources`; {A: 0.7, B: 0.3}. Without it, all jets of
+    all files come equally often. Where there are no `sources`, they are these."""
     format: str | None = None
     """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -177,7 +177,8 @@ def embed(
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
-    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns_to_encode(model, files, say))
+    columns = columns_to_encode(model, files, say)
+    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns=columns)
     _check_kept(files, request)
     labels = shared_labels(files)
     kept = kept_columns(files, request.jet_columns)
@@ -190,6 +191,7 @@ def embed(
         label_names=labels,
         kept=request.jet_columns,
         collections=tuple(file.collection for file in files),
+        trained=trained_entries(files, model.facts.get("training", {})),
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:
@@ -201,6 +203,19 @@ def embed(
         skipped = _embed_ranks(job, ranks, out, metadata, force)
     reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
     return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
+
+
+def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    """Entries that a model was trained on, as (index of the file, start, stop): all but those it held out."""
+    known = {(str(name), int(size)) for name, size in training.get("files", [])}
+    held_out = training.get("held_out", [])
+    found = []
+    for index, file in enumerate(files):
+        if file.identity in known:
+            held = sorted((start, stop) for *of, start, stop in held_out if tuple(of) == file.identity)
+            edges = [0, *(edge for block in held for edge in block), file.entries]
+            found += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]
+    return tuple(found)
 
 
 @dataclass(frozen=True)

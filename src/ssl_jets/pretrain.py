@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,11 +23,9 @@ from ssl_jets.config import (
     recipe,
     resolve,
 )
-from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.files import JetFile, Part, count, shared_columns
-from ssl_jets.data.memory import MemoryStream
-from ssl_jets.data.mixed import MixedStream, shares
-from ssl_jets.data.stream import Request, TrainStream, ordered
+from ssl_jets.data.dataset import Dataset
+from ssl_jets.data.files import JetFile, Part, count
+from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
@@ -36,10 +35,14 @@ from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.precision import resolve_precision
-from ssl_jets.run import Run
+from ssl_jets.run import Run, Say
+from ssl_jets.streams import make_stream, open_for, request_of
 from ssl_jets.train import Fit, fit, make_fabric
 
 _STATISTICS_JETS = 10_000
+
+_MAY_CHANGE = {"train.devices", "data.workers", "train.checkpoint_minutes"}
+"""Settings that another launch of the same run may change: they do not change what is trained."""
 
 
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
@@ -68,13 +71,13 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
-    data = open_dataset(settings.data)
+    data = open_for(settings.data, fabric)
     name = settings.method.name
     cls = methods.find(name)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels and not data.label_names:
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
-    request = Request(jet_columns=cls.jet_columns(settings.method), bad_jets=settings.data.bad_jets)
+    request = request_of(settings.data, cls.jet_columns(settings.method))
     subset = labelled_subset(data, settings.data, request)
     parts = load_parts(cls, settings.method, data.columns)
     seed = settings.train.seed
@@ -82,7 +85,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        encoder.features.measure(sample_of(data, data.all_train, seed, Request(bad_jets=request.bad_jets)))
+        encoder.features.measure(sample_of(data, data.all_train, seed, request_of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
@@ -95,7 +98,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
             run,
             settings.train,
             fabric=fabric,
-            monitor=make_monitor(data, settings.train, request),
+            monitor=make_monitor(data, settings.train, request, run.say),
             file_names=data.names,
             resume=resume,
             title=f"pretrain {name}",
@@ -157,7 +160,10 @@ def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, 
     if resume and stored.is_file():
         before, now = read_config(stored), settings.model_dump(mode="json")
         changed = [
-            f"{tree}.{key}" for tree in now for key in now[tree] if before.get(tree, {}).get(key) != now[tree][key]
+            f"{tree}.{key}"
+            for tree in now
+            for key in now[tree]
+            if before.get(tree, {}).get(key) != now[tree][key] and f"{tree}.{key}" not in _MAY_CHANGE
         ]
         if changed:
             raise UsageError(
@@ -182,8 +188,12 @@ def announce(
     run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method, subset: Jets | None
 ) -> None:
     """Say what is about to be trained, on what."""
-    if not settings.data.sources:
+    if not (settings.data.sources or settings.data.proportions):
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
+    for name, reason in data.left_out.items():
+        run.say(f"file left out: {name}: {reason}")
+    if data.left_out:
+        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
     jets = f"{of_events} jets" if of_events else "jets"
@@ -200,44 +210,21 @@ def announce(
     )
 
 
-def make_stream(
-    data: Dataset,
-    settings: RunSettings[MethodSettings],
-    fabric: Fabric,
-    request: Request,
-    subset: Jets | None = None,
-) -> TrainStream | MemoryStream | MixedStream:
-    """The training stream of this rank: of the `subset` or all of `data.train`, mixed with `data.unlabelled`."""
-    seed, batch_size = settings.train.seed, settings.train.batch_size
-    place = {"rank": fabric.global_rank, "world": fabric.world_size}
-
-    def read(files: list[JetFile], parts: list[Part], size: int, request: Request, seed: int) -> TrainStream:
-        more = {"buffer": settings.data.buffer, "workers": settings.data.workers}
-        return TrainStream(files, parts, batch_size=size, seed=seed, request=request, **more, **place)
-
-    def labelled(size: int) -> TrainStream | MemoryStream:
-        if subset is None:
-            return read(data.files, data.train, size, request, seed)
-        return MemoryStream(subset, batch_size=size, seed=seed, **place)
-
-    if not data.unlabelled:
-        return labelled(batch_size)
-    few, others = shares(batch_size, settings.data.unlabelled_ratio)
-    shared_columns([data.files[part.file] for part in data.all_train])
-    without = Request(bad_jets=request.bad_jets)
-    # Another seed, so that the same jets do not come at the same time with and without their labels.
-    return MixedStream(labelled(few), read(data.blind, data.unlabelled, others, without, seed + 1))
-
-
-def make_monitor(data: Dataset, settings: TrainSettings, request: Request) -> Monitor | None:
+def make_monitor(data: Dataset, settings: TrainSettings, request: Request, say: Say | None = None) -> Monitor | None:
     """A monitor on a sample of the held-out jets; None where none are held out."""
-    jets = read_all(data.files, thin(data.held_out, settings.validation_jets, seed=0), request)
+    left_out: Counter[str] = Counter()
+    jets = read_all(data.files, thin(data.held_out, settings.validation_jets, seed=0), request, left_out)
+    if say is not None:
+        for reason, number in left_out.items():
+            say(f"held-out jets left out: {number:,}: {reason}")
     return None if jets is None else Monitor(jets, settings.batch_size, len(data.label_names))
 
 
-def read_all(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> Jets | None:
-    """All jets of `parts` in memory; None where there are none."""
-    batches = list(ordered(files, parts, request))
+def read_all(
+    files: Sequence[JetFile], parts: Sequence[Part], request: Request, left_out: Counter[str] | None = None
+) -> Jets | None:
+    """All jets of `parts` in memory; None where there are none. Those left out are counted, by reason."""
+    batches = list(ordered(files, parts, request, skipped=left_out))
     return concatenate(batches) if batches else None
 
 

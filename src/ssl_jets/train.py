@@ -12,10 +12,10 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,12 +35,15 @@ from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.run import Run
+from ssl_jets.schedule import Schedule
 from ssl_jets.signals import Interrupted, Watch
+from ssl_jets.streams import Rates, Stream
 
 EARLY = (8, 4, 2)
 """The first checks for a collapse come after the first of these shares of `validate_every`."""
 ROLLBACKS = 3
 """Times that a training is rolled back before it is stopped."""
+T = TypeVar("T")
 UNSAID = ("z_std_min", "z_mean_cosine", "z_uniformity")
 """Measures that are logged, but not said on the terminal."""
 
@@ -51,21 +54,6 @@ class StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write it."""
         torch.save(checkpoint, path)
-
-
-class Stream(Protocol):
-    """What the loop needs of an endless stream of batches."""
-
-    @property
-    def jets_per_epoch(self) -> int: ...
-    @property
-    def wait_seconds(self) -> float: ...
-    @property
-    def skipped(self) -> Counter[str]: ...
-
-    def __next__(self) -> Jets: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass
@@ -121,21 +109,23 @@ class Loop:
         self.method, self.stream, self.run, self.settings, self.fabric = method, stream, run, settings, fabric
         self.monitor, self.file_names = monitor, file_names
         self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
+        self.schedule = Schedule(self.steps)
         for module in method.modules():
             if isinstance(module, Trunk):
                 module.checkpointing = settings.checkpointing
         self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
         self.step, self.jets, self.seconds, self.lr = 0, 0, 0.0, 0.0
         self.failed, self.lr_scale, self.rollbacks = False, 1.0, 0
-        self.window = _Window(stream)
+        self.window = Rates(stream)
+        self.told = Counter[str]()
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to `final_lr`; halved by each rollback."""
-        peak = self.settings.lr * self.lr_scale
-        warmup = max(1, round(self.settings.warmup * self.steps))
-        if self.step < warmup:
-            return peak * (self.step + 1) / warmup
-        share = (self.step - warmup) / max(1, self.steps - warmup)
+        peak, step, steps = self.settings.lr * self.lr_scale, self.schedule.at(self.step), self.schedule.steps
+        warmup = max(1, round(self.settings.warmup * steps))
+        if step < warmup:
+            return peak * min(1.0, (step + 1) / warmup)
+        share = (step - warmup) / max(1, steps - warmup)
         final = self.settings.final_lr
         return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
 
@@ -143,7 +133,7 @@ class Loop:
         """One optimizer step; the loss and its parts, averaged over the accumulated batches."""
         settings, fabric = self.settings, self.fabric
         seed_step(settings.seed, self.step, fabric.global_rank)
-        progress = self.step / self.steps
+        progress = self.schedule.progress(self.step)
         self.lr = self.learning_rate()
         set_rates(self.optimizer, self.lr, self.method.rates(progress))
         totals: dict[str, float] = {}
@@ -162,7 +152,7 @@ class Loop:
         self._refuse_nan(norm, jets, "the gradient is not finite")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step((self.step + 1) / self.steps)
+        self.method.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
         return totals | {"grad_norm": float(norm)}  # type: ignore[arg-type]
 
@@ -180,16 +170,14 @@ class Loop:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, by all ranks together."""
-        streams: list[Any] = [self.stream.state_dict()]
-        if self.fabric.world_size > 1:
-            streams = [None] * self.fabric.world_size
-            dist.all_gather_object(streams, self.stream.state_dict())
+        streams, left_out = self._of_all_ranks(self.stream.state_dict()), self._of_all_ranks(self.stream.skipped)
+        self._tell_left_out(sum(left_out, Counter[str]()))
         state = {
             "method": self.wrapped,
             "optimizer": self.optimizer,
             "streams": streams,
             "step": self.step,
-            "steps": self.steps,
+            "schedule": asdict(self.schedule),
             "jets": self.jets,
             "seconds": self.seconds,
             "watch": {"failed": self.failed, "lr_scale": self.lr_scale, "rollbacks": self.rollbacks},
@@ -205,32 +193,59 @@ class Loop:
         if self.run.writes:
             os.replace(fresh, path)
 
+    def _of_all_ranks(self, value: T) -> list[T]:
+        """The values of all ranks, in order."""
+        if self.fabric.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.fabric.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def _tell_left_out(self, left_out: Counter[str]) -> None:
+        """What all ranks left out so far, said and logged where it has changed."""
+        if left_out != self.told:
+            self.told = left_out
+            self.run.log({"step": self.step, "kind": "left_out", "jets": dict(left_out), "all": left_out.total()})
+            self.run.say("jets left out: " + "; ".join(f"{jets:,}: {why}" for why, jets in left_out.most_common()))
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state: dict[str, Any] = {"method": self.wrapped, "optimizer": self.optimizer}
         rest = self.fabric.load(path, state)
-        if len(rest["streams"]) != self.fabric.world_size:
-            raise SslJetsError(
-                "the run was made by another number of processes",
-                where=path,
-                found=f"{len(rest['streams'])} then, {self.fabric.world_size} now",
-            )
-        self.stream.load_state_dict(rest["streams"][self.fabric.global_rank])
+        self.stream.resume(rest["streams"])
         self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
         watch = rest["watch"]
         self.failed, self.lr_scale, self.rollbacks = watch["failed"], watch["lr_scale"], watch["rollbacks"]
         if self.monitor is not None:
             self.monitor.load_state_dict(rest["monitor"])
-        if rest["steps"] != self.steps:
+        self.schedule = Schedule(**rest["schedule"])
+        if len(rest["streams"]) != self.fabric.world_size:
+            self._change_ranks(len(rest["streams"]))
+        elif not self.schedule.since and self.schedule.last != self.steps:
             raise SslJetsError(
-                "the run has another length than before", where=path, found=f"{rest['steps']} then, {self.steps} now"
+                "the run has another length than before",
+                where=path,
+                found=f"{self.schedule.last} then, {self.steps} now",
             )
+        self.steps = self.schedule.last
+
+    def _change_ranks(self, before: int) -> None:
+        """Go on with another number of processes: as many steps, or with `epochs` as many as the rest of the jets need.
+
+        The learning rate goes on from where it was, and comes to its end with the last step.
+        """
+        world, settings = self.fabric.world_size, self.settings
+        if settings.steps is None:
+            per_step = settings.batch_size * settings.accumulate * world
+            rest = math.ceil((settings.epochs or 1.0) * self.stream.jets_per_epoch) - self.jets
+            self.schedule = self.schedule.stretched(self.step, self.step + max(0, math.ceil(rest / per_step)))
+        self.run.say(f"now {world} processes instead of {before}: {self.schedule.last - self.step} steps to go")
 
     def validate(self, *, whole: bool) -> list[Verdict]:
         """A look at held-out jets by rank 0, whole or a quick check, logged; the others wait. What all ranks know."""
         verdicts: list[Verdict] = []
         if self.monitor is not None and self.run.writes:
-            progress = self.step / self.steps
+            progress = self.schedule.progress(self.step)
             with self.fabric.autocast(), alone():
                 if whole:
                     found = self.monitor.look(self.method, progress, young=self.step < YOUNG)
@@ -274,27 +289,6 @@ class Loop:
             f"rolled back from step {step} to {self.step}; learning rates are now {self.lr_scale:g} of the schedule"
         )
         self.save(self.run.checkpoint)
-
-
-class _Window:
-    """Rates since the last logged line."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.reset(0)
-
-    def reset(self, jets: int) -> None:
-        self.jets, self.time, self.wait = jets, time.monotonic(), self.stream.wait_seconds
-
-    def rates(self, jets: int) -> dict[str, float]:
-        """jets/s, and the share of the time spent waiting for data."""
-        elapsed = max(time.monotonic() - self.time, 1e-9)
-        rates = {
-            "jets_per_second": (jets - self.jets) / elapsed,
-            "data_wait": (self.stream.wait_seconds - self.wait) / elapsed,
-        }
-        self.reset(jets)
-        return rates
 
 
 def fit(
@@ -359,8 +353,6 @@ def fit(
             if signal and not done:
                 run.say(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
                 raise Interrupted(signal)
-    if stream.skipped:
-        run.say("jets left out: " + ", ".join(f"{count} {reason}" for reason, count in stream.skipped.items()))
     return Fit(loop.step, loop.jets, loop.seconds)
 
 

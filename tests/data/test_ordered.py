@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_jets.data import root, stream
+from ssl_jets.data import root, windows
 from ssl_jets.data.files import JetFile, Part, open_files, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import cut
@@ -82,8 +82,8 @@ def test_few_chunks_are_alive_at_a_time(files: list[JetFile], monkeypatch: pytes
         begun.append(1)
         return read_chunk(*arguments)
 
-    read_chunk = stream.read_chunk
-    monkeypatch.setattr(stream, "read_chunk", counted)
+    read_chunk = windows.read_chunk
+    monkeypatch.setattr(windows, "read_chunk", counted)
     workers = 2
     for number, _ in enumerate(ordered(files, whole(files), chunk=10, workers=workers)):
         time.sleep(0.005)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_jets.data import remote
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.errors import DataError, UsageError
 
@@ -94,10 +95,24 @@ def test_a_list_in_a_list_is_refused(folder: Path, line: str) -> None:
         resolve_sources([f"@{folder}/list.txt"])
 
 
-@pytest.mark.parametrize("name", ["root://host//store/a.root", "https://host/a.root"])
-def test_an_address_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="local"):
-        resolve_sources([name])
+@pytest.mark.parametrize(
+    ("name", "path", "tree"),
+    [
+        ("http://host:80/a.root", "http://host:80/a.root", None),
+        ("http://host:80/a.root:tree", "http://host:80/a.root", "tree"),
+    ],
+)
+def test_an_address_is_taken_as_it_is(name: str, path: str, tree: str | None) -> None:
+    assert resolve_sources([name]) == [Source(path, tree)]
+
+
+def test_an_address_without_its_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="fsspec-xrootd, which is not installed") as caught:
+        resolve_sources(["root://host:1094//store/a.root"])
+    assert "ssl-jets[xrootd]" in str(caught.value)
+    with pytest.raises(UsageError, match="protocol is not known"):
+        resolve_sources(["gopher://host/a.root"])
 
 
 @pytest.mark.parametrize("name", ["{}/a.root:", ":tree"])

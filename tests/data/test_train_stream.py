@@ -132,8 +132,8 @@ def test_a_plan_gives_each_entry_to_one_window_of_one_rank(
     ]
     given_out: Counter[tuple[int, int]] = Counter()
     for rank in range(world):
-        plan = Plan(files, whole(files), buffer=buffer, seed=7, rank=rank, world=world)
-        for window in plan.windows(epoch):
+        plan = Plan(files, whole(files), buffer=buffer, seed=7, world=world)
+        for window in plan.windows(epoch, rank):
             given_out.update((part.file, entry) for part in window for entry in range(part.start, part.stop))
     assert given_out == Counter((index, entry) for index, size in enumerate(sizes) for entry in range(size))
 
@@ -146,8 +146,8 @@ def test_each_window_of_each_rank_is_of_equal_size_and_mixture(
     train, _ = split(sample_files, 0.1, 0)
     buffer = -(-count(train) // (windows * world))
     for rank in range(world):
-        plan = Plan(sample_files, train, buffer=buffer, seed=0, rank=rank, world=world)
-        planned = plan.windows(0)
+        plan = Plan(sample_files, train, buffer=buffer, seed=0, world=world)
+        planned = plan.windows(0, rank)
         assert len(planned) == windows
         for window in planned:
             entries = np.zeros(10)
@@ -301,7 +301,7 @@ def test_closing_ends_the_threads_and_the_stream(files: list[JetFile]) -> None:
 def test_a_restored_stream_reads_only_the_window_it_stands_in(
     files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssl_jets.data import stream as module
+    from ssl_jets.data import windows as module
 
     with stream_of(files, buffer=20, batch_size=5) as stream:
         take(stream, files, 160)

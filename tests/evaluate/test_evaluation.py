@@ -16,13 +16,18 @@ from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluate.evaluation import ZMap, plain
-from ssl_jets.evaluate.of_model import encode
+from ssl_jets.evaluate.outputs import encode
+from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 
-LIMITS = {"max_fit_jets": 300, "max_test_jets": 200}
+
+def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
+    """Few jets, and only what a test is about."""
+    limits = {"fit_jets": 300, "test_jets": 200, "physics_jets": 0, "robust_jets": 0, **measure}
+    return EvaluateSettings(data=DataSettings() if world is None else world.data, evaluate=MeasureSettings(**limits))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "out", data=world.data, say=said.append, **LIMITS
+        world.folder / "bare", world.sources, tmp_path / "out", settings=small(world), say=said.append
     )
     assert found.task is None
     assert [(probe.reader, probe.of) for probe in found.probes] == [
@@ -73,7 +78,7 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: 
 
 def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
     )
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["task"]["accuracy"] == plain(found.task.accuracy)
@@ -92,7 +97,7 @@ def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_o
     world, tmp_path: Path
 ) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
     )
     model = load_model(world.folder / "headed")
     batches = list(ordered(world.files, world.held, Request()))
@@ -112,8 +117,7 @@ def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
         world.folder / "new",
         world.sources,
         tmp_path / "out",
-        data=world.data,
-        max_fit_jets=300,
+        settings=small(world, test_jets=5000),
         say=lambda _: None,
     )
     assert found.jets["task"] == 2000
@@ -131,7 +135,7 @@ def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, 
 def test_jets_of_one_class_are_refused_for_probes(world, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="all of one class"):
         evaluate_model(
-            world.folder / "bare", world.sources[:1], tmp_path / "out", data=world.data, say=lambda _: None, **LIMITS
+            world.folder / "bare", world.sources[:1], tmp_path / "out", settings=small(world), say=lambda _: None
         )
 
 
@@ -145,7 +149,13 @@ def test_an_evaluation_is_not_overwritten_unasked(world, tmp_path: Path) -> None
         evaluate_model(tmp_path / "missing", world.sources, tmp_path / "out")
 
 
-def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ...] = ("jet_sdmass",)) -> Path:
+def write_z(
+    path: Path,
+    labelled: bool = True,
+    bad: int = 0,
+    kept: tuple[str, ...] = ("jet_sdmass",),
+    trained: tuple[tuple[int, int, int], ...] = (),
+) -> Path:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 300)
     z = (rng.normal(size=(600, 5)) + 2 * labels[:, None]).astype(np.float32)
@@ -160,7 +170,7 @@ def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ..
     if labelled:
         rows["label"] = labels
     names = ("W", "H") if labelled else ()
-    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept)
+    metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept, trained=trained)
     columns = z_columns("jet", 5, labelled=labelled, kept=kept)
     with ZWriter(path, columns, metadata) as writer:
         writer.write({column.name: rows[column.name] for column in columns})
@@ -169,7 +179,9 @@ def write_z(path: Path, labelled: bool = True, bad: int = 0, kept: tuple[str, ..
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".root"])
 def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suffix: str) -> None:
-    found = evaluate_z(write_z(tmp_path / f"z{suffix}"), tmp_path / "out", say=lambda _: None)
+    found = evaluate_z(
+        write_z(tmp_path / f"z{suffix}"), tmp_path / "out", settings=small(test_jets=300), say=lambda _: None
+    )
     assert found.jets == {"fit": 300, "test": 300}
     assert found.classes == ("W", "H")
     assert [probe.reader for probe in found.probes] == ["linear", "kNN", "boosted trees"]
@@ -179,10 +191,59 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
 
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
     said: list[str] = []
-    found = evaluate_z(write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", say=said.append)
+    found = evaluate_z(
+        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), say=said.append
+    )
     assert found.jets["fit"] + found.jets["test"] == 560
     assert found.left_out == {"z is not finite": 40}
     assert any("40 jets" in message for message in said)
+
+
+def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = write_z(tmp_path / "z.npz", trained=((0, 0, 200), (1, 100, 300)))
+    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), say=said.append)
+    assert (found.jets, found.leaked) == ({"fit": 400, "test": 200}, 0)
+    assert "trained on 400 of the jets" in said[0]
+    everything = write_z(tmp_path / "all.npz", trained=((0, 0, 300), (1, 0, 300)))
+    with pytest.raises(DataError, match=r"evaluate\.seen=true"):
+        evaluate_z(everything, tmp_path / "all", settings=small(), say=said.append)
+    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), say=said.append)
+    assert found.leaked == 300
+    assert any("WARNING" in message for message in said)
+
+
+def test_kept_columns_are_read_from_z(tmp_path: Path) -> None:
+    settings = small(physics_jets=200, test_jets=300)
+    found = evaluate_z(write_z(tmp_path / "z.npz"), tmp_path / "out", settings=settings, say=lambda _: None)
+    masses = {probe.reader: probe.explained.value for probe in found.physics if probe.quantity == "jet_sdmass"}
+    assert masses["ridge"] > 0.7  # it follows the class, and so does z
+    assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in found.probes}
+
+
+def test_entries_that_were_trained_on_are_all_but_those_held_out(world) -> None:
+    from ssl_jets.embed import trained_entries
+
+    first, second = world.files
+    training = {"files": [list(first.identity)], "held_out": [[*first.identity, 100, 150], [*second.identity, 0, 9]]}
+    assert trained_entries([second, first], training) == ((1, 0, 100), (1, 150, first.entries))
+    assert trained_entries([first], {}) == ()
+
+
+def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Path) -> None:
+    settings = small(world, weights="jet_pt")
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, say=lambda _: None)
+    plain_ = evaluate_model(
+        world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
+    )
+    assert found.probes[0].auc.value != plain_.probes[0].auc.value
+    assert found.settings["weights"] == "jet_pt"
+    with pytest.raises(DataError, match="not negative"):
+        evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_eta"))
+    with pytest.raises(UsageError, match="jet_weight"):
+        evaluate_model(
+            world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_weight")
+        )
 
 
 def test_without_labels_only_the_spread_is_measured_and_it_says_so(tmp_path: Path) -> None:
@@ -219,7 +280,7 @@ def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> No
         strip_labels(Path(world.sources[0]), unlabelled)
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, max_test_jets=100
+        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, settings=small(test_jets=100)
     )
     assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
     assert set(found.spread) == {"z", "z of random weights"}

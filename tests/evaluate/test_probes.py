@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from ssl_jets.evaluate.probes import knn_probe, knn_votes, linear_probe, standardise, tree_columns, tree_probe
+from ssl_jets.evaluate.probes import Labelled, knn_probe, knn_votes, linear_probe, standardise, tree_columns, tree_probe
 
 PROBES = [linear_probe, knn_probe, tree_probe]
 
@@ -20,7 +20,7 @@ def separable(jets: int, classes: int = 4, width: int = 8, distance: float = 2.0
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_probe_reads_separable_classes(probe) -> None:
-    found = probe(*separable(600), *separable(500, seed=1))
+    found = probe(Labelled.of(*separable(600)), Labelled.of(*separable(500, seed=1)))
     assert found.accuracy.value > 0.9
     assert found.auc.value > 0.98
     assert (found.fit_jets, found.test_jets, found.columns) == (600, 500, 8)
@@ -30,7 +30,7 @@ def test_a_probe_reads_separable_classes(probe) -> None:
 def test_a_probe_is_at_chance_on_shuffled_labels(probe) -> None:
     (z_fit, y_fit), (z_test, y_test) = separable(600), separable(1500, seed=1)
     rng = np.random.default_rng(5)
-    found = probe(z_fit, rng.permutation(y_fit), z_test, rng.permutation(y_test))
+    found = probe(Labelled.of(z_fit, rng.permutation(y_fit)), Labelled.of(z_test, rng.permutation(y_test)))
     assert found.accuracy.value == pytest.approx(0.25, abs=0.06)
     assert found.auc.value == pytest.approx(0.5, abs=0.04)
 
@@ -39,7 +39,7 @@ def test_a_probe_is_at_chance_on_shuffled_labels(probe) -> None:
 def test_a_class_without_fit_jets_is_scored_as_never_found(probe) -> None:
     (z_fit, y_fit), (z_test, y_test) = separable(600), separable(500, seed=1)
     known = y_fit != 3
-    found = probe(z_fit[known], y_fit[known], z_test, y_test)
+    found = probe(Labelled.of(z_fit[known], y_fit[known]), Labelled.of(z_test, y_test))
     assert found.accuracy.value <= np.mean(y_test != 3)
     assert found.auc.value > 0.5
 
@@ -48,8 +48,8 @@ def test_linear_and_knn_do_not_depend_on_the_scale_and_offset_of_a_dimension() -
     (z_fit, y_fit), (z_test, y_test) = separable(400), separable(300, seed=1)
     scale, offset = np.geomspace(0.01, 100, 8), np.arange(8) * 50
     for probe in (linear_probe, knn_probe):
-        plain = probe(z_fit, y_fit, z_test, y_test)
-        moved = probe(z_fit * scale + offset, y_fit, z_test * scale + offset, y_test)
+        plain = probe(Labelled.of(z_fit, y_fit), Labelled.of(z_test, y_test))
+        moved = probe(*(Labelled.of(z * scale + offset, y) for z, y in ((z_fit, y_fit), (z_test, y_test))))
         assert moved.accuracy.value == pytest.approx(plain.accuracy.value, abs=0.01)
 
 
@@ -57,7 +57,7 @@ def test_a_collapsed_z_is_read_at_chance_and_without_a_warning(recwarn: pytest.W
     _, labels = separable(400)
     z = np.full((400, 8), 3.0, dtype=np.float32)
     for probe in (linear_probe, knn_probe):
-        assert probe(z, labels, z, labels).auc.value == pytest.approx(0.5, abs=0.03)
+        assert probe(Labelled.of(z, labels), Labelled.of(z, labels)).auc.value == pytest.approx(0.5, abs=0.03)
     assert not [
         warning for warning in recwarn if "sklearn" in str(warning.filename) or "ssl_jets" in str(warning.filename)
     ]
@@ -80,7 +80,7 @@ def test_trees_accept_nan() -> None:
     (x_fit, y_fit), (x_test, y_test) = separable(500), separable(400, seed=1)
     x_fit[::5, 0] = np.nan
     x_test[::7, 1] = np.nan
-    assert tree_probe(x_fit, y_fit, x_test, y_test).accuracy.value > 0.8
+    assert tree_probe(Labelled.of(x_fit, y_fit), Labelled.of(x_test, y_test)).accuracy.value > 0.8
 
 
 def test_tree_columns_are_those_that_are_there_and_their_ratios() -> None:
@@ -93,5 +93,16 @@ def test_tree_columns_are_those_that_are_there_and_their_ratios() -> None:
 def test_twenty_thousand_jets_of_128_dimensions_take_seconds() -> None:
     fit, test = separable(20_000, classes=10, width=128, distance=0.1), separable(2000, 10, 128, 0.1, seed=1)
     start = time.process_time()
-    assert linear_probe(*fit, *test).accuracy.value > 0.15
+    assert linear_probe(Labelled.of(*fit), Labelled.of(*test)).accuracy.value > 0.15
     assert time.process_time() - start < 30
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_jets_of_no_weight_neither_fit_nor_test(probe) -> None:
+    (z_fit, y_fit), (z_test, y_test) = separable(600), separable(500, seed=1)
+    rng = np.random.default_rng(7)
+    rows, others = [np.concatenate([np.arange(len(y)), np.arange(len(y))]) for y in (y_fit, y_test)], []
+    for (z, y), row in zip(((z_fit, y_fit), (z_test, y_test)), rows):
+        weights = np.repeat([1.0, 0.0], len(y))
+        others.append(Labelled(z[row], np.concatenate([y, rng.integers(0, 4, len(y))]), weights))
+    assert probe(*others).accuracy.value > 0.85  # half of the labels are wrong, and weigh nothing

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from finetune_settings import QUICK, settings_of, sources
 from ssl_jets.config import parse_set
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
-from ssl_jets.pretrain import open_dataset, resolve_pretrain
+from ssl_jets.pretrain import resolve_pretrain
 
 
 def weights(model: Model) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ class Batches:
     def state_dict(self) -> dict[str, int]:
         return {}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def resume(self, states: Sequence[Mapping[str, int]]) -> None:
         raise NotImplementedError
 
 

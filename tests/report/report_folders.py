@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap
-from ssl_jets.evaluate.probes import knn_probe, linear_probe
+from ssl_jets.evaluate.probes import Labelled, knn_probe, linear_probe
 from ssl_jets.evaluate.task import classify_metrics
 from ssl_jets.nn.spread import spread
 
@@ -32,9 +32,9 @@ def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, 
         settings={"seed": 0},
         task=task if labelled else None,
         probes=[
-            linear_probe(z_fit, y_fit, z, y),
-            knn_probe(z_fit, y_fit, z, y),
-            linear_probe(random_fit, y_fit, random, y, of=of),
+            linear_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
+            knn_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
+            linear_probe(Labelled.of(random_fit, y_fit), Labelled.of(random, y), of=of),
         ]
         if labelled
         else [],

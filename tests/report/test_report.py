@@ -26,6 +26,8 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.links: list[str] = []
+        self.anchors: list[str] = []
         self.cells: list[str] = []
         self.texts: list[str] = []
         self.feed(html)
@@ -35,7 +37,9 @@ class Page(HTMLParser):
         assert tag not in ("script", "link", "iframe", "object")
         if tag not in VOID:
             self.open.append(tag)
-        self.sources += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+        self.sources += [value for name, value in attrs if name in ("src", "srcset") and value]
+        self.links += [value for name, value in attrs if name == "href" and value]
+        self.anchors += [value for name, value in attrs if name == "id" and value]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -65,11 +69,17 @@ def test_the_page_refers_to_nothing_outside(run: Path, run_page: Page) -> None:
     html = (run / "report.html").read_text(encoding="utf-8")
     assert run_page.sources
     assert all(source.startswith("data:image/png;base64,") for source in run_page.sources)
+    inside = [link for link in run_page.links if link.startswith("#")]
+    assert [link[1:] for link in inside] == run_page.anchors
+    assert len(inside) > 3
+    for link in set(run_page.links) - set(inside):
+        assert link.startswith(("data:application/pdf;base64,", "data:text/csv;base64,")), link[:60]
     assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
 
 
 def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Page) -> None:
-    embedded = [base64.b64decode(source.split(",", 1)[1]) for source in run_page.sources]
+    saved = [link for link in run_page.links if link.startswith("data:")]
+    embedded = [base64.b64decode(source.split(",", 1)[1]) for source in [*run_page.sources, *saved]]
     files = sorted((run / "figures").iterdir())
     assert sorted(file.read_bytes() for file in files) == sorted(embedded)
     names = {
@@ -79,11 +89,13 @@ def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Pa
         "evaluation-reliability",
         "evaluation-z_map",
     }
-    assert {file.stem for file in files} == names | {"training", "collapse"}
+    names |= {"evaluation-sic", "training", "collapse"}
+    assert {file.stem for file in files} == names
+    assert len(files) == 3 * len(names)
 
 
 def test_figures_are_not_blank(run: Path, run_page: Page) -> None:
-    for file in (run / "figures").iterdir():
+    for file in (run / "figures").glob("*.png"):
         image = matplotlib.image.imread(file)[..., :3]
         dark = np.mean(image.min(axis=-1) < 0.6)
         assert 0.005 < dark < 0.6, file.name

@@ -32,13 +32,19 @@ class Request:
         jet_columns: jet columns to read besides the particles.
         bad_jets: a jet without particles, or with a particle whose values are not finite or whose pt is zero:
             "error" stops at it, "skip" leaves it out and counts it.
+        bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
         columns: particle columns to read, in the order of `COLUMNS`; None means all, which must then be the same in
             all files.
     """
 
     jet_columns: tuple[str, ...] = ()
     bad_jets: Literal["error", "skip"] = "error"
+    bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
+
+
+class BadJetError(DataError):
+    """A jet that cannot be used, in a file that can be read."""
 
 
 DEFAULT = Request()
@@ -136,7 +142,7 @@ def _bad_jets(
             jet_of = jets.jet_of_particle.numpy() if jet_of is None else jet_of
             found = np.unique(jet_of[where])
         if policy == "error":
-            raise DataError(
+            raise BadJetError(
                 f"a jet cannot be used: {reason}",
                 where=rows.where(found[0]),
                 found=rows.some(found),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
 
@@ -21,6 +22,7 @@ class Dataset:
         held_out: entries to validate on.
         unlabelled: entries to train on without their labels; those of `train`, or of files of their own.
         unlabelled_held_out: entries of such files that are not trained on.
+        left_out: files that could not be opened, with the reason.
     """
 
     files: list[JetFile]
@@ -28,6 +30,7 @@ class Dataset:
     held_out: list[Part]
     unlabelled: list[Part] = field(default_factory=list)
     unlabelled_held_out: list[Part] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -57,14 +60,40 @@ class Dataset:
 
 def open_dataset(settings: DataSettings) -> Dataset:
     """Open the files that the settings name (the bundled sample where none) and split them."""
-    sources = resolve_sources(settings.sources) if settings.sources else sample_sources()
-    files = open_files(sources, settings.labels, settings.format, settings.jets)
+    named = settings.sources or tuple(settings.proportions)
+    left_out: dict[str, str] = {}
+    files = _open(resolve_sources(named) if named else sample_sources(), settings, left_out)
     if settings.validation:
-        held = open_files(resolve_sources(settings.validation), settings.labels, settings.format, settings.jets)
+        held = _open(resolve_sources(settings.validation), settings, left_out)
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
-        return _with_unlabelled(_not_empty(Dataset([*files, *held], whole(files), held_out)), settings)
-    train, held_out = split(files, settings.validation_fraction, settings.split_seed)
-    return _with_unlabelled(_not_empty(Dataset(files, train, held_out)), settings)
+        data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
+    else:
+        train, held_out = split(files, settings.validation_fraction, settings.split_seed)
+        data = Dataset(files, train, held_out, left_out=left_out)
+    return _with_unlabelled(_not_empty(data), settings)
+
+
+def _open(
+    sources: Sequence[Source], settings: DataSettings, left_out: dict[str, str], *, labelled: bool = True
+) -> list[JetFile]:
+    """Open files; those that cannot be opened go to `left_out`, with the reason, where the settings say so."""
+    labels = settings.labels if labelled else None
+    try:
+        return open_files(sources, labels, settings.format, settings.jets)
+    except DataError as error:
+        if settings.bad_files == "error":
+            raise
+        first = error
+    good = []
+    for source in sources:
+        try:
+            open_files([source], None, settings.format, settings.jets)
+            good.append(source)
+        except DataError as error:
+            left_out[str(source)] = error.what
+    if not good or len(good) == len(sources):  # nothing to leave out: what is wrong is the files together
+        raise first
+    return open_files(good, labels, settings.format, settings.jets)
 
 
 def _not_empty(data: Dataset) -> Dataset:
@@ -82,7 +111,7 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
         return data
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
-    files = open_files(resolve_sources(settings.unlabelled), None, settings.format, settings.jets)
+    files = _open(resolve_sources(settings.unlabelled), settings, data.left_out, labelled=False)
     known = {file.identity for file in data.files}
     if twice := [file for file in files if file.identity in known]:
         raise UsageError("a file is both labelled and unlabelled", where="data.unlabelled", found=twice[0].source)

@@ -17,6 +17,7 @@ from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
 from ssl_jets.data.readers import Reader, Table, reader_of
+from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -230,7 +231,7 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             tree=table.name,
             entries=table.entries if events is None else int(events.first[-1]),
             clusters=tuple(dict.fromkeys(clusters if events is None else events.first[list(clusters)].tolist())),
-            bytes=os.path.getsize(source.path),
+            bytes=size(source.path),
             columns=columns,
             jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
             label_names=label_names,

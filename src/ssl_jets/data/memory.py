@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,12 +31,17 @@ class MemoryStream:
         self.wait_seconds = 0.0
         self.skipped: Counter[str] = Counter()
         self._taken = 0
+        self._before = 0  # jets that another number of ranks took, all together
 
     def __next__(self) -> Jets:
         """The next batch."""
-        places = self._taken + np.arange(self.batch_size)
-        self._taken += self.batch_size
-        epochs, rows = np.divmod(places * self.world + self.rank, len(self.jets))
+        return self.take(self.batch_size)
+
+    def take(self, jets: int) -> Jets:
+        """The next jets, of exactly this number."""
+        places = self._taken + np.arange(jets)
+        self._taken += jets
+        epochs, rows = np.divmod(self._before + places * self.world + self.rank, len(self.jets))
         index = np.empty_like(rows)
         for epoch in np.unique(epochs):
             order = np.random.default_rng([self.seed, int(epoch)]).permutation(len(self.jets))
@@ -45,11 +50,18 @@ class MemoryStream:
 
     def state_dict(self) -> dict[str, int]:
         """Where the stream stands."""
-        return {"taken": self._taken}
+        return {"taken": self._taken, "before": self._before}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go to where `state` was taken."""
-        self._taken = state["taken"]
+        self._taken, self._before = state["taken"], state["before"]
+
+    def resume(self, states: Sequence[Mapping[str, int]]) -> None:
+        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        self.load_state_dict(states[0])
+        if len(states) != self.world:
+            self._before += self._taken * len(states)
+            self._taken = 0
 
     def close(self) -> None:
         """Nothing is open; for the interface of `TrainStream`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ssl_jets.data.memory import MemoryStream
+from ssl_jets.data.proportions import ProportionStream
 from ssl_jets.data.stream import TrainStream
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
 
-Part = TrainStream | MemoryStream
+Part = TrainStream | MemoryStream | ProportionStream
 
 
 class MixedStream:
@@ -62,6 +63,11 @@ class MixedStream:
         """Go to where `state` was taken."""
         self.labelled.load_state_dict(state["labelled"])
         self.unlabelled.load_state_dict(state["unlabelled"])
+
+    def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        self.labelled.resume([state["labelled"] for state in states])
+        self.unlabelled.resume([state["unlabelled"] for state in states])
 
     def close(self) -> None:
         """End the threads of both."""

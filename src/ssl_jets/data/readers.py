@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError, SslJetsError
 
 
@@ -98,6 +99,8 @@ def reader_of(path: str) -> Reader:
     Raises:
         DataError: the file cannot be read, or is of no known kind.
     """
+    if is_remote(path):  # only ROOT files are read from elsewhere
+        return cast(Reader, import_module("ssl_jets.data.root"))
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)

@@ -15,8 +15,10 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import uproot
+from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.data.readers import readable
+from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError
 
 NOUN = "tree"
@@ -139,8 +141,6 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
             how=dict,
             **caches,
         )
-        if stop >= opened.num_entries:  # whoever reads in order is done with the file, and mapped pages count as memory
-            _close(path)
     return dict(arrays)
 
 
@@ -149,9 +149,9 @@ def _opened(path: str, tree: str) -> Any:
 
     The threads that read end with their stream, and what they keep open with them.
     """
-    status = os.stat(path)
-    # A file that was written anew is another one.
-    key = (path, tree, status.st_size, status.st_mtime_ns)
+    # A file that was written anew is another one. (Of one elsewhere it would cost a question for each chunk.)
+    status = None if is_remote(path) else os.stat(path)
+    key = (path, tree, status.st_size, status.st_mtime_ns) if status else (path, tree, 0, 0)
     trees: OrderedDict[tuple[str, str, int, int], Any] = _OPENED.__dict__.setdefault("trees", OrderedDict())
     if key not in trees:
         trees[key] = _open(path)[tree]
@@ -162,17 +162,14 @@ def _opened(path: str, tree: str) -> Any:
     return trees[key]
 
 
-def _close(path: str) -> None:
-    """Close the trees of a file that this thread keeps open."""
-    trees = _OPENED.trees
-    for key in [key for key in trees if key[0] == path]:
-        trees.pop(key).file.close()
-
-
 def _open(path: str) -> Any:
-    _check_header(path)
     # Without uproot's caches, which would keep up to 100 MB of arrays.
-    return uproot.open(path, handler=uproot.MemmapSource, object_cache=None, array_cache=None)
+    caches = {"object_cache": None, "array_cache": None}
+    if is_remote(path):
+        return uproot.open(path, **caches)
+    _check_header(path)
+    # Not by memory map: where a mapped file is cut short, or its disk fails, the process is killed by SIGBUS.
+    return uproot.open(path, handler=MultithreadedFileSource, use_threads=False, num_workers=1, **caches)
 
 
 def _check_header(path: str) -> None:

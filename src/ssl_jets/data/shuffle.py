@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_jets.data.files import JetFile, Part
 
 CHUNK = 10_000
 """Most entries that are read at once."""
 
-_SMALL = 20
-"""A class gives a window no fewer entries than this (unless every window is smaller): each read opens a file."""
+_LONGEST = 30_000
+"""A cluster of up to so many entries is read as a whole."""
+
+_SMALL, _PLACES = 20, 64
+"""A class gives a window no fewer entries than `_SMALL`, nor than a window has for each of `_PLACES` places (unless
+there are too few for all ranks): each place costs an opening of a file and the decoding of a cluster."""
 
 
 def cut(file: JetFile, part: Part, size: int, limit: int | None = None) -> list[Part]:
@@ -36,8 +43,28 @@ def cut(file: JetFile, part: Part, size: int, limit: int | None = None) -> list[
     return [Part(part.file, start, stop) for start, stop in pairwise(bounds)]
 
 
+class Lot(NamedTuple):
+    """What a process draws of the shuffled jets of one window: number `start`, `start + step`, and so on.
+
+    Attributes:
+        epoch: number of the epoch, from 0.
+        world: number of processes that the epoch was dealt to.
+        rank: the one of them whose window it is.
+        window: number of the window.
+        start: first jet, in the order of the window's permutation.
+        step: 1 for all from there on.
+    """
+
+    epoch: int
+    world: int
+    rank: int
+    window: int
+    start: int = 0
+    step: int = 1
+
+
 class Plan:
-    """What a rank reads in an epoch, window by window.
+    """What an epoch reads, window by window, for each of `world` processes.
 
     The files are grouped by class (`JetFile.group`). Each epoch the chunks of a group are shuffled and laid end to end
     in a circle, which is cut at a random place and from there into equal portions, one for each window of each rank.
@@ -48,14 +75,11 @@ class Plan:
         parts: the entries to read.
         buffer: most entries of a window.
         seed: seed of every epoch's order, together with the number of the epoch.
-        rank: number of this process.
         world: number of processes; each entry is read by one of them per epoch.
     """
 
-    def __init__(
-        self, files: Sequence[JetFile], parts: Sequence[Part], *, buffer: int, seed: int, rank: int, world: int
-    ) -> None:
-        self.seed, self.rank, self.world, self.buffer = seed, rank, world, buffer
+    def __init__(self, files: Sequence[JetFile], parts: Sequence[Part], *, buffer: int, seed: int, world: int) -> None:
+        self.seed, self.world, self.buffer = seed, world, buffer
         self._windows = -(-sum(part.entries for part in parts) // (world * buffer))
         groups: dict[str, list[Part]] = {}
         # Sorted by name, so that the order in which the files were given does not matter.
@@ -64,44 +88,72 @@ class Plan:
         self._groups: list[list[Part]] = []
         for members in groups.values():
             share = -(-sum(part.entries for part in members) // (self._windows * world))
-            limit = min(CHUNK, buffer)
-            chunks = [cut(files[part.file], part, min(share, limit), limit) for part in members]
-            self._groups.append([chunk for pieces in chunks for chunk in pieces])
+            size, limit = min(share, CHUNK, buffer), min(_LONGEST, buffer)
+            self._groups.append([chunk for part in members for chunk in cut(files[part.file], part, size, limit)])
+        # The epoch in use, and the next one, which is read ahead.
+        self._dealt = lru_cache(maxsize=2)(self._deal)
 
     @property
     def constant(self) -> bool:
         """Whether every epoch is one and the same window (only `permutation` differs), so that it is read once."""
         return self._windows == 1 and self.world == 1
 
-    def windows(self, epoch: int) -> list[list[Part]]:
-        """The entries of each window of this rank; none where an epoch of very few jets has none for it."""
+    def windows(self, epoch: int, rank: int) -> list[list[Part]]:
+        """The entries of each window of a rank; none where an epoch of very few jets has none for it."""
+        return self._dealt(epoch)[rank]
+
+    def parts(self, rows: Lot) -> list[Part]:
+        """The entries of a window."""
+        return self.windows(rows.epoch, rows.rank)[rows.window]
+
+    def order(self, rows: Lot, length: int) -> npt.NDArray[np.int64]:
+        """Which of the `length` jets of a window come, one after another."""
+        rng = np.random.default_rng([self.seed, rows.epoch, rows.rank, rows.window])
+        return rng.permutation(length)[rows.start :: rows.step]
+
+    def _deal(self, epoch: int) -> list[list[list[Part]]]:
+        """The entries of all windows of all ranks."""
         if self.constant:
-            return [[chunk for chunks in self._groups for chunk in chunks]]
+            return [[[chunk for chunks in self._groups for chunk in chunks]]]
         rng = np.random.default_rng([self.seed, epoch])
-        windows: list[list[Part]] = [[] for _ in range(self._windows)]
+        cells: list[list[Part]] = [[] for _ in range(self.world * self._windows)]
         for chunks in self._groups:
-            for cell, part in self._deal([chunks[index] for index in rng.permutation(len(chunks))], rng):
-                rank, window = divmod(cell, self._windows)
-                if rank == self.rank:
-                    windows[window].append(part)
-        return [window for window in windows if window]
+            self._portions([chunks[index] for index in rng.permutation(len(chunks))], rng, cells)
+        ranks = (cells[rank * self._windows : (rank + 1) * self._windows] for rank in range(self.world))
+        return [[window for window in windows if window] for windows in ranks]
 
-    def permutation(self, epoch: int, window: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The order of the jets within a window."""
-        return np.random.default_rng([self.seed, epoch, self.rank, window]).permutation(length)
+    def _portions(self, chunks: Sequence[Part], rng: np.random.Generator, cells: list[list[Part]]) -> None:
+        """Add equal portions of a group to the cells: the windows of rank 0, of rank 1, and so on."""
+        ends = np.cumsum([chunk.entries for chunk in chunks])
+        entries, smallest = int(ends[-1]), max(_SMALL, self.buffer // _PLACES)
+        portions = min(len(cells), max(-(-entries // smallest), min(self.world, entries)))
+        first_cell = int(rng.integers(len(cells)))
+        first_entry = int(rng.integers(entries)) if portions > 1 else 0
+        bounds = (first_entry - (-entries * np.arange(portions) // portions)) % entries
+        edges = np.union1d(np.concatenate([[0], bounds if portions > 1 else []]).astype(np.int64), ends)
+        starts, stops = edges[:-1], edges[1:]
+        portion = (starts - first_entry) % entries * portions // entries
+        cell = (first_cell + portion * len(cells) // portions) % len(cells)
+        chunk = np.searchsorted(ends, starts, side="right")
+        before = np.concatenate([[0], ends[:-1]])[chunk]
+        for index, start, stop, where in zip(
+            chunk.tolist(), (starts - before).tolist(), (stops - before).tolist(), cell.tolist()
+        ):
+            part = chunks[index]
+            cells[where].append(Part(part.file, part.start + start, part.start + stop))
 
-    def _deal(self, chunks: Sequence[Part], rng: np.random.Generator) -> Iterator[tuple[int, Part]]:
-        """Equal portions of a group, each with its cell; the cells are the windows of rank 0, of rank 1, and so on."""
-        cells = self.world * self._windows
-        entries = sum(chunk.entries for chunk in chunks)
-        portions = min(cells, max(-(-entries // _SMALL), min(self.world, entries)))
-        first_cell, first_entry = int(rng.integers(cells)), int(rng.integers(entries)) if portions > 1 else 0
-        bounds = {(first_entry - (-entries * portion // portions)) % entries for portion in range(portions)}
-        before = 0
-        for chunk in chunks:
-            inside = sorted(bound for bound in bounds if before < bound < before + chunk.entries)
-            for start, stop in pairwise([before, *inside, before + chunk.entries]):
-                portion = (start - first_entry) % entries * portions // entries
-                cell = (first_cell + portion * cells // portions) % cells
-                yield cell, Part(chunk.file, chunk.start + start - before, chunk.start + stop - before)
-            before += chunk.entries
+
+def share_out(rows: Sequence[Lot], rank: int, world: int) -> list[Lot]:
+    """What one of `world` processes takes of windows that others left over, each jet going to one process.
+
+    Windows that nobody began are dealt out whole. Of the others, and of those left when the cards do not come out even,
+    every process takes every `world`-th jet, for which each of them reads the whole window.
+    """
+    begun = [window for window in rows if window.start or window.step > 1]
+    whole = sorted(window for window in rows if not (window.start or window.step > 1))
+    even = len(whole) // world * world
+    shared = [
+        window._replace(start=window.start + rank * window.step, step=window.step * world)
+        for window in [*sorted(begun), *whole[even:]]
+    ]
+    return [*shared, *whole[rank:even:world]]

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from ssl_jets.data.readers import SUFFIXES
+from ssl_jets.data.remote import check_protocol, is_remote
 from ssl_jets.errors import DataError, UsageError, nearest
 
 
@@ -30,10 +31,11 @@ def resolve_sources(names: Sequence[str]) -> list[Source]:
 
     A name is a file, a folder (searched with its subfolders for files of a known suffix), a pattern (`*`, `?`, `[...]`,
     `**`), `@list.txt` (one name a line, relative to the working folder; empty lines and lines with `#` in front are
-    passed over) or `-` (such a list on standard input). A tree is named behind a colon: `file.root:tree`.
+    passed over) or `-` (such a list on standard input), or the URL of a file (`root://`, `http://`, `https://`). A tree
+    is named behind a colon: `file.root:tree`.
 
     Raises:
-        UsageError: no names, a file that is named twice, a URL, a list in a list.
+        UsageError: no names, a file that is named twice, a list in a list, a URL whose package is not installed.
         DataError: a file, folder or list that does not exist, or a folder, pattern or list without files.
     """
     sources = [source for name in names for source in _resolve(name)]
@@ -84,9 +86,11 @@ def _resolve_list(lines: Iterable[str], where: str) -> Iterator[Source]:
 
 
 def _resolve_path(name: str) -> Iterator[Source]:
-    if "://" in name:
-        raise UsageError("only local files are read", where=name, hint="copy the file here first, e.g. with xrdcp")
     path, tree = _split_tree(name)
+    if is_remote(path):
+        check_protocol(path)
+        yield Source(path, tree)
+        return
     if Path(path).is_dir():
         found = sorted(
             str(file) for file in Path(path).rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES
@@ -107,7 +111,7 @@ def _resolve_path(name: str) -> Iterator[Source]:
 def _split_tree(name: str) -> tuple[str, str | None]:
     """`file.root:tree` to its two parts; a path that exists as it stands is never cut."""
     path, colon, tree = name.rpartition(":")
-    if not colon or Path(name).exists():
+    if not colon or Path(name).exists() or (is_remote(name) and "/" in tree):  # root://host:1094//file.root
         return name, None
     if not path or not tree:
         raise UsageError("a tree is named as FILE:TREE", where=name)
@@ -127,9 +131,9 @@ def _near(path: Path) -> list[str] | None:
 
 
 def _refuse_duplicates(sources: Sequence[Source]) -> None:
-    seen: dict[tuple[Path, str | None], Source] = {}
+    seen: dict[tuple[Path | str, str | None], Source] = {}
     for source in sources:
-        key = (Path(source.path).resolve(), source.tree)
+        key = (source.path if is_remote(source.path) else Path(source.path).resolve(), source.tree)
         if key in seen:
             raise UsageError(
                 "a file is named twice, so its jets would count twice", where=source, found=f"also as {seen[key]}"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
-from ssl_jets.data.chunks import DEFAULT, Request, check_request, read_chunk
+from ssl_jets.data.chunks import DEFAULT, Request, check_request
+from ssl_jets.data.course import Course
 from ssl_jets.data.files import JetFile, Part, count, shared_columns, shared_labels
 from ssl_jets.data.shuffle import CHUNK, Plan, cut
+from ssl_jets.data.windows import Windows, read_ahead
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 
 __all__ = ["Request", "TrainStream", "ordered"]
 
-Chunk = tuple[Jets, Counter[str]]
+_LOOK_AHEAD = 8
+"""Windows that are searched for the rest of a cluster."""
 
 
 def ordered(
@@ -57,33 +60,16 @@ def _ordered(
     workers: int,
     skipped: Counter[str] | None,
 ) -> Iterator[Jets]:
-    chunks = iter([piece for part in parts for piece in cut(files[part.file], part, chunk)])
+    chunks = (piece for part in parts for piece in cut(files[part.file], part, chunk))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
-    waiting: deque[Future[Chunk]] = deque()
     try:
-        while True:
-            while len(waiting) < workers + 1 and (piece := next(chunks, None)) is not None:
-                waiting.append(_submit(pool, files, piece, request))
-            if not waiting:
-                return
-            jets, left_out = waiting.popleft().result()
+        for jets, left_out in read_ahead(pool, workers, files, chunks, request):
             if skipped is not None:
                 skipped.update(left_out)
-            if len(jets):
+            if jets is not None:
                 yield jets
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Position(NamedTuple):
-    """A window of the endless stream."""
-
-    epoch: int
-    window: int
-
-    def next(self) -> Position:
-        """The window after this one, which may not exist: then the next epoch follows."""
-        return Position(self.epoch, self.window + 1)
 
 
 class TrainStream:
@@ -98,7 +84,7 @@ class TrainStream:
         files: the files.
         parts: the entries to train on.
         batch_size: jets of a batch.
-        buffer: jets shuffled together; two windows are in memory.
+        buffer: jets shuffled together; two windows are in memory (see `Windows`).
         seed: seed of the order.
         rank: number of this process.
         world: number of processes.
@@ -128,73 +114,82 @@ class TrainStream:
         """Jets of an epoch, of all ranks together, before bad ones are left out."""
         self.wait_seconds = 0.0
         """Time spent waiting for files."""
-        self.skipped: Counter[str] = Counter()
-        """Jets left out so far, by reason."""
         if not self.jets_per_epoch:
             raise DataError("there are no jets to train on")
-        self._files, self._request, self._batch_size = list(files), request, batch_size
-        self._plan = Plan(files, parts, buffer=buffer, seed=seed, rank=rank, world=world)
-        self._at = Position(0, 0)
-        self._row = 0
+        self._batch_size, self._seed, self._buffer = batch_size, seed, buffer
+        self._course = Course(lambda ranks: Plan(files, parts, buffer=buffer, seed=seed, world=ranks), rank, world)
+        self._windows = Windows(files, request, buffer, workers)
         self._jets: Jets | None = None
         self._order = torch.empty(0, dtype=torch.int64)
-        self._next: Future[Chunk] | None = None
-        self._reading: list[Future[Chunk]] = []
+        self._left_out, self._left_out_here = Counter[str](), Counter[str]()
         self._empty_windows = 0
-        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
-        self._assembler = ThreadPoolExecutor(1, thread_name_prefix="ssl-jets-shuffle")
         self._closed = False
 
     @property
     def epoch(self) -> int:
         """Number of the epoch that the next jet belongs to, from 0."""
-        return self._at.epoch
+        return self._course.rows().epoch
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Jets left out so far, by reason."""
+        return self._left_out + self._left_out_here
 
     def __iter__(self) -> TrainStream:
         return self
 
     def __next__(self) -> Jets:
         """The next batch, of exactly `batch_size` jets."""
+        return self.take(self._batch_size)
+
+    def take(self, jets: int) -> Jets:
+        """The next jets, of exactly this number."""
         pieces: list[Jets] = []
-        missing = self._batch_size
-        while missing:
-            jets = self._current()
-            stop = min(self._row + missing, len(jets))
-            pieces.append(jets.select(self._order[self._row : stop]))
-            missing -= stop - self._row
-            self._row = stop
-            if stop == len(jets):
-                self._advance()
+        while jets:
+            window, row = self._current(), self._course.row
+            index = self._order[row : row + jets]
+            pieces.append(window.select(index))
+            jets -= len(index)
+            self._course.row += len(index)
+            if self._course.row == len(self._order):
+                self._leave()
         return concatenate(pieces)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: the next batch after `load_state_dict` is the one that would come next here."""
-        return {"epoch": self._at.epoch, "window": self._at.window, "row": self._row, **self._signature()}
+        return self._course.state_dict() | {"left_out": dict(self._left_out)} | self._signature()
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where `state` was taken; only the window it stands in is read.
 
         Raises:
             UsageError: the state is of a stream over other jets, or with another seed, buffer or number of ranks.
         """
-        for name, value in self._signature().items():
-            if state[name] != value:
-                raise UsageError(
-                    "the state of the data stream is that of another run",
-                    where=name,
-                    found=value,
-                    allowed=[state[name]],
-                    hint="resume with the data and settings that the run began with",
-                )
+        self._check_state(state, self._course.world)
         self._drop()
-        self._at, self._row = Position(state["epoch"], state["window"]), state["row"]
+        self._course.load_state_dict(state)
+        self._left_out = Counter(state["left_out"])
+
+    def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from the states of all ranks of a run, of which there may have been another number.
+
+        With as many ranks as before, this is `load_state_dict`. Otherwise see `Course.resume`.
+        """
+        if len(states) == self._course.world:
+            self.load_state_dict(states[self._course.rank])
+            return
+        for state in states:
+            self._check_state(state, len(states))
+        self._drop()
+        self._course.resume(states)
+        if self._course.rank == 0:
+            self._left_out = sum((Counter(state["left_out"]) for state in states), Counter())
 
     def close(self) -> None:
         """End the threads and free the jets; the stream cannot be used any more."""
         self._closed = True
-        self._drop()
-        for pool in (self._readers, self._assembler):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._jets = None
+        self._windows.close()
 
     def __enter__(self) -> TrainStream:
         return self
@@ -203,72 +198,81 @@ class TrainStream:
         self.close()
 
     def _signature(self) -> dict[str, int]:
-        plan = self._plan
-        return {"jets": self.jets_per_epoch, "seed": plan.seed, "buffer": plan.buffer, "world": plan.world}
+        numbers = {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer}
+        return numbers | {"world": self._course.world}
+
+    def _check_state(self, state: Mapping[str, Any], world: int) -> None:
+        for name, value in (self._signature() | {"world": world}).items():
+            if state[name] != value:
+                raise UsageError(
+                    "the state of the data stream is that of another run",
+                    where=name,
+                    found=value,
+                    allowed=[state[name]],
+                    hint="resume with the data and settings that the run began with",
+                )
 
     def _current(self) -> Jets:
-        """The window the stream stands in; from then on the one after it is being read."""
+        """The window the stream stands in, which has a jet to take; from then on the one after it is being read."""
         if self._closed:
             raise ValueError("the stream is closed")
-        if self._jets is None:
-            if self._next is None:
-                self._at = self._read(self._at)
-            assert self._next is not None
+        while self._jets is None:
+            if not self._windows.reading:
+                self._begin(0)
             began = time.perf_counter()
             try:
-                self._jets, left_out = self._next.result()
+                self._jets, self._left_out_here = self._windows.take()
             except BaseException:
                 # The same error again for whoever asks again, from a fresh read.
                 self._drop()
                 raise
             finally:
                 self.wait_seconds += time.perf_counter() - began
-            self.skipped.update(left_out)
-            self._refuse_endless_skipping(len(self._jets))
-            order = self._plan.permutation(self._at.epoch, self._at.window, len(self._jets))
-            self._order = torch.from_numpy(order)
-            self._ahead = self._read(self._at.next())
+            self._refuse_endless_skipping()
+            self._enter()
         return self._jets
 
-    def _advance(self) -> None:
-        """Leave the window."""
-        self._at, self._row, self._jets = self._ahead, 0, None
+    def _begin(self, ahead: int) -> None:
+        """Begin to read a window."""
+        following = [self._course.parts(ahead + more) for more in range(1, 1 + _LOOK_AHEAD)]
+        self._windows.begin(self._course.parts(ahead), following)
 
-    def _read(self, position: Position) -> Position:
-        """Begin to read the window at `position`, or the first one after it that exists; returns which one it is."""
-        while position.window >= len(windows := self._plan.windows(position.epoch)):
-            position = Position(position.epoch + 1, 0)
-        if self._plan.constant and self._next is not None:
-            return position  # It is in memory already.
-        chunks = windows[position.window]
-        self._reading = [_submit(self._readers, self._files, chunk, self._request) for chunk in chunks]
-        self._next = self._assembler.submit(_assemble, self._reading)
-        return position
+    def _enter(self) -> None:
+        """Take up the window that was read, or pass on where it has no jet for this process."""
+        rows = self._course.rows()
+        order = self._course.plan(rows.world).order(rows, 0 if self._jets is None else len(self._jets))
+        self._order = torch.from_numpy(order)
+        if self._course.row >= len(order):
+            self._leave()
+        elif not self._repeats():
+            self._begin(1)
 
-    def _refuse_endless_skipping(self, jets: int) -> None:
-        """Stop where a whole epoch of windows had only bad jets."""
-        self._empty_windows = 0 if jets else self._empty_windows + 1
-        if self._empty_windows > len(self._plan.windows(self._at.epoch)):
+    def _leave(self) -> None:
+        """Go on to the next window; where it has the same entries, with the jets that are in memory."""
+        repeats = self._jets is not None and self._repeats()
+        self._course.leave()
+        if repeats:
+            self._enter()
+        else:
+            self._jets = None
+            self._left_out, self._left_out_here = self.skipped, Counter()
+
+    def _repeats(self) -> bool:
+        """Whether the next window has the entries of this one: all jets fit into one."""
+        return self._course.parts(1) == self._course.parts()
+
+    def _refuse_endless_skipping(self) -> None:
+        """Stop where a whole epoch of windows had only bad jets, and ten more, as an epoch may have a single jet."""
+        rows = self._course.rows()
+        self._empty_windows = 0 if self._jets is not None else self._empty_windows + 1
+        if self._empty_windows > 10 + len(self._course.plan(rows.world).windows(rows.epoch, rows.rank)):
             reasons = ", ".join(f"{number} times {reason}" for reason, number in self.skipped.items())
             raise DataError("all jets to train on were left out", found=reasons)
 
     def _drop(self) -> None:
         """Forget the window and what is being read."""
-        for future in self._reading:
-            future.cancel()
-        self._jets, self._next, self._reading = None, None, []
-
-
-def _assemble(reading: list[Future[Chunk]]) -> Chunk:
-    """One window from its chunks, which are let go of."""
-    chunks = [future.result() for future in reading]
-    reading.clear()
-    left_out: Counter[str] = sum((skipped for _, skipped in chunks), Counter())
-    return concatenate([jets for jets, _ in chunks]), left_out
-
-
-def _submit(pool: ThreadPoolExecutor, files: Sequence[JetFile], part: Part, request: Request) -> Future[Chunk]:
-    return pool.submit(read_chunk, files[part.file], part.file, part.start, part.stop, request)
+        self._windows.forget()
+        self._jets, self._left_out_here = None, Counter()
 
 
 def _check(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> None:

@@ -13,7 +13,7 @@ _SHORTEST = 50
 
 
 def thin(parts: Sequence[Part], jets: int, seed: int) -> list[Part]:
-    """About `jets` entries of `parts` (exactly, where every part gets a stretch): one stretch of each, seeded.
+    """`jets` entries of `parts`, one stretch of each, seeded.
 
     Each part gives in proportion to its size; where there are more parts than stretches, a random choice of them gives.
     The stretches come in the order of `parts`, and two seeds agree on nothing but the mixture.
@@ -26,11 +26,14 @@ def thin(parts: Sequence[Part], jets: int, seed: int) -> list[Part]:
     edges = np.rint(np.cumsum([0, *(part.entries for part in parts)]) * (jets / total)).astype(int)
     shares = np.diff(edges)
     if jets < _SHORTEST * len(parts):
-        stretches = max(1, jets // _SHORTEST)
-        weights = np.array([part.entries for part in parts]) / total
-        chosen = rng.choice(len(parts), size=min(stretches, int(np.count_nonzero(weights))), replace=False, p=weights)
-        shares = np.zeros(len(parts), dtype=int)
-        shares[chosen] = np.minimum(-(-jets // stretches), [parts[index].entries for index in chosen])
+        entries = np.array([part.entries for part in parts])
+        order = rng.choice(len(parts), size=int(np.count_nonzero(entries)), replace=False, p=entries / total)
+        given = np.minimum(-(-jets // max(1, jets // _SHORTEST)), entries[order])
+        # As many parts as it takes, the last of which gives what is missing.
+        given = np.diff(np.minimum(np.cumsum(given), jets), prepend=0)
+        if given.sum() == jets:
+            shares = np.zeros(len(parts), dtype=int)
+            shares[order] = given
     thinned = []
     for part, share in zip(parts, shares.tolist()):
         if share:

@@ -18,7 +18,10 @@ import numpy as np
 from ssl_jets import __version__
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Probe
+from ssl_jets.evaluate.regression import RegressionMetrics
+from ssl_jets.evaluate.robustness import Curve
 from ssl_jets.evaluate.task import TaskMetrics
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.spread import Spread
@@ -88,6 +91,10 @@ class Evaluation:
         probes: probes of z and of the baselines; empty without labels.
         spread: of z, and of z of random weights where that was computed.
         map: principal components of z.
+        regression: of each column that the model regresses.
+        physics: probes of physics quantities, of z and of the baselines.
+        robustness: how the head (or the linear probe, without one) stands changed jets.
+        leaked: jets measured on that the model was trained on; none, unless that was asked for.
         collapse: in which ways z has collapsed beside that of random weights; empty for a healthy one.
         notes: what was said about the choice of jets.
         seconds: wall time.
@@ -104,6 +111,10 @@ class Evaluation:
     probes: list[Probe]
     spread: dict[str, Spread]
     map: ZMap
+    regression: list[RegressionMetrics] = field(default_factory=list)
+    physics: list[PhysicsProbe] = field(default_factory=list)
+    robustness: list[Curve] = field(default_factory=list)
+    leaked: int = 0
     collapse: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -125,6 +136,10 @@ class Evaluation:
             "settings": self.settings,
             "task": task,
             "probes": self.probes,
+            "regression": [_without(found, "responses", "density") for found in self.regression],
+            "physics": self.physics,
+            "robustness": self.robustness,
+            "leaked": self.leaked,
             "spread": self.spread,
             "collapse": self.collapse,
             "notes": self.notes,
@@ -140,6 +155,8 @@ class Evaluation:
             "roc": [] if task is None else task.roc,
             "confusion": None if task is None else task.confusion,
             "reliability": None if task is None else task.reliability,
+            "calibrated": None if task is None else task.calibrated.reliability,
+            "regression": [_without(found, "bias", "resolution", "explained") for found in self.regression],
             "map": self.map,
         }
         return {name: plain(value, digits=5) for name, value in found.items()}
@@ -178,9 +195,12 @@ def plain(value: Any, digits: int | None = None) -> Any:
 
 def _scalars(task: TaskMetrics) -> dict[str, Any]:
     """The task metrics without the curves."""
-    return {
-        name: value for name, value in vars(task).items() if name not in ("roc", "confusion", "reliability", "names")
-    }
+    scalars = _without(task, "roc", "confusion", "reliability", "names")
+    return scalars | {"calibrated": _without(task.calibrated, "reliability")}
+
+
+def _without(found: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in vars(found).items() if name not in names}
 
 
 def versions() -> dict[str, str]:

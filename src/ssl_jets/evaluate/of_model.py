@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, count, open_files, shared_labels
-from ssl_jets.data.sources import resolve_sources, sample_sources
-from ssl_jets.data.stream import Request
-from ssl_jets.embed import columns_to_encode
-from ssl_jets.errors import DataError
+from ssl_jets.evaluate.baselines import Baselines
+from ssl_jets.evaluate.bench import KINEMATICS, Bench, halves_of, labels_of, subset
 from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
-from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, knn_probe, linear_probe, tree_columns, tree_probe
-from ssl_jets.evaluate.selection import Roles, assign_roles, draw
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.outputs import encode, probabilities, regressed
+from ssl_jets.evaluate.probes import Probe, knn_probe, linear_reader, scored, tree_probe
+from ssl_jets.evaluate.regression import RegressionMetrics, regression_metrics
+from ssl_jets.evaluate.robustness import Curve, robustness, some
+from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.encoder import Encoder, random_like
-from ssl_jets.precision import autocast, native_precision
+from ssl_jets.nn.regression import columns_of
+from ssl_jets.precision import native_precision
 from ssl_jets.progress import Say, to_stderr
 
-BATCH = 512
-"""Jets of one forward pass."""
-
-_DATA = DataSettings()
+_SETTINGS = EvaluateSettings()
 
 
 def evaluate_model(
@@ -41,28 +37,23 @@ def evaluate_model(
     sources: Sequence[str],
     out: str | Path,
     *,
-    data: DataSettings = _DATA,
-    seed: int = 0,
-    max_fit_jets: int = 20_000,
-    max_test_jets: int = 50_000,
+    settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
     force: bool = False,
     say: Say = to_stderr,
 ) -> Evaluation:
     """Measure a model and write `metrics.json` and `curves.json`.
 
-    With labels: linear and kNN probes of z, the same of an encoder of random weights, and boosted trees on jet columns;
-    for a model with a head, the metrics of its classification. Always: the spread of z, and whether it has collapsed.
-    Of files the model was trained on, only the jets held out from the training are test jets.
+    With labels: linear, kNN and tree probes of z, the same of an encoder of random weights, and boosted trees on jet
+    columns; probes of physics quantities; how the accuracy falls where jets are changed; for a model with a head, the
+    metrics of its classification. For a model that regresses columns: bias and resolution. Always: the spread of z, and
+    whether it has collapsed. Of files the model was trained on, only the jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.
         sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
         out: folder to write to.
-        data: labels, bad jets, and the split of files the model was not trained on.
-        seed: of the choice of jets, the random encoder, the trees and the bootstrap.
-        max_fit_jets: most jets the probes are fitted on.
-        max_test_jets: most jets anything is measured on.
+        settings: what is measured, labels, bad jets, and the split of files the model was not trained on.
         device: torch device; by default the GPU if there is one.
         force: replace an evaluation.
         say: called with each message.
@@ -73,222 +64,201 @@ def evaluate_model(
     began = time.perf_counter()
     check_folder(Path(out), force=force)
     model = load_model(model_path)
-    tell = _Notes(say)
-    opened = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
-    files, classes = _labelled_files(opened, tell)
-    if model.head is not None and classes:
-        _check_classes(model.labels, classes)
-    roles = assign_roles(files, model.facts.get("training", {}), data)
-    _tell_roles(roles, files, model, tell)
-    columns = columns_to_encode(model, files, tell)
-    work = _Work(
-        model, files, columns, data, seed, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    )
-    limits = (max_fit_jets, max_test_jets)
-    found = work.labelled(roles, classes, *limits) if classes else work.unlabelled(roles, max_test_jets)
+    tell = Notes(say)
+    bench = Bench.of([model], sources, settings, tell)
+    where = torch_device(device)
+    found = measure(model, bench, Baselines(bench, where), Path(out), where, began)
+    found.evaluation.write()
+    return found.evaluation
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model on a bench, with what a comparison of models needs.
+
+    Attributes:
+        evaluation: its numbers.
+        z: of the test jets, `[jet, D]`.
+        probed: probabilities of the linear probe for the test jets, `[jet, class]`; None without labels.
+        headed: those of the head for the task jets; None without a head or labels.
+        regressed: columns regressed for the task jets, `[jet, target]`; None without a regressor.
+        targets: their names.
+    """
+
+    evaluation: Evaluation
+    z: Array
+    probed: Array | None
+    headed: Array | None
+    regressed: Array | None
+    targets: tuple[str, ...]
+
+
+def torch_device(name: str | None) -> torch.device:
+    """The named device; by default the GPU if there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def measure(
+    model: Model, bench: Bench, baselines: Baselines, out: Path, device: torch.device, began: float | None = None
+) -> Measured:
+    """Everything about one model on the jets of a bench; nothing is written."""
+    began = time.perf_counter() if began is None else began
+    work = _Work(model, bench, baselines, device)
+    found = work.labelled() if bench.classes else work.unlabelled()
     for verdict in found["collapse"]:
-        tell(f"z has collapsed: {verdict.text}")
-    if work.skipped:
-        tell(f"{work.skipped.total()} bad jets are left out")
+        bench.tell(f"z has collapsed: {verdict.text}")
+    if bench.skipped:
+        bench.tell(f"{bench.skipped.total()} bad jets are left out")
     evaluation = Evaluation(
-        folder=Path(out),
-        model=_facts(model),
+        folder=out,
+        model=facts_of(model),
         files=[
             InputFile(file.name, file.bytes, file.entries, trained, bool(file.label_names))
-            for file, trained in zip(files, roles.trained)
+            for file, trained in zip(bench.files, bench.roles.trained)
         ],
-        classes=classes,
-        left_out=dict(work.skipped),
+        classes=bench.classes,
+        leaked=bench.roles.leaked,
+        left_out=dict(bench.skipped),
         settings={
-            "seed": seed,
-            "max_fit_jets": max_fit_jets,
-            "max_test_jets": max_test_jets,
-            "validation_fraction": data.validation_fraction,
-            "split_seed": data.split_seed,
-            "precision": work.precision,
-            "device": work.device.type,
+            **bench.settings.evaluate.model_dump(mode="json"),
+            "validation_fraction": bench.settings.data.validation_fraction,
+            "split_seed": bench.settings.data.split_seed,
+            "precision": native_precision(device),
+            "device": device.type,
         },
-        notes=tell.said,
+        notes=list(bench.tell.said),
         seconds=time.perf_counter() - began,
         **found,
     )
-    evaluation.write()
-    return evaluation
+    targets = () if model.regressor is None else model.regressor.names
+    return Measured(evaluation, work.z_test, work.probed, work.headed, work.regressed, targets)
 
 
-class _Notes:
-    """Says a message and keeps it."""
-
-    def __init__(self, say: Say) -> None:
-        self.say, self.said = say, list[str]()
-
-    def __call__(self, message: str) -> None:
-        self.said.append(message)
-        self.say(message)
-
-
-@dataclass
 class _Work:
-    """Reads and encodes jets for one evaluation."""
+    """One model on a bench."""
 
-    model: Model
-    files: list[JetFile]
-    columns: tuple[str, ...]
-    data: DataSettings
-    seed: int
-    device: torch.device
+    def __init__(self, model: Model, bench: Bench, baselines: Baselines, device: torch.device) -> None:
+        self.model, self.bench, self.baselines, self.device = model, bench, baselines, device
+        self.z_test = encode(model.encoder, bench.test, device)
+        self.seed = bench.seed
+        self.probed: Array | None = None
+        self.headed: Array | None = None
+        self.regressed: Array | None = None
 
-    def __post_init__(self) -> None:
-        self.precision = native_precision(self.device)
-        self.skipped: Counter[str] = Counter()
-        self.random = random_like(self.model.encoder, self.seed)
-        there = set.intersection(*(set(file.jet_columns) for file in self.files))
-        trees = tuple(name for name in TREE_COLUMNS if name in there)
-        self.request = Request(trees, self.data.bad_jets, self.columns)
-
-    def read(self, parts: list[Any], most: int) -> Jets:
-        """At most `most` random jets of the parts."""
-        return draw(self.files, parts, most, self.seed, self.request, self.data.workers, self.skipped)
-
-    def encode(self, encoder: Encoder, jets: Jets) -> Array:
-        """z, float32 `[jet, D]`."""
-        return encode(encoder, jets, self.device)
-
-    def spreads(self, jets: Jets, z: Array, random: Array) -> dict[str, Any]:
-        """The spread of z of model and random weights, and whether z has collapsed."""
-        pairs = (self.model.encoder, z), (self.random, random)
-        return spreads(self.encode, jets, *pairs, labels=self.model.head is not None)
-
-    def unlabelled(self, roles: Roles, max_test_jets: int) -> dict[str, Any]:
+    def unlabelled(self) -> dict[str, Any]:
         """What can be said without labels."""
-        jets = self.read(roles.task, max_test_jets)
-        z = self.encode(self.model.encoder, jets)
-        random = self.encode(self.random, jets)
         return {
-            "jets": {"test": len(jets)},
+            "jets": {"test": len(self.bench.test)},
             "task": None,
             "probes": [],
-            **self.spreads(jets, z, random),
-            "map": ZMap.of(z, np.full(len(z), -1), self.seed),
+            "regression": self.regression(self.z_test),
+            **self.spreads(),
+            "map": ZMap.of(self.z_test, np.full(len(self.z_test), -1), self.seed),
         }
 
-    def labelled(self, roles: Roles, classes: tuple[str, ...], max_fit_jets: int, max_test_jets: int) -> dict[str, Any]:
+    def labelled(self) -> dict[str, Any]:
         """Task metrics, probes and baselines."""
-        fit, test = self.read(roles.fit, max_fit_jets), self.read(roles.test, max_test_jets)
-        y_fit, y_test = _labels(fit), _labels(test)
-        _check_present(y_fit, y_test, classes)
-        encoder, random = self.model.encoder, self.random
-        z_fit, z_test = self.encode(encoder, fit), self.encode(encoder, test)
-        random_fit, random_test = self.encode(random, fit), self.encode(random, test)
-        x_fit, x_test = _tree_inputs(fit), _tree_inputs(test)
-        of_random = "z of random weights"
+        bench, model = self.bench, self.model
+        z_fit = encode(model.encoder, bench.fit, self.device)
+        fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, self.z_test)
+        reader = linear_reader(fit, len(bench.classes))
+        self.probed = reader(self.z_test)
+        untrained = self.baselines.untrained(model.encoder)
         probes = [
-            linear_probe(z_fit, y_fit, z_test, y_test, seed=self.seed),
-            knn_probe(z_fit, y_fit, z_test, y_test, seed=self.seed),
-            linear_probe(random_fit, y_fit, random_test, y_test, of=of_random, seed=self.seed),
-            knn_probe(random_fit, y_fit, random_test, y_test, of=of_random, seed=self.seed),
-            tree_probe(x_fit, y_fit, x_test, y_test, seed=self.seed),
+            scored("linear", "z", fit, test, self.probed, self.seed),
+            knn_probe(fit, test, seed=self.seed),
+            *self._trees_on_z(fit, test),
+            *untrained.probes,
+            self.baselines.trees,
         ]
-        jets = {"fit": len(fit), "test": len(test)}
+        jets = {"fit": len(bench.fit), "test": len(bench.test)}
+        z_task = self.z_test if bench.task is bench.test else encode(model.encoder, bench.task, self.device)
         task = None
-        if self.model.head is not None:
-            task_jets = test if roles.task == roles.test else self.read(roles.task, max_test_jets)
-            z = z_test if task_jets is test else self.encode(encoder, task_jets)
-            task = self.head_metrics(z, _labels(task_jets), classes)
-            jets["task"] = len(task_jets)
+        if model.head is not None:
+            self.headed = probabilities(model, z_task, bench.classes)
+            task = head_metrics(self.headed, bench)
+        if model.head is not None or model.regressor is not None:
+            jets["task"] = len(bench.task)
+        physics = self.baselines.physics(z_fit, self.z_test, "z")
         return {
             "jets": jets,
             "task": task,
             "probes": probes,
-            **self.spreads(test, z_test, random_test),
-            "map": ZMap.of(z_test, y_test, self.seed),
+            "regression": self.regression(z_task),
+            "physics": [*physics, *untrained.physics, *(self.baselines.reference if physics else [])],
+            "robustness": self.robustness(reader),
+            **self.spreads(),
+            "map": ZMap.of(self.z_test, labels_of(bench.test), self.seed),
         }
 
-    def head_metrics(self, z: Array, labels: Array, classes: tuple[str, ...]) -> TaskMetrics:
-        """Of the model's own head; its classes are brought into the order of the files."""
-        head = self.model.head
-        assert head is not None
-        with torch.inference_mode():
-            logits = torch.cat([head(rows) for rows in torch.split(torch.from_numpy(z), BATCH)]).double()
-        probabilities = logits[:, [self.model.labels.index(name) for name in classes]].softmax(dim=1).numpy()
-        return classify_metrics(probabilities, labels, classes, seed=self.seed)
+    def _trees_on_z(self, fit: Any, test: Any) -> list[Probe]:
+        most = self.bench.settings.evaluate.physics_jets
+        return [tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed)] if most else []
+
+    def regression(self, z_task: Array) -> list[RegressionMetrics]:
+        """Of the model's regressor."""
+        if self.model.regressor is None:
+            return []
+        self.regressed = regressed(self.model, z_task)
+        return regressed_metrics(self.regressed, self.model.regressor.names, self.bench)
+
+    def robustness(self, reader: Callable[[Array], Array]) -> list[Curve]:
+        """How the head, or the linear probe where there is none, stands changed jets."""
+        bench, most = self.bench, self.bench.settings.evaluate.robust_jets
+        if not most:
+            return []
+        chosen = subset(bench.test, some(bench.test, most, self.seed))
+
+        def read(jets: Jets) -> Array:
+            z = encode(self.model.encoder, jets, self.device)
+            return probabilities(self.model, z, bench.classes) if self.model.head is not None else reader(z)
+
+        weights = bench.weights(chosen)
+        return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)
+
+    def spreads(self) -> dict[str, Any]:
+        """The spread of z of model and random weights, and whether z has collapsed."""
+        untrained = self.baselines.untrained(self.model.encoder)
+        pairs = (self.model.encoder, self.z_test), (untrained.encoder, untrained.z_test)
+
+        def encoded(encoder: Any, jets: Jets) -> Array:
+            return encode(encoder, jets, self.device)
+
+        return spreads(encoded, self.bench.test, *pairs, labels=self.model.head is not None)
 
 
-@torch.inference_mode()
-def encode(encoder: Encoder, jets: Jets, device: torch.device) -> Array:
-    """z of jets in memory, float32 `[jet, D]`, in the precision of the device."""
-    encoder = encoder.to(device).eval()
-    z = []
-    with autocast(device, native_precision(device)):
-        for rows in torch.split(torch.arange(len(jets)), BATCH):
-            z.append(encoder(jets.select(rows).to(device)).z.float().cpu())
-    result: Array = torch.cat(z).numpy()
-    return result
+def head_metrics(headed: Array, bench: Bench) -> TaskMetrics:
+    """Metrics of probabilities for the task jets, `[jet, class]`."""
+    jets = bench.task
+    return classify_metrics(
+        headed,
+        labels_of(jets),
+        bench.classes,
+        weights=bench.weights(jets),
+        first=halves_of(jets),
+        background=bench.settings.evaluate.background,
+        seed=bench.seed,
+    )
 
 
-def _labelled_files(files: list[JetFile], tell: _Notes) -> tuple[list[JetFile], tuple[str, ...]]:
-    """The files with labels and their classes; all files and no classes where none has labels."""
-    labelled = [file for file in files if file.label_names]
-    if not labelled:
-        tell("the files have no labels, so only the spread of z is measured: probes and task metrics need labels")
-        return files, ()
-    if len(labelled) < len(files):
-        tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
-    return labelled, shared_labels(labelled)
+def regressed_metrics(predicted: Array, names: Sequence[str], bench: Bench) -> list[RegressionMetrics]:
+    """Metrics of columns regressed for the task jets `[jet, target]`, of those that the files have."""
+    jets, found = bench.task, []
+    against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
+    weights = bench.weights(jets)
+    for index, name in enumerate(names):
+        if missing := [column for column in columns_of([name]) if column not in jets.jet]:
+            bench.tell(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
+            continue
+        first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            true = first / rest[0] if rest else first
+        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))
+    return found
 
 
-def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
-    if set(head) != set(files):
-        raise DataError(
-            "the classes of the model's head are not those of the files",
-            found=f"in the files {', '.join(files)}",
-            allowed=head,
-            hint="--set data.labels=[...] names the label columns to use",
-        )
-
-
-def _check_present(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> None:
-    for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
-        present = np.unique(labels)
-        if len(present) < 2:
-            raise DataError(
-                f"the jets to {purpose} probes with are all of one class",
-                found=", ".join(classes[label] for label in present),
-                allowed=["two classes or more"],
-                hint="name files of the other classes too: --data FILE --data FILE",
-            )
-
-
-def _tell_roles(roles: Roles, files: Sequence[JetFile], model: Model, tell: _Notes) -> None:
-    held = [part for part in roles.test if not roles.new[part.file]]
-    if not all(roles.new):
-        tell(
-            f"the training of the model knew {len(files) - sum(roles.new)} of the {len(files)} files: "
-            f"of these only the {count(held):,} jets held out from it are test jets"
-        )
-    if any(roles.new):
-        jets = sum(file.entries for file, new in zip(files, roles.new) if new)
-        text = f"{sum(roles.new)} of the {len(files)} files are new to the model"
-        if model.head is not None:
-            text += f": all their {jets:,} jets test its head"
-        tell(
-            text + f"; {count(roles.test) - count(held):,} of their {jets:,} jets test the probes, the others fit them"
-        )
-
-
-def _tree_inputs(jets: Jets) -> Array:
-    """Columns of the boosted trees, float64 `[jet, column]`."""
-    columns = {name: values.numpy() for name, values in jets.jet.items()}
-    return np.column_stack(list(tree_columns({**columns, PARTICLES: jets.lengths.numpy()}).values()))
-
-
-def _labels(jets: Jets) -> Array:
-    assert jets.labels is not None
-    labels: Array = jets.labels.numpy()
-    return labels
-
-
-def _facts(model: Model) -> dict[str, Any]:
+def facts_of(model: Model) -> dict[str, Any]:
+    """What an evaluation remembers of its model."""
     return {
         "sha256": model.sha256,
         "method": model.method,

@@ -1,111 +1,242 @@
-"""Evaluate a z file, without the model that made it."""
+"""Evaluate a z file, of this tool or of any other, without the model that made it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
-from ssl_jets.evaluate.probes import Probe, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
+from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluate.selection import FORCE, first_halves
+from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.nn.spread import spread
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.zfile import ZFile, read_z
+
+_SETTINGS = EvaluateSettings()
+_KEYS = {"source_file", "source_entry", "source_jet", "label"}
 
 
 def evaluate_z(
     path: str | Path,
     out: str | Path,
     *,
-    seed: int = 0,
-    max_fit_jets: int = 20_000,
-    max_test_jets: int = 50_000,
+    settings: EvaluateSettings = _SETTINGS,
     force: bool = False,
     say: Say = to_stderr,
 ) -> Evaluation:
     """Measure the z of a file and write `metrics.json` and `curves.json`.
 
-    With labels: linear and kNN probes of z, and boosted trees where the file keeps jet columns. Probes are fitted on
-    one half of the entries of each source file and tested on the other, cut at one place so that two jets of one event
-    are not on both sides. Always: the spread of z. A z file has no random encoder to compare with, and does not say on
-    which jets its model was trained.
+    With labels: linear, kNN and tree probes of z, boosted trees where the file keeps jet columns, and with kept columns
+    ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file says
+    which those are; otherwise they are fitted on one half of the entries of each source file and tested on the other,
+    cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has no
+    random encoder to compare with.
 
     Args:
         path: the z file.
-        out, seed, max_fit_jets, max_test_jets, force, say: as `evaluate_model`.
+        out, settings, force, say: as `evaluate_model`.
 
     Raises:
-        SslJetsError: no z file, fewer than two jets, or an evaluation that exists.
+        SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.
     """
     began = time.perf_counter()
     path, out = Path(path), Path(out)
     check_folder(out, force=force)
-    file = read_z(path)
-    usable = np.isfinite(file.z).all(axis=1)
+    file, tell, wanted = read_z(path), Notes(say), settings.evaluate
+    usable = _finite(file)
     if usable.sum() < 2:
         raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
     labels = file.columns.get("label", np.full(len(file), -1))
-    names = tuple(file.metadata.get("label_names") or (f"class {i}" for i in range(int(labels.max()) + 1)))
-    fit, test = _halves(file, usable & (labels >= 0), seed, max_fit_jets, max_test_jets)
-    notes = ["the z file does not say which of its jets the model was trained on"]
-    probes: list[Probe] = []
-    if min(len(np.unique(labels[rows])) for rows in (fit, test)) >= 2:
-        probes = _probes(file, labels, fit, test, seed)
+    names = _names(file, labels)
+    roles = _Roles.of(file, usable, wanted, tell, path)
+    found = _Found([], [])
+    if min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2:
+        found = _measure(file, labels, roles, wanted)
     else:
         names = ()
-        notes = ["the z file has no labels of two classes, so only the spread of z is measured: probes need labels"]
-        test = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(usable))[:max_test_jets])
+        tell("the z file has no labels of two classes, so only the spread of z is measured: probes need labels")
     if not usable.all():
-        notes.append(f"{(~usable).sum():,} jets without a finite z are left out")
-    for note in notes:
-        say(note)
+        tell(f"{(~usable).sum():,} jets without a finite z are left out")
+    shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
     evaluation = Evaluation(
         folder=out,
-        model={
-            "sha256": file.metadata.get("model_sha256", ""),
-            "method": file.metadata.get("method", "unknown"),
-            "dim": file.z.shape[1],
-        },
-        files=[InputFile(path.name, path.stat().st_size, len(file), False, bool(probes))],
+        model=_model(file),
+        files=[InputFile(path.name, path.stat().st_size, len(file), bool(roles.leaked), bool(found.probes))],
         classes=names,
-        jets={"fit": len(fit), "test": len(test)} if probes else {"test": len(test)},
+        jets={"fit": len(roles.fit), "test": len(shown)} if found.probes else {"test": len(shown)},
+        leaked=roles.leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings={"seed": seed, "max_fit_jets": max_fit_jets, "max_test_jets": max_test_jets},
+        settings=wanted.model_dump(mode="json"),
         task=None,
-        probes=probes,
-        spread={"z": spread(torch.from_numpy(file.z[test]))},
-        map=ZMap.of(file.z[test], labels[test], seed),
-        notes=notes,
+        probes=found.probes,
+        physics=found.physics,
+        spread={"z": spread(torch.from_numpy(file.z[shown]))},
+        map=ZMap.of(file.z[shown], labels[shown], wanted.seed),
+        notes=tell.said,
         seconds=time.perf_counter() - began,
     )
     evaluation.write()
     return evaluation
 
 
-def _probes(file: ZFile, labels: Array, fit: Array, test: Array, seed: int) -> list[Probe]:
-    sides: tuple[Any, ...] = (file.z[fit], labels[fit], file.z[test], labels[test])
-    probes = [linear_probe(*sides, seed=seed), knn_probe(*sides, seed=seed)]
-    columns = tree_columns(file.columns)
-    if columns:
+def labelled_sides(
+    path: Path, settings: EvaluateSettings, tell: Notes
+) -> tuple[tuple[Labelled, Labelled], tuple[Labelled, Labelled] | None, tuple[str, ...]]:
+    """z of the labelled jets of a file to fit and to test on, the same of its kept jet columns, and the classes.
+
+    Raises:
+        SslJetsError: no z file, no labels of two classes, or only jets that were trained on.
+    """
+    file, wanted = read_z(path), settings.evaluate
+    usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
+    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, wanted.weights)
+    if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
+        raise DataError("the z file has no labels of two classes", where=path)
+    fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
+    columns = None
+    if kept := tree_columns(file.columns):
+        x = np.column_stack(list(kept.values()))
+        columns = (fit.reading(x[roles.fit]), test.reading(x[roles.test]))
+    return (fit, test), columns, _names(file, labels)
+
+
+def _finite(file: ZFile) -> Array:
+    finite: Array = np.asarray(np.isfinite(file.z).all(axis=1))
+    return finite
+
+
+def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
+    return tuple(file.metadata.get("label_names") or (f"class {i}" for i in range(int(labels.max()) + 1)))
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Rows to fit on, to test on, and all that may be looked at without labels; tested rows that were trained on."""
+
+    fit: Array
+    test: Array
+    unseen: Array
+    leaked: int
+
+    @classmethod
+    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: Notes, path: Path) -> _Roles:
+        trained = _trained(file)
+        if trained is None:
+            tell("the z file does not say which of its jets the model was trained on")
+            trained = np.zeros(len(file), dtype=bool)
+        fit: Array = usable & trained
+        test: Array = usable & ~trained
+        if fit.any() and not wanted.seen:
+            if not test.any():
+                raise DataError(
+                    "the model was trained on all jets of this z file, so none are left to evaluate it on",
+                    where=path,
+                    found=f"{len(file):,} jets",
+                    hint=f"embed other jets; or {FORCE}, and the report says that it has seen them",
+                )
+            tell(f"the model was trained on {fit.sum():,} of the jets: they fit the probes, {test.sum():,} others test")
+        else:
+            first = _first(file, usable)
+            fit, test = usable & first, usable & ~first
+        leaked = int((test & trained).sum())
+        if leaked:
+            tell(f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the jets tested on")
+        sides = (fit, test, usable if wanted.seen else usable & ~trained)
+        limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
+        fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
+        return cls(fit, test, unseen, leaked)
+
+
+@dataclass(frozen=True)
+class _Found:
+    probes: list[Probe]
+    physics: list[PhysicsProbe]
+
+
+def _measure(file: ZFile, labels: Array, roles: _Roles, wanted: MeasureSettings) -> _Found:
+    """Probes of the class, and of the kept columns."""
+    weights = _weights(file, wanted.weights)
+    sides = [rows[labels[rows] >= 0] for rows in (roles.fit, roles.test)]
+    fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in sides)
+    most, seed = wanted.physics_jets, wanted.seed
+    probes = [linear_probe(fit, test, seed=seed), knn_probe(fit, test, seed=seed)]
+    if most:
+        probes.append(tree_probe(fit.first(most, seed), test, of="z", seed=seed))
+    if columns := tree_columns(file.columns):
         x = np.column_stack(list(columns.values()))
-        probes.append(tree_probe(x[fit], labels[fit], x[test], labels[test], seed=seed))
-    return probes
+        probes.append(tree_probe(*(side.reading(x[rows]) for side, rows in zip((fit, test), sides)), seed=seed))
+    kept = _kept(file)
+    if not most or not kept:
+        return _Found(probes, [])
+    few = [_some(rows, most, seed) for rows in sides]
+    quantities = [Side({name: values[rows] for name, values in kept.items()}, weights[rows]) for rows in few]
+    z_fit, z_test = (file.z[rows] for rows in few)
+    return _Found(probes, physics_probes(z_fit, z_test, *quantities, seed=seed))
 
 
-def _halves(file: ZFile, usable: Array, seed: int, max_fit: int, max_test: int) -> tuple[Array, Array]:
-    """Random rows to fit on, of the first half of the entries of each source file, and to test on, of the second."""
+def _kept(file: ZFile) -> Mapping[str, Array]:
+    """Columns of numbers that are no key, and the ratios of N-subjettiness, float64 `[row]`."""
+    columns = {
+        name: values.astype(np.float64)
+        for name, values in file.columns.items()
+        if name not in _KEYS and values.dtype.kind in "iuf" and values.ndim == 1
+    }
+    ratios = {name: values for name, values in tree_columns(file.columns).items() if name.startswith("tau")}
+    return columns | ratios
+
+
+def _weights(file: ZFile, name: str | None) -> Array:
+    if name is None:
+        return np.ones(len(file))
+    if name not in file.columns:
+        allowed = nearest(name, file.columns)
+        raise UsageError("the z file has no such column", where="evaluate.weights", found=name, allowed=allowed)
+    weights: Array = file.columns[name].astype(np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise DataError("the weights of jets must be finite and not negative", where=f"column {name}")
+    return weights
+
+
+def _trained(file: ZFile) -> Array | None:
+    """Which rows the model was trained on, bool `[row]`; None where the file does not say."""
+    ranges = file.metadata.get("trained")
+    if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
+        return None
+    source, entry = file.columns["source_file"], file.columns["source_entry"]
+    trained = np.zeros(len(file), dtype=bool)
+    for index, start, stop in ranges:
+        trained |= (source == index) & (entry >= start) & (entry < stop)
+    return trained
+
+
+def _first(file: ZFile, usable: Array) -> Array:
+    """The usable rows of the first half of the entries of each source file, bool `[row]`."""
     source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
     entry = file.columns.get("source_entry", np.arange(len(file)))
     first = np.zeros(len(file), dtype=bool)
-    for index in np.unique(source):
-        inside = (source == index) & usable
-        if inside.any():
-            first |= inside & (entry < np.median(entry[inside]))
-    rng = np.random.default_rng(seed)
-    fit, test = (rng.permutation(np.flatnonzero(rows)) for rows in (first, usable & ~first))
-    return np.sort(fit[:max_fit]), np.sort(test[:max_test])
+    first[usable] = first_halves(source[usable], entry[usable])
+    return first
+
+
+def _some(rows: Array, most: int, seed: int) -> Array:
+    chosen: Array = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    return chosen
+
+
+def _model(file: ZFile) -> dict[str, Any]:
+    return {
+        "sha256": file.metadata.get("model_sha256", ""),
+        "method": file.metadata.get("method", "unknown"),
+        "dim": file.z.shape[1],
+    }

@@ -14,9 +14,8 @@ from typing import Any
 
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.evaluation import plain
+from ssl_jets.progress import Say
 from ssl_jets.run import replace
-
-Say = Callable[[str], None]
 
 
 class Pieces:

@@ -7,7 +7,7 @@ deviation of the fit jets.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,12 @@ LINEAR_C = 1.0
 NEIGHBOURS = 20
 """Neighbours of the kNN probe."""
 
+TREES = "boosted trees"
+"""Reader of the tree probes."""
+
+RANDOM = "z of random weights"
+"""What the baselines read: z of an encoder of the same shape that was never trained."""
+
 PARTICLES = "particles"
 """Name of the column that holds the number of particles of a jet."""
 
@@ -40,7 +46,7 @@ class Probe:
     """The result of one probe.
 
     Attributes:
-        reader: "linear", "kNN" or "boosted trees".
+        reader: "linear", "kNN" or "boosted trees" (`TREES`).
         of: what it reads: "z", "z of random weights" or "jet columns".
         columns: number of columns it reads.
         fit_jets, test_jets: jets it was fitted and scored on.
@@ -56,53 +62,97 @@ class Probe:
     auc: Estimate
 
 
-def linear_probe(z_fit: Array, y_fit: Array, z_test: Array, y_test: Array, *, of: str = "z", seed: int = 0) -> Probe:
-    """Multinomial logistic regression.
+@dataclass(frozen=True)
+class Labelled:
+    """What a probe is fitted or scored on.
 
-    Args:
-        z_fit, z_test: float `[jet, D]`.
-        y_fit, y_test: int64 `[jet]`, labels from 0.
-        of: what z is, for the record.
-        seed: of the bootstrap.
+    Attributes:
+        x: z or columns, float `[jet, column]`.
+        y: labels from 0, int64 `[jet]`.
+        weights: of the jets, `[jet]`.
     """
-    z_fit, z_test = standardise(z_fit, z_test)
+
+    x: Array
+    y: Array
+    weights: Array
+
+    @classmethod
+    def of(cls, x: Array, y: Array, weights: Array | None = None) -> Labelled:
+        """With weights of 1 where none are given."""
+        return cls(x, y, np.ones(len(y)) if weights is None else weights)
+
+    def reading(self, x: Array) -> Labelled:
+        """The same jets, of which something else is read."""
+        return Labelled(x, self.y, self.weights)
+
+    def first(self, most: int, seed: int) -> Labelled:
+        """At most `most` random jets."""
+        rows = np.random.default_rng(seed).permutation(len(self.y))[:most]
+        return Labelled(self.x[rows], self.y[rows], self.weights[rows])
+
+
+def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
+    """Multinomial logistic regression on standardised z: z `[jet, D]` to probabilities `[jet, class]`."""
+    z, to_fit = standardise(fit.x, fit.x)[0], fit.x
     reader = LogisticRegression(C=LINEAR_C, max_iter=1000, tol=1e-4)
     with warnings.catch_warnings():
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        reader.fit(z_fit, y_fit)
-    return _scored(
-        "linear", of, z_fit, y_test, _all_classes(reader.predict_proba(z_test), reader.classes_, y_test), seed
-    )
+        reader.fit(z, fit.y, sample_weight=fit.weights)
+    return lambda z_test: _all_classes(reader.predict_proba(standardise(to_fit, z_test)[1]), reader.classes_, classes)
 
 
-def knn_probe(
-    z_fit: Array, y_fit: Array, z_test: Array, y_test: Array, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0
-) -> Probe:
+def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> Probe:
+    """Multinomial logistic regression.
+
+    Args:
+        fit, test: jets to fit on and to score on.
+        of: what is read, for the record.
+        seed: of the bootstrap.
+    """
+    return scored("linear", of, fit, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
+
+
+def knn_probe(fit: Labelled, test: Labelled, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0) -> Probe:
     """Votes of the `k` fit jets with the largest cosine; a tie goes to the lower label. Arguments as `linear_probe`."""
-    z_fit, z_test = standardise(z_fit, z_test)
-    return _scored(
-        "kNN", of, z_fit, y_test, knn_votes(z_fit, y_fit, z_test, k, int(max(y_fit.max(), y_test.max())) + 1), seed
-    )
+    z_fit, z_test = standardise(fit.x, test.x)
+    votes = knn_votes(z_fit, fit.y, z_test, k, _classes(fit, test), weights=fit.weights)
+    return scored("kNN", of, fit, test, votes, seed)
 
 
-def knn_votes(z_fit: Array, y_fit: Array, z_test: Array, k: int, classes: int, block: int = 1024) -> Array:
+def knn_votes(
+    z_fit: Array,
+    y_fit: Array,
+    z_test: Array,
+    k: int,
+    classes: int,
+    block: int = 1024,
+    weights: Array | None = None,
+) -> Array:
     """Share of each class among the k nearest fit jets by cosine, `[test jet, class]`, `block` test jets at a time."""
     fit = torch.nn.functional.normalize(torch.as_tensor(z_fit, dtype=torch.float32), dim=1)
     test = torch.nn.functional.normalize(torch.as_tensor(z_test, dtype=torch.float32), dim=1)
     member = torch.nn.functional.one_hot(torch.as_tensor(y_fit, dtype=torch.int64), classes).double()
+    if weights is not None:
+        member = member * torch.as_tensor(weights, dtype=torch.float64)[:, None]
     k = min(k, len(fit))
-    votes = [member[(rows @ fit.T).topk(k, sorted=False).indices].mean(dim=1) for rows in torch.split(test, block)]
-    result: Array = torch.cat(votes).numpy()
+    votes = [member[(rows @ fit.T).topk(k, sorted=False).indices].sum(dim=1) for rows in torch.split(test, block)]
+    total = torch.cat(votes)
+    result: Array = (total / total.sum(dim=1, keepdim=True).clamp(min=np.finfo(np.float64).tiny)).numpy()
     return result
 
 
-def tree_probe(x_fit: Array, y_fit: Array, x_test: Array, y_test: Array, *, seed: int = 0) -> Probe:
-    """Gradient-boosted trees on jet columns `[jet, column]`; NaN is allowed. The reference a z should beat."""
+def tree_probe(fit: Labelled, test: Labelled, *, of: str = "jet columns", seed: int = 0) -> Probe:
+    """Gradient-boosted trees; on jet columns (NaN is allowed) the reference a z should beat."""
+    probabilities = fitted_trees(fit, _classes(fit, test), seed)(test.x)
+    return scored(TREES, of, fit, test, probabilities, seed)
+
+
+def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
+    """Boosted trees: columns `[jet, column]` to probabilities `[jet, class]`."""
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
-    trees.fit(x_fit, y_fit)
-    probabilities = _all_classes(trees.predict_proba(x_test), trees.classes_, y_test)
-    return _scored("boosted trees", "jet columns", x_fit, y_test, probabilities, seed)
+    trees.fit(fit.x, fit.y, sample_weight=fit.weights)
+    return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
 
 
 def tree_columns(jet_columns: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,13 +177,18 @@ def standardise(fit: Array, test: Array) -> tuple[Array, Array]:
     return ((fit - mean) * scale).astype(np.float32), ((test - mean) * scale).astype(np.float32)
 
 
-def _all_classes(probabilities: Array, classes: Array, y_test: Array) -> Array:
-    """Probabilities with a column for every label, zero for those the fit jets lack."""
-    full = np.zeros((len(probabilities), int(max(classes.max(), y_test.max())) + 1))
-    full[:, classes] = probabilities
+def _classes(fit: Labelled, test: Labelled) -> int:
+    return int(max(fit.y.max(), test.y.max())) + 1
+
+
+def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
+    """Probabilities with a column for every class, zero for those the fit jets lack."""
+    full = np.zeros((len(probabilities), classes))
+    full[:, present] = probabilities
     return full
 
 
-def _scored(reader: str, of: str, fit: Array, y_test: Array, probabilities: Array, seed: int) -> Probe:
-    accuracy, auc = accuracy_and_auc(probabilities, y_test, seed=seed)
-    return Probe(reader, of, fit.shape[1], len(fit), len(y_test), accuracy, auc)
+def scored(reader: str, of: str, fit: Labelled, test: Labelled, probabilities: Array, seed: int) -> Probe:
+    """A probe from its probabilities for the test jets, `[jet, class]`."""
+    accuracy, auc = accuracy_and_auc(probabilities, test.y, weights=test.weights, seed=seed)
+    return Probe(reader, of, fit.x.shape[1], len(fit.y), len(test.y), accuracy, auc)

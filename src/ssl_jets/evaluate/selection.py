@@ -16,7 +16,11 @@ from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError
+from ssl_jets.evaluate.estimate import Array
 from ssl_jets.jets import Jets, concatenate
+
+FORCE = "--set evaluate.seen=true"
+"""What lets jets be measured on that the model was trained on."""
 
 SPARSITY = 10
 """At most this many times the wanted jets are read, in stretches spread over all parts."""
@@ -37,6 +41,7 @@ class Roles:
         task: to test the model's own head on: `test`, and all jets of files that are new to the model.
         trained: for each file, whether the model was trained on it.
         new: for each file, whether the training knew nothing of it (neither to train on nor to hold out).
+        leaked: jets of `task` that the model was trained on; none, unless that was asked for.
     """
 
     fit: list[Part]
@@ -44,9 +49,12 @@ class Roles:
     task: list[Part]
     trained: tuple[bool, ...]
     new: tuple[bool, ...]
+    leaked: int = 0
 
 
-def assign_roles(files: Sequence[JetFile], training: Mapping[str, Any], data: DataSettings) -> Roles:
+def assign_roles(
+    files: Sequence[JetFile], training: Mapping[str, Any], data: DataSettings, *, seen: bool = False
+) -> Roles:
     """What was held out of the training is tested on; files new to the model are split by `data`.
 
     A file that was held out whole counts as held out where files that were trained on are given too, to fit probes on;
@@ -56,14 +64,17 @@ def assign_roles(files: Sequence[JetFile], training: Mapping[str, Any], data: Da
         files: the files of the evaluation.
         training: the model's training facts: `files` as [name, bytes], `held_out` as [name, bytes, start, stop].
         data: the split of new files.
+        seen: use all jets for the head, and those of trained files like those of new ones for the probes.
 
     Raises:
         DataError: no jets are left to test on, or the model does not say which were held out.
     """
-    seen = {(str(name), int(size)) for name, size in training.get("files", [])}
-    trained = tuple(file.identity in seen for file in files)
+    known = {(str(name), int(size)) for name, size in training.get("files", [])}
+    trained = tuple(file.identity in known for file in files)
+    if seen:
+        return _all_of(files, training, trained, data)
     held = _held_out(training, files) if any(trained) else {}
-    new = tuple(not known and file.identity not in held for file, known in zip(files, trained))
+    new = tuple(not is_known and file.identity not in held for file, is_known in zip(files, trained))
     fit: list[Part] = []
     test: list[Part] = []
     for index, file in enumerate(files):
@@ -82,9 +93,20 @@ def assign_roles(files: Sequence[JetFile], training: Mapping[str, Any], data: Da
         raise DataError(
             "the model was trained on all jets of these files, so none are left to evaluate it on",
             where=", ".join(file.name for file in files[:8]),
-            hint="name other files: --data FILE",
+            hint=f"name other files: --data FILE; or {FORCE}, and the report says that it has seen them",
         )
     return Roles(fit, test, task, trained, new)
+
+
+def _all_of(
+    files: Sequence[JetFile], training: Mapping[str, Any], trained: tuple[bool, ...], data: DataSettings
+) -> Roles:
+    """All jets as if the model were new to them, with the number of those that it was trained on."""
+    held = _held_out(training, files) if any(trained) and "held_out" in training else {}
+    fit, test = split(files, data.validation_fraction, data.split_seed)
+    apart = sum(stop - start for file in files for start, stop in held.get(file.identity, []))
+    leaked = sum(file.entries for file, known in zip(files, trained) if known) - apart
+    return Roles(fit, test, whole(files), trained, tuple(not known for known in trained), leaked)
 
 
 def _held_out(training: Mapping[str, Any], files: Sequence[JetFile]) -> Ranges:
@@ -92,7 +114,7 @@ def _held_out(training: Mapping[str, Any], files: Sequence[JetFile]) -> Ranges:
         raise DataError(
             "the model was trained on these files and does not say which of their jets were held out",
             where=", ".join(file.name for file in files[:8]),
-            hint="name other files: --data FILE",
+            hint=f"name other files: --data FILE; or {FORCE}",
         )
     ranges: Ranges = {}
     for name, size, start, stop in training["held_out"]:
@@ -110,6 +132,19 @@ def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list
     """The entries of a file outside of `ranges`, but for the one on each side, which may be of the same event."""
     edges = [0, *(edge for start, stop in ranges for edge in (start - 1, stop + 1)), entries]
     return [Part(file, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if stop > start]
+
+
+def first_halves(file: Array, entry: Array) -> Array:
+    """The first half of the jets of each file by entry, bool `[jet]`: two jets of one event fall on one side.
+
+    Args:
+        file, entry: index of the file and entry in it, `[jet]` each.
+    """
+    first = np.zeros(len(file), dtype=bool)
+    for index in np.unique(file):
+        inside = file == index
+        first |= inside & (entry < np.median(entry[inside]))
+    return first
 
 
 def draw(

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ssl_jets.evaluate.estimate import Estimate
 from ssl_jets.evaluate.evaluation import Evaluation
 from ssl_jets.evaluate.generated import GeneratedEvaluation
+from ssl_jets.evaluate.of_models import Comparison
+from ssl_jets.evaluate.physics import PhysicsProbe
+from ssl_jets.evaluate.protocol_anomaly import AnomalyScan
+from ssl_jets.evaluate.protocol_labels import LabelCurves
 
 
 def summary_table(evaluation: Evaluation) -> str:
@@ -25,6 +30,22 @@ def summary_table(evaluation: Evaluation) -> str:
         ]
         background = evaluation.task.rejections[0].background
         blocks.append(plain_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
+    if evaluation.task:
+        calibrated, task = evaluation.task.calibrated, evaluation.task
+        scaled = ", ".join(f"{value:.2f}" for value in calibrated.temperatures)
+        scales = [
+            ("calibration error", _number(task.calibration_error), _number(calibrated.calibration_error)),
+            ("log loss", _number(task.log_loss), _number(calibrated.log_loss)),
+        ]
+        blocks.append(plain_table(("", "value (68 %)", f"after temperature scaling (T = {scaled})"), scales))
+    if evaluation.regression:
+        regressed = [
+            (one.target, _number(one.bias), _number(one.resolution), f"{one.spread:.4g}", _number(one.explained))
+            for one in evaluation.regression
+        ]
+        blocks.append(plain_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
+    if evaluation.physics:
+        blocks.append(_physics(evaluation.physics))
     spreads = [
         (
             of,
@@ -40,6 +61,62 @@ def summary_table(evaluation: Evaluation) -> str:
     blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     return "\n\n".join(blocks)
+
+
+def comparison_table(found: Comparison) -> str:
+    """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
+    rows = []
+    for name, one in found.evaluations.items():
+        linear = next((probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")), None)
+        spread = one.spread["z"]
+        cells = [_number(of.accuracy) if of is not None else "" for of in (one.task, linear)]
+        rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
+    head = ("run", "method", "head, accuracy (68 %)", "linear probe, accuracy (68 %)", "effective rank")
+    blocks = [plain_table(head, rows)]
+    if found.differences:
+        pairs = [
+            (f"{entry.second} - {entry.first}", entry.of, _number(entry.accuracy), _number(entry.auc))
+            for entry in found.differences
+        ]
+        blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
+    if found.alike:
+        alike = [(f"{entry.first}, {entry.second}", _number(entry.cka)) for entry in found.alike]
+        blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
+    return "\n\n".join(blocks)
+
+
+def labels_table(found: LabelCurves) -> str:
+    """What to print of label curves: mean and standard deviation over seeds."""
+    rows = [
+        (
+            f"{100 * point['share']:g} %",
+            f"{point['labels']:,}",
+            point["curve"],
+            f"{point['accuracy']:.4f} +- {point['accuracy_std']:.4f}",
+            f"{point['auc']:.4f} +- {point['auc_std']:.4f}",
+        )
+        for point in found.metrics["points"]
+    ]
+    return plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
+
+
+def anomaly_table(found: AnomalyScan) -> str:
+    """What to print of a search: areas of the distances, and the improvement of the largest number of signal jets."""
+    metrics = found.metrics
+    rows = [
+        (entry["signal"], entry["of"], entry["score"], *(_of_json(entry[key]) for key in ("auc", "improvement")))
+        for entry in metrics["distances"]
+    ]
+    blocks = [plain_table(("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)"), rows)]
+    scans = []
+    for scan in metrics["cwola"]:
+        for point in scan["points"]:
+            value, error = point["improvement"], point["improvement_std"]
+            shown = "not defined" if value is None else f"{value:.2f}" + ("" if error is None else f" +- {error:.2f}")
+            count = f"{point['signal_jets']:,}"
+            scans.append((scan["signal"], scan["of"], count, f"{point['significance']:.2f}", shown))
+    head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
+    return "\n\n".join([*blocks, plain_table(head, scans)])
 
 
 def generated_table(found: GeneratedEvaluation) -> str:
@@ -58,10 +135,25 @@ def generated_table(found: GeneratedEvaluation) -> str:
     return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
 
 
+def _physics(found: Sequence[PhysicsProbe]) -> str:
+    """The explained variance of each quantity, a column for each reader."""
+    readers = list(dict.fromkeys((probe.reader, probe.of) for probe in found))
+    rows = []
+    for quantity in dict.fromkeys(probe.quantity for probe in found):
+        values = {(probe.reader, probe.of): probe.explained.value for probe in found if probe.quantity == quantity}
+        cells = [values.get(reader) for reader in readers]
+        rows.append((quantity, *("" if value is None else f"{value:.3f}" for value in cells)))
+    return plain_table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
+
+
 def _with_error(found: Estimate) -> str:
     if found.value is None or found.high is None:
         return "not defined"
     return f"{found.value:.3g} +- {found.high - found.value:.2g}"
+
+
+def _of_json(found: dict[str, Any]) -> str:
+    return _number(Estimate(**found))
 
 
 def _number(found: Estimate) -> str:

@@ -26,7 +26,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.pretrain import make_monitor, make_stream
+from ssl_jets.pretrain import make_monitor
+from ssl_jets.streams import make_stream
 from ssl_jets.train import make_fabric
 
 

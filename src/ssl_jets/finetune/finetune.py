@@ -47,7 +47,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     settings = explicit(settings, fabric)
     settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
-    data, request, subset = read_data(settings)
+    data, request, subset = read_data(settings, fabric)
     mixed = data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
@@ -16,13 +17,19 @@ from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.tasks import LABEL
+from ssl_jets.streams import open_for, request_of
 
 
-def read_data(settings: RunSettings[FinetuneSettings]) -> tuple[Dataset, Request, Jets | None]:
-    """The files, what to read of them, and the labelled jets to use where not all are."""
-    data = open_dataset(settings.data)
+def read_data(
+    settings: RunSettings[FinetuneSettings], fabric: Fabric | None = None
+) -> tuple[Dataset, Request, Jets | None]:
+    """The files, what to read of them, and the labelled jets to use where not all are.
+
+    With `fabric`, all processes call this, and must see the same files.
+    """
+    data = open_dataset(settings.data) if fabric is None else open_for(settings.data, fabric)
     _refuse_missing_labels(settings, data)
-    request = Request(jet_columns=settings.method.jet_columns, bad_jets=settings.data.bad_jets)
+    request = request_of(settings.data, settings.method.jet_columns)
     return data, request, _subset(settings, data, request)
 
 

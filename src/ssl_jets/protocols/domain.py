@@ -21,7 +21,6 @@ from ssl_jets.config import DataSettings, RunSettings, Settings, read_config
 from ssl_jets.embed import embed_jets
 from ssl_jets.evaluate.domain_gap import domain_gap
 from ssl_jets.evaluate.estimate import Array
-from ssl_jets.evaluate.of_model import Say, to_stderr
 from ssl_jets.evaluate.pieces import Pieces
 from ssl_jets.evaluate.task import accuracy_and_auc
 from ssl_jets.finetune import finetune, resolve_finetune
@@ -31,6 +30,7 @@ from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.precision import resolve_precision
 from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.progress import Say, to_stderr
 from ssl_jets.protocols.domain_jets import DomainJets
 from ssl_jets.protocols.domain_result import SUPERVISED, DomainResult
 

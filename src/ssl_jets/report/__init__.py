@@ -1,10 +1,21 @@
 """Run and evaluation folders to figures and one self-contained HTML page. Imports no torch."""
 
 from ssl_jets.report.report import (
+    write_anomaly_report,
+    write_comparison_report,
     write_domain_report,
     write_evaluation_report,
     write_generated_report,
+    write_labels_report,
     write_run_report,
 )
 
-__all__ = ["write_domain_report", "write_evaluation_report", "write_generated_report", "write_run_report"]
+__all__ = [
+    "write_anomaly_report",
+    "write_comparison_report",
+    "write_domain_report",
+    "write_evaluation_report",
+    "write_generated_report",
+    "write_labels_report",
+    "write_run_report",
+]

@@ -8,6 +8,17 @@ _ALT = {
     "reliability": "Reliability diagram",
     "probes": "Probes and baselines",
     "z_map": "Map of z",
+    "sic": "Significance improvement",
+    "regression": "Regression",
+    "physics": "What z knows of a jet",
+    "robustness": "Accuracy on changed jets",
+    "compared_roc": "ROC curves of the models",
+    "compared_probes": "Accuracy and AUC of the models",
+    "compared_training": "Training curves of the models",
+    "cka": "Likeness of z of the models",
+    "label_curves": "Accuracy against the number of labels",
+    "cwola": "Significance improvement against the number of signal jets",
+    "distance": "Anomaly scores by distance",
     "training": "Training curves",
     "collapse": "Measures of collapse",
     "generated_jets": "Observables of generated and real jets",
@@ -18,27 +29,57 @@ _ALT = {
 }
 
 _CAPTION = {
-    "roc": "How many {background} jets there are for each one that is kept, against the share of signal that is kept; "
-    "higher is better. Bands are 68 % intervals. Dots mark the efficiencies of the table; a triangle is a lower limit.",
+    "roc": "How many {background} jets there are for each one that is kept, against the share of signal that is"
+    " kept; higher is better. Bands are 68 % intervals. Dots mark the efficiencies of the table; a triangle is "
+    "a lower limit.",
     "confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal only.",
-    "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of itself. "
-    "Bars are binomial errors.",
-    "probes": "Blue reads the trained model. Grey are the baselines: an encoder of the same size with random weights, "
-    "and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same reader in grey. "
-    "Thick bars are 68 %, thin bars 95 % intervals.",
+    "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of "
+    "itself. Bars are binomial errors.",
+    "sic": "By this factor a cut makes the significance S/√B of a signal grow, in a background so large that "
+    "only S and B count. Shown where at least 25 {background} jets pass; bands are 68 % intervals, the dotted "
+    "line is no cut at all.",
+    "regression": "Left: regressed against true, on the dotted line they are equal. Right: bias (median of "
+    "regressed - true) and resolution (half of the central 68 %) in bins of equal numbers of jets, with 68 % "
+    "intervals. The dotted line is the resolution of a guess that ignores the jet.",
+    "physics": "How much of each quantity can be read from z by a linear reader (open) and by trees (full). "
+    "Blue is the trained model, grey an encoder of random weights. Red: trees that read the other quantities "
+    "instead, without kin (masses, counts, or ratios of N-subjettiness). Bars are 95 % intervals; what is below"
+    " -0.2 is drawn there.",
+    "robustness": "Accuracy of {reader} where the jets it is tested on are changed, {jets:,} of them, and the "
+    "reader is not. Columns that are removed are declared missing. Bands are 68 % intervals and shared: along a"
+    " curve, and between models, the jets are the same. The dotted line is chance.",
+    "compared_roc": "Background rejection of each class, one line a model. Bands are 68 % intervals.",
+    "compared_probes": "Each model in its colour; grey are the baselines. Thick bars are 68 %, thin bars 95 % "
+    "intervals. The models share the test jets, so differences (table below) are known better than the bars "
+    "suggest.",
+    "compared_training": "Held-out loss and probe of each run. Losses of different methods are different quantities.",
+    "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
+    "label_curves": "Accuracy on {jets:,} jets that no model has seen, against the labelled jets used for "
+    "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands are the "
+    "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point.",
+    "cwola": "Classification without labels (CWoLa): a reader learns to tell a mixture of {background} with a "
+    "few signal jets from {background} alone, without being told which are signal. Points are means over "
+    "{seeds} draws, bands the standard deviation; the dotted line is no gain. Right of the dashed line S/√B in "
+    "the mixture exceeds 1.",
+    "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
+    "from {background} jets and nothing is known of the signal. 0.5 is chance (dotted). Bars are 68 % "
+    "intervals.",
+    "probes": "Blue reads the trained model. Grey are the baselines: an encoder of the same size with random "
+    "weights, and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same "
+    "reader in grey. Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
-    "training": "Training and held-out loss should fall together; a held-out loss that rises again is overfitting. "
-    "Dark lines are running means.",
-    "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation near 0), "
-    "z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does not rise when "
-    "jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a collapse; dashed: "
-    "rolled back to here.{verdicts}",
-    "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the statistical "
-    "error of the real jets as a band and triangles for what lies beyond the axis. The last panel is the output of the "
-    "trees on jets they were not fitted on: the more the two overlap, the less can they be told apart. Axes cover all "
-    "but a thousandth of the real jets on each side.",
-    "generated_particles": "The same for all particles of the jets. Errors take particles for independent, which those "
-    "of one jet are not.",
+    "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
+    "overfitting. Dark lines are running means.",
+    "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation "
+    "near 0), z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does "
+    "not rise when jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a "
+    "collapse; dashed: rolled back to here.{verdicts}",
+    "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the "
+    "statistical error of the real jets as a band and triangles for what lies beyond the axis. The last panel "
+    "is the output of the trees on jets they were not fitted on: the more the two overlap, the less can they be"
+    " told apart. Axes cover all but a thousandth of the real jets on each side.",
+    "generated_particles": "The same for all particles of the jets. Errors take particles for independent, "
+    "which those of one jet are not.",
     "generated_kinds": "Transverse momentum of the particles of each kind.",
     "domain_accuracy": "Accuracy on held-out jets of the simulation (blue) and on labelled jets of the data, which no "
     "training has seen (red). The shorter the line between them, the less is lost. Errors are the spread over seeds.",

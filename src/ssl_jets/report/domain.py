@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_jets.report import page
+from ssl_jets.report.album import Album
 from ssl_jets.report.names import COLOURS, GREY, in_text
-from ssl_jets.report.sections import Album
 
 Json = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def accuracy_figure(found: Json) -> Figure:
             )
     axes.set_yticks(range(len(summary)), [f"{entry['start']}, {entry['adapt']}" for entry in summary])
     axes.minorticks_off()
-    axes.invert_yaxis()
+    axes.set_ylim(len(summary) - 0.5, -0.5)
     axes.set_xlabel("accuracy")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -89,7 +89,7 @@ def gap_figure(found: Json) -> Figure:
         axes.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=COLOURS[0], label="after" * once)
     axes.set_yticks(range(len(summary)), [f"{entry['start']}, {entry['adapt']}" for entry in summary])
     axes.minorticks_off()
-    axes.invert_yaxis()
+    axes.set_ylim(len(summary) - 0.5, -0.5)
     axes.set_xlabel("proxy A-distance in z")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -123,7 +123,7 @@ def probes(metrics: Json, curves: Json) -> Figure | None:
         (panels[1], "auc", "macro AUC (one-vs-one)", 0.5),
     ):
         for place, (_, numbers, baseline) in enumerate(rows):
-            _dot(axes, numbers[key], place, GREY if baseline else COLOURS[0])
+            dot(axes, numbers[key], place, GREY if baseline else COLOURS[0])
         axes.axvline(level, color=GREY, linestyle=":", linewidth=1.2)
         axes.set_xlabel(title)
         axes.set_xlim(min(level, axes.get_xlim()[0]) - 0.02, None)
@@ -144,7 +144,7 @@ def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
     return rows + sorted(found, key=lambda row: row[2])
 
 
-def _dot(axes: Axes, estimate: Json, place: int, paint: str) -> None:
+def dot(axes: Axes, estimate: Json, place: int, paint: str) -> None:
     """A value with its 68 % (thick) and 95 % (thin) interval."""
     if estimate["value"] is None:
         return
@@ -159,14 +159,17 @@ def reliability(metrics: Json, curves: Json) -> Figure | None:
     found = curves["reliability"]
     if found is None:
         return None
-    jets, confidence, accuracy = (np.array(found[key], dtype=float) for key in ("jets", "confidence", "accuracy"))
     figure, axes = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
-    # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
-    share = (accuracy * jets + 1) / (jets + 2)
-    axes.errorbar(
-        confidence, accuracy, np.sqrt(share * (1 - share) / (jets + 2)), fmt="o", color=COLOURS[0], markersize=6
-    )
+    after = (curves.get("calibrated"), COLOURS[2], "s", "after temperature scaling")
+    for points, paint, marker, label in ((found, COLOURS[0], "o", "as the model says"), after):
+        if points is not None:
+            jets, confidence, accuracy = (np.array(points[key], float) for key in ("jets", "confidence", "accuracy"))
+            # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
+            share = (accuracy * jets + 1) / (jets + 2)
+            error = np.sqrt(share * (1 - share) / (jets + 2))
+            axes.errorbar(confidence, accuracy, error, fmt=marker, color=paint, markersize=6, label=label)
+    axes.legend(frameon=False, loc="upper left")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability (mean of bin)", ylabel="accuracy")
     return figure
 

@@ -55,6 +55,25 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
     return EvaluationFolder(folder, read_json(folder / "metrics.json"), read_json(folder / "curves.json"))
 
 
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """`comparison.json` and the evaluation of each model, by its name."""
+
+    folder: Path
+    comparison: dict[str, Any]
+    models: dict[str, EvaluationFolder]
+
+
+def read_comparison(folder: Path) -> ComparisonFolder:
+    """Read a comparison of models.
+
+    Raises:
+        DataError: `comparison.json` or an evaluation is missing or is not JSON.
+    """
+    comparison = read_json(folder / "comparison.json")
+    return ComparisonFolder(folder, comparison, {name: read_evaluation(folder / name) for name in comparison["models"]})
+
+
 def read_generated(folder: Path) -> GeneratedFolder:
     """Read the folder of a comparison of generated with real jets.
 
@@ -102,6 +121,25 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
         DataError: one of them cannot be read.
     """
     return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
+
+
+PROTOCOLS = ("labels", "anomaly")
+"""Protocols whose results `KIND.json` a report shows."""
+
+
+def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
+    """The results of a protocol.
+
+    Raises:
+        DataError: there are none, or they are not JSON.
+    """
+    return read_json(folder / f"{kind}.json")
+
+
+def protocols_in(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """The protocols inside a run folder: name of the folder, kind and results."""
+    found = [(path.parent.name, kind, path) for kind in PROTOCOLS for path in sorted(folder.glob(f"*/{kind}.json"))]
+    return [(name, kind, read_json(path)) for name, kind, path in found]
 
 
 def read_json(path: Path) -> dict[str, Any]:

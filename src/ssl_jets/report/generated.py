@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ssl_jets.report import page
+from ssl_jets.report.album import Album
 from ssl_jets.report.folders import GeneratedFolder
 from ssl_jets.report.names import COLOURS, GREY
-from ssl_jets.report.sections import Album
 
 Json = Mapping[str, Any]
 

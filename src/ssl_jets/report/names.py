@@ -60,6 +60,27 @@ def line_style(name: str, classes: Sequence[str]) -> str:
 
 def reader(probe: dict[str, object]) -> str:
     """What a probe is called: who reads what."""
-    if probe["reader"] == "boosted trees":
-        return "boosted trees, jet columns"
-    return f"{probe['reader']}, {'random weights' if 'random' in str(probe['of']) else 'z'}"
+    of = str(probe["of"])
+    return f"{probe['reader']}, {'random weights' if 'random' in of else of}"
+
+
+_LABELS = {
+    "mass": "mass [GeV]",
+    "soft-drop mass": "soft-drop mass [GeV]",
+    "jet_sdmass": "soft-drop mass [GeV]",
+    "tau21": r"$\tau_{21}$",
+    "tau32": r"$\tau_{32}$",
+    "tau43": r"$\tau_{43}$",
+    "jet_tau2/jet_tau1": r"$\tau_{21}$",
+    "jet_tau3/jet_tau2": r"$\tau_{32}$",
+    "pt": r"$p_\mathrm{T}$ [GeV]",
+    "jet_pt": r"jet $p_\mathrm{T}$ [GeV]",
+    "jet_energy": "jet energy [GeV]",
+    "eta": r"$\eta$",
+    "jet_eta": r"jet $\eta$",
+}
+
+
+def axis_label(name: str) -> str:
+    """A jet column or physics quantity for matplotlib; a name that is not known stays as it is."""
+    return _LABELS.get(name, name.replace("$", r"\$"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -10,7 +11,8 @@ from typing import Any
 
 
 def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
-    """The whole page; `body` is HTML."""
+    """The whole page, with its contents at the top; `body` is HTML."""
+    contents, text = _with_contents("\n".join(body))
     css = (resources.files("ssl_jets.report") / "style.css").read_text(encoding="utf-8")
     return "\n".join(
         [
@@ -24,7 +26,8 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
             "</head>",
             "<body>",
             f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>',
-            *body,
+            contents,
+            text,
             f"<footer>{escape(footer)}</footer>",
             "</body>",
             "</html>\n",
@@ -35,6 +38,20 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
 def heading(text: str) -> str:
     """A section heading."""
     return f"<h2>{escape(text)}</h2>"
+
+
+def _with_contents(body: str) -> tuple[str, str]:
+    """Links to the sections, and the body with their anchors; none for a page of one section."""
+    titles = re.findall(r"<h2>(.*?)</h2>", body)
+    numbers = iter(range(1, len(titles) + 1))
+    anchored = re.sub(r"<h2>", lambda _: f'<h2 id="s{next(numbers)}">', body)
+    links = "".join(f'<a href="#s{number}">{title}</a>' for number, title in enumerate(titles, start=1))
+    return f'<nav aria-label="Contents">{links}</nav>' if len(titles) > 1 else "", anchored
+
+
+def warning(text: str) -> str:
+    """What must not be missed."""
+    return f'<p class="warning" role="alert">{escape(text)}</p>'
 
 
 def paragraph(text: str) -> str:
@@ -52,13 +69,27 @@ def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
 
 
-def picture(png: bytes, width: int, alt: str, caption: str) -> str:
-    """A figure, at most `width` pixels of CSS wide, with its caption."""
-    data = base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><img width="{width}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[str, tuple[str, bytes]]) -> str:
+    """A figure, at most `width` pixels of CSS wide, with its caption and what of it can be saved.
+
+    Args:
+        png: the picture.
+        width: in pixels of CSS.
+        alt, caption: plain text.
+        downloads: contents by file name, with their media type.
+    """
+    links = " ".join(
+        f'<a download="{escape(name)}" href="{_inline(kind, data)}">{escape(name.rpartition(".")[2].upper())}</a>'
+        for name, (kind, data) in downloads.items()
     )
+    return (
+        f'<figure><img width="{width}" alt="{escape(alt)}" src="{_inline("image/png", png)}">'
+        f'<figcaption>{escape(caption)} <span class="saves">{links}</span></figcaption></figure>'
+    )
+
+
+def _inline(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:

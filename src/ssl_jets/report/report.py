@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.report import page
+from ssl_jets.report.album import Album
+from ssl_jets.report.compared import compared
 from ssl_jets.report.domain import domain_sections, domain_tiles
 from ssl_jets.report.folders import (
     RunFolder,
     comparisons_in,
     evaluations_in,
     is_run,
+    protocols_in,
+    read_comparison,
     read_evaluation,
     read_generated,
     read_json,
+    read_protocol,
     read_run,
 )
 from ssl_jets.report.generated import generated_sections, generated_tiles
-from ssl_jets.report.sections import Album, evaluation, evaluation_tiles, run_sections, run_tiles
+from ssl_jets.report.of_run import run_sections, run_tiles
+from ssl_jets.report.protocols import anomaly_sections, label_sections
+from ssl_jets.report.sections import evaluation, evaluation_tiles
 from ssl_jets.run import replace
 
 REPORT, FIGURES = "report.html", "figures"
@@ -42,10 +50,13 @@ def write_run_report(run_folder: str | Path) -> Path:
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
         body += [page.heading(title), evaluation_tiles(found.metrics)]
         body += evaluation(found, Album(run.folder / FIGURES, f"{name}-"))
-    for compared in comparisons_in(run.folder):
-        name = compared.folder.name
-        body += [page.heading(f"Generated jets: {name}"), generated_tiles(compared.metrics)]
-        body += generated_sections(compared, Album(run.folder / FIGURES, f"{name}-"))
+    for made in comparisons_in(run.folder):
+        name = made.folder.name
+        body += [page.heading(f"Generated jets: {name}"), generated_tiles(made.metrics)]
+        body += generated_sections(made, Album(run.folder / FIGURES, f"{name}-"))
+    for name, kind, metrics in protocols_in(run.folder):
+        sections = label_sections if kind == "labels" else anomaly_sections
+        body += sections(metrics, Album(run.folder / FIGURES, f"{name}-"))
     body += run_sections(run, Album(run.folder / FIGURES))
     return _write(run.folder, _title(run), _model_line(run.model), body)
 
@@ -73,6 +84,66 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     model = found.metrics["model"]
     title = f"Evaluation of {model['method']}" if run is None else f"Evaluation of {run.folder.resolve().name}"
     return _write(found.folder, title, _evaluated_line(found.metrics), body)
+
+
+def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Path:
+    """The report of several models side by side.
+
+    Args:
+        folder: holds `comparison.json` and the evaluations of the models.
+        runs: run folder of each model, whose training curves are then shown too; a folder with only a model adds none.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: a folder lacks its files, or one of them cannot be read.
+    """
+    found = read_comparison(Path(folder))
+    read = {name: read_run(run) for name, run in runs.items() if is_run(run)}
+    body = compared(found, read, Album(found.folder / FIGURES))
+    first = next(iter(found.models.values())).metrics
+    line = f"{first['jets']['test']:,} test jets, the same for all; {found.comparison['date'][:10]}"
+    return _write(found.folder, "Comparison of " + ", ".join(found.models), line, body)
+
+
+def write_labels_report(folder: str | Path) -> Path:
+    """The report of label curves.
+
+    Args:
+        folder: holds `labels.json`.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: the folder lacks its file, or it cannot be read.
+    """
+    folder = Path(folder)
+    metrics = read_protocol(folder, "labels")
+    line = f"{metrics['test_jets']:,} test jets, {metrics['settings']['seeds']} seeds, {metrics['date'][:10]}"
+    names = ", ".join(metrics["models"])
+    return _write(folder, f"Label curves of {names}", line, label_sections(metrics, Album(folder / FIGURES)))
+
+
+def write_anomaly_report(folder: str | Path) -> Path:
+    """The report of a search for anomalies.
+
+    Args:
+        folder: holds `anomaly.json`.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DataError: the folder lacks its file, or it cannot be read.
+    """
+    folder = Path(folder)
+    metrics = read_protocol(folder, "anomaly")
+    made = metrics["made_from"]
+    names = ", ".join(made["models"]) if "models" in made else made["z"][0]
+    line = f"background {metrics['background']}, {metrics['seeds']} draws, {metrics['date'][:10]}"
+    return _write(folder, f"Anomalies in {names}", line, anomaly_sections(metrics, Album(folder / FIGURES)))
 
 
 def write_generated_report(folder: str | Path) -> Path:

@@ -1,52 +1,16 @@
-"""The sections of a report: figures with captions, tables with numbers and intervals, and where they come from."""
+"""The sections of an evaluation: figures with captions, tables with numbers and intervals, and where they come from."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
-from ssl_jets.report import figures, page
-from ssl_jets.report.captions import caption
-from ssl_jets.report.folders import EvaluationFolder, RunFolder
+from ssl_jets.report import figures, more_figures, page
+from ssl_jets.report.album import Album
+from ssl_jets.report.folders import EvaluationFolder
 from ssl_jets.report.names import in_text
-from ssl_jets.report.training import collapse, training
-from ssl_jets.run import replace
 
 Json = Mapping[str, Any]
-
-PIXELS = 92
-"""Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
-
-
-class Album:
-    """Draws figures, writes each as PNG to a folder, and embeds it in the page.
-
-    Args:
-        folder: for the PNG files.
-        prefix: of their names.
-    """
-
-    def __init__(self, folder: Path, prefix: str = "") -> None:
-        self.folder, self.prefix = folder, prefix
-
-    def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
-        """The figure as HTML with its caption, filled in with `values`; nothing where there is nothing to draw."""
-        with figures.style():
-            figure = draw()
-            if figure is None:
-                return []
-            stream = io.BytesIO()
-            figure.savefig(stream, format="png", metadata={"Software": None})
-            width = round(PIXELS * figure.get_figwidth())
-            plt.close(figure)
-        png = stream.getvalue()
-        replace(self.folder / f"{self.prefix}{name}.png", lambda path: path.write_bytes(png))
-        return [page.picture(png, width, *caption(name, **values))]
 
 
 def evaluation_tiles(metrics: Json) -> str:
@@ -64,19 +28,23 @@ def evaluation_tiles(metrics: Json) -> str:
 def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
     """All sections of an evaluation."""
     metrics, curves = found.metrics, found.curves
-    body = [page.paragraph(note[0].upper() + note[1:] + ".") for note in metrics["notes"]]
+    body = notes(metrics)
     if metrics["task"] is not None:
         rejections = metrics["task"]["rejections"]
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
         body += album.add("roc", lambda: figures.roc(metrics, curves), background=background)
         body += [_rejection_table(metrics)]
+        body += album.add("sic", lambda: more_figures.sic(metrics, curves), background=background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
         body += album.add("reliability", lambda: figures.reliability(metrics, curves))
     if metrics["probes"]:
         body += [page.heading("Probes of z beside the baselines")]
         body += album.add("probes", lambda: figures.probes(metrics, curves))
         body += [_probe_table(metrics)]
+    body += _regression(metrics, curves, album)
+    body += _physics(metrics, album)
+    body += robustness({"": metrics}, album)
     body += [page.heading("The space of z")]
     classes = ": one class in colour over all jets in grey" if metrics["classes"] else ""
     jets = len(curves["map"]["x"])
@@ -84,45 +52,81 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
     return [*body, _spread_table(metrics), *_provenance(metrics)]
 
 
-def run_sections(run: RunFolder, album: Album) -> list[str]:
-    """Training curves and settings of a run."""
-    body: list[str] = []
-    if run.lines:
-        body += [page.heading("Training"), *album.add("training", lambda: training(run.lines))]
-        body += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
-    details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
-    if run.model:
-        shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
-        details += [page.folded("Model (model/config.json)", page.facts(shown), _feature_table(run.model["features"]))]
-        details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
-    return [*body, page.heading("How it was made"), *details]
+def notes(metrics: Json) -> list[str]:
+    """What was said about the choice of jets; what must not be missed comes first and in a box."""
+    loud = [note for note in metrics["notes"] if note.startswith("WARNING")]
+    if metrics.get("leaked") and not loud:
+        loud = [f"The model was trained on {metrics['leaked']:,} of the jets it is tested on"]
+    calm = [note for note in metrics["notes"] if note not in loud]
+    return [page.warning(f"{note}.") for note in loud] + [
+        page.paragraph(note[0].upper() + note[1:] + ".") for note in calm
+    ]
 
 
-def run_tiles(run: RunFolder) -> str:
-    """The headline numbers of a run."""
-    train = [line for line in run.lines if line["kind"] == "train"]
-    held = [line for line in run.lines if line["kind"] == "validation"]
-    entries = []
-    if train:
-        entries.append(("training loss", page.significant(train[-1]["loss"], 4), f"step {train[-1]['step']:,}"))
-    if held:
-        entries.append(("held-out loss", page.significant(held[-1]["loss"], 4), f"step {held[-1]['step']:,}"))
-    if held and held[-1].get("probe_accuracy") is not None:
-        entries.append(
-            ("linear probe while training", page.number(held[-1]["probe_accuracy"], 3), "a quick look, no interval")
+def robustness(found: Mapping[str, Json], album: Album) -> list[str]:
+    """The curves of one or several models, by name."""
+    there = {name: metrics for name, metrics in found.items() if metrics.get("robustness")}
+    if not there:
+        return []
+    first = next(iter(there.values()))
+    headed = {metrics["task"] is not None for metrics in there.values()}
+    reader = "the head, or of a linear probe of z where there is none," if len(headed) > 1 else "the model's head"
+    values = {
+        "reader": "a linear probe of z" if headed == {False} else reader,
+        "jets": min(first["settings"]["robust_jets"], first["jets"]["test"]),
+    }
+    curves = {name: metrics["robustness"] for name, metrics in there.items()}
+    chance = 1 / max(len(first["classes"]), 1)
+    drawn = album.add("robustness", lambda: more_figures.robustness(curves, chance), **values)
+    return [page.heading("Changed jets"), *drawn]
+
+
+def _physics(metrics: Json, album: Album) -> list[str]:
+    found = metrics.get("physics")
+    if not found:
+        return []
+    rows = [
+        (
+            entry["quantity"],
+            f"{entry['reader']}, {entry['of']}",
+            page.number(entry["explained"]["value"], 3),
+            page.interval(entry["explained"], digits=3),
+            page.interval(entry["explained"], "95", digits=3),
         )
-    if held and held[-1].get("rankme") is not None:
-        entries.append(("effective rank of z", page.number(held[-1]["rankme"], 1), "1 is a collapse"))
-    if train and train[-1].get("jets_per_second") is not None:
-        minutes = train[-1].get("seconds", 0) / 60
-        entries.append(("speed", f"{train[-1]['jets_per_second']:,.0f} jets/s", f"{minutes:,.1f} min in all"))
-    return page.tiles(entries)
+        for entry in found
+    ]
+    return [
+        page.heading("What z knows of a jet"),
+        *album.add("physics", lambda: more_figures.physics(metrics)),
+        page.folded("All numbers", page.table(("quantity", "reader", "R²", "68 %", "95 %"), rows)),
+        page.paragraph(f"Fitted on {found[0]['fit_jets']:,} jets and tested on {found[0]['test_jets']:,} others."),
+    ]
 
 
-def _verdicts(lines: list[dict[str, Any]]) -> str:
-    """The looks that found a collapse, as a sentence."""
-    found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
-    return f" Found: {'; '.join(found)}." if found else ""
+def _regression(metrics: Json, curves: Json, album: Album) -> list[str]:
+    found = metrics.get("regression")
+    if not found:
+        return []
+    rows = [
+        (
+            entry["target"],
+            f"{entry['jets']:,}",
+            *(
+                f"{page.significant(entry[key]['value'])} ({page.significant(entry[key]['low'])} to "
+                f"{page.significant(entry[key]['high'])})"
+                for key in ("bias", "resolution")
+            ),
+            page.significant(entry["spread"]),
+            page.number(entry["explained"]["value"], 3),
+        )
+        for entry in found
+    ]
+    head = ("target", "jets", "bias (68 %)", "resolution (68 %)", "spread of the target", "R²")
+    return [
+        page.heading("Regression by the model's head"),
+        *album.add("regression", lambda: more_figures.regression(curves)),
+        page.table(head, rows),
+    ]
 
 
 def _task_tables(metrics: Json) -> list[str]:
@@ -135,6 +139,10 @@ def _task_tables(metrics: Json) -> list[str]:
         "calibration_error": "expected calibration error",
     }
     rows = [_row(label, task[key]) for key, label in names.items()]
+    if after := task.get("calibrated"):
+        low, high = sorted(after["temperatures"])
+        rows += [_row(f"{label} after temperature scaling", after[key]) for key, label in names.items() if key in after]
+        rows.append(("temperature (of the two halves of the jets)", f"{low:.2f}, {high:.2f}", "", ""))
     per_class = [
         (
             in_text(name),
@@ -168,9 +176,29 @@ def _rejection_table(metrics: Json) -> str:
                 ("≥ " if found["limit"] else "") + page.significant(found["value"]),
                 f"> {low}" if found["limit"] else f"{low} to {high}",
                 f"{entry['survivors']:,} of {entry['background_jets']:,}",
+                *_best(metrics["task"], entry["signal"]),
             )
         )
-    return page.table(("signal", "efficiency", "rejection 1/ε_B", "68 %", "background jets that pass"), rows)
+    head = (
+        "signal",
+        "efficiency",
+        "rejection 1/ε_B",
+        "68 %",
+        "background jets that pass",
+        "largest ε_S/√ε_B",
+        "at ε_S",
+    )
+    return page.table(head, rows)
+
+
+def _best(task: Json, signal: str) -> tuple[str, str]:
+    """The largest significance improvement of a class, and where it is."""
+    for entry in task.get("significance", []):
+        found = entry["improvement"]
+        if entry["signal"] == signal and found["value"] is not None:
+            bounds = f"{page.significant(found['low'])} to {page.significant(found['high'])}"
+            return f"{page.significant(found['value'])} ({bounds})", page.number(entry["efficiency"], 2)
+    return "–", "–"
 
 
 def _probe_table(metrics: Json) -> str:
@@ -178,6 +206,7 @@ def _probe_table(metrics: Json) -> str:
         (
             name,
             str(numbers.get("columns", "")),
+            f"{numbers['fit_jets']:,}" if "fit_jets" in numbers else "",
             page.number(numbers["accuracy"]["value"]),
             page.interval(numbers["accuracy"]),
             page.number(numbers["auc"]["value"]),
@@ -186,9 +215,9 @@ def _probe_table(metrics: Json) -> str:
         for name, numbers, _ in figures.probe_rows(metrics)
     ]
     jets = metrics["jets"]
-    return page.table(("reader", "inputs", "accuracy", "68 %", "macro AUC", "68 %"), rows) + page.paragraph(
-        f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others."
-    )
+    return page.table(
+        ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %"), rows
+    ) + page.paragraph(f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others.")
 
 
 def _spread_table(metrics: Json) -> str:
@@ -225,20 +254,6 @@ def _provenance(metrics: Json) -> list[str]:
         page.folded("Files of the evaluation", page.table(("file", "jets", "bytes", "trained on"), files)),
         page.folded("Model, settings and versions of the evaluation", page.facts(made)),
     ]
-
-
-def _feature_table(features: list[Json]) -> str:
-    rows = [(f["name"], f["unit"], page.significant(f["mean"], 4), page.significant(f["std"], 4)) for f in features]
-    return page.table(("feature", "unit", "mean", "std"), rows)
-
-
-def _one_line(values: Json) -> dict[str, Any]:
-    """Lists of lists (files, ranges of entries) as lists of texts."""
-    texts = dict(values)
-    for name, value in values.items():
-        if isinstance(value, list):
-            texts[name] = [" ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in value]
-    return texts
 
 
 def _row(label: str, estimate: Json) -> tuple[str, str, str, str]:

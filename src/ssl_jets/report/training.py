@@ -82,7 +82,7 @@ def collapse(lines: Lines) -> Figure | None:
     figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.7 * rows), squeeze=False, layout="constrained")
     for axes, (key, label, limits) in zip(grid.flat, shown):
         _line(axes, looks, key, label, COLOURS[0])
-        step, values = _series([line for line in looks if line.get("collapse")], key)
+        step, values = series([line for line in looks if line.get("collapse")], key)
         axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
         for line in lines:
             if line["kind"] == "rollback":
@@ -99,10 +99,10 @@ def parts_of(train: Lines) -> list[str]:
 
 
 def _loss(axes: Axes, train: Lines, held: Lines) -> None:
-    step, loss = _series(train, "loss")
+    step, loss = series(train, "loss")
     axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1)
     axes.plot(step, _smooth(loss), color=COLOURS[0], label="training")
-    step, loss = _series(held, "loss")
+    step, loss = series(held, "loss")
     axes.plot(step, loss, "o-", color=COLOURS[2], markersize=4, label="held-out jets")
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False, loc="upper right")
@@ -110,7 +110,7 @@ def _loss(axes: Axes, train: Lines, held: Lines) -> None:
 
 def _parts(axes: Axes, train: Lines, parts: Sequence[str]) -> None:
     for number, name in enumerate(parts):
-        step, values = _series(train, name)
+        step, values = series(train, name)
         axes.plot(step, _smooth(values), color=COLOURS[number % len(COLOURS)], label=name.replace("_", " "))
     axes.set(xlabel="step", ylabel="part of the loss (training)")
     if len(parts) > 1:
@@ -120,12 +120,12 @@ def _parts(axes: Axes, train: Lines, parts: Sequence[str]) -> None:
 
 
 def _line(axes: Axes, lines: Lines, key: str, label: str, paint: str) -> None:
-    step, values = _series(lines, key)
+    step, values = series(lines, key)
     axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4)
     axes.set(xlabel="step", ylabel=label)
 
 
-def _series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Steps and values of the lines that have a number at `key`."""
     points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
     return np.array([step for step, _ in points], float), np.array([value for _, value in points], float)

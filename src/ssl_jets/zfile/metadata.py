@@ -28,6 +28,7 @@ class ZMetadata:
         label_names: the class of each value of `label`; empty where there are no labels.
         kept: the jet columns copied from the input.
         collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
+        trained: entries that the model was trained on, as (index of the file, start, stop).
     """
 
     model_sha256: str
@@ -38,6 +39,7 @@ class ZMetadata:
     label_names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
+    trained: tuple[tuple[int, int, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As stored: these fields and the versions of format and package."""

@@ -21,8 +21,9 @@ from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder, Pool
-from ssl_jets.pretrain import make_monitor, make_stream
+from ssl_jets.pretrain import make_monitor
 from ssl_jets.run import Run
+from ssl_jets.streams import make_stream
 from ssl_jets.train import Fit, Loop, fit
 
 
@@ -66,7 +67,7 @@ class Given:
         """Nothing is saved in a dry run."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Nothing is loaded either."""
 
 
@@ -111,7 +112,7 @@ class Mode:
                 work.run,
                 settings.train,
                 fabric=work.fabric,
-                monitor=make_monitor(data, settings.train, work.request),
+                monitor=make_monitor(data, settings.train, work.request, work.run.say),
                 file_names=data.names,
                 resume=work.resume,
                 title=f"finetune {settings.method.mode}",

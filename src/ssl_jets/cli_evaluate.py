@@ -1,0 +1,140 @@
+"""What `ssl-jets evaluate` does with its options: one call of the library, one report, one text to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_jets import evaluate, report
+from ssl_jets.allocator import keep_memory
+from ssl_jets.config import resolve
+from ssl_jets.errors import UsageError
+from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.run import free_folder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `ssl-jets evaluate`.
+
+    Attributes:
+        models: run folders.
+        z: a z file.
+        generated: files of generated jets.
+        ensemble: whether the mean of the models is measured.
+        protocol: "labels" or "anomaly".
+        data: files of jets.
+        out: folder to write to.
+        settings: what `--set` and `--seed` say.
+        json: whether all metrics are printed.
+        force: whether what is there is replaced.
+    """
+
+    models: tuple[Path, ...] = ()
+    z: Path | None = None
+    generated: tuple[str, ...] = ()
+    ensemble: bool = False
+    protocol: str | None = None
+    data: tuple[str, ...] = ()
+    out: Path | None = None
+    settings: Mapping[str, Any] | None = None
+    json: bool = False
+    force: bool = False
+
+
+def answer(asked: Asked, say: Say) -> str:
+    """Do what is asked, write the report, and return what to print.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    keep_memory()
+    _check(asked)
+    settings = resolve(EvaluateSettings, asked.settings or {})
+    if asked.z is None and not asked.data:
+        say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")
+    if asked.protocol is not None:
+        written, table = _protocol(asked, settings, say)
+    elif asked.generated:
+        written, table = _generated(asked, settings, say)
+    elif len(asked.models) > 1:
+        written, table = _models(asked, settings, say)
+    else:
+        written, table = _one(asked, settings, say)
+    return written.read_text(encoding="utf-8").rstrip() if asked.json else table
+
+
+def _check(asked: Asked) -> None:
+    if sum(map(bool, (asked.models, asked.z, asked.generated))) != 1:
+        raise UsageError(
+            "evaluate takes models, a z file or generated jets, one of them",
+            where="--model, --z, --generated",
+            hint="ssl-jets evaluate RUN",
+        )
+    if asked.z is not None and asked.data:
+        raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
+    if asked.ensemble and (len(asked.models) < 2 or asked.protocol):
+        raise UsageError("an ensemble is made of several runs", where="--ensemble", hint="evaluate A B C --ensemble")
+    if asked.protocol and asked.generated:
+        raise UsageError("a protocol is of models or of a z file", where="--protocol", found="--generated")
+
+
+def _one(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+    """A model or a z file."""
+    run = None
+    if asked.z is None:
+        model = asked.models[0]
+        run = model.parent if model.name == "model" else model
+        folder = asked.out or run / "evaluation"
+        found = evaluate.evaluate_model(model, asked.data, folder, settings=settings, force=asked.force, say=say)
+    else:
+        folder = asked.out or _beside(asked.z)
+        found = evaluate.evaluate_z(asked.z, folder, settings=settings, force=asked.force, say=say)
+    say(f"report: {report.write_evaluation_report(folder, run)}")
+    return folder / "metrics.json", evaluate.summary_table(found)
+
+
+def _models(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+    """Several models on the same jets."""
+    folder = asked.out or free_folder(Path("runs"), "comparison")
+    options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
+    found = evaluate.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
+    runs = dict(zip(found.evaluations, asked.models, strict=False))
+    say(f"report: {report.write_comparison_report(folder, runs)}")
+    return folder / "comparison.json", evaluate.comparison_table(found)
+
+
+def _protocol(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+    """A protocol goes on with what lies in its folder, so it needs no --force."""
+    first = asked.models[0] if asked.models else asked.z
+    assert first is not None  # `_check` saw to it
+    run = first.parent if first.name == "model" else first
+    beside = first.with_suffix("").with_name(f"{first.stem}-{asked.protocol}") if asked.z else run / str(asked.protocol)
+    folder = asked.out or (beside if len(asked.models) < 2 else Path("runs") / f"{asked.protocol}-curves")
+    if asked.protocol == "labels":
+        if asked.z is not None:
+            hint = "--protocol anomaly reads a z file"
+            raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
+        curves = evaluate.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
+        say(f"report: {report.write_labels_report(folder)}")
+        return folder / "labels.json", evaluate.labels_table(curves)
+    scan = evaluate.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
+    say(f"report: {report.write_anomaly_report(folder)}")
+    return folder / "anomaly.json", evaluate.anomaly_table(scan)
+
+
+def _generated(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+    folder = asked.out or _beside(Path(asked.generated[0]))
+    found = evaluate.evaluate_generated(
+        asked.generated, asked.data, folder, data=settings.data, seed=settings.evaluate.seed, force=asked.force, say=say
+    )
+    say(f"report: {report.write_generated_report(folder)}")
+    return folder / "generated.json", evaluate.generated_table(found)
+
+
+def _beside(file: Path) -> Path:
+    return file.with_suffix("").with_name(file.stem + "-evaluation")

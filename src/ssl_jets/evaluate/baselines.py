@@ -1,0 +1,96 @@
+"""What a model is compared with: an encoder of random weights, trees on jet columns. Computed once for all models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ssl_jets.evaluate.bench import Bench, subset, tree_inputs
+from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.outputs import encode
+from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes, reference_probes
+from ssl_jets.evaluate.probes import RANDOM, Probe, knn_probe, linear_probe, tree_probe
+from ssl_jets.evaluate.robustness import some
+from ssl_jets.nn.encoder import Encoder, random_like
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """An encoder of random weights, and what is found in its z.
+
+    Attributes:
+        encoder: of the same shape and feature statistics.
+        z_test: its z of the test jets, `[jet, D]`.
+        probes: of the class; empty without labels.
+        physics: of physics quantities.
+    """
+
+    encoder: Encoder
+    z_test: Array
+    probes: list[Probe]
+    physics: list[PhysicsProbe]
+
+
+class Baselines:
+    """The baselines on one bench.
+
+    Args:
+        bench: the jets.
+        device: where encoders run.
+    """
+
+    def __init__(self, bench: Bench, device: torch.device) -> None:
+        self.bench, self.device = bench, device
+        self._untrained: dict[str, Untrained] = {}
+
+    @cached_property
+    def trees(self) -> Probe:
+        """Boosted trees on jet columns, told the class."""
+        bench = self.bench
+        fit, test = (bench.labelled(jets, tree_inputs(jets)) for jets in (bench.fit, bench.test))
+        return tree_probe(fit, test, seed=bench.seed)
+
+    @cached_property
+    def rows(self) -> tuple[Array, Array]:
+        """The fit and the test jets that physics probes use, as indices; none where they are left out."""
+        bench, most = self.bench, self.bench.settings.evaluate.physics_jets
+        return some(bench.fit, most, bench.seed), some(bench.test, most, bench.seed)
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Their quantities."""
+        jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.test), self.rows))
+        fit, test = (Side.of(chosen, self.bench.weights(chosen)) for chosen in jets)
+        return fit, test
+
+    @cached_property
+    def reference(self) -> list[PhysicsProbe]:
+        """Physics quantities from the other ones."""
+        return reference_probes(*self.sides, seed=self.bench.seed) if len(self.rows[0]) else []
+
+    def physics(self, z_fit: Array, z_test: Array, of: str) -> list[PhysicsProbe]:
+        """Physics quantities from z of the fit and of the test jets."""
+        fit, test = self.rows
+        if not len(fit):
+            return []
+        return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.bench.seed)
+
+    def untrained(self, encoder: Encoder) -> Untrained:
+        """The encoder of random weights for `encoder`; of models of one shape and statistics it is the same."""
+        statistics = [values.tolist() for values in encoder.features.state_dict().values()]
+        key = f"{encoder.cfg.model_dump_json()} {statistics}"
+        if key not in self._untrained:
+            self._untrained[key] = self._measure(random_like(encoder, self.bench.seed))
+        return self._untrained[key]
+
+    def _measure(self, encoder: Encoder) -> Untrained:
+        bench = self.bench
+        z_test = encode(encoder, bench.test, self.device)
+        if not bench.classes:
+            return Untrained(encoder, z_test, [], [])
+        z_fit = encode(encoder, bench.fit, self.device)
+        fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
+        probes = [probe(fit, test, of=RANDOM, seed=bench.seed) for probe in (linear_probe, knn_probe)]
+        return Untrained(encoder, z_test, probes, self.physics(z_fit, z_test, RANDOM))

@@ -1,0 +1,240 @@
+"""The jets of an evaluation: chosen so that no model has been trained on them, read once, the same for every model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels
+from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.stream import Request
+from ssl_jets.embed import columns_to_encode
+from ssl_jets.errors import DataError
+from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
+from ssl_jets.evaluate.selection import Roles, assign_roles, draw, first_halves
+from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.finetune.facts import held_out_of_both
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model
+from ssl_jets.nn.regression import columns_of
+
+KINEMATICS = ("jet_pt", "jet_eta")
+"""What bias and resolution of a regressed column are shown against, where the files have it."""
+
+
+@dataclass
+class Bench:
+    """Jets that are ready to be measured on.
+
+    Attributes:
+        files: what is read.
+        classes: class names; empty where the files have no labels.
+        roles: what each entry is used for.
+        settings: seeds, limits, weights.
+        tell: says something and keeps it.
+        columns: particle columns that are read: those that the encoders know.
+        targets: regressed columns of the models, whose true values are read.
+        skipped: bad jets left out, by reason.
+    """
+
+    files: list[JetFile]
+    classes: tuple[str, ...]
+    roles: Roles
+    settings: EvaluateSettings
+    tell: Notes
+    columns: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        sources: Sequence[str],
+        settings: EvaluateSettings,
+        tell: Notes,
+        also: Sequence[Mapping[str, Any]] = (),
+    ) -> Bench:
+        """The jets of `sources` that none of the models was trained on; none named means the bundled sample.
+
+        `also` are facts of further trainings, those to come, whose jets are not tested on either.
+
+        Raises:
+            SslJetsError: no jets, none that all models have not seen, classes that are not those of a head.
+        """
+        named, data = resolve_sources(sources) if sources else sample_sources(), settings.data
+        opened = open_files(named, data.labels, data.format, data.jets)
+        files, classes = _labelled_files(opened, tell)
+        headed = [model for model in models if model.head is not None]
+        for model in headed if classes else ():
+            _check_classes(model.labels, classes)
+        training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
+        roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
+        _tell_roles(roles, files, bool(headed), tell)
+        targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
+        known = [columns_to_encode(model, files, tell) for model in models]
+        columns = tuple(name for name in known[0] if all(name in other for other in known))
+        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)))
+
+    @cached_property
+    def fit(self) -> Jets:
+        """Jets to fit probes on."""
+        return self._read(self.roles.fit, self.settings.evaluate.fit_jets)
+
+    @cached_property
+    def test(self) -> Jets:
+        """Jets to test probes on."""
+        jets = self._read(self.roles.test if self.classes else self.roles.task, self.settings.evaluate.test_jets)
+        if self.classes:
+            _check_present(labels_of(self.fit), labels_of(jets), self.classes)
+        return jets
+
+    @cached_property
+    def task(self) -> Jets:
+        """Jets to test heads on: `test` itself where they are the same."""
+        if self.roles.task == self.roles.test or not self.classes:
+            return self.test
+        return self._read(self.roles.task, self.settings.evaluate.test_jets)
+
+    @property
+    def seed(self) -> int:
+        return self.settings.evaluate.seed
+
+    def weights(self, jets: Jets) -> Array:
+        """The weights of jets, float64 `[jet]`; 1 where no column is named.
+
+        Raises:
+            DataError: a weight that is negative or not finite, or none above zero.
+        """
+        name = self.settings.evaluate.weights
+        if name is None:
+            return np.ones(len(jets))
+        weights: Array = jets.jet[name].numpy().astype(np.float64)
+        wrong = ~np.isfinite(weights) | (weights < 0)
+        if wrong.any() or not weights.any():
+            raise DataError(
+                "the weights of jets must be finite and not negative, and not all zero",
+                where=f"column {name}",
+                found=f"{int(wrong.sum())} of {len(weights)} jets have another",
+            )
+        return weights
+
+    def labelled(self, jets: Jets, x: Array) -> Labelled:
+        """Jets with labels, of which `x` is read."""
+        return Labelled(x, labels_of(jets), self.weights(jets))
+
+    def _read(self, parts: list[Part], most: int) -> Jets:
+        """At most `most` random jets of the parts."""
+        wanted = (*TREE_COLUMNS, *KINEMATICS)
+        there = set.intersection(*(set(file.jet_columns) for file in self.files))
+        weights = self.settings.evaluate.weights
+        needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
+        columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
+        columns |= {} if weights is None else {weights: None}
+        request = Request(tuple(columns), self.settings.data.bad_jets, columns=self.columns)
+        return draw(self.files, parts, most, self.seed, request, self.settings.data.workers, self.skipped)
+
+
+def labels_of(jets: Jets) -> Array:
+    """Labels, int64 `[jet]`."""
+    assert jets.labels is not None
+    labels: Array = jets.labels.numpy()
+    return labels
+
+
+def halves_of(jets: Jets) -> Array:
+    """The first half of the entries of each file, bool `[jet]`."""
+    assert jets.source is not None
+    source = jets.source.numpy()
+    return first_halves(source[:, 0], source[:, 1])
+
+
+def tree_inputs(jets: Jets) -> Array:
+    """Columns of the boosted trees, float64 `[jet, column]`."""
+    columns = {name: values.numpy() for name, values in jets.jet.items()}
+    return np.column_stack(list(tree_columns({**columns, PARTICLES: jets.lengths.numpy()}).values()))
+
+
+def subset(jets: Jets, rows: Array) -> Jets:
+    """Some of the jets."""
+    return jets if len(rows) == len(jets) else jets.select(torch.from_numpy(rows))
+
+
+def joint_training(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The training facts of several models as of one: what any of them has seen is seen."""
+    if len(facts) == 1:
+        return dict(facts[0])
+    known = [{"files": list(one.get("files", [])), "held_out": list(one.get("held_out", []))} for one in facts]
+
+    def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+        files = {tuple(file) for file in [*first["files"], *second["files"]]}
+        return {"files": sorted(map(list, files)), "held_out": held_out_of_both(first, second)}
+
+    joint = reduce(both, known)
+    if any(one.get("files") and "held_out" not in one for one in facts):
+        del joint["held_out"]  # of that model nobody knows what it has not seen
+    return joint
+
+
+def _labelled_files(files: list[JetFile], tell: Notes) -> tuple[list[JetFile], tuple[str, ...]]:
+    """The files with labels and their classes; all files and no classes where none has labels."""
+    labelled = [file for file in files if file.label_names]
+    if not labelled:
+        tell("the files have no labels, so only the spread of z is measured: probes and task metrics need labels")
+        return files, ()
+    if len(labelled) < len(files):
+        tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
+    return labelled, shared_labels(labelled)
+
+
+def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
+    if set(head) != set(files):
+        raise DataError(
+            "the classes of the model's head are not those of the files",
+            found=f"in the files {', '.join(files)}",
+            allowed=head,
+            hint="--set data.labels=[...] names the label columns to use",
+        )
+
+
+def _check_present(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> None:
+    for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
+        present = np.unique(labels)
+        if len(present) < 2:
+            raise DataError(
+                f"the jets to {purpose} probes with are all of one class",
+                found=", ".join(classes[label] for label in present),
+                allowed=["two classes or more"],
+                hint="name files of the other classes too: --data FILE --data FILE",
+            )
+
+
+def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: Notes) -> None:
+    if roles.leaked:
+        tell(
+            f"WARNING: as asked for (evaluate.seen), the model was trained on {roles.leaked:,} of the "
+            f"{count(roles.task):,} jets: these numbers say how well it remembers, not how well it does"
+        )
+        return
+    held = [part for part in roles.test if not roles.new[part.file]]
+    if not all(roles.new):
+        tell(
+            f"the training of the model knew {len(files) - sum(roles.new)} of the {len(files)} files: "
+            f"of these only the {count(held):,} jets held out from it are test jets"
+        )
+    if any(roles.new):
+        jets = sum(file.entries for file, new in zip(files, roles.new) if new)
+        text = f"{sum(roles.new)} of the {len(files)} files are new to the model"
+        if headed:
+            text += f": all their {jets:,} jets test its head"
+        tell(
+            text + f"; {count(roles.test) - count(held):,} of their {jets:,} jets test the probes, the others fit them"
+        )

@@ -1,0 +1,201 @@
+"""The protocol `anomaly`: distance scores of every class, and CWoLa scans over the number of hidden signal jets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_jets import __version__
+from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.evaluate.anomaly import cwola, distance_scores
+from ssl_jets.evaluate.bench import Bench, tree_inputs
+from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.of_model import torch_device
+from ssl_jets.evaluate.of_models import names_of
+from ssl_jets.evaluate.of_zfile import labelled_sides
+from ssl_jets.evaluate.outputs import encode
+from ssl_jets.evaluate.pieces import Pieces
+from ssl_jets.evaluate.probes import RANDOM, Labelled
+from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.model_file import load_model
+from ssl_jets.nn.encoder import random_like
+from ssl_jets.progress import Say, to_stderr
+from ssl_jets.run import replace
+
+ANOMALY = "anomaly.json"
+COLUMNS = "jet columns"
+
+_SETTINGS = EvaluateSettings()
+
+Inputs = dict[str, tuple[Labelled, Labelled]]
+"""Jets to fit and to test on, by what is read of them."""
+
+
+@dataclass(frozen=True)
+class AnomalyScan:
+    """The outcome of `anomaly_scan`; the contents of `anomaly.json` are in `metrics`."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def anomaly_scan(
+    models: Sequence[str | Path],
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    z: str | Path | None = None,
+    settings: EvaluateSettings = _SETTINGS,
+    device: str | None = None,
+    say: Say = to_stderr,
+) -> AnomalyScan:
+    """Search for every class as if nobody had named it, and write `anomaly.json`.
+
+    What is read is z of each model, z of random weights and jet columns; or, with `z`, the z of a file. A scan that was
+    stopped goes on where it was: what is finished lies in `out/pieces`.
+
+    Args:
+        models: run folders.
+        sources: as `evaluate_model`; labels are needed to choose and to judge.
+        out: folder to write to.
+        z: a z file, instead of models and sources.
+        settings: `anomaly.*`, `evaluate.fit_jets` (more background jets make a finer search), `evaluate.background`.
+        device, say: as `evaluate_model`.
+
+    Raises:
+        SslJetsError: no labels, an unknown class, too few background jets.
+    """
+    out, tell = Path(out), Notes(say)
+    made, inputs, names = (
+        _of_file(Path(z), settings, tell) if z else _of_models(models, sources, settings, device, tell)
+    )
+    background, signals = _classes(names, settings)
+    fit = next(iter(inputs.values()))[0]
+    most = {signal: int((fit.y == names.index(signal)).sum()) for signal in signals}
+    alone = int((fit.y == names.index(background)).sum())
+    if alone < 100:
+        hint = "more jets: --set evaluate.fit_jets=100000, or --data with more background"
+        raise DataError("too few background jets to search in", found=f"{alone} of {background}", hint=hint)
+    tell(f"{alone:,} {background} jets, half of them with signal jets hidden among them, half alone")
+    pieces = Pieces(out / "pieces", made, len(inputs) * (1 + len(signals)), say)
+    scores, scans = [], []
+    search, k = _Search(names, background, settings), settings.anomaly.neighbours
+    for of, sides in inputs.items():
+        common = {"of": of, "background": background}
+        facts = {**common, "neighbours": k, "signals": list(signals)}
+        measure = partial(search.distances, of, sides, signals)
+        scores += pieces.get(f"distance-{_file_name(of)}", facts, measure)["scores"]
+        for signal in signals:
+            counts = [count for count in settings.anomaly.counts if count <= most[signal]]
+            facts = {**common, "signal": signal, "counts": counts, "seeds": settings.anomaly.seeds}
+            make = partial(search.scan, of, sides, signal, counts)
+            scans.append(pieces.get(f"cwola-{_file_name(of)}-{_file_name(signal)}", facts, make))
+
+    metrics = {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "made_from": made,
+        "classes": list(names),
+        "background": background,
+        "background_jets": alone,
+        "seeds": settings.anomaly.seeds,
+        "distances": scores,
+        "cwola": scans,
+        "notes": tell.said,
+    }
+    metrics = plain(metrics)
+    text = json.dumps(metrics, indent=1) + "\n"
+    replace(out / ANOMALY, partial(Path.write_text, data=text, encoding="utf-8"))
+    return AnomalyScan(out, metrics)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Makes the pieces."""
+
+    names: tuple[str, ...]
+    background: str
+    settings: EvaluateSettings
+
+    def distances(self, of: str, sides: tuple[Labelled, Labelled], signals: tuple[str, ...]) -> dict[str, Any]:
+        """Both distances of every class."""
+        k, seed = self.settings.anomaly.neighbours, self.settings.evaluate.seed
+        found = distance_scores(*sides, self.names, self.background, signals, of=of, neighbours=k, seed=seed)
+        return {"scores": found}
+
+    def scan(self, of: str, sides: tuple[Labelled, Labelled], signal: str, counts: Sequence[int]) -> dict[str, Any]:
+        """One class hidden in growing numbers: mean and standard deviation over the draws."""
+        here = (self.names.index(signal), self.names.index(self.background))
+        points = []
+        for count in counts:
+            seeds = range(self.settings.anomaly.seeds)
+            draws = [cwola(*sides, *here, count, trees=of == COLUMNS, seed=seed) for seed in seeds]
+            point: dict[str, Any] = {"signal_jets": count, "significance": draws[0]["significance"]}
+            for key in ("improvement", "auc"):
+                values = [value for draw in draws if (value := draw[key]) is not None]
+                point[key] = float(np.mean(values)) if values else None
+                point[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            points.append(point)
+        return {"of": of, "signal": signal, "points": points}
+
+
+def _of_models(
+    paths: Sequence[str | Path], sources: Sequence[str], settings: EvaluateSettings, device: str | None, tell: Notes
+) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
+    """z of each model, z of random weights of the first, and jet columns, of the same jets."""
+    names = names_of([Path(path) for path in paths])
+    models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
+    bench = Bench.of(list(models.values()), sources, settings, tell)
+    if not bench.classes:
+        raise DataError("the protocol anomaly needs labels, to choose signals and to judge the search")
+    where, first = torch_device(device), next(iter(models.values()))
+    encoders = {f"z of {name}" if len(models) > 1 else "z": model.encoder for name, model in models.items()}
+    encoders[RANDOM] = random_like(first.encoder, bench.seed)
+    jets = (bench.fit, bench.test)
+    inputs: Inputs = {}
+    for of, encoder in encoders.items():
+        fit, test = (bench.labelled(side, encode(encoder, side, where)) for side in jets)
+        inputs[of] = (fit, test)
+    fit, test = (bench.labelled(side, tree_inputs(side)) for side in jets)
+    inputs[COLUMNS] = (fit, test)
+    made = {
+        "models": {name: model.sha256 for name, model in models.items()},
+        "files": [list(file.identity) for file in bench.files],
+        **_common(settings),
+    }
+    return made, inputs, bench.classes
+
+
+def _of_file(path: Path, settings: EvaluateSettings, tell: Notes) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
+    """z of a file, and its kept jet columns."""
+    sides, columns, names = labelled_sides(path, settings, tell)
+    made = {"z": [path.name, path.stat().st_size], **_common(settings)}
+    return made, {"z": sides} | ({COLUMNS: columns} if columns else {}), names
+
+
+def _common(settings: EvaluateSettings) -> dict[str, Any]:
+    return {"data": settings.data.model_dump(mode="json"), "evaluate": settings.evaluate.model_dump(mode="json")}
+
+
+def _classes(names: tuple[str, ...], settings: EvaluateSettings) -> tuple[str, tuple[str, ...]]:
+    background = settings.evaluate.background or ("QCD" if "QCD" in names else names[0])
+    signals = settings.anomaly.signals or tuple(name for name in names if name != background)
+    for setting, wanted in (("evaluate.background", (background,)), ("anomaly.signals", signals)):
+        for name in wanted:
+            if name not in names:
+                raise UsageError("there is no such class", where=setting, found=name, allowed=nearest(name, names))
+    return background, signals
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)

@@ -1,0 +1,233 @@
+"""The protocol `labels`: accuracy against the number of labels, finetuned, from scratch, and trees.
+
+Every training takes the same number of steps, and all are tested on the same jets: those that neither the pretraining
+of any model nor the finetuning has seen. At each share of the labels there are several seeds, each with its own subset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_jets import __version__
+from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.stream import Request
+from ssl_jets.data.subset import choose
+from ssl_jets.errors import DataError
+from ssl_jets.evaluate.bench import Bench, labels_of, tree_inputs
+from ssl_jets.evaluate.estimate import Array, Bootstrap
+from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.of_model import torch_device
+from ssl_jets.evaluate.of_models import names_of
+from ssl_jets.evaluate.outputs import encode, probabilities
+from ssl_jets.evaluate.pieces import Pieces
+from ssl_jets.evaluate.probes import TREE_COLUMNS, Labelled, fitted_trees
+from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.evaluate.task import accuracy_and_auc_rows
+from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.progress import Say, to_stderr
+from ssl_jets.run import replace
+
+LABELS = "labels.json"
+SCRATCH, TREES = "from scratch", "boosted trees"
+
+_SETTINGS = EvaluateSettings()
+
+
+@dataclass(frozen=True)
+class LabelCurves:
+    """The outcome of `label_curves`; the contents of `labels.json` are in `metrics`."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of the figure: a model in a mode, the network from scratch, or trees (no model)."""
+
+    name: str
+    mode: str
+    model: Path | None
+    sha256: str
+
+
+def label_curves(
+    models: Sequence[str | Path],
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    settings: EvaluateSettings = _SETTINGS,
+    device: str | None = None,
+    say: Say = to_stderr,
+) -> LabelCurves:
+    """Finetune each model on growing shares of the labels, and write `labels.json`.
+
+    Beside the models stand the network of the first one from scratch, and trees on jet columns of the same subsets. A
+    protocol that was stopped goes on where it was: what is finished lies in `out/pieces`; of a training that was
+    stopped, the last checkpoint in `out/runs`.
+
+    Args:
+        models: run folders of pretrained models.
+        sources: jets with labels, of which a part is held out to test on, as `evaluate_model`.
+        out: folder to write to.
+        settings: `labels.*`, and `data.*` for the split.
+        device, say: as `evaluate_model`.
+
+    Raises:
+        SslJetsError: no labels, no jets left to test on, or what finetuning refuses.
+    """
+    out, tell = Path(out), Notes(say)
+    paths = [Path(path) for path in models]
+    loaded = dict(zip(names_of(paths), (load_model(path) for path in paths), strict=True))
+    settings = _split_of(settings, next(iter(loaded.values())), sources)
+    data = open_dataset(settings.data)
+    if not data.label_names:
+        raise DataError("the protocol labels needs labels, and these files have none", where=", ".join(data.names[:8]))
+    bench = Bench.of(list(loaded.values()), sources, settings, tell, also=[_facts(data)])
+    curves = list(_curves(loaded, paths, settings))
+    wanted = settings.labels
+    made = {"files": [list(file.identity) for file in data.files], "data": settings.data.model_dump(mode="json")}
+    pieces = Pieces(out / "pieces", made, len(curves) * len(wanted.shares) * wanted.seeds, say)
+    work = _Work(out, data, bench, settings, device)
+    points = []
+    for share in sorted(wanted.shares):
+        for curve in curves:
+            facts = {"model": curve.sha256, "mode": curve.mode, "share": share, "steps": wanted.steps}
+            facts |= {"batch_size": wanted.batch_size, "test_jets": wanted.test_jets}
+            facts |= {"weights": settings.evaluate.weights}
+            name = f"{curve.name.replace(' ', '-')}-{share:g}"
+            makers = [partial(work.point, curve, share, seed) for seed in range(wanted.seeds)]
+            found = [pieces.get(f"{name}-{seed}", facts, make) for seed, make in enumerate(makers)]
+            points.append({"curve": curve.name, "share": share, **_summary(found)})
+            say(_line(points[-1]))
+    metrics = plain(
+        {
+            "format_version": FORMAT_VERSION,
+            "package_version": __version__,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "models": {name: {"sha256": model.sha256, "method": model.method} for name, model in loaded.items()},
+            **made,
+            "classes": data.label_names,
+            "settings": wanted.model_dump(mode="json"),
+            "test_jets": len(bench.task),
+            "curves": [curve.name for curve in curves],
+            "points": points,
+            "notes": tell.said,
+        }
+    )
+    text = json.dumps(metrics, indent=1) + "\n"
+    replace(out / LABELS, partial(Path.write_text, data=text, encoding="utf-8"))
+    return LabelCurves(out, metrics)
+
+
+def _curves(loaded: Mapping[str, Model], paths: Sequence[Path], settings: EvaluateSettings) -> Iterator[Curve]:
+    for (name, model), path in zip(loaded.items(), paths, strict=True):
+        for mode in settings.labels.modes:
+            yield Curve(f"{name} {mode}", mode, path, model.sha256)
+    first = next(iter(loaded.values()))
+    yield Curve(SCRATCH, "scratch", paths[0], first.sha256)
+    yield Curve(TREES, "trees", None, "")
+
+
+def _split_of(settings: EvaluateSettings, model: Model, sources: Sequence[str]) -> EvaluateSettings:
+    """The settings with the sources, and with the split of the pretraining where nothing else was asked for."""
+    training = model.facts.get("training", {})
+    keys = ("validation_fraction", "split_seed")
+    standard = DataSettings()
+    asked = {key for key in keys if getattr(settings.data, key) != getattr(standard, key)}
+    free = [key for key in keys if training.get(key) is not None and key not in asked]
+    split = {key: training[key] for key in free}
+    data = settings.data.model_copy(update={"sources": tuple(sources), **split})
+    evaluate = settings.evaluate.model_copy(update={"test_jets": settings.labels.test_jets})
+    return settings.model_copy(update={"data": data, "evaluate": evaluate})
+
+
+def _facts(data: Dataset) -> dict[str, Any]:
+    """What the finetunings will have seen, as a model remembers it."""
+    return {
+        "files": [list(data.files[index].identity) for index in sorted({part.file for part in data.train})],
+        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
+    }
+
+
+class _Work:
+    """Makes the points."""
+
+    def __init__(self, out: Path, data: Dataset, bench: Bench, settings: EvaluateSettings, device: str | None) -> None:
+        self.out, self.data, self.bench, self.settings = out, data, bench, settings
+        self.device = torch_device(device)
+
+    def point(self, curve: Curve, share: float, seed: int) -> dict[str, Any]:
+        """Accuracy and area of one training."""
+        return self._trees(share, seed) if curve.model is None else self._network(curve, share, seed)
+
+    def _network(self, curve: Curve, share: float, seed: int) -> dict[str, Any]:
+        wanted, data = self.settings.labels, self.settings.data
+        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "labels", "format", "jets"}
+        layers = {
+            "data": data.model_dump(mode="json", include=same),
+            "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},
+            "train": {
+                "steps": wanted.steps,
+                "batch_size": wanted.batch_size,
+                "seed": seed,
+                "validation_jets": 500,
+                "validate_every": 10**6,
+            },
+        }
+        assert curve.model is not None
+        # Another folder for other settings: a training of theirs cannot be gone on with.
+        mark = hashlib.sha256(json.dumps([layers, curve.sha256], sort_keys=True).encode()).hexdigest()[:8]
+        folder = self.out / "runs" / f"{curve.name.replace(' ', '-')}-{share:g}-{seed}-{mark}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+            finetune(resolve_finetune(curve.model, layers), folder, resume=True)
+        model = load_model(folder)
+        z = encode(model.encoder, self.bench.task, self.device)
+        facts = model.facts["training"]
+        found = self._scored(probabilities(model, z, self.bench.classes))
+        return found | {"labels": facts["labelled_jets"], "seconds": facts["seconds"], "steps": facts["steps"]}
+
+    def _trees(self, share: float, seed: int) -> dict[str, Any]:
+        there = set.intersection(*(set(file.jet_columns) for file in self.data.files))
+        weights = self.settings.evaluate.weights
+        wanted = [*(name for name in TREE_COLUMNS if name in there), *([weights] if weights else [])]
+        columns = tuple(dict.fromkeys(wanted))
+        jets = choose(self.data.files, self.data.train, share, seed, Request(columns, self.settings.data.bad_jets))
+        fit = Labelled(tree_inputs(jets), labels_of(jets), self.bench.weights(jets))
+        found = fitted_trees(fit, len(self.bench.classes), seed)(tree_inputs(self.bench.task))
+        return self._scored(found) | {"labels": len(jets)}
+
+    def _scored(self, found: Array) -> dict[str, Any]:
+        jets = self.bench.task
+        bootstrap = Bootstrap(len(jets), 1, 0, self.bench.weights(jets))
+        accuracy, auc = accuracy_and_auc_rows(found, labels_of(jets), bootstrap)
+        return {"accuracy": float(accuracy[0]), "auc": float(auc[0])}
+
+
+def _summary(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, and every seed."""
+    summary: dict[str, Any] = {"labels": found[0]["labels"], "seeds": [dict(one) for one in found]}
+    for key in ("accuracy", "auc"):
+        values = np.array([one[key] for one in found])
+        summary |= {key: float(values.mean()), f"{key}_std": float(values.std(ddof=1))}
+    return summary
+
+
+def _line(point: Mapping[str, Any]) -> str:
+    accuracy = f"{point['accuracy']:.4f} +- {point['accuracy_std']:.4f}"
+    return f"{point['curve']}, {point['labels']:,} labels: accuracy {accuracy}"

@@ -1,0 +1,69 @@
+"""Settings of an evaluation: which jets, what is measured on them, and how much of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ssl_jets.config import DataSettings, Settings
+
+
+class MeasureSettings(Settings):
+    """What is measured (`evaluate.*`)."""
+
+    seed: int = 0
+    """Seed of the choice of jets, the random encoder, the trees and the bootstrap; `--seed` sets it."""
+    fit_jets: int = Field(default=20_000, ge=2)
+    """Most jets the probes of the class are fitted on."""
+    test_jets: int = Field(default=50_000, ge=2)
+    """Most jets anything is measured on."""
+    weights: str | None = None
+    """Jet column with the weight of each jet, for every number, fit and interval; by default all jets are equal."""
+    background: str | None = None
+    """Class the others are told apart from; by default QCD where there is one, else the first."""
+    physics_jets: int = Field(default=4000, ge=0)
+    """Most jets that probes of physics quantities, and trees that read z, are fitted on; 0 leaves them out."""
+    robust_jets: int = Field(default=2000, ge=0)
+    """Most jets of the robustness curves; 0 leaves them out."""
+    seen: bool = False
+    """Measure on jets that the model was trained on, too, and say so. Such numbers say how well it remembers."""
+
+
+class LabelSettings(Settings):
+    """Accuracy against the number of labels (`labels.*`)."""
+
+    shares: tuple[float, ...] = Field(default=(0.001, 0.01, 0.1, 1.0), min_length=1)
+    """Shares of the labels to use; of one seed, a larger subset contains every smaller one."""
+    seeds: int = Field(default=3, ge=2)
+    """Trainings at every point: each with its own subset, order of the jets and head."""
+    modes: tuple[Literal["full", "probe"], ...] = ("full", "probe")
+    """Modes of `finetune` that start from the pretrained model; the same network from scratch always stands beside."""
+    steps: int = Field(default=300, ge=1)
+    """Optimizer steps of every training alike, so that a larger share means more labels and no more training."""
+    batch_size: int = Field(default=128, ge=1)
+    """Jets of one step."""
+    test_jets: int = Field(default=10_000, ge=2)
+    """Most jets the trainings are tested on."""
+
+
+class AnomalySettings(Settings):
+    """Search for signals that nobody named (`anomaly.*`)."""
+
+    signals: tuple[str, ...] = ()
+    """Classes that are taken for a signal, one after the other; by default all but the background."""
+    counts: tuple[int, ...] = Field(default=(10, 30, 100, 300, 1000), min_length=1)
+    """Signal jets hidden in the background; more than there are to fit on are left out."""
+    seeds: int = Field(default=5, ge=2)
+    """Draws of the signal jets, and of the halves of the background, at every number."""
+    neighbours: int = Field(default=10, ge=1)
+    """Neighbours of the kNN distance."""
+
+
+class EvaluateSettings(Settings):
+    """Everything an evaluation is made from."""
+
+    data: DataSettings = DataSettings()
+    evaluate: MeasureSettings = MeasureSettings()
+    labels: LabelSettings = LabelSettings()
+    anomaly: AnomalySettings = AnomalySettings()

@@ -1,0 +1,57 @@
+"""Figures of a report: drawn, written beside it with their numbers, and embedded in the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ssl_jets.report import page
+from ssl_jets.report.captions import caption
+from ssl_jets.report.figures import style
+from ssl_jets.report.numbers import csv_of
+from ssl_jets.run import replace
+
+PIXELS = 92
+"""Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
+
+
+class Album:
+    """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page.
+
+    Args:
+        folder: for the files.
+        prefix: of their names.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self.folder, self.prefix = folder, prefix
+
+    def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
+        """The figure as HTML with its caption, filled in with `values`; nothing where there is nothing to draw."""
+        with style():
+            figure = draw()
+            if figure is None:
+                return []
+            png = _saved(figure, "png", {"Software": None})
+            files = {
+                "pdf": ("application/pdf", _saved(figure, "pdf", {"Creator": None, "CreationDate": None})),
+                "csv": ("text/csv", csv_of(figure).encode()),
+            }
+            width = round(PIXELS * figure.get_figwidth())
+            plt.close(figure)
+        stem = f"{self.prefix}{name}"
+        downloads = {f"{stem}.{suffix}": entry for suffix, entry in files.items()}
+        for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
+            replace(self.folder / file, partial(Path.write_bytes, data=data))
+        return [page.picture(png, width, *caption(name, **values), downloads)]
+
+
+def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata)
+    return stream.getvalue()

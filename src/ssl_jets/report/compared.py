@@ -1,0 +1,227 @@
+"""The page of several models side by side: tables, overlaid figures, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_jets.report import page
+from ssl_jets.report.album import Album
+from ssl_jets.report.figures import dot, probe_rows
+from ssl_jets.report.folders import ComparisonFolder, RunFolder
+from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
+from ssl_jets.report.sections import notes, robustness
+from ssl_jets.report.training import series
+
+Json = Mapping[str, Any]
+
+_STYLES = ("-", "--", "-.", ":")
+
+
+def compared(found: ComparisonFolder, runs: Mapping[str, RunFolder], album: Album) -> list[str]:
+    """All sections of a comparison."""
+    metrics = {name: one.metrics for name, one in found.models.items()}
+    curves = {name: one.curves for name, one in found.models.items()}
+    first = next(iter(metrics.values()))
+    body = notes({**found.comparison, "leaked": first.get("leaked", 0)})
+    body += [page.heading("The models"), _models(metrics)]
+    body += album.add("compared_probes", lambda: probes(metrics))
+    if found.comparison["differences"]:
+        body += [page.heading("Differences"), _differences(found.comparison)]
+    headed = {name: one for name, one in curves.items() if one["roc"]}
+    if headed:
+        body += [page.heading("Classification by the heads"), *album.add("compared_roc", lambda: roc(headed))]
+        body += [_rejections({name: metrics[name] for name in headed})]
+    body += robustness(metrics, album)
+    if found.comparison["cka"]:
+        body += [page.heading("How alike the z are"), *album.add("cka", lambda: cka(found.comparison))]
+    trained = {name: run for name, run in runs.items() if run.lines}
+    if trained:
+        body += [page.heading("Training"), *album.add("compared_training", lambda: training(trained))]
+    made = {key: found.comparison[key] for key in ("versions", "package_version", "date")}
+    body += [page.heading("How it was made")]
+    body += [page.folded(f"Model {name}", page.facts(one["model"])) for name, one in metrics.items()]
+    files = [(file["name"], f"{file['entries']:,}", f"{file['bytes']:,}") for file in first["files"]]
+    body.append(page.folded("Files", page.table(("file", "jets", "bytes"), files)))
+    return [*body, page.folded("Settings and versions", page.facts({"settings": first["settings"], **made}))]
+
+
+def paint(name: str, names: Sequence[str]) -> str:
+    """The colour of a model."""
+    return COLOURS[list(names).index(name) % len(COLOURS)]
+
+
+def probes(metrics: Mapping[str, Json]) -> Figure | None:
+    """Accuracy and AUC of every reader of every model, and of the baselines once."""
+    names, rows = list(metrics), list[tuple[str, Json, str]]()
+    for name, one in metrics.items():
+        rows += [(f"{name}: {label}", found, paint(name, names)) for label, found, base in probe_rows(one) if not base]
+    seen: dict[str, Json] = {}
+    for one in metrics.values():
+        seen |= {label: found for label, found, base in probe_rows(one) if base and label not in seen}
+    rows += [(label, found, GREY) for label, found in seen.items()]
+    if not rows:
+        return None
+    figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained")
+    for axes, key, title in ((panels[0], "accuracy", "accuracy"), (panels[1], "auc", "macro AUC (one-vs-one)")):
+        for place, (_, found, colour) in enumerate(rows):
+            dot(axes, found[key], place, colour)
+        axes.set_xlabel(title)
+        axes.tick_params(axis="y", which="both", length=0)
+    panels[0].set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    return figure
+
+
+def roc(curves: Mapping[str, Json]) -> Figure | None:
+    """One panel a class, one line a model."""
+    names = list(curves)
+    signals = [curve["signal"] for curve in curves[names[0]]["roc"]]
+    background = curves[names[0]]["roc"][0]["background"]
+    columns = min(3, len(signals))
+    rows = -(-len(signals) // columns)
+    size = (3.9 * columns, 3.2 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
+    for axes, signal in zip(grid.flat, signals):
+        for name, one in curves.items():
+            for curve in (curve for curve in one["roc"] if curve["signal"] == signal):
+                eps_b, eps_s, low, high = (
+                    np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
+                )
+                colour, style = paint(name, names), _STYLES[names.index(name) % len(_STYLES)]
+                axes.fill_betweenx(1 / eps_b, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.step(eps_s, 1 / eps_b, where="post", color=colour, linestyle=style, label=name)
+        axes.set(xlim=(0, 1), ylim=(1, None), yscale="log")
+        axes.set_title(in_figure(signal))
+    for axes in list(grid.flat)[len(signals) :]:
+        axes.set_visible(False)
+    figure.supxlabel(r"signal efficiency $\varepsilon_S$", fontsize=13)
+    figure.supylabel(rf"background rejection $1/\varepsilon_B$ ({in_figure(background)})", fontsize=13)
+    grid.flat[0].legend(frameon=False, fontsize=10, loc="upper right")
+    return figure
+
+
+def cka(comparison: Json) -> Figure | None:
+    """A square for each two models."""
+    names = list(dict.fromkeys(entry[side] for entry in comparison["cka"] for side in ("first", "second")))
+    values = np.eye(len(names))
+    for entry in comparison["cka"]:
+        one, other = names.index(entry["first"]), names.index(entry["second"])
+        values[one, other] = values[other, one] = np.nan if entry["cka"]["value"] is None else entry["cka"]["value"]
+    size = 2.4 + 0.8 * len(names)
+    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.55 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.minorticks_off()
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="linear CKA", shrink=0.8, pad=0.02)
+    return figure
+
+
+def training(runs: Mapping[str, RunFolder]) -> Figure | None:
+    """Held-out loss, probe and effective rank of each run against the step."""
+    names = list(runs)
+    panels = [
+        (key, label)
+        for key, label in (
+            ("loss", "held-out loss"),
+            ("probe_accuracy", "probe accuracy"),
+            ("rankme", "effective rank"),
+        )
+        if any(line.get(key) is not None for run in runs.values() for line in _held(run))
+    ]
+    if not panels:
+        return None
+    figure, grid = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False, layout="constrained")
+    for axes, (key, label) in zip(grid.flat, panels):
+        for name, run in runs.items():
+            _draw_series(axes, run, key, paint(name, names), name)
+        axes.set(xlabel="step", ylabel=label)
+    grid.flat[0].legend(frameon=False, fontsize=10)
+    return figure
+
+
+def _draw_series(axes: Axes, run: RunFolder, key: str, colour: str, name: str) -> None:
+    step, values = series(_held(run), key)
+    axes.plot(step, values, "o-", markersize=4, color=colour, label=name)
+
+
+def _held(run: RunFolder) -> list[dict[str, Any]]:
+    return [line for line in run.lines if line["kind"] == "validation"]
+
+
+def _models(metrics: Mapping[str, Json]) -> str:
+    rows = []
+    for name, one in metrics.items():
+        model, spread = one["model"], one["spread"]["z"]
+        linear = next((probe for probe in one["probes"] if (probe["reader"], probe["of"]) == ("linear", "z")), None)
+        parameters = f"{model['parameters']:,}" if "parameters" in model else "–"
+        found = one["task"] or {}
+        rows.append(
+            (
+                name,
+                str(model["method"]),
+                parameters,
+                _with_interval(found.get("accuracy")),
+                _with_interval(found.get("auc")),
+                _with_interval(found.get("calibration_error")),
+                _with_interval(linear and linear["accuracy"]),
+                f"{page.number(spread['rankme'], 1)} of {spread['dimensions']}",
+                model["sha256"][:12] or "–",
+            )
+        )
+    head = ("run", "method", "parameters", "head: accuracy", "macro AUC", "calibration error", "linear probe: accuracy")
+    return page.table((*head, "effective rank of z", "model"), rows)
+
+
+def _differences(comparison: Json) -> str:
+    rows = [
+        (
+            f"{entry['second']} - {entry['first']}",
+            entry["of"],
+            page.number(entry["accuracy"]["value"]),
+            page.interval(entry["accuracy"]),
+            page.interval(entry["accuracy"], "95"),
+            page.number(entry["auc"]["value"]),
+            page.interval(entry["auc"]),
+        )
+        for entry in comparison["differences"]
+    ]
+    text = (
+        "Both models of a pair are tested on the same jets, and both terms of a difference are resampled together. An "
+        "interval that does not hold 0 means that the test jets tell the models apart; it does not hold what another "
+        "seed of the training would change."
+    )
+    head = ("difference", "of", "accuracy", "68 %", "95 %", "macro AUC", "68 %")
+    return page.table(head, rows) + page.paragraph(text)
+
+
+def _rejections(metrics: Mapping[str, Json]) -> str:
+    """Rejections, a row a class and a column a model."""
+    first = next(iter(metrics.values()))["task"]["rejections"]
+    rows = []
+    for entry in first:
+        cells = []
+        for one in metrics.values():
+            of_class = {other["signal"]: other["rejection"] for other in one["task"]["rejections"]}
+            found = of_class[entry["signal"]]
+            bounds = " to ".join(page.significant(found[which]) for which in ("low", "high"))
+            limit = "≥ " if found["limit"] else ""
+            cells.append(f"{limit}{page.significant(found['value'])}" + ("" if found["limit"] else f" ({bounds})"))
+        rows.append((in_text(entry["signal"]), f"{100 * entry['efficiency']:g} %", *cells))
+    return page.table(("rejection of", "efficiency", *metrics), rows)
+
+
+def _with_interval(estimate: Json | None) -> str:
+    if not estimate or estimate["value"] is None:
+        return "–"
+    return f"{page.number(estimate['value'])} ({page.interval(estimate)})"

@@ -1,0 +1,170 @@
+"""Figures of significance improvement, regression, physics quantities and robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
+
+Json = Mapping[str, Any]
+Values = np.ndarray[Any, Any]
+
+READERS = {
+    ("boosted trees", "z"): ("boosted trees, z", COLOURS[0], "o"),
+    ("ridge", "z"): ("ridge, z", COLOURS[0], "s"),
+    ("boosted trees", "z of random weights"): ("boosted trees, random weights", GREY, "o"),
+    ("ridge", "z of random weights"): ("ridge, random weights", GREY, "s"),
+    ("boosted trees", "other quantities"): ("boosted trees, other quantities", COLOURS[2], "D"),
+}
+"""Name, colour and marker of each reader of a physics quantity."""
+
+_LEAST = -0.2
+"""Where an explained share below it is drawn."""
+
+
+def sic(metrics: Json, curves: Json) -> Figure | None:
+    """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where 25 background jets pass."""
+    # The first point of a curve is one background jet, so fewer than 50 jets make no curve.
+    if not any(curve["background_efficiency"][0] < 0.02 for curve in curves["roc"]):
+        return None
+    figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
+    for curve in curves["roc"]:
+        name = curve["signal"]
+        draw_sic(axes, curve, colour(name, metrics["classes"]), line_style(name, metrics["classes"]), in_figure(name))
+    finish_sic(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+    return figure
+
+
+def draw_sic(axes: Axes, curve: Json, paint: str, style: str, label: str) -> None:
+    """One curve with its 68 % band; above the efficiency at which 25 background jets pass."""
+    eps_b, eps_s, low, high = (
+        np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
+    )
+    known = eps_b >= 25 * eps_b.min() - 1e-12
+    root = np.sqrt(eps_b)
+    axes.fill_between(eps_s[known], (low / root)[known], (high / root)[known], color=paint, alpha=0.15, linewidth=0)
+    axes.plot(eps_s[known], (eps_s / root)[known], color=paint, linestyle=style, label=label)
+
+
+def finish_sic(axes: Axes) -> None:
+    """Axes and the line of no improvement."""
+    axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+    axes.set(xlim=(0, 1), yscale="log")
+    axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
+    axes.set_ylabel(r"significance improvement $\varepsilon_S/\varepsilon_B^{1/2}$")
+
+
+def regression(curves: Json) -> Figure | None:
+    """Of each target: predicted against true, and bias and resolution against pt and eta."""
+    found = curves.get("regression") or []
+    if not found:
+        return None
+    columns = 1 + max(len(entry["responses"]) for entry in found)
+    size = (4.0 * columns, 3.7 * len(found))
+    figure, grid = plt.subplots(len(found), columns, figsize=size, squeeze=False, layout="constrained")
+    for row, entry in zip(grid, found):
+        _density(row[0], entry, figure)
+        for axes, response in zip(row[1:], entry["responses"]):
+            _response(axes, response, entry)
+        for axes in row[1 + len(entry["responses"]) :]:
+            axes.set_visible(False)
+    grid[0][1 if columns > 1 else 0].legend(frameon=False, loc="best")
+    return figure
+
+
+def _density(axes: Axes, entry: Json, figure: Figure) -> None:
+    edges, counts = np.array(entry["density"]["edges"], float), np.array(entry["density"]["counts"], float)
+    shown = np.where(counts > 0, counts, np.nan).T
+    image = axes.pcolormesh(edges, edges, shown, norm=LogNorm(), cmap="viridis_r", rasterized=True)
+    axes.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linestyle=":", linewidth=1.2)
+    label = axis_label(entry["target"])
+    axes.set(xlabel=f"true {label}", ylabel=f"regressed {label}")
+    figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
+
+
+def _response(axes: Axes, response: Json, entry: Json) -> None:
+    edges, centre = np.array(response["edges"], float), np.array(response["centre"], float)
+    sides = (centre - edges[:-1], edges[1:] - centre)
+    for key, paint, label in (("bias", COLOURS[2], "bias"), ("resolution", COLOURS[0], "resolution")):
+        value, low, high = (
+            np.array([bin_[which] for bin_ in response[key]], float) for which in ("value", "low", "high")
+        )
+        errors = np.abs(np.array([value - low, high - value]))
+        axes.errorbar(centre, value, errors, sides, fmt="o", markersize=4, color=paint, label=label)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axhline(entry["spread"], color=GREY, linestyle=":", linewidth=1.2)
+    axes.set(xlabel=axis_label(response["against"]), ylabel=f"{axis_label(entry['target'])}: regressed - true")
+
+
+def physics(metrics: Json) -> Figure | None:
+    """The share of the variance of each physics quantity that each reader explains."""
+    found = metrics.get("physics") or []
+    if not found:
+        return None
+    names = list(dict.fromkeys(entry["quantity"] for entry in found))
+    figure, axes = plt.subplots(figsize=(8.6, 1.6 + 0.62 * len(names)), layout="constrained")
+    readers = [key for key in READERS if any((entry["reader"], entry["of"]) == key for entry in found)]
+    for entry in found:
+        key = (entry["reader"], entry["of"])
+        place = names.index(entry["quantity"]) + 0.13 * (readers.index(key) - (len(readers) - 1) / 2)
+        label, paint, marker = READERS[key]
+        explained = entry["explained"]
+        if explained["value"] is None:
+            continue
+        shown = label if entry["quantity"] == names[0] else None
+        hollow: dict[str, Any] = {"markerfacecolor": "white"} if entry["reader"] == "ridge" else {}
+        low, value, high = (max(explained[which], _LEAST) for which in ("low95", "value", "high95"))
+        axes.plot([low, high], [place, place], color=paint, linewidth=1.3)
+        axes.plot(value, place, marker, color=paint, markersize=6, label=shown, linestyle="none", **hollow)
+    for border in range(1, len(names)):
+        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
+    axes.axvline(0, color=GREY, linestyle=":", linewidth=1.2)
+    axes.set_yticks(range(len(names)), [axis_label(name) for name in names])
+    axes.set(xlim=(-0.22, 1.02), ylim=(len(names) - 0.4, -0.6), xlabel=r"explained share of the variance $R^2$")
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+    return figure
+
+
+def robustness(found: Mapping[str, Sequence[Json]], chance: float) -> Figure | None:
+    """Accuracy against the strength of each change, a line for each model; removed columns as steps."""
+    stresses = list(dict.fromkeys(curve["name"] for curves in found.values() for curve in curves))
+    if not stresses:
+        return None
+    columns = min(3, len(stresses))
+    rows = -(-len(stresses) // columns)
+    size = (3.9 * columns, 3.1 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes, stress in zip(grid.flat, stresses):
+        for index, (name, curves) in enumerate(found.items()):
+            for curve in (curve for curve in curves if curve["name"] == stress):
+                paint = COLOURS[index % len(COLOURS)]
+                strengths = np.array(curve["strengths"], float)
+                value, low, high = (
+                    np.array([point[key] for point in curve["accuracy"]], float) for key in ("value", "low", "high")
+                )
+                axes.fill_between(strengths, low, high, color=paint, alpha=0.15, linewidth=0)
+                axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name)
+                if curve["unit"] == "removed":
+                    axes.set_xticks([0, 1], ["with", "without"])
+                    axes.set_xlim(-0.2, 1.2)
+                    axes.minorticks_off()
+                else:
+                    axes.set_xlabel(curve["unit"])
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
+        axes.set_title(stress)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    for axes in list(grid.flat)[len(stresses) :]:
+        axes.set_visible(False)
+    if len(found) > 1:
+        grid.flat[0].legend(frameon=False, loc="best")
+    return figure

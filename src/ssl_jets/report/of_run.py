@@ -1,0 +1,68 @@
+"""The sections of a run: training curves, collapse, settings, model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ssl_jets.report import page
+from ssl_jets.report.album import Album
+from ssl_jets.report.folders import RunFolder
+from ssl_jets.report.training import collapse, training
+
+Json = Mapping[str, Any]
+
+
+def run_sections(run: RunFolder, album: Album) -> list[str]:
+    """Training curves and settings of a run."""
+    body: list[str] = []
+    if run.lines:
+        body += [page.heading("Training"), *album.add("training", lambda: training(run.lines))]
+        body += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
+    if run.model:
+        shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
+        details += [page.folded("Model (model/config.json)", page.facts(shown), _feature_table(run.model["features"]))]
+        details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
+    return [*body, page.heading("How it was made"), *details]
+
+
+def run_tiles(run: RunFolder) -> str:
+    """The headline numbers of a run."""
+    train = [line for line in run.lines if line["kind"] == "train"]
+    held = [line for line in run.lines if line["kind"] == "validation"]
+    entries = []
+    if train:
+        entries.append(("training loss", page.significant(train[-1]["loss"], 4), f"step {train[-1]['step']:,}"))
+    if held:
+        entries.append(("held-out loss", page.significant(held[-1]["loss"], 4), f"step {held[-1]['step']:,}"))
+    if held and held[-1].get("probe_accuracy") is not None:
+        entries.append(
+            ("linear probe while training", page.number(held[-1]["probe_accuracy"], 3), "a quick look, no interval")
+        )
+    if held and held[-1].get("rankme") is not None:
+        entries.append(("effective rank of z", page.number(held[-1]["rankme"], 1), "1 is a collapse"))
+    if train and train[-1].get("jets_per_second") is not None:
+        minutes = train[-1].get("seconds", 0) / 60
+        entries.append(("speed", f"{train[-1]['jets_per_second']:,.0f} jets/s", f"{minutes:,.1f} min in all"))
+    return page.tiles(entries)
+
+
+def _verdicts(lines: list[dict[str, Any]]) -> str:
+    """The looks that found a collapse, as a sentence."""
+    found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
+    return f" Found: {'; '.join(found)}." if found else ""
+
+
+def _feature_table(features: list[Json]) -> str:
+    rows = [(f["name"], f["unit"], page.significant(f["mean"], 4), page.significant(f["std"], 4)) for f in features]
+    return page.table(("feature", "unit", "mean", "std"), rows)
+
+
+def _one_line(values: Json) -> dict[str, Any]:
+    """Lists of lists (files, ranges of entries) as lists of texts."""
+    texts = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list):
+            texts[name] = [" ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in value]
+    return texts

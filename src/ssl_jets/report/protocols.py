@@ -1,0 +1,205 @@
+"""The sections of protocols: label curves and searches for anomalies, from `labels.json` and `anomaly.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_jets.report import page
+from ssl_jets.report.album import Album
+from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
+from ssl_jets.report.sections import notes
+
+Json = Mapping[str, Any]
+
+_MARKERS = ("o", "s", "D", "^", "v", "P")
+
+
+def label_sections(metrics: Json, album: Album) -> list[str]:
+    """Accuracy and area against the number of labels."""
+    settings = metrics["settings"]
+    rows = [
+        (
+            f"{100 * point['share']:g} %",
+            f"{point['labels']:,}",
+            point["curve"],
+            f"{page.number(point['accuracy'])} ± {page.number(point['accuracy_std'])}",
+            f"{page.number(point['auc'])} ± {page.number(point['auc_std'])}",
+            _seconds(point),
+        )
+        for point in metrics["points"]
+    ]
+    values = {"jets": metrics["test_jets"], "seeds": settings["seeds"], "batch": settings["batch_size"]}
+    return [
+        *notes(metrics),
+        page.heading("Accuracy against the number of labels"),
+        *album.add("label_curves", lambda: label_curves(metrics), **values, steps=settings["steps"]),
+        page.table(("share", "labels", "curve", "accuracy", "macro AUC", "seconds a training"), rows),
+        page.heading("How it was made"),
+        *_made(metrics, ("models", "files", "settings", "data", "classes", "versions", "package_version", "date")),
+    ]
+
+
+def label_curves(metrics: Json) -> Figure:
+    """Mean and standard deviation over seeds, of accuracy and of the area."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for axes, key, label in ((panels[0], "accuracy", "accuracy"), (panels[1], "auc", "macro AUC (one-vs-one)")):
+        for index, curve in enumerate(metrics["curves"]):
+            points = [point for point in metrics["points"] if point["curve"] == curve]
+            names = ("labels", key, f"{key}_std")
+            x, mean, std = (np.array([point[name] for point in points], float) for name in names)
+            paint = GREY if curve in ("from scratch", "boosted trees") else COLOURS[index % len(COLOURS)]
+            line = "--" if curve == "boosted trees" else "-"
+            axes.fill_between(x, mean - std, mean + std, color=paint, alpha=0.18, linewidth=0)
+            marker = _MARKERS[index % len(_MARKERS)]
+            axes.plot(x, mean, color=paint, linestyle=line, marker=marker, markersize=5, label=curve)
+        chance = 1 / len(metrics["classes"]) if key == "accuracy" else 0.5
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
+        axes.set(xscale="log", xlabel="labelled jets", ylabel=label)
+    panels[0].legend(frameon=False, fontsize=11, loc="best")
+    return figure
+
+
+def anomaly_sections(metrics: Json, album: Album) -> list[str]:
+    """CWoLa scans and distance scores."""
+    background = in_text(metrics["background"])
+    scans = [
+        (
+            in_text(scan["signal"]),
+            scan["of"],
+            f"{point['signal_jets']:,}",
+            page.number(point["significance"], 2),
+            _mean(point, "improvement", 2),
+            _mean(point, "auc", 3),
+        )
+        for scan in metrics["cwola"]
+        for point in scan["points"]
+    ]
+    distances = [
+        (
+            in_text(entry["signal"]),
+            entry["of"],
+            entry["score"],
+            page.number(entry["auc"]["value"], 3),
+            page.interval(entry["auc"], digits=3),
+            page.number(entry["improvement"]["value"], 2),
+        )
+        for entry in metrics["distances"]
+    ]
+    text = (
+        f"{metrics['background_jets']:,} {background} jets are cut in two; signal jets are hidden in the one half, and "
+        "a reader learns to tell the halves apart. It is judged on other jets with their true classes. Below, jets are "
+        f"scored by their distance from {background} jets."
+    )
+    draws = {"background": background, "seeds": metrics["seeds"]}
+    head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
+    return [
+        *notes(metrics),
+        page.heading("Search without labels"),
+        page.paragraph(text),
+        *album.add("cwola", lambda: cwola(metrics), **draws),
+        page.folded("All numbers of the search", page.table(head, scans)),
+        page.heading("Distance from the background"),
+        *album.add("distance", lambda: distance(metrics), background=background),
+        page.folded(
+            "All numbers of the distances",
+            page.table(("signal", "in", "score", "AUC", "68 %", "largest ε_S/√ε_B"), distances),
+        ),
+        page.heading("How it was made"),
+        *_made(metrics, ("made_from", "classes", "background", "seeds", "versions", "package_version", "date")),
+    ]
+
+
+def cwola(metrics: Json) -> Figure:
+    """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read."""
+    signals = list(dict.fromkeys(scan["signal"] for scan in metrics["cwola"]))
+    read = list(dict.fromkeys(scan["of"] for scan in metrics["cwola"]))
+    columns = min(3, len(signals))
+    rows = -(-len(signals) // columns)
+    size = (3.9 * columns, 3.2 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
+    for axes, signal in zip(grid.flat, signals):
+        for scan in (scan for scan in metrics["cwola"] if scan["signal"] == signal):
+            _scan(axes, scan["points"], *_look(scan["of"], read), scan["of"])
+        axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+        axes.set(xscale="log", ylim=(0, None))
+        axes.axvline(np.sqrt(metrics["background_jets"] / 2), color=GREY, linestyle="--", linewidth=1)
+        axes.set_title(in_figure(signal))
+    for axes in list(grid.flat)[len(signals) :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"signal jets among {metrics['background_jets'] // 2:,} of background", fontsize=13)
+    figure.supylabel(r"largest improvement $\varepsilon_S/\varepsilon_B^{1/2}$", fontsize=13)
+    grid.flat[0].legend(frameon=False, fontsize=10, loc="lower right")
+    return figure
+
+
+def distance(metrics: Json) -> Figure:
+    """Area under the ROC curve of each signal, a point for each score and thing that is read."""
+    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))
+    read = list(dict.fromkeys(entry["of"] for entry in metrics["distances"]))
+    keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
+    figure, axes = plt.subplots(figsize=(8.4, 1.4 + 0.6 * len(signals)), layout="constrained")
+    for entry in metrics["distances"]:
+        key, auc = (entry["of"], entry["score"]), entry["auc"]
+        if auc["value"] is None:
+            continue
+        place = signals.index(entry["signal"]) + 0.12 * (keys.index(key) - (len(keys) - 1) / 2)
+        paint, _ = _look(entry["of"], read)
+        shape: dict[str, Any] = (
+            {"marker": "o"} if entry["score"] == "kNN" else {"marker": "s", "markerfacecolor": "white"}
+        )
+        axes.plot([auc["low"], auc["high"]], [place, place], color=paint, linewidth=1.5)
+        label = f"{entry['score']}, {entry['of']}" if entry["signal"] == signals[0] else None
+        axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
+    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
+    axes.set_yticks(range(len(signals)), [in_figure(name) for name in signals])
+    axes.set(ylim=(len(signals) - 0.4, -0.6), xlabel="area under the ROC curve")
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=11)
+    return figure
+
+
+def _scan(axes: Axes, points: Sequence[Json], paint: str, marker: str, label: str) -> None:
+    there = [point for point in points if point["improvement"] is not None]
+    x, mean, std = (
+        np.array([point[key] or 0.0 for point in there], float)
+        for key in ("signal_jets", "improvement", "improvement_std")
+    )
+    axes.fill_between(x, mean - std, mean + std, color=paint, alpha=0.18, linewidth=0)
+    axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=label)
+
+
+def _look(of: str, read: Sequence[str]) -> tuple[str, str]:
+    """Colour and marker of what is read: baselines are grey and red, models take the other colours."""
+    if of == "z of random weights":
+        return GREY, "s"
+    if of == "jet columns":
+        return COLOURS[2], "D"
+    models = [name for name in read if name not in ("z of random weights", "jet columns")]
+    colours = [colour for colour in COLOURS if colour not in (COLOURS[2], GREY)]
+    return colours[models.index(of) % len(colours)], "o"
+
+
+def _mean(point: Json, key: str, digits: int) -> str:
+    if point[key] is None:
+        return "–"
+    return f"{page.number(point[key], digits)} ± {page.number(point[f'{key}_std'], digits)}"
+
+
+def _seconds(point: Json) -> str:
+    found = [one["seconds"] for one in point["seeds"] if one.get("seconds") is not None]
+    return f"{np.mean(found):.0f}" if found else "–"
+
+
+def _made(metrics: Json, keys: Sequence[str]) -> list[str]:
+    facts: dict[str, Any] = {}
+    for key in keys:
+        value = metrics[key]
+        rows = value if isinstance(value, list) else []
+        facts[key] = [" ".join(map(str, row)) if isinstance(row, list) else row for row in rows] or value
+    return [page.folded("Models, data and settings", page.facts(facts))]

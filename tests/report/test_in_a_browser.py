@@ -1,0 +1,74 @@
+"""A report as a user sees it: opened in headless Chromium, without a network, on a desk, on a phone, and printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ssl_jets.report import write_run_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
+
+LOOK = """
+const wide = document.documentElement.scrollWidth - window.innerWidth;
+const links = [...document.querySelectorAll('a')].map(a => a.getAttribute('href'));
+const found = {
+  images: [...document.images].map(i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width, i.alt]),
+  tables: [...document.querySelectorAll('table')].map(t => t.rows.length),
+  headings: document.querySelectorAll('h2[id]').length,
+  broken: links.filter(h => h.startsWith('#') && !document.getElementById(h.slice(1))),
+  outside: links.filter(h => !h.startsWith('#') && !h.startsWith('data:')),
+  fetched: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
+  wide, width: window.innerWidth,
+};
+document.body.innerHTML = '<pre id="found">' + JSON.stringify(found).replace(/</g, '&lt;') + '</pre>';
+"""
+
+
+def chromium(*options: str) -> subprocess.CompletedProcess[str]:
+    assert CHROMIUM is not None
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *options]
+    # Every host resolves to nothing: what is shown came from the file.
+    command.append("--host-resolver-rules=MAP * ~NOTFOUND")
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.fixture(scope="module")
+def report(run: Path) -> Path:
+    return write_run_report(run)
+
+
+@pytest.mark.parametrize("width", [1280, 520])
+def test_figures_tables_and_links_are_there_and_nothing_is_fetched(report: Path, tmp_path: Path, width: int) -> None:
+    html = report.read_text(encoding="utf-8").replace("</body>", f"<script>onload = () => {{{LOOK}}}</script></body>")
+    page = tmp_path / "page.html"
+    page.write_text(html, encoding="utf-8")
+    done = chromium(f"--window-size={width},900", "--virtual-time-budget=5000", "--dump-dom", page.as_uri())
+    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, flags=re.S)
+    assert match, done.stdout[-500:]
+    found = json.loads(match.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert len(found["images"]) == html.count("<img ")
+    for complete, natural, shown, alt in found["images"]:
+        assert complete
+        assert natural > 300
+        assert 100 < shown <= max(found["width"], 44 * 16)  # on a phone a wide figure scrolls inside its box
+        assert alt
+    assert len(found["tables"]) >= 5
+    assert all(rows > 0 for rows in found["tables"])
+    assert found["headings"] > 3
+    assert found["broken"] == found["outside"] == found["fetched"] == []
+    assert found["wide"] <= 0  # no sideways scrolling of the page; wide tables scroll inside their box
+
+
+def test_it_prints(report: Path, tmp_path: Path) -> None:
+    chromium(f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer", report.as_uri())
+    data = (tmp_path / "page.pdf").read_bytes()
+    assert data.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 30
