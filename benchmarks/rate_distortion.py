@@ -68,12 +68,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rate_distortion.md").write_text("\n".join(table) + "\n")
     print("\n".join(table))
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    for name in parts:
-        axes.plot([row[1] for row in rows], [row[2][name] for row in rows], "o-", label=name.replace("_", " "))
-    axes.set(xscale="log", xlabel="numbers of z", ylabel="held-out loss")
-    axes.legend()
-    axes.grid(alpha=0.3)
+    shown = [*parts, "probe_accuracy"]
+    figure, panels = plt.subplots(1, len(shown), figsize=(2.5 * len(shown), 2.7), layout="constrained")
+    for axes, name in zip(panels, shown, strict=True):
+        axes.plot(range(len(rows)), [row[2][name] for row in rows], "o-")
+        axes.set_xticks(range(len(rows)), [str(row[1]) for row in rows])
+        axes.set(title=name.replace("_", " "), xlabel="numbers of z")
+        axes.grid(alpha=0.3)
     figure.savefig(args.out / "rate_distortion.png", dpi=150)
 
 
