@@ -32,10 +32,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     def cost(job: Job) -> Cost:
         if not job.batches:
-            return Cost(peak=STREAM)
+            return Cost(peak=STREAM, stays=STREAM)
         method, train = job.settings["method"], job.settings["train"]
         asked.append({"mode": method["mode"], **train, "unfreeze": method["unfreeze"]})
-        return Cost(base[method["mode"]] * train["batch_size"] // (1 + train["checkpointing"]), 0.5, 7)
+        return Cost(base[method["mode"]] * train["batch_size"] // (1 + train["checkpointing"]), 0, 0.5, 7)
 
     monkeypatch.setattr(planning, "_in_a_process", cost)
     return asked
@@ -82,7 +82,7 @@ def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
     rows = json.loads(found.as_json())["rows"]
     assert rows[0] == {
         "mode": "full", "batch_size": 16, "accumulate": 1, "checkpointing": False, "peak": 800 * 16 + STREAM,
-        "seconds": 0.5, "learning": 7, "failed": "", "fits": False,
+        "stays": STREAM, "seconds": 0.5, "learning": 7, "failed": "", "fits": False,
     }  # fmt: skip
 
 

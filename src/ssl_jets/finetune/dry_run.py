@@ -18,7 +18,7 @@ import torch
 
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import RunSettings
-from ssl_jets.finetune.memory import available, is_shortage, peak
+from ssl_jets.finetune.memory import available, in_use, is_shortage, peak
 from ssl_jets.finetune.modes import MODES
 from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data
@@ -51,13 +51,15 @@ class Cost:
     """What it took.
 
     Attributes:
-        peak: bytes; of the stream of jets, those it added.
+        peak: bytes.
+        stays: of the stream of jets, the bytes it keeps; the rest of its peak is free again for the training.
         seconds: of one optimizer step; 0 for the stream.
         learning: number of weights that learn.
         failed: why it could not be measured; empty where it was.
     """
 
     peak: int = 0
+    stays: int = 0
     seconds: float = 0.0
     learning: int = 0
     failed: str = ""
@@ -68,7 +70,7 @@ def measure(job: Job) -> Cost:
     settings = RunSettings[FinetuneSettings].model_validate(job.settings)
     fabric = make_fabric(settings.train)
     if not job.batches:
-        before = peak(fabric.device)
+        before = in_use()
         data, request, subset = read_data(settings)
         with closing(make_stream(data, settings, fabric, request, subset)) as stream:
             make_monitor(data, settings.train, request)
@@ -76,14 +78,15 @@ def measure(job: Job) -> Cost:
             windows = 1 if stream.jets_per_epoch <= settings.data.buffer else settings.data.buffer
             for _ in range(0, windows, settings.train.batch_size):
                 next(stream)
-        return Cost(peak=peak(fabric.device) - before)
+            stays = in_use() - before
+        return Cost(peak(fabric.device), max(0, stays))
     batches = [Jets(**fields) for fields in torch.load(job.batches)]
     objective = begin(settings, load_model(settings.method.model), tuple(job.labels))
     learning = parameter_count(objective)
     objective.measure(batches)
     seconds = MODES[settings.method.mode](settings).dry_run(objective, batches, fabric)
     Monitor(batches[0], settings.train.batch_size, len(job.labels)).check(objective, 0.0)
-    return Cost(peak(fabric.device), seconds, learning)
+    return Cost(peak(fabric.device), 0, seconds, learning)
 
 
 def save_batches(batches: list[Jets], path: Path) -> None:

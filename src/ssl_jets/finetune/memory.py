@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -41,6 +42,15 @@ def peak(device: torch.device) -> int:
         return 1024 * _kilobytes(STATUS, "VmHWM")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+def in_use() -> int:
+    """Bytes of this process now, without what it has freed and keeps; 0 where that is not known."""
+    if not STATUS.is_file():
+        return 0
+    with suppress(OSError, AttributeError):  # musl
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return 1024 * _kilobytes(STATUS, "VmRSS")
 
 
 def available(device: torch.device) -> int:

@@ -1,7 +1,7 @@
 """What fits: the peak memory and the time of a step of every mode, measured, and the best that fits into a limit.
 
 Each candidate takes real steps in a fresh process, so that its peak is its own. The batches are drawn from the training
-jets, with the heaviest of many among them. What the stream of jets takes is measured once and added to each.
+jets, with the heaviest of many among them. What the stream of jets keeps is measured once and added to each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -116,7 +116,7 @@ def make_plan(
         for candidate in among or all_candidates(settings):
             rows.append(bench.measure(candidate))
             say(describe(rows[-1]))
-        return Plan(rows, bench.memory, bench.stream)
+        return Plan(rows, bench.memory, bench.stream.stays)
 
 
 def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> Row:
@@ -181,7 +181,7 @@ class Bench:
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
         cost = _in_a_process(Job(self._tree(self.settings, "probe"), self.labels, ""))
-        self.stream = 0 if device.type == "cuda" else cost.peak
+        self.stream = Cost() if device.type == "cuda" else cost
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,8 +192,8 @@ class Bench:
         settings = candidate.of(self.settings)
         path = self._batches(candidate.batch_size)
         cost = _in_a_process(Job(self._tree(settings, candidate.mode), self.labels, str(path)))
-        with_stream = cost.peak + self.stream if not cost.failed else 0
-        return Row(candidate, Cost(with_stream, cost.seconds, cost.learning, cost.failed))
+        most = max(cost.peak + self.stream.stays, self.stream.peak)
+        return Row(candidate, cost if cost.failed else replace(cost, peak=most, stays=self.stream.stays))
 
     def _tree(self, settings: RunSettings[FinetuneSettings], mode: str) -> dict[str, object]:
         """Settings as a tree; nothing rests, as at the end of a training that unfreezes block by block."""
