@@ -25,6 +25,8 @@ from ssl_jets.run import Run
 
 State = dict[str, Tensor]
 STEPS, JETS = 2, 16
+GENTLE = {"vicreg": {"invariance": 1.0, "variance": 1.0, "covariance": 0.04}}
+"""The ratios of the defaults, a 25th of their size: steps of plain descent as long as theirs would blow up rounding."""
 
 
 class Batches:
@@ -65,9 +67,10 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     assert fabric.world_size == world
     trained = {}
     for name in methods.names():
-        method = build_method(name, batches[0])
+        method = build_method(name, batches[0], **GENTLE.get(name, {}))
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder), writes=fabric.is_global_zero)
+            run.checkpoint.parent.mkdir()
             with chance_by_content():
                 train.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
         trained[name] = {key: value.clone() for key, value in method.state_dict().items()}
