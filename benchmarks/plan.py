@@ -18,13 +18,14 @@ import torch
 
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import DataSettings, ModelSettings, RunSettings
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.finetune import FinetuneSettings, make_plan, resolve_finetune
 from ssl_jets.finetune.memory import shown
 from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, Row, all_candidates
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.pretrain import open_dataset, sample_of
+from ssl_jets.pretrain import sample_of
 
 
 def make_model(size: str, folder: Path) -> Path:
