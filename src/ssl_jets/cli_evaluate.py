@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_jets import evaluate, report
+from ssl_jets import evaluate, protocols, report
 from ssl_jets.allocator import keep_memory
 from ssl_jets.config import resolve
 from ssl_jets.errors import UsageError
@@ -119,12 +119,12 @@ def _protocol(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path,
         if asked.z is not None:
             hint = "--protocol anomaly reads a z file"
             raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
-        curves = evaluate.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
+        curves = protocols.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
         say(f"report: {report.write_labels_report(folder)}")
-        return folder / "labels.json", evaluate.labels_table(curves)
-    scan = evaluate.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
+        return folder / "labels.json", protocols.labels_table(curves)
+    scan = protocols.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
     say(f"report: {report.write_anomaly_report(folder)}")
-    return folder / "anomaly.json", evaluate.anomaly_table(scan)
+    return folder / "anomaly.json", protocols.anomaly_table(scan)
 
 
 def _generated(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
