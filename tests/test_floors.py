@@ -22,11 +22,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("streams", "zrows"),
     ("train",),
     ("pretrain", "embed", "generate"),
-    ("finetune", "describe"),
-    ("evaluate",),
+    ("finetune", "describe", "evaluate"),
     ("protocols",),
     ("report",),
-    ("cli_evaluate",),
     ("cli",),
     ("__main__",),
 )
@@ -87,7 +85,7 @@ def test_the_package_and_the_table_hold_the_same_parts() -> None:
 
 def test_files_are_short() -> None:
     """300 lines is the aim; what is longer is listed here, so that it does not grow unseen."""
-    longer = {"train.py": 400, "cli.py": 500, "embed.py": 400}
+    longer = {"train.py": 400, "embed.py": 400}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= longer.get(path.name, 300), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,24 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
             "there are too few jets to hold some out", found=f"{total} jets, of which {fraction:g} is asked for"
         )
     return train, held
+
+
+def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:
+    """Entries `[name, bytes, start, stop]` that neither of two trainings has seen, of the files that either has seen.
+
+    Where both have seen a file, the entries that both held out; where one has, those that it held out.
+    """
+    ranges: set[tuple[Any, ...]] = set()
+    for facts, other in ((first, second), (second, first)):
+        shared = {tuple(file) for file in other["files"]}
+        for name, size, start, stop in facts["held_out"]:
+            if (name, size) not in shared:
+                ranges.add((name, size, start, stop))
+                continue
+            for *file, low, high in other["held_out"]:
+                if file == [name, size] and max(start, low) < min(stop, high):
+                    ranges.add((name, size, max(start, low), min(stop, high)))
+    return [list(row) for row in sorted(ranges)]
 
 
 def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:

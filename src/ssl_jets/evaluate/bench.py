@@ -13,6 +13,7 @@ import torch
 
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels
 from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.split import held_out_of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
@@ -21,7 +22,6 @@ from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
 from ssl_jets.evaluate.selection import Roles, assign_roles, draw, first_halves
 from ssl_jets.evaluate.settings import EvaluateSettings
-from ssl_jets.finetune.facts import held_out_of_both
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.regression import columns_of

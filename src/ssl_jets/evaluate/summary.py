@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from ssl_jets.evaluate.estimate import Estimate
 from ssl_jets.evaluate.evaluation import Evaluation
 from ssl_jets.evaluate.generated import GeneratedEvaluation
 from ssl_jets.evaluate.of_models import Comparison
 from ssl_jets.evaluate.physics import PhysicsProbe
-from ssl_jets.evaluate.protocol_anomaly import AnomalyScan
-from ssl_jets.evaluate.protocol_labels import LabelCurves
 
 
 def summary_table(evaluation: Evaluation) -> str:
@@ -21,7 +18,7 @@ def summary_table(evaluation: Evaluation) -> str:
     readers = [("head", "z", evaluation.task.accuracy, evaluation.task.auc)] if evaluation.task else []
     readers += [(probe.reader, probe.of, probe.accuracy, probe.auc) for probe in evaluation.probes]
     if readers:
-        rows = [(reader, of, _number(accuracy), _number(auc)) for reader, of, accuracy, auc in readers]
+        rows = [(reader, of, number(accuracy), number(auc)) for reader, of, accuracy, auc in readers]
         blocks.append(plain_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
     if evaluation.task and evaluation.task.rejections:
         quoted = [
@@ -34,13 +31,13 @@ def summary_table(evaluation: Evaluation) -> str:
         calibrated, task = evaluation.task.calibrated, evaluation.task
         scaled = ", ".join(f"{value:.2f}" for value in calibrated.temperatures)
         scales = [
-            ("calibration error", _number(task.calibration_error), _number(calibrated.calibration_error)),
-            ("log loss", _number(task.log_loss), _number(calibrated.log_loss)),
+            ("calibration error", number(task.calibration_error), number(calibrated.calibration_error)),
+            ("log loss", number(task.log_loss), number(calibrated.log_loss)),
         ]
         blocks.append(plain_table(("", "value (68 %)", f"after temperature scaling (T = {scaled})"), scales))
     if evaluation.regression:
         regressed = [
-            (one.target, _number(one.bias), _number(one.resolution), f"{one.spread:.4g}", _number(one.explained))
+            (one.target, number(one.bias), number(one.resolution), f"{one.spread:.4g}", number(one.explained))
             for one in evaluation.regression
         ]
         blocks.append(plain_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
@@ -69,61 +66,27 @@ def comparison_table(found: Comparison) -> str:
     for name, one in found.evaluations.items():
         linear = next((probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")), None)
         spread = one.spread["z"]
-        cells = [_number(of.accuracy) if of is not None else "" for of in (one.task, linear)]
+        cells = [number(of.accuracy) if of is not None else "" for of in (one.task, linear)]
         rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
     head = ("run", "method", "head, accuracy (68 %)", "linear probe, accuracy (68 %)", "effective rank")
     blocks = [plain_table(head, rows)]
     if found.differences:
         pairs = [
-            (f"{entry.second} - {entry.first}", entry.of, _number(entry.accuracy), _number(entry.auc))
+            (f"{entry.second} - {entry.first}", entry.of, number(entry.accuracy), number(entry.auc))
             for entry in found.differences
         ]
         blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
     if found.alike:
-        alike = [(f"{entry.first}, {entry.second}", _number(entry.cka)) for entry in found.alike]
+        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.alike]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     return "\n\n".join(blocks)
-
-
-def labels_table(found: LabelCurves) -> str:
-    """What to print of label curves: mean and standard deviation over seeds."""
-    rows = [
-        (
-            f"{100 * point['share']:g} %",
-            f"{point['labels']:,}",
-            point["curve"],
-            f"{point['accuracy']:.4f} +- {point['accuracy_std']:.4f}",
-            f"{point['auc']:.4f} +- {point['auc_std']:.4f}",
-        )
-        for point in found.metrics["points"]
-    ]
-    return plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
-
-
-def anomaly_table(found: AnomalyScan) -> str:
-    """What to print of a search: areas of the distances, and the improvement of the largest number of signal jets."""
-    metrics = found.metrics
-    rows = [
-        (entry["signal"], entry["of"], entry["score"], *(_of_json(entry[key]) for key in ("auc", "improvement")))
-        for entry in metrics["distances"]
-    ]
-    blocks = [plain_table(("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)"), rows)]
-    scans = []
-    for scan in metrics["cwola"]:
-        for point in scan["points"]:
-            value, error = point["improvement"], point["improvement_std"]
-            shown = "not defined" if value is None else f"{value:.2f}" + ("" if error is None else f" +- {error:.2f}")
-            count = f"{point['signal_jets']:,}"
-            scans.append((scan["signal"], scan["of"], count, f"{point['significance']:.2f}", shown))
-    head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
-    return "\n\n".join([*blocks, plain_table(head, scans)])
 
 
 def generated_table(found: GeneratedEvaluation) -> str:
     """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
     tests = [("generated, real", found.test), ("real, other real", found.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
-    tested = plain_table(head, [(samples, _number(test.auc), "") for samples, test in tests])
+    tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
     rows = [
         (
             entry.observable + ("" if entry.unit == "1" else f" [{entry.unit}]"),
@@ -152,16 +115,6 @@ def _with_error(found: Estimate) -> str:
     return f"{found.value:.3g} +- {found.high - found.value:.2g}"
 
 
-def _of_json(found: dict[str, Any]) -> str:
-    return _number(Estimate(**found))
-
-
-def _number(found: Estimate) -> str:
-    if found.value is None:
-        return "not defined"
-    return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")
-
-
 def _rejection(found: Estimate) -> str:
     if found.limit:
         return f">= {found.value:.0f}"
@@ -173,3 +126,10 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
+
+
+def number(found: Estimate) -> str:
+    """A number and its interval."""
+    if found.value is None:
+        return "not defined"
+    return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssl_jets.data.split import held_out_of_both
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.model_file import Model
 from ssl_jets.pretrain import training_facts
@@ -20,21 +21,3 @@ def facts_of(pretrained: Model, work: Work, done: Fit, **more: Any) -> dict[str,
         facts["pretrained"] = {"sha256": pretrained.sha256, **before}
     facts |= {"mode": mode, **more}
     return {"method": mode if MODES[mode].starts_anew else pretrained.method, "training": facts}
-
-
-def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:
-    """Entries `[name, bytes, start, stop]` that neither of two trainings has seen, of the files that either has seen.
-
-    Where both have seen a file, the entries that both held out; where one has, those that it held out.
-    """
-    ranges: set[tuple[Any, ...]] = set()
-    for facts, other in ((first, second), (second, first)):
-        shared = {tuple(file) for file in other["files"]}
-        for name, size, start, stop in facts["held_out"]:
-            if (name, size) not in shared:
-                ranges.add((name, size, start, stop))
-                continue
-            for *file, low, high in other["held_out"]:
-                if file == [name, size] and max(start, low) < min(stop, high):
-                    ranges.add((name, size, max(start, low), min(stop, high)))
-    return [list(row) for row in sorted(ranges)]

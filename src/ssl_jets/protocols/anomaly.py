@@ -16,6 +16,7 @@ from ssl_jets import __version__
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.anomaly import cwola, distance_scores
 from ssl_jets.evaluate.bench import Bench, tree_inputs
+from ssl_jets.evaluate.estimate import Estimate
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.of_model import torch_device
@@ -25,6 +26,7 @@ from ssl_jets.evaluate.outputs import encode
 from ssl_jets.evaluate.pieces import Pieces
 from ssl_jets.evaluate.probes import RANDOM, Labelled
 from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.evaluate.summary import number, plain_table
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.progress import Say, to_stderr
@@ -147,6 +149,30 @@ class _Search:
                 point[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             points.append(point)
         return {"of": of, "signal": signal, "points": points}
+
+
+def anomaly_table(found: AnomalyScan) -> str:
+    """What to print of a search: areas of the distances, and the improvement of the largest number of signal jets."""
+    metrics = found.metrics
+    rows = [
+        (
+            entry["signal"],
+            entry["of"],
+            entry["score"],
+            *(number(Estimate(**entry[key])) for key in ("auc", "improvement")),
+        )
+        for entry in metrics["distances"]
+    ]
+    blocks = [plain_table(("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)"), rows)]
+    scans = []
+    for scan in metrics["cwola"]:
+        for point in scan["points"]:
+            value, error = point["improvement"], point["improvement_std"]
+            shown = "not defined" if value is None else f"{value:.2f}" + ("" if error is None else f" +- {error:.2f}")
+            count = f"{point['signal_jets']:,}"
+            scans.append((scan["signal"], scan["of"], count, f"{point['significance']:.2f}", shown))
+    head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
+    return "\n\n".join([*blocks, plain_table(head, scans)])
 
 
 def _of_models(

@@ -34,6 +34,7 @@ from ssl_jets.evaluate.outputs import encode, probabilities
 from ssl_jets.evaluate.pieces import Pieces
 from ssl_jets.evaluate.probes import TREE_COLUMNS, Labelled, fitted_trees
 from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.evaluate.summary import plain_table
 from ssl_jets.evaluate.task import accuracy_and_auc_rows
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
@@ -217,6 +218,21 @@ class _Work:
         bootstrap = Bootstrap(len(jets), 1, 0, self.bench.weights(jets))
         accuracy, auc = accuracy_and_auc_rows(found, labels_of(jets), bootstrap)
         return {"accuracy": float(accuracy[0]), "auc": float(auc[0])}
+
+
+def labels_table(found: LabelCurves) -> str:
+    """What to print of label curves: mean and standard deviation over seeds."""
+    rows = [
+        (
+            f"{100 * point['share']:g} %",
+            f"{point['labels']:,}",
+            point["curve"],
+            f"{point['accuracy']:.4f} +- {point['accuracy_std']:.4f}",
+            f"{point['auc']:.4f} +- {point['auc_std']:.4f}",
+        )
+        for point in found.metrics["points"]
+    ]
+    return plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
 
 
 def _summary(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

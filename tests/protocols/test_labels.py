@@ -11,10 +11,10 @@ from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import Part, open_files
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.evaluate import label_curves, labels_table
 from ssl_jets.evaluate.settings import EvaluateSettings, LabelSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.protocols import label_curves, labels_table
 from ssl_jets.report import write_labels_report
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_jets import evaluate, report
+from ssl_jets import evaluate, protocols, report
 from ssl_jets.allocator import keep_memory
+from ssl_jets.cli.talk import say, say_sample
 from ssl_jets.config import resolve
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.run import free_folder
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Asked:
     force: bool = False
 
 
-def answer(asked: Asked, say: Say) -> str:
+def answer(asked: Asked) -> str:
     """Do what is asked, write the report, and return what to print.
 
     Raises:
@@ -55,16 +54,16 @@ def answer(asked: Asked, say: Say) -> str:
     keep_memory()
     _check(asked)
     settings = resolve(EvaluateSettings, asked.settings or {})
-    if asked.z is None and not asked.data:
-        say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")
+    if asked.z is None:
+        say_sample(asked.data)
     if asked.protocol is not None:
-        written, table = _protocol(asked, settings, say)
+        written, table = _protocol(asked, settings)
     elif asked.generated:
-        written, table = _generated(asked, settings, say)
+        written, table = _generated(asked, settings)
     elif len(asked.models) > 1:
-        written, table = _models(asked, settings, say)
+        written, table = _models(asked, settings)
     else:
-        written, table = _one(asked, settings, say)
+        written, table = _one(asked, settings)
     return written.read_text(encoding="utf-8").rstrip() if asked.json else table
 
 
@@ -83,7 +82,7 @@ def _check(asked: Asked) -> None:
         raise UsageError("a protocol is of models or of a z file", where="--protocol", found="--generated")
 
 
-def _one(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+def _one(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     """A model or a z file."""
     run = None
     if asked.z is None:
@@ -98,7 +97,7 @@ def _one(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]
     return folder / "metrics.json", evaluate.summary_table(found)
 
 
-def _models(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+def _models(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     """Several models on the same jets."""
     folder = asked.out or free_folder(Path("runs"), "comparison")
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
@@ -108,7 +107,7 @@ def _models(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, s
     return folder / "comparison.json", evaluate.comparison_table(found)
 
 
-def _protocol(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+def _protocol(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     """A protocol goes on with what lies in its folder, so it needs no --force."""
     first = asked.models[0] if asked.models else asked.z
     assert first is not None  # `_check` saw to it
@@ -119,15 +118,15 @@ def _protocol(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path,
         if asked.z is not None:
             hint = "--protocol anomaly reads a z file"
             raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
-        curves = evaluate.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
+        curves = protocols.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
         say(f"report: {report.write_labels_report(folder)}")
-        return folder / "labels.json", evaluate.labels_table(curves)
-    scan = evaluate.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
+        return folder / "labels.json", protocols.labels_table(curves)
+    scan = protocols.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
     say(f"report: {report.write_anomaly_report(folder)}")
-    return folder / "anomaly.json", evaluate.anomaly_table(scan)
+    return folder / "anomaly.json", protocols.anomaly_table(scan)
 
 
-def _generated(asked: Asked, settings: EvaluateSettings, say: Say) -> tuple[Path, str]:
+def _generated(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     folder = asked.out or _beside(Path(asked.generated[0]))
     found = evaluate.evaluate_generated(
         asked.generated, asked.data, folder, data=settings.data, seed=settings.evaluate.seed, force=asked.force, say=say

@@ -1,0 +1,9 @@
+"""The command line: parse, call one function of a lower floor, print.
+
+stdout carries only results; progress and talk go to stderr. Nothing heavy is imported before a command runs, so that
+`--help` answers at once.
+"""
+
+from ssl_jets.cli.app import main
+
+__all__ = ["main"]

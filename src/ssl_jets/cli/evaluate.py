@@ -1,0 +1,95 @@
+"""The command `evaluate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, set_settings
+from ssl_jets.cli.talk import put, say
+
+
+class Protocol(StrEnum):
+    """Long evaluations, which train."""
+
+    labels = "labels"
+    anomaly = "anomaly"
+    domain = "domain"
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders; several are compared on the same jets."),
+    ] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", metavar="RUN", help="RUN, spelled as for other commands.")
+    ] = None,
+    z: Annotated[Path | None, typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool.")] = None,
+    generated: Annotated[
+        list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Measure the mean of the runs' predictions, too.")
+    ] = False,
+    protocol: Annotated[
+        Protocol | None, typer.Option("--protocol", help="Curves of many trainings; go on where they were stopped.")
+    ] = None,
+    data: Data = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+    ] = None,
+    schema: Schema = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
+    set_: Set = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
+    from ssl_jets.cli.answer import Asked, answer
+
+    if protocol is not None and protocol.value == "domain":
+        models = [*(runs or []), *(model or [])]
+        _domain_protocol(models, data, domain, target, out, set_settings(set_, schema), json_)
+        return
+    assignments = [*(set_ or []), *([] if seed is None else [f"evaluate.seed={seed}"])]
+    asked = Asked(
+        models=(*(runs or []), *(model or [])),
+        z=z,
+        generated=tuple(generated or ()),
+        ensemble=ensemble,
+        protocol=protocol and protocol.value,
+        data=tuple(data or ()),
+        out=out,
+        settings=set_settings(assignments, schema),
+        json=json_,
+        force=force,
+    )
+    put(answer(asked))
+
+
+def _domain_protocol(
+    models: list[Path],
+    data: list[str] | None,
+    domain: list[str] | None,
+    target: list[str] | None,
+    out: Path | None,
+    tree: dict[str, Any],
+    json_: bool,
+) -> None:
+    from ssl_jets.config import resolve
+    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
+    from ssl_jets.report import write_domain_report
+
+    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
+    folder = out or Path("runs/domain")
+    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=say)
+    say(f"report: {write_domain_report(folder)}")
+    put((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))

@@ -1,0 +1,61 @@
+"""Options that several commands share, and the settings that they name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SRC",
+        help="File, folder, glob, @list.txt, - (names on stdin) or file.root:tree. Default: the bundled sample.",
+    ),
+]
+Val = Annotated[
+    list[str] | None, typer.Option("--val", metavar="SRC", help="Jets to validate on. Default: a part of --data.")
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.lr=1e-4.")
+]
+Schema = Annotated[
+    str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training jets.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Jets of one forward pass.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
+Devices = Annotated[int | None, typer.Option("--devices", help="Devices of this machine to use.")]
+Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
+
+
+def flag_settings(
+    data: list[str] | None,
+    val: list[str] | None,
+    steps: int | None,
+    epochs: float | None,
+    batch_size: int | None,
+    seed: int | None,
+    devices: int | None,
+) -> dict[str, Any]:
+    """The settings that options name, without those that were not given."""
+    train = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "devices": devices}
+    files = {"sources": data, "validation": val}
+    return {
+        "data": {key: value for key, value in files.items() if value is not None},
+        "train": {key: value for key, value in train.items() if value is not None},
+    }
+
+
+def set_settings(assignments: list[str] | None, schema: str | None) -> dict[str, Any]:
+    """The settings of `--set`, and the format of `--schema`."""
+    from ssl_jets.config import parse_set
+
+    return parse_set([*(assignments or []), *([f"data.format={json.dumps(schema)}"] if schema else [])])

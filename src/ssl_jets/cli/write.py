@@ -1,0 +1,82 @@
+"""The commands that write jets and z: `embed` and `generate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Seed, Set, set_settings
+from ssl_jets.cli.talk import put, rank, say, say_sample
+
+
+class Level(StrEnum):
+    """What has a row in a z file."""
+
+    jet = "jet"
+    particle = "particle"
+
+
+def embed(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
+    data: Data = None,
+    schema: Schema = None,
+    level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
+    ] = None,
+    set_: Set = None,
+    batch_size: BatchSize = None,
+    force: Force = False,
+) -> None:
+    """Write z of every jet, in input order; prints the file."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.embed import embed as run_embed
+    from ssl_jets.progress import Bar
+
+    keep_memory()
+    settings = resolve(RunSettings[MethodSettings], {"method": {}}, set_settings(set_, schema))
+    say_sample(data)
+    with Bar("embed", None, "jets", shown=rank() == 0) as bar:
+        summary = run_embed(
+            model,
+            data or [],
+            out,
+            level=level.value,
+            keep=keep or [],
+            data=settings.data,
+            batch_size=batch_size or 512,
+            precision=settings.train.precision,
+            force=force,
+            report=bar.to_of,
+            say=say,
+        )
+    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
+    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
+    rate = summary.jets / max(summary.seconds, 1e-9)
+    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
+    put(summary.path)
+
+
+def generate(
+    model: Model,
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="How many.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ROOT file in the JetClass layout.")],
+    seed: Seed = None,
+    force: Force = False,
+) -> None:
+    """Write new jets of a model that can generate; prints the file."""
+    from ssl_jets.allocator import keep_memory
+    from ssl_jets.generate import generate as run_generate
+    from ssl_jets.progress import Bar
+
+    keep_memory()
+    with Bar("generate", jets, "jets") as bar:
+        summary = run_generate(model, jets, out, seed=seed or 0, force=force, report=bar.to_of)
+    again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
+    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
+    put(summary.path)
