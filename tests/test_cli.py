@@ -402,3 +402,20 @@ def test_from_files_to_z_to_a_tagger_to_its_measures(
     assert "NaN" not in done.out
     assert (tmp_path / "runs" / "finetune-probe" / "evaluation" / "metrics.json").is_file()
     assert list((tmp_path / "runs" / "finetune-probe" / "evaluation").glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--protocol", "domain", "--seed", 1], "--seed"),
+        (["--protocol", "domain", "--z", "z.root"], "--z"),
+        (["run", "--target", "labelled.root"], "--target"),
+        (["run", "--protocol", "labels", "--domain", "data.root"], "--domain"),
+    ],
+)
+def test_evaluate_refuses_an_option_that_it_would_not_heed(
+    ssl_jets: Callable[..., Done], words: list[object], option: str
+) -> None:
+    done = ssl_jets("evaluate", *words)
+    assert done.code == 2
+    assert option in done.err

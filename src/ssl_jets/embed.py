@@ -177,8 +177,8 @@ def embed(
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
-    columns = columns_to_encode(model, files, say)
-    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns=columns)
+    encoded = columns_to_encode(model, files, say)
+    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns=encoded)
     _check_kept(files, request)
     labels = shared_labels(files)
     kept = kept_columns(files, request.jet_columns)

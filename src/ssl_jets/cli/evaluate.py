@@ -10,6 +10,7 @@ import typer
 
 from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, set_settings
 from ssl_jets.cli.talk import put, say
+from ssl_jets.errors import UsageError
 
 
 class Protocol(StrEnum):
@@ -55,7 +56,21 @@ def evaluate(
     """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
     from ssl_jets.cli.answer import Asked, answer
 
-    if protocol is not None and protocol.value == "domain":
+    of_domain = protocol is Protocol.domain
+    wrong: dict[str, object] = {"--domain": domain, "--target": target}
+    if of_domain:
+        wrong = {
+            "--z": z,
+            "--generated": generated,
+            "--ensemble": ensemble,
+            "--seed": seed is not None,
+            "--force": force,
+        }
+    if given := [option for option, value in wrong.items() if value]:
+        hint = "--set protocol.seeds=3 says how many" if "--seed" in given else None
+        which = "does not go with" if of_domain else "goes only with"
+        raise UsageError(f"this option {which} --protocol domain", where=", ".join(given), hint=hint)
+    if of_domain:
         models = [*(runs or []), *(model or [])]
         _domain_protocol(models, data, domain, target, out, set_settings(set_, schema), json_)
         return
