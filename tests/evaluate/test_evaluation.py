@@ -139,6 +139,16 @@ def test_jets_of_one_class_are_refused_for_probes(world, tmp_path: Path) -> None
         )
 
 
+def test_classes_that_cannot_be_measured_are_named(world, tmp_path: Path) -> None:
+    settings = small(world)
+    labels = ("QCD", "Hbb", "Tbl", "Zqq")
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"labels": labels})})
+    said: list[str] = []
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, say=said.append)
+    assert any("2 of the 4 classes have no test jets" in text and "Hbb, Zqq" in text for text in said)
+    assert found.probes[0].accuracy.value is not None
+
+
 def test_an_evaluation_is_not_overwritten_unasked(world, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UsageError, match="exists"):

@@ -72,3 +72,17 @@ def test_the_curve_passes_through_the_points_of_sklearn(scored) -> None:
 def test_the_two_class_score_ignores_the_other_classes_and_is_neutral_where_both_vanish() -> None:
     probabilities = np.array([[0.1, 0.3, 0.6], [0.0, 0.0, 1.0], [0.2, 0.6, 0.2]])
     np.testing.assert_allclose(two_class_score(probabilities, 1, 0), [0.75, 0.5, 0.75])
+
+
+def test_classes_without_jets_change_no_area(scored) -> None:
+    probabilities, labels = scored(300, 4, digits=1)
+    weights = np.random.default_rng(0).integers(0, 3, size=(5, len(labels))).astype(float)
+    spread = np.zeros((len(labels), 50))
+    there = np.array([3, 8, 20, 41])
+    spread[:, there] = probabilities
+    ovo, ovr = pair_auc(spread, there[labels], weights)
+    few, few_rest = pair_auc(probabilities, labels, weights)
+    np.testing.assert_array_equal(ovo[:, there[:, None], there], few)
+    np.testing.assert_array_equal(ovr[:, there], few_rest)
+    assert np.isfinite(ovr).sum() == np.isfinite(few_rest).sum()
+    np.testing.assert_allclose(macro_auc(ovo), macro_auc(few), rtol=1e-12)

@@ -15,6 +15,7 @@ from report_folders import write_evaluation, write_run
 
 from ssl_jets.errors import DataError
 from ssl_jets.report import write_evaluation_report, write_run_report
+from ssl_jets.report.figures import MAP_PANELS, mapped_classes
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -188,3 +189,11 @@ def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
 def test_the_report_imports_no_torch() -> None:
     code = "import sys, ssl_jets.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_map_of_many_classes_shows_those_that_have_jets() -> None:
+    classes = [f"class {index}" for index in range(188)]
+    few = {"map": {"labels": [150, 3, 3, -1]}}
+    assert mapped_classes({"classes": classes}, few) == ["class 3", "class 150"]
+    many = {"map": {"labels": [label for label in range(100) for _ in range(label)]}}
+    assert mapped_classes({"classes": classes}, many) == classes[100 - MAP_PANELS : 100]

@@ -30,6 +30,10 @@ KINEMATICS = ("jet_pt", "jet_eta")
 """What bias and resolution of a regressed column are shown against, where the files have it."""
 
 
+MOST_NAMED = 20
+"""Classes that a note names, at most."""
+
+
 @dataclass
 class Bench:
     """Jets that are ready to be measured on.
@@ -94,7 +98,9 @@ class Bench:
         """Jets to test probes on."""
         jets = self._read(self.roles.test if self.classes else self.roles.task, self.settings.evaluate.test_jets)
         if self.classes:
-            _check_present(labels_of(self.fit), labels_of(jets), self.classes)
+            y_fit, y_test = labels_of(self.fit), labels_of(jets)
+            _check_present(y_fit, y_test, self.classes)
+            _tell_absent(y_fit, y_test, self.classes, self.tell)
         return jets
 
     @cached_property
@@ -215,6 +221,27 @@ def _check_present(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> Non
                 allowed=["two classes or more"],
                 hint="name files of the other classes too: --data FILE --data FILE",
             )
+
+
+def _tell_absent(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: Notes) -> None:
+    """Name the classes that cannot be measured."""
+    tested = {classes[label] for label in np.unique(y_test)}
+    unfitted = tested - {classes[label] for label in np.unique(y_fit)}
+    if untested := [name for name in classes if name not in tested]:
+        tell(
+            f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
+            f"are left out of all averages over classes: {_some_of(untested)}"
+        )
+    if unfitted:
+        tell(
+            f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "
+            f"find them: {_some_of(sorted(unfitted))}"
+        )
+
+
+def _some_of(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: Notes) -> None:

@@ -28,6 +28,9 @@ LINEAR_C = 1.0
 NEIGHBOURS = 20
 """Neighbours of the kNN probe."""
 
+_MANY_CLASSES = "The number of unique classes"
+"""How scikit-learn wonders whether few jets of many classes are a regression; they are not."""
+
 TREES = "boosted trees"
 """Reader of the tree probes."""
 
@@ -98,6 +101,7 @@ def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     with warnings.catch_warnings():
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", _MANY_CLASSES)
         reader.fit(z, fit.y, sample_weight=fit.weights)
     return lambda z_test: _all_classes(reader.predict_proba(standardise(to_fit, z_test)[1]), reader.classes_, classes)
 
@@ -151,7 +155,9 @@ def tree_probe(fit: Labelled, test: Labelled, *, of: str = "jet columns", seed: 
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
     """Boosted trees: columns `[jet, column]` to probabilities `[jet, class]`."""
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
-    trees.fit(fit.x, fit.y, sample_weight=fit.weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _MANY_CLASSES)
+        trees.fit(fit.x, fit.y, sample_weight=fit.weights)
     return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
 
 

@@ -24,6 +24,9 @@ def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array
         One-versus-one `[row, class, class]`: jets of class a against jets of class b, ranked by the probability of a
         (NaN on the diagonal and where a class has no weight), and one-versus-rest `[row, class]`.
     """
+    there = np.unique(labels)
+    if len(there) < probabilities.shape[1]:
+        return _among(there, probabilities, labels, weights)
     classes = probabilities.shape[1]
     member = np.eye(classes)[labels]
     total = weights @ member
@@ -42,6 +45,16 @@ def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array
         one_versus_rest = wins.sum(axis=2) / (total * rest)
     one_versus_one[:, diagonal, diagonal] = np.nan
     return one_versus_one, one_versus_rest
+
+
+def _among(there: Array, probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
+    """The same where only the classes `there` have jets: of 188 classes, often ten. All other areas are NaN."""
+    rows, classes = len(weights), probabilities.shape[1]
+    pairs, rest = pair_auc(probabilities[:, there], np.searchsorted(there, labels), weights)
+    all_pairs, all_rest = np.full((rows, classes, classes), np.nan), np.full((rows, classes), np.nan)
+    all_pairs[:, there[:, None], there] = pairs
+    all_rest[:, there] = rest
+    return all_pairs, all_rest
 
 
 def macro_auc(one_versus_one: Array) -> Array:

@@ -5,6 +5,7 @@ Every function returns a matplotlib figure, or None where there is nothing to dr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,9 @@ from matplotlib.figure import Figure
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
 
 Json = Mapping[str, Any]
+
+MAP_PANELS = 20
+"""Most classes that the map of z shows: each takes a panel."""
 
 _STYLE: dict[str, Any] = {
     "figure.dpi": 100,
@@ -99,8 +103,9 @@ def confusion(metrics: Json, curves: Json) -> Figure | None:
     figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
-        text = f"{value:.0f}" if value >= 0.5 else ""
-        axes.text(column, row, text, ha="center", va="center", fontsize=10, color="white" if value > 55 else "black")
+        if value >= 0.5:  # an empty text takes as long to lay out as any, and of 188 classes there are 35,000
+            paint = "white" if value > 55 else "black"
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=10, color=paint)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.minorticks_off()
@@ -174,31 +179,38 @@ def reliability(metrics: Json, curves: Json) -> Figure | None:
     return figure
 
 
+def mapped_classes(metrics: Json, curves: Json) -> list[str]:
+    """The classes that have jets in the map of z: those of most jets where there are more than `MAP_PANELS`."""
+    classes: list[str] = metrics["classes"]
+    jets = Counter(label for label in curves["map"]["labels"] if label >= 0)
+    return [classes[label] for label in sorted(label for label, _ in jets.most_common(MAP_PANELS))]
+
+
 def z_map(metrics: Json, curves: Json) -> Figure | None:
     """The first two principal components of z: one panel a class over all jets, or all jets without labels."""
     found = curves["map"]
     if not found["x"]:
         return None
     x, y, labels = np.array(found["x"], float), np.array(found["y"], float), np.array(found["labels"])
-    classes = metrics["classes"]
-    if not classes:
+    classes, shown = metrics["classes"], mapped_classes(metrics, curves)
+    if not shown:
         figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
         axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True)
         panels: Sequence[Axes] = [axes]
     else:
-        columns = min(5, len(classes))
-        rows = -(-len(classes) // columns)
+        columns = min(5, len(shown))
+        rows = -(-len(shown) // columns)
         size = (0.8 + 2.1 * columns, 0.8 + 2.1 * rows)
         figure, grid = plt.subplots(
             rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         panels = list(grid.flat)
-        for index, (axes, name) in enumerate(zip(panels, classes)):
+        for axes, name in zip(panels, shown):
             axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
-            own = labels == index
+            own = labels == classes.index(name)
             axes.scatter(x[own], y[own], s=4, color=colour(name, classes), linewidths=0, rasterized=True)
             axes.set_title(in_figure(name))
-        for axes in panels[len(classes) :]:
+        for axes in panels[len(shown) :]:
             axes.set_visible(False)
     # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
     for limit, values in ((panels[0].set_xlim, x), (panels[0].set_ylim, y)):

@@ -46,7 +46,10 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
     body += _physics(metrics, album)
     body += robustness({"": metrics}, album)
     body += [page.heading("The space of z")]
-    classes = ": one class in colour over all jets in grey" if metrics["classes"] else ""
+    shown = figures.mapped_classes(metrics, curves)
+    classes = ": one class in colour over all jets in grey" if shown else ""
+    if shown and len(shown) < len(metrics["classes"]):
+        classes += f" ({len(shown)} of the {len(metrics['classes'])} classes: those with most jets in it)"
     jets = len(curves["map"]["x"])
     body += album.add("z_map", lambda: figures.z_map(metrics, curves), jets=jets, classes=classes)
     return [*body, _spread_table(metrics), *_provenance(metrics)]
