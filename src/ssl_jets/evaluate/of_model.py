@@ -158,7 +158,8 @@ class _Work:
 
     def labelled(self) -> dict[str, Any]:
         """Task metrics, probes and baselines."""
-        bench, model = self.bench, self.model
+        bench, model, say = self.bench, self.model, self.bench.tell.say
+        say("probes of z and of the baselines")
         z_fit = encode(model.encoder, bench.fit, self.device)
         fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, self.z_test)
         reader = linear_reader(fit, len(bench.classes))
@@ -179,6 +180,7 @@ class _Work:
             task = head_metrics(self.headed, bench)
         if model.head is not None or model.regressor is not None:
             jets["task"] = len(bench.task)
+        say("physics quantities in z, changed jets, spread of z")
         physics = self.baselines.physics(z_fit, self.z_test, "z")
         return {
             "jets": jets,
