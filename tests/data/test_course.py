@@ -10,38 +10,19 @@ import numpy as np
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_up import made_up_files
 
-from ssl_jets.data import root, windows
+from ssl_jets.data import windows
 from ssl_jets.data.chunks import Request
 from ssl_jets.data.course import Course
 from ssl_jets.data.files import JetFile, Part, count, whole
-from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import Plan
-from ssl_jets.data.sources import Source
 from ssl_jets.data.stream import TrainStream
 from ssl_jets.data.windows import Chunk
 from ssl_jets.jets import Jets
 
 Seen = tuple[int, int, int]
 """Epoch, file, entry."""
-
-
-def made_up_files(sizes: Sequence[int], cluster: int) -> list[JetFile]:
-    """Files of two classes that exist only in name."""
-    return [
-        JetFile(
-            Source(f"{'ab'[index % 2]}_{index}.root"),
-            known_schemas()[0],
-            root,
-            "tree",
-            entries,
-            (*range(0, entries, cluster), entries),
-            1,
-            (),
-            (),
-        )
-        for index, entries in enumerate(sizes)
-    ]
 
 
 def made_up_jets(file: JetFile, index: int, start: int, stop: int, request: Request) -> Chunk:

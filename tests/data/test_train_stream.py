@@ -15,11 +15,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import made_up_files
 
 from jetclass_files import jetclass_branches, write_tree
-from ssl_jets.data import root
 from ssl_jets.data.files import JetFile, Part, count, open_files, whole
-from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.shuffle import Plan
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
@@ -116,20 +115,7 @@ def test_the_ranks_together_have_every_jet_once(files: list[JetFile], world: int
 def test_a_plan_gives_each_entry_to_one_window_of_one_rank(
     sizes: list[int], cluster: int, buffer: int, world: int, epoch: int
 ) -> None:
-    files = [
-        JetFile(
-            Source(f"{'ab'[index % 2]}_{index}.root"),
-            known_schemas()[0],
-            root,
-            "tree",
-            entries,
-            (*range(0, entries, cluster), entries),
-            1,
-            (),
-            (),
-        )
-        for index, entries in enumerate(sizes)
-    ]
+    files = made_up_files(sizes, cluster)
     given_out: Counter[tuple[int, int]] = Counter()
     for rank in range(world):
         plan = Plan(files, whole(files), buffer=buffer, seed=7, world=world)

@@ -102,7 +102,7 @@ def _models(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     folder = asked.out or free_folder(Path("runs"), "comparison")
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
     found = evaluate.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
-    runs = dict(zip(found.evaluations, asked.models, strict=False))
+    runs = dict(zip(found.evaluations, asked.models, strict=False))  # an ensemble, the last, has no run
     say(f"report: {report.write_comparison_report(folder, runs)}")
     return folder / "comparison.json", evaluate.comparison_table(found)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_jets.report import page
@@ -60,7 +61,7 @@ def domain_sections(found: Json, album: Album) -> list[str]:
 def accuracy_figure(found: Json) -> Figure:
     """Accuracy on both domains, a row for each start and adaptation; the bar between them is what is lost."""
     summary = found["summary"]
-    figure, axes = plt.subplots(figsize=(7.6, 1.2 + 0.42 * len(summary)), layout="constrained")
+    figure, axes = _rows(summary, "accuracy")
     for place, entry in enumerate(summary):
         values = [entry["values"][name] for name in ("target_accuracy", "simulation_accuracy")]
         axes.plot([value["mean"] for value in values], [place, place], color=GREY, linewidth=1)
@@ -68,10 +69,6 @@ def accuracy_figure(found: Json) -> Figure:
             axes.errorbar(
                 value["mean"], place, xerr=value["std"], fmt="o", color=colour, label=label if place == 0 else None
             )
-    axes.set_yticks(range(len(summary)), [f"{entry['start']}, {entry['adapt']}" for entry in summary])
-    axes.minorticks_off()
-    axes.set_ylim(len(summary) - 0.5, -0.5)
-    axes.set_xlabel("accuracy")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -79,7 +76,7 @@ def accuracy_figure(found: Json) -> Figure:
 def gap_figure(found: Json) -> Figure:
     """Proxy A-distance after finetuning beside that before it and its floor."""
     summary = found["summary"]
-    figure, axes = plt.subplots(figsize=(7.6, 1.2 + 0.42 * len(summary)), layout="constrained")
+    figure, axes = _rows(summary, "proxy A-distance in z")
     for place, entry in enumerate(summary):
         before = found["before"][entry["start"]]["gap"]
         value = entry["values"]["a_distance"]
@@ -87,12 +84,18 @@ def gap_figure(found: Json) -> Figure:
         axes.plot(before["floor"]["a_distance"]["value"], place, "|", color=GREY, markersize=12, label="floor" * once)
         axes.plot(before["all"]["a_distance"]["value"], place, "o", color=GREY, fillstyle="none", label="before" * once)
         axes.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=COLOURS[0], label="after" * once)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _rows(summary: Sequence[Json], quantity: str) -> tuple[Figure, Axes]:
+    """An empty figure of a quantity with a named row for each start and adaptation, the first on top."""
+    figure, axes = plt.subplots(figsize=(7.6, 1.2 + 0.42 * len(summary)), layout="constrained")
     axes.set_yticks(range(len(summary)), [f"{entry['start']}, {entry['adapt']}" for entry in summary])
     axes.minorticks_off()
     axes.set_ylim(len(summary) - 0.5, -0.5)
-    axes.set_xlabel("proxy A-distance in z")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    axes.set_xlabel(quantity)
+    return figure, axes
 
 
 def _performance_table(found: Json) -> str:
