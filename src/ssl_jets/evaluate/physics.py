@@ -19,7 +19,7 @@ from sklearn.linear_model import Ridge
 
 from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
 from ssl_jets.evaluate.observables import observables
-from ssl_jets.evaluate.probes import TREES, standardise, tree_columns
+from ssl_jets.evaluate.probes import TREES, standardise, to_fit_with, tree_columns
 from ssl_jets.evaluate.regression import explained_rows
 from ssl_jets.jets import Jets
 
@@ -149,7 +149,8 @@ def _probe(
         if reader == "ridge"
         else HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
     )
-    model.fit(x_fit[there_fit], (y_fit - centre) / width, sample_weight=fit.weights[there_fit])
+    weights = to_fit_with(fit.weights[there_fit])
+    model.fit(x_fit[there_fit], (y_fit - centre) / width, sample_weight=weights)
     predicted = model.predict(x_test[there_test]) * width + centre
     bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[there_test])
     explained = Estimate.of_rows(explained_rows(predicted, y_test, bootstrap))

@@ -94,6 +94,11 @@ class Labelled:
         return Labelled(self.x[rows], self.y[rows], self.weights[rows])
 
 
+def to_fit_with(weights: Array) -> Array | None:
+    """Weights `[jet]` for scikit-learn: none where all are 1, since trees take far longer to bin weighted columns."""
+    return None if bool((weights == 1).all()) else weights
+
+
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     """Multinomial logistic regression on standardised z: z `[jet, D]` to probabilities `[jet, class]`."""
     z, to_fit = standardise(fit.x, fit.x)[0], fit.x
@@ -102,7 +107,7 @@ def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        reader.fit(z, fit.y, sample_weight=fit.weights)
+        reader.fit(z, fit.y, sample_weight=to_fit_with(fit.weights))
     return lambda z_test: _all_classes(reader.predict_proba(standardise(to_fit, z_test)[1]), reader.classes_, classes)
 
 
@@ -157,7 +162,7 @@ def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Ar
     trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        trees.fit(fit.x, fit.y, sample_weight=fit.weights)
+        trees.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
     return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
 
 
