@@ -5,22 +5,17 @@ Writes `completions.png` beside this file: held-out jets, what of them is visibl
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import cast
 
 import matplotlib.pyplot as plt
 import torch
 from augmentations import draw, key
+from held_out import asked, held_out
 
-from ssl_jets.config import DataSettings
-from ssl_jets.data.files import open_files
-from ssl_jets.data.sources import resolve_sources
 from ssl_jets.evaluate.observables import observables
-from ssl_jets.evaluate.selection import assign_roles
-from ssl_jets.evaluate.selection import draw as draw_jets
 from ssl_jets.methods.diffusion_mae import DiffusionMaskedAutoencoder
-from ssl_jets.model_file import load_method, load_model
+from ssl_jets.model_file import load_method
 from ssl_jets.nn import masking
 from ssl_jets.report.figures import style
 
@@ -30,17 +25,10 @@ SAMPLES = 3
 
 def main() -> None:
     """Write the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    model, method = load_model(args.run), cast(DiffusionMaskedAutoencoder, load_method(args.run).eval())
-    files = open_files(resolve_sources(args.data))
-    jets = draw_jets(files, assign_roles(files, model.facts, DataSettings()).test, 1000, args.seed)
-    torch.manual_seed(args.seed)
-    assert jets.labels is not None
-    jets = jets.select(torch.stack([(jets.labels == model.labels.index(name)).nonzero()[0, 0] for name in SHOWN]))
+    args = asked(__doc__)
+    jets, of = held_out(args, 1000)
+    method = cast(DiffusionMaskedAutoencoder, load_method(args.run).eval())
+    jets = jets.select(torch.stack([of[name][0] for name in SHOWN]))
     hidden = masking.hide(jets, "random", method.cfg.mask_ratio)
     columns = {"": jets, "visible": jets.keep(~hidden)}
     columns |= {f"completed {number + 1}": made for number, made in enumerate(method.complete(jets, hidden, SAMPLES))}

@@ -7,7 +7,6 @@ again from their z, and new jets. All real jets were held out of the training.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -16,17 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from augmentations import draw, key
+from held_out import asked, held_out
 from matplotlib.figure import Figure
 
-from ssl_jets.config import DataSettings
-from ssl_jets.data.files import open_files
-from ssl_jets.data.sources import resolve_sources
 from ssl_jets.evaluate.observables import observables
-from ssl_jets.evaluate.selection import assign_roles
-from ssl_jets.evaluate.selection import draw as draw_jets
 from ssl_jets.jets import Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
-from ssl_jets.model_file import load_method, load_model
+from ssl_jets.model_file import load_method
 from ssl_jets.report.figures import style
 
 SHOWN = ("QCD", "Wqq", "Hbb", "H4q", "Tbqq", "Tbl")
@@ -37,17 +32,9 @@ OBSERVABLES = {"mass": "mass of the jet [GeV]", "particles": "particles"}
 
 def main() -> None:
     """Write both figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    model, method = load_model(args.run), cast(DiffusionAutoencoder, load_method(args.run).eval())
-    files = open_files(resolve_sources(args.data))
-    jets = draw_jets(files, assign_roles(files, model.facts, DataSettings()).test, 4000, args.seed)
-    torch.manual_seed(args.seed)
-    assert jets.labels is not None
-    of = {name: (jets.labels == model.labels.index(name)).nonzero()[:, 0] for name in model.labels}
+    args = asked(__doc__)
+    jets, of = held_out(args, 4000)
+    method = cast(DiffusionAutoencoder, load_method(args.run).eval())
     with style():
         real = jets.select(torch.stack([of[name][0] for name in SHOWN]))
         save(reconstructed(real, method.reconstruct(real), method.generate(len(SHOWN))), "reconstructed")
