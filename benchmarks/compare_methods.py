@@ -1,7 +1,9 @@
 """Every way of learning z on equal terms: same encoder, data, batch and computing time; same probes.
 
     OMP_NUM_THREADS=1 python benchmarks/compare_methods.py --data TRAIN_FOLDER --work FOLDER [--minutes 10]
-        [--methods mae simclr ...] [--seeds 3]
+        [--methods mae simclr "mae method.mask_ratio=0.9" ...] [--seeds 3]
+
+A method may be followed by settings: a row of its own, for ablations.
 
 A minute is one of computing time of one thread, not of the clock: 15 steps of each method are timed by the processor's
 time of the process, and the steps that fill the minutes are fixed from them. So what else the machine does changes
@@ -31,7 +33,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ssl_jets.config import DataSettings
+from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import embed_jets
@@ -90,38 +92,47 @@ class Bench:
         settings = {"steps": steps, "batch_size": self.batch_size, "seed": seed, "validation_jets": 500} | train
         return {"data": {"sources": self.data}, "model": {"size": self.size}, "train": settings}
 
+    def settings(self, case: str, seed: int, layers: dict[str, Any]) -> RunSettings[MethodSettings]:
+        """The settings of a case: those that all share, the parts of the method, and what the case itself says."""
+        name, *said = case.split()
+        return resolve_pretrain(name, layers, self.parts(name, seed), parse_set(said))
+
     def parts(self, name: str, seed: int) -> dict[str, Any]:
         """Settings that name the runs a method starts from, which are made first where they are not there."""
         for part in find(name).parts:
             self.row(part, seed)
-        return {"method": {part: str(self.work / f"{part}-{seed}") for part in find(name).parts}}
+        return {"method": {part: str(self.folder(part, seed)) for part in find(name).parts}}
 
-    def seconds_per_step(self, name: str) -> float:
+    def folder(self, case: str, seed: int | str) -> Path:
+        """Where the run of a case is kept."""
+        return self.work / f"{slug(case)}-{seed}"
+
+    def seconds_per_step(self, case: str) -> float:
         """Computing time of a step."""
 
         def measure() -> Row:
             short = self.layers(RATE_STEPS, 0, validate_every=10**6, validation_jets=100)
             short["data"]["buffer"] = RATE_STEPS * self.batch_size
             with step_times() as times:
-                pretrain(resolve_pretrain(name, short, self.parts(name, 0)), self.work / f"{name}-rate", force=True)
+                pretrain(self.settings(case, 0, short), self.folder(case, "rate"), force=True)
             times = times[UNTIMED_STEPS:]
             return {"seconds_per_step": (times[-1] - times[0]) / (len(times) - 1)}
 
-        return float(cached(self.work / "rates" / f"{name}.json", measure)["seconds_per_step"])
+        return float(cached(self.work / "rates" / f"{slug(case)}.json", measure)["seconds_per_step"])
 
-    def row(self, name: str, seed: int) -> Row:
+    def row(self, case: str, seed: int) -> Row:
         """What z is worth after the given minutes."""
 
         def measure() -> Row:
-            per_step, folder = self.seconds_per_step(name), self.work / f"{name}-{seed}"
+            per_step, folder = self.seconds_per_step(case), self.folder(case, seed)
             steps = max(1, int(60 * self.minutes / per_step))
-            settings = self.layers(steps, seed, validate_every=steps)
-            pretrain(resolve_pretrain(name, settings, self.parts(name, seed)), folder, force=True)
-            shared = {"method": name, "seed": seed, "steps": steps, "jets_per_second": self.batch_size / per_step}
+            layers = self.layers(steps, seed, validate_every=steps)
+            pretrain(self.settings(case, seed, layers), folder, force=True)
+            shared = {"method": case, "seed": seed, "steps": steps, "jets_per_second": self.batch_size / per_step}
             found = self.probes(load_model(folder).encoder)
             return shared | found | {"few_labels": self.few_labels(folder, seed, "full")}
 
-        return cached(self.work / "rows" / f"{name}-{seed}.json", measure)
+        return cached(self.work / "rows" / f"{slug(case)}-{seed}.json", measure)
 
     def probes(self, encoder: Encoder) -> Row:
         """Linear and kNN probe, and the spread, of the z of an encoder."""
@@ -148,9 +159,9 @@ class Bench:
         return float((found == labels(self.test)).mean())
 
     def random_row(self, like: str, seed: int) -> Row:
-        """The baseline of every method: the network of method `like` with random weights; its finetuning is that
-        from scratch."""
-        model = self.work / f"{like}-{seed}"
+        """The baseline of every method: the network of case `like` with random weights; its finetuning is that from
+        scratch."""
+        model = self.folder(like, seed)
 
         def measure() -> Row:
             random = random_like(load_model(model).encoder, seed)
@@ -182,6 +193,19 @@ def step_times() -> Iterator[list[float]]:
         hook.remove()
 
 
+def slug(case: str) -> str:
+    """A case as the name of a file: `mae method.mask_ratio=0.9` is `mae_mask_ratio=0.9`."""
+    name, *said = case.split()
+    return "_".join([name, *(setting.partition(".")[2] for setting in said)])
+
+
+def known(case: str) -> str:
+    """A case whose method there is."""
+    if case.split()[0] not in names():
+        raise argparse.ArgumentTypeError(f"{case.split()[0]} is not one of {', '.join(names())}")
+    return case
+
+
 def cached(path: Path, make: Callable[[], Row]) -> Row:
     """What `make` returned the first time."""
     if not path.is_file():
@@ -210,7 +234,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--methods", nargs="+", default=names(), choices=names(), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=names(), type=known, metavar="METHOD")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--size", default="small")

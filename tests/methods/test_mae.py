@@ -13,7 +13,7 @@ from ssl_jets.nn import masking
 from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
 
 
-def build(jets: Jets, **settings: float) -> MaskedAutoencoder:
+def build(jets: Jets, **settings: float | str) -> MaskedAutoencoder:
     return MaskedAutoencoder(MaskedAutoencoder.Config(**settings), tiny_encoder(jets))
 
 
@@ -30,6 +30,8 @@ def decode_jet(method: MaskedAutoencoder, visible: Jets, hidden_pts: list[float]
     ranks = torch.tensor([sum(other > pt for other in hidden_pts) for pt in hidden_pts])
     of_jet = method.z_in(z)
     names = method.names(ranks.clamp(max=method.cfg.ranks - 1)) + of_jet
+    if method.cfg.decoder == "mlp":
+        return torch.stack([method.decoder(name) for name in names])
     particles = torch.cat([method.tokens_in(tokens), names])
     offsets = torch.tensor([0, len(particles)])
     return method.decoder(particles, offsets, of_jet[:, None])[1][len(tokens) :]
@@ -58,9 +60,9 @@ def reference(method: MaskedAutoencoder, jets: Jets, hidden: Tensor, missing: tu
     return total / len(jets)
 
 
-@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "ranks": 4}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "ranks": 4}, {"decoder": "mlp"}], ids=str)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
-    monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
+    monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float | str]
 ) -> None:
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 12, 30, 200])[jets.jet_of_particle])

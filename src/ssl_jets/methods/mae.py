@@ -8,10 +8,12 @@
 
 He et al., arXiv:2111.06377, on sets as in MPM v2 (Leigh et al., arXiv:2409.12589). A hidden particle is named by its
 pt rank among the hidden ones only. z is a token of the decoder and is added to every name, so that what all hidden
-particles have in common is best said by z.
+particles have in common is best said by z. With `decoder=mlp` a hidden particle is told from its name and z alone.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -35,8 +37,10 @@ class MaskedAutoencoder(Method):
         """What is hidden: particles at random, a region of (deta, dphi), particles up to a share of pt, or kinds."""
         mask_ratio: float = Field(default=0.4, gt=0, lt=1)
         """Share of each jet's particles (of its pt with mask `pt`) that is hidden."""
+        decoder: Literal["transformer", "mlp"] = "transformer"
+        """Blocks over z, the tokens and the hidden particles, or an MLP of each hidden particle's name and z."""
         decoder_blocks: int = Field(default=3, ge=1)
-        """Blocks of the decoder."""
+        """Blocks of the transformer."""
         decoder_width: int = Field(default=64, ge=8, multiple_of=8)
         """Width of the decoder; it has one head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
@@ -49,10 +53,14 @@ class MaskedAutoencoder(Method):
         self.cfg, self.encoder = cfg, encoder
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, width)
-        self.tokens_in = nn.Linear(encoder.width, width)
         self.names = nn.Embedding(cfg.ranks, width)
         nn.init.normal_(self.names.weight, std=0.02)
-        self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+        self.decoder: nn.Module
+        if cfg.decoder == "mlp":
+            self.decoder = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        else:
+            self.tokens_in = nn.Linear(encoder.width, width)
+            self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
 
@@ -78,6 +86,9 @@ class MaskedAutoencoder(Method):
         z = self.z_in(z).float()
         names = self.names(masking.hidden_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
         names = names + z[jets.jet_of_particle[hidden]]
+        if self.cfg.decoder == "mlp":
+            told: Tensor = self.decoder(names)
+            return told
         particles = names.new_empty(len(hidden), names.shape[1])
         particles = particles.index_put((~hidden,), self.tokens_in(tokens).to(names.dtype))
         particles = particles.index_put((hidden,), names)
