@@ -27,9 +27,10 @@ FAILING: dict[str, Settings] = {
     "jepa whose teacher stands still": {"method": {"momentum": 1.0, "final_momentum": 1.0}},
     "jepa without spread": {"method": {"spread_weight": 0.0}},
     "vicreg without variance": {"method": {"variance": 0.0, "covariance": 0.0}},
+    "lejepa without sigreg": {"method": {"sigreg_weight": 0.0}},
 }
 CASES = HEALTHY | {case: settings for case, settings in FAILING.items() if case.split()[0] in names()}
-COLUMNS = ("z_variation", "z_participation_ratio", "z_alignment", "z_swap_rise", "probe_accuracy")
+COLUMNS = ("z_variation", "z_participation_ratio", "compared_variation", "z_alignment", "z_swap_rise", "probe_accuracy")
 
 
 def run(case: str, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.simclr import SimCLR
 from ssl_jets.nn.ema import follow, teacher_of
 from ssl_jets.nn.encoder import Encoder
 
@@ -38,6 +39,15 @@ class DeafDecoder(MaskedAutoencoder):
 
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
         return super()._decode(jets, hidden, 0 * z, tokens)
+
+
+class Alike(SimCLR):
+    """The projections are to be the same for all jets, and z stays as it is."""
+
+    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+        """L = ln (mean |p - mean p|^2 / mean |p|^2)."""
+        p = self.compared(self.encoder(jets).z.detach())
+        return {"loss": ((p - p.mean(0)).square().mean() / p.square().mean()).log()}
 
 
 class Taught(Method):

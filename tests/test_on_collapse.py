@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from collapsing import DeafDecoder, Shrinking, Taught
+from collapsing import Alike, DeafDecoder, Shrinking, Taught
 from small_models import CLASSES, tiny_encoder
 from ssl_jets.config import MethodSettings, TrainSettings
 from ssl_jets.data.memory import MemoryStream
@@ -20,6 +20,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.simclr import SimCLR
 from ssl_jets.monitor import Look, Monitor, swapped_z
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.run import Run
@@ -72,7 +73,7 @@ def test_a_method_that_collapses_is_stopped_within_the_first_checks(
         train(shrinking(jets), jets, tmp_path, monitor, validate_every=160, steps=160, on_collapse="stop")
     run = Run(tmp_path)
     looks = lines(run, "check", "validation")
-    assert [line["step"] for line in looks] == [20, 40, 80][: len(looks)]
+    assert [line["step"] for line in looks] == [0, 20, 40, 80][: len(looks)]
     assert [line["collapse"] for line in looks[-2:]] == [["constant"], ["constant"]]
     assert caught.value.exit_code == 1
     assert "all jets have nearly the same z" in str(caught.value.found)
@@ -86,9 +87,23 @@ def test_a_healthy_mae_is_not_flagged(jets: Jets, held_out: Jets, tmp_path: Path
     monitor = Monitor(held_out, 64, len(CLASSES))
     run = train(mae(jets), jets, tmp_path, monitor, validate_every=80, lr=5e-4, on_collapse="stop")
     looks = lines(run, "check", "validation")
-    assert [line["step"] for line in looks] == [10, 20, 40, 80]
+    assert [line["step"] for line in looks] == [0, 10, 20, 40, 80]
     assert not any("collapse" in line for line in looks)
     assert all(line["z_variation"] > 0.01 for line in looks)
+
+
+def test_projections_that_become_alike_are_told_whatever_z_does(jets: Jets, held_out: Jets, tmp_path: Path) -> None:
+    found: dict[type[SimCLR], list[dict[str, Any]]] = {}
+    for method in (SimCLR, Alike):
+        monitor = Monitor(held_out, 64, len(CLASSES))
+        settings = method.Config(projector_layers=1)
+        made = method(settings, tiny_encoder(jets))
+        run = train(made, jets, tmp_path / method.__name__, monitor, validate_every=80, lr=5e-3, steps=20)
+        found[method] = lines(run, "check", "validation")
+    assert not any("collapse" in line for line in found[SimCLR])
+    assert ["collapse" in line for line in found[Alike]] == [False, True, True]
+    assert found[Alike][-1]["collapse"] == ["alike"]
+    assert found[Alike][-1]["z_variation"] == pytest.approx(found[Alike][0]["z_variation"], rel=1e-4)
 
 
 def test_a_decoder_that_does_not_hear_z_is_told_but_in_the_first_steps(jets: Jets, held_out: Jets) -> None:

@@ -20,7 +20,7 @@ from ssl_jets.nn import collapse
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.encoder import Encoded, Encoder, random_like
-from ssl_jets.nn.spread import Spread, distance, spread
+from ssl_jets.nn.spread import Spread, distance, spread, variation
 
 CHECK_JETS = 512
 """Most jets of what is measured for the verdicts alone."""
@@ -108,8 +108,17 @@ class Monitor:
             self._random[len(z)] = spread(self._z(random, jets), self._z(random, self.view))
         labels = method.exported_head() is not None
         verdicts = collapse.of_z(found, self._random[len(z)], labels=labels, young=young)
+        compared, alike = self._compared(method, z[: len(self.some)])
         teacher, still = self._teacher(method, progress)
-        return Look(_named(found) | teacher, verdicts + still)
+        return Look(_named(found) | compared | teacher, verdicts + alike + still)
+
+    def _compared(self, method: Method, z: Tensor) -> tuple[dict[str, float], list[Verdict]]:
+        """How much of what the loss compares differs between jets, beside the first time, where it compares any."""
+        compared = method.compared(z.to(_device(method)))
+        if compared is None:
+            return {}, []
+        share = float(variation(compared))
+        return {"compared_variation": share}, collapse.of_compared(share, self._before.setdefault("compared", share))
 
     def _teacher(self, method: Method, progress: float) -> tuple[dict[str, float], list[Verdict]]:
         """How far student and teacher are apart, and whether the teacher moves, where there is one."""

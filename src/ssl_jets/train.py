@@ -326,10 +326,12 @@ def fit(
         loop.load(run.checkpoint)
         run.say(f"resumed at step {loop.step} of {loop.steps}")
     if resume:  # also the steps of a run that was killed before its first checkpoint
-        run.forget_after(loop.step)
+        run.forget_after(loop.step or -1)
+    early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
+    if early and not loop.step:  # what later checks compare with
+        loop.validate(whole=False)
     if settings.on_collapse == "rollback" and not run.healthy.is_file():
         loop.save(run.healthy)
-    early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
     started = time.monotonic() - loop.seconds
     saved = time.monotonic()
     loop.window.reset(loop.jets)

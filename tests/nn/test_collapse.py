@@ -54,6 +54,11 @@ def test_one_number_is_a_collapse_but_not_of_a_classifier_nor_in_the_first_steps
     assert collapse.of_z(found, random, young=True) == []
 
 
+@pytest.mark.parametrize(("now", "told"), [(0.9, []), (0.5, []), (0.34, []), (0.33, ["alike"]), (0.0, ["alike"])])
+def test_jets_that_become_alike_to_the_loss_are_told(now: float, told: list[str]) -> None:
+    assert [verdict.name for verdict in collapse.of_compared(now, 0.5)] == told
+
+
 def test_a_z_that_forgets_its_jet_is_noise() -> None:
     assert names(spread(normal(400, 16), normal(400, 16, 1))) == ["noise"]
     assert names(spread(normal(400, 16))) == []  # without a view nothing is said

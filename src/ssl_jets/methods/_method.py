@@ -61,6 +61,11 @@ class Method(nn.Module):
         """What only all held-out jets together tell, to log at each look; in evaluation mode, without gradient."""
         return {}
 
+    def compared(self, z: Tensor) -> Tensor | None:
+        """What the loss compares between jets and between views, made of z `[jet, D]`: `[jet, out]`; None where it
+        compares nothing."""
+        return None
+
     def measure(self, batches: Iterable[Jets]) -> None:
         """Take statistics of training jets, with their `jet_columns`, before the first step; not when resuming."""
 

@@ -65,13 +65,18 @@ class BYOL(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance on the sphere to the teacher of the other view, both ways."""
         first, second = (make_view(jets, self.cfg.views) for _ in range(2))
-        predicted = [self.predictor(self.projector(self.encoder(view).z)) for view in (first, second)]
+        predicted = [self.predictor(self.compared(self.encoder(view).z)) for view in (first, second)]
         with torch.no_grad():
             targets = [self._target(self.teacher_projector(self.teacher(view).z)) for view in (second, first)]
         pairs = zip(predicted, targets, strict=True)
         cosine = torch.stack([nn.functional.cosine_similarity(ours.float(), theirs.float()) for ours, theirs in pairs])
         loss = (2 - 2 * cosine).sum(0).mean()
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
+
+    def compared(self, z: Tensor) -> Tensor:
+        """The student's projections."""
+        projections: Tensor = self.projector(z)
+        return projections
 
     def _target(self, projected: Tensor) -> Tensor:
         return whitened(projected) if self.cfg.targets == "whitened" else projected

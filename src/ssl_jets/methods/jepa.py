@@ -91,7 +91,7 @@ class Jepa(Method):
         context = self.encoder(seen.keep(~hidden))
         per_particle = _distance(self._predict(seen, hidden, context), standardised(taught.tokens[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        said = self.z_out(context.z).float()
+        said = self.compared(context.z)
         z = _distance(said, whole).mean()
         variance, covariance = spread_terms(gather(said))
         spread = variance + covariance / 25
@@ -112,6 +112,11 @@ class Jepa(Method):
         predicted = self.predictor(particles, jets.offsets, z.unsqueeze(1))[1][hidden]
         tokens: Tensor = self.tokens_out(predicted)
         return tokens
+
+    def compared(self, z: Tensor) -> Tensor:
+        """What is said of the whole jet, q(z), float32."""
+        said: Tensor = self.z_out(z)
+        return said.float()
 
     def after_step(self, progress: float) -> None:
         """The teacher follows."""

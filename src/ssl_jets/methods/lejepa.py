@@ -54,13 +54,18 @@ class LeJepa(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance of the views to their centre, and SIGReg of each view."""
         kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
-        views = torch.stack([self.projector(self.encoder(make_view(jets, kind)).z).float() for kind in kinds])
+        views = torch.stack([self.compared(self.encoder(make_view(jets, kind)).z) for kind in kinds])
         centre = views[: self.cfg.global_views].mean(0)
         agreement = (views - centre).square().mean()
         directions = chance.directions(self.cfg.projector_width, self.cfg.directions, views.device)
         spread = torch.stack([sigreg(view, directions) for view in views]).mean()
         loss = agreement + self.cfg.sigreg_weight * spread
         return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": spread.detach()}
+
+    def compared(self, z: Tensor) -> Tensor:
+        """The projections, float32."""
+        projections: Tensor = self.projector(z)
+        return projections.float()
 
     def exported(self) -> Encoder:
         """The encoder itself."""

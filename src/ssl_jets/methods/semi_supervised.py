@@ -84,6 +84,10 @@ class SemiSupervised(Method):
         losses[UNLABELLED] = TaskLoss(own.pop("loss"), first + (last - first) * progress)
         return {"loss": self.weights(losses), **logged, **own, **self.weights.parts(losses)}
 
+    def compared(self, z: Tensor) -> Tensor | None:
+        """What the other method compares."""
+        return self.method.compared(z)
+
     def after_step(self, progress: float) -> None:
         """The step of the other method; every s within its limits."""
         self.method.after_step(progress)

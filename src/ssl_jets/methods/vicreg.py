@@ -55,7 +55,7 @@ class VICReg(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighted sum, and its three parts."""
-        first, second = (self.projector(self.encoder(make_view(jets, self.cfg.views)).z).float() for _ in range(2))
+        first, second = (self.compared(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
         invariance = (first - second).square().mean()
         (v1, c1), (v2, c2) = (spread_terms(gather(views)) for views in (first, second))
         cfg = self.cfg
@@ -65,6 +65,11 @@ class VICReg(Method):
             "variance": (v1 + v2).detach(),
             "covariance": (c1 + c2).detach(),
         }
+
+    def compared(self, z: Tensor) -> Tensor:
+        """The projections, float32."""
+        projections: Tensor = self.projector(z)
+        return projections.float()
 
     def exported(self) -> Encoder:
         """The encoder itself."""

@@ -15,6 +15,9 @@ LEAST_VARIATION = 0.05
 """Of the variation of z of random weights: below it all jets have nearly the same z."""
 LEAST_DIRECTIONS = 1 / 3
 """Of the participation ratio of z of random weights: below it z has lost its directions but one or two."""
+LEAST_COMPARED = 2 / 3
+"""Of the variation that what the loss compares had before the first step: below it jets become alike to the loss.
+Where all goes well it rises."""
 MOST_ALIGNMENT = 1.6
 """Of 2: above it two views of a jet differ nearly as much as two jets do."""
 LEAST_RISE = 1e-3
@@ -57,6 +60,14 @@ def of_z(z: Spread, random: Spread, *, labels: bool = False, young: bool = False
         text = f"z is noise: a turned jet is {z.alignment:.2g} away from itself and 2 from others"
         found.append(Verdict("noise", text + f" ({random.alignment:.2g} with random weights)"))
     return found
+
+
+def of_compared(variation: float, start: float) -> list[Verdict]:
+    """Verdict on the variation of what the loss compares, beside that before the first step."""
+    if variation >= LEAST_COMPARED * start:
+        return []
+    text = f"the loss compares jets that become alike: {variation:.2g} of the length of what it compares varies"
+    return [Verdict("alike", f"{text} ({start:.2g} at the start)")]
 
 
 def of_rise(rise: float, loss: float) -> list[Verdict]:
