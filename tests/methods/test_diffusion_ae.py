@@ -147,6 +147,21 @@ def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
     assert (counts.diff(dim=0).abs().sum(0) <= (counts[-1] - counts[0]).abs() + 4).all()
 
 
+def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
+    method, jets = overfitted
+    z = on_sphere(method.encoder(jets).z)
+    torch.manual_seed(0)
+    noise = torch.randn(int(jets.lengths.sum()), TARGETS + 1)
+    again = method.decode(z, jets.lengths, noise)
+    torch.testing.assert_close(again.mean(again.column("pt")) * again.lengths, method.summary.pt(z).detach())
+    method.cfg = method.cfg.model_copy(update={"summary_weight": 0.0})  # then z was never asked
+    plain = method.decode(z, jets.lengths, noise)
+    method.cfg = method.settings
+    factor = again.particles / plain.particles
+    torch.testing.assert_close(factor[:, COLUMNS.index("pt")], factor[:, COLUMNS.index("energy")])
+    assert torch.equal(again.column("deta"), plain.column("deta"))
+
+
 def test_new_jets_are_as_many_as_asked_for_and_physical(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
     method, jets = overfitted
     torch.manual_seed(0)

@@ -42,11 +42,11 @@ def logits_after(method: NextToken, start: Tensor, read: int, codes: list[int]) 
     return method.codes_out(method.decoder.norm(x))[-1].detach()
 
 
-def reference(method: NextToken, jets: Jets, length: Tensor, nothing: Tensor) -> tuple[float, float]:
-    """Loss and accuracy as the docstring of `next_token` writes them, in plain loops."""
+def reference(method: NextToken, jets: Jets, length: Tensor, nothing: Tensor) -> tuple[float, float, float]:
+    """Errors of codes and summary, and accuracy, as the docstring of `next_token` writes them, in plain loops."""
     tokenizer = method.tokenizer
     assert isinstance(tokenizer, Tokenizer)
-    loss = accuracy = 0.0
+    loss = accuracy = summary = 0.0
     for jet in range(len(jets)):
         one = jets.select(torch.tensor([jet]))
         count = len(one.particles)
@@ -56,13 +56,15 @@ def reference(method: NextToken, jets: Jets, length: Tensor, nothing: Tensor) ->
         read = 0 if alone else 1 + int(float(length[jet]) * (count - 1))
         kept = torch.zeros(count, dtype=torch.bool)
         kept[order[:read]] = True
-        start = method.z_in(method.encoder(one.keep(kept)).z)[0]
+        z = method.encoder(one.keep(kept)).z
+        start = method.z_in(z)[0]
+        summary += float(method.summary.error(z, one, method.encoder.features).detach())
         goals = [*codes[read:], method.stop]
         for i, goal in enumerate(goals):
             logits = logits_after(method, start, read, codes[read : read + i])
             loss -= float(logits.log_softmax(0)[goal]) / len(goals)
             accuracy += float(int(logits.argmax()) == goal) / len(goals)
-    return loss / len(jets), accuracy / len(jets)
+    return loss / len(jets), summary / len(jets), accuracy / len(jets)
 
 
 def test_the_loss_is_that_of_plain_loops_over_jets_and_codes(
@@ -70,13 +72,14 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_codes(
 ) -> None:
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 9, 14, 14])[jets.jet_of_particle])
-    method = build(jets)
+    method = build(jets, summary_weight=0.7)
     length = torch.tensor([0.5, 0.99, 0.0, 0.7, 0.0, 0.3]).double()
     nothing = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.9]).double()
     fix_chance(monkeypatch, length, nothing)
     parts = method(jets, 0.0)
-    loss, accuracy = reference(method, jets, length, nothing)
-    assert float(parts["loss"].detach()) == pytest.approx(loss, rel=1e-4)
+    codes, summary, accuracy = reference(method, jets, length, nothing)
+    assert float(parts["code_loss"]) == pytest.approx(codes, rel=1e-4)
+    assert float(parts["loss"].detach()) == pytest.approx(codes + 0.7 * summary, rel=1e-4)
     assert float(parts["accuracy"]) == pytest.approx(accuracy, abs=1e-5)
 
 
@@ -106,7 +109,7 @@ def overfitted(sample_jets: Jets) -> tuple[NextToken, Jets, float, float]:
     """A method trained on one batch of 8 short jets: method, jets, first and last loss."""
     jets = sample_jets.select(torch.arange(8))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([2, 3, 4, 5, 6, 7, 8, 8])[jets.jet_of_particle])
-    method = build(jets, from_nothing=0.5)
+    method = build(jets, from_nothing=0.5, summary_weight=0.0)
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=2e-3)
     losses = []
     for step in range(200):

@@ -10,12 +10,13 @@
 Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). z lies on a
 sphere and is blurred by s in training: without a fixed scale a blur could be outgrown, and without a blur what lies
 between two jets in z would mean nothing to the decoder. The prior is a flow over z, for jets out of nothing:
-z ~ prior, n ~ p(n | z), x ~ p(x | z, n).
+z ~ prior, n ~ p(n | z), x ~ p(x | z, n). The particles drawn are scaled so that their pt adds up to what z says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -106,7 +107,9 @@ class DiffusionAutoencoder(Method):
     def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
         """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
         given = self._given(on_sphere(z), offsets_of(counts), z.new_ones(TARGETS))
-        return Jets(self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps)), given.offsets)
+        drawn = self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps))
+        jets = Jets(drawn, given.offsets)
+        return scaled(jets, self.summary.pt(given.z)) if self.cfg.summary_weight else jets
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
@@ -142,3 +145,11 @@ class DiffusionAutoencoder(Method):
     def exported(self) -> Encoder:
         """The encoder itself."""
         return self.encoder
+
+
+def scaled(jets: Jets, pt: Tensor) -> Jets:
+    """The jets with their momenta scaled so that the pt of their particles add up to `pt` [GeV], `[jet]`."""
+    factor = pt / (jets.mean(jets.column("pt")) * jets.lengths)
+    particles = jets.particles.clone()
+    particles[:, [jets.columns.index(name) for name in ("pt", "energy")]] *= factor[jets.jet_of_particle].unsqueeze(1)
+    return replace(jets, particles=particles)

@@ -3,15 +3,17 @@
     k_1 ... k_n   = codes of the jet by a trained `tokenizer`, in falling pt; k_{n+1} = stop
     z             = g(the m hardest particles),      m = 0 for a share of the jets, else uniform from 1 to n - 1
     h_m ... h_n   = causal transformer(start(z), k_{m+1} ... k_n), each with its place 0 ... n in the jet
-    L = mean over jets of mean over i = m ... n of -log softmax(W h_i)[k_{i+1}]
+    L = mean over jets of mean over i = m ... n of -log softmax(W h_i)[k_{i+1}]  +  a |A z - summary(x)|
 
 With m = 0 this is OmniJet-alpha (Birk et al., arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it
 is a prefix language model (Raffel et al., arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns
-to tell of the hard part of a jet all that helps to foresee the rest. Particles are read with continuous features.
+to tell of the hard part of a jet all that helps to foresee the rest. Particles are read with continuous features. After
+a few codes these say more of the next one than z does; what all of them amount to (`nn/summary.py`) is for z to tell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, cast
 
 import torch
@@ -23,6 +25,7 @@ from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method, Tokens
 from ssl_jets.nn import chance
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.summary import Summary
 from ssl_jets.nn.trunk import Trunk
 
 
@@ -36,6 +39,8 @@ class NextToken(Method):
         """Run of `tokenizer` whose codes are predicted; there is no default."""
         from_nothing: float = Field(default=0.25, ge=0, le=1)
         """Share of the jets of which nothing is read, as when jets are generated."""
+        summary_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the error of the whole jet's summary, told by a linear map of z."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the causal transformer."""
         decoder_width: int = Field(default=64, ge=8, multiple_of=8)
@@ -58,10 +63,11 @@ class NextToken(Method):
         for embedding in (self.codes_in, self.places):
             nn.init.normal_(embedding.weight, std=0.02)
         self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+        self.summary = Summary(encoder.dim)
         self.codes_out = nn.Linear(width, self.stop + 1)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy of each next code and of the stop, and how many are guessed right."""
+        """Cross-entropy of each next code and of the stop, how many are guessed right, and the error of the summary."""
         read = (chance.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1
         read[(chance.uniform_per_jet(jets) < self.cfg.from_nothing) | (jets.lengths == 1)] = 0
         prefix = jets.rank_by_pt() < read[jets.jet_of_particle]
@@ -69,14 +75,22 @@ class NextToken(Method):
         codes = torch.empty_like(rest.jet_of_particle)
         place = rest.offsets[:-1][rest.jet_of_particle] + rest.rank_by_pt()
         codes[place] = cast(Tokens, self.tokenizer).codes(jets)[~prefix]
-        logits, offsets = self._predict(self.encoder(jets.keep(prefix)).z, read, codes, rest.offsets)
+        z = self.encoder(jets.keep(prefix)).z
+        logits, offsets = self._predict(z, read, codes, rest.offsets)
         last = torch.zeros(len(logits), dtype=torch.bool, device=codes.device).index_fill(0, offsets[1:] - 1, True)
         goal = torch.full_like(last, self.stop, dtype=torch.int64).masked_scatter(~last, codes)
         entropy = nn.functional.cross_entropy(logits, goal, reduction="none")
         terms = torch.stack([entropy, (logits.argmax(1) == goal).float()], dim=1)
         # A jet of which r particles are not read has r + 1 predictions.
-        loss, accuracy = Jets(terms, offsets).mean(terms).mean(0)
-        return {"loss": loss, "accuracy": accuracy.detach()}
+        code, accuracy = Jets(terms, offsets).mean(terms).mean(0)
+        summary = self.summary.error(z, jets, self.encoder.features).mean()
+        parts = {"code_loss": code, "summary_loss": summary, "accuracy": accuracy}
+        loss = code + self.cfg.summary_weight * summary
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+    def measure(self, batches: Iterable[Jets]) -> None:
+        """Statistics of the summaries."""
+        self.summary.measure(batches, self.encoder.features)
 
     def _predict(self, z: Tensor, read: Tensor, codes: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of what follows the start of each jet and each of its codes, and the offsets of these."""

@@ -28,6 +28,8 @@ AVERAGED = tuple(index for index, f in enumerate(FEATURES) if f.name in ("log_pt
 """Features of the particles whose means are taken."""
 SUMMARY = 3 + len(MOMENTS) + 2 * SIGNED_KINDS + 4 * len(AVERAGED)
 """Numbers of a summary."""
+PT = 1
+"""Where ln sum pt stands among them."""
 
 
 class Summary(nn.Module):
@@ -54,6 +56,11 @@ class Summary(nn.Module):
         std = found.std(0, correction=0)
         self.mean.copy_(found.mean(0))
         self.std.copy_(torch.where(std > 1e-5, std, torch.zeros_like(std)))
+
+    def pt(self, z: Tensor) -> Tensor:
+        """The sum of the particles' pt that z `[jet, dim]` tells of, in GeV, `[jet]`."""
+        said: Tensor = self.from_z(z).float()[:, PT] * self.std[PT] + self.mean[PT]
+        return said.exp()
 
     def error(self, z: Tensor, jets: Jets, features: Features) -> Tensor:
         """Smooth L1 between what z `[jet, dim]` says and the summary of each jet, `[jet]`.
