@@ -29,6 +29,7 @@ PANELS = (
 
 COLLAPSE = (
     ("z_variation", "share of the length of z that varies", (0, None)),
+    ("compared_variation", "the same of what the loss compares", (0, None)),
     ("z_participation_ratio", "participation ratio", (1, None)),
     ("rankme", "effective rank", (1, None)),
     ("z_alignment", "alignment of two views", (0, 2)),
