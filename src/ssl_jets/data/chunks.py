@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ssl_jets.config import DataSettings
 from ssl_jets.data import columns as of
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
@@ -41,6 +42,13 @@ class Request:
     bad_jets: Literal["error", "skip"] = "error"
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(
+        cls, settings: DataSettings, jet_columns: tuple[str, ...] = (), columns: tuple[str, ...] | None = None
+    ) -> Request:
+        """What to read, and of bad jets and files what the settings say."""
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns)
 
 
 class BadJetError(DataError):

@@ -178,7 +178,7 @@ class _Work:
 
     def _network(self, curve: Curve, share: float, seed: int) -> dict[str, Any]:
         wanted, data = self.settings.labels, self.settings.data
-        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "labels", "format", "jets"}
+        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "bad_files", "labels", "format", "jets"}
         layers = {
             "data": data.model_dump(mode="json", include=same),
             "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},
@@ -208,7 +208,7 @@ class _Work:
         weights = self.settings.evaluate.weights
         wanted = [*(name for name in TREE_COLUMNS if name in there), *([weights] if weights else [])]
         columns = tuple(dict.fromkeys(wanted))
-        jets = choose(self.data.files, self.data.train, share, seed, Request(columns, self.settings.data.bad_jets))
+        jets = choose(self.data.files, self.data.train, share, seed, Request.of(self.settings.data, columns))
         fit = Labelled(tree_inputs(jets), labels_of(jets), self.bench.weights(jets))
         found = fitted_trees(fit, len(self.bench.classes), seed)(tree_inputs(self.bench.task))
         return self._scored(found) | {"labels": len(jets)}
