@@ -35,6 +35,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
+from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.precision import resolve_precision
 from ssl_jets.run import Run, Say
 from ssl_jets.streams import make_stream, open_for
@@ -78,7 +79,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels and not data.label_names:
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
-    request = Request.of(settings.data, cls.jet_columns(settings.method))
+    weighted = isinstance(settings.method, TaskSettings)
+    if settings.data.weights and not weighted:
+        raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
+    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=weighted)
     subset = labelled_subset(data, settings.data, request)
     parts = load_parts(cls, settings.method, data.columns)
     seed = settings.train.seed
@@ -194,6 +198,7 @@ def announce(
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     tell_left_out(run, data)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
+    classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
     jets = f"{of_events} jets" if of_events else "jets"
     run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")

@@ -26,6 +26,7 @@ from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.regression import columns_of
+from ssl_jets.nn.tasks import weights_of
 
 KINEMATICS = ("jet_pt", "jet_eta")
 """What bias and resolution of a regressed column are shown against, where the files have it."""
@@ -123,19 +124,11 @@ class Bench:
         """The weights of jets, float64 `[jet]`; 1 where no column is named.
 
         Raises:
-            DataError: a weight that is negative or not finite, or none above zero.
+            DataError: none is above zero.
         """
-        name = self.settings.evaluate.weights
-        if name is None:
-            return np.ones(len(jets))
-        weights: Array = jets.jet[name].numpy().astype(np.float64)
-        wrong = ~np.isfinite(weights) | (weights < 0)
-        if wrong.any() or not weights.any():
-            raise DataError(
-                "the weights of jets must be finite and not negative, and not all zero",
-                where=f"column {name}",
-                found=f"{int(wrong.sum())} of {len(weights)} jets have another",
-            )
+        weights: Array = weights_of(jets).numpy().astype(np.float64)
+        if not weights.any():
+            raise DataError("the weights of all jets are zero", where=f"column {self.settings.data.weights}")
         return weights
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
@@ -146,11 +139,9 @@ class Bench:
         """At most `most` random jets of the parts."""
         wanted = (*TREE_COLUMNS, *KINEMATICS)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
-        weights = self.settings.evaluate.weights
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
-        columns |= {} if weights is None else {weights: None}
-        request = Request.of(self.settings.data, tuple(columns), self.columns)
+        request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped)
         if skipped:

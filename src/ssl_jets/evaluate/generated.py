@@ -145,11 +145,13 @@ def evaluate_generated(
         say: called with each message.
 
     Raises:
-        UsageError: a file that is named as both, or an evaluation that exists.
+        UsageError: a file that is named as both, weights, or an evaluation that exists.
         DataError: too few jets, files that cannot be read.
     """
     began, out = time.perf_counter(), Path(out)
     check_free(out, force=force)
+    if data.weights is not None:
+        raise UsageError("generated jets are compared without weights", where="data.weights", found=data.weights)
     lost: dict[str, str] = {}
     made_files, real_files = open_named(generated, data, lost), open_named(real, data, lost)
     _refuse_shared(made_files, real_files)

@@ -120,6 +120,7 @@ def measure(
         files_left_out=bench.files_left_out,
         settings={
             **bench.settings.evaluate.model_dump(mode="json"),
+            "weights": bench.settings.data.weights,
             "validation_fraction": bench.settings.data.validation_fraction,
             "split_seed": bench.settings.data.split_seed,
             "precision": native_precision(device),

@@ -29,7 +29,7 @@ def read_data(
     """
     data = open_dataset(settings.data) if fabric is None else open_for(settings.data, fabric)
     _refuse_missing_labels(settings, data)
-    request = Request.of(settings.data, settings.method.jet_columns)
+    request = Request.of(settings.data, settings.method.jet_columns, weighted=True)
     return data, request, _subset(settings, data, request)
 
 

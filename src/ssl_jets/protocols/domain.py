@@ -149,6 +149,7 @@ class _Protocol:
             "sources": given.unlabelled,
             "unlabelled": (),
             "labels": None,
+            "weights": None,
         }
         for method in self.settings.pretrain:
             layers = {
