@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data import contents
+from ssl_jets.data.clusters import ClusterTable, require_fastjet
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
@@ -261,6 +262,10 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
         if form.events is not None:
             view = EventTable(table, form.events.choose(table, jets, source.path))
             table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
+        if form.cluster is not None:
+            require_fastjet(source.path)
+            form.cluster.refuse_choice(jets, source)
+            table, events = ClusterTable(table, form.cluster), JetsOfEvents.made(form.cluster, table.entries)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = contents.present_columns(form, table, source, reader.NOUN)
         label_names, formulas, label_branches = contents.present_labels(form, flat, labels, where)
