@@ -239,7 +239,7 @@ def test_usage_errors_come_before_any_work(tmp_path: Path, model: Path, sources:
 
 
 def test_without_sources_the_bundled_sample_is_embedded(tmp_path: Path, model: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(embed_module, "sample_sources", lambda: sample_sources()[:1])
+    monkeypatch.setattr("ssl_jets.data.dataset.sample_sources", lambda: sample_sources()[:1])
     done = embed(model, [], tmp_path / "z.npz")
     assert len(read_z(done.path)) == done.jets == open_files(sample_sources()[:1])[0].entries
 

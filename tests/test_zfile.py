@@ -140,7 +140,7 @@ def test_plain_readers_of_the_other_formats_find_z(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("z").type == pa.list_(pa.float32(), DIM)
     assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 6  # 40 rows in blocks of 7
-    assert json.loads(table.schema.metadata[b"ssl_jets"])["dim"] == DIM
+    assert json.loads(pq.read_metadata(tmp_path / "out.parquet").metadata[b"ssl_jets"])["dim"] == DIM
     with h5py.File(tmp_path / "out.h5") as file:
         assert same_bits(file["z"][:], rows["z"])
         assert json.loads(file.attrs["ssl_jets"])["dim"] == DIM

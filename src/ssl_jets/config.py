@@ -62,6 +62,9 @@ class DataSettings(Settings):
     """How the files name their columns: a YAML file (`--schema`) or the name of a known format; by default found."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default those the format declares."""
+    weights: str | None = None
+    """Jet column with the weight of each jet in the losses of labels and in every number of `evaluate`; by default all
+    jets count the same. Weights are finite and not negative."""
     jets: str | None = None
     """Where an entry of a file is an event: which of its collections of jets; by default the format's first, such as
     the AK8 jets of CMS."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from ssl_jets import methods
 from ssl_jets.config import DataSettings, Settings, recipe
-from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.sources import resolve_sources
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import JetFile
 from ssl_jets.data.survey import UNITS, Numbers, Survey, survey
 from ssl_jets.jets import COLUMNS
 
@@ -65,15 +65,21 @@ class Looked:
     seen: Survey
 
 
-def look_at(sources: Sequence[str], data: DataSettings = _DATA, jets: int = SAMPLE) -> list[Looked]:
-    """Open the files, and look at about `jets` entries of all of them together (at least 100 of each)."""
-    files = open_files(resolve_sources(sources), data.labels, data.format, data.jets)
-    return [Looked(file, survey(file, max(jets // len(files), 100))) for file in files]
+def look_at(
+    sources: Sequence[str], left_out: dict[str, str], data: DataSettings = _DATA, jets: int = SAMPLE
+) -> list[Looked]:
+    """Open the files, and look at about `jets` entries of all of them together (at least 100 of each).
+
+    Files that cannot be opened go to `left_out`, with the reason, where `data.bad_files` is "skip".
+    """
+    files = open_named(sources, data, left_out)
+    return [Looked(file, survey(file, max(jets // len(files), 100), data.bad_files)) for file in files]
 
 
-def files_as_json(looked: Sequence[Looked]) -> str:
-    """All that was found, as a JSON list with an object for each file."""
-    return json.dumps([_facts(one.file) | {"sample": asdict(one.seen)} for one in looked], indent=1)
+def files_as_json(looked: Sequence[Looked], left_out: Mapping[str, str]) -> str:
+    """All that was found, as a JSON list with an object for each file; of those left out with the reason."""
+    found = [_facts(one.file) | {"sample": asdict(one.seen)} for one in looked]
+    return json.dumps([*found, *({"file": name, "left_out": why} for name, why in left_out.items())], indent=1)
 
 
 def files_as_text(looked: Sequence[Looked]) -> str:

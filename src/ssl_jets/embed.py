@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,18 @@ from torch import Tensor
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import check_request
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import (
+    JetFile,
+    Part,
+    check_same,
+    count,
+    fingerprint,
+    shared_columns,
+    shared_labels,
+    whole,
+)
+from ssl_jets.data.left_out import of_files
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
@@ -46,6 +56,7 @@ class EmbedSummary:
         skipped: those of them that could not be used.
         seconds: time it took.
         reasons: `skipped` by reason.
+        files_left_out: files that could not be opened, with the reason.
     """
 
     path: Path
@@ -53,6 +64,7 @@ class EmbedSummary:
     skipped: int
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
+    files_left_out: dict[str, str] = field(default_factory=dict)
 
 
 def embed_parts(
@@ -148,9 +160,10 @@ def embed(
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` "skip" a jet that cannot be
-    used has z of NaN and the label -1. At level "particle" it has no rows. Started by torchrun, the processes share
-    the work and one file comes out, with the rows of one process.
+    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` and `data.bad_files` "skip" a
+    jet that cannot be used or read has z of NaN and the label -1, and kept columns that cannot be read are NaN, -1 or
+    false. At level "particle" it has no rows. A file that cannot be opened has none at either level. Started by
+    torchrun, the processes share the work and one file comes out, with the rows of one process.
 
     Args:
         model_path: a run folder or its `model/` folder.
@@ -158,13 +171,13 @@ def embed(
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets`, `labels` and `jets` are used.
+        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
         device: by default a GPU where there is one.
         force: overwrite `out`.
         report: told the progress.
-        say: told which particle columns the files lack, or the encoder does not know.
+        say: told which files are left out, and which particle columns they lack, or the encoder does not know.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -176,9 +189,12 @@ def embed(
     check_output(out, force=force)
     model = load_model(model_path)
     dim = model.encoder.dim if level == "jet" else model.encoder.width
-    files = open_files(resolve_sources(sources) if sources else sample_sources(), data.labels, data.format, data.jets)
+    lost: dict[str, str] = {}
+    files = open_named(sources, data, lost)
+    for line in of_files(lost):
+        say(line)
     encoded = columns_to_encode(model, files, say)
-    request = Request(tuple(dict.fromkeys(keep)), data.bad_jets, columns=encoded)
+    request = Request.of(data, tuple(dict.fromkeys(keep)), encoded)
     _check_kept(files, request)
     labels = shared_labels(files)
     kept = kept_columns(files, request.jet_columns)
@@ -192,6 +208,7 @@ def embed(
         kept=request.jet_columns,
         collections=tuple(file.collection for file in files),
         trained=trained_entries(files, model.facts.get("training", {})),
+        files_left_out=lost,
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
     with Watch() as watch, launched() as ranks:
@@ -201,8 +218,7 @@ def embed(
             model.encoder, files, request, columns, level, place, batch_size, precise, data.workers, report, watch
         )
         skipped = _embed_ranks(job, ranks, out, metadata, force)
-    reasons = {reason: number for reason, number in sorted(skipped.items()) if number}
-    return EmbedSummary(out, count(whole(files)), sum(reasons.values()), time.monotonic() - began, reasons)
+    return EmbedSummary(out, count(whole(files)), skipped.total(), time.monotonic() - began, _by_reason(skipped), lost)
 
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
@@ -238,7 +254,7 @@ class _Job:
         """Write the rows of `parts`; the number of jets left out, by reason."""
         skipped: Counter[str] = Counter()
         chunks = ordered(self.files, parts, self.request, workers=self.workers, skipped=skipped)
-        table = Table(self.files, parts, self.columns, self.level)
+        table = Table(self.files, parts, self.columns, self.level, self.request.bad_files)
         tokens = self.level == "particle"
         total = count(parts)
         batches = _batches(self.files, chunks, self.batch)
@@ -266,13 +282,17 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
     parts = share(whole(job.files), ranks.rank, ranks.world, job.batch)
     if ranks.world == 1:
         with ZWriter(out, job.columns, metadata, force=force) as writer:
-            return job.run(parts, writer)
+            skipped = job.run(parts, writer)
+            writer.metadata = replace(metadata, left_out=_by_reason(skipped))
+            return skipped
+    check_same(ranks.gather(fingerprint(job.files)))
     folder = Path(ranks.from_first(lambda: str(temporary_folder(out))))
     try:
         with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
-            skipped = job.run(parts, writer)
-        everywhere = ranks.gather(skipped)
+            mine = job.run(parts, writer)
+        skipped = sum(ranks.gather(mine), Counter())
         if ranks.rank == 0:
+            metadata = replace(metadata, left_out=_by_reason(skipped))
             with ZWriter(out, job.columns, metadata, force=force) as writer:
                 for rank in range(ranks.world):
                     for rows in iterate_z(folder / _part(rank)):
@@ -287,7 +307,11 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
     finally:
         if ranks.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
-    return sum(everywhere, Counter())
+    return skipped
+
+
+def _by_reason(skipped: Counter[str]) -> dict[str, int]:
+    return {reason: number for reason, number in sorted(skipped.items()) if number}
 
 
 def _part(rank: int) -> str:

@@ -34,6 +34,8 @@ class Jets:
             is absent here: it is never filled with zeros.
         jet: jet-level columns by name, each `[jet]`.
         labels: int64 `[jet]`, an index into the label names of the source; -1 where a jet has none.
+        weights: float32 `[jet]`, not negative: what a jet counts where jets are averaged with labels; None where all
+            count the same.
         source: int64 `[jet, 3]`: index of the file, entry in the file, number of the jet in the entry.
     """
 
@@ -42,6 +44,7 @@ class Jets:
     columns: tuple[str, ...] = COLUMNS
     jet: Mapping[str, Tensor] = field(default_factory=dict)
     labels: Tensor | None = None
+    weights: Tensor | None = None
     source: Tensor | None = None
 
     def __len__(self) -> int:
@@ -86,6 +89,7 @@ class Jets:
             columns=self.columns,
             jet={name: values[jets] for name, values in self.jet.items()},
             labels=None if self.labels is None else self.labels[jets],
+            weights=None if self.weights is None else self.weights[jets],
             source=None if self.source is None else self.source[jets],
         )
 
@@ -97,6 +101,7 @@ class Jets:
             columns=self.columns,
             jet={name: values.to(device, non_blocking=True) for name, values in self.jet.items()},
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            weights=None if self.weights is None else self.weights.to(device, non_blocking=True),
             source=None if self.source is None else self.source.to(device, non_blocking=True),
         )
 
@@ -148,6 +153,7 @@ def concatenate(batches: Sequence[Jets]) -> Jets:
     if len(batches) == 1:
         return first
     labels = [batch.labels for batch in batches if batch.labels is not None]
+    weights = [batch.weights for batch in batches if batch.weights is not None]
     source = [batch.source for batch in batches if batch.source is not None]
     return Jets(
         particles=torch.cat([batch.particles for batch in batches]),
@@ -155,5 +161,6 @@ def concatenate(batches: Sequence[Jets]) -> Jets:
         columns=first.columns,
         jet={name: torch.cat([batch.jet[name] for batch in batches]) for name in first.jet},
         labels=torch.cat(labels) if len(labels) == len(batches) else None,
+        weights=torch.cat(weights) if len(weights) == len(batches) else None,
         source=torch.cat(source) if len(source) == len(batches) else None,
     )

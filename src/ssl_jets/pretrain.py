@@ -25,6 +25,7 @@ from ssl_jets.config import (
 )
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile, Part, count
+from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose
 from ssl_jets.data.thin import thin
@@ -34,9 +35,10 @@ from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
+from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.precision import resolve_precision
 from ssl_jets.run import Run, Say
-from ssl_jets.streams import make_stream, open_for, request_of
+from ssl_jets.streams import make_stream, open_for
 from ssl_jets.train import Fit, fit, make_fabric
 
 _STATISTICS_JETS = 10_000
@@ -77,7 +79,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels and not data.label_names:
         raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
-    request = request_of(settings.data, cls.jet_columns(settings.method))
+    weighted = isinstance(settings.method, TaskSettings)
+    if settings.data.weights and not weighted:
+        raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
+    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=weighted)
     subset = labelled_subset(data, settings.data, request)
     parts = load_parts(cls, settings.method, data.columns)
     seed = settings.train.seed
@@ -85,7 +90,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        encoder.features.measure(sample_of(data, data.all_train, seed, request_of(settings.data)))
+        encoder.features.measure(sample_of(data, data.all_train, seed, Request.of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
@@ -112,7 +117,8 @@ def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> 
     """The labelled jets to train on, in memory; None for all of them."""
     if settings.labelled is None or settings.labelled == 1.0:
         return None
-    return choose(data.files, data.train, settings.labelled, settings.labelled_seed, request, "data.labelled")
+    wanted, skipped = (settings.labelled, settings.labelled_seed), data.jets_left_out
+    return choose(data.files, data.train, *wanted, request, "data.labelled", skipped)
 
 
 def sample_of(data: Dataset, parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
@@ -190,11 +196,9 @@ def announce(
     """Say what is about to be trained, on what."""
     if not (settings.data.sources or settings.data.proportions):
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
-    for name, reason in data.left_out.items():
-        run.say(f"file left out: {name}: {reason}")
-    if data.left_out:
-        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
+    tell_left_out(run, data)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
+    classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
     jets = f"{of_events} jets" if of_events else "jets"
     run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")
@@ -210,13 +214,22 @@ def announce(
     )
 
 
+def tell_left_out(run: Run, data: Dataset) -> None:
+    """Say and log which files could not be opened, and which jets could not be used where some were chosen."""
+    for line in of_files(data.left_out):
+        run.say(line)
+    if data.left_out:
+        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
+    if data.jets_left_out:
+        run.log_left_out(0, data.jets_left_out)
+
+
 def make_monitor(data: Dataset, settings: TrainSettings, request: Request, say: Say | None = None) -> Monitor | None:
     """A monitor on a sample of the held-out jets; None where none are held out."""
     left_out: Counter[str] = Counter()
     jets = read_all(data.files, thin(data.held_out, settings.validation_jets, seed=0), request, left_out)
-    if say is not None:
-        for reason, number in left_out.items():
-            say(f"held-out jets left out: {number:,}: {reason}")
+    if say is not None and left_out:
+        say(f"held-out {of_jets(left_out)}")
     return None if jets is None else Monitor(jets, settings.batch_size, len(data.label_names))
 
 

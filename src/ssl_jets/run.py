@@ -15,11 +15,13 @@ import math
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.config import Settings, to_yaml
+from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
 
 Say = Callable[[str], None]
@@ -99,6 +101,11 @@ class Run:
         """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
         if self.writes:
             self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+
+    def log_left_out(self, step: int, left_out: Counter[str]) -> None:
+        """Say and log the number of jets left out until `step`, by reason."""
+        self.log({"step": step, "kind": "left_out", "jets": dict(left_out), "all": left_out.total()})
+        self.say(of_jets(left_out))
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps after `step`, which a resumed run will make again (and a half-written line)."""

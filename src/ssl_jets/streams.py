@@ -13,12 +13,11 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.files import JetFile, Part, shared_columns
+from ssl_jets.data.files import JetFile, Part, check_same, fingerprint, shared_columns
 from ssl_jets.data.memory import MemoryStream
 from ssl_jets.data.mixed import MixedStream, shares
 from ssl_jets.data.proportions import ProportionStream, sets_of
 from ssl_jets.data.stream import Request, TrainStream
-from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets
 
 
@@ -63,16 +62,9 @@ def open_for(settings: DataSettings, fabric: Fabric) -> Dataset:
     data = open_dataset(settings)
     if fabric.world_size > 1:
         seen: list[Any] = [None] * fabric.world_size
-        dist.all_gather_object(seen, [(*file.identity, file.entries) for file in data.files])
-        if any(files != seen[0] for files in seen):
-            numbers = ", ".join(str(len(files)) for files in seen)
-            raise DataError("the processes of this launch do not see the same files", found=f"{numbers} files")
+        dist.all_gather_object(seen, fingerprint(data.files))
+        check_same(seen)
     return data
-
-
-def request_of(settings: DataSettings, jet_columns: tuple[str, ...] = ()) -> Request:
-    """What to read of the jets to train on, and what to do with bad ones."""
-    return Request(jet_columns, settings.bad_jets, settings.bad_files)
 
 
 def make_stream(
@@ -107,6 +99,6 @@ def make_stream(
         return labelled(batch_size)
     few, others = shares(batch_size, settings.data.unlabelled_ratio)
     shared_columns([data.files[part.file] for part in data.all_train])
-    without = request_of(settings.data)
+    without = Request.of(settings.data)
     # Another seed, so that the same jets do not come at the same time with and without their labels.
     return MixedStream(labelled(few), read(data.blind, data.unlabelled, others, without, seed + 1))

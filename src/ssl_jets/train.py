@@ -205,8 +205,7 @@ class Loop:
         """What all ranks left out so far, said and logged where it has changed."""
         if left_out != self.told:
             self.told = left_out
-            self.run.log({"step": self.step, "kind": "left_out", "jets": dict(left_out), "all": left_out.total()})
-            self.run.say("jets left out: " + "; ".join(f"{jets:,}: {why}" for why, jets in left_out.most_common()))
+            self.run.log_left_out(self.step, left_out)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""

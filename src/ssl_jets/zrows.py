@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,19 +24,26 @@ class Table:
     """Makes the rows of a z file from batches of encoded jets.
 
     Jets that were left out because they could not be used are recognised as gaps in their numbers. At level "jet" such
-    a jet becomes a row with z of NaN and the label -1, with its kept columns as they are in the file.
+    a jet becomes a row with z of NaN and the label -1, with its kept columns as they are in the file. Where the file
+    cannot be read these are missing: NaN, -1, or false.
 
     Args:
         files: the files.
         parts: the entries that are embedded, at most one part of each file, in order.
         columns: the columns of the z file; those behind its own are kept jet columns.
         level: a row per jet or per particle.
+        bad_files: what to do with kept columns that cannot be read.
     """
 
     def __init__(
-        self, files: Sequence[JetFile], parts: Sequence[Part], columns: Sequence[Column], level: Level
+        self,
+        files: Sequence[JetFile],
+        parts: Sequence[Part],
+        columns: Sequence[Column],
+        level: Level,
+        bad_files: Literal["error", "skip"] = "error",
     ) -> None:
-        self._files, self._columns, self._level = files, columns, level
+        self._files, self._columns, self._level, self._bad_files = files, columns, level, bad_files
         self._left = deque(parts)
         self.entries = 0
 
@@ -87,12 +94,22 @@ class Table:
         copied: dict[str, Array] = {}
         if kept:
             start, stop = int(numbers[0]), int(numbers[-1]) + 1
-            read = read_jet_columns(self._files[file], kept, start, stop)
-            copied = {name: values[numbers - start] for name, values in read.items()}
+            copied = self._copied(file, kept, start, stop)
+            copied = {name: values[numbers - start] for name, values in copied.items()}
         rows = {column.name: column.empty(len(numbers)) for column in self._columns}
         for name, values in rows.items():
             values[...] = copied[name] if name in copied else own[name]
         return rows
+
+    def _copied(self, file: int, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
+        """Kept columns of a range of jets."""
+        try:
+            return read_jet_columns(self._files[file], names, start, stop)
+        except DataError:
+            if self._bad_files == "error":
+                raise
+        columns = [column for column in self._columns if column.name in names]
+        return {column.name: column.missing(stop - start) for column in columns}
 
     def _rows(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         assert jets.source is not None

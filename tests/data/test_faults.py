@@ -11,6 +11,7 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from faulty_files import remove, spoil_baskets, truncate
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, count, open_files, whole
@@ -20,21 +21,6 @@ from ssl_jets.errors import DataError
 
 Write = Callable[..., Path]
 SKIP = Request(columns=("pt", "charge"), bad_files="skip")
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:5000])
-
-
-def spoil_baskets(path: Path) -> None:
-    """Overwrite the compressed data, and leave header, directory and the description of the tree as they are."""
-    content = bytearray(path.read_bytes())
-    content[1000 : len(content) // 3] = bytes(len(content) // 3 - 1000)
-    path.write_bytes(content)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
 
 
 @pytest.fixture

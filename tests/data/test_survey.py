@@ -27,6 +27,7 @@ def test_numbers_count_zeros_and_what_is_not_finite() -> None:
     assert (numbers.least, numbers.median, numbers.most) == (0, 0.5, 5)
     assert Numbers.of(np.full(3, np.nan)).not_finite == 3
     assert sum(Numbers.of(np.full(9, 2.0)).histogram) == 9
+    assert sum(Numbers.of(np.arange(9) + 2**60).histogram) == 9
 
 
 def test_a_look_counts_jets_labels_and_bad_jets(write_jetclass: Write) -> None:

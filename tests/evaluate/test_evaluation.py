@@ -241,19 +241,20 @@ def test_entries_that_were_trained_on_are_all_but_those_held_out(world) -> None:
 
 
 def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Path) -> None:
-    settings = small(world, weights="jet_pt")
+    def weighted(column: str) -> EvaluateSettings:
+        return small(SimpleNamespace(data=world.data.model_copy(update={"weights": column})))
+
+    settings = weighted("jet_pt")
     found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, say=lambda _: None)
     plain_ = evaluate_model(
         world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
     )
     assert found.probes[0].auc.value != plain_.probes[0].auc.value
     assert found.settings["weights"] == "jet_pt"
-    with pytest.raises(DataError, match="not negative"):
-        evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_eta"))
+    with pytest.raises(DataError, match="negative weight"):
+        evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_eta"))
     with pytest.raises(UsageError, match="jet_weight"):
-        evaluate_model(
-            world.folder / "bare", world.sources, tmp_path / "c", settings=small(world, weights="jet_weight")
-        )
+        evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_weight"))
 
 
 def test_without_labels_only_the_spread_is_measured_and_it_says_so(tmp_path: Path) -> None:

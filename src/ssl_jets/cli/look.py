@@ -30,13 +30,17 @@ def inspect(
 ) -> None:
     """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
     from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.data.left_out import of_files
     from ssl_jets.describe import files_as_json, files_as_text, look_at
 
     settings = resolve(RunSettings[MethodSettings], {"method": {}}, set_settings(set_, schema))
-    looked = look_at(sources, settings.data)
+    left_out: dict[str, str] = {}
+    looked = look_at(sources, left_out, settings.data)
+    for line in of_files(left_out):
+        say(line)
     if plot is not None:
         from ssl_jets.report.columns import draw_columns
 
         draw_columns({one.file.name: one.seen for one in looked}, plot, force=force)
         say(f"figure: {plot}")
-    put(files_as_json(looked) if json_ else files_as_text(looked))
+    put(files_as_json(looked, left_out) if json_ else files_as_text(looked))

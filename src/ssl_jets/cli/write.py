@@ -35,6 +35,7 @@ def embed(
     """Write z of every jet, in input order; prints the file."""
     from ssl_jets.allocator import keep_memory
     from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.data.left_out import of_jets
     from ssl_jets.embed import embed as run_embed
     from ssl_jets.progress import Bar
 
@@ -55,10 +56,12 @@ def embed(
             report=bar.to_of,
             say=say,
         )
-    reasons = ", ".join(f"{number} {reason}" for reason, number in summary.reasons.items())
-    left_out = f", {summary.skipped} of them left out: {reasons}" if summary.skipped else ""
     rate = summary.jets / max(summary.seconds, 1e-9)
-    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s){left_out}")
+    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
+    if summary.reasons:
+        say(of_jets(summary.reasons))
+    if summary.files_left_out:
+        say(f"files left out: {len(summary.files_left_out)}")
     put(summary.path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ssl_jets.config import DataSettings
 from ssl_jets.data import columns as of
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
@@ -22,6 +23,7 @@ Array = npt.NDArray[Any]
 
 
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
+_WEIGHTLESS = "its weight is not finite"
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,31 @@ class Request:
         bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
         columns: particle columns to read, in the order of `COLUMNS`; None means all, which must then be the same in
             all files.
+        weights: jet column that becomes `Jets.weights`; None for none.
     """
 
     jet_columns: tuple[str, ...] = ()
     bad_jets: Literal["error", "skip"] = "error"
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
+    weights: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: DataSettings,
+        jet_columns: tuple[str, ...] = (),
+        columns: tuple[str, ...] | None = None,
+        *,
+        weighted: bool = False,
+    ) -> Request:
+        """What to read, and what the settings say of bad jets and files, and of weights where they are wanted."""
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, settings.weights if weighted else None)
+
+    @property
+    def of_jets(self) -> tuple[str, ...]:
+        """All jet columns to read."""
+        return self.jet_columns if self.weights is None else (*self.jet_columns, self.weights)
 
 
 class BadJetError(DataError):
@@ -58,7 +79,7 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
         UsageError: it names the column, the file, and the nearest columns.
     """
     for file in files:
-        for asked, there in ((request.jet_columns, file.jet_columns), (request.columns or (), file.columns)):
+        for asked, there in ((request.of_jets, file.jet_columns), (request.columns or (), file.columns)):
             for name in asked:
                 if name not in there:
                     raise UsageError(
@@ -76,12 +97,12 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     numbers stay exact). `index` is the number of the file that goes into `Jets.source`.
 
     Raises:
-        DataError: a bad jet (unless they are skipped), labels that are not one-hot, branches of differing lengths, a
-            file that cannot be read. It names the file, the branch and the entry.
+        DataError: a bad jet (unless they are skipped), a negative weight, labels that are not one-hot, branches of
+            differing lengths, a file that cannot be read. It names the file, the branch and the entry.
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
-    rows, skipped = read_rows(file, form.needed(columns, request.jet_columns, file.label_branches), start, stop)
+    rows, skipped = read_rows(file, form.needed(columns, request.of_jets, file.label_branches), start, stop)
     source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
         particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
@@ -89,6 +110,7 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
         columns=columns,
         jet={name: torch.from_numpy(of.jet_column(form, rows, name)) for name in request.jet_columns},
         labels=torch.from_numpy(of.labels(file.label_names, file.label_formulas, file.label_branches, rows)),
+        weights=None if request.weights is None else torch.from_numpy(_weights(file, rows, request.weights)),
         source=torch.from_numpy(source),
     )
     computed = [name for name in columns if form.particles[name].formula is not None]
@@ -128,6 +150,24 @@ def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> 
     return event_rows(read, file.events, branches, start, stop, file.place)
 
 
+def _weights(file: JetFile, rows: Rows, name: str) -> Array:
+    """The weights of the jets, float32 `[jet]`.
+
+    Raises:
+        BadJetError: one is negative, whatever is done with bad jets: leaving them out would change the sum of the rest.
+    """
+    weights = of.jet_column(file.schema, rows, name).astype(np.float32)
+    negative = np.flatnonzero(weights < 0)
+    if len(negative):
+        raise BadJetError(
+            "a jet has a negative weight, with which a loss has no smallest value and a ROC curve is not defined",
+            where=f"{rows.where(negative[0])}, column {name}",
+            found=f"{weights[negative[0]]:g}; {rows.some(negative)}",
+            hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({name})}}}}` in a schema",
+        )
+    return weights
+
+
 def _bad_jets(
     jets: Jets, rows: Rows, computed: Sequence[str], policy: str
 ) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
@@ -136,7 +176,7 @@ def _bad_jets(
     skipped: Counter[str] = Counter()
     jet_of = None
     for reason, where in _findings(jets, rows, computed):
-        if reason in (_EMPTY, _LOST):
+        if reason in (_EMPTY, _LOST, _WEIGHTLESS):
             found = where
         else:
             jet_of = jets.jet_of_particle.numpy() if jet_of is None else jet_of
@@ -156,11 +196,13 @@ def _bad_jets(
 
 
 def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """What is wrong, as a reason with the indices of jets (the first two) or particles (all others)."""
-    lost = np.flatnonzero(rows.lost) if rows.lost is not None else np.empty(0, dtype=np.int64)
-    findings = [(_LOST, lost), (_EMPTY, np.flatnonzero(jets.lengths.numpy() == 0))]
+    """What is wrong, as a reason with the indices of jets (the first three) or particles (all others)."""
+    nothing = np.empty(0, dtype=np.int64)
+    lost = np.flatnonzero(rows.lost) if rows.lost is not None else nothing
+    weightless = nothing if jets.weights is None else _not_finite(jets.weights.numpy())
+    findings = [(_LOST, lost), (_EMPTY, np.flatnonzero(jets.lengths.numpy() == 0)), (_WEIGHTLESS, weightless)]
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
-    if all(not len(where) for _, where in findings[2:]):  # then what was computed is the reason
+    if all(not len(where) for _, where in findings[3:]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
-from ssl_jets.data.sources import Source, resolve_sources, sample_sources
+from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
 
@@ -23,6 +24,7 @@ class Dataset:
         unlabelled: entries to train on without their labels; those of `train`, or of files of their own.
         unlabelled_held_out: entries of such files that are not trained on.
         left_out: files that could not be opened, with the reason.
+        jets_left_out: jets that could not be used when some were chosen to be kept in memory, by reason.
     """
 
     files: list[JetFile]
@@ -31,6 +33,7 @@ class Dataset:
     unlabelled: list[Part] = field(default_factory=list)
     unlabelled_held_out: list[Part] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    jets_left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -60,11 +63,10 @@ class Dataset:
 
 def open_dataset(settings: DataSettings) -> Dataset:
     """Open the files that the settings name (the bundled sample where none) and split them."""
-    named = settings.sources or tuple(settings.proportions)
     left_out: dict[str, str] = {}
-    files = _open(resolve_sources(named) if named else sample_sources(), settings, left_out)
+    files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
     if settings.validation:
-        held = _open(resolve_sources(settings.validation), settings, left_out)
+        held = open_named(settings.validation, settings, left_out)
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
     else:
@@ -73,27 +75,24 @@ def open_dataset(settings: DataSettings) -> Dataset:
     return _with_unlabelled(_not_empty(data), settings)
 
 
-def _open(
-    sources: Sequence[Source], settings: DataSettings, left_out: dict[str, str], *, labelled: bool = True
+def open_named(
+    names: Sequence[str], settings: DataSettings, left_out: dict[str, str], *, labelled: bool = True
 ) -> list[JetFile]:
-    """Open files; those that cannot be opened go to `left_out`, with the reason, where the settings say so."""
+    """Open files by their names, as the settings say; none named means the bundled sample.
+
+    Args:
+        names: files, folders, patterns, lists (see `resolve_sources`).
+        settings: `format`, `jets`, `labels` and `bad_files` are used.
+        left_out: files that cannot be opened go here, with the reason, where `bad_files` is "skip".
+        labelled: whether labels are asked for; without, any labels that the files have are taken.
+
+    Raises:
+        SslJetsError: as `open_files`.
+    """
+    skipping = left_out if settings.bad_files == "skip" else None
     labels = settings.labels if labelled else None
-    try:
-        return open_files(sources, labels, settings.format, settings.jets)
-    except DataError as error:
-        if settings.bad_files == "error":
-            raise
-        first = error
-    good = []
-    for source in sources:
-        try:
-            open_files([source], None, settings.format, settings.jets)
-            good.append(source)
-        except DataError as error:
-            left_out[str(source)] = error.what
-    if not good or len(good) == len(sources):  # nothing to leave out: what is wrong is the files together
-        raise first
-    return open_files(good, labels, settings.format, settings.jets)
+    sources = resolve_sources(names) if names else sample_sources()
+    return open_files(sources, labels, settings.format, settings.jets, skipping)
 
 
 def _not_empty(data: Dataset) -> Dataset:
@@ -111,7 +110,7 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
         return data
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
-    files = _open(resolve_sources(settings.unlabelled), settings, data.left_out, labelled=False)
+    files = open_named(settings.unlabelled, settings, data.left_out, labelled=False)
     known = {file.identity for file in data.files}
     if twice := [file for file in files if file.identity in known]:
         raise UsageError("a file is both labelled and unlabelled", where="data.unlabelled", found=twice[0].source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ssl_jets.data.clusters import ClusterTable
 from ssl_jets.data.readers import Table
 from ssl_jets.data.refused import refuse
 from ssl_jets.data.schema import Schema, known_schemas
@@ -50,22 +51,20 @@ def detect(
 
 def _names(table: Table, schema: Schema) -> set[str]:
     """The names that formulas of a format can use: the branches, or for events those of their first jets."""
+    there = set(table.branches)
+    if schema.cluster is not None:
+        return set(ClusterTable(table, schema.cluster).branches) if there.issuperset(schema.cluster.branches) else set()
     if schema.events is None:
-        return set(table.branches)
+        return there
     layout = next(iter(schema.events.layouts(table).values()), None)
     return set() if layout is None else {*layout.particle, *layout.jet}
-
-
-def _telling(schema: Schema) -> tuple[str, ...]:
-    """Branches by which a table is known to be like a format."""
-    return schema.particle_branches if schema.events is None else schema.events.branches
 
 
 def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object, noun: str) -> DataError:
     """Tell which branch the most jet-like table lacks, or that no table looks like jets."""
     found = ", ".join(f"{_named(noun, table)}{len(table.branches)} branches" for table in tables)
     shared = [
-        (len(set(_telling(schema)) & set(table.branches)) / len(_telling(schema)), table, schema)
+        (len(set(schema.telling) & set(table.branches)) / len(schema.telling), table, schema)
         for table in tables
         for schema in schemas
     ]
@@ -73,7 +72,8 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
     if share < 0.25 and schemas == known_schemas():
         formats = [schema.title for schema in known_schemas()]
         return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
-    wanted = schema.required if schema.events is None else schema.events.branches
+    plain = schema.events is None and schema.cluster is None
+    wanted = schema.required if plain else schema.telling
     missing = [branch for branch in wanted if branch not in table.branches]
     if not missing:
         there = ", ".join(branch for branch in schema.lacks if branch in table.branches)

@@ -10,6 +10,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.data.clusters import Cluster, clustered
 from ssl_jets.data.events import Layout
 from ssl_jets.data.links import Links, by_range, by_reference, by_table
 from ssl_jets.data.rows import Raw, Rows, flatten
@@ -28,17 +29,22 @@ class JetsOfEvents:
     """All jets of a file of events, numbered one event after the other.
 
     Attributes:
-        layout: which jets, and where their particles are.
+        layout: which jets, and where their particles are, or how they are made.
         first: int32 `[entry + 1]`, number of the first jet of each event, and of all jets.
     """
 
-    layout: Layout
+    layout: Layout | Cluster
     first: Array
 
     @classmethod
     def count(cls, layout: Layout, jets: Array) -> JetsOfEvents:
         """From the number of jets of each event, `[entry]`."""
         return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
+
+    @classmethod
+    def made(cls, cluster: Cluster, events: int) -> JetsOfEvents:
+        """Jets that are clustered, the same number in each event."""
+        return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
 
     def entries(self, start: int, stop: int) -> tuple[int, int]:
         """The range of events that have the jets `start` to `stop`."""
@@ -65,11 +71,16 @@ def event_rows(read: Read, events: JetsOfEvents, names: Sequence[str], start: in
         DataError: branches of differing lengths, links that cannot be, a file that cannot be read.
     """
     layout, (begin, end) = events.layout, events.entries(start, stop)
-    branches, pieces = _branches(layout, names), []
+    branches = layout.in_file(names) if isinstance(layout, Cluster) else _branches(layout, names)
+    pieces = []
     for low in range(begin, max(end, begin + 1), PIECE):
         high = min(low + PIECE, end)
-        counts = np.diff(events.first[low : high + 1]).astype(np.int64)
-        piece = _Events(read(branches, low, high), layout, counts, low, place).rows(names)
+        raw = read(branches, low, high)
+        if isinstance(layout, Cluster):
+            piece = clustered(raw, layout, names, low, place)
+        else:
+            counts = np.diff(events.first[low : high + 1]).astype(np.int64)
+            piece = _Events(raw, layout, counts, low, place).rows(names)
         number = np.arange(*events.jets(low, high))
         pieces.append(piece.select((number >= start) & (number < stop)))
     return join(pieces)
@@ -90,7 +101,7 @@ def join(pieces: Sequence[Rows]) -> Rows:
         entry=end_to_end(piece.entry for piece in pieces),
         number=end_to_end(piece.number for piece in pieces),
         place=pieces[0].place,
-        lost=end_to_end(piece.lost for piece in pieces if piece.lost is not None),
+        lost=None if pieces[0].lost is None else end_to_end(piece.lost for piece in pieces if piece.lost is not None),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data import contents
+from ssl_jets.data.clusters import ClusterTable, require_fastjet
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
@@ -125,6 +126,7 @@ def open_files(
     labels: tuple[str, ...] | None = None,
     form: str | None = None,
     jets: str | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
 
@@ -134,16 +136,27 @@ def open_files(
             all that the format declares.
         form: name of the format of all files, or YAML file of a user's own; by default it is found from their branches.
         jets: the collection of jets to read, in files whose entries are events; by default the format's first.
+        left_out: where it is given, files that cannot be opened are left out and added here, with the reason.
 
     Raises:
         DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
+            With `left_out` only where that is so of all files.
         UsageError: `labels` or `jets` that no file has.
     """
     if not sources:
         raise UsageError("no input files are named")
     own = None if form is None else load_schema(form)
     with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        files = list(pool.map(lambda source: _open(source, labels, own, jets), sources))
+        opened = list(pool.map(lambda source: _open_or_say(source, labels, own, jets), sources))
+    files = [file for file in opened if isinstance(file, JetFile)]
+    errors = {str(source): error for source, error in zip(sources, opened) if isinstance(error, DataError)}
+    if errors:
+        first = next(iter(errors.values()))
+        if not files:
+            raise first
+        if left_out is None:
+            raise or_skip(first)
+        left_out |= {name: error.what for name, error in errors.items()}
     if not any(file.entries for file in files):
         raise DataError("the input files hold no jets", where=", ".join(str(file.source) for file in files[:8]))
     if jets is not None and all(file.events is None for file in files):
@@ -163,6 +176,13 @@ def open_files(
     return files
 
 
+def or_skip(error: DataError) -> DataError:
+    """The same error, which also says how to go on without what cannot be read."""
+    skip = "--set data.bad_files=skip leaves out what cannot be read and counts it"
+    hint = f"{error.hint}, or {skip}" if error.hint else skip
+    return DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint)
+
+
 def whole(files: Sequence[JetFile]) -> list[Part]:
     """All entries of all files."""
     return [Part(index, 0, file.entries) for index, file in enumerate(files) if file.entries]
@@ -171,6 +191,22 @@ def whole(files: Sequence[JetFile]) -> list[Part]:
 def count(parts: Sequence[Part]) -> int:
     """Entries of all parts together."""
     return sum(part.entries for part in parts)
+
+
+def fingerprint(files: Sequence[JetFile]) -> list[tuple[str, int, int]]:
+    """What tells whether another process opened the same files: name, size and entries of each."""
+    return [(*file.identity, file.entries) for file in files]
+
+
+def check_same(fingerprints: Sequence[list[tuple[str, int, int]]]) -> None:
+    """Refuse to share files that are not the same for all processes, as where one of them could not open some.
+
+    Raises:
+        DataError: they differ.
+    """
+    if any(theirs != fingerprints[0] for theirs in fingerprints):
+        numbers = ", ".join(str(len(theirs)) for theirs in fingerprints)
+        raise DataError("the processes of this launch do not see the same files", found=f"{numbers} files")
 
 
 def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
@@ -207,6 +243,16 @@ def shared_labels(files: Sequence[JetFile]) -> tuple[str, ...]:
     return labelled[0].label_names if labelled else ()
 
 
+def _open_or_say(
+    source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None
+) -> JetFile | DataError:
+    """The file, or what is wrong with it."""
+    try:
+        return _open(source, labels, form, jets)
+    except DataError as error:
+        return error
+
+
 def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None) -> JetFile:
     reader = reader_of(source.path)
     with reader.open_tables(source.path) as tables:
@@ -216,6 +262,10 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
         if form.events is not None:
             view = EventTable(table, form.events.choose(table, jets, source.path))
             table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
+        if form.cluster is not None:
+            require_fastjet(source.path)
+            form.cluster.refuse_choice(jets, source)
+            table, events = ClusterTable(table, form.cluster), JetsOfEvents.made(form.cluster, table.entries)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = contents.present_columns(form, table, source, reader.NOUN)
         label_names, formulas, label_branches = contents.present_labels(form, flat, labels, where)

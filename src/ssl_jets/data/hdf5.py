@@ -2,7 +2,8 @@
 
 A group that holds datasets is a table. Its branches are the datasets of as many rows as most of them have, and of these
 `name[3]`, place 3 of the last axis of an array of numbers; `name.field`, a field of a compound type; for tables of
-pandas their columns. Columns numbered from 0 (`E_0`, `E_1`, ...) make a list under the name before the number (`E`).
+pandas their columns. Columns numbered from 0 (`E_0`, `E_1`, ...) make a list under the name before the number (`E`);
+those that are nothing but numbers (`0`, `1`, ..., a table without names) the list `columns`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Group:
         datasets = {key: value for key, value in group.items() if isinstance(value, h5py.Dataset) and value.ndim}
         rows = Counter(len(dataset) for dataset in datasets.values())
         self.entries = max(rows, key=lambda count: (rows[count], count), default=0)
+        if "block0_values" in datasets:  # pandas: there are as many names of columns, and perhaps more of them
+            self.entries = len(datasets["block0_values"])
         self._places: dict[str, _Place] = {}
         for key, dataset in datasets.items():
             if len(dataset) == self.entries:
@@ -159,8 +162,8 @@ def _numbered(places: dict[str, _Place]) -> dict[str, list[str]]:
     """Names of lists, each with the columns that make it up: numbered from 0, and in one block."""
     series: dict[str, dict[int, str]] = {}
     for name, place in places.items():
-        if isinstance(place.at, int) and (match := re.fullmatch(r"(.+)_(0|[1-9]\d*)", name)):
-            series.setdefault(match[1], {})[int(match[2])] = name
+        if isinstance(place.at, int) and (match := re.fullmatch(r"(?:(.+)_)?(0|[1-9]\d*)", name)):
+            series.setdefault(match[1] or "columns", {})[int(match[2])] = name
     found = {}
     for name, members in series.items():
         run = [members[number] for number in takewhile(members.__contains__, range(len(members)))]

@@ -53,7 +53,8 @@ class MixedStream:
         labelled, unlabelled = next(self.labelled), next(self.unlabelled)
         nothing = {name: _missing(values, len(unlabelled)) for name, values in labelled.jet.items()}
         labels = torch.full((len(unlabelled),), -1, dtype=torch.int64)
-        return concatenate([labelled, replace(unlabelled, jet=nothing, labels=labels)])
+        weights = None if labelled.weights is None else torch.ones(len(unlabelled))
+        return concatenate([labelled, replace(unlabelled, jet=nothing, labels=labels, weights=weights)])
 
     def state_dict(self) -> dict[str, Any]:
         """Where both streams stand."""

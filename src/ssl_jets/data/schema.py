@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_jets.config import Settings, read_config, resolve
+from ssl_jets.data.clusters import Cluster
 from ssl_jets.data.events import Events
 from ssl_jets.data.formula import formula
 from ssl_jets.errors import UsageError, nearest
@@ -137,6 +138,9 @@ class Schema(Settings):
     events: Events | None = None
     """Where an entry is an event with several jets: what they are and which particles are theirs. The other keys then
     use its names for branches."""
+    cluster: Cluster | None = None
+    """Where an entry is an event of particles without jets: how jets are made of them. The other keys then use its
+    names for branches."""
     particles: dict[str, Column] = Field(min_length=1)
     """Canonical particle column to where it comes from; a column that is not named here does not exist."""
     requires: tuple[str, ...] = ()
@@ -169,6 +173,8 @@ class Schema(Settings):
             raise ValueError(f"only deta and dphi can be absolute, not {', '.join(absolute)}")
         if absolute and self.axis is None:
             raise ValueError(f"{' and '.join(absolute)} are absolute, so the axis of the jet is needed: axis")
+        if self.events is not None and self.cluster is not None:
+            raise ValueError("jets are in the file or made of particles, one of: events, cluster")
         if self.labels and self.label_index is not None:
             raise ValueError("labels come from one of: labels, label_index")
         for name, column in self.particles.items():
@@ -189,6 +195,13 @@ class Schema(Settings):
         if not self.optional_labels:
             needed += self.label_branches
         return tuple(dict.fromkeys((*needed, *self.cut_branches, *self.requires)))
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """Branches of a file by which a table is known to be like this format."""
+        if self.events is not None:
+            return self.events.branches
+        return self.particle_branches if self.cluster is None else self.cluster.branches
 
     @property
     def label_branches(self) -> tuple[str, ...]:
@@ -276,5 +289,7 @@ def _parse(tree: dict[str, Any], path: Path) -> Schema:
             raise UsageError(
                 "there is no such format to extend", where=path, found=base, allowed=nearest(base, _known_trees())
             )
-        tree = {**_known_trees()[base], **tree}
+        known = _known_trees()[base]
+        nested = {key: {**known[key], **tree[key]} for key in ("cluster",) if key in known and key in tree}
+        tree = {**known, **tree, **nested}
     return resolve(Schema, tree, under=str(path))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ def choose(
     seed: int,
     request: Request,
     setting: str = "--labels",
+    skipped: Counter[str] | None = None,
 ) -> Jets:
     """The chosen labelled jets of `parts`, in memory. Jets of files without labels count as one class.
 
@@ -39,11 +42,12 @@ def choose(
         seed: another seed, another subset.
         request: which columns.
         setting: the option that asked for `labels`, for the message.
+        skipped: the number of jets of `parts` left out is added here, by reason.
 
     Raises:
         UsageError: more labels are asked for than there are, or fewer than one a class.
     """
-    narrow = Request(jet_columns=(), bad_jets=request.bad_jets, columns=("pt",))
+    narrow = replace(request, jet_columns=(), columns=("pt",))
     found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
     label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
@@ -58,7 +62,7 @@ def choose(
         taken[rows[np.argsort(number[rows], kind="stable")[:count]]] = True
     keys = np.sort(_keys(source[taken]))
     kept = []
-    for jets in ordered(files, parts, request):
+    for jets in ordered(files, parts, request, skipped=skipped):
         assert jets.source is not None
         mask = np.isin(_keys(jets.source.numpy()), keys)
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.chunks import Request, read_chunk
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, Part
+from ssl_jets.data.windows import read_part
 from ssl_jets.jets import COLUMNS, Jets, concatenate
 
 Array = npt.NDArray[Any]
@@ -56,7 +57,10 @@ class Numbers:
         if not len(finite):
             return cls(len(values), 0, lost, 0.0, 0.0, 0.0, [], [])
         low, high = np.percentile(finite, [0.5, 99.5])
-        counts, edges = np.histogram(finite, 24, (low, high) if high > low else None)
+        step = float(np.spacing(max(abs(low), abs(high))))
+        if high - low < 100 * step:  # one value, or large event numbers that differ by little
+            low, high = low - max(0.5, 100 * step), high + max(0.5, 100 * step)
+        counts, edges = np.histogram(finite, 24, (low, high))
         numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
         return cls(len(values), int((finite == 0).sum()), lost, *numbers, counts.tolist(), edges.tolist())
 
@@ -84,18 +88,20 @@ class Survey:
     suspicions: list[str]
 
 
-def survey(file: JetFile, most: int) -> Survey:
+def survey(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "error") -> Survey:
     """Look at about `most` entries of a file, in a few stretches at even distances; all of them where it has no more.
+
+    Bad jets are always left out and counted, what cannot be read only where `bad_files` says so.
 
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(jet_columns=file.jet_columns, bad_jets="skip")
+    request = Request(file.jet_columns, "skip", bad_files)
     left_out = Counter[str]()
     batches = []
     for start, stop in _stretches(file.entries, most):
-        jets, bad = read_chunk(file, 0, start, stop, request)
-        batches.append(jets)
+        jets, bad = read_part([file], Part(0, start, stop), request)
+        batches += [] if jets is None else [jets]
         left_out += bad
     if not batches:
         batches.append(read_chunk(file, 0, 0, 0, request)[0])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from ssl_jets.data.chunks import BadJetError, Request, read_chunk
-from ssl_jets.data.files import JetFile, Part, count
+from ssl_jets.data.files import JetFile, Part, count, or_skip
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 
@@ -42,9 +42,7 @@ def read_part(files: Sequence[JetFile], part: Part, request: Request) -> Chunk:
     except DataError as error:
         if request.bad_files == "skip":
             return Chunk(None, Counter({f"{error.what}: {file.source}": part.entries}))
-        skip = "--set data.bad_files=skip leaves out what cannot be read and counts it"
-        hint = f"{error.hint}, or {skip}" if error.hint else skip
-        raise DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint) from error
+        raise or_skip(error) from error
 
 
 def read_ahead(

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_labels
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import JetFile, Part, count, shared_labels
+from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.split import held_out_of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import columns_to_encode
@@ -25,6 +26,7 @@ from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.regression import columns_of
+from ssl_jets.nn.tasks import weights_of
 
 KINEMATICS = ("jet_pt", "jet_eta")
 """What bias and resolution of a regressed column are shown against, where the files have it."""
@@ -46,7 +48,8 @@ class Bench:
         tell: says something and keeps it.
         columns: particle columns that are read: those that the encoders know.
         targets: regressed columns of the models, whose true values are read.
-        skipped: bad jets left out, by reason.
+        skipped: jets left out that cannot be used or read, by reason.
+        files_left_out: files that could not be opened, with the reason.
     """
 
     files: list[JetFile]
@@ -57,6 +60,7 @@ class Bench:
     columns: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
+    files_left_out: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -74,8 +78,10 @@ class Bench:
         Raises:
             SslJetsError: no jets, none that all models have not seen, classes that are not those of a head.
         """
-        named, data = resolve_sources(sources) if sources else sample_sources(), settings.data
-        opened = open_files(named, data.labels, data.format, data.jets)
+        lost: dict[str, str] = {}
+        opened = open_named(sources, settings.data, lost)
+        for line in of_files(lost):
+            tell(line)
         files, classes = _labelled_files(opened, tell)
         headed = [model for model in models if model.head is not None]
         for model in headed if classes else ():
@@ -86,7 +92,7 @@ class Bench:
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
         known = [columns_to_encode(model, files, tell) for model in models]
         columns = tuple(name for name in known[0] if all(name in other for other in known))
-        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)))
+        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
 
     @cached_property
     def fit(self) -> Jets:
@@ -118,19 +124,11 @@ class Bench:
         """The weights of jets, float64 `[jet]`; 1 where no column is named.
 
         Raises:
-            DataError: a weight that is negative or not finite, or none above zero.
+            DataError: none is above zero.
         """
-        name = self.settings.evaluate.weights
-        if name is None:
-            return np.ones(len(jets))
-        weights: Array = jets.jet[name].numpy().astype(np.float64)
-        wrong = ~np.isfinite(weights) | (weights < 0)
-        if wrong.any() or not weights.any():
-            raise DataError(
-                "the weights of jets must be finite and not negative, and not all zero",
-                where=f"column {name}",
-                found=f"{int(wrong.sum())} of {len(weights)} jets have another",
-            )
+        weights: Array = weights_of(jets).numpy().astype(np.float64)
+        if not weights.any():
+            raise DataError("the weights of all jets are zero", where=f"column {self.settings.data.weights}")
         return weights
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
@@ -141,12 +139,15 @@ class Bench:
         """At most `most` random jets of the parts."""
         wanted = (*TREE_COLUMNS, *KINEMATICS)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
-        weights = self.settings.evaluate.weights
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
-        columns |= {} if weights is None else {weights: None}
-        request = Request(tuple(columns), self.settings.data.bad_jets, columns=self.columns)
-        return draw(self.files, parts, most, self.seed, request, self.settings.data.workers, self.skipped)
+        request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
+        skipped: Counter[str] = Counter()
+        jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped)
+        if skipped:
+            self.tell(of_jets(skipped))
+            self.skipped += skipped
+        return jets
 
 
 def labels_of(jets: Jets) -> Array:

@@ -86,6 +86,7 @@ class Evaluation:
         classes: class names; empty without labels.
         jets: jets used, by purpose.
         left_out: jets left out, by reason.
+        files_left_out: files that could not be opened, with the reason.
         settings: seeds, limits and split.
         task: metrics of the model's own head; None without a head or labels.
         probes: probes of z and of the baselines; empty without labels.
@@ -115,6 +116,7 @@ class Evaluation:
     physics: list[PhysicsProbe] = field(default_factory=list)
     robustness: list[Curve] = field(default_factory=list)
     leaked: int = 0
+    files_left_out: dict[str, str] = field(default_factory=dict)
     collapse: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -133,6 +135,7 @@ class Evaluation:
             "classes": self.classes,
             "jets": self.jets,
             "left_out": self.left_out,
+            "files_left_out": self.files_left_out,
             "settings": self.settings,
             "task": task,
             "probes": self.probes,

@@ -19,8 +19,9 @@ import numpy as np
 
 from ssl_jets import __version__
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, open_files, whole
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import JetFile, whole
+from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
@@ -55,7 +56,8 @@ class GeneratedEvaluation:
         folder: where it was written.
         generated, real: the files.
         jets: jets of each of the three samples.
-        left_out: bad jets left out, by reason.
+        left_out: jets left out, by reason.
+        files_left_out: files that could not be opened, with the reason.
         settings: seed and limits.
         distances: one per observable.
         test: trees that tell generated from real jets.
@@ -70,6 +72,7 @@ class GeneratedEvaluation:
     real: list[ComparedFile]
     jets: int
     left_out: dict[str, int]
+    files_left_out: dict[str, str]
     settings: dict[str, Any]
     distances: list[Distance]
     test: TwoSample
@@ -90,6 +93,7 @@ class GeneratedEvaluation:
             "real": self.real,
             "jets": self.jets,
             "left_out": self.left_out,
+            "files_left_out": self.files_left_out,
             "settings": self.settings,
             "distances": self.distances,
             "two_sample_test": _without_scores(self.test),
@@ -134,23 +138,25 @@ def evaluate_generated(
         generated: files of generated jets.
         real: files of real jets; none means the bundled sample.
         out: folder to write to.
-        data: bad jets and threads.
+        data: format, jets, bad jets and files, threads.
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
         force: replace what is there.
         say: called with each message.
 
     Raises:
-        UsageError: a file that is named as both, or an evaluation that exists.
+        UsageError: a file that is named as both, weights, or an evaluation that exists.
         DataError: too few jets, files that cannot be read.
     """
     began, out = time.perf_counter(), Path(out)
     check_free(out, force=force)
-    made_files = open_files(resolve_sources(generated))
-    real_files = open_files(resolve_sources(real) if real else sample_sources(), form=data.format)
+    if data.weights is not None:
+        raise UsageError("generated jets are compared without weights", where="data.weights", found=data.weights)
+    lost: dict[str, str] = {}
+    made_files, real_files = open_named(generated, data, lost), open_named(real, data, lost)
     _refuse_shared(made_files, real_files)
     left_out: Counter[str] = Counter()
-    request = Request(bad_jets=data.bad_jets)
+    request = Request.of(data)
     made = draw(made_files, whole(made_files), max_jets, seed, request, data.workers, left_out)
     both = draw(real_files, whole(real_files), 2 * max_jets, seed, request, data.workers, left_out)
     jets = min(len(made), len(both) // 2, max_jets)
@@ -161,7 +167,9 @@ def evaluate_generated(
             allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
         )
     note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
-    say(note)
+    notes = [*of_files(lost), *([of_jets(left_out)] if left_out else []), note]
+    for line in notes:
+        say(line)
     samples = Samples.of(made, both, jets, seed)
     found = GeneratedEvaluation(
         folder=out,
@@ -169,12 +177,13 @@ def evaluate_generated(
         real=[ComparedFile(file.name, file.bytes, file.entries) for file in real_files],
         jets=jets,
         left_out=dict(left_out),
+        files_left_out=lost,
         settings={"seed": seed, "max_jets": max_jets, "spectrum_jets": SPECTRUM_JETS},
         distances=list(samples.distances(seed)),
         test=two_sample_test(samples.real.observed, samples.made.observed, seed=seed),
         floor=two_sample_test(samples.real.observed, samples.other.observed, seed=seed),
         histograms=list(samples.histograms()),
-        notes=[note],
+        notes=notes,
         seconds=time.perf_counter() - began,
     )
     found.write()

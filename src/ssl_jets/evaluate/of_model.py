@@ -107,8 +107,6 @@ def measure(
     found = work.labelled() if bench.classes else work.unlabelled()
     for verdict in found["collapse"]:
         bench.tell(f"z has collapsed: {verdict.text}")
-    if bench.skipped:
-        bench.tell(f"{bench.skipped.total()} bad jets are left out")
     evaluation = Evaluation(
         folder=out,
         model=facts_of(model),
@@ -119,8 +117,10 @@ def measure(
         classes=bench.classes,
         leaked=bench.roles.leaked,
         left_out=dict(bench.skipped),
+        files_left_out=bench.files_left_out,
         settings={
             **bench.settings.evaluate.model_dump(mode="json"),
+            "weights": bench.settings.data.weights,
             "validation_fraction": bench.settings.data.validation_fraction,
             "split_seed": bench.settings.data.split_seed,
             "precision": native_precision(device),

@@ -62,7 +62,7 @@ def evaluate_z(
     roles = _Roles.of(file, usable, wanted, tell, path)
     found = _Found([], [])
     if min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2:
-        found = _measure(file, labels, roles, wanted)
+        found = _measure(file, labels, roles, settings)
     else:
         names = ()
         tell("the z file has no labels of two classes, so only the spread of z is measured: probes need labels")
@@ -77,7 +77,7 @@ def evaluate_z(
         jets={"fit": len(roles.fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=roles.leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings=wanted.model_dump(mode="json"),
+        settings={**wanted.model_dump(mode="json"), "weights": settings.data.weights},
         task=None,
         probes=found.probes,
         physics=found.physics,
@@ -100,7 +100,7 @@ def labelled_sides(
     """
     file, wanted = read_z(path), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
-    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, wanted.weights)
+    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
     fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
@@ -164,12 +164,12 @@ class _Found:
     physics: list[PhysicsProbe]
 
 
-def _measure(file: ZFile, labels: Array, roles: _Roles, wanted: MeasureSettings) -> _Found:
+def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings) -> _Found:
     """Probes of the class, and of the kept columns."""
-    weights = _weights(file, wanted.weights)
+    weights = _weights(file, settings.data.weights)
     sides = [rows[labels[rows] >= 0] for rows in (roles.fit, roles.test)]
     fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in sides)
-    most, seed = wanted.physics_jets, wanted.seed
+    most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
     probes = [linear_probe(fit, test, seed=seed), knn_probe(fit, test, seed=seed)]
     if most:
         probes.append(tree_probe(fit.first(most, seed), test, of="z", seed=seed))
@@ -201,7 +201,7 @@ def _weights(file: ZFile, name: str | None) -> Array:
         return np.ones(len(file))
     if name not in file.columns:
         allowed = nearest(name, file.columns)
-        raise UsageError("the z file has no such column", where="evaluate.weights", found=name, allowed=allowed)
+        raise UsageError("the z file has no such column", where="data.weights", found=name, allowed=allowed)
     weights: Array = file.columns[name].astype(np.float64)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise DataError("the weights of jets must be finite and not negative", where=f"column {name}")

@@ -18,8 +18,6 @@ class MeasureSettings(Settings):
     """Most jets the probes of the class are fitted on."""
     test_jets: int = Field(default=50_000, ge=2)
     """Most jets anything is measured on."""
-    weights: str | None = None
-    """Jet column with the weight of each jet, for every number, fit and interval; by default all jets are equal."""
     background: str | None = None
     """Class the others are told apart from; by default QCD where there is one, else the first."""
     physics_jets: int = Field(default=4000, ge=0)

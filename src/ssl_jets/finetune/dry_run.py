@@ -91,7 +91,7 @@ def measure(job: Job) -> Cost:
 
 def save_batches(batches: list[Jets], path: Path) -> None:
     """Write batches for jobs to read."""
-    fields = ("particles", "offsets", "columns", "jet", "labels", "source")
+    fields = ("particles", "offsets", "columns", "jet", "labels", "weights", "source")
     torch.save([{name: getattr(jets, name) for name in fields} for jets in batches], path)
 
 

@@ -17,7 +17,7 @@ from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.tasks import LABEL
-from ssl_jets.streams import open_for, request_of
+from ssl_jets.streams import open_for
 
 
 def read_data(
@@ -29,7 +29,7 @@ def read_data(
     """
     data = open_dataset(settings.data) if fabric is None else open_for(settings.data, fabric)
     _refuse_missing_labels(settings, data)
-    request = request_of(settings.data, settings.method.jet_columns)
+    request = Request.of(settings.data, settings.method.jet_columns, weighted=True)
     return data, request, _subset(settings, data, request)
 
 
@@ -59,4 +59,4 @@ def _subset(settings: RunSettings[FinetuneSettings], data: Dataset, request: Req
     labels = settings.method.labels
     if labels is None or labels == 1.0:
         return None
-    return choose(data.files, data.train, labels, settings.method.subset_seed, request)
+    return choose(data.files, data.train, labels, settings.method.subset_seed, request, skipped=data.jets_left_out)

@@ -80,9 +80,13 @@ class TaskSettings(MethodSettings):
 class Tasks(nn.Module):
     """Heads on z and their losses.
 
-    A jet without a target (label -1, a value that is not finite) has no part in that task. A loss is the mean over the
-    jets of *all* ranks that have the target: each rank divides by their number and multiplies by the number of ranks,
-    so that the mean of the gradients is that of the joined batch however the labelled jets fall on the ranks.
+    A jet without a target (label -1, a value that is not finite) has no part in that task, nor has one of weight 0. A
+    loss is the mean over the jets of *all* ranks that have the target,
+
+        L = sum_i w_i l_i / sum_i w_i,       w_i the weight of the jet (`Jets.weights`), times that of its class
+
+    each rank divides by the sum of all and multiplies by the number of ranks, so that the mean of the gradients is that
+    of the joined batch however the labelled jets fall on the ranks.
 
     Args:
         cfg: targets and heads.
@@ -104,25 +108,26 @@ class Tasks(nn.Module):
         self.register_buffer("class_weights", self._given_weights())
 
     def measure(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the regression targets, and the shares of the classes, from training jets."""
+        """Statistics of the regression targets, and the shares of the classes, from training jets of weight above 0."""
         balanced = self.head is not None and self.cfg.class_weights == "balanced"
         if self.regressor is None and not balanced:
             return
-        batches = list(batches)
+        batches = [jets.select(weights_of(jets).nonzero()[:, 0]) for jets in batches]
         if self.regressor is not None:
             self.regressor.targets.measure(batches)
         if balanced:
             labels = torch.cat([self._labels(jets) for jets in batches])
-            counts = torch.bincount(labels[labels >= 0], minlength=len(self.labels)).float()
+            weights = torch.cat([weights_of(jets) for jets in batches])[labels >= 0]
+            counts = torch.bincount(labels[labels >= 0], weights, minlength=len(self.labels)).float()
             assert self.class_weights is not None
-            self.class_weights.copy_(counts.mean() / counts.clamp(min=1))
+            self.class_weights.copy_(torch.where(counts > 0, counts.mean() / counts, counts.mean()))
 
     def has(self, jets: Jets) -> Tensor:
         """Which jets have any target, bool `[jet]`."""
         has = self._labels(jets) >= 0 if self.head else torch.zeros_like(jets.lengths, dtype=torch.bool)
         if self.regressor:
             has = has | self.regressor.targets(jets).isfinite().any(1)
-        return has
+        return has & (weights_of(jets) > 0)
 
     def having(self, jets: Jets) -> Jets:
         """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
@@ -140,22 +145,24 @@ class Tasks(nn.Module):
         Args:
             z: `[jet, dim]`.
             jets: their labels and targets.
-            jet_weights: factor on the loss of each jet, `[jet]`, of mean 1: it does not enter the number of jets.
+            jet_weights: further factor on the loss of each jet, `[jet]`, of mean 1: it is not in the sum of weights.
         """
+        weights = weights_of(jets)
         sums, counts = {}, {}
         logged: dict[str, Tensor] = {}
         if self.head is not None:
             sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
-                self.head(z).float(), self._labels(jets), jet_weights
+                self.head(z).float(), self._labels(jets), weights, jet_weights
             )
         if self.regressor is not None:
             target = self.regressor.targets(jets)
             known = target.isfinite()
-            error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * known
+            counted = known * weights.unsqueeze(1)
+            error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * counted
             if jet_weights is not None:
                 error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
-            counts |= dict(zip(self.regressor.names, known.sum(0)))
+            counts |= dict(zip(self.regressor.names, counted.sum(0)))
         everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
             name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
@@ -163,15 +170,15 @@ class Tasks(nn.Module):
         }
         return losses, logged
 
-    def _classify(self, logits: Tensor, labels: Tensor, jet_weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy."""
-        labelled = labels >= 0
-        count = labelled.sum()
+    def _classify(
+        self, logits: Tensor, labels: Tensor, weights: Tensor, jet_weights: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy (the classes unweighed)."""
+        weights = weights * (labels >= 0)
+        right = weights @ (logits.argmax(1) == labels).float() / torch.where(weights.sum() > 0, weights.sum(), 1)
+        if self.class_weights is not None:
+            weights = self.class_weights[labels.clamp(min=0)] * weights
         how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
-        right = ((logits.argmax(1) == labels) & labelled).sum() / count.clamp(min=1)
-        if self.class_weights is None and jet_weights is None:
-            return nn.functional.cross_entropy(logits, labels, reduction="sum", **how), count, right  # type: ignore[arg-type]
-        weights = labelled.float() if self.class_weights is None else self.class_weights[labels.clamp(min=0)] * labelled
         each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
         total = weights * each if jet_weights is None else weights * each * jet_weights
         return total.sum(), weights.sum(), right
@@ -196,3 +203,8 @@ class Tasks(nn.Module):
         if jets.labels is None:
             raise SslJetsError("the task of telling the class needs labels, and these jets have none")
         return jets.labels
+
+
+def weights_of(jets: Jets) -> Tensor:
+    """The weight of each jet, float32 `[jet]`; 1 where they have none."""
+    return torch.ones_like(jets.lengths, dtype=torch.float32) if jets.weights is None else jets.weights

@@ -117,11 +117,15 @@ def domain_protocol(
         classes=work.jets.classes,
         settings=settings.model_dump(mode="json"),
         files={name: [file.name for file in files] for name, files in work.jets.files.items()},
+        files_left_out=work.jets.files_left_out,
+        left_out=dict(work.jets.skipped),
         before=before,
         rows=rows,
         seconds=time.perf_counter() - began,
     )
     result.write()
+    for line in work.jets.left_out():
+        say(line)
     return result
 
 
@@ -145,6 +149,7 @@ class _Protocol:
             "sources": given.unlabelled,
             "unlabelled": (),
             "labels": None,
+            "weights": None,
         }
         for method in self.settings.pretrain:
             layers = {

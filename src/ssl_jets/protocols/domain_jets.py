@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import open_files, shared_labels
-from ssl_jets.data.sources import resolve_sources
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import shared_labels
+from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.estimate import Array
@@ -32,18 +34,21 @@ class DomainJets:
     Attributes:
         files: by role: `simulation`, `data`, `target`.
         classes: names of the classes, in the order of the simulation.
+        files_left_out: files that could not be opened, with the reason.
+        skipped: jets left out of those to test on, by reason.
     """
 
     def __init__(self, data: DataSettings, target: tuple[str, ...], most: int) -> None:
         self.data, self.most = data, most
+        self.files_left_out: dict[str, str] = {}
+        self.skipped: Counter[str] = Counter()
         given = {"simulation": data.sources, "data": data.unlabelled, "target": target}
         for (role, sources), option in zip(given.items(), ("--data", "--domain", "--target")):
             if not sources:
                 hint = "--data SIMULATION --domain DATA --target LABELLED_DATA"
                 raise UsageError(f"the domain protocol needs jets of the {role}", where=option, hint=hint)
-        labels = {"simulation": data.labels, "data": None, "target": data.labels}
         self.files = {
-            role: open_files(resolve_sources(sources), labels[role], data.format, data.jets)
+            role: open_named(sources, data, self.files_left_out, labelled=role != "data")
             for role, sources in given.items()
         }
         self.classes = self._checked()
@@ -72,6 +77,10 @@ class DomainJets:
             raise DataError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
         return self._target, self._labels(self._target, "target")
 
+    def left_out(self) -> list[str]:
+        """What to say of files and jets that were left out."""
+        return [*of_files(self.files_left_out), *([of_jets(self.skipped)] if self.skipped else [])]
+
     def _checked(self) -> tuple[str, ...]:
         twice = {file.identity for file in self.files["data"]} & {file.identity for file in self.files["target"]}
         if twice:
@@ -93,7 +102,7 @@ class DomainJets:
         roles = assign_roles(self.files[role], training, self.data)
         # Where nothing is trained yet, the jets of the simulation are those that will be held out.
         parts = roles.test if role == "simulation" else roles.task
-        return draw(self.files[role], parts, self.most, 0, Request(jet_columns=(), bad_jets=self.data.bad_jets))
+        return draw(self.files[role], parts, self.most, 0, Request.of(self.data), skipped=self.skipped)
 
     def _labels(self, jets: Jets, role: str) -> Array:
         assert jets.labels is not None

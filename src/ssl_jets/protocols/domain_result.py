@@ -79,6 +79,8 @@ class DomainResult:
         classes: class names.
         settings: what was compared.
         files: names of the files of each domain.
+        files_left_out: files that could not be opened, with the reason.
+        left_out: jets left out of those to test on, by reason.
         before: of each start, the gap in z before any finetuning.
         rows: one for each finetuning: start, adapt, seed; of `simulation` and `target` accuracy, AUC and jets; gap.
         seconds: wall time of this call; finished pieces take none.
@@ -88,6 +90,8 @@ class DomainResult:
     classes: tuple[str, ...]
     settings: dict[str, Any]
     files: dict[str, list[str]]
+    files_left_out: dict[str, str]
+    left_out: dict[str, int]
     before: dict[str, dict[str, Any]]
     rows: list[dict[str, Any]]
     seconds: float
@@ -119,6 +123,8 @@ class DomainResult:
             "classes": self.classes,
             "settings": self.settings,
             "files": self.files,
+            "files_left_out": self.files_left_out,
+            "left_out": self.left_out,
             "summary": self.summary,
             "before": self.before,
             "rows": self.rows,

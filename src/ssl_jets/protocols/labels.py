@@ -108,7 +108,6 @@ def label_curves(
         for curve in curves:
             facts = {"model": curve.sha256, "mode": curve.mode, "share": share, "steps": wanted.steps}
             facts |= {"batch_size": wanted.batch_size, "test_jets": wanted.test_jets}
-            facts |= {"weights": settings.evaluate.weights}
             name = f"{curve.name.replace(' ', '-')}-{share:g}"
             makers = [partial(work.point, curve, share, seed) for seed in range(wanted.seeds)]
             found = [pieces.get(f"{name}-{seed}", facts, make) for seed, make in enumerate(makers)]
@@ -178,7 +177,8 @@ class _Work:
 
     def _network(self, curve: Curve, share: float, seed: int) -> dict[str, Any]:
         wanted, data = self.settings.labels, self.settings.data
-        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "labels", "format", "jets"}
+        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "bad_files"}
+        same |= {"labels", "weights", "format", "jets"}
         layers = {
             "data": data.model_dump(mode="json", include=same),
             "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},
@@ -205,10 +205,9 @@ class _Work:
 
     def _trees(self, share: float, seed: int) -> dict[str, Any]:
         there = set.intersection(*(set(file.jet_columns) for file in self.data.files))
-        weights = self.settings.evaluate.weights
-        wanted = [*(name for name in TREE_COLUMNS if name in there), *([weights] if weights else [])]
-        columns = tuple(dict.fromkeys(wanted))
-        jets = choose(self.data.files, self.data.train, share, seed, Request(columns, self.settings.data.bad_jets))
+        columns = tuple(name for name in TREE_COLUMNS if name in there)
+        request = Request.of(self.settings.data, columns, weighted=True)
+        jets = choose(self.data.files, self.data.train, share, seed, request)
         fit = Labelled(tree_inputs(jets), labels_of(jets), self.bench.weights(jets))
         found = fitted_trees(fit, len(self.bench.classes), seed)(tree_inputs(self.bench.task))
         return self._scored(found) | {"labels": len(jets)}

@@ -179,7 +179,8 @@ def _provenance(metrics: Json) -> list[str]:
         for which in ("generated", "real")
         for file in metrics[which]
     ]
-    made = {key: metrics[key] for key in ("jets", "left_out", "settings", "versions", "package_version", "date")}
+    shown = ("jets", "left_out", "files_left_out", "settings", "versions", "package_version", "date")
+    made = {key: metrics[key] for key in shown if key in metrics}
     return [
         page.folded("Files of the comparison", page.table(("", "file", "jets", "bytes"), files)),
         page.folded("Settings and versions of the comparison", page.facts(made)),

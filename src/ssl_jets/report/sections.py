@@ -249,10 +249,18 @@ def _provenance(metrics: Json) -> list[str]:
         (file["name"], f"{file['entries']:,}", f"{file['bytes']:,}", "yes" if file["trained_on"] else "no")
         for file in metrics["files"]
     ]
-    made = {
-        key: metrics[key]
-        for key in ("model", "jets", "left_out", "settings", "versions", "package_version", "date", "seconds")
-    }
+    shown = (
+        "model",
+        "jets",
+        "left_out",
+        "files_left_out",
+        "settings",
+        "versions",
+        "package_version",
+        "date",
+        "seconds",
+    )
+    made = {key: metrics[key] for key in shown if key in metrics}
     return [
         page.folded("Files of the evaluation", page.table(("file", "jets", "bytes", "trained on"), files)),
         page.folded("Model, settings and versions of the evaluation", page.facts(made)),

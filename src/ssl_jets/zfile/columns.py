@@ -41,6 +41,11 @@ class Column:
         """An uninitialised array for `rows` rows."""
         return np.empty((rows, *self.shape), self.dtype)
 
+    def missing(self, rows: int) -> npt.NDArray[Any]:
+        """`rows` rows of what stands for a value that is not known: NaN, -1 for whole numbers, false."""
+        kind = np.dtype(self.dtype).kind
+        return np.full((rows, *self.shape), {"b": False, "i": -1}.get(kind, np.nan), self.dtype)
+
 
 def z_columns(level: Level, dim: int, *, labelled: bool, kept: Iterable[str] = ()) -> tuple[Column, ...]:
     """The columns of a file of z (or tokens) with `dim` numbers, the key, the label and the kept jet columns."""

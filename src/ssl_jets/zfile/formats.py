@@ -15,13 +15,13 @@ from ssl_jets.zfile.columns import Column, Rows
 
 
 class Sink(Protocol):
-    """Writes blocks of rows to one file. Its constructor takes the path, the columns and the metadata as JSON."""
+    """Writes blocks of rows to one file. Its constructor takes the path and the columns."""
 
     def write(self, rows: Rows) -> None:
         """Append a block."""
 
-    def close(self) -> None:
-        """Complete the file."""
+    def close(self, metadata: str) -> None:
+        """Complete the file, with the metadata as JSON."""
 
     def abort(self) -> None:
         """Let go of an unfinished file; never raises an `OSError`."""
@@ -52,7 +52,7 @@ class Format:
     """How one format is written and read."""
 
     name: str
-    sink: Callable[[Path, Sequence[Column], str], Sink]
+    sink: Callable[[Path, Sequence[Column]], Sink]
     reading: Callable[[Path], Reading]
 
 

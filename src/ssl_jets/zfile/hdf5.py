@@ -23,11 +23,10 @@ CHUNK_BYTES = 2**18
 class Hdf5Sink:
     """Grows every dataset block by block."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._raw = _Patient(path, "w+b")
         self._file = h5py.File(self._raw, "w")
         try:
-            self._file.attrs[METADATA] = metadata
             for column in columns:
                 self._file.create_dataset(
                     column.name,
@@ -49,7 +48,8 @@ class Hdf5Sink:
             dataset[before:] = values
         self._raw.check()
 
-    def close(self) -> None:
+    def close(self, metadata: str) -> None:
+        self._file.attrs[METADATA] = metadata
         self._file.close()
         self._raw.check()
         self._raw.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class ZMetadata:
         kept: the jet columns copied from the input.
         collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
         trained: entries that the model was trained on, as (index of the file, start, stop).
+        left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
+        files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.
     """
 
     model_sha256: str
@@ -40,6 +42,8 @@ class ZMetadata:
     kept: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
     trained: tuple[tuple[int, int, int], ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    files_left_out: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As stored: these fields and the versions of format and package."""

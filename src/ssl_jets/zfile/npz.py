@@ -26,8 +26,8 @@ COPY_BYTES = 2**22
 class NpzSink:
     """Spools each column, and assembles the archive when closed."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
-        self._path, self._columns, self._metadata = path, columns, metadata
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        self._path, self._columns = path, columns
         self._rows = 0
         self._spools: dict[str, IO[bytes]] = {}
         for column in columns:
@@ -39,13 +39,13 @@ class NpzSink:
             self._spools[column.name].write(values.data.cast("B") if values.size else b"")
         self._rows += len(rows[self._columns[0].name])
 
-    def close(self) -> None:
+    def close(self, metadata: str) -> None:
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED) as archive:
             for column in self._columns:
                 with archive.open(_member(column.name), "w", force_zip64=True) as target:
                     self._copy(column, target)
             with archive.open(_member(METADATA), "w") as target:
-                np.lib.format.write_array(target, np.array(self._metadata), allow_pickle=False)
+                np.lib.format.write_array(target, np.array(metadata), allow_pickle=False)
 
     def _copy(self, column: Column, target: IO[bytes]) -> None:
         shape = (self._rows, *column.shape)

@@ -1,4 +1,4 @@
-"""z files as Parquet: z as a fixed-size list, one row group per block, the metadata under the schema key `ssl_jets`."""
+"""z files as Parquet: z as a fixed-size list, one row group per block, our metadata under a key of the file's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ METADATA = b"ssl_jets"
 class ParquetSink:
     """Writes one row group per block."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
-        self._schema = pa.schema([_field(column) for column in columns], metadata={METADATA: metadata.encode()})
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        self._schema = pa.schema([_field(column) for column in columns])
         # A dictionary pays where few values repeat, not for the floats of z.
         repeated = [name for name in ("source_file", "source_jet", "label") if name in self._schema.names]
         self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=repeated)
@@ -32,7 +32,8 @@ class ParquetSink:
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         self._writer.write_table(table, row_group_size=max(len(table), 1))
 
-    def close(self) -> None:
+    def close(self, metadata: str) -> None:
+        self._writer.add_key_value_metadata({METADATA: metadata.encode()})
         self._writer.close()
 
     def abort(self) -> None:
@@ -50,7 +51,7 @@ class ParquetReading:
         schema = self._file.schema_arrow
         self.rows = int(self._file.metadata.num_rows)
         self.names = tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
-        text = (schema.metadata or {}).get(METADATA)
+        text = (self._file.metadata.metadata or {}).get(METADATA)
         self.metadata = None if text is None else text.decode()
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:

@@ -21,14 +21,13 @@ METADATA = "metadata"
 class RootSink:
     """Writes one basket per branch and block."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], metadata: str) -> None:
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         # zstd is read by ROOT 6.20 and later, and is faster here than no compression.
         self._file = uproot.recreate(path, compression=uproot.ZSTD(1))
         try:
             self._tree = self._file.mktree(
                 TREE, {column.name: np.dtype((column.dtype, column.shape)) for column in columns}
             )
-            self._file[METADATA] = metadata
         except OSError:
             self.abort()
             raise
@@ -36,7 +35,8 @@ class RootSink:
     def write(self, rows: Rows) -> None:
         self._tree.extend(dict(rows))
 
-    def close(self) -> None:
+    def close(self, metadata: str) -> None:
+        self._file[METADATA] = metadata
         self._file.close()
 
     def abort(self) -> None:

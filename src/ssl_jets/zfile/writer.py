@@ -28,7 +28,7 @@ class ZWriter:
     Args:
         path: the output; its suffix names the format.
         columns: all columns, usually from `z_columns`.
-        metadata: stored with the file.
+        metadata: stored with the file when it is closed; until then it may be replaced.
         force: overwrite an existing file.
         block_bytes: bytes gathered before they are written.
 
@@ -46,18 +46,17 @@ class ZWriter:
         force: bool = False,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self.path, self.rows = Path(path), 0
+        self.path, self.rows, self.metadata = Path(path), 0, metadata
         self._force = force
         sink = format_of(self.path).sink
         check_output(self.path, force=force)
         rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
         self._block = {column.name: column.empty(rows) for column in columns}
         self._block_rows, self._filled = rows, 0
-        text = to_json(metadata.to_dict() if isinstance(metadata, ZMetadata) else metadata)
         self._sink: Sink | None = None
         self._folder: Path | None = temporary_folder(self.path)
         with self._writing():
-            self._sink = sink(self._temporary, columns, text)
+            self._sink = sink(self._temporary, columns)
 
     @property
     def _temporary(self) -> Path:
@@ -98,8 +97,9 @@ class ZWriter:
         """Complete the file and move it into place."""
         if self._filled:
             self._flush()
+        metadata = self.metadata.to_dict() if isinstance(self.metadata, ZMetadata) else self.metadata
         with self._writing():
-            self._opened.close()
+            self._opened.close(to_json(metadata))
             self._sink = None
             sync(self._temporary)
             check_output(self.path, force=self._force)

@@ -62,7 +62,7 @@ def _fit(
     """Fit the weights on a sample of both domains and say how much of the source they leave."""
     run.forget_after(-1)
     jets, seed = settings.method.reweight.jets, settings.train.seed
-    request = Request(jet_columns=(), bad_jets=settings.data.bad_jets)
+    request = Request.of(settings.data)
     if subset is None:
         source = list(ordered(data.files, thin(data.train, jets, seed), request))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -96,8 +97,12 @@ def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
             yield work.subset, embed_jets(objective.encoder, work.subset, **options)
             return
         files, parts = work.data.files, work.data.train
+        skipped: Counter[str] = Counter()
         with Bar("z for the probe", count(parts), "jets", shown=work.run.writes) as bar:
-            yield from embed_parts(objective.encoder, files, parts, work.request, progress=bar.to_of, **options)
+            more: Any = {"progress": bar.to_of, "skipped": skipped, **options}
+            yield from embed_parts(objective.encoder, files, parts, work.request, **more)
+        if skipped:
+            work.run.log_left_out(0, skipped)
 
     found: list[tuple[Jets, Tensor]] = []
     for jets, z in batches():
