@@ -1,6 +1,6 @@
 """Peak memory of reading against the number of jets: files are linked under many names.
 
-    python benchmarks/stream_memory.py FILE.root... [--jets 100000 1000000 10000000] [--buffer 100000] [--most JETS]
+    python benchmarks/stream_memory.py FILE... [--jets 100000 1000000 10000000] [--buffer 100000] [--most JETS]
 
 An epoch of `TrainStream` without a training; with `--most`, only its first jets. Each point is a process of its own,
 whose peak resident memory the operating system reports. The windows of an epoch are planned over all files.
@@ -37,9 +37,9 @@ def main() -> None:
             copies = -(-jets // sum(per_file))
             for copy in range(copies):
                 for file in args.files:
-                    name = Path(folder) / f"{file.stem}_{copy:04d}.root"
+                    name = Path(folder) / f"{file.stem}_{copy:04d}{file.suffix}"
                     if copy:  # a symbolic link would be known as the same file
-                        name.hardlink_to(Path(folder) / f"{file.stem}_0000.root")
+                        name.hardlink_to(Path(folder) / f"{file.stem}_0000{file.suffix}")
                     else:
                         shutil.copyfile(file, name)
             command = [sys.executable, __file__, *map(str, args.files[:1]), "--one", folder]

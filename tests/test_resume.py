@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from ssl_jets.config import MethodSettings, RunSettings, parse_set
 from ssl_jets.data.files import JetFile
@@ -162,6 +163,22 @@ def test_resuming_with_another_setting_is_refused_by_its_name(
         pretrain(settings_of(sample_files, "mae", setting), out, resume=True)
     assert caught.value.found == setting.partition("=")[0]
     assert (out / "config.yaml").read_text() == before
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(
+    sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    del config["train"]["on_collapse"], config["model"]["z_tokens"]
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    pretrain(settings, out, resume=True)
+    assert "newer than the run have their defaults: model.z_tokens, train.on_collapse" in capsys.readouterr().err
+    other = settings_of(sample_files, "supervised", "train.steps=2", "train.on_collapse=stop")
+    with pytest.raises(UsageError, match="other settings") as caught:
+        pretrain(other, out, resume=True)
+    assert caught.value.found == "train.on_collapse"
 
 
 def command(files: list[JetFile], out: Path, *more: str) -> list[str]:

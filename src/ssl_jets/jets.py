@@ -79,18 +79,19 @@ class Jets:
 
     def select(self, jets: Tensor) -> Jets:
         """The jets with the given indices (int64 `[selected]`), in that order."""
-        lengths = self.lengths[jets]
+        first = self.offsets[jets]
+        lengths = self.offsets[jets + 1] - first
         offsets = offsets_of(lengths)
-        shift = torch.repeat_interleave(self.offsets[:-1][jets] - offsets[:-1], lengths)
-        index = torch.arange(len(shift), device=shift.device) + shift
+        shift = torch.repeat_interleave(first - offsets[:-1], lengths)
+        index = torch.arange(len(shift), device=shift.device).add_(shift)
         return Jets(
-            particles=self.particles[index],
+            particles=self.particles.index_select(0, index),  # on CPUs faster than indexing
             offsets=offsets,
             columns=self.columns,
             jet={name: values[jets] for name, values in self.jet.items()},
             labels=None if self.labels is None else self.labels[jets],
             weights=None if self.weights is None else self.weights[jets],
-            source=None if self.source is None else self.source[jets],
+            source=None if self.source is None else self.source.index_select(0, jets),
         )
 
     def to(self, device: torch.device | str) -> Jets:

@@ -160,17 +160,16 @@ def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[Meth
 
 
 def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool) -> Run:
-    """The run, where `out` may be written; settings that changed since it was begun are refused. Writes nothing."""
+    """The run, where `out` may be written; settings that changed since it was begun are refused. Nothing is replaced.
+
+    A setting that came into ssl-jets after the run was begun had its default before as well.
+    """
     run = Run(out, writes=fabric.is_global_zero)
     stored = out / "config.yaml"
     if resume and stored.is_file():
-        before, now = read_config(stored), settings.model_dump(mode="json")
-        changed = [
-            f"{tree}.{key}"
-            for tree in now
-            for key in now[tree]
-            if before.get(tree, {}).get(key) != now[tree][key] and f"{tree}.{key}" not in _MAY_CHANGE
-        ]
+        begun, now = read_config(stored), _flat(settings.model_dump(mode="json"))
+        before = _flat(resolve(type(settings), begun).model_dump(mode="json"))
+        changed = [key for key in now if before[key] != now[key] and key not in _MAY_CHANGE]
         if changed:
             raise UsageError(
                 "the run was begun with other settings",
@@ -178,9 +177,16 @@ def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, 
                 found=", ".join(changed),
                 hint="--resume without other options goes on with the settings of the run",
             )
+        if newer := sorted(set(now) - set(_flat(begun))):
+            run.say(f"settings that are newer than the run have their defaults: {', '.join(newer)}")
     else:
         run.refuse_existing(force=force)
     return run
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """`{"train": {"lr": 1e-3}}` as `{"train.lr": 1e-3}`."""
+    return {f"{name}.{key}": value for name, settings in tree.items() for key, value in settings.items()}
 
 
 def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *, resume: bool, force: bool) -> None:

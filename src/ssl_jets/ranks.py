@@ -60,6 +60,14 @@ class Ranks:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
+def lost_another(error: RuntimeError) -> bool:
+    """Whether an error of torch means that the connection to another process of the launch broke.
+
+    Gloo tells it at once, in whatever collective a process stands. NCCL does not: the launcher ends such a process.
+    """
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+
+
 @contextmanager
 def launched() -> Iterator[Ranks]:
     """The processes that torchrun started, connected; one where there is no launcher."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,6 +25,7 @@ from ssl_jets.data.shuffle import Plan
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, TrainStream
+from ssl_jets.data.windows import Windows
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 
@@ -70,6 +73,20 @@ def take(stream: TrainStream, files: Sequence[JetFile], jets: int) -> list[Key]:
         taken += keys(next(stream), files)
     assert len(taken) == jets
     return taken
+
+
+def test_a_window_holds_its_particles_once_and_nothing_of_its_chunks(sample_files: list[JetFile]) -> None:
+    windows = Windows(sample_files, Request(), 1000, 1)
+    tracemalloc.start()
+    windows.begin([Part(0, 0, 500), Part(1, 0, 500)])
+    jets = windows.take().jets
+    gc.collect()
+    of_numpy = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)  # the block is torch's and not counted
+    held = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([of_numpy]).traces)
+    tracemalloc.stop()
+    windows.close()
+    assert jets is not None
+    assert held < jets.particles.nbytes / 5
 
 
 def reading_threads() -> list[str]:

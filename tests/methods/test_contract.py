@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +19,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
+from torchrun import torchrun
 
 COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "vicreg"})
 """Methods whose loss compares the jets of a batch by design."""
@@ -171,14 +170,7 @@ def one_and_two_ranks(
     folder = tmp_path_factory.mktemp("ranks")
     batches = [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
     torch.save(batches, folder / "batches.pt")
-    here = Path(__file__).parent
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*launcher, str(here / "two_ranks.py"), str(folder / "batches.pt"), str(folder)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path]), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=120,
-    )
+    torchrun(Path(__file__).with_name("two_ranks.py"), folder / "batches.pt", folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
             patch.setattr(train, name, getattr(train, name))  # put back what the program replaces

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.nn.collectives import alone, gather, rank, world
+from torchrun import torchrun
 
 JETS, WIDTH = 3, 2
 
@@ -46,10 +45,7 @@ def main(out: Path) -> None:
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("gather")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*launcher, __file__, str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=90
-    )
+    torchrun(__file__, folder)
     return [torch.load(folder / f"{number}.pt") for number in range(2)]
 
 

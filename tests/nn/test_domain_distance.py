@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from ssl_jets.nn import collectives
 from ssl_jets.nn.domain_distance import coral, kernel, mmd
+from torchrun import torchrun
 
 SCALES = (0.25, 1.0, 4.0)
 
@@ -116,10 +115,7 @@ def main(out: Path) -> None:
 
 @pytest.mark.slow
 def test_the_mean_over_ranks_has_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*launcher, __file__, str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=90
-    )
+    torchrun(__file__, tmp_path)
     mean = sum(torch.load(tmp_path / f"{number}.pt") for number in range(2)) / 2
     torch.testing.assert_close(mean, gradients(cloud(24, 0), cloud(16, 1, shift=1.0)), atol=1e-5, rtol=1e-4)
 

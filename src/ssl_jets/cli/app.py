@@ -11,6 +11,7 @@ import typer
 from ssl_jets import __version__
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
+from ssl_jets.cli.talk import rank
 from ssl_jets.cli.train import finetune, pretrain
 from ssl_jets.cli.write import embed, generate
 from ssl_jets.errors import SslJetsError
@@ -55,6 +56,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except RuntimeError as error:
+        from ssl_jets.ranks import Ranks, lost_another
+
+        if not lost_another(error):
+            raise
+        _fail(error, f"error: {Ranks(rank()).others_failed()}", 1)
     except OSError as error:
         where = f"\n  where:   {error.filename}" if error.filename else ""
         _fail(error, f"error: {error.strerror or error}{where}", 1)

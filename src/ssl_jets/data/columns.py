@@ -107,7 +107,7 @@ def _kind(flags: Mapping[str, str], values: Mapping[str, Array]) -> Array:
     table = [
         next((kind for bit, kind in enumerate(kinds) if code >> bit & 1), other) for code in range(1 << len(kinds))
     ]
-    column: Array = np.array(table, dtype=np.float32)[bits]
+    column: Array = np.array(table, dtype=np.float32).take(bits)
     return column
 
 

@@ -188,7 +188,8 @@ class _Block:
             self._particles = larger
         self._particles[start:stop] = jets.particles
         self._used = stop
-        self._rest.append(replace(jets, particles=jets.particles[:0]))
+        # Not a slice of them, which would hold all particles in memory.
+        self._rest.append(replace(jets, particles=jets.particles.new_empty(0, len(jets.columns))))
 
     def jets(self) -> Jets | None:
         """All of them, whose particles are those of the block; None where there are none."""
