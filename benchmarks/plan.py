@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import tune_memory
 from ssl_jets.config import DataSettings, ModelSettings, RunSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--check", nargs="*", default=[], help="modes to train with, without and with checkpointing")
     parser.add_argument("--steps", type=int, default=3)
     args = parser.parse_args()
-    keep_memory()
+    tune_memory()
     for size in args.sizes:
         folder = args.work / size
         layer = {"train": {"batch_size": args.batch_size}, "method": {"memory": args.memory}}

@@ -73,12 +73,12 @@ def ours(names: list[str], buffer: int) -> dict[str, Callable[[], float]]:
     import torch
     import uproot
 
-    from ssl_jets.allocator import keep_memory
+    from ssl_jets.allocator import tune_memory
     from ssl_jets.data.files import open_files, whole
     from ssl_jets.data.sources import resolve_sources
     from ssl_jets.data.stream import TrainStream, ordered
 
-    keep_memory()
+    tune_memory()
     torch.set_num_threads(1)
     files = open_files(resolve_sources(names))
     parts, total = whole(files), sum(file.entries for file in files)

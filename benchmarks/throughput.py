@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import keep_blocks, keep_few_kernels
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.stream import Request
@@ -117,7 +117,8 @@ def main() -> None:
     parser.add_argument("--default-allocator", action="store_true", help="leave glibc's thresholds as they are")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    kept = False if args.default_allocator else keep_memory()
+    keep_few_kernels()
+    kept = False if args.default_allocator else keep_blocks()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     # A batch for each round, since a batch seen before finds its kernels made.
     jets = read_all(data.files, thin(data.train, args.jets * (args.rounds + 1), 0), Request())

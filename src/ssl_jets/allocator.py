@@ -1,8 +1,12 @@
-"""Keep large blocks inside the process on Linux with glibc.
+"""What a process keeps in memory: large blocks, and few kernels.
 
 By default glibc maps every large temporary afresh and returns it to the kernel at once, which costs page faults. The
 thresholds are raised for this process only. What it gains depends on the machine and the batch: see "Tried and dropped"
 in `docs/decisions.md`.
+
+oneDNN builds a kernel for each shape of a matrix product, and torch and oneDNN keep the last 1024 of them each, half a
+megabyte a piece in bfloat16. Packed batches of jets hardly ever have a shape twice, so a training would grow by 0.7 GB
+that no later step uses. Kept are as many kernels as one step has shapes.
 """
 
 from __future__ import annotations
@@ -11,10 +15,27 @@ import ctypes
 import os
 import sys
 
+KERNELS = "64"
+"""Kernels that torch and oneDNN keep each. A step on a batch needs some 20 to 60, each as often as there are blocks."""
+CACHES = (("LRU_CACHE_CAPACITY",), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"))
+"""Variables that set how many: of torch, of oneDNN (either of two names). Read at the first product."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
-def keep_memory() -> bool:
+def tune_memory() -> None:
+    """Keep large blocks in this process, and few kernels: before its first matrix product."""
+    keep_blocks()
+    keep_few_kernels()
+
+
+def keep_few_kernels() -> None:
+    """Bound the caches of kernels, but those that the user has set."""
+    for names in CACHES:
+        if not any(name in os.environ for name in names):
+            os.environ[names[0]] = KERNELS
+
+
+def keep_blocks() -> bool:
     """Raise glibc's mmap and trim thresholds.
 
     The user's own choice (a `MALLOC_` variable, or another allocator by `LD_PRELOAD`) is left alone.

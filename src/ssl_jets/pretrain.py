@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ssl_jets import methods
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import tune_memory
 from ssl_jets.config import (
     DataSettings,
     MethodSettings,
@@ -69,7 +69,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     Returns:
         `out`.
     """
-    keep_memory()
+    tune_memory()
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)

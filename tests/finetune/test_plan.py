@@ -17,7 +17,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.finetune import finetune, make_plan, resolve_finetune
 from ssl_jets.finetune import plan as planning
 from ssl_jets.finetune.dry_run import Cost, Job, measure, save_batches
-from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, best_that_fits, candidates, heavy_batches
+from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, best_that_fits, candidates, growing_batches
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 
@@ -135,13 +135,14 @@ def test_what_fits_is_trained_kept_in_the_settings_and_resumed(
     assert len(fake) == tried
 
 
-def test_a_heavy_batch_is_among_those_measured(sample_jets: Jets) -> None:
-    batches = heavy_batches(sample_jets, 32)
+def test_batches_grow_from_the_lightest_to_the_heaviest(sample_jets: Jets) -> None:
+    batches = growing_batches(sample_jets, 32, 6)
     sizes = [int(batch.lengths.sum()) for batch in batches]
-    assert [len(batch) for batch in batches] == [32, 32]
-    spread = float(sample_jets.lengths.double().std()) * 32**0.5
-    assert sizes[1] > 32 * float(sample_jets.lengths.double().mean()) + 2 * spread
-    assert sizes[1] > sizes[0]
+    assert [len(batch) for batch in batches] == [32] * 6
+    mean, spread = float(sample_jets.lengths.double().mean()), float(sample_jets.lengths.double().std()) * 32**0.5
+    assert sizes[0] < 32 * mean - 2 * spread
+    assert sizes[-1] > 32 * mean + 2 * spread
+    assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize("mode", ["probe", "lora"])
@@ -149,7 +150,7 @@ def test_a_dry_run_takes_steps_and_says_what_they_cost(
     pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
 ) -> None:
     settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", "train.accumulate=2")
-    save_batches([batch.select(torch.arange(16))] * 2, tmp_path / "b.pt")
+    save_batches([batch.select(torch.arange(16))] * 4, tmp_path / "b.pt")
     cost = measure(Job(settings.model_dump(mode="json"), list(sample_files[0].label_names), str(tmp_path / "b.pt")))
     assert cost.seconds > 0
     assert cost.peak > 10**8
@@ -159,11 +160,12 @@ def test_a_dry_run_takes_steps_and_says_what_they_cost(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["probe", "full"])
+@pytest.mark.parametrize(("mode", "batch", "accumulate"), [("probe", 256, 1), ("full", 256, 1), ("full", 64, 4)])
 def test_the_predicted_peak_is_within_15_percent_of_what_the_run_uses(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, batch: int, accumulate: int
 ) -> None:
-    more = ["train.batch_size=256", "train.steps=20", "data.buffer=100000", "train.validation_jets=2000"]
+    more = ["train.steps=20", "data.buffer=100000", "train.validation_jets=2000"]
+    more += [f"train.batch_size={batch}", f"train.accumulate={accumulate}"]
     settings = resolve_finetune(pretrained, sources(sample_files), parse_set([*more, f"method.mode={mode}"]))
     with planning.Bench(settings) as bench:
         predicted = bench.measure(next(candidates(mode, settings))).cost.peak

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets import evaluate, protocols, report
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import tune_memory
 from ssl_jets.cli.talk import say, say_sample
 from ssl_jets.config import resolve
 from ssl_jets.errors import UsageError
@@ -51,7 +51,7 @@ def answer(asked: Asked) -> str:
     Raises:
         UsageError: options that do not go together.
     """
-    keep_memory()
+    tune_memory()
     _check(asked)
     settings = resolve(EvaluateSettings, asked.settings or {})
     if asked.z is None:

@@ -33,13 +33,13 @@ def embed(
     force: Force = False,
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
-    from ssl_jets.allocator import keep_memory
+    from ssl_jets.allocator import tune_memory
     from ssl_jets.config import MethodSettings, RunSettings, resolve
     from ssl_jets.data.left_out import of_jets
     from ssl_jets.embed import embed as run_embed
     from ssl_jets.progress import Bar
 
-    keep_memory()
+    tune_memory()
     settings = resolve(RunSettings[MethodSettings], {"method": {}}, set_settings(set_, schema))
     say_sample(data)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
@@ -73,11 +73,11 @@ def generate(
     force: Force = False,
 ) -> None:
     """Write new jets of a model that can generate; prints the file."""
-    from ssl_jets.allocator import keep_memory
+    from ssl_jets.allocator import tune_memory
     from ssl_jets.generate import generate as run_generate
     from ssl_jets.progress import Bar
 
-    keep_memory()
+    tune_memory()
     with Bar("generate", jets, "jets") as bar:
         summary = run_generate(model, jets, out, seed=seed or 0, force=force, report=bar.to_of)
     again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import tune_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.finetune.memory import available, in_use, is_shortage, peak
 from ssl_jets.finetune.modes import MODES
@@ -97,7 +97,7 @@ def save_batches(batches: list[Jets], path: Path) -> None:
 
 def main() -> None:
     """Measure what standard input asks for."""
-    keep_memory()
+    tune_memory()
     if not torch.cuda.is_available() and sys.platform.startswith("linux"):
         # Beyond what is free the machine would swap, or end some other process.
         cpu = torch.device("cpu")

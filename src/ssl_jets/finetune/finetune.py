@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from ssl_jets.allocator import keep_memory
+from ssl_jets.allocator import tune_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
@@ -41,7 +41,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     Returns:
         `out`.
     """
-    keep_memory()
+    tune_memory()
     pretrained = load_model(settings.method.model)
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)

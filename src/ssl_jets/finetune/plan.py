@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ssl_jets.config import RunSettings
 from ssl_jets.errors import SslJetsError
@@ -34,7 +33,9 @@ THROUGH_BLOCKS = ("full", "lora", "last")
 SMALLER = 4
 """The other batch that is tried has this many times fewer jets, and its gradients are added up over as many."""
 DRAWN = 1000
-"""Random batches of which the heaviest is taken."""
+"""Random batches, of which some are taken, the heaviest among them."""
+STEPS = 3
+"""Steps of a dry run: moments of the optimizer are there from the second one on."""
 Say = Callable[[str], None]
 
 
@@ -176,7 +177,6 @@ class Bench:
         jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
         self.jets = jets
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
-        self.batches: dict[int, Path] = {}
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
@@ -190,7 +190,7 @@ class Bench:
     def measure(self, candidate: Candidate) -> Row:
         """Take a few steps."""
         settings = candidate.of(self.settings)
-        path = self._batches(candidate.batch_size)
+        path = self._batches(candidate.batch_size, STEPS * candidate.accumulate)
         cost = _in_a_process(Job(self._tree(settings, candidate.mode), self.labels, str(path)))
         most = max(cost.peak + self.stream.stays, self.stream.peak)
         return Row(candidate, cost if cost.failed else replace(cost, peak=most, stays=self.stream.stays))
@@ -201,26 +201,28 @@ class Bench:
         tree["method"] |= {"mode": mode, "unfreeze": 0.0}
         return tree
 
-    def _batches(self, size: int) -> Path:
-        """A file of batches of `size` jets."""
-        if size not in self.batches:
-            self.batches[size] = Path(self.folder.name) / f"{size}.pt"
-            save_batches(heavy_batches(self.jets, size), self.batches[size])
-        return self.batches[size]
+    def _batches(self, size: int, number: int) -> Path:
+        """A file of `number` batches of `size` jets."""
+        path = Path(self.folder.name) / f"{number}x{size}.pt"
+        if not path.is_file():
+            save_batches(growing_batches(self.jets, size, number), path)
+        return path
 
 
-def heavy_batches(jets: Jets, size: int) -> list[Jets]:
-    """A random batch, and the heaviest of `DRAWN`: moments of the optimizer are there from the second step on.
+def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:
+    """From `DRAWN` random batches the lightest, some between, and the heaviest, in this order.
 
-    A token costs the activations of the linear layers, some 16 times the width, and a row of attention weights of each
-    head, which is 32 wide: n tokens cost about n + n^2 / 512.
+    So no block that a batch has freed is large enough for the next one, and the process grows in a few steps as it
+    would in many. A token costs the activations of the linear layers, some 16 times the width, and a row of attention
+    weights of each head, which is 32 wide: n tokens cost about n + n^2 / 512.
     """
     generator = torch.Generator().manual_seed(0)
     tokens = jets.lengths.double()
     cost = tokens + tokens.square() / 512
-    drawn: list[Tensor] = [torch.randint(len(jets), (size,), generator=generator) for _ in range(DRAWN)]
-    heaviest = max(drawn, key=lambda rows: float(cost[rows].sum()))
-    return [jets.select(rows) for rows in (drawn[0], heaviest)]
+    drawn = torch.randint(len(jets), (DRAWN, size), generator=generator)
+    order = cost[drawn].sum(1).argsort()
+    taken = torch.linspace(0, DRAWN - 1, number).long()
+    return [jets.select(rows) for rows in drawn[order[taken]]]
 
 
 def _in_a_process(job: Job) -> Cost:

@@ -119,12 +119,13 @@ class Mode:
             )
 
     def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
-        """Take a step on each of `batches` as `train` would; seconds of the fastest after the first."""
-        settings = self.settings.train.model_copy(update={"steps": len(batches)})
-        stream = Given([jets for jets in batches for _ in range(settings.accumulate)])
+        """Take steps on `batches`, in their order, as `train` would; seconds of the fastest after the first."""
+        steps = len(batches) // self.settings.train.accumulate
+        settings = self.settings.train.model_copy(update={"steps": steps})
+        stream = Given(batches)
         loop = Loop(objective, stream, Run(Path(os.devnull), writes=False), settings, fabric, None, ())
         seconds = []
-        for _ in batches:
+        for _ in range(steps):
             began = time.perf_counter()
             loop.take_step()
             seconds.append(time.perf_counter() - began)
