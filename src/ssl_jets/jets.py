@@ -130,6 +130,14 @@ class Jets:
         energy, *along = (self.mean(momentum) * self.lengths.unsqueeze(1)).unbind(1)
         return (energy.square() - torch.stack(along).square().sum(0)).clamp(min=0).sqrt().float()
 
+    def scaled_to(self, pt: Tensor) -> Jets:
+        """The jets with all momenta scaled so that the pt of their particles add up to `pt`, `[jet]` [GeV]."""
+        factor = pt / (self.mean(self.column("pt")) * self.lengths)
+        particles = self.particles.clone()
+        scaled = [self.columns.index(name) for name in ("pt", "energy") if name in self.columns]
+        particles[:, scaled] *= factor[self.jet_of_particle].unsqueeze(1)
+        return replace(self, particles=particles)
+
     def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
         """Particles as `[jet, length, column]` and a bool mask `[jet, length]`, true for real ones (for the edges)."""
         length = int(self.lengths.max()) if length is None else length

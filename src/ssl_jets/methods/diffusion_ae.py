@@ -16,7 +16,6 @@ z ~ prior, n ~ p(n | z), x ~ p(x | z, n). The particles drawn are scaled so that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -109,7 +108,7 @@ class DiffusionAutoencoder(Method):
         given = self._given(on_sphere(z), offsets_of(counts), z.new_ones(TARGETS))
         drawn = self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps))
         jets = Jets(drawn, given.offsets)
-        return scaled(jets, self.summary.pt(given.z)) if self.cfg.summary_weight else jets
+        return jets.scaled_to(self.summary.pt(given.z)) if self.cfg.summary_weight else jets
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
@@ -145,11 +144,3 @@ class DiffusionAutoencoder(Method):
     def exported(self) -> Encoder:
         """The encoder itself."""
         return self.encoder
-
-
-def scaled(jets: Jets, pt: Tensor) -> Jets:
-    """The jets with their momenta scaled so that the pt of their particles add up to `pt` [GeV], `[jet]`."""
-    factor = pt / (jets.mean(jets.column("pt")) * jets.lengths)
-    particles = jets.particles.clone()
-    particles[:, [jets.columns.index(name) for name in ("pt", "energy")]] *= factor[jets.jet_of_particle].unsqueeze(1)
-    return replace(jets, particles=particles)
