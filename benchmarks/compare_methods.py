@@ -53,6 +53,7 @@ from ssl_jets.methods import find, names
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, random_like
 from ssl_jets.nn.spread import participation_ratio, rankme
+from ssl_jets.nn.summary import summarise
 from ssl_jets.pretrain import pretrain, resolve_pretrain
 
 Row = dict[str, Any]
@@ -63,6 +64,8 @@ LABELS = 0.01
 FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
 RANDOM, TREES = "random weights", "boosted trees"
+SUMMARY = "the summary of jets itself, no network"
+"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`), read by the same probe."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
     "knn": ("kNN", ".3f"),
@@ -170,6 +173,18 @@ class Bench:
 
         return cached(self.work / "rows" / f"random-{seed}.json", measure)
 
+    def summary_row(self, like: str, seed: int) -> Row:
+        """The baseline of methods that ask z for the summary of the jet."""
+        features = load_model(self.folder(like, seed)).encoder.features
+
+        def measure() -> Row:
+            told = [Labelled.of(summarise(jets, features).numpy(), labels(jets)) for jets in (self.fit, self.test)]
+            linear = linear_probe(*told)
+            accuracy = [linear.accuracy.value, linear.accuracy.low, linear.accuracy.high]
+            return {"method": SUMMARY, "seed": seed, "linear": accuracy, "auc": linear.auc.value}
+
+        return cached(self.work / "rows" / f"summary-{seed}.json", measure)
+
     def tree_row(self, seed: int) -> Row:
         """Boosted trees on jet columns."""
 
@@ -248,6 +263,7 @@ def main() -> None:
         for name in args.methods:
             bench.row(name, seed)
             bench.random_row(args.methods[0], seed)
+            bench.summary_row(args.methods[0], seed)
             bench.tree_row(seed)
             write(args.work / "rows", args.out)
 
@@ -290,7 +306,7 @@ def figure(ordered: list[tuple[str, list[Row]]]) -> Figure:
     drawn, axes = plt.subplots(figsize=(6, 0.32 * len(ordered) + 1.2), layout="constrained")
     for place, (name, rows) in enumerate(reversed(ordered)):
         value, low, high = interval(rows)
-        colour = "0.55" if name in (RANDOM, TREES) else "C0"
+        colour = "0.55" if name in (RANDOM, TREES, SUMMARY) else "C0"
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=2)
         if name == RANDOM:
             axes.axvline(value, color=colour, linestyle=":")
