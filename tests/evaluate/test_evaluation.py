@@ -15,12 +15,15 @@ from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
+from ssl_jets.evaluate.bench import Bench
 from ssl_jets.evaluate.evaluation import ZMap, plain
+from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.outputs import encode
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.report import write_evaluation_report
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 
 
@@ -132,11 +135,50 @@ def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, 
     assert not (tmp_path / "out").exists()
 
 
-def test_jets_of_one_class_are_refused_for_probes(world, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="all of one class"):
-        evaluate_model(
-            world.folder / "bare", world.sources[:1], tmp_path / "out", settings=small(world), say=lambda _: None
-        )
+def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: Path) -> None:
+    said: list[str] = []
+    found = evaluate_model(
+        world.folder / "new",
+        world.sources[:1],
+        tmp_path / "out",
+        settings=small(world, physics_jets=100),
+        say=said.append,
+    )
+    assert (found.task, found.probes, found.robustness, found.classes) == (None, [], [], ())
+    assert set(found.spread) == {"z", "z of random weights"}
+    assert found.spread["z"].rankme > 1
+    of_mass = {probe.of: probe for probe in found.physics if (probe.quantity, probe.reader) == ("particles", "ridge")}
+    assert set(of_mass) == {"z", "z of random weights"}
+    # Any network knows something of how many particles there are, on jets that the probe has not seen.
+    assert all(probe.explained.value > 0.2 for probe in of_mass.values())
+    assert any(probe.of == "other quantities" for probe in found.physics)
+    assert found.jets["physics fit"] == 300
+    (note,) = [message for message in said if "all of one class" in message]
+    assert "metrics of a head" in note
+    assert note in json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"]
+    assert "particles" in summary_table(found)
+
+
+@pytest.mark.slow
+def test_jets_of_one_class_fill_a_report(world, tmp_path: Path) -> None:
+    settings = small(world, physics_jets=100)
+    evaluate_model(world.folder / "new", world.sources[:1], tmp_path / "out", settings=settings, say=lambda _: None)
+    page = write_evaluation_report(tmp_path / "out").read_text()
+    assert "all of one class" in page
+    assert "charged particles" in page
+
+
+def test_physics_is_fitted_on_other_jets_than_it_is_tested_on(world) -> None:
+    said: list[str] = []
+    settings = small(world, physics_jets=100)
+    model = load_model(world.folder / "bare")
+    bench = Bench.of([model], world.sources[:1], settings, Notes(said.append))
+    assert len(bench.test)
+    assert bench.classes == ()
+    sides = [{tuple(row) for row in jets.source.tolist()} for jets in (bench.fit, bench.probed)]
+    assert not sides[0] & sides[1]
+    with pytest.raises(DataError, match="two classes or more"):
+        bench.need_classes("this")
 
 
 def test_classes_that_cannot_be_measured_are_named(world, tmp_path: Path) -> None:
@@ -257,12 +299,13 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Pat
         evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_weight"))
 
 
-def test_without_labels_only_the_spread_is_measured_and_it_says_so(tmp_path: Path) -> None:
+def test_without_labels_z_is_measured_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", say=said.append)
     assert found.probes == []
     assert found.spread["z"].jets == 600
-    assert any("probes need labels" in message for message in said)
+    assert {probe.quantity for probe in found.physics} == {"jet_sdmass"}
+    assert any("no probes of the class" in message for message in said)
 
 
 def test_the_map_holds_the_directions_of_largest_variance() -> None:
@@ -295,7 +338,7 @@ def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> No
     )
     assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
     assert set(found.spread) == {"z", "z of random weights"}
-    assert any("labels" in message for message in said)
+    assert any("nothing of classes is measured" in message for message in said)
     assert len(whole(world.files)) == 2
 
 

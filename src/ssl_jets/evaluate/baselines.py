@@ -56,26 +56,33 @@ class Baselines:
     def rows(self) -> tuple[Array, Array]:
         """The fit and the test jets that physics probes use, as indices; none where they are left out."""
         bench, most = self.bench, self.bench.settings.evaluate.physics_jets
-        return some(bench.fit, most, bench.seed), some(bench.test, most, bench.seed)
+        return some(bench.fit, most, bench.seed), some(bench.probed, most, bench.seed)
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:
         """Their quantities."""
-        jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.test), self.rows))
+        jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.probed), self.rows))
         fit, test = (Side.of(chosen, self.bench.weights(chosen)) for chosen in jets)
         return fit, test
 
     @cached_property
     def reference(self) -> list[PhysicsProbe]:
         """Physics quantities from the other ones."""
-        return reference_probes(*self.sides, seed=self.bench.seed) if len(self.rows[0]) else []
+        return reference_probes(*self.sides, seed=self.bench.seed) if self.bench.has_physics else []
 
     def physics(self, z_fit: Array, z_test: Array, of: str) -> list[PhysicsProbe]:
-        """Physics quantities from z of the fit and of the test jets."""
-        fit, test = self.rows
-        if not len(fit):
+        """Physics quantities from z of the jets to fit (`Bench.fit`) and to test (`Bench.probed`)."""
+        if not self.bench.has_physics:
             return []
+        fit, test = self.rows
         return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.bench.seed)
+
+    def physics_of(self, encoder: Encoder, of: str) -> list[PhysicsProbe]:
+        """Physics quantities from z of an encoder, where there are no classes to probe."""
+        if not self.bench.has_physics:
+            return []
+        z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.bench.fit, self.bench.probed))
+        return self.physics(z_fit, z_test, of)
 
     def untrained(self, encoder: Encoder) -> Untrained:
         """The encoder of random weights for `encoder`; of models of one shape and statistics it is the same."""
@@ -89,7 +96,7 @@ class Baselines:
         bench = self.bench
         z_test = encode(encoder, bench.test, self.device)
         if not bench.classes:
-            return Untrained(encoder, z_test, [], [])
+            return Untrained(encoder, z_test, [], self.physics_of(encoder, RANDOM))
         z_fit = encode(encoder, bench.fit, self.device)
         fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
         probes = [probe(fit, test, of=RANDOM, seed=bench.seed) for probe in (linear_probe, knn_probe)]

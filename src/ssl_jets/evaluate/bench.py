@@ -35,6 +35,12 @@ KINEMATICS = ("jet_pt", "jet_eta")
 MOST_NAMED = 20
 """Classes that a note names, at most."""
 
+FEWEST = (50, 10)
+"""Jets below which no physics quantity is fitted, and tested."""
+
+LEFT_OUT = "probes of the class, trees on jet columns, metrics of a head, accuracy on changed jets"
+"""What needs labels of two classes."""
+
 
 @dataclass
 class Bench:
@@ -42,7 +48,7 @@ class Bench:
 
     Attributes:
         files: what is read.
-        classes: class names; empty where the files have no labels.
+        classes: class names; empty where the files have no labels, and once `test` is read and found to have only one.
         roles: what each entry is used for.
         settings: seeds, limits, weights.
         tell: says something and keeps it.
@@ -105,9 +111,43 @@ class Bench:
         jets = self._read(self.roles.test if self.classes else self.roles.task, self.settings.evaluate.test_jets)
         if self.classes:
             y_fit, y_test = labels_of(self.fit), labels_of(jets)
-            _check_present(y_fit, y_test, self.classes)
-            _tell_absent(y_fit, y_test, self.classes, self.tell)
+            if alone := _only_class(y_fit, y_test, self.classes):
+                self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
+                self.classes = ()
+            else:
+                _tell_absent(y_fit, y_test, self.classes, self.tell)
         return jets
+
+    @cached_property
+    def probed(self) -> Jets:
+        """Jets to test probes of physics quantities on, none of which is in `fit`; `test` where there are classes."""
+        return self.test if self.classes else self._read(self.roles.test, self.settings.evaluate.physics_jets)
+
+    @cached_property
+    def has_physics(self) -> bool:
+        """Whether there are jets to fit and to test such probes; that there are too few is said."""
+        if not self.settings.evaluate.physics_jets:
+            return False
+        fit, test = count(self.roles.fit), count(self.roles.test)
+        if fit >= FEWEST[0] and test >= FEWEST[1]:
+            return True
+        self.tell(
+            f"there are too few jets for probes of physics quantities: {fit} to fit and {test} to test, "
+            f"where {FEWEST[0]} and {FEWEST[1]} are needed"
+        )
+        return False
+
+    def need_classes(self, who: str) -> None:
+        """Refuse jets of fewer than two classes.
+
+        Raises:
+            DataError: there are no labels, or only one class among the jets to fit or to test on.
+        """
+        if self.classes:
+            self.test  # noqa: B018  looks at the classes
+        if not self.classes:
+            hint = "name files of the other classes too: --data FILE --data FILE"
+            raise DataError(f"{who} needs jets of two classes or more", hint=hint)
 
     @cached_property
     def task(self) -> Jets:
@@ -195,7 +235,7 @@ def _labelled_files(files: list[JetFile], tell: Notes) -> tuple[list[JetFile], t
     """The files with labels and their classes; all files and no classes where none has labels."""
     labelled = [file for file in files if file.label_names]
     if not labelled:
-        tell("the files have no labels, so only the spread of z is measured: probes and task metrics need labels")
+        tell(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")
         return files, ()
     if len(labelled) < len(files):
         tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
@@ -212,16 +252,12 @@ def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
         )
 
 
-def _check_present(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> None:
+def _only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
+    """What to say where the jets to fit or to test on are all of one class; "" where they are not."""
     for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
-        present = np.unique(labels)
-        if len(present) < 2:
-            raise DataError(
-                f"the jets to {purpose} probes with are all of one class",
-                found=", ".join(classes[label] for label in present),
-                allowed=["two classes or more"],
-                hint="name files of the other classes too: --data FILE --data FILE",
-            )
+        if len(present := np.unique(labels)) < 2:
+            return f"the jets to {purpose} probes with are all of one class ({classes[int(present[0])]})"
+    return ""
 
 
 def _tell_absent(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: Notes) -> None:

@@ -154,7 +154,7 @@ def _histogram(name: str, of: str, unit: str, made: Array, real: Array) -> Histo
         step = max(1, round((high - low) / BINS))
         edges = np.arange(np.floor(low), high + step + 1, step) - 0.5
     elif name.startswith("particle pt"):
-        edges = np.geomspace(low, high, BINS + 1)
+        edges = np.geomspace(low, high if high > low else 2 * low, BINS + 1)
     else:
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     return binned(name, of, unit, made, real, edges)

@@ -61,7 +61,8 @@ def _distances(first: Sample, second: Sample, w_first: Array, w_second: Array, o
     shares = []
     for sample, weights in ((first, w_first), (second, w_second)):
         own = weights[:, sample.jet].astype(np.float64)
-        shares.append(own / own.sum(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # a resample may have no particle of a rare kind: NaN
+            shares.append(own / own.sum(axis=1, keepdims=True))
     steps = np.concatenate([shares[0], -shares[1]], axis=1)[:, order]
     distances: Array = np.abs(np.cumsum(steps, axis=1)[:, :-1]) @ gaps
     return distances

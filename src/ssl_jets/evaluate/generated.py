@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, whole
 from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.stream import Request
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
@@ -138,7 +138,7 @@ def evaluate_generated(
         generated: files of generated jets.
         real: files of real jets; none means the bundled sample.
         out: folder to write to.
-        data: format, jets, bad jets and files, threads.
+        data: bad jets and files, threads; format and collection of jets, for the side that they fit, or for both.
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
         force: replace what is there.
@@ -153,7 +153,9 @@ def evaluate_generated(
     if data.weights is not None:
         raise UsageError("generated jets are compared without weights", where="data.weights", found=data.weights)
     lost: dict[str, str] = {}
-    made_files, real_files = open_named(generated, data, lost), open_named(real, data, lost)
+    sides = {"generated": _open(generated, data, lost), "real": _open(real, data, lost)}
+    made_files, real_files = (side.files for side in sides.values())
+    found_by = list(_found_by(sides, data))
     _refuse_shared(made_files, real_files)
     left_out: Counter[str] = Counter()
     request = Request.of(data)
@@ -167,7 +169,7 @@ def evaluate_generated(
             allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
         )
     note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
-    notes = [*of_files(lost), *([of_jets(left_out)] if left_out else []), note]
+    notes = [*found_by, *of_files(lost), *([of_jets(left_out)] if left_out else []), note]
     for line in notes:
         say(line)
     samples = Samples.of(made, both, jets, seed)
@@ -188,6 +190,52 @@ def evaluate_generated(
     )
     found.write()
     return found
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Files, which of the settings `format` and `jets` they were opened with, and why not with all."""
+
+    files: list[JetFile]
+    used: tuple[str, ...]
+    error: SslJetsError | None
+
+
+def _open(names: Sequence[str], data: DataSettings, lost: dict[str, str]) -> _Side:
+    """Open files as the settings say, or as far as they fit: the two sides may be of different formats.
+
+    Raises:
+        SslJetsError: the files cannot be opened in any way.
+    """
+    given = tuple(key for key in ("format", "jets") if getattr(data, key) is not None)
+    first = None
+    for used in dict.fromkeys((given, given[:1], given[1:], ())):
+        settings = data.model_copy(update={key: None for key in given if key not in used})
+        try:
+            return _Side(open_named(names, settings, lost, labelled=False), used, first)
+        except SslJetsError as error:
+            first = first or error
+    assert first is not None  # the loop ran, and returned nothing
+    raise first
+
+
+def _found_by(sides: Mapping[str, _Side], data: DataSettings) -> Iterator[str]:
+    """What to say of settings that fit one side only.
+
+    Raises:
+        SslJetsError: a setting fits neither side.
+    """
+    for key in ("format", "jets"):
+        without = {name: side for name, side in sides.items() if key not in side.used}
+        if getattr(data, key) is None or not without:
+            continue
+        if len(without) == len(sides):
+            error = sides["real"].error or sides["generated"].error
+            assert error is not None  # why the setting was not used
+            raise error
+        for name, side in without.items():
+            kind = side.files[0].schema.title if key == "format" else side.files[0].collection or "jets, one an entry"
+            yield f"data.{key}={getattr(data, key)} does not fit the {name} files, which are read as {kind}"
 
 
 def check_free(folder: Path, *, force: bool) -> None:

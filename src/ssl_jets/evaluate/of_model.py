@@ -44,10 +44,11 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure a model and write `metrics.json` and `curves.json`.
 
-    With labels: linear, kNN and tree probes of z, the same of an encoder of random weights, and boosted trees on jet
-    columns; probes of physics quantities; how the accuracy falls where jets are changed; for a model with a head, the
-    metrics of its classification. For a model that regresses columns: bias and resolution. Always: the spread of z, and
-    whether it has collapsed. Of files the model was trained on, only the jets held out from the training are test jets.
+    With labels of two classes or more: linear, kNN and tree probes of z, the same of an encoder of random weights, and
+    boosted trees on jet columns; how the accuracy falls where jets are changed; for a model with a head, the metrics of
+    its classification. For a model that regresses columns: bias and resolution. Always: probes of physics quantities,
+    the spread of z, and whether it has collapsed. What is left out is said. Of files the model was trained on, only the
+    jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.
@@ -146,9 +147,17 @@ class _Work:
         self.regressed: Array | None = None
 
     def unlabelled(self) -> dict[str, Any]:
-        """What can be said without labels."""
+        """What can be said without labels of two classes."""
+        bench, encoder = self.bench, self.model.encoder
+        physics = self.baselines.physics_of(encoder, "z")
+        jets = {"test": len(bench.test)}
+        if physics:
+            untrained = self.baselines.untrained(encoder)
+            physics = [*physics, *untrained.physics, *self.baselines.reference]
+            jets |= {"physics fit": len(bench.fit), "physics test": len(bench.probed)}
         return {
-            "jets": {"test": len(self.bench.test)},
+            "jets": jets,
+            "physics": physics,
             "task": None,
             "probes": [],
             "regression": self.regression(self.z_test),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.evaluate.bench import FEWEST
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
 from ssl_jets.evaluate.notes import Notes
@@ -37,11 +38,11 @@ def evaluate_z(
 ) -> Evaluation:
     """Measure the z of a file and write `metrics.json` and `curves.json`.
 
-    With labels: linear, kNN and tree probes of z, boosted trees where the file keeps jet columns, and with kept columns
-    ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file says
-    which those are; otherwise they are fitted on one half of the entries of each source file and tested on the other,
-    cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has no
-    random encoder to compare with.
+    With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
+    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file
+    says which those are; otherwise they are fitted on one half of the entries of each source file and tested on the
+    other, cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has
+    no random encoder to compare with.
 
     Args:
         path: the z file.
@@ -60,12 +61,15 @@ def evaluate_z(
     labels = file.columns.get("label", np.full(len(file), -1))
     names = _names(file, labels)
     roles = _Roles.of(file, usable, wanted, tell, path)
-    found = _Found([], [])
-    if min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2:
-        found = _measure(file, labels, roles, settings)
-    else:
+    labelled = min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2
+    found = _measure(file, labels, roles, settings, labelled=labelled)
+    if not labelled:
         names = ()
-        tell("the z file has no labels of two classes, so only the spread of z is measured: probes need labels")
+        tell("the z file has no labels of two classes to fit and to test with, so there are no probes of the class")
+    if wanted.physics_jets and not found.physics:
+        tell(
+            "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
+        )
     if not usable.all():
         tell(f"{(~usable).sum():,} jets without a finite z are left out")
     shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
@@ -164,20 +168,22 @@ class _Found:
     physics: list[PhysicsProbe]
 
 
-def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings) -> _Found:
-    """Probes of the class, and of the kept columns."""
+def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
+    """Probes of the class, where jets are labelled, and of the kept columns."""
     weights = _weights(file, settings.data.weights)
-    sides = [rows[labels[rows] >= 0] for rows in (roles.fit, roles.test)]
-    fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in sides)
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
-    probes = [linear_probe(fit, test, seed=seed), knn_probe(fit, test, seed=seed)]
-    if most:
-        probes.append(tree_probe(fit.first(most, seed), test, of="z", seed=seed))
-    if columns := tree_columns(file.columns):
-        x = np.column_stack(list(columns.values()))
-        probes.append(tree_probe(*(side.reading(x[rows]) for side, rows in zip((fit, test), sides)), seed=seed))
+    sides, probes = [roles.fit, roles.test], list[Probe]()
+    if labelled:
+        sides = [rows[labels[rows] >= 0] for rows in sides]
+        fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in sides)
+        probes = [linear_probe(fit, test, seed=seed), knn_probe(fit, test, seed=seed)]
+        if most:
+            probes.append(tree_probe(fit.first(most, seed), test, of="z", seed=seed))
+        if columns := tree_columns(file.columns):
+            x = np.column_stack(list(columns.values()))
+            probes.append(tree_probe(*(side.reading(x[rows]) for side, rows in zip((fit, test), sides)), seed=seed))
     kept = _kept(file)
-    if not most or not kept:
+    if not most or not kept or any(len(rows) < fewest for rows, fewest in zip(sides, FEWEST)):
         return _Found(probes, [])
     few = [_some(rows, most, seed) for rows in sides]
     quantities = [Side({name: values[rows] for name, values in kept.items()}, weights[rows]) for rows in few]

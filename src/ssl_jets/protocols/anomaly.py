@@ -182,8 +182,7 @@ def _of_models(
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     bench = Bench.of(list(models.values()), sources, settings, tell)
-    if not bench.classes:
-        raise DataError("the protocol anomaly needs labels, to choose signals and to judge the search")
+    bench.need_classes("the protocol anomaly, to choose signals and to judge the search,")
     where, first = torch_device(device), next(iter(models.values()))
     encoders = {f"z of {name}" if len(models) > 1 else "z": model.encoder for name, model in models.items()}
     encoders[RANDOM] = random_like(first.encoder, bench.seed)

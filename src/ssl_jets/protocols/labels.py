@@ -98,6 +98,7 @@ def label_curves(
     if not data.label_names:
         raise DataError("the protocol labels needs labels, and these files have none", where=", ".join(data.names[:8]))
     bench = Bench.of(list(loaded.values()), sources, settings, tell, also=[_facts(data)])
+    bench.need_classes("the protocol labels")
     curves = list(_curves(loaded, paths, settings))
     wanted = settings.labels
     made = {"files": [list(file.identity) for file in data.files], "data": settings.data.model_dump(mode="json")}

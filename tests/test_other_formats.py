@@ -1,0 +1,92 @@
+"""The whole road on formats other than JetClass: pretrain, finetune, generate, and generated against real jets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from finetune_settings import QUICK
+from format_files import sample_branches, write_top_landscape
+from ssl_jets.config import DataSettings, parse_set
+from ssl_jets.data.sources import sample_sources
+from ssl_jets.errors import SslJetsError
+from ssl_jets.evaluate import evaluate_generated
+from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.generate import generate
+from ssl_jets.model_file import load_model
+from ssl_jets.pretrain import pretrain, resolve_pretrain
+
+PFNANO = Path(__file__).parent / "data" / "real" / "pfnano.root"
+
+
+class Road(NamedTuple):
+    """A Top landscape file, a generator trained on it, and its jets."""
+
+    top: str
+    run: Path
+    made: Path
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+    folder = tmp_path_factory.mktemp("top")
+    source = next(source.path for source in sample_sources() if source.path.endswith("TTBar.root"))
+    top = str(write_top_landscape(sample_branches(source, 120), folder / "top.h5"))
+    short = [*QUICK, "model.size=tiny", "method.steps=2", "train.validation_jets=8"]
+    run = pretrain(resolve_pretrain("diffusion_ae", {"data": {"sources": [top]}}, parse_set(short)), folder / "run")
+    return Road(top, run, generate(run, 60, folder / "made.root").path)
+
+
+def test_finetune_tells_the_classes_of_the_format(road: Road, tmp_path: Path) -> None:
+    layer = parse_set([*QUICK, "method.mode=full"])
+    model = load_model(finetune(resolve_finetune(road.run, {"data": {"sources": [road.top]}}, layer), tmp_path / "ft"))
+    assert model.labels == ("QCD", "top")
+    assert model.facts["training"]["columns"] == ["pt", "deta", "dphi", "energy"]
+
+
+def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
+    more = ["method.mode=probe", "data.jets=AK4", "data.validation_fraction=0.3"]
+    named: dict[str, Any] = {"data": {"sources": [str(PFNANO)]}}
+    model = load_model(finetune(resolve_finetune(road.run, named, parse_set([*QUICK, *more])), tmp_path / "ft"))
+    assert model.labels == ("light", "c", "b")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (DataSettings(format="top_landscape"), ["data.format=top_landscape", "generated", "JetClass"]),
+        (DataSettings(format="jetclass"), ["data.format=jetclass", "real", "Top tagging landscape"]),
+    ],
+)
+def test_generated_and_real_jets_may_have_different_formats(
+    road: Road, tmp_path: Path, data: DataSettings, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_jets.evaluate.generated.two_sample_test", lambda *_, **__: None)
+    monkeypatch.setattr("ssl_jets.evaluate.generated.GeneratedEvaluation.write", lambda _: None)
+    found = evaluate_generated([str(road.made)], [road.top], tmp_path / "out", data=data, say=lambda _: None)
+    assert found.jets == 60
+    assert (found.generated[0].name, found.real[0].name) == ("made.root", "top.h5")
+    assert all(np.isfinite(distance.generated.value) for distance in found.distances)
+    assert len(found.notes) == 2
+    assert all(word in found.notes[0] for word in told)
+
+
+def test_a_collection_is_taken_where_it_fits(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_jets.evaluate.generated.FEWEST", 2)
+    monkeypatch.setattr("ssl_jets.evaluate.generated.two_sample_test", lambda *_, **__: None)
+    monkeypatch.setattr("ssl_jets.evaluate.generated.GeneratedEvaluation.write", lambda _: None)
+    data = DataSettings(jets="AK4", bad_jets="skip")
+    found = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", data=data, say=lambda _: None)
+    default = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", say=lambda _: None)
+    assert found.real[0].entries > default.real[0].entries
+    assert "data.jets=AK4 does not fit the generated files" in found.notes[0]
+
+
+def test_a_setting_that_fits_neither_side_is_an_error(road: Road, tmp_path: Path) -> None:
+    with pytest.raises(SslJetsError, match="JetNet"):
+        evaluate_generated([str(road.made)], [road.top], tmp_path, data=DataSettings(format="jetnet"))
+    with pytest.raises(SslJetsError, match="several collections"):
+        evaluate_generated([str(road.made)], [road.top], tmp_path, data=DataSettings(jets="AK4"))
