@@ -65,7 +65,7 @@ FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
 RANDOM, TREES = "random weights", "boosted trees"
 SUMMARY = "the summary of jets itself, no network"
-"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`), read by the same probe."""
+"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`), to the same probe."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
     "knn": ("kNN", ".3f"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def torchrun(
-    program: str | Path, *arguments: object, check: bool = True, seconds: float = 120
+    program: str | Path, *arguments: object, check: bool = True, seconds: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run `program` on two processes that talk by gloo; what they print comes back.
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings
@@ -19,6 +18,7 @@ from ssl_jets.data.mixed import MixedStream, shares
 from ssl_jets.data.proportions import ProportionStream, sets_of
 from ssl_jets.data.stream import Request, TrainStream
 from ssl_jets.jets import Jets
+from ssl_jets.ranks import Ranks
 
 
 class Stream(Protocol):
@@ -60,10 +60,7 @@ class Rates:
 def open_for(settings: DataSettings, fabric: Fabric) -> Dataset:
     """The files of a training, which must be the same for all of its processes: each reads a share of them."""
     data = open_dataset(settings)
-    if fabric.world_size > 1:
-        seen: list[Any] = [None] * fabric.world_size
-        dist.all_gather_object(seen, fingerprint(data.files))
-        check_same(seen)
+    check_same(Ranks(fabric.global_rank, fabric.world_size).gather(fingerprint(data.files)))
     return data
 
 

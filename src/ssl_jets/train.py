@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,7 @@ from ssl_jets.nn.trunk import Trunk
 from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
+from ssl_jets.ranks import Ranks
 from ssl_jets.run import Run
 from ssl_jets.schedule import Schedule
 from ssl_jets.signals import Interrupted, Watch
@@ -43,7 +44,6 @@ EARLY = (8, 4, 2)
 """The first checks for a collapse come after the first of these shares of `validate_every`."""
 ROLLBACKS = 3
 """Times that a training is rolled back before it is stopped."""
-T = TypeVar("T")
 UNSAID = ("z_std_min", "z_mean_cosine", "z_uniformity")
 """Measures that are logged, but not said on the terminal."""
 
@@ -108,6 +108,7 @@ class Loop:
     ) -> None:
         self.method, self.stream, self.run, self.settings, self.fabric = method, stream, run, settings, fabric
         self.monitor, self.file_names = monitor, file_names
+        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
         self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
         self.schedule = Schedule(self.steps)
         for module in method.modules():
@@ -170,12 +171,12 @@ class Loop:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, by all ranks together."""
-        streams, left_out = self._of_all_ranks(self.stream.state_dict()), self._of_all_ranks(self.stream.skipped)
+        streams, left_out = zip(*self.ranks.gather((self.stream.state_dict(), self.stream.skipped)), strict=True)
         self._tell_left_out(sum(left_out, Counter[str]()))
         state = {
             "method": self.wrapped,
             "optimizer": self.optimizer,
-            "streams": streams,
+            "streams": list(streams),
             "step": self.step,
             "schedule": asdict(self.schedule),
             "jets": self.jets,
@@ -192,14 +193,6 @@ class Loop:
         self.fabric.barrier()
         if self.run.writes:
             os.replace(fresh, path)
-
-    def _of_all_ranks(self, value: T) -> list[T]:
-        """The values of all ranks, in order."""
-        if self.fabric.world_size == 1:
-            return [value]
-        values: list[Any] = [None] * self.fabric.world_size
-        dist.all_gather_object(values, value)
-        return values
 
     def _tell_left_out(self, left_out: Counter[str]) -> None:
         """What all ranks left out so far, said and logged where it has changed."""
