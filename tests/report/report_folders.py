@@ -45,6 +45,61 @@ def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, 
     return folder
 
 
+def write_comparison(folder: Path, models: list[str]) -> Path:
+    """Two or more evaluations side by side, without differences."""
+    for name in models:
+        write_evaluation(folder / name)
+    made = {"versions": {}, "package_version": "0.1.0", "date": "2026-11-25T00:00:00"}
+    found = {"models": models, "differences": [], "cka": [], "notes": [], **made}
+    (folder / "comparison.json").write_text(json.dumps(found))
+    return folder
+
+
+def write_domain(folder: Path, *, target: float = 0.6125) -> Path:
+    """The result of a domain protocol, of one start with and without an adaptation."""
+    names = ("simulation_accuracy", "drop_accuracy", "simulation_auc", "target_auc", "drop_auc", "a_distance")
+    values = {name: {"mean": 0.5, "std": 0.01} for name in (*names, "gap_auc", "mmd")}
+    values["target_accuracy"] = {"mean": target, "std": 0.01}
+    gap = {"a_distance": {"value": 0.3}, "auc": {"value": 0.55}, "mmd": {"value": 0.01, "error": 0.001}}
+    found = {
+        "summary": [{"start": "mae", "adapt": adapt, "seeds": 2, "values": values} for adapt in ("none", "dann")],
+        "rows": [],
+        "before": {"mae": {"gap": {"floor": gap, "all": gap, "by_class": {}}}},
+        "settings": {"protocol": {"seeds": 2}},
+        "files": {"simulation": ["a.root"]},
+        "versions": {},
+        "package_version": "0.1.0",
+        "date": "2026-11-25T00:00:00",
+    }
+    folder.mkdir(parents=True)
+    (folder / "domain.json").write_text(json.dumps(found))
+    return folder
+
+
+def write_labels(folder: Path) -> Path:
+    """Label curves of one model with two points."""
+    point = {"curve": "mae full", "accuracy_std": 0.01, "auc": 0.9, "auc_std": 0.01, "seeds": [], "labels": 100}
+    found = {
+        "points": [
+            {**point, "share": share, "labels": round(1000 * share), "accuracy": share} for share in (0.1, 0.7321)
+        ],
+        "curves": ["mae full"],
+        "classes": list(NAMES),
+        "test_jets": 400,
+        "settings": {"seeds": 2, "batch_size": 128, "steps": 10},
+        "notes": [],
+        "models": {},
+        "data": {},
+        "versions": {},
+        "files": [],
+        "package_version": "0.1.0",
+        "date": "2026-11-25T00:00:00",
+    }
+    folder.mkdir(parents=True)
+    (folder / "labels.json").write_text(json.dumps(found))
+    return folder
+
+
 def write_run(folder: Path, *, finished: bool = True) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(

@@ -93,7 +93,7 @@ def _one(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     else:
         folder = asked.out or _beside(asked.z)
         found = evaluate.evaluate_z(asked.z, folder, settings=settings, force=asked.force, say=say)
-    say(f"report: {report.write_evaluation_report(folder, run)}")
+    tell_reports(report.write_evaluation_report(folder, run))
     return folder / "metrics.json", evaluate.summary_table(found)
 
 
@@ -103,7 +103,7 @@ def _models(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
     found = evaluate.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
     runs = dict(zip(found.evaluations, asked.models, strict=False))  # an ensemble, the last, has no run
-    say(f"report: {report.write_comparison_report(folder, runs)}")
+    tell_reports(report.write_comparison_report(folder, runs))
     return folder / "comparison.json", evaluate.comparison_table(found)
 
 
@@ -119,10 +119,10 @@ def _protocol(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
             hint = "--protocol anomaly reads a z file"
             raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
         curves = protocols.label_curves(asked.models, asked.data, folder, settings=settings, say=say)
-        say(f"report: {report.write_labels_report(folder)}")
+        tell_reports(report.write_labels_report(folder))
         return folder / "labels.json", protocols.labels_table(curves)
     scan = protocols.anomaly_scan(asked.models, asked.data, folder, z=asked.z, settings=settings, say=say)
-    say(f"report: {report.write_anomaly_report(folder)}")
+    tell_reports(report.write_anomaly_report(folder))
     return folder / "anomaly.json", protocols.anomaly_table(scan)
 
 
@@ -131,8 +131,16 @@ def _generated(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     found = evaluate.evaluate_generated(
         asked.generated, asked.data, folder, data=settings.data, seed=settings.evaluate.seed, force=asked.force, say=say
     )
-    say(f"report: {report.write_generated_report(folder)}")
+    tell_reports(report.write_generated_report(folder))
     return folder / "generated.json", evaluate.generated_table(found)
+
+
+def tell_reports(written: Path) -> None:
+    """Say where a report is. A run in whose folder it lies shows the same, so its report is written again."""
+    say(f"report: {written}")
+    run = written.parent.parent
+    if report.is_run(run):
+        say(f"report of the run: {report.write_run_report(run)}")
 
 
 def _beside(file: Path) -> Path:

@@ -99,12 +99,16 @@ def _domain_protocol(
     tree: dict[str, Any],
     json_: bool,
 ) -> None:
+    from ssl_jets.allocator import tune_memory
+    from ssl_jets.cli.answer import tell_reports
     from ssl_jets.config import resolve
     from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
     from ssl_jets.report import write_domain_report
 
     files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
-    folder = out or Path("runs/domain")
+    tune_memory()
+    one = models[0] if len(models) == 1 else Path("runs")
+    folder = out or (one.parent if one.name == "model" else one) / "domain"
     found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=say)
-    say(f"report: {write_domain_report(folder)}")
+    tell_reports(write_domain_report(folder))
     put((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))

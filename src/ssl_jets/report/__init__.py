@@ -1,5 +1,6 @@
 """Run and evaluation folders to figures and one self-contained HTML page. Imports no torch."""
 
+from ssl_jets.report.folders import is_run
 from ssl_jets.report.report import (
     write_anomaly_report,
     write_comparison_report,
@@ -11,6 +12,7 @@ from ssl_jets.report.report import (
 )
 
 __all__ = [
+    "is_run",
     "write_anomaly_report",
     "write_comparison_report",
     "write_domain_report",

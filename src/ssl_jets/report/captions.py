@@ -15,6 +15,8 @@ _ALT = {
     "compared_roc": "ROC curves of the models",
     "compared_probes": "Accuracy and AUC of the models",
     "compared_training": "Training curves of the models",
+    "compared_confusion": "Confusion matrices of the models",
+    "compared_collapse": "Measures of collapse of the models",
     "cka": "Likeness of z of the models",
     "label_curves": "Accuracy against the number of labels",
     "cwola": "Significance improvement against the number of signal jets",
@@ -53,6 +55,10 @@ _CAPTION = {
     "intervals. The models share the test jets, so differences (table below) are known better than the bars "
     "suggest.",
     "compared_training": "Held-out loss and probe of each run. Losses of different methods are different quantities.",
+    "compared_confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal "
+    "only.",
+    "compared_collapse": "How much z differs between held-out jets, at each look. In a collapse all jets get the same "
+    "z (variation near 0), or z becomes one number (participation ratio near 1). Red rings: looks that found one.",
     "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
     "label_curves": "Accuracy on {jets:,} jets that no model has seen, against the labelled jets used for "
     "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands are the "

@@ -7,16 +7,17 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figures import dot, probe_rows
+from ssl_jets.report.figures import confusions, dot, probe_rows
 from ssl_jets.report.folders import ComparisonFolder, RunFolder
+from ssl_jets.report.inside import inside
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
+from ssl_jets.report.of_run import run_facts
 from ssl_jets.report.sections import notes, robustness
-from ssl_jets.report.training import series
+from ssl_jets.report.training import COLLAPSE, PROGRESS, overlaid
 
 Json = Mapping[str, Any]
 
@@ -37,15 +38,24 @@ def compared(found: ComparisonFolder, runs: Mapping[str, RunFolder], album: Albu
     if headed:
         body += [page.heading("Classification by the heads"), *album.add("compared_roc", lambda: roc(headed))]
         body += [_rejections({name: metrics[name] for name in headed})]
+        both = {name: (metrics[name], one) for name, one in headed.items()}
+        body += album.add("compared_confusion", lambda: confusions(both))
     body += robustness(metrics, album)
     if found.comparison["cka"]:
         body += [page.heading("How alike the z are"), *album.add("cka", lambda: cka(found.comparison))]
-    trained = {name: run for name, run in runs.items() if run.lines}
+    colours = {name: paint(name, list(metrics)) for name in metrics}
+    trained = {name: run.lines for name, run in runs.items() if run.lines}
     if trained:
-        body += [page.heading("Training"), *album.add("compared_training", lambda: training(trained))]
+        body += [page.heading("Training")]
+        body += album.add("compared_training", lambda: overlaid(trained, PROGRESS, colours))
+        body += album.add("compared_collapse", lambda: overlaid(trained, COLLAPSE, colours))
+    for name, run in runs.items():
+        body += inside(run.folder, album.folder, name)
     made = {key: found.comparison[key] for key in ("versions", "package_version", "date")}
     body += [page.heading("How it was made")]
-    body += [page.folded(f"Model {name}", page.facts(one["model"])) for name, one in metrics.items()]
+    for name, one in metrics.items():
+        body += [page.folded(f"Model {name}", page.facts(one["model"]))]
+        body += [page.folded(f"Training of {name}", *run_facts(runs[name]))] if name in runs else []
     files = [(file["name"], f"{file['entries']:,}", f"{file['bytes']:,}") for file in first["files"]]
     body.append(page.folded("Files", page.table(("file", "jets", "bytes"), files)))
     return [*body, page.folded("Settings and versions", page.facts({"settings": first["settings"], **made}))]
@@ -125,38 +135,6 @@ def cka(comparison: Json) -> Figure | None:
     axes.tick_params(length=0)
     figure.colorbar(image, ax=axes, label="linear CKA", shrink=0.8, pad=0.02)
     return figure
-
-
-def training(runs: Mapping[str, RunFolder]) -> Figure | None:
-    """Held-out loss, probe and effective rank of each run against the step."""
-    names = list(runs)
-    panels = [
-        (key, label)
-        for key, label in (
-            ("loss", "held-out loss"),
-            ("probe_accuracy", "probe accuracy"),
-            ("rankme", "effective rank"),
-        )
-        if any(line.get(key) is not None for run in runs.values() for line in _held(run))
-    ]
-    if not panels:
-        return None
-    figure, grid = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False, layout="constrained")
-    for axes, (key, label) in zip(grid.flat, panels):
-        for name, run in runs.items():
-            _draw_series(axes, run, key, paint(name, names), name)
-        axes.set(xlabel="step", ylabel=label)
-    grid.flat[0].legend(frameon=False, fontsize=10)
-    return figure
-
-
-def _draw_series(axes: Axes, run: RunFolder, key: str, colour: str, name: str) -> None:
-    step, values = series(_held(run), key)
-    axes.plot(step, values, "o-", markersize=4, color=colour, label=name)
-
-
-def _held(run: RunFolder) -> list[dict[str, Any]]:
-    return [line for line in run.lines if line["kind"] == "validation"]
 
 
 def _models(metrics: Mapping[str, Json]) -> str:

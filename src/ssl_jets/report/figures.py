@@ -18,6 +18,7 @@ import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
 
@@ -94,13 +95,31 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
 
 def confusion(metrics: Json, curves: Json) -> Figure | None:
     """Share of the jets of each class that is taken for each class, in per cent."""
-    if curves["confusion"] is None:
+    return confusions({"": (metrics, curves)})
+
+
+def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
+    """One such matrix for each model, from its metrics and curves; models without a head have none."""
+    headed = {name: found for name, found in models.items() if found[1]["confusion"] is not None}
+    if not headed:
         return None
-    counts = np.array(curves["confusion"], dtype=float)
+    classes = max(len(metrics["classes"]) for metrics, _ in headed.values())
+    columns = min(2, len(headed))
+    rows, side = -(-len(headed) // columns), 2.6 + 0.5 * classes
+    size = (0.8 + side * columns, side * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes, (name, (metrics, curves)) in zip(grid.flat, headed.items()):
+        image = _matrix(axes, curves["confusion"], [in_figure(of) for of in metrics["classes"]])
+        axes.set_title(name)
+    for axes in list(grid.flat)[len(headed) :]:
+        axes.set_visible(False)
+    figure.colorbar(image, ax=grid, label="jets of the true class [%]", shrink=0.8 / rows, pad=0.02)
+    return figure
+
+
+def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> AxesImage:
+    counts = np.array(confusion, dtype=float)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [in_figure(name) for name in metrics["classes"]]
-    size = 2.6 + 0.5 * len(names)
-    figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.5:  # an empty text takes as long to lay out as any, and of 188 classes there are 35,000
@@ -112,8 +131,7 @@ def confusion(metrics: Json, curves: Json) -> Figure | None:
     axes.tick_params(length=0)
     axes.set_xlabel("classified as", loc="center")
     axes.set_ylabel("true class", loc="center")
-    figure.colorbar(image, ax=axes, label="jets of the true class [%]", shrink=0.8, pad=0.02)
-    return figure
+    return image
 
 
 def probes(metrics: Json, curves: Json) -> Figure | None:

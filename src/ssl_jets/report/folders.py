@@ -123,7 +123,7 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
     return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
 
 
-PROTOCOLS = ("labels", "anomaly")
+PROTOCOLS = ("labels", "anomaly", "domain")
 """Protocols whose results `KIND.json` a report shows."""
 
 

@@ -19,12 +19,17 @@ def run_sections(run: RunFolder, album: Album) -> list[str]:
     if run.lines:
         body += [page.heading("Training"), *album.add("training", lambda: training(run.lines))]
         body += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    return [*body, page.heading("How it was made"), *run_facts(run)]
+
+
+def run_facts(run: RunFolder) -> list[str]:
+    """Settings, model and training facts of a run, to open."""
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
         shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
         details += [page.folded("Model (model/config.json)", page.facts(shown), _feature_table(run.model["features"]))]
         details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
-    return [*body, page.heading("How it was made"), *details]
+    return details
 
 
 def run_tiles(run: RunFolder) -> str:

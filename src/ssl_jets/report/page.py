@@ -40,6 +40,11 @@ def heading(text: str) -> str:
     return f"<h2>{escape(text)}</h2>"
 
 
+def part(title: str, body: Iterable[str]) -> str:
+    """Sections under one title: only that is in the contents."""
+    return heading(title) + "\n".join(body).replace("<h2>", "<h3>").replace("</h2>", "</h3>")
+
+
 def _with_contents(body: str) -> tuple[str, str]:
     """Links to the sections, and the body with their anchors; none for a page of one section."""
     titles = re.findall(r"<h2>(.*?)</h2>", body)

@@ -14,10 +14,8 @@ from ssl_jets.report.compared import compared
 from ssl_jets.report.domain import domain_sections, domain_tiles
 from ssl_jets.report.folders import (
     RunFolder,
-    comparisons_in,
     evaluations_in,
     is_run,
-    protocols_in,
     read_comparison,
     read_evaluation,
     read_generated,
@@ -26,6 +24,7 @@ from ssl_jets.report.folders import (
     read_run,
 )
 from ssl_jets.report.generated import generated_sections, generated_tiles
+from ssl_jets.report.inside import inside
 from ssl_jets.report.of_run import run_sections, run_tiles
 from ssl_jets.report.protocols import anomaly_sections, label_sections
 from ssl_jets.report.sections import evaluation, evaluation_tiles
@@ -50,13 +49,7 @@ def write_run_report(run_folder: str | Path) -> Path:
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
         body += [page.heading(title), evaluation_tiles(found.metrics)]
         body += evaluation(found, Album(run.folder / FIGURES, f"{name}-"))
-    for made in comparisons_in(run.folder):
-        name = made.folder.name
-        body += [page.heading(f"Generated jets: {name}"), generated_tiles(made.metrics)]
-        body += generated_sections(made, Album(run.folder / FIGURES, f"{name}-"))
-    for name, kind, metrics in protocols_in(run.folder):
-        sections = label_sections if kind == "labels" else anomaly_sections
-        body += sections(metrics, Album(run.folder / FIGURES, f"{name}-"))
+    body += inside(run.folder, run.folder / FIGURES)
     body += run_sections(run, Album(run.folder / FIGURES))
     return _write(run.folder, _title(run), _model_line(run.model), body)
 

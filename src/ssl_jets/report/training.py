@@ -15,9 +15,11 @@ from ssl_jets.report.names import COLOURS, GREY
 Lines = Sequence[Mapping[str, Any]]
 
 BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds", "skipped"}
+BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
 """Keys of a training line that are not a part of the loss."""
 
 PANELS = (
+    ("domain_accuracy", "accuracy of the domain discriminator"),
     ("z_std", "mean std of z"),
     ("rankme", "effective rank of z"),
     ("jets_per_second", "jets / s"),
@@ -27,7 +29,13 @@ PANELS = (
 """Key and label of the panels behind those of the loss, its parts and the probe, where the lines have them."""
 
 
-COLLAPSE = (
+Panel = tuple[str, str, tuple[float | None, float | None]]
+"""Key, label and limits of a panel."""
+
+PROGRESS: tuple[Panel, ...] = (("loss", "held-out loss", (None, None)), ("probe_accuracy", "probe accuracy", (0, None)))
+"""Panels on what is learned, where runs are laid over each other."""
+
+COLLAPSE: tuple[Panel, ...] = (
     ("z_variation", "share of the length of z that varies", (0, None)),
     ("compared_variation", "the same of what the loss compares", (0, None)),
     ("z_participation_ratio", "participation ratio", (1, None)),
@@ -39,7 +47,7 @@ COLLAPSE = (
     ("teacher_distance", "distance of student and teacher", (0, None)),
     ("code_usage", "share of codes used", (0, 1)),
 )
-"""Key, label and limits of the panels on the collapse of z, where the lines have them."""
+"""Panels on the collapse of z, where the lines have them."""
 
 COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[4]
 
@@ -91,6 +99,30 @@ def collapse(lines: Lines) -> Figure | None:
         axes.set_ylim(*limits)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
+    return figure
+
+
+def overlaid(runs: Mapping[str, Lines], panels: Sequence[Panel], colours: Mapping[str, str]) -> Figure | None:
+    """A panel for each quantity that any run has at its looks, a line for each run; None without one.
+
+    Red rings: looks that found a collapse.
+    """
+    looks = {name: [line for line in lines if line["kind"] == "validation"] for name, lines in runs.items()}
+    shown = [panel for panel in panels if any(_has(lines, panel[0]) for lines in looks.values())]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.0 * rows), squeeze=False, layout="constrained")
+    for axes, (key, label, limits) in zip(grid.flat, shown):
+        for name, lines in looks.items():
+            axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
+            found = series([line for line in lines if line.get("collapse")], key)
+            axes.plot(*found, "o", markersize=9, markerfacecolor="none", color=COLLAPSED)
+        axes.set(xlabel="step", ylabel=label, ylim=limits)
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_visible(False)
+    grid.flat[0].legend(frameon=False, fontsize=10)
     return figure
 
 
