@@ -64,7 +64,7 @@ LABELS = 0.01
 FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
 RANDOM, TREES = "random weights", "boosted trees"
-SUMMARY = "the summary of jets itself, no network"
+SUMMARY = "the summary itself"
 """What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`), to the same probe."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
@@ -311,7 +311,7 @@ def figure(ordered: list[tuple[str, list[Row]]]) -> Figure:
         if name == RANDOM:
             axes.axvline(value, color=colour, linestyle=":")
     axes.set_yticks(range(len(ordered)), [name for name, _ in reversed(ordered)])
-    axes.set_xlabel("linear probe of z: accuracy on held-out jets, ten classes")
+    axes.set_xlabel("linear probe of z: accuracy, ten classes")
     axes.grid(axis="x", alpha=0.3)
     return drawn
 
