@@ -62,7 +62,7 @@ def reference(method: NextToken, jets: Jets, length: Tensor, nothing: Tensor) ->
         goals = [*codes[read:], method.stop]
         for i, goal in enumerate(goals):
             logits = logits_after(method, start, read, codes[read : read + i])
-            loss -= float(logits.log_softmax(0)[goal]) / len(goals)
+            loss -= float(logits.log_softmax(0)[goal]) / float(method.mean_length)
             accuracy += float(int(logits.argmax()) == goal) / len(goals)
     return loss / len(jets), summary / len(jets), accuracy / len(jets)
 
@@ -73,6 +73,8 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_codes(
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 9, 14, 14])[jets.jet_of_particle])
     method = build(jets, summary_weight=0.7)
+    method.measure([jets])
+    assert float(method.mean_length) == float(jets.lengths.float().mean())
     length = torch.tensor([0.5, 0.99, 0.0, 0.7, 0.0, 0.3]).double()
     nothing = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.9]).double()
     fix_chance(monkeypatch, length, nothing)

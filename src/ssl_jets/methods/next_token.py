@@ -3,12 +3,14 @@
     k_1 ... k_n   = codes of the jet by a trained `tokenizer`, in falling pt; k_{n+1} = stop
     z             = g(the m hardest particles),      m = 0 for a share of the jets, else uniform from 1 to n - 1
     h_m ... h_n   = causal transformer(start(z), k_{m+1} ... k_n), each with its place 0 ... n in the jet
-    L = mean over jets of mean over i = m ... n of -log softmax(W h_i)[k_{i+1}]  +  a |A z - summary(x)|
+    L = mean over jets of sum over i = m ... n of -log softmax(W h_i)[k_{i+1}] / N  +  a |A z - summary(x)|
 
-With m = 0 this is OmniJet-alpha (Birk et al., arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it
-is a prefix language model (Raffel et al., arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns
-to tell of the hard part of a jet all that helps to foresee the rest. Particles are read with continuous features. After
-a few codes these say more of the next one than z does; what all of them amount to (`nn/summary.py`) is for z to tell.
+N is the mean number of particles of a training jet: a mean over i instead would count a code of a short jet more, and
+with it the stop, and jets that are made would be too short. With m = 0 this is OmniJet-alpha (Birk et al.,
+arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it is a prefix language model (Raffel et al.,
+arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns to tell of the hard part of a jet all that
+helps to foresee the rest. Particles are read with continuous features. After a few codes these say more of the next one
+than z does; what all of them amount to (`nn/summary.py`) is for z to tell.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class NextToken(Method):
     whole: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
 
+    mean_length: Tensor
+
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = (), *, tokenizer: Method) -> None:
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
@@ -64,6 +68,7 @@ class NextToken(Method):
             nn.init.normal_(embedding.weight, std=0.02)
         self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
         self.summary = Summary(encoder.dim)
+        self.register_buffer("mean_length", torch.ones(()))
         self.codes_out = nn.Linear(width, self.stop + 1)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -80,17 +85,19 @@ class NextToken(Method):
         last = torch.zeros(len(logits), dtype=torch.bool, device=codes.device).index_fill(0, offsets[1:] - 1, True)
         goal = torch.full_like(last, self.stop, dtype=torch.int64).masked_scatter(~last, codes)
         entropy = nn.functional.cross_entropy(logits, goal, reduction="none")
-        terms = torch.stack([entropy, (logits.argmax(1) == goal).float()], dim=1)
-        # A jet of which r particles are not read has r + 1 predictions.
-        code, accuracy = Jets(terms, offsets).mean(terms).mean(0)
+        guessed = Jets((logits.argmax(1) == goal).float().unsqueeze(1), offsets)  # r + 1 of a jet with r not read
+        code = (guessed.mean(entropy) * guessed.lengths).mean() / self.mean_length
+        accuracy = guessed.mean(guessed.particles).mean()
         summary = self.summary.error(z, jets, self.encoder.features).mean()
         parts = {"code_loss": code, "summary_loss": summary, "accuracy": accuracy}
         loss = code + self.cfg.summary_weight * summary
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def measure(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the summaries."""
+        """Statistics of the summaries, and the mean number of particles."""
+        batches = list(batches)
         self.summary.measure(batches, self.encoder.features)
+        self.mean_length.fill_(float(torch.cat([jets.lengths for jets in batches]).float().mean()))
 
     def _predict(self, z: Tensor, read: Tensor, codes: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of what follows the start of each jet and each of its codes, and the offsets of these."""
