@@ -5,8 +5,8 @@
 Every mode starts from the same pretrained model, sees the same labelled jets in batches of the same size for the same
 number of optimizer steps (but `probe`), and is tested on the same held-out jets. `scratch` is the baseline. The rate is
 that of --lr, but twice as large where few weights learn (`head`, `lora`). Seconds are CPU time of the whole run,
-reading included. A finished run is not made again, so the script can be stopped and started: it goes seed by seed, and writes
-finetune_modes.md to --out after each, with mean and standard deviation over those that are done.
+reading included. A finished run is not made again, so the script can be stopped and started: it goes seed by seed, and
+writes finetune_modes.md to --out after each, with mean and standard deviation over those that are done.
 """
 
 from __future__ import annotations
