@@ -4,15 +4,17 @@
 
 Every mode starts from the same pretrained model, sees the same labelled jets in batches of the same size for the same
 number of optimizer steps (but `probe`), and is tested on the same held-out jets. `scratch` is the baseline. The rate is
-that of --lr, but twice as large where few weights learn (`head`, `lora`). A finished run is not
-made again, so the script can be stopped and started. Seconds are CPU time of the whole run, reading included. Writes
-finetune_modes.md to --out.
+that of --lr, but twice as large where few weights learn (`head`, `lora`). Seconds are CPU time of the whole run,
+reading included. A finished run is not made again, so the script can be stopped and started: it goes seed by seed, and
+writes finetune_modes.md to --out after each, with mean and standard deviation over those that are done.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.pretrain import read_all
 
+MODES = ("probe", "head", "last", "lora", "full", "scratch")
 VARIANTS = {
     "probe": ["method.mode=probe", "train.steps=300"],  # steps on cached z take milliseconds
     "head": ["method.mode=head"],
@@ -50,7 +53,10 @@ VARIANTS = {
 
 def run(args: argparse.Namespace, test: Jets, title: str, labels: float, seed: int) -> dict[str, float]:
     """Accuracy, AUC and CPU seconds of one run."""
-    folder = args.work / f"{title.replace(',', '').replace(' ', '-')}-{labels:g}-{seed}"
+    # Another folder for other settings: their runs are others.
+    made = json.dumps([load_model(args.model).sha256, args.data, args.steps, args.batch_size, args.lr, len(test)])
+    mark = hashlib.sha256(made.encode()).hexdigest()[:8]
+    folder = args.work / f"{title.replace(',', '').replace(' ', '-')}-{labels:g}-{seed}-{mark}"
     done = folder / "test.json"
     if not done.is_file():
         factor = 2 if title.startswith(("head", "lora")) else 1
@@ -84,34 +90,51 @@ def cell(found: list[dict[str, float]], key: str, digits: int = 3) -> str:
     return f"{np.mean(values):.{digits}f}{spread}"
 
 
+def table(args: argparse.Namespace, test: Jets, seeds: int) -> list[str]:
+    """The page: what was done, and a row for each variant."""
+    model = load_model(args.model)
+    heads = [f"{share:.0%}: {name}" for share in args.labels for name in ("accuracy", "macro AUC", "CPU s")]
+    steps = f"{args.steps} steps of {args.batch_size} jets at a rate of {args.lr:g}"
+    rows = [
+        f"{model.method} {model.sha256[:12]}; {steps}; {len(test):,} test jets; seeds: {seeds}.",
+        "",
+        f"| mode | {' | '.join(heads)} |",
+        "|" + "---|" * (1 + len(heads)),
+    ]
+    for title in args.variants:
+        cells = []
+        for labels in args.labels:
+            found = [run(args, test, title, labels, seed) for seed in range(seeds)]
+            cells += [cell(found, "accuracy"), cell(found, "auc"), cell(found, "seconds", 0)]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(MODES))
     parser.add_argument("--labels", nargs="+", type=float, default=[0.01, 0.1])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test-jets", type=int, default=10_000)
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     test = read_all(data.files, thin(data.held_out, args.test_jets, 0), Request())
     assert test is not None
-    heads = [f"{share:.0%}: {name}" for share in args.labels for name in ("accuracy", "macro AUC", "CPU s")]
-    rows = [f"| mode | {' | '.join(heads)} |", "|" + "---|" * (1 + len(heads))]
-    for title in args.variants:
-        cells = []
-        for labels in args.labels:
-            found = [run(args, test, title, labels, seed) for seed in range(args.seeds)]
-            cells += [cell(found, "accuracy"), cell(found, "auc"), cell(found, "seconds", 0)]
-        rows.append(f"| {title} | {' | '.join(cells)} |")
-        print(rows[-1], flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "finetune_modes.md").write_text("\n".join(rows) + "\n")
+    for seed in range(args.seeds):
+        for labels in args.labels:
+            for title in args.variants:
+                found = run(args, test, title, labels, seed)
+                print(f"seed {seed}, {labels:g} of the labels, {title}: {found['accuracy']:.3f}", file=sys.stderr)
+        (args.out / "finetune_modes.md").write_text("\n".join(table(args, test, seed + 1)) + "\n")
+    print((args.out / "finetune_modes.md").read_text())
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def collapse(lines: Lines) -> Figure | None:
     rows = -(-len(shown) // columns)
     figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.7 * rows), squeeze=False, layout="constrained")
     for axes, (key, label, limits) in zip(grid.flat, shown):
-        _line(axes, looks, key, label, COLOURS[0])
+        _line(axes, looks, key, "", COLOURS[0])
+        axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
         axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
         for line in lines:
@@ -119,7 +120,8 @@ def overlaid(runs: Mapping[str, Lines], panels: Sequence[Panel], colours: Mappin
             axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
             found = series([line for line in lines if line.get("collapse")], key)
             axes.plot(*found, "o", markersize=9, markerfacecolor="none", color=COLLAPSED)
-        axes.set(xlabel="step", ylabel=label, ylim=limits)
+        axes.set(xlabel="step", ylim=limits)
+        axes.set_title(label, fontsize=11)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
     grid.flat[0].legend(frameon=False, fontsize=10)
