@@ -18,6 +18,7 @@ from ssl_jets.data.split import held_out_of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
+from ssl_jets.evaluate.classes import LEFT_OUT, only_class, tell_absent
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
@@ -32,14 +33,8 @@ KINEMATICS = ("jet_pt", "jet_eta")
 """What bias and resolution of a regressed column are shown against, where the files have it."""
 
 
-MOST_NAMED = 20
-"""Classes that a note names, at most."""
-
 FEWEST = (50, 10)
 """Jets below which no physics quantity is fitted, and tested."""
-
-LEFT_OUT = "probes of the class, trees on jet columns, metrics of a head, accuracy on changed jets"
-"""What needs labels of two classes."""
 
 
 @dataclass
@@ -111,11 +106,11 @@ class Bench:
         jets = self._read(self.roles.test if self.classes else self.roles.task, self.settings.evaluate.test_jets)
         if self.classes:
             y_fit, y_test = labels_of(self.fit), labels_of(jets)
-            if alone := _only_class(y_fit, y_test, self.classes):
+            if alone := only_class(y_fit, y_test, self.classes):
                 self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
                 self.classes = ()
             else:
-                _tell_absent(y_fit, y_test, self.classes, self.tell)
+                tell_absent(y_fit, y_test, self.classes, self.tell)
         return jets
 
     @cached_property
@@ -250,35 +245,6 @@ def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
             allowed=head,
             hint="--set data.labels=[...] names the label columns to use",
         )
-
-
-def _only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
-    """What to say where the jets to fit or to test on are all of one class; "" where they are not."""
-    for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
-        if len(present := np.unique(labels)) < 2:
-            return f"the jets to {purpose} probes with are all of one class ({classes[int(present[0])]})"
-    return ""
-
-
-def _tell_absent(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: Notes) -> None:
-    """Name the classes that cannot be measured."""
-    tested = {classes[label] for label in np.unique(y_test)}
-    unfitted = tested - {classes[label] for label in np.unique(y_fit)}
-    if untested := [name for name in classes if name not in tested]:
-        tell(
-            f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
-            f"are left out of all averages over classes: {_some_of(untested)}"
-        )
-    if unfitted:
-        tell(
-            f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "
-            f"find them: {_some_of(sorted(unfitted))}"
-        )
-
-
-def _some_of(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: Notes) -> None:
