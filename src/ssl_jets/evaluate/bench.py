@@ -49,7 +49,7 @@ class Bench:
         tell: says something and keeps it.
         columns: particle columns that are read: those that the encoders know.
         targets: regressed columns of the models, whose true values are read.
-        skipped: jets left out that cannot be used or read, by reason.
+        skipped: jets left out that cannot be used or read, by reason; once for each selection they are missing from.
         files_left_out: files that could not be opened, with the reason.
     """
 
