@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import torch
 import uproot
 
-from conftest import WriteJetClass
 from on_ranks import Key, keys_of, taken
 from ssl_jets import cli
 from ssl_jets.config import DataSettings, parse_set
@@ -22,6 +22,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.pretrain import pretrain, resolve_pretrain
 from ssl_jets.signals import Interrupted
 from torchrun import torchrun
+
+Write = Callable[..., Path]
 
 PROGRAM = Path(__file__).with_name("on_ranks.py")
 BATCH = 8
@@ -33,7 +35,7 @@ SETTINGS = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_jetclass: WriteJetClass) -> Path:
+def folder(tmp_path: Path, write_jetclass: Write) -> Path:
     """Four files of 50 jets."""
     for number in range(4):
         write_jetclass(f"jets/{'QCD' if number < 2 else 'Tbl'}_{number}.root", seed=number)
@@ -122,7 +124,7 @@ def test_two_processes_go_on_with_the_jets_that_one_left(
 
 
 @pytest.fixture
-def bad_copy(tmp_path: Path, write_jetclass: WriteJetClass) -> tuple[str, str]:
+def bad_copy(tmp_path: Path, write_jetclass: Write) -> tuple[str, str]:
     """The same files for both ranks, and a setting; in the second one's copy of one file a branch is corrupt."""
     for rank in range(2):
         for number in range(3):

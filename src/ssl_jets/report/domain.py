@@ -58,16 +58,21 @@ def domain_sections(found: Json, album: Album) -> list[str]:
     ]
 
 
+APART = 0.14
+"""Half of what the two domains of a row stand apart, so that neither error bar hides the other."""
+
+
 def accuracy_figure(found: Json) -> Figure:
-    """Accuracy on both domains, a row for each start and adaptation; the bar between them is what is lost."""
+    """Accuracy on both domains, a row for each start and adaptation; the line between them is what is lost."""
     summary = found["summary"]
     figure, axes = _rows(summary, "accuracy")
     for place, entry in enumerate(summary):
         values = [entry["values"][name] for name in ("target_accuracy", "simulation_accuracy")]
-        axes.plot([value["mean"] for value in values], [place, place], color=GREY, linewidth=1)
-        for value, colour, label in zip(values, (COLOURS[2], COLOURS[0]), ("data", "simulation")):
+        places = (place + APART, place - APART)
+        axes.plot([value["mean"] for value in values], places, color=GREY, linewidth=1)
+        for value, at, colour, label in zip(values, places, (COLOURS[2], COLOURS[0]), ("data", "simulation")):
             axes.errorbar(
-                value["mean"], place, xerr=value["std"], fmt="o", color=colour, label=label if place == 0 else None
+                value["mean"], at, xerr=value["std"], fmt="o", color=colour, label=label if place == 0 else None
             )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
