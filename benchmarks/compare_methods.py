@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from ssl_jets.evaluate.probes import (
     PARTICLES,
     TREE_COLUMNS,
     Labelled,
+    Probe,
     knn_probe,
     linear_probe,
     tree_columns,
@@ -64,8 +66,8 @@ LABELS = 0.01
 FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
 RANDOM, TREES = "random weights", "boosted trees"
-SUMMARY = "the summary itself"
-"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`), to the same probe."""
+SUMMARY, SUMMARY_TREES = "the summary itself", "boosted trees on the summary"
+"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`)."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
     "knn": ("kNN", ".3f"),
@@ -141,10 +143,7 @@ class Bench:
         """Linear and kNN probe, and the spread, of the z of an encoder."""
         z_fit, z_test = (embed_jets(encoder, jets) for jets in (self.fit, self.test))
         labelled = [Labelled.of(z.numpy(), labels(jets)) for z, jets in ((z_fit, self.fit), (z_test, self.test))]
-        linear = linear_probe(*labelled)
-        return {
-            "linear": [linear.accuracy.value, linear.accuracy.low, linear.accuracy.high],
-            "auc": linear.auc.value,
+        return accuracy_of(linear_probe(*labelled)) | {
             "knn": knn_probe(*labelled).accuracy.value,
             "rankme": float(rankme(z_test)),
             "participation_ratio": float(participation_ratio(z_test)),
@@ -173,28 +172,34 @@ class Bench:
 
         return cached(self.work / "rows" / f"random-{seed}.json", measure)
 
-    def summary_row(self, like: str, seed: int) -> Row:
-        """The baseline of methods that ask z for the summary of the jet."""
-        features = load_model(self.folder(like, seed)).encoder.features
+    def summary_rows(self, like: str, seed: int) -> None:
+        """The baselines of methods that ask z for the summary of the jet."""
 
-        def measure() -> Row:
-            told = [Labelled.of(summarise(jets, features).numpy(), labels(jets)) for jets in (self.fit, self.test)]
-            linear = linear_probe(*told)
-            accuracy = [linear.accuracy.value, linear.accuracy.low, linear.accuracy.high]
-            return {"method": SUMMARY, "seed": seed, "linear": accuracy, "auc": linear.auc.value}
+        def told(jets: Jets) -> np.ndarray:
+            return summarise(jets, load_model(self.folder(like, seed)).encoder.features).numpy()
 
-        return cached(self.work / "rows" / f"summary-{seed}.json", measure)
+        self.baseline("summary", SUMMARY, seed, told, linear_probe)
+        self.baseline("summary_trees", SUMMARY_TREES, seed, told, partial(tree_probe, seed=seed))
 
-    def tree_row(self, seed: int) -> Row:
+    def tree_row(self, seed: int) -> None:
         """Boosted trees on jet columns."""
+        self.baseline("trees", TREES, seed, columns, partial(tree_probe, seed=seed))
+
+    def baseline(
+        self, file: str, title: str, seed: int, numbers: Callable[[Jets], np.ndarray], probe: Callable[..., Probe]
+    ) -> Row:
+        """A probe of numbers of the jets that no network made."""
 
         def measure() -> Row:
-            sides = (Labelled.of(columns(jets), labels(jets)) for jets in (self.fit, self.test))
-            found = tree_probe(*sides, seed=seed)
-            accuracy = [found.accuracy.value, found.accuracy.low, found.accuracy.high]
-            return {"method": TREES, "seed": seed, "linear": accuracy, "auc": found.auc.value}
+            found = probe(*(Labelled.of(numbers(jets), labels(jets)) for jets in (self.fit, self.test)))
+            return {"method": title, "seed": seed} | accuracy_of(found)
 
-        return cached(self.work / "rows" / f"trees-{seed}.json", measure)
+        return cached(self.work / "rows" / f"{file}-{seed}.json", measure)
+
+
+def accuracy_of(found: Probe) -> Row:
+    """What a row has of the probe: the accuracy with the ends of its interval, and the AUC."""
+    return {"linear": [found.accuracy.value, found.accuracy.low, found.accuracy.high], "auc": found.auc.value}
 
 
 @contextmanager
@@ -263,7 +268,7 @@ def main() -> None:
         for name in args.methods:
             bench.row(name, seed)
             bench.random_row(args.methods[0], seed)
-            bench.summary_row(args.methods[0], seed)
+            bench.summary_rows(args.methods[0], seed)
             bench.tree_row(seed)
             write(args.work / "rows", args.out)
 
@@ -306,7 +311,7 @@ def figure(ordered: list[tuple[str, list[Row]]]) -> Figure:
     drawn, axes = plt.subplots(figsize=(6, 0.32 * len(ordered) + 1.2), layout="constrained")
     for place, (name, rows) in enumerate(reversed(ordered)):
         value, low, high = interval(rows)
-        colour = "0.55" if name in (RANDOM, TREES, SUMMARY) else "C0"
+        colour = "0.55" if name in (RANDOM, TREES, SUMMARY, SUMMARY_TREES) else "C0"
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=2)
         if name == RANDOM:
             axes.axvline(value, color=colour, linestyle=":")

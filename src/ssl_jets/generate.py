@@ -116,7 +116,7 @@ def with_axis(jets: Jets) -> Jets:
 def _eta_of_energies(jets: Jets) -> Tensor:
     """The |eta| of each axis, float64 `[jet]`, from sum E = (P e^eta + M e^-eta) / 2, P and M = sum pt e^(+-deta)."""
     pt, deta, energy = (jets.column(name).double() for name in ("pt", "deta", "energy"))
-    plus, minus, total = (jets.mean(values) * jets.lengths for values in (pt * deta.exp(), pt * (-deta).exp(), energy))
+    plus, minus, total = (jets.sum(values) for values in (pt * deta.exp(), pt * (-deta).exp(), energy))
     eta = (total / (plus * minus).sqrt()).clamp(min=1).acosh() - (plus / minus).log() / 2
     return eta.clamp(min=0)
 

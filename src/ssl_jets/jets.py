@@ -118,21 +118,24 @@ class Jets:
         rank[order] = torch.arange(len(order), device=order.device) - self.offsets[:-1][self.jet_of_particle]
         return rank
 
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
+        return values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean of per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
-        total = values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
-        return total / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
+        return self.sum(values) / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
 
     def mass(self) -> Tensor:
         """Invariant mass of each jet from pt, deta and dphi of its particles taken as massless, `[jet]` [GeV]."""
         pt, deta, dphi = (self.column(name).double() for name in ("pt", "deta", "dphi"))
         momentum = torch.stack([pt * deta.cosh(), pt * dphi.cos(), pt * dphi.sin(), pt * deta.sinh()], dim=1)
-        energy, *along = (self.mean(momentum) * self.lengths.unsqueeze(1)).unbind(1)
+        energy, *along = self.sum(momentum).unbind(1)
         return (energy.square() - torch.stack(along).square().sum(0)).clamp(min=0).sqrt().float()
 
     def scaled_to(self, pt: Tensor) -> Jets:
         """The jets with all momenta scaled so that the pt of their particles add up to `pt`, `[jet]` [GeV]."""
-        factor = pt / (self.mean(self.column("pt")) * self.lengths)
+        factor = pt / self.sum(self.column("pt"))
         particles = self.particles.clone()
         scaled = [self.columns.index(name) for name in ("pt", "energy") if name in self.columns]
         particles[:, scaled] *= factor[self.jet_of_particle].unsqueeze(1)

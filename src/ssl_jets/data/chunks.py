@@ -24,6 +24,8 @@ Array = npt.NDArray[Any]
 
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 _WEIGHTLESS = "its weight is not finite"
+_OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS)
+"""Reasons that are found jet by jet; all others particle by particle."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _bad_jets(
     skipped: Counter[str] = Counter()
     jet_of = None
     for reason, where in _findings(jets, rows, computed):
-        if reason in (_EMPTY, _LOST, _WEIGHTLESS):
+        if reason in _OF_JETS:
             found = where
         else:
             jet_of = jets.jet_of_particle.numpy() if jet_of is None else jet_of
@@ -196,13 +198,13 @@ def _bad_jets(
 
 
 def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """What is wrong, as a reason with the indices of jets (the first three) or particles (all others)."""
+    """What is wrong, as a reason with the indices of jets (`_OF_JETS`) or of particles."""
     nothing = np.empty(0, dtype=np.int64)
     lost = np.flatnonzero(rows.lost) if rows.lost is not None else nothing
     weightless = nothing if jets.weights is None else _not_finite(jets.weights.numpy())
-    findings = [(_LOST, lost), (_EMPTY, np.flatnonzero(jets.lengths.numpy() == 0)), (_WEIGHTLESS, weightless)]
+    findings = list(zip(_OF_JETS, (lost, np.flatnonzero(jets.lengths.numpy() == 0), weightless)))
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
-    if all(not len(where) for _, where in findings[3:]):  # then what was computed is the reason
+    if all(not len(where) for _, where in findings[len(_OF_JETS) :]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()

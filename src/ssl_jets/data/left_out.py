@@ -11,6 +11,11 @@ def of_files(left_out: Mapping[str, str]) -> list[str]:
     return [f"file left out: {name}: {reason}" for name, reason in left_out.items()]
 
 
+def of_both(files: Mapping[str, str], jets: Mapping[str, int]) -> list[str]:
+    """The lines about files and about jets; none where nothing was left out."""
+    return [*of_files(files), *([of_jets(jets)] if jets else [])]
+
+
 def of_jets(left_out: Mapping[str, int]) -> str:
     """One line about jets that could not be used, from their number for each reason; the most frequent first."""
     return "jets left out: " + "; ".join(f"{jets:,}: {why}" for why, jets in Counter(left_out).most_common())

@@ -43,7 +43,7 @@ class Bench:
 
     Attributes:
         files: what is read.
-        classes: class names; empty where the files have no labels, and once `test` is read and found to have only one.
+        named: names of the classes of the labels; empty where the files have none.
         roles: what each entry is used for.
         settings: seeds, limits, weights.
         tell: says something and keeps it.
@@ -54,7 +54,7 @@ class Bench:
     """
 
     files: list[JetFile]
-    classes: tuple[str, ...]
+    named: tuple[str, ...]
     roles: Roles
     settings: EvaluateSettings
     tell: Notes
@@ -103,15 +103,19 @@ class Bench:
     @cached_property
     def test(self) -> Jets:
         """Jets to test probes on."""
-        jets = self._read(self.roles.test if self.classes else self.roles.task, self.settings.evaluate.test_jets)
-        if self.classes:
-            y_fit, y_test = labels_of(self.fit), labels_of(jets)
-            if alone := only_class(y_fit, y_test, self.classes):
-                self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
-                self.classes = ()
-            else:
-                tell_absent(y_fit, y_test, self.classes, self.tell)
-        return jets
+        return self._read(self.roles.test if self.named else self.roles.task, self.settings.evaluate.test_jets)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """`named`; empty where the jets to fit or to test on are all of one class. What cannot be measured is said."""
+        if not self.named:
+            return ()
+        y_test, y_fit = labels_of(self.test), labels_of(self.fit)
+        if alone := only_class(y_fit, y_test, self.named):
+            self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
+            return ()
+        tell_absent(y_fit, y_test, self.named, self.tell)
+        return self.named
 
     @cached_property
     def probed(self) -> Jets:
@@ -138,8 +142,6 @@ class Bench:
         Raises:
             DataError: there are no labels, or only one class among the jets to fit or to test on.
         """
-        if self.classes:
-            self.test  # noqa: B018  looks at the classes
         if not self.classes:
             hint = "name files of the other classes too: --data FILE --data FILE"
             raise DataError(f"{who} needs jets of two classes or more", hint=hint)

@@ -21,7 +21,7 @@ from ssl_jets import __version__
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, whole
-from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.left_out import of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
@@ -169,7 +169,7 @@ def evaluate_generated(
             allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
         )
     note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
-    notes = [*found_by, *of_files(lost), *([of_jets(left_out)] if left_out else []), note]
+    notes = [*found_by, *of_both(lost, left_out), note]
     for line in notes:
         say(line)
     samples = Samples.of(made, both, jets, seed)

@@ -85,9 +85,9 @@ class NextToken(Method):
         last = torch.zeros(len(logits), dtype=torch.bool, device=codes.device).index_fill(0, offsets[1:] - 1, True)
         goal = torch.full_like(last, self.stop, dtype=torch.int64).masked_scatter(~last, codes)
         entropy = nn.functional.cross_entropy(logits, goal, reduction="none")
-        guessed = Jets((logits.argmax(1) == goal).float().unsqueeze(1), offsets)  # r + 1 of a jet with r not read
-        code = (guessed.mean(entropy) * guessed.lengths).mean() / self.mean_length
-        accuracy = guessed.mean(guessed.particles).mean()
+        predicted = Jets(logits, offsets)  # r + 1 rows of a jet of which r particles are not read
+        code = predicted.sum(entropy).mean() / self.mean_length
+        accuracy = predicted.mean((logits.argmax(1) == goal).float()).mean()
         summary = self.summary.error(z, jets, self.encoder.features).mean()
         parts = {"code_loss": code, "summary_loss": summary, "accuracy": accuracy}
         loss = code + self.cfg.summary_weight * summary

@@ -38,7 +38,7 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
     if strategy == "pt":
         order = jets.rank_within(chance.uniform(jets))
         before = _sum_before(jets, order, jets.column("pt"))
-        total = (jets.mean(jets.column("pt")) * jets.lengths)[owner]
+        total = jets.sum(jets.column("pt"))[owner]
         wanted = (before < ratio * total) & (order < jets.lengths[owner] - 1)
         return wanted | ((order == 0) & (jets.lengths[owner] > 1))
     if strategy == "random":

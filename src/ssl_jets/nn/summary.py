@@ -78,7 +78,7 @@ def summarise(jets: Jets, features: Features) -> Tensor:
     values, weights, kinds = features.targets(jets)
     averaged = (values * weights)[:, list(AVERAGED)]
     pt, number, owner = jets.column("pt"), jets.lengths.float(), jets.jet_of_particle
-    total = jets.mean(pt) * number
+    total = jets.sum(pt)
     share = (pt * (number / total)[owner]).unsqueeze(1)  # the mean of share * x over a jet is the weighted mean of x
     kind = nn.functional.one_hot(kinds.clamp(min=0), SIGNED_KINDS) * (kinds >= 0).unsqueeze(1)
     means = [averaged, averaged * share, averaged.square(), averaged.square() * share]
@@ -86,7 +86,7 @@ def summarise(jets: Jets, features: Features) -> Tensor:
         [
             torch.stack([number, total, jets.mass().clamp(min=0.1)], dim=1).log(),
             _moments(jets, share),
-            (jets.mean(kind.float()) * number.unsqueeze(1)).sqrt(),
+            jets.sum(kind.float()).sqrt(),
             jets.mean(kind * share),
             jets.mean(torch.cat(means, dim=1)),
         ],

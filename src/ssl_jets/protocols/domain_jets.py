@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import shared_labels
-from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.left_out import of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.estimate import Array
@@ -79,7 +79,7 @@ class DomainJets:
 
     def left_out(self) -> list[str]:
         """What to say of files and jets that were left out."""
-        return [*of_files(self.files_left_out), *([of_jets(self.skipped)] if self.skipped else [])]
+        return of_both(self.files_left_out, self.skipped)
 
     def _checked(self) -> tuple[str, ...]:
         twice = {file.identity for file in self.files["data"]} & {file.identity for file in self.files["target"]}

@@ -16,6 +16,7 @@ from ssl_jets.report.folders import ComparisonFolder, RunFolder
 from ssl_jets.report.inside import inside
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.of_run import run_facts
+from ssl_jets.report.panels import panel_grid
 from ssl_jets.report.sections import notes, robustness
 from ssl_jets.report.training import COLLAPSE, PROGRESS, overlaid
 
@@ -93,11 +94,8 @@ def roc(curves: Mapping[str, Json]) -> Figure | None:
     names = list(curves)
     signals = [curve["signal"] for curve in curves[names[0]]["roc"]]
     background = curves[names[0]]["roc"][0]["background"]
-    columns = min(3, len(signals))
-    rows = -(-len(signals) // columns)
-    size = (3.9 * columns, 3.2 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
-    for axes, signal in zip(grid.flat, signals):
+    figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
+    for axes, signal in zip(places, signals):
         for name, one in curves.items():
             for curve in (curve for curve in one["roc"] if curve["signal"] == signal):
                 eps_b, eps_s, low, high = (
@@ -108,11 +106,9 @@ def roc(curves: Mapping[str, Json]) -> Figure | None:
                 axes.step(eps_s, 1 / eps_b, where="post", color=colour, linestyle=style, label=name)
         axes.set(xlim=(0, 1), ylim=(1, None), yscale="log")
         axes.set_title(in_figure(signal))
-    for axes in list(grid.flat)[len(signals) :]:
-        axes.set_visible(False)
     figure.supxlabel(r"signal efficiency $\varepsilon_S$", fontsize=13)
     figure.supylabel(rf"background rejection $1/\varepsilon_B$ ({in_figure(background)})", fontsize=13)
-    grid.flat[0].legend(frameon=False, fontsize=10, loc="upper right")
+    places[0].legend(frameon=False, fontsize=10, loc="upper right")
     return figure
 
 

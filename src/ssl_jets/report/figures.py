@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
+from ssl_jets.report.panels import panel_grid
 
 Json = Mapping[str, Any]
 
@@ -104,16 +105,13 @@ def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
     if not headed:
         return None
     classes = max(len(metrics["classes"]) for metrics, _ in headed.values())
-    columns = min(2, len(headed))
-    rows, side = -(-len(headed) // columns), 2.6 + 0.5 * classes
-    size = (0.8 + side * columns, side * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for axes, (name, (metrics, curves)) in zip(grid.flat, headed.items()):
+    side = 2.6 + 0.5 * classes
+    figure, places = panel_grid(len(headed), side, side, 2, (0.8, 0))
+    for axes, (name, (metrics, curves)) in zip(places, headed.items()):
         image = _matrix(axes, curves["confusion"], [in_figure(of) for of in metrics["classes"]])
         axes.set_title(name)
-    for axes in list(grid.flat)[len(headed) :]:
-        axes.set_visible(False)
-    figure.colorbar(image, ax=grid, label="jets of the true class [%]", shrink=0.8 / rows, pad=0.02)
+    rows = -(-len(headed) // 2)
+    figure.colorbar(image, ax=figure.axes, label="jets of the true class [%]", shrink=0.8 / rows, pad=0.02)
     return figure
 
 
@@ -214,24 +212,16 @@ def z_map(metrics: Json, curves: Json) -> Figure | None:
     if not shown:
         figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
         axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True)
-        panels: Sequence[Axes] = [axes]
+        places = [axes]
     else:
-        columns = min(5, len(shown))
-        rows = -(-len(shown) // columns)
-        size = (0.8 + 2.1 * columns, 0.8 + 2.1 * rows)
-        figure, grid = plt.subplots(
-            rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-        )
-        panels = list(grid.flat)
-        for axes, name in zip(panels, shown):
+        figure, places = panel_grid(len(shown), 2.1, 2.1, 5, (0.8, 0.8), sharex=True, sharey=True)
+        for axes, name in zip(places, shown):
             axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
             own = labels == classes.index(name)
             axes.scatter(x[own], y[own], s=4, color=colour(name, classes), linewidths=0, rasterized=True)
             axes.set_title(in_figure(name))
-        for axes in panels[len(shown) :]:
-            axes.set_visible(False)
     # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
-    for limit, values in ((panels[0].set_xlim, x), (panels[0].set_ylim, y)):
+    for limit, values in ((places[0].set_xlim, x), (places[0].set_ylim, y)):
         low, high = np.percentile(values, (0.5, 99.5))
         limit(low - 0.08 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
     first, second = found["explained"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,6 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
     return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
 
 
-PROTOCOLS = ("labels", "anomaly", "domain")
-"""Protocols whose results `KIND.json` a report shows."""
-
-
 def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
     """The results of a protocol.
 
@@ -136,9 +133,9 @@ def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
     return read_json(folder / f"{kind}.json")
 
 
-def protocols_in(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
-    """The protocols inside a run folder: name of the folder, kind and results."""
-    found = [(path.parent.name, kind, path) for kind in PROTOCOLS for path in sorted(folder.glob(f"*/{kind}.json"))]
+def protocols_in(folder: Path, kinds: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
+    found = [(path.parent.name, kind, path) for kind in kinds for path in sorted(folder.glob(f"*/{kind}.json"))]
     return [(name, kind, read_json(path)) for name, kind, path in found]
 
 

@@ -16,7 +16,7 @@ PROTOCOLS = {
     "anomaly": ("Search for anomalies", anomaly_sections),
     "domain": ("Simulation and data", lambda metrics, album: [domain_tiles(metrics), *domain_sections(metrics, album)]),
 }
-"""Title and sections of each kind."""
+"""Title and sections of each protocol whose results `KIND.json` are shown."""
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
@@ -33,7 +33,7 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
         album = Album(figures, f"{prefix}{made.folder.name}-")
         sections = [generated_tiles(made.metrics), *generated_sections(made, album)]
         body.append(page.part(f"Generated jets: {made.folder.name}{whose}", sections))
-    for name, kind, metrics in protocols_in(run):
+    for name, kind, metrics in protocols_in(run, PROTOCOLS):
         title, sections_of = PROTOCOLS[kind]
         named = "" if name == kind else f": {name}"
         body.append(page.part(f"{title}{named}{whose}", sections_of(metrics, Album(figures, f"{prefix}{name}-"))))

@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
+from ssl_jets.report.panels import panel_grid
 
 Json = Mapping[str, Any]
 Values = np.ndarray[Any, Any]
@@ -139,11 +140,8 @@ def robustness(found: Mapping[str, Sequence[Json]], chance: float) -> Figure | N
     stresses = list(dict.fromkeys(curve["name"] for curves in found.values() for curve in curves))
     if not stresses:
         return None
-    columns = min(3, len(stresses))
-    rows = -(-len(stresses) // columns)
-    size = (3.9 * columns, 3.1 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
-    for axes, stress in zip(grid.flat, stresses):
+    figure, places = panel_grid(len(stresses), 3.9, 3.1, sharey=True)
+    for axes, stress in zip(places, stresses):
         for index, (name, curves) in enumerate(found.items()):
             for curve in (curve for curve in curves if curve["name"] == stress):
                 paint = COLOURS[index % len(COLOURS)]
@@ -161,10 +159,8 @@ def robustness(found: Mapping[str, Sequence[Json]], chance: float) -> Figure | N
                     axes.set_xlabel(curve["unit"])
         axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
         axes.set_title(stress)
-    for axes in grid[:, 0]:
+    for axes in places[::3]:
         axes.set_ylabel("accuracy")
-    for axes in list(grid.flat)[len(stresses) :]:
-        axes.set_visible(False)
     if len(found) > 1:
-        grid.flat[0].legend(frameon=False, loc="best")
+        places[0].legend(frameon=False, loc="best")
     return figure

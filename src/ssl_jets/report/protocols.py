@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
+from ssl_jets.report.panels import panel_grid
 from ssl_jets.report.sections import notes
 
 Json = Mapping[str, Any]
@@ -119,22 +120,17 @@ def cwola(metrics: Json) -> Figure:
     """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read."""
     signals = list(dict.fromkeys(scan["signal"] for scan in metrics["cwola"]))
     read = list(dict.fromkeys(scan["of"] for scan in metrics["cwola"]))
-    columns = min(3, len(signals))
-    rows = -(-len(signals) // columns)
-    size = (3.9 * columns, 3.2 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
-    for axes, signal in zip(grid.flat, signals):
+    figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
+    for axes, signal in zip(places, signals):
         for scan in (scan for scan in metrics["cwola"] if scan["signal"] == signal):
             _scan(axes, scan["points"], *_look(scan["of"], read), scan["of"])
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         axes.set(xscale="log", ylim=(0, None))
         axes.axvline(np.sqrt(metrics["background_jets"] / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
-    for axes in list(grid.flat)[len(signals) :]:
-        axes.set_visible(False)
     figure.supxlabel(f"signal jets among {metrics['background_jets'] // 2:,} of background", fontsize=13)
     figure.supylabel(r"largest improvement $\varepsilon_S/\varepsilon_B^{1/2}$", fontsize=13)
-    grid.flat[0].legend(frameon=False, fontsize=10, loc="lower right")
+    places[0].legend(frameon=False, fontsize=10, loc="lower right")
     return figure
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_jets.report.names import COLOURS, GREY
+from ssl_jets.report.panels import panel_grid
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -60,11 +60,8 @@ def training(lines: Lines) -> Figure | None:
     held = [line for line in lines if line["kind"] == "validation"]
     parts = parts_of(train)
     shown = [(key, label) for key, label in PANELS if _has(lines, key)]
-    panels = 1 + bool(parts) + _has(held, "probe_accuracy") + len(shown)
-    columns = min(3, panels)
-    rows = -(-panels // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.0 * rows), squeeze=False, layout="constrained")
-    free = iter(grid.flat)
+    figure, places = panel_grid(1 + bool(parts) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
+    free = iter(places)
     _loss(next(free), train, held)
     if parts:
         _parts(next(free), train, parts)
@@ -75,8 +72,6 @@ def training(lines: Lines) -> Figure | None:
         _line(axes, lines, key, label, GREY)
         if key in ("rankme", "jets_per_second"):
             axes.set_ylim(0, None)
-    for axes in free:
-        axes.set_visible(False)
     return figure
 
 
@@ -86,10 +81,8 @@ def collapse(lines: Lines) -> Figure | None:
     shown = [panel for panel in COLLAPSE if _has(looks, panel[0])]
     if not shown:
         return None
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.7 * rows), squeeze=False, layout="constrained")
-    for axes, (key, label, limits) in zip(grid.flat, shown):
+    figure, places = panel_grid(len(shown), 3.9, 2.7)
+    for axes, (key, label, limits) in zip(places, shown):
         _line(axes, looks, key, "", COLOURS[0])
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
@@ -98,33 +91,27 @@ def collapse(lines: Lines) -> Figure | None:
             if line["kind"] == "rollback":
                 axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1)
         axes.set_ylim(*limits)
-    for axes in list(grid.flat)[len(shown) :]:
-        axes.set_visible(False)
     return figure
 
 
-def overlaid(runs: Mapping[str, Lines], panels: Sequence[Panel], colours: Mapping[str, str]) -> Figure | None:
+def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mapping[str, str]) -> Figure | None:
     """A panel for each quantity that any run has at its looks, a line for each run; None without one.
 
     Red rings: looks that found a collapse.
     """
     looks = {name: [line for line in lines if line["kind"] == "validation"] for name, lines in runs.items()}
-    shown = [panel for panel in panels if any(_has(lines, panel[0]) for lines in looks.values())]
+    shown = [panel for panel in wanted if any(_has(lines, panel[0]) for lines in looks.values())]
     if not shown:
         return None
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.0 * rows), squeeze=False, layout="constrained")
-    for axes, (key, label, limits) in zip(grid.flat, shown):
+    figure, places = panel_grid(len(shown), 3.9, 3.0)
+    for axes, (key, label, limits) in zip(places, shown):
         for name, lines in looks.items():
             axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
             found = series([line for line in lines if line.get("collapse")], key)
             axes.plot(*found, "o", markersize=9, markerfacecolor="none", color=COLLAPSED)
         axes.set(xlabel="step", ylim=limits)
         axes.set_title(label, fontsize=11)
-    for axes in list(grid.flat)[len(shown) :]:
-        axes.set_visible(False)
-    grid.flat[0].legend(frameon=False, fontsize=10)
+    places[0].legend(frameon=False, fontsize=10)
     return figure
 
 
