@@ -3,8 +3,8 @@
     python benchmarks/finetune_modes.py --model RUN --data FOLDER --work FOLDER [--labels 0.01 0.1 --steps 300]
 
 Every mode starts from the same pretrained model, sees the same labelled jets in batches of the same size for the same
-number of optimizer steps (but `probe`), and is tested on the same held-out jets. `scratch` is the baseline. The rate is
-that of --lr, but twice as large where few weights learn (`head`, `lora`). Seconds are CPU time of the whole run,
+number of optimizer steps (but `probe`), and is tested on the same held-out jets. `scratch` is the baseline. --lr is the
+setting `train.lr`, of which modes where few weights learn take a multiple. Seconds are CPU time of the whole run,
 reading included. A finished run is not made again, so the script can be stopped and started: it goes seed by seed, and
 writes finetune_modes.md to --out after each, with mean and standard deviation over those that are done.
 """
@@ -59,11 +59,10 @@ def run(args: argparse.Namespace, test: Jets, title: str, labels: float, seed: i
     folder = args.work / f"{title.replace(',', '').replace(' ', '-')}-{labels:g}-{seed}-{mark}"
     done = folder / "test.json"
     if not done.is_file():
-        factor = 2 if title.startswith(("head", "lora")) else 1
         layer: dict[str, Any] = {
             "data": {"sources": args.data},
             "method": {"labels": labels, "subset_seed": seed},
-            "train": {"steps": args.steps, "batch_size": args.batch_size, "seed": seed, "lr": args.lr * factor},
+            "train": {"steps": args.steps, "batch_size": args.batch_size, "seed": seed, "lr": args.lr},
         }
         quiet = parse_set(["train.validate_every=1000000", "train.validation_jets=200"])
         settings = resolve_finetune(args.model, layer, quiet, parse_set(VARIANTS[title]))

@@ -156,20 +156,19 @@ def test_what_rests_does_not_move_until_it_joins(pretrained: Path, sample_files:
     assert not any(name.startswith(("embed", "extra")) for name in changed)
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize(("mode", "rate"), [("full", 1), ("lora", 10)])
 def test_lp_ft_starts_from_the_heads_of_the_probe(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, rate: float
 ) -> None:
     shared = ("method.labels=40", "train.steps=1")
     settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", *shared)
     probe = load_model(finetune(settings, tmp_path / "probe")).head
-    # The heads learn at ten times the rate of the network; here neither is to move after the probe.
     more = (f"method.mode={mode}", "method.probe_first=true", "train.warmup=0.9")
     both = load_model(finetune(settings_of(pretrained, sample_files[:2], *more, *shared), tmp_path / "both")).head
     assert probe is not None
     assert both is not None
     apart = (both.layers[0].weight - probe.layers[0].weight).abs().max()
-    assert apart < 1.1 * settings.train.lr * 2 < (probe.layers[0].weight.abs().max())
+    assert apart < 1.1 * rate * settings.train.lr * 2 < (probe.layers[0].weight.abs().max())
 
 
 @pytest.mark.parametrize("mode", ["head", "last", "lora", "distil"])
@@ -257,3 +256,17 @@ def test_the_encoder_of_every_mode_has_the_statistics_of_the_pretrained_one(begu
     before = load_model(pretrained).encoder.features.mean
     for mode in set(MODES) - {"distil"}:
         assert torch.equal(begun(f"method.mode={mode}").encoder.features.mean, before)
+
+
+def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    shared = ("method.labels=40", "train.steps=1", "train.lr=1e-5", "train.warmup=0", "train.weight_decay=0")
+    moved = {}
+    for mode in ("full", "last", "lora"):
+        settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", *shared)
+        before = load_model(pretrained).encoder.trunk.norm.weight
+        after = load_model(finetune(settings, tmp_path / mode)).encoder.trunk.norm.weight
+        moved[mode] = float((after - before).abs().max().detach())
+    # The first step of AdamW is the rate, whatever the gradient.
+    assert moved == pytest.approx({"full": 1e-5, "last": 1e-4, "lora": 1e-4}, rel=0.05)

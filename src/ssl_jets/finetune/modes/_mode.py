@@ -26,6 +26,10 @@ from ssl_jets.run import Run
 from ssl_jets.streams import make_stream
 from ssl_jets.train import Fit, Loop, fit
 
+FEW_LEARN = 10.0
+"""Times `train.lr`, which is a rate for all weights of a transformer: where few of them learn, or heads alone, a larger
+one is needed to get as far in as many steps (measured: `benchmarks/results/2026-11-25-finetune-modes.md`)."""
+
 
 @dataclass(frozen=True)
 class Work:

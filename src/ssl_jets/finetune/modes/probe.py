@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ssl_jets.data.files import count
 from ssl_jets.embed import embed_jets, embed_parts
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.modes._mode import Mode, Work
+from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.encoder import parameter_count
@@ -82,9 +82,8 @@ def train_heads(objective: Objective, work: Work, note: Callable[[int, float], N
             bar.to(step, f"loss {loss:.4f}")
             note(step, loss)
 
-        # z is standardised and a head is small: it wants a larger rate than a transformer, and no decay.
         options: Any = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed, "jet_weights": jet_weights}
-        fit_heads(z, targets, objective.tasks, objective.weights, lr=10 * train.lr, progress=progress, **options)
+        fit_heads(z, targets, objective.tasks, objective.weights, lr=FEW_LEARN * train.lr, progress=progress, **options)
 
 
 def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
