@@ -12,7 +12,13 @@ from ssl_jets.data.files import JetFile
 
 QUICK = {
     "labels": [
-        *("labels.shares=[0.1]", "labels.seeds=2", "labels.modes=[probe]", "labels.steps=2", "labels.batch_size=16"),
+        *(
+            "labels.shares=[0.1]",
+            "labels.seeds=2",
+            "labels.modes=[probe,last]",
+            "labels.steps=2",
+            "labels.batch_size=16",
+        ),
         "labels.test_jets=60",
     ],
     "anomaly": ["anomaly.counts=[10]", "anomaly.seeds=2"],
