@@ -2,8 +2,9 @@
 
     python benchmarks/domain_shift.py --data SIMULATION --domain DATA --target LABELLED_DATA --work FOLDER [--seeds 3]
 
-The domain protocol (`ssl-jets evaluate --protocol domain`) with settings for two cores. What is finished is not made
-again, so the script can be stopped and started. Writes domain_shift.md, and the report's figures beside it, to --out.
+The domain protocol (`ssl-jets evaluate --protocol domain`) with settings for two cores; --models takes models that were
+pretrained on the data in place of --methods, and --set changes any setting of the protocol. What is finished is not
+made again, so the script can be stopped and started. Writes domain_shift.md, and the report's figures beside it, to --out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import shutil
 from pathlib import Path
 
-from ssl_jets.config import resolve
+from ssl_jets.config import parse_set, resolve
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.protocols.domain_result import SUPERVISED, DomainSummary
 from ssl_jets.report import write_domain_report
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--methods", nargs="+", default=["mae", "jepa"])
+    parser.add_argument("--models", type=Path, nargs="+", default=[])
+    parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--adapt", nargs="+", default=["none", "dann", "coral"])
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--pretrain-steps", type=int, default=400)
@@ -43,7 +46,7 @@ def main() -> None:
         "pretraining": quick,
         "finetuning": {"train": quick["train"] | {"lr": 1e-3}},
     }
-    result = domain_protocol(resolve(DomainRun, tree), args.work)
+    result = domain_protocol(resolve(DomainRun, tree, parse_set(args.set)), args.work, models=args.models)
     write_domain_report(args.work)
     args.out.mkdir(parents=True, exist_ok=True)
     text = f"```\n{domain_table(result)}\n```\n\n" + "\n".join(f"- {sentence}" for sentence in sentences(result)) + "\n"
