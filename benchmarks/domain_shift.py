@@ -4,7 +4,8 @@
 
 The domain protocol (`ssl-jets evaluate --protocol domain`) with settings for two cores; --models takes models that were
 pretrained on the data in place of --methods, and --set changes any setting of the protocol. What is finished is not
-made again, so the script can be stopped and started. Writes domain_shift.md, and the report's figures beside it, to --out.
+made again, so the script can be stopped and started. Writes domain_shift.md, and the report's figures beside it, to
+--out.
 """
 
 from __future__ import annotations

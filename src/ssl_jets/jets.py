@@ -95,15 +95,20 @@ class Jets:
         )
 
     def to(self, device: torch.device | str) -> Jets:
-        """The same jets on another device."""
-        return Jets(
-            particles=self.particles.to(device, non_blocking=True),
-            offsets=self.offsets.to(device, non_blocking=True),
-            columns=self.columns,
-            jet={name: values.to(device, non_blocking=True) for name, values in self.jet.items()},
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
-            weights=None if self.weights is None else self.weights.to(device, non_blocking=True),
-            source=None if self.source is None else self.source.to(device, non_blocking=True),
+        """The same jets on another device. The copy to a GPU is not waited for, that from it is."""
+        asked = {"device": device, "non_blocking": torch.device(device).type != "cpu"}
+
+        def moved(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.to(**asked)
+
+        return replace(
+            self,
+            particles=self.particles.to(**asked),
+            offsets=self.offsets.to(**asked),
+            jet={name: values.to(**asked) for name, values in self.jet.items()},
+            labels=moved(self.labels),
+            weights=moved(self.weights),
+            source=moved(self.source),
         )
 
     def rank_by_pt(self) -> Tensor:

@@ -1,0 +1,163 @@
+"""Everything that trains is made on the device of the jets: shown on a pretended one (`pretended_device.py`)."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from pretended_device import DeviceError, There, fabric_there, pretended_device
+from small_models import build_method, made_jets, tiny_encoder
+from ssl_jets import methods
+from ssl_jets.config import TrainSettings
+from ssl_jets.embed import embed_jets
+from ssl_jets.finetune.domain.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
+from ssl_jets.finetune.domain.terms import Coral, Dann, Mmd
+from ssl_jets.finetune.domain.weights import SourceWeights
+from ssl_jets.finetune.modes._mode import Given
+from ssl_jets.finetune.objective import Objective
+from ssl_jets.jets import Jets
+from ssl_jets.methods._method import Method
+from ssl_jets.monitor import Monitor
+from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
+from ssl_jets.nn.masking import Strategy, hide
+from ssl_jets.nn.tasks import TaskSettings
+from ssl_jets.run import Run
+from ssl_jets.train import Loop
+
+LABELS = ("QCD", "Hbb", "Tbqq")
+
+
+@pytest.fixture(scope="module")
+def jets() -> Jets:
+    """24 jets of three files, some without a label."""
+    made = made_jets([3, 5, 9, 9, 2, 30, 12, 12] * 3)
+    number = torch.arange(len(made))
+    return replace(
+        made,
+        labels=number % 4 - 1,
+        source=torch.stack([number // 8, number % 8], 1),
+        jet={"jet_sdmass": 80 + number.float(), "jet_pt": 500 + number.float()},
+    )
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    with pretended_device() as device:
+        yield device
+
+
+class Quiet(Run):
+    """A run that keeps nothing."""
+
+    def say(self, text: str) -> None:
+        """Not said."""
+
+    def log(self, record: Any) -> None:
+        """Not logged."""
+
+
+def train(method: Method, jets: Jets) -> list[float]:
+    """Losses of two steps on the pretended device, with every look of the monitor."""
+    settings = TrainSettings(steps=2, batch_size=len(jets), precision="32-true")
+    stream = Given([jets, jets])
+    monitor = Monitor(jets, len(jets), len(LABELS))
+    loop = Loop(method, stream, Quiet(Path(os.devnull)), settings, fabric_there(), monitor, ("a", "b", "c"))
+    losses = [loop.take_step()["loss"] for _ in range(2)]
+    loop.validate(whole=True)
+    loop.validate(whole=False)
+    return losses
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_loss_and_its_gradient_are_the_same_there(name: str, jets: Jets, device: torch.device) -> None:
+    method = build_method(name, jets)
+    found = []
+    for moved, batch in ((method, jets), (copy.deepcopy(method).to(device), jets.to(device))):
+        torch.manual_seed(0)
+        loss = moved(batch, 0.0)["loss"]
+        loss.backward()
+        gradients = [float(weight.grad.abs().sum()) for weight in moved.parameters() if weight.grad is not None]
+        found.append([float(loss.detach()), *gradients])
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", methods.names())
+def test_methods_train_embed_and_generate_there(name: str, jets: Jets, device: torch.device) -> None:
+    method = build_method(name, jets)
+    method.measure([jets])
+    assert all(loss == loss for loss in train(method, jets))
+    z = embed_jets(method.exported(), jets, device=device, precision="32-true")
+    assert not isinstance(z, There)
+    if method.generates:
+        assert isinstance(method.generate(2).particles, There)
+    for ability in ("reconstruct", "interpolate", "complete"):
+        if hasattr(method, ability):
+            assert all(isinstance(made.particles, There) for made in use(method, ability, jets.to(device)))
+
+
+def use(method: Any, ability: str, jets: Jets) -> list[Jets]:
+    """Jets that only some methods can make."""
+    if ability == "reconstruct":
+        return [method.reconstruct(jets)]
+    if ability == "interpolate":
+        one, other = (jets.select(torch.tensor([row], device=jets.offsets.device)) for row in (5, 6))
+        return list(method.interpolate(one, other, 2))
+    return list(method.complete(jets, hide(jets, "random", 0.5), 1))
+
+
+TERMS = {
+    "none": lambda dim: {},
+    "dann": lambda dim: {"domain": Dann(DannSettings(), dim, {2})},
+    "coral": lambda dim: {"domain": Coral(CoralSettings(), {2})},
+    "mmd": lambda dim: {"domain": Mmd(MmdSettings(), {2})},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(
+    ("adapt", "regression"), [("none", "mean"), ("dann", "quantile"), ("coral", "gaussian"), ("mmd", "mean")]
+)
+def test_finetuning_trains_there(adapt: str, regression: str, jets: Jets) -> None:
+    encoder = tiny_encoder(jets, pool="attention", pair_bias=True)
+    cfg = TaskSettings(targets=("label", "jet_sdmass"), regression=regression, class_weights="balanced")
+    objective = Objective(cfg, encoder, LABELS, TERMS[adapt](encoder.dim))
+    objective.measure([jets])
+    objective.source_weights = SourceWeights(ReweightSettings(), encoder)
+    assert all(loss == loss for loss in train(objective, jets))
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_masks_are_drawn_there(strategy: Strategy, jets: Jets, device: torch.device) -> None:
+    assert isinstance(hide(jets.to(device), strategy, 0.5), There)
+
+
+@pytest.mark.parametrize("name", [augmentation.name for augmentation in AUGMENTATIONS])
+def test_views_are_made_there(name: str, jets: Jets, device: torch.device) -> None:
+    none = dict.fromkeys(Views.model_fields, 0.0)
+    assert isinstance(make_view(jets.to(device), Views(**(none | {name: 0.5}))).particles, There)
+
+
+def test_jets_come_back_and_are_waited_for(jets: Jets, device: torch.device) -> None:
+    back = jets.to(device).to("cpu")
+    assert torch.equal(back.particles, jets.particles)
+
+
+@pytest.mark.usefixtures("device")
+def test_the_pretended_device_refuses_what_a_real_one_would(device: torch.device) -> None:
+    there = torch.arange(4.0, device=device)
+    assert (there * torch.tensor(2.0))[torch.tensor([1, 3])].tolist() == [2.0, 6.0]
+    with pytest.raises(DeviceError, match="two devices"):
+        there + torch.arange(4.0)
+    with pytest.raises(DeviceError, match="two devices"):
+        torch.arange(4.0)[there.long()]
+    with pytest.raises(DeviceError, match="waits for"):
+        there.to("cpu", non_blocking=True)
