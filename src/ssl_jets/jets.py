@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ class Jets:
 
     def to(self, device: torch.device | str) -> Jets:
         """The same jets on another device. The copy to a GPU is not waited for, that from it is."""
-        asked = {"device": device, "non_blocking": torch.device(device).type != "cpu"}
+        asked: Any = {"device": device, "non_blocking": torch.device(device).type != "cpu"}
 
         def moved(values: Tensor | None) -> Tensor | None:
             return None if values is None else values.to(**asked)

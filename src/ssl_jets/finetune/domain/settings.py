@@ -11,8 +11,8 @@ from ssl_jets.nn.domain_distance import SCALES
 class DannSettings(Settings):
     """Of `--adapt dann` (`method.dann.*`)."""
 
-    weight: float = Field(default=1.0, gt=0)
-    """Largest factor of the reversed gradient."""
+    weight: float = Field(default=0.3, gt=0)
+    """Largest factor of the reversed gradient; 1 in the paper."""
     gamma: float = Field(default=10.0, gt=0)
     """How fast the factor rises: 2 / (1 + exp(-gamma p)) - 1 of it at the share p of the training."""
     hidden: int = Field(default=128, ge=1)
@@ -22,7 +22,7 @@ class DannSettings(Settings):
 class CoralSettings(Settings):
     """Of `--adapt coral` (`method.coral.*`)."""
 
-    weight: float = Field(default=100.0, gt=0)
+    weight: float = Field(default=10.0, gt=0)
     """Factor of the loss."""
 
 
