@@ -29,8 +29,8 @@ _TEXT = {
     "Tbl": "t → bℓν",
 }
 
-COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
-"""Ten colours that people with any colour vision tell apart (Petroff, arXiv:2107.02270)."""
+COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#92dadd", "#94a4a2", "#717581")
+"""Ten colours that people with any colour vision tell apart (Petroff, arXiv:2107.02270), greys last: see `GREY`."""
 
 GREY = "#717581"
 """What is only there to compare with."""

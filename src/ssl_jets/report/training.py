@@ -49,7 +49,7 @@ COLLAPSE: tuple[Panel, ...] = (
 )
 """Panels on the collapse of z, where the lines have them."""
 
-COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[4]
+COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[3]
 
 
 def training(lines: Lines) -> Figure | None:
