@@ -183,6 +183,7 @@ def _of_models(
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     bench = Bench.of(list(models.values()), sources, settings, tell)
     bench.need_classes("the protocol anomaly, to choose signals and to judge the search,")
+    _classes(bench.classes, settings)  # a misspelt one is refused before the work
     where, first = torch_device(device), next(iter(models.values()))
     encoders = {f"z of {name}" if len(models) > 1 else "z": model.encoder for name, model in models.items()}
     encoders[RANDOM] = random_like(first.encoder, bench.seed)
