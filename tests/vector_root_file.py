@@ -1,4 +1,5 @@
-"""ROOT files with `std::vector` branches, as the public JetClass files have them; uproot can read but not write these.
+"""ROOT files with `std::vector` branches, as the public JetClass files have them, and with ATLAS's lists of element
+links for each jet; uproot can read but not write these.
 
 Only what a reader needs is written: one TTree with a TBranchElement for each list and a TBranch for each flat branch,
 uncompressed. Byte layout after the ROOT format notes (https://root.cern/doc/master/classTFile.html).
@@ -16,11 +17,15 @@ import awkward as ak
 import numpy as np
 
 _BEGIN = 100
+_LINK = "ElementLink<DataVector<xAOD::IParticle> >"
 _LEAVES = {"f": ("TLeafF", ">ff"), "i": ("TLeafI", ">ii"), "b": ("TLeafO", ">??")}
 
 
 def write_vector_tree(path: Path, branches: Mapping[str, Any], *, tree: str = "tree", cluster: int = 20) -> Path:
-    """Write one tree; awkward arrays become `vector<float>` or `vector<int>`, `cluster` entries a basket."""
+    """Write one tree; awkward arrays become `vector<float>` or `vector<int>`, `cluster` entries a basket.
+
+    Lists of lists of records (`m_persKey`, `m_persIndex`) become `vector<vector<ElementLink<...>>>`.
+    """
     body = bytearray(_BEGIN)
     entries = len(next(iter(branches.values())))
     root_names = _string(path.name) + _string("")
@@ -42,12 +47,15 @@ def write_vector_tree(path: Path, branches: Mapping[str, Any], *, tree: str = "t
     keys_at = len(body)
     key_list = struct.pack(">i", 1) + tree_key
     body += _key("TFile", path.name, "", len(key_list), keys_at) + key_list
+    streamers_at, streamers = len(body), _streamers()
+    body += _key("TList", "StreamerInfo", "", len(streamers), streamers_at) + streamers
     names_end = directory_at - _BEGIN
     first = _key("TFile", path.name, "", len(root_names) + 60, _BEGIN) + root_names
-    directory = struct.pack(">hIIiiiii", 5, 0, 0, len(body) - keys_at, names_end, _BEGIN, 0, keys_at)
+    directory = struct.pack(">hIIiiiii", 5, 0, 0, streamers_at - keys_at, names_end, _BEGIN, 0, keys_at)
     body[_BEGIN : _BEGIN + len(first) + len(directory)] = first + directory
     body[:4] = b"root"
-    body[4:41] = struct.pack(">iiiiiiiBii", 62400, _BEGIN, len(body), len(body), 0, 0, names_end, 4, 0, 0)
+    header = (62400, _BEGIN, len(body), len(body), 0, 0, names_end, 4, 0, streamers_at, len(body) - streamers_at)
+    body[4:45] = struct.pack(">iiiiiiiBiii", *header)
     path.write_bytes(body)
     return path
 
@@ -75,15 +83,22 @@ def _named(name: str, title: str) -> bytes:
 def _objects(items: list[tuple[str, bytes]]) -> bytes:
     """A TObjArray of objects, each with its class spelt out."""
     content = struct.pack(">hII", 1, 0, 0) + _string("") + struct.pack(">ii", len(items), 0)
-    for kind, item in items:
-        tagged = b"\xff\xff\xff\xff" + kind.encode() + b"\x00" + item
-        content += struct.pack(">I", 0x40000000 | len(tagged)) + tagged
-    return _versioned(3, content)
+    return _versioned(3, content + b"".join(_tagged(kind, item) for kind, item in items))
+
+
+def _tagged(kind: str, item: bytes) -> bytes:
+    """An object with its class in front."""
+    tagged = b"\xff\xff\xff\xff" + kind.encode() + b"\x00" + item
+    return struct.pack(">I", 0x40000000 | len(tagged)) + tagged
 
 
 def _basket(name: str, tree: str, values: Any, place: int) -> bytes:
     """A TBasket with its key; each vector has 6 bytes of header and 4 of length in front of its values."""
-    if isinstance(values, ak.Array):
+    if isinstance(values, ak.Array) and values.fields:
+        lists = [
+            _versioned(9, struct.pack(">i", len(entry)) + b"".join(map(_element_links, entry))) for entry in values
+        ]
+    elif isinstance(values, ak.Array):
         dtype = np.dtype(values.layout.content.dtype).newbyteorder(">")
         lists = [np.asarray(entry, dtype=dtype).tobytes() for entry in values.to_list()]
         lists = [_versioned(9, struct.pack(">i", len(entry) // dtype.itemsize) + entry) for entry in lists]
@@ -101,6 +116,38 @@ def _basket(name: str, tree: str, values: Any, place: int) -> bytes:
     size = 1000 if lists else values.dtype.itemsize
     extra = struct.pack(">hiii", 3, 32000, size, len(values)) + struct.pack(">ib", length + len(data), 0)
     return _key("TBasket", name, tree, len(content), place, extra) + content
+
+
+def _element_links(links: Any) -> bytes:
+    """The links of one jet. Each is an object of a class without a version, whose base class has its two numbers."""
+    written = np.zeros(len(links), dtype=[("head", "S20"), ("m_persKey", ">u4"), ("m_persIndex", ">u4")])
+    written["head"] = bytes.fromhex("40000018 0000 67bfb073  4000000e 0000 feb3df9e")
+    for name in links.fields:
+        written[name] = links[name]
+    return struct.pack(">i", len(links)) + written.tobytes()
+
+
+def _streamers() -> bytes:
+    """A TList that says what the classes of an element link are made of."""
+    base = _versioned(3, _member("ElementLinkBase", "BASE", 0, 0) + struct.pack(">i", 1))
+    numbers = [_versioned(2, _member(name, "unsigned int", 13, 4)) for name in ("m_persKey", "m_persIndex")]
+    infos = [
+        _streamer("ElementLinkBase", 0xFEB3DF9E, [("TStreamerBasicType", number) for number in numbers]),
+        _streamer(_LINK, 0x67BFB073, [("TStreamerBase", base)]),
+    ]
+    content = struct.pack(">hII", 1, 0, 0) + _string("") + struct.pack(">i", len(infos))
+    return _versioned(5, content + b"".join(_tagged("TStreamerInfo", info) + b"\0" for info in infos))
+
+
+def _streamer(name: str, checksum: int, members: list[tuple[str, bytes]]) -> bytes:
+    """A TStreamerInfo of version 1 of a class."""
+    content = _named(name, "") + struct.pack(">Ii", checksum, 1) + _tagged("TObjArray", _objects(members))
+    return _versioned(9, content)
+
+
+def _member(name: str, kind: str, number: int, size: int) -> bytes:
+    """A TStreamerElement."""
+    return _versioned(4, _named(name, "") + struct.pack(">4i5i", number, size, 0, 0, *[0] * 5) + _string(kind))
 
 
 def _branch(name: str, values: Any, entries: int, edges: list[int], places: list[tuple[int, int]]) -> tuple[str, bytes]:
@@ -125,7 +172,10 @@ def _branch(name: str, values: Any, entries: int, edges: list[int], places: list
     branch = _versioned(13, content + _string(""))
     if not vector:
         return "TBranch", branch
-    kind = "vector<float>" if values.layout.content.dtype.kind == "f" else "vector<int>"
+    if values.fields:
+        kind = f"vector<vector<{_LINK} > >"
+    else:
+        kind = "vector<float>" if values.layout.content.dtype.kind == "f" else "vector<int>"
     element = branch + _string(kind) + _string("") + _string("") + struct.pack(">Ihiiii", 0, 6, -1, 0, -1, 0)
     return "TBranchElement", _versioned(10, element + struct.pack(">II", 0, 0))
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ssl_jets.data.clusters import Cluster, clustered
 from ssl_jets.data.events import Layout
-from ssl_jets.data.links import Links, by_range, by_reference, by_table
+from ssl_jets.data.links import Links, by_element, by_range, by_reference, by_table
 from ssl_jets.data.rows import Raw, Rows, flatten
 from ssl_jets.errors import DataError
 
@@ -151,6 +151,8 @@ class _Events:
         link = self._layout.link
         if link.references is not None:
             return self._by_reference(*link.references)
+        if link.elements is not None:
+            return self._by_element(link.elements)
         if link.table is not None:
             rows, (jet, particle) = self._lists(link.table)
             return by_table(self._jets, self._particles[0], rows, jet, particle, self._where)
@@ -171,6 +173,13 @@ class _Events:
         entries = np.arange(len(self._jets))
         entry = np.concatenate([np.repeat(entries, counts) for counts in self._particles])
         return by_reference(self._jets, np.diff(count), reference, entry, self._particle(identity))
+
+    def _by_element(self, branch: str) -> Links:
+        jets = self._raw[branch]
+        self._check(np.asarray(ak.num(jets, axis=1)), self._jets, branch)
+        links = ak.flatten(jets, axis=1)
+        (offsets, key), (_, number) = flatten(links.m_persKey), flatten(links.m_persIndex)
+        return by_element(self._jets, np.diff(offsets), key, number, list(zip(self._layout.keys, self._particles)))
 
     def _lists(self, branches: Sequence[str], lengths: Array | None = None) -> tuple[Array, list[Array]]:
         """Lengths of the lists of each event, the same in all branches, and their contents end to end."""

@@ -9,24 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from ssl_jets.config import Settings
+from ssl_jets.data.links import element_key
 from ssl_jets.data.readers import Table
 from ssl_jets.errors import UsageError, nearest
 
 _ARRAYS = re.compile(r"^(?:float|double|u?int\d+_t)\[\]\[(\d+)\]$")
 """Type of a branch with a fixed number of values for each jet."""
 
-_NO_JETS = re.compile(r"^Gen|^(?!.*[Jj]et)")
+_NO_JETS = re.compile(r"^Gen|Truth|^(?!.*[Jj]et)")
 """Collections that refer to particles but are not reconstructed jets."""
 
 
 class Link(Settings):
-    """How a file says which particles a jet has: exactly one of `table`, `ranges` and `references`."""
+    """How a file says which particles a jet has: exactly one of `table`, `ranges`, `references` and `elements`."""
 
     table: tuple[str, str] | None = None
     """A table beside the jets: the branches with the numbers of the jet and of the particle in the event."""
@@ -36,11 +38,17 @@ class Link(Settings):
     """Beside `ranges`: the branch with the collection of each number of the list; the first one's is meant."""
     references: tuple[str, str] | None = None
     """The branch with the references of each jet, and the particles' name of what they refer to."""
+    elements: str | None = None
+    """The branch with the element links of each jet (ATLAS), to the collections that `containers` names."""
+    classes: dict[str, int] = Field(default_factory=dict)
+    """Beside `elements`: name to number (CLID) of the classes that these collections may have."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Link:
-        if sum(way is not None for way in (self.table, self.ranges, self.references)) != 1:
-            raise ValueError("particles are linked in exactly one way: table, ranges, references")
+        if sum(way is not None for way in (self.table, self.ranges, self.references, self.elements)) != 1:
+            raise ValueError("particles are linked in exactly one way: table, ranges, references, elements")
+        if (self.elements is None) != (not self.classes):
+            raise ValueError("elements and classes go together")
         return self
 
     @property
@@ -48,6 +56,8 @@ class Link(Settings):
         """The branches that are read."""
         if self.references is not None:
             return self.references[:1]
+        if self.elements is not None:
+            return (self.elements,)
         return (*(self.table or ()), *(self.ranges or ()), *(() if self.same is None else (self.same,)))
 
 
@@ -66,6 +76,10 @@ class Events(Settings):
     particles: tuple[dict[str, str | float], ...] = Field(min_length=1)
     """Name in formulas to the branch with a number for each particle of the event, or to a number that holds for all;
     several where the particles lie in several collections (then they are linked by references)."""
+    containers: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Where jets have element links: name of each collection of particles to the words that replace names in braces in
+    `particles`, which is then the same for all; `{container}` is the name. Those that a file has are taken, for jets
+    with a word `input` only those with that in their names."""
     link: Link
     """How jets and particles belong together."""
 
@@ -73,6 +87,8 @@ class Events(Settings):
     def _linked(self) -> Events:
         if len(self.particles) > 1 and self.link.references is None:
             raise ValueError("particles of several collections can only be linked by references")
+        if (self.link.elements is None) != (not self.containers):
+            raise ValueError("elements and containers go together")
         return self
 
     @property
@@ -80,9 +96,10 @@ class Events(Settings):
         """All branches of the first collection."""
         name, words = next(iter(self.collections.items()))
         words = {"jets": name} | words
-        of_particles = [origin for block in self.particles for origin in block.values() if isinstance(origin, str)]
-        found = [text.format_map(words) for text in (*self.jets.values(), *self.link.branches, *of_particles)]
-        return tuple(dict.fromkeys(text for text in found if isinstance(_number(text), str)))
+        blocks = self._blocks(words, list(self.containers)[:1])
+        of_particles = [origin for block in blocks for origin in block.values() if isinstance(origin, str)]
+        of_jets = [text.format_map(words) for text in (*self.jets.values(), *self.link.branches)]
+        return tuple(dict.fromkeys((*of_jets, *of_particles)))
 
     def layouts(self, table: Table) -> dict[str, Layout]:
         """The collections of jets that a table has, by name, in the order of preference."""
@@ -118,8 +135,13 @@ class Events(Settings):
         words = {"jets": name} | self.collections.get(name, {})
         link = Link(**_filled(self.link.model_dump(exclude_none=True), words))
         named = {own: branch.format_map(words) for own, branch in self.jets.items()}
-        blocks = [{own: _number(str(origin).format_map(words)) for own, origin in b.items()} for b in self.particles]
         there = set(table.branches)
+        first = next(iter(self.particles[0]))
+        wanted = [one for one in self.containers if words.get("input", "") in one]
+        containers = [one for one in wanted if self._blocks(words, [one])[0][first] in there]
+        blocks = self._blocks(words, containers)
+        if not blocks:
+            return None
         shared = [own for own in blocks[0] if all(_is_there(block.get(own), there) for block in blocks)]
         jet = {own: branch for own, branch in named.items() if branch in there}
         if not shared or next(iter(named)) not in jet or not {*link.branches} <= there:
@@ -127,7 +149,18 @@ class Events(Settings):
         particle = {own: tuple(block[own] for block in blocks) for own in shared}
         prefix = self.prefix.format_map(words)
         arrays = {name.partition("[")[0]: name for name in table.branches if name.startswith(prefix) and "[" in name}
-        return Layout(name, particle, jet, link, prefix, arrays)
+        keys = tuple(tuple(element_key(_plain(one), number) for number in link.classes.values()) for one in containers)
+        return Layout(name, particle, jet, link, prefix, arrays, keys)
+
+    def _blocks(self, words: Mapping[str, str], containers: Sequence[str]) -> list[dict[str, str | float]]:
+        """The collections of particles, of those that element links may lead to only the given ones."""
+        if not self.containers:
+            return [_numbers(block, words) for block in self.particles]
+        own = {
+            name: {word: text.format(container=name) for word, text in self.containers[name].items()}
+            for name in containers
+        }
+        return [_numbers(self.particles[0], {**words, "container": name, **own[name]}) for name in containers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +174,7 @@ class Layout:
         link: the branches that join them.
         prefix: how the branches with the jets' own numbers begin.
         arrays: name without brackets of a branch with several numbers for each jet, to its name with them.
+        keys: the keys of each collection of particles in element links.
         others: names of all collections of the file.
     """
 
@@ -150,6 +184,7 @@ class Layout:
     link: Link = field(repr=False)
     prefix: str = field(repr=False)
     arrays: Mapping[str, str] = field(repr=False)
+    keys: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     others: tuple[str, ...] = ()
 
     def jet_branch(self, name: str) -> tuple[str, int | None] | None:
@@ -209,12 +244,25 @@ class EventTable:
         return [origin for origin in self.layout.particle.get(name, ()) if isinstance(origin, str)]
 
 
-def _filled(tree: Mapping[str, object], words: Mapping[str, str]) -> dict[str, object]:
-    """The same with all names in braces replaced."""
-    return {
-        key: value.format_map(words) if isinstance(value, str) else tuple(text.format_map(words) for text in value)  # type: ignore[attr-defined]
-        for key, value in tree.items()
-    }
+def _filled(tree: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:
+    """The same with all names in braces replaced, in texts and tuples of texts."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(fill(text) for text in value)
+        return value.format_map(words) if isinstance(value, str) else value
+
+    return {key: fill(value) for key, value in tree.items()}
+
+
+def _numbers(block: Mapping[str, str | float], words: Mapping[str, str]) -> dict[str, str | float]:
+    """A block of particles with all names in braces replaced; what then is a number is one."""
+    return {own: _number(str(origin).format_map(words)) for own, origin in block.items()}
+
+
+def _plain(container: str) -> str:
+    """The name of an ATLAS collection, from that of the store of its columns."""
+    return container.removesuffix("Dyn").removesuffix("Aux")
 
 
 def _number(text: str) -> str | float:

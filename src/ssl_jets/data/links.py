@@ -1,4 +1,4 @@
-"""Which particles of an event belong to which jet, from the three ways in which files say so.
+"""Which particles of an event belong to which jet, from the four ways in which files say so.
 
 Everything here is about a range of entries (events) at once: their jets are laid end to end, and so are their
 particles.
@@ -6,8 +6,9 @@ particles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ Where = Callable[[int], str]
 REFERENCE = 0xFFFFFF
 """The bits of a TRef, and of an object's fUniqueID, that number the object within its event; the others number the
 process that wrote it."""
+
+_CRC64 = 0x95AC9329AC4BC9B5
+"""The polynomial of `element_key`, lowest power in the highest bit."""
+
+_KEY = (1 << 30) - 1
+"""The bits of a key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +130,46 @@ def by_reference(jets: Array, references: Array, reference: Array, entry: Array,
     place = np.searchsorted(keys, wanted, sorter=order)
     found = order[np.minimum(place, len(order) - 1)]
     return _group(jet, len(references), found, keys[found] == wanted)
+
+
+def by_element(
+    jets: Array, links: Array, key: Array, number: Array, collections: Sequence[tuple[Sequence[int], Array]]
+) -> Links:
+    """Links by the key of a collection and a number in it (ATLAS's ElementLink).
+
+    Args:
+        jets: int64 `[entry]`, jets of each entry.
+        links: int64 `[jet]`, links of each jet.
+        key: `[link]`, the collection that a link leads to; 0 where its particle was removed.
+        number: `[link]`, number of the particle in that collection of its entry.
+        collections: keys of each collection, and int64 `[entry]` its particles. The particles of all entries are those
+            of the first collection, then those of the next.
+    """
+    jet = np.repeat(np.arange(len(links)), links)
+    entry = np.repeat(np.arange(len(jets)), jets)[jet]
+    particle, known = np.zeros(len(jet), dtype=np.int64), np.zeros(len(jet), dtype=np.bool_)
+    before = 0
+    for keys, particles in collections:
+        mine = np.flatnonzero(np.isin(key, keys))
+        places, known[mine] = _places(entry[mine], number[mine], particles)
+        particle[mine] = before + places
+        before += int(particles.sum())
+    return _group(jet, len(links), particle, known)
+
+
+@cache
+def element_key(collection: str, class_number: int) -> int:
+    """The key of a collection in ATLAS's ElementLinks (`m_persKey`).
+
+    It is the lower 30 bits of the CRC-64 of the name, continued over the bytes of the number of its class, the lowest
+    first (Athena's StringPool).
+    """
+    crc = (1 << 64) - 1
+    for byte in (*collection.encode(), *class_number.to_bytes(4, "little").rstrip(b"\0")):
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (_CRC64 if crc & 1 else 0)
+    return crc & _KEY
 
 
 def _first(counts: Array) -> Array:

@@ -35,10 +35,12 @@ _REFUSED = (
         "take PFNano (NanoAOD made with cms-jet/PFNano), or NanoAODv15 with PFCand, of the same data set",
     ),
     Refused(
-        "ATLAS PHYSLITE",
+        "ATLAS xAOD (PHYSLITE)",
         ("AnalysisJetsAuxDyn.pt", "AnalysisJetsAuxDyn.eta"),
-        "no constituents: constituentLinks of its jets point to containers that the file does not store",
-        "write the constituents out of a DAOD that has them, one entry a jet, and describe the file with --schema",
+        "no constituents: the file does not store the collections that links of its jets lead to (UFOCSSK,"
+        " CHSGChargedParticleFlowObjects, CHSGNeutralParticleFlowObjects, ...)",
+        "take a derivation that has them (JETM, for one), or add them to the slimming list of yours; collections of"
+        " other names are declared with --schema, see docs/events.md",
     ),
     Refused(
         "Delphes",
