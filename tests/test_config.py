@@ -58,6 +58,8 @@ def test_settings_are_frozen() -> None:
         ("method.mask_ration=0.3", "method.mask_ration", "method.mask_ratio"),
         ("model.sise=tiny", "model.sise", "model.size"),
         ("tran.lr=1", "tran", "train"),
+        ("lr=1", "lr", "train.lr"),
+        ("train.mask_ratio=0.3", "train.mask_ratio", "method.mask_ratio"),
         ("data.validaton_fraction=0.2", "data.validaton_fraction", "data.validation_fraction"),
     ],
 )
@@ -94,6 +96,14 @@ def test_a_value_that_is_not_allowed_is_named_with_its_setting(assignment: str, 
         settings_of(assignment)
     assert caught.value.where == where
     assert caught.value.allowed
+    assert "Input" not in str(caught.value)  # the library's words
+
+
+def test_a_tree_that_is_unlike_any_is_refused_without_a_suggestion() -> None:
+    with pytest.raises(UsageError) as caught:
+        settings_of("evaluate.seed=1")
+    assert caught.value.where == "evaluate"
+    assert caught.value.hint is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +383,18 @@ def test_autocast_computes_in_the_precision_asked_for() -> None:
         assert (x @ x).dtype == torch.bfloat16
     with autocast("cpu", "32-true"):
         assert (x @ x).dtype == torch.float32
+
+
+def test_momenta_in_mev_are_said_and_those_in_gev_are_not(
+    tmp_path: Path, model: Path, write_jetclass: Callable[..., Path]
+) -> None:
+    def in_mev(content: dict[str, Any]) -> None:
+        for name in ("part_px", "part_py", "part_pz", "part_energy"):
+            content[name] = content[name] * np.float32(1000)
+
+    said: dict[str, list[str]] = {"GeV": [], "MeV": []}
+    for unit, edit in (("GeV", None), ("MeV", in_mev)):
+        path = write_jetclass(f"{unit}.root", 10, edit=edit)
+        embed(model, [str(path)], tmp_path / f"{unit}.npz", say=said[unit].append)
+    assert any("is it in MeV?" in text for text in said["MeV"])
+    assert not any("is it in MeV?" in text for text in said["GeV"])

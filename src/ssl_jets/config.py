@@ -7,6 +7,7 @@ nowhere else. Layers (a recipe, the user's YAML file, `--set` and flags, in risi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -270,14 +271,25 @@ def _explain(settings: type[Settings], error: ValidationError, under: str) -> Us
         parent: Any = settings
         for name in inside[:-1]:
             parent = parent.model_fields[name].annotation
-        allowed = nearest(path[-1], parent.model_fields)
-        suggestion = ".".join([*path[:-1], allowed[0]]) if allowed else None
-        return UsageError(
-            "there is no such setting",
-            where=key,
-            allowed=[".".join([*path[:-1], name]) for name in allowed],
-            hint=f"--set {suggestion}=..." if suggestion else None,
-        )
-    return UsageError(
-        "a setting has a value that is not allowed", where=key, found=first["input"], allowed=[first["msg"]]
-    )
+        top, leaf = path[: len(path) - len(inside)], path[-1]
+        elsewhere = [".".join([*top, tree, leaf]) for tree, fields in _trees(settings).items() if leaf in fields]
+        here = [".".join([*path[:-1], name]) for name in nearest(leaf, parent.model_fields)]
+        allowed = [*elsewhere, *(name for name in here if name not in elsewhere)]
+        return UsageError("there is no such setting", where=key, allowed=allowed, hint=_suggest(key, allowed, settings))
+    plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+    return UsageError("a setting has a value that is not allowed", where=key, found=first["input"], allowed=[plain])
+
+
+def _trees(settings: type[Settings]) -> dict[str, dict[str, Any]]:
+    """The settings that hold settings, such as `train`, with the fields of each."""
+    fields = {name: getattr(field.annotation, "model_fields", None) for name, field in settings.model_fields.items()}
+    return {name: found for name, found in fields.items() if found}
+
+
+def _suggest(key: str, allowed: list[str], settings: type[Settings]) -> str | None:
+    """What to type in the place of `key`; nothing where it means a whole tree that is not spelled much like it."""
+    if not allowed:
+        return None
+    if allowed[0] in _trees(settings):
+        return f"--set {allowed[0]}.NAME=..." if get_close_matches(key, allowed[:1]) else None
+    return f"--set {allowed[0]}=..."

@@ -28,6 +28,7 @@ from ssl_jets.data.files import (
 )
 from ssl_jets.data.left_out import of_files
 from ssl_jets.data.stream import Request, ordered
+from ssl_jets.data.survey import suspicions_of
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import Model, load_model
@@ -177,7 +178,8 @@ def embed(
         device: by default a GPU where there is one.
         force: overwrite `out`.
         report: told the progress.
-        say: told which files are left out, and which particle columns they lack, or the encoder does not know.
+        say: told which files are left out, what looks wrong in the others, and which particle columns they lack, or
+            the encoder does not know.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -191,7 +193,7 @@ def embed(
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     lost: dict[str, str] = {}
     files = open_named(sources, data, lost)
-    for line in of_files(lost):
+    for line in (*of_files(lost), *suspicions_of(files)):
         say(line)
     encoded = columns_to_encode(model, files, say)
     request = Request.of(data, tuple(dict.fromkeys(keep)), encoded)

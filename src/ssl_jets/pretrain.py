@@ -28,6 +28,7 @@ from ssl_jets.data.files import JetFile, Part, count
 from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose
+from ssl_jets.data.survey import suspicions_of
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
@@ -203,6 +204,9 @@ def announce(
     if not (settings.data.sources or settings.data.proportions):
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     tell_left_out(run, data)
+    if run.writes:
+        for line in suspicions_of(data.files):
+            run.say(line)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))

@@ -12,7 +12,7 @@ import pytest
 
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import Source
-from ssl_jets.data.survey import Numbers, survey
+from ssl_jets.data.survey import Numbers, survey, suspicions_of
 
 Write = Callable[..., Path]
 
@@ -71,3 +71,19 @@ def test_wrong_units_are_suspected_and_right_ones_are_not(
 
     texts = survey(opened(write_jetclass(edit=scale)), 1000).suspicions
     assert any(suspected in text for text in texts) if suspected else texts == []
+
+
+def test_a_first_look_names_the_file_that_is_suspicious_and_passes_over_what_cannot_be_used(
+    write_jetclass: Write, tmp_path: Path
+) -> None:
+    def in_mev(content: dict[str, Any]) -> None:
+        for name in ("part_px", "part_py", "part_pz", "part_energy"):
+            content[name] = content[name] * np.float32(1000)
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["part_deta"] = content["part_deta"] * np.float32("nan")
+
+    files = [opened(write_jetclass("right.root")), opened(write_jetclass("spoilt.root", edit=spoil))]
+    assert not any("MeV" in text for text in suspicions_of(files))
+    files.append(opened(write_jetclass("mev.root", edit=in_mev)))
+    assert [text for text in suspicions_of(files) if "MeV" in text and "mev.root" in text]

@@ -67,8 +67,16 @@ def test_figures_tables_and_links_are_there_and_nothing_is_fetched(report: Path,
     assert found["wide"] <= 0  # no sideways scrolling of the page; wide tables scroll inside their box
 
 
-def test_it_prints(report: Path, tmp_path: Path) -> None:
-    chromium(f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer", report.as_uri())
-    data = (tmp_path / "page.pdf").read_bytes()
+def test_it_prints_with_what_is_folded_on_the_screen(report: Path, tmp_path: Path) -> None:
+    html = report.read_text(encoding="utf-8")
+    opened, without = tmp_path / "opened.html", tmp_path / "without.html"
+    opened.write_text(html.replace("<details", "<details open"), encoding="utf-8")
+    without.write_text(re.sub(r"<details.*?</details>", "", html, flags=re.S), encoding="utf-8")
+    assert pages(without, tmp_path) < pages(report, tmp_path) == pages(opened, tmp_path) <= 30
+
+
+def pages(report: Path, folder: Path) -> int:
+    chromium(f"--print-to-pdf={folder / 'page.pdf'}", "--no-pdf-header-footer", report.as_uri())
+    data = (folder / "page.pdf").read_bytes()
     assert data.startswith(b"%PDF")
-    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 30
+    return len(re.findall(rb"/Type\s*/Page\b", data))

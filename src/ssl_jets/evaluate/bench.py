@@ -16,6 +16,7 @@ from ssl_jets.data.files import JetFile, Part, count, shared_labels
 from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.split import held_out_of_both
 from ssl_jets.data.stream import Request
+from ssl_jets.data.survey import suspicions_of
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.classes import LEFT_OUT, only_class, tell_absent
@@ -81,7 +82,7 @@ class Bench:
         """
         lost: dict[str, str] = {}
         opened = open_named(sources, settings.data, lost)
-        for line in of_files(lost):
+        for line in (*of_files(lost), *suspicions_of(opened)):
             tell(line)
         files, classes = _labelled_files(opened, tell)
         headed = [model for model in models if model.head is not None]
