@@ -203,10 +203,7 @@ def announce(
     """Say what is about to be trained, on what."""
     if not (settings.data.sources or settings.data.proportions):
         run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
-    tell_left_out(run, data)
-    if run.writes:
-        for line in suspicions_of(data.files):
-            run.say(line)
+    tell_of_files(run, data)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
@@ -224,9 +221,9 @@ def announce(
     )
 
 
-def tell_left_out(run: Run, data: Dataset) -> None:
-    """Say and log which files could not be opened, and which jets could not be used where some were chosen."""
-    for line in of_files(data.left_out):
+def tell_of_files(run: Run, data: Dataset) -> None:
+    """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
+    for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
         run.say(line)
     if data.left_out:
         run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})

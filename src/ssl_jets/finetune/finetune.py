@@ -24,7 +24,7 @@ from ssl_jets.finetune.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_left_out
+from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_of_files
 from ssl_jets.run import Run
 from ssl_jets.train import make_fabric
 
@@ -96,7 +96,7 @@ def _announce(
     used: int,
 ) -> None:
     """Say what is about to be trained, on what."""
-    tell_left_out(run, data)
+    tell_of_files(run, data)
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     run.say(
         f"{settings.method.mode}: {used:,} of {count(data.train):,} labelled jets{classes}, "
