@@ -130,7 +130,7 @@ def cwola(metrics: Json) -> Figure:
         axes.set_title(in_figure(signal))
     figure.supxlabel(f"signal jets among {metrics['background_jets'] // 2:,} of background", fontsize=13)
     figure.supylabel(r"largest improvement $\varepsilon_S/\varepsilon_B^{1/2}$", fontsize=13)
-    places[0].legend(frameon=False, fontsize=10, loc="lower right")
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=11)
     return figure
 
 
@@ -139,12 +139,13 @@ def distance(metrics: Json) -> Figure:
     signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))
     read = list(dict.fromkeys(entry["of"] for entry in metrics["distances"]))
     keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
-    figure, axes = plt.subplots(figsize=(8.4, 1.4 + 0.6 * len(signals)), layout="constrained")
+    height = 1.4 + len(signals) * max(0.6, 0.14 * len(keys))
+    figure, axes = plt.subplots(figsize=(8.4, height), layout="constrained")
     for entry in metrics["distances"]:
         key, auc = (entry["of"], entry["score"]), entry["auc"]
         if auc["value"] is None:
             continue
-        place = signals.index(entry["signal"]) + 0.12 * (keys.index(key) - (len(keys) - 1) / 2)
+        place = signals.index(entry["signal"]) + (keys.index(key) - (len(keys) - 1) / 2) / (len(keys) + 2)
         paint, _ = _look(entry["of"], read)
         shape: dict[str, Any] = (
             {"marker": "o"} if entry["score"] == "kNN" else {"marker": "s", "markerfacecolor": "white"}
@@ -152,9 +153,11 @@ def distance(metrics: Json) -> Figure:
         axes.plot([auc["low"], auc["high"]], [place, place], color=paint, linewidth=1.5)
         label = f"{entry['score']}, {entry['of']}" if entry["signal"] == signals[0] else None
         axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
+    for border in range(1, len(signals)):
+        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
     axes.set_yticks(range(len(signals)), [in_figure(name) for name in signals])
-    axes.set(ylim=(len(signals) - 0.4, -0.6), xlabel="area under the ROC curve")
+    axes.set(ylim=(len(signals) - 0.5, -0.5), xlabel="area under the ROC curve")
     axes.tick_params(axis="y", which="both", length=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=11)
     return figure
