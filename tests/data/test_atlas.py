@@ -176,3 +176,11 @@ def test_links_of_a_real_file_lead_to_tracks_inside_their_jets(tmp_path: Path) -
     deta = -np.log(np.tan(rows.particle["theta"] / 2)) - rows.spread(jet["jet_eta"])
     dphi = (rows.particle["phi"] - rows.spread(jet["jet_phi"]) + np.pi) % (2 * np.pi) - np.pi
     assert np.hypot(deta, dphi).max() < 0.42
+
+
+def test_a_branch_that_ends_early_is_a_corrupt_file(tmp_path: Path, events: list[Event]) -> None:
+    branches = atlas_branches(events)
+    branches[f"{LARGE}.constituentLinks"] = branches[f"{LARGE}.constituentLinks"][:23]
+    file = open_one(write_atlas(tmp_path / "daod.root", branches, cluster=30), LARGE)
+    with pytest.raises(DataError, match=r"corrupt[^~]*constituentLinks has 23 of the entries 0 to 30"):
+        read(file)

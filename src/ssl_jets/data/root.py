@@ -141,6 +141,10 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
             how=dict,
             **caches,
         )
+        # Objects that are decoded one after another can end early without an error.
+        for name, array in arrays.items():
+            if len(array) != stop - start:
+                raise ValueError(f"the branch {name} has {len(array)} of the entries {start} to {stop}")
     return dict(arrays)
 
 
