@@ -60,6 +60,7 @@ files_of = st.builds(made_up_files, st.lists(st.integers(8, 40), min_size=1, max
     workers=st.integers(1, 3),
 )
 @example(made_up_files([40], 40), 100, [(1, 15), (3, 4), (2, 3), (2, 1)], 1)
+@example(made_up_files([8], 4), 5, [(3, 12), (1, 0)], 1)
 def test_every_jet_comes_once_an_epoch_however_often_the_number_of_ranks_changes(
     files: list[JetFile], buffer: int, launches: list[tuple[int, int]], workers: int
 ) -> None:

@@ -147,13 +147,13 @@ def share_out(rows: Sequence[Lot], rank: int, world: int) -> list[Lot]:
     """What one of `world` processes takes of windows that others left over, each jet going to one process.
 
     Windows that nobody began are dealt out whole. Of the others, and of those left when the cards do not come out even,
-    every process takes every `world`-th jet, for which each of them reads the whole window.
+    every process takes every `world`-th jet, for which each of them reads the whole window. Older epochs come first.
     """
     begun = [window for window in rows if window.start or window.step > 1]
     whole = sorted(window for window in rows if not (window.start or window.step > 1))
     even = len(whole) // world * world
     shared = [
         window._replace(start=window.start + rank * window.step, step=window.step * world)
-        for window in [*sorted(begun), *whole[even:]]
+        for window in [*begun, *whole[even:]]
     ]
-    return [*shared, *whole[rank:even:world]]
+    return sorted([*shared, *whole[rank:even:world]])
