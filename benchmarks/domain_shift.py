@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import statistics
 from pathlib import Path
+from typing import Any
 
 from ssl_jets.config import parse_set, resolve
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
-from ssl_jets.protocols.domain_result import SUPERVISED, DomainSummary
+from ssl_jets.protocols.domain_result import SUPERVISED, VALUES
 from ssl_jets.report import write_domain_report
 
 
@@ -58,29 +60,31 @@ def main() -> None:
 
 
 def sentences(result: DomainResult) -> list[str]:
-    """What the numbers say: differences beside the spread over seeds of their two terms."""
-    found = {(entry.start, entry.adapt): entry for entry in result.summary}
+    """What the numbers say. Seeds are compared one by one: finetunings of one seed see the same jets in one order."""
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for row in result.rows:
+        found.setdefault((row["start"], row["adapt"]), {})[row["seed"]] = row
     plain = found.get((SUPERVISED, "none"))
     said = []
-    for (start, adapt), entry in found.items():
+    for (start, adapt), rows in found.items():
         if adapt == "none" and plain is not None and start != SUPERVISED:
-            said.append(f"{start} loses {_beside(entry, plain, 'drop_accuracy')} in accuracy than supervised.")
-            said.append(f"{start} on the data: {_beside(entry, plain, 'target_accuracy')} accuracy than supervised.")
+            said.append(f"{start} loses {_beside(rows, plain, 'drop_accuracy')} in accuracy than supervised.")
+            said.append(f"{start} on the data: {_beside(rows, plain, 'target_accuracy')} accuracy than supervised.")
         if adapt != "none" and (start, "none") in found:
-            compared = _beside(entry, found[start, "none"], "target_accuracy")
+            compared = _beside(rows, found[start, "none"], "target_accuracy")
             said.append(f"{start} with {adapt}, on the data: {compared} accuracy than without.")
     return said
 
 
-def _beside(entry: DomainSummary, other: DomainSummary, name: str) -> str:
-    """`0.0123 +- 0.0045 more`, with the standard error of the difference of the two means over seeds."""
-    one, two = entry.values[name], other.values[name]
-    difference = one.mean - two.mean
-    word = "more" if difference > 0 else "less"
-    if one.std is None or two.std is None:
-        return f"{abs(difference):.4f} {word} (one seed: no error)"
-    error = math.sqrt(one.std**2 / entry.seeds + two.std**2 / other.seeds)
-    return f"{abs(difference):.4f} +- {error:.4f} {word}"
+def _beside(rows: dict[int, dict[str, Any]], others: dict[int, dict[str, Any]], name: str) -> str:
+    """`0.0123 +- 0.0045 more`: the mean difference over seeds, with its standard error."""
+    differences = [VALUES[name](rows[seed]) - VALUES[name](others[seed]) for seed in rows]
+    mean = statistics.mean(differences)
+    word = "more" if mean > 0 else "less"
+    if len(differences) < 2:
+        return f"{abs(mean):.4f} {word} (one seed: no error)"
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{abs(mean):.4f} +- {error:.4f} {word}"
 
 
 if __name__ == "__main__":
