@@ -128,9 +128,7 @@ def pretended_device() -> Iterator[torch.device]:
 
     swap = torch.__future__.get_swap_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch, _Literals(), _Operations():
-        patch.setattr(
-            torch, "autocast", lambda kind, *more, **named: autocast("cpu" if _is_there(kind) else kind, *more, **named)
-        )
+        patch.setattr(torch, "autocast", autocast_here)
         patch.setattr(torch, "inference_mode", torch.no_grad)  # its tensors cannot be held by others
         torch.__future__.set_swap_module_params_on_conversion(True)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import awkward as ak
@@ -20,11 +21,9 @@ from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets
 
-PHYSLITE = next(
-    (path for above in Path(__file__).parents if (path := above / "shared/data/real/PHYSLITE_example.root").exists()),
-    None,
-)
-NOT_HERE = "the whole files are not here"
+PHYSLITE = os.environ.get("SSL_JETS_PHYSLITE")
+"""PHYSLITE_example.root of coffea's tests, which is too large to be copied here."""
+NOT_HERE = "SSL_JETS_PHYSLITE does not name the real file"
 TRACKS = """
 events:
   collections: {AnalysisJetsAuxDyn: {}}
@@ -168,7 +167,7 @@ def test_links_of_a_real_file_lead_to_tracks_inside_their_jets(tmp_path: Path) -
     form = tmp_path / "tracks.yaml"
     form.write_text(TRACKS)
     assert PHYSLITE is not None
-    file = open_one(PHYSLITE, form=str(form))
+    file = open_one(Path(PHYSLITE), form=str(form))
     rows, _ = read_rows(file, ("q", "theta", "phi"), 0, file.entries)
     assert rows.lost is not None
     assert (int(rows.lengths.sum()), int(rows.lost.sum())) == (1126, 6667)

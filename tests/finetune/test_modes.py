@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from finetune_settings import settings_of
+from small_models import CLASSES
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
@@ -270,3 +271,5 @@ def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
         moved[mode] = float((after - before).abs().max().detach())
     # The first step of AdamW is the rate, whatever the gradient.
     assert moved == pytest.approx({"full": 1e-5, "last": 1e-4, "lora": 1e-4}, rel=0.05)
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=head", *shared)
+    assert begin(settings, load_model(pretrained), CLASSES[:2]).rates(0.5) == {"": 10.0}
