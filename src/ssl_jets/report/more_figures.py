@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
-from ssl_jets.report.panels import panel_grid
+from ssl_jets.report.panels import name_rows, panel_grid
 
 Json = Mapping[str, Any]
 Values = np.ndarray[Any, Any]
@@ -125,12 +125,9 @@ def physics(metrics: Json) -> Figure | None:
         low, value, high = (max(explained[which], _LEAST) for which in ("low95", "value", "high95"))
         axes.plot([low, high], [place, place], color=paint, linewidth=1.3)
         axes.plot(value, place, marker, color=paint, markersize=6, label=shown, linestyle="none", **hollow)
-    for border in range(1, len(names)):
-        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
+    name_rows(axes, [axis_label(name) for name in names])
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1.2)
-    axes.set_yticks(range(len(names)), [axis_label(name) for name in names])
-    axes.set(xlim=(-0.22, 1.02), ylim=(len(names) - 0.4, -0.6), xlabel=r"explained share of the variance $R^2$")
-    axes.tick_params(axis="y", which="both", length=0)
+    axes.set(xlim=(-0.22, 1.02), xlabel=r"explained share of the variance $R^2$")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,3 +29,12 @@ def panel_grid(
     for left_over in axes.flat[number:]:
         left_over.set_visible(False)
     return figure, list(axes.flat[:number])
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Make `axes` a list, from the top: row n, at height n, has a name and a line above it."""
+    for border in range(1, len(names)):
+        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", which="both", length=0)

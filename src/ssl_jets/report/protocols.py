@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
-from ssl_jets.report.panels import panel_grid
+from ssl_jets.report.panels import name_rows, panel_grid
 from ssl_jets.report.sections import notes
 
 Json = Mapping[str, Any]
@@ -153,12 +153,9 @@ def distance(metrics: Json) -> Figure:
         axes.plot([auc["low"], auc["high"]], [place, place], color=paint, linewidth=1.5)
         label = f"{entry['score']}, {entry['of']}" if entry["signal"] == signals[0] else None
         axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
-    for border in range(1, len(signals)):
-        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
+    name_rows(axes, [in_figure(name) for name in signals])
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
-    axes.set_yticks(range(len(signals)), [in_figure(name) for name in signals])
-    axes.set(ylim=(len(signals) - 0.5, -0.5), xlabel="area under the ROC curve")
-    axes.tick_params(axis="y", which="both", length=0)
+    axes.set_xlabel("area under the ROC curve")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=11)
     return figure
 

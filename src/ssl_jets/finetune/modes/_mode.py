@@ -138,3 +138,8 @@ class Mode:
     def finish(self, objective: Objective) -> None:
         """Leave an encoder of plain weights, all of which could be trained again."""
         objective.requires_grad_(True)
+
+
+def few_learn(objective: Objective) -> None:
+    """Let all that learns do so at `FEW_LEARN` times the rate."""
+    objective.rates_at = lambda progress: {"": FEW_LEARN}

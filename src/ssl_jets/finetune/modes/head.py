@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode
+from ssl_jets.finetune.modes._mode import Mode, few_learn
 from ssl_jets.finetune.objective import Objective
 
 
@@ -13,7 +13,7 @@ class Head(Mode):
 
     def prepare(self, objective: Objective) -> None:
         """Freeze all of the encoder but its pool."""
-        objective.rates_at = lambda progress: {"": FEW_LEARN}
+        few_learn(objective)
         objective.encoder.requires_grad_(False)
         if objective.encoder.pool is not None:
             objective.encoder.pool.requires_grad_(True)

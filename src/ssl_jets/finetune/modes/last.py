@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
+from ssl_jets.finetune.modes._mode import Mode, Work, few_learn
 from ssl_jets.finetune.modes.probe import heads_first
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.train import Fit
@@ -20,7 +20,7 @@ class Last(Mode):
             raise UsageError(
                 "the encoder has fewer blocks", where="method.blocks", found=wanted, allowed=[f"1 to {len(blocks)}"]
             )
-        objective.rates_at = lambda progress: {"": FEW_LEARN}
+        few_learn(objective)
         encoder.requires_grad_(False)
         for module in (*blocks[-wanted:], encoder.trunk.norm, encoder.z_out, encoder.pool):
             if module is not None:

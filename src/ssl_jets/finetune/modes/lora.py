@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
+from ssl_jets.finetune.modes._mode import Mode, Work, few_learn
 from ssl_jets.finetune.modes.probe import heads_first
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.train import Fit
@@ -35,7 +35,7 @@ class Lora(Mode):
             r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_dora=lora.dora, lora_dropout=0.0
         )
         inject_adapter_in_model(config, encoder.trunk.blocks)
-        objective.rates_at = lambda progress: {"": FEW_LEARN}
+        few_learn(objective)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_("lora_" in name)
         for module in (encoder.trunk.norm, encoder.z_out, encoder.pool):
