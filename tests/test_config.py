@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from ssl_jets import methods
 from ssl_jets.config import (
     DataSettings,
+    FileSettings,
+    MethodSettings,
     ModelSettings,
     RunSettings,
     Settings,
@@ -215,3 +217,14 @@ def test_a_value_within_settings_is_checked() -> None:
     with pytest.raises(UsageError, match="not allowed") as caught:
         resolve(RunSettings[SimCLR.Config], {"method": {"name": "simclr"}}, parse_set(["method.views.drop=1.5"]))
     assert caught.value.where == "method.views.drop"
+
+
+def test_a_tree_without_settings_in_a_file_changes_nothing() -> None:
+    found = resolve(FileSettings, {"data": None}, {"data": {"split_seed": 3}})
+    assert found == FileSettings(data=DataSettings(split_seed=3))
+
+
+@pytest.mark.parametrize("setting", ["train.seed=-1", "train.epochs=.inf", "train.lr=.inf", "data.split_seed=-1"])
+def test_a_number_that_no_run_could_use_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match=setting.partition("=")[0]):
+        resolve(RunSettings[MethodSettings], {"method": {}}, parse_set([setting]))

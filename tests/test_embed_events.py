@@ -13,7 +13,9 @@ import torch
 
 from event_files import Values, nano_branches, random_events, write_events
 from ssl_jets.config import DataSettings, ModelSettings
-from ssl_jets.embed import embed
+from ssl_jets.data.files import open_files
+from ssl_jets.data.sources import Source
+from ssl_jets.embed import embed, trained_entries
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.zfile import ZFile, read_z
@@ -114,3 +116,13 @@ def test_columns_that_the_model_was_not_trained_with_are_named_and_change_nothin
     np.testing.assert_array_equal(z["with"], z["without"])
     assert said["with"][0].endswith("not used: charge, kind, d0, d0err, dz, dzerr")
     assert said["without"][0].endswith("not used: charge, kind")
+
+
+def test_what_was_trained_on_is_told_in_events_where_they_have_fewer_jets(tmp_path: Path) -> None:
+    events = random_events(12)
+    for event in events[::2]:
+        event.jets["FatJet"] = []
+    file = open_files([Source(str(write_events(tmp_path / "few.root", nano_branches(events))))])[0]
+    assert file.entries < len(events)
+    training = {"files": [list(file.identity)], "held_out": [[*file.identity, 3, 5]]}
+    assert trained_entries([file], training) == ((0, 0, 3), (0, 5, 12))

@@ -19,7 +19,7 @@ import yaml
 from ssl_jets.config import MethodSettings, RunSettings, parse_set
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.stream import TrainStream
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.pretrain import pretrain, resolve_pretrain
 from ssl_jets.signals import Interrupted
@@ -222,3 +222,12 @@ def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: 
     whole = pretrain(settings, tmp_path / "whole")
     assert metrics(out) == metrics(whole)
     assert digest(out) == digest(whole)
+
+
+def test_a_damaged_checkpoint_is_told(sample_files: list[JetFile], tmp_path: Path) -> None:
+    settings = settings_of(sample_files, "mae", "train.steps=1")
+    run = pretrain(settings, tmp_path / "run")
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(SslJetsError, match=r"(?s)checkpoint cannot be read.*last\.ckpt"):
+        pretrain(settings, run, resume=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -46,7 +46,7 @@ class DataSettings(Settings):
     """Files to validate on; by default a part of `sources` is held out."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share held out of training: whole files where a class has several, otherwise one block of entries per file."""
-    split_seed: int = 0
+    split_seed: int = Field(default=0, ge=0)
     """Seed of that split, apart from `train.seed` so that runs with other seeds hold out the same jets."""
     buffer: int = Field(default=100_000, ge=1)
     """Jets shuffled together; about 2 kB of memory each, and two buffers are held (one in use, one being filled)."""
@@ -56,7 +56,7 @@ class DataSettings(Settings):
     """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
     bad_files: Literal["error", "skip"] = "error"
     """What to do with a file that cannot be read, or part of one: stop, or leave it out and count its jets."""
-    proportions: dict[str, float] = {}
+    proportions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """Share of each data set in the training, by its name as in `sources`; {A: 0.7, B: 0.3}. Without it, all jets of
     all files come equally often. Where there are no `sources`, they are these."""
     format: str | None = None
@@ -72,7 +72,7 @@ class DataSettings(Settings):
     labelled: float | None = Field(default=None, gt=0)
     """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
     are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""
-    labelled_seed: int = 0
+    labelled_seed: int = Field(default=0, ge=0)
     """Seed of that subset."""
     unlabelled: tuple[str, ...] = ()
     """Files whose jets are used without labels; by default those of `sources`."""
@@ -109,13 +109,13 @@ class TrainSettings(Settings):
 
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; where none are given, `epochs` is the length."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training jets; one where nothing else is given."""
     batch_size: int = Field(default=256, ge=1)
     """Jets of one forward pass on one device."""
     accumulate: int = Field(default=1, ge=1)
     """Forward passes whose gradients are added up before one optimizer step."""
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Peak learning rate of AdamW."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises linearly."""
@@ -128,14 +128,12 @@ class TrainSettings(Settings):
     checkpointing: bool = False
     """Keep only the tokens between blocks and compute what is inside a block again on the way back: less memory for
     more time, the same gradients."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of the weights, the shuffling and every random choice."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """`auto` is bf16-mixed where the device computes in bf16 and 32-true elsewhere; `config.yaml` records which."""
     devices: int | None = Field(default=None, ge=1)
     """Devices of this machine to use; by default all GPUs, or one CPU process."""
-    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several devices share the work."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of `metrics.jsonl`."""
     validate_every: int = Field(default=250, ge=1)
@@ -147,6 +145,12 @@ class TrainSettings(Settings):
     to the last healthy look with half the learning rate (three times, then stop)."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
+
+
+class FileSettings(Settings):
+    """What is set where files are only read."""
+
+    data: DataSettings = DataSettings()
 
 
 MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
@@ -173,7 +177,9 @@ def resolve(settings: type[SettingsT], *layers: Mapping[str, Any], under: str = 
         UsageError: an unknown key (with the nearest names) or a value that is not allowed.
     """
     merged: dict[str, Any] = {}
-    for layer in layers:
+    for given in layers:
+        # A tree without settings in a YAML file: `train:` and nothing under it.
+        layer = {name: {} if value is None and name in _trees(settings) else value for name, value in given.items()}
         merged = _merge(_without_length(merged, layer), layer)
     try:
         return settings.model_validate(merged)
@@ -268,16 +274,28 @@ def _explain(settings: type[Settings], error: ValidationError, under: str) -> Us
     path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        parent: Any = settings
-        for name in inside[:-1]:
-            parent = parent.model_fields[name].annotation
+        fields = _fields_at(settings, inside[:-1])
         top, leaf = path[: len(path) - len(inside)], path[-1]
         elsewhere = [".".join([*top, tree, leaf]) for tree, fields in _trees(settings).items() if leaf in fields]
-        here = [".".join([*path[:-1], name]) for name in nearest(leaf, parent.model_fields)]
+        here = [".".join([*path[:-1], name]) for name in nearest(leaf, fields)]
         allowed = [*elsewhere, *(name for name in here if name not in elsewhere)]
         return UsageError("there is no such setting", where=key, allowed=allowed, hint=_suggest(key, allowed, settings))
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
     return UsageError("a setting has a value that is not allowed", where=key, found=first["input"], allowed=[plain])
+
+
+def _fields_at(settings: type[Settings], path: list[str]) -> list[str]:
+    """Names of the settings under the keys `path`; none where it leads through something that has other keys."""
+    kind: Any = settings
+    for name in path:
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            kind = kind.model_fields[name].annotation
+        else:  # the values of a dict, by its keys
+            kind = get_args(kind)[-1] if get_args(kind) else None
+        within = [option for option in get_args(kind) if isinstance(option, type) and issubclass(option, Settings)]
+        if len(within) == 1 and type(None) in get_args(kind):
+            kind = within[0]
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else []
 
 
 def _trees(settings: type[Settings]) -> dict[str, dict[str, Any]]:

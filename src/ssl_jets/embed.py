@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssl_jets.config import DataSettings
+from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import (
@@ -231,9 +231,23 @@ def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tu
     for index, file in enumerate(files):
         if file.identity in known:
             held = sorted((start, stop) for *of, start, stop in held_out if tuple(of) == file.identity)
-            edges = [0, *(edge for block in held for edge in block), file.entries]
+            last = file.tree_entries(0, file.entries)[1]
+            edges = [0, *(edge for block in held for edge in block), last]
             found += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]
     return tuple(found)
+
+
+class ComputingSettings(Settings):
+    """Of `train.*`, what counts where nothing is trained."""
+
+    precision: Literal["auto"] | Precision = "auto"
+    """As in `TrainSettings`."""
+
+
+class EmbedSettings(FileSettings):
+    """Everything that can be set of `embed`."""
+
+    train: ComputingSettings = ComputingSettings()
 
 
 @dataclass(frozen=True)

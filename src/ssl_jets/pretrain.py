@@ -194,6 +194,8 @@ def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *,
     """Create the run folder, or take it up again. Called when the inputs are known to be good, as `force` removes."""
     if not (resume and (run.folder / "config.yaml").is_file()):
         run.create(settings, force=force)
+    elif not run.checkpoint.is_file():  # killed before its first one, it begins again
+        run.forget_after(-1)
     fabric.barrier()
 
 
@@ -225,6 +227,8 @@ def tell_of_files(run: Run, data: Dataset) -> None:
     """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
     for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
         run.say(line)
+    if run.checkpoint.is_file():  # said and logged when the run began
+        return
     if data.left_out:
         run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
     if data.jets_left_out:

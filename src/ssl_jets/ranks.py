@@ -1,8 +1,9 @@
-"""The processes of one launch by torchrun, where each does a share of a list of entries."""
+"""The processes of one launch by torchrun or srun, where each does a share of a list of entries."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ssl_jets.data.files import Part
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: shares of equal size can take times of unequal length."""
@@ -68,9 +69,35 @@ def lost_another(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
+def join_srun() -> None:
+    """Give the tasks of an `srun` the variables that torchrun gives its processes, which then need no more than these.
+
+    Nothing is done where torchrun set them, or where there is only one task.
+
+    Raises:
+        UsageError: the machines have different numbers of tasks.
+    """
+    given = os.environ
+    tasks = int(given.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks == 1 or "RANK" in given:
+        return
+    nodes = int(given.get("SLURM_STEP_NUM_NODES", "1"))
+    per_node = given.get("SLURM_STEP_TASKS_PER_NODE", str(tasks))  # such as 4(x2)
+    if "," in per_node or tasks % nodes:
+        hint = "srun --ntasks-per-node=N"
+        raise UsageError("the machines of the job have different numbers of tasks", found=per_node, hint=hint)
+    first = re.sub(r"\[(\d+).*", r"\1", given.get("SLURM_STEP_NODELIST", "localhost")).partition(",")[0]
+    port = 15_000 + (int(given.get("SLURM_JOB_ID", "0")) * 10 + int(given.get("SLURM_STEP_ID", "0"))) % 10_000
+    given.update(RANK=given["SLURM_PROCID"], LOCAL_RANK=given["SLURM_LOCALID"], WORLD_SIZE=str(tasks))
+    given.update(LOCAL_WORLD_SIZE=str(tasks // nodes))
+    given.setdefault("MASTER_ADDR", first)
+    given.setdefault("MASTER_PORT", str(port))
+
+
 @contextmanager
 def launched() -> Iterator[Ranks]:
-    """The processes that torchrun started, connected; one where there is no launcher."""
+    """The processes that torchrun or srun started, connected; one where there is no launcher."""
+    join_srun()
     if dist.is_initialized():
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
         yield Ranks(dist.get_rank(), dist.get_world_size(), group)

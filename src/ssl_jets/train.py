@@ -1,6 +1,6 @@
 """fit(): one training loop for every method, on Lightning Fabric.
 
-Devices, DDP, FSDP, precision and launch are Fabric's. Ours are the schedule, clipping, metrics, checkpoints and the
+Devices, DDP, precision and launch are Fabric's. Ours are the schedule, clipping, metrics, checkpoints and the
 signal that ends a batch job. Every step seeds torch's generators with (seed, step, rank), so that a resumed run draws
 the numbers an uninterrupted one would have drawn, and nothing about them has to be saved.
 """
@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor
 
 from ssl_jets.config import TrainSettings
@@ -32,9 +34,10 @@ from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.trunk import Trunk
 from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
+from ssl_jets.output import sync
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
-from ssl_jets.ranks import Ranks
+from ssl_jets.ranks import Ranks, join_srun
 from ssl_jets.run import Run
 from ssl_jets.schedule import Schedule
 from ssl_jets.signals import Interrupted, Watch
@@ -66,20 +69,24 @@ class Fit:
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
-    """Fabric for these settings; under torchrun or SLURM it joins the processes already launched."""
+    """Fabric for these settings; under torchrun or srun it joins the processes already launched."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and device == "cpu":
-        devices = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    nodes = 1
+    join_srun()
+    joins = "RANK" in os.environ  # Fabric sets none in the processes that it starts
+    if joins:
+        world = int(os.environ["WORLD_SIZE"])
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        nodes = world // devices
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it is using is in config.yaml
     fabric = Fabric(
         accelerator=device,
         devices=devices,
-        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))),
-        strategy=settings.strategy if settings.strategy != "auto" or world == 1 else "ddp",
+        num_nodes=nodes,
         precision=resolve_precision(settings.precision, device),
-        plugins=[StraightToDisk()],
+        # Named, since Fabric's own for SLURM refuses several devices in one task, and several tasks in some jobs.
+        plugins=[StraightToDisk(), TorchElasticEnvironment() if joins else LightningEnvironment()],
     )
     fabric.launch()
     return fabric
@@ -192,6 +199,7 @@ class Loop:
             raise SslJetsError("the checkpoint cannot be written", where=path, found=error) from None
         self.fabric.barrier()
         if self.run.writes:
+            sync(fresh)
             os.replace(fresh, path)
 
     def _tell_left_out(self, left_out: Counter[str]) -> None:
@@ -203,7 +211,15 @@ class Loop:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state: dict[str, Any] = {"method": self.wrapped, "optimizer": self.optimizer}
-        rest = self.fabric.load(path, state)
+        try:
+            rest = self.fabric.load(path, state)
+        except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+            raise SslJetsError(
+                "the checkpoint cannot be read, or is not one of this run",
+                where=path,
+                found=str(error).partition("\n")[0].partition(". ")[0],
+                hint=f"rm {path}, after which --resume begins the run anew",
+            ) from error
         self.stream.resume(rest["streams"])
         self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
         watch = rest["watch"]
@@ -316,9 +332,8 @@ def fit(
     loop = Loop(method, stream, run, settings, fabric, monitor, file_names)
     if resume and run.checkpoint.is_file():
         loop.load(run.checkpoint)
+        run.forget_after(loop.step)
         run.say(f"resumed at step {loop.step} of {loop.steps}")
-    if resume:  # also the steps of a run that was killed before its first checkpoint
-        run.forget_after(loop.step or -1)
     early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
     if early and not loop.step:  # what later checks compare with
         loop.validate(whole=False)

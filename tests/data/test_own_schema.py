@@ -14,6 +14,7 @@ import uproot
 from jetclass_files import jetclass_branches, write_tree
 from ssl_jets.data.chunks import Request, read_chunk
 from ssl_jets.data.files import open_files
+from ssl_jets.data.schema import load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 
@@ -141,3 +142,69 @@ def test_jetclass_as_an_rntuple_is_the_same_file(tmp_path: Path) -> None:
         one, other = (read_chunk(opened, 0, start, stop, Request())[0] for opened in (first, second))
         assert torch.equal(one.particles, other.particles)
         assert torch.equal(one.offsets, other.offsets)
+
+
+def flat(folder: Path, **jet: np.ndarray) -> Path:
+    """Jets of three particles in padded datasets, with the given numbers for each jet."""
+    rng = np.random.default_rng(0)
+    path = folder / "flat.h5"
+    with h5py.File(path, "w") as output:
+        for name, values in jet.items():
+            output[name] = values
+        for name in ("pt", "eta", "phi"):
+            output[name] = rng.uniform(1, 2, (len(next(iter(jet.values()))), 3)).astype("f4")
+    return path
+
+
+FLAT = """
+particles:
+  pt: {branch: pt, unit: GeV}
+  deta: {branch: eta, absolute: true}
+  dphi: {branch: phi, unit: rad, absolute: true}
+axis: {eta: jet_eta, phi: jet_phi}
+"""
+
+
+def test_a_jet_without_an_axis_is_a_bad_jet(tmp_path: Path) -> None:
+    eta = np.array([0.1, np.nan, 0.3, 0.4], dtype="f4")
+    path = flat(tmp_path, jet_eta=eta, jet_phi=np.zeros(4, dtype="f4"))
+    file = open_files([Source(str(path))], form=schema(tmp_path, FLAT))[0]
+    with pytest.raises(DataError, match="deta is not finite"):
+        read_chunk(file, 0, 0, 4, Request())
+    jets, left_out = read_chunk(file, 0, 0, 4, Request(bad_jets="skip"))
+    assert len(jets) == 3
+    assert left_out == {"deta is not finite": 1}
+    assert torch.isfinite(jets.particles).all()
+
+
+def test_whole_numbers_neither_wrap_around_nor_overflow(tmp_path: Path) -> None:
+    tag, flag = np.arange(7, dtype="u1"), np.array([0, 1] * 3 + [0], dtype="?")
+    path = flat(tmp_path, tag=tag, flag=flag, jet_eta=np.zeros(7, "f4"), jet_phi=np.zeros(7, "f4"))
+    jets = "jets: {far: {formula: tag * 1000}, less: {formula: flag - 1}}\n"
+    text = FLAT + jets + "labels: {near: abs(tag - 3) <= 1, other: abs(tag - 3) > 1}\n"
+    file = open_files([Source(str(path))], form=schema(tmp_path, text))[0]
+    found, _ = read_chunk(file, 0, 0, 7, Request(jet_columns=("far", "less")))
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 1, 0, 0, 0, 1, 1]
+    assert found.jet["far"].tolist() == (1000.0 * tag).tolist()
+    assert found.jet["less"].tolist() == (flag - 1.0).tolist()
+
+
+def test_jet_columns_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    weight = np.array([1.5, -2.5], dtype=">f8")
+    path = flat(tmp_path, w=weight, jet_eta=np.zeros(2, "f4"), jet_phi=np.zeros(2, "f4"))
+    file = open_files([Source(str(path))], form=schema(tmp_path, FLAT))[0]
+    found, _ = read_chunk(file, 0, 0, 2, Request(jet_columns=("w",)))
+    assert found.jet["w"].tolist() == weight.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("particles: {pt: {brunch: a}}", r"particles\.pt\.brunch.*branch"),
+        ("extends: lhco\ncluster: {radios: 0.4}", r"cluster\.radios.*radius"),
+    ],
+)
+def test_a_misspelt_key_deep_in_a_schema_is_told_with_what_is_near(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        load_schema(schema(tmp_path, text))

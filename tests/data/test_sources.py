@@ -136,3 +136,10 @@ def test_neighbours_are_not_shown_where_the_folder_of_a_missing_file_is_missing_
     with pytest.raises(DataError) as caught:
         resolve_sources([str(tmp_path / "elsewhere" / "a.root")])
     assert caught.value.allowed is None
+
+
+def test_hidden_files_of_a_folder_are_not_meant(tmp_path: Path) -> None:
+    for name in ("a.root", ".b.root", ".unfinished.x1/c.root"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [Path(source.path).name for source in resolve_sources([str(tmp_path)])] == ["a.root"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssl_jets.config import DataSettings
 from ssl_jets.data import root
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, Part, count, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
+
+Write = Callable[..., Path]
 
 
 def jet_file(name: str, entries: int, folder: str = "data") -> JetFile:
@@ -98,3 +103,17 @@ def test_too_few_jets_to_split_is_an_error(entries: int, fraction: float) -> Non
 
 def test_whole_leaves_out_files_without_entries() -> None:
     assert whole([jet_file("a.root", 0), jet_file("b.root", 5)]) == [Part(1, 0, 5)]
+
+
+def test_a_file_cannot_be_trained_on_and_validated_on(sample_files: list[JetFile]) -> None:
+    names = [str(file.source) for file in sample_files]
+    with pytest.raises(UsageError, match=Path(names[0]).name):
+        open_dataset(DataSettings(sources=tuple(names[:2]), validation=(names[0],)))
+
+
+def test_the_classes_do_not_depend_on_the_order_of_the_files(
+    sample_files: list[JetFile], write_jetclass: Write
+) -> None:
+    named, nameless = str(sample_files[0].source), str(write_jetclass("plain.root", label=None))
+    for order in ((named, nameless), (nameless, named)):
+        assert open_dataset(DataSettings(sources=order)).label_names == sample_files[0].label_names

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssl_jets.data.files import JetFile, Part, open_files, whole
@@ -111,3 +112,13 @@ def test_jets_without_labels_are_chosen_as_one_class(write_jetclass: Any) -> Non
     assert len(chosen) == 10
     assert chosen.labels is not None
     assert set(chosen.labels.tolist()) == {-1}
+
+
+def test_as_many_jets_come_as_were_asked_for_where_some_are_bad(write_jetclass: Any) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches["part_d0val"] = branches["part_d0val"] + np.where(np.arange(40) < 10, np.nan, 0).astype(np.float32)
+
+    files = open_files([Source(str(write_jetclass("bad.root", 40, edit=spoil)))])
+    skipped = Counter[str]()
+    assert len(choose(files, whole(files), 20.0, 0, Request(bad_jets="skip"), skipped=skipped)) == 20
+    assert skipped.total() == 10

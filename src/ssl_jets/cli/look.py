@@ -29,11 +29,11 @@ def inspect(
     force: Force = False,
 ) -> None:
     """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
-    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.left_out import of_files
     from ssl_jets.describe import files_as_json, files_as_text, look_at
 
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, set_settings(set_, schema))
+    settings = resolve(FileSettings, set_settings(set_, schema))
     left_out: dict[str, str] = {}
     looked = look_at(sources, left_out, settings.data)
     for line in of_files(left_out):

@@ -30,7 +30,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training jets.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Jets of one forward pass.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Jets of one forward pass.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Devices = Annotated[int | None, typer.Option("--devices", help="Devices of this machine to use.")]
 Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]

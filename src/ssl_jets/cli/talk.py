@@ -8,8 +8,12 @@ from collections.abc import Callable, Sequence
 
 
 def rank() -> int:
-    """Number of this process: by torchrun, SLURM, or Fabric (which sets LOCAL_RANK in the processes it starts)."""
-    return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
+    """Number of this process: by torchrun, srun, or Fabric (which sets LOCAL_RANK in the processes it starts)."""
+    if "SLURM_PROCID" in os.environ:
+        from ssl_jets.ranks import join_srun  # which loads torch
+
+        join_srun()
+    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK") if name in os.environ), 0))
 
 
 def on_rank_0(action: Callable[[], object]) -> None:

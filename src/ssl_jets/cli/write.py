@@ -34,18 +34,19 @@ def embed(
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
     from ssl_jets.allocator import tune_memory
-    from ssl_jets.config import MethodSettings, RunSettings, resolve
+    from ssl_jets.config import resolve
     from ssl_jets.data.left_out import of_jets
+    from ssl_jets.embed import EmbedSettings
     from ssl_jets.embed import embed as run_embed
     from ssl_jets.progress import Bar
 
     tune_memory()
-    settings = resolve(RunSettings[MethodSettings], {"method": {}}, set_settings(set_, schema))
-    say_sample(data)
+    settings = resolve(EmbedSettings, set_settings(set_, schema), {"data": {"sources": data} if data else {}})
+    say_sample(settings.data.sources)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
         summary = run_embed(
             model,
-            data or [],
+            settings.data.sources,
             out,
             level=level.value,
             keep=keep or [],

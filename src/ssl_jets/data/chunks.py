@@ -115,7 +115,8 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
         weights=None if request.weights is None else torch.from_numpy(_weights(file, rows, request.weights)),
         source=torch.from_numpy(source),
     )
-    computed = [name for name in columns if form.particles[name].formula is not None]
+    origins = {name: form.particles[name] for name in columns}
+    computed = [name for name, origin in origins.items() if origin.formula is not None or origin.absolute]
     bad, left_out = _bad_jets(jets, rows, computed, request.bad_jets)
     good = jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets
     return good, skipped + left_out

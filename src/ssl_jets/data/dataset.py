@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, whole
+from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError
@@ -38,7 +38,7 @@ class Dataset:
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes; empty where the jets have no labels."""
-        return self.files[self.train[0].file].label_names
+        return shared_labels([self.files[index] for index in sorted({part.file for part in self.train})])
 
     @property
     def all_train(self) -> list[Part]:
@@ -67,6 +67,11 @@ def open_dataset(settings: DataSettings) -> Dataset:
     files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
     if settings.validation:
         held = open_named(settings.validation, settings, left_out)
+        known = {file.identity for file in files}
+        if twice := [file for file in held if file.identity in known]:
+            raise UsageError(
+                "a file is both trained on and validated on", where="data.validation", found=twice[0].source
+            )
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
     else:

@@ -182,7 +182,8 @@ class Formula:
 
     def _evaluate(self, node: ast.AST, values: Values) -> _Result:
         if (name := _branch(node)) is not None:
-            return values.find(name)
+            found, is_particle = values.find(name)
+            return _computable(found), is_particle
         with np.errstate(all="ignore"):  # what is not finite is found and told with its entry
             match node:
                 case ast.Constant(value=number):
@@ -215,6 +216,13 @@ class Formula:
 def formula(text: str) -> Formula:
     """The formula of a text, parsed once."""
     return Formula(text)
+
+
+def _computable(values: Array) -> Array:
+    """Numbers that do not wrap around or overflow soon: those of whole numbers and flags as float64."""
+    if values.dtype.kind in "biu":
+        return values.astype(np.float64)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _particles(result: _Result, values: Values) -> Array:

@@ -105,7 +105,7 @@ def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
         DataError: branches of particles that differ in length.
     """
     entry = np.arange(start, stop, dtype=np.int64)
-    jet = {name: np.asarray(ak.to_numpy(values)) for name, values in raw.items() if values.ndim == 1}
+    jet = {name: _numbers(values) for name, values in raw.items() if values.ndim == 1}
     offsets, first = np.zeros(len(entry) + 1, dtype=np.int64), ""
     particle: dict[str, Array] = {}
     for name, values in raw.items():
@@ -123,6 +123,12 @@ def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
+
+
+def _numbers(values: Any) -> Array:
+    """A flat branch, in the byte order of this machine, which torch needs and files of HDF5 and npz may not have."""
+    array = values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def empty_rows(particle: Sequence[str], jet: Sequence[str]) -> Rows:

@@ -92,9 +92,7 @@ def _resolve_path(name: str) -> Iterator[Source]:
         yield Source(path, tree)
         return
     if Path(path).is_dir():
-        found = sorted(
-            str(file) for file in Path(path).rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES
-        )
+        found = sorted(str(file) for file in Path(path).rglob("*") if _is_input(file, Path(path)))
         if not found:
             raise DataError("the folder has no files of a known format", where=path, allowed=SUFFIXES)
     elif Path(path).exists():
@@ -106,6 +104,12 @@ def _resolve_path(name: str) -> Iterator[Source]:
             raise DataError(what, where=path, allowed=_near(Path(path)))
     for file in found:
         yield Source(file, tree)
+
+
+def _is_input(file: Path, folder: Path) -> bool:
+    """Whether a file found in a folder is meant: one of a known suffix, and not hidden, as unfinished ones are."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def _split_tree(name: str) -> tuple[str, str | None]:

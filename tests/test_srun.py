@@ -1,0 +1,102 @@
+"""Tasks of `srun` are the processes of one launch. SLURM is not here: its variables are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_jets.data.files import JetFile
+from ssl_jets.errors import UsageError
+from ssl_jets.ranks import join_srun
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+STEP = {
+    "SLURM_JOB_ID": "1234567",
+    "SLURM_STEP_ID": "2",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+}
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The variables of task 5 of 8; those that are set meanwhile are gone afterwards."""
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in STEP.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def told() -> list[str | None]:
+    return [os.environ.get(name) for name in TORCHRUN]
+
+
+def test_a_task_has_the_variables_of_a_process_of_torchrun(step: pytest.MonkeyPatch) -> None:
+    join_srun()
+    assert told() == ["5", "1", "8", "4", "gpu07", "20672"]
+
+
+@pytest.mark.parametrize(("nodes", "first"), [("a,b", "a"), ("n[3,7-9]", "n3"), ("one", "one")])
+def test_the_first_machine_is_where_they_meet(step: pytest.MonkeyPatch, nodes: str, first: str) -> None:
+    step.setenv("SLURM_STEP_NODELIST", nodes)
+    join_srun()
+    assert os.environ["MASTER_ADDR"] == first
+
+
+def test_one_task_is_alone_and_processes_of_torchrun_stay_its_own(step: pytest.MonkeyPatch) -> None:
+    step.setenv("SLURM_STEP_NUM_TASKS", "1")
+    join_srun()
+    assert told() == [None] * len(TORCHRUN)
+    step.setenv("SLURM_STEP_NUM_TASKS", "8")
+    step.setenv("RANK", "0")
+    join_srun()
+    assert told()[:3] == ["0", None, None]
+
+
+def test_machines_with_different_numbers_of_tasks_are_refused(step: pytest.MonkeyPatch) -> None:
+    step.setenv("SLURM_STEP_TASKS_PER_NODE", "4,3")
+    with pytest.raises(UsageError, match="ntasks-per-node"):
+        join_srun()
+
+
+@pytest.mark.slow
+def test_two_tasks_train_one_run_and_write_one_z_file(sample_files: list[JetFile], tmp_path: Path) -> None:
+    data = str(sample_files[0].source)
+    run, z = tmp_path / "run", tmp_path / "z.npz"
+    settings = ["model.size=tiny", "train.steps=2", "train.batch_size=8", "train.log_every=1", "data.buffer=60"]
+    words = [word for setting in [*settings, "train.validation_jets=20"] for word in ("--set", setting)]
+    train = ["pretrain", "--method", "mae", "--data", data, "--out", str(run), *words]
+    assert tasks(train, "41") == [f"{run}\n", ""]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2]
+    assert tasks(["embed", "--model", str(run), "--data", data, "--out", str(z)], "42") == [f"{z}\n", ""]
+
+
+def tasks(words: list[str], job: str) -> list[str]:
+    """What two tasks print on stdout."""
+    two = STEP | {"SLURM_JOB_ID": job, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    two |= {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "localhost", "OMP_NUM_THREADS": "1"}
+    others = {name: value for name, value in os.environ.items() if name not in TORCHRUN}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ssl_jets", *words],
+            env=others | two | {"SLURM_PROCID": number, "SLURM_LOCALID": number},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+    printed = [task.communicate(timeout=240)[0] for task in started]
+    assert [task.returncode for task in started] == [0, 0]
+    return printed
