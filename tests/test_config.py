@@ -55,7 +55,11 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("assignment", "where", "nearest"),
     [
-        ("train.learning_rat=1", "train.learning_rat", None),
+        ("train.learning_rate=1", "train.learning_rate", "train.lr"),
+        ("train.warmup_steps=10", "train.warmup_steps", "train.warmup"),
+        ("train.gradient_clip_val=1", "train.gradient_clip_val", "train.clip"),
+        ("learning_rate=1", "learning_rate", "train.lr"),
+        ("model.max_epochs=3", "model.max_epochs", "train.epochs"),
         ("train.batchsize=3", "train.batchsize", "train.batch_size"),
         ("method.mask_ration=0.3", "method.mask_ration", "method.mask_ratio"),
         ("model.sise=tiny", "model.sise", "model.size"),
@@ -65,15 +69,22 @@ def test_settings_are_frozen() -> None:
         ("data.validaton_fraction=0.2", "data.validaton_fraction", "data.validation_fraction"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_nearest_name(assignment: str, where: str, nearest: str | None) -> None:
+def test_an_unknown_setting_is_refused_with_the_nearest_name(assignment: str, where: str, nearest: str) -> None:
     with pytest.raises(UsageError, match="there is no such setting") as caught:
         settings_of(assignment)
     assert caught.value.exit_code == 2
     assert caught.value.where == where
     assert caught.value.allowed
-    if nearest is not None:
-        assert caught.value.allowed[0] == nearest
-        assert nearest in str(caught.value.hint)
+    assert caught.value.allowed[0] == nearest
+    assert nearest in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["dropout", "n_layers", "hidden_dim"])
+def test_a_setting_that_is_unlike_any_gets_those_of_its_tree_and_no_suggestion(name: str) -> None:
+    with pytest.raises(UsageError, match="there is no such setting") as caught:
+        settings_of(f"model.{name}=1")
+    assert caught.value.allowed == [f"model.{field}" for field in ModelSettings.model_fields]
+    assert caught.value.hint is None
 
 
 @pytest.mark.parametrize(

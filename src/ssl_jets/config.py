@@ -7,7 +7,6 @@ nowhere else. Layers (a recipe, the user's YAML file, `--set` and flags, in risi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import UsageError, near
 
 
 class Settings(BaseModel):
@@ -274,18 +273,25 @@ def _explain(settings: type[Settings], error: ValidationError, under: str) -> Us
     path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        fields = _fields_at(settings, inside[:-1])
+        there = _fields_at(settings, inside[:-1])
         top, leaf = path[: len(path) - len(inside)], path[-1]
-        elsewhere = [".".join([*top, tree, leaf]) for tree, fields in _trees(settings).items() if leaf in fields]
-        here = [".".join([*path[:-1], name]) for name in nearest(leaf, fields)]
-        allowed = [*elsewhere, *(name for name in here if name not in elsewhere)]
-        return UsageError("there is no such setting", where=key, allowed=allowed, hint=_suggest(key, allowed, settings))
+        trees = {".".join([*top, tree]): fields for tree, fields in _trees(settings).items()}
+        elsewhere = [f"{tree}.{leaf}" for tree, fields in trees.items() if leaf in fields]
+        here = [".".join([*path[:-1], name]) for name in near(leaf, _texts(there))]
+        if not (here or elsewhere or isinstance(first["input"], Mapping)):
+            homes = {name: f"{tree}.{name}" for tree, fields in trees.items() for name in fields}
+            texts = {name: text for fields in trees.values() for name, text in _texts(fields).items()}
+            elsewhere = [homes[name] for name in near(leaf, texts, likeness=0.8)]
+        likely = [*elsewhere, *here]
+        allowed = dict.fromkeys([*likely, *(".".join([*path[:-1], name]) for name in there)])
+        hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely else None
+        return UsageError("there is no such setting", where=key, allowed=allowed, hint=hint)
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
     return UsageError("a setting has a value that is not allowed", where=key, found=first["input"], allowed=[plain])
 
 
-def _fields_at(settings: type[Settings], path: list[str]) -> list[str]:
-    """Names of the settings under the keys `path`; none where it leads through something that has other keys."""
+def _fields_at(settings: type[Settings], path: list[str]) -> dict[str, Any]:
+    """The settings under the keys `path`; none where it leads through something that has other keys."""
     kind: Any = settings
     for name in path:
         if isinstance(kind, type) and issubclass(kind, Settings):
@@ -295,7 +301,7 @@ def _fields_at(settings: type[Settings], path: list[str]) -> list[str]:
         within = [option for option in get_args(kind) if isinstance(option, type) and issubclass(option, Settings)]
         if len(within) == 1 and type(None) in get_args(kind):
             kind = within[0]
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else []
+    return dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else {}
 
 
 def _trees(settings: type[Settings]) -> dict[str, dict[str, Any]]:
@@ -304,10 +310,6 @@ def _trees(settings: type[Settings]) -> dict[str, dict[str, Any]]:
     return {name: found for name, found in fields.items() if found}
 
 
-def _suggest(key: str, allowed: list[str], settings: type[Settings]) -> str | None:
-    """What to type in the place of `key`; nothing where it means a whole tree that is not spelled much like it."""
-    if not allowed:
-        return None
-    if allowed[0] in _trees(settings):
-        return f"--set {allowed[0]}.NAME=..." if get_close_matches(key, allowed[:1]) else None
-    return f"--set {allowed[0]}=..."
+def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of each field."""
+    return {name: field.description or "" for name, field in fields.items()}

@@ -7,7 +7,8 @@ command line prints it without a traceback and exits with `exit_code`; Python us
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 
 class SslJetsError(Exception):
@@ -64,3 +65,20 @@ class DataError(SslJetsError):
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """All `names`, those spelled most like `name` first."""
     return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+
+
+def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str]:
+    """Those of `texts`, by name with what is said of it, that `name` may mean, the likeliest first; often none.
+
+    They are spelled much like it (`batchsize`), or are one of its words (`max_epochs`); or its words, if there are
+    several, stand in what is said of them (`learning_rate` in that of `lr`), the shortest text first.
+    """
+    words = name.lower().split("_")
+    phrase = re.compile(rf"\b{re.escape(' '.join(words))}", re.IGNORECASE)
+    said = [other for other, text in texts.items() if len(words) > 1 and phrase.search(text)]
+    found = [
+        *difflib.get_close_matches(name.lower(), texts, cutoff=likeness),
+        *(other for other in texts if other in words),
+        *sorted(said, key=lambda other: len(texts[other])),
+    ]
+    return list(dict.fromkeys(found))

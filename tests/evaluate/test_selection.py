@@ -1,5 +1,7 @@
 """Which jets are fitted and tested on: nothing that was trained on is tested."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, whole
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
-from ssl_jets.data.stream import Request
+from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.selection import assign_roles, draw
 
@@ -126,3 +128,18 @@ def test_a_draw_of_more_than_there_is_gives_all_in_order(files) -> None:
     assert jets.source[:, 1].tolist() == [*range(10, 30), *range(5, 10)]
     assert len(jets.jet["jet_pt"]) == 25
     assert count([Part(2, 10, 30), Part(0, 5, 10)]) == 25
+
+
+def test_what_an_earlier_draw_counted_is_read_and_not_counted_again(files, monkeypatch) -> None:
+    read: list[tuple[list[Part], bool]] = []
+
+    def reading(files, parts, *args, skipped, **options):
+        read.append((list(parts), skipped is not None))
+        return ordered(files, parts, *args, skipped=skipped, **options)
+
+    monkeypatch.setattr("ssl_jets.evaluate.selection.ordered", reading)
+    counted, skipped = [Part(0, 10, 20), Part(1, 0, 5)], Counter[str]()
+    jets = draw(files, [Part(0, 5, 30)], 1000, seed=0, skipped=skipped, counted=counted)
+    assert jets.source[:, 1].tolist() == [*range(5, 30)]
+    assert read == [([Part(0, 5, 10)], True), ([Part(0, 10, 20)], False), ([Part(0, 20, 30)], True)]
+    assert counted[-1] == Part(0, 5, 30)

@@ -50,8 +50,9 @@ class Bench:
         tell: says something and keeps it.
         columns: particle columns that are read: those that the encoders know.
         targets: regressed columns of the models, whose true values are read.
-        skipped: jets left out that cannot be used or read, by reason; once for each selection they are missing from.
+        skipped: jets left out that cannot be used or read, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
+        counted: entries whose jets left out are in `skipped`.
     """
 
     files: list[JetFile]
@@ -63,6 +64,7 @@ class Bench:
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     files_left_out: dict[str, str] = field(default_factory=dict)
+    counted: list[Part] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -181,7 +183,7 @@ class Bench:
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
         request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
         skipped: Counter[str] = Counter()
-        jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped)
+        jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
         if skipped:
             self.tell(of_jets(skipped))
             self.skipped += skipped

@@ -85,7 +85,7 @@ class Evaluation:
         files: what was read.
         classes: class names; empty without labels.
         jets: jets used, by purpose.
-        left_out: jets left out, by reason; once for each selection (to fit, to test) they are missing from.
+        left_out: jets left out, by reason; each jet once, also where it is missing from several selections.
         files_left_out: files that could not be opened, with the reason.
         settings: seeds, limits and split.
         task: metrics of the model's own head; None without a head or labels.

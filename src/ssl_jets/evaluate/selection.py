@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -155,11 +157,15 @@ def draw(
     request: Request = _REQUEST,
     workers: int = 1,
     skipped: Counter[str] | None = None,
+    counted: list[Part] | None = None,
 ) -> Jets:
     """At most `most` jets of the parts, in memory and in the order of the files, drawn at random by `seed`.
 
     Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
     times as many jets, only stretches of each part are read and drawn from.
+
+    Jets left out are added to `skipped`, by reason; not those of entries in `counted`, which were counted by an earlier
+    draw. What is read now is added to it.
 
     Raises:
         DataError: there are no jets.
@@ -175,7 +181,11 @@ def draw(
         wanted[part.file][part.start : part.stop] = chosen[row : row + part.entries]
         row += part.entries
     found = []
-    for jets in ordered(files, parts, request, workers=workers, skipped=skipped):
+    pieces = [piece for part in parts for piece in _by_counted(part, counted or ())]
+    if counted is not None:
+        counted += parts
+    runs = [([part for part, _ in run], skipped if new else None) for new, run in groupby(pieces, key=itemgetter(1))]
+    for jets in chain.from_iterable(ordered(files, run, request, workers=workers, skipped=left) for run, left in runs):
         assert jets.source is not None  # everything read from files has it
         source = jets.source.numpy()
         file = int(source[0, 0])
@@ -185,3 +195,14 @@ def draw(
     if not found:
         raise DataError("there are no jets to evaluate on", found=f"{total} entries")
     return concatenate(found)
+
+
+def _by_counted(part: Part, counted: Sequence[Part]) -> list[tuple[Part, bool]]:
+    """`part` cut where an earlier one begins or ends, each piece with whether it is in none of them."""
+    others = [other for other in counted if other.file == part.file]
+    inside = {edge for other in others for edge in (other.start, other.stop) if part.start < edge < part.stop}
+    edges = [part.start, *sorted(inside), part.stop]
+    return [
+        (Part(part.file, start, stop), not any(other.start <= start < other.stop for other in others))
+        for start, stop in pairwise(edges)
+    ]
