@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import h5py
@@ -196,6 +197,13 @@ def test_jet_columns_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
     file = open_files([Source(str(path))], form=schema(tmp_path, FLAT))[0]
     found, _ = read_chunk(file, 0, 0, 2, Request(jet_columns=("w",)))
     assert found.jet["w"].tolist() == weight.tolist()
+
+
+def test_a_name_in_braces_that_no_collection_gives_is_told(tmp_path: Path) -> None:
+    text = (resources.files("ssl_jets") / "data" / "schemas" / "edm4hep.yaml").read_text(encoding="utf-8")
+    text = text.replace('prefix: "{jets}."', 'prefix: "{jetz}."')
+    with pytest.raises(UsageError, match=r"(?s)events.*Jet says nothing for \{jetz\}"):
+        load_schema(schema(tmp_path, text))
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,18 @@ def strip_labels(path: Path, out: Path) -> None:
     with uproot.recreate(out) as file:
         file.mktree("tree", {name: arrays[name].type.content for name in names})
         file["tree"].extend({name: arrays[name] for name in names})
+
+
+def test_the_unit_of_the_weights_does_not_matter(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(800) % 2
+    z = rng.normal(size=(800, 6)).astype(np.float32) + 0.4 * label[:, None].astype(np.float32)
+    weights, found = rng.uniform(0.5, 2, 800), []
+    settings = EvaluateSettings(data=DataSettings(weights="w"))
+    for unit in (1.0, 1e-13):
+        np.savez(tmp_path / "z.npz", z=z, label=label, mass=z[:, 0] * 10, w=weights * unit)
+        out = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, force=True, say=lambda _: None)
+        read = {probe.reader: probe.accuracy.value for probe in out.probes}
+        found.append(read | {("mass", probe.reader): probe.explained.value for probe in out.physics})
+    assert {"linear", ("mass", "ridge"), ("mass", "boosted trees")} < set(found[0])
+    assert found[1] == pytest.approx(found[0], abs=2e-3)

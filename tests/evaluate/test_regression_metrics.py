@@ -72,3 +72,12 @@ def test_jets_without_the_target_have_no_part_and_too_few_are_refused() -> None:
     assert (found.jets, found.bias.value) == (200, alone.bias.value)
     with pytest.raises(DataError, match="tau21"):
         regression_metrics(predicted, np.full(300, np.nan), "tau21", {})
+
+
+def test_the_spread_is_that_of_the_jets_that_count() -> None:
+    rng = np.random.default_rng(0)
+    true = np.concatenate([rng.normal(0, 1, 4000), rng.normal(0, 50, 4000)])
+    weights = np.repeat([1.0, 0.0], 4000)
+    found = regression_metrics(np.zeros_like(true), true, "mass", {}, weights=weights, resamples=2)
+    assert found.spread == pytest.approx(found.resolution.value, abs=0.01)
+    assert found.spread == pytest.approx(1.0, abs=0.05)

@@ -114,3 +114,13 @@ def test_only_the_changes_that_the_reader_looks_at_change_its_accuracy() -> None
     assert "no track columns" not in {
         curve.name for curve in robustness(by_length, without_columns(jets, "d0"), labels)
     }
+
+
+def test_a_value_that_is_not_finite_costs_a_jet_and_not_the_quantity() -> None:
+    z, (fit, test) = sides()
+    fit.found["mass"][3] = -np.inf
+    found = {(probe.quantity, probe.reader): probe for probe in physics_probes(*z, fit, test)}
+    assert found["mass", "ridge"].fit_jets == 399
+    assert found["mass", "ridge"].explained.value > 0.98
+    test.found["mass"][:] = np.nan
+    assert "mass" not in {probe.quantity for probe in physics_probes(*z, fit, test)}

@@ -259,6 +259,11 @@ def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> Non
         (None, ["method.adapt=dann"], "--adapt dann"),
         ("target.root", [], "--domain"),
         ("target.root", ["method.adapt=coral", "method.mode=probe"], "--adapt coral"),
+        (
+            "target.root",
+            ["method.adapt=mmd", "data.unlabelled_ratio=0.1", "train.batch_size=8"],
+            "data.unlabelled_ratio",
+        ),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(

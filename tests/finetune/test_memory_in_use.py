@@ -56,11 +56,19 @@ def test_a_limit_of_the_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     free = available(CPU)
     assert free > 10**8
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5000000\n")
+    monkeypatch.setattr(memory, "GROUP", tmp_path / "group")
+    (tmp_path / "group").write_text("4:memory:/old\n0::/job/step\n")
+    step = tmp_path / "job" / "step"
+    step.mkdir(parents=True)
+    for group, limit, cached in ((tmp_path, "max", 0), (tmp_path / "job", "9000000", 1_000_000), (step, "max", 0)):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("5000000\n")
+        (group / "memory.stat").write_text(f"anon 7\ninactive_file {cached}\n")
+    assert available(CPU) == 5_000_000
+    (tmp_path / "job" / "memory.max").write_text("max\n")
     assert available(CPU) > 10**8
-    (tmp_path / "memory.max").write_text("9000000\n")
-    assert available(CPU) == 4_000_000
+    (step / "memory.max").write_text("8000000\n")
+    assert available(CPU) == 3_000_000
 
 
 def test_a_shortage_becomes_one_message_and_other_errors_stay() -> None:

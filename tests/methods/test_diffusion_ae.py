@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, tiny_encoder
+from small_models import made_jets, tiny_encoder, without_columns
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
 from ssl_jets.monitor import swapped_z
@@ -185,3 +185,23 @@ def test_the_number_of_particles_is_drawn_by_its_probability() -> None:
     torch.manual_seed(0)
     drawn = torch.bincount(method.counts.quantile(z, torch.rand(20_000)), minlength=11)[1:] / 20_000
     assert ((drawn - shares).abs() < 5 * (shares / 20_000).sqrt()).all()
+
+
+def test_jets_are_made_under_the_condition_of_the_training(batch: Jets) -> None:
+    bare = without_columns(batch, "d0", "d0err", "dz", "dzerr")
+    method = build(bare)
+    method.measure([bare])
+    assert torch.equal(method.present, method.encoder.features.present(bare))
+    assert 0 < method.present.sum() < TARGETS
+    seen = []
+    method.decoder.sample = (
+        lambda noise, given, steps: (
+            seen.append(given.present)
+            or (  # type: ignore[method-assign]
+                noise[:, :TARGETS],
+                torch.zeros(len(noise), dtype=torch.int64),
+            )
+        )
+    )
+    method.generate(3)
+    assert torch.equal(seen[0], method.present)

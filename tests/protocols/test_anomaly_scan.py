@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from small_models import tiny_encoder
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
+from ssl_jets.evaluate.evaluation import plain
 from ssl_jets.evaluate.settings import AnomalySettings, EvaluateSettings, MeasureSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
@@ -28,3 +31,19 @@ def test_an_unknown_signal_is_refused_before_any_jet_is_encoded(
     sources = [str(file.source) for file in sample_files]
     with pytest.raises(UsageError, match="no such class"):
         anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=lambda text: None)
+
+
+def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label, found, sizes = np.arange(1200) % 2, [], set()
+    settings = EvaluateSettings(
+        anomaly=AnomalySettings(counts=(40,), seeds=2), evaluate=MeasureSettings(fit_jets=600, test_jets=600)
+    )
+    for signal in (0.0, 6.0):
+        z = rng.normal(size=(1200, 4)).astype(np.float32) + signal * label[:, None].astype(np.float32)
+        np.savez(tmp_path / "z.npz", z=z, label=label)
+        sizes.add((tmp_path / "z.npz").stat().st_size)
+        result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", say=lambda text: None)
+        found.append(json.dumps(plain(result.metrics)))
+    assert len(sizes) == 1
+    assert found[0] != found[1]

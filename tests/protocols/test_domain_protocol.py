@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssl_jets.config import resolve
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.model_file import load_model
+from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.report import write_domain_report
 
@@ -142,3 +144,33 @@ def test_missing_files_are_asked_for(sample_files: list[JetFile], tmp_path: Path
     with pytest.raises(UsageError) as caught:
         domain_protocol(settings_of(sample_files, layer), tmp_path)
     assert caught.value.where == option
+
+
+def test_models_of_one_name_are_told_apart_and_the_name_of_the_baseline_is_refused(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    for name in ("a/run", "b/run", "supervised"):
+        shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / name / "model")
+    few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
+    models = [tmp_path / "a" / "run", tmp_path / "b" / "run" / "model"]
+    result = domain_protocol(few, tmp_path / "out", models=models, say=lambda _: None)
+    assert [row["start"] for row in result.rows] == ["a-run", "b-run"]
+    with pytest.raises(UsageError, match="supervised"):
+        domain_protocol(settings_of(sample_files), tmp_path / "c", models=[tmp_path / "supervised"])
+
+
+def test_a_model_that_was_trained_again_is_finetuned_again(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
+    shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / "run" / "model")
+    tuned = []
+    for _ in range(2):
+        domain_protocol(few, tmp_path / "out", models=[tmp_path / "run"], say=lambda _: None)
+        tuned.append(load_model(tmp_path / "out" / "runs" / "run-none-0").sha256)
+        model = load_model(tmp_path / "run")
+        with torch.no_grad():
+            next(model.encoder.parameters()).add_(0.1)
+        shutil.rmtree(tmp_path / "run")
+        save_model(model, tmp_path / "run" / "model")
+    assert tuned[0] != tuned[1]

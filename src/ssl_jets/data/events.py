@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,18 @@ class Events(Settings):
             raise ValueError("particles of several collections can only be linked by references")
         if (self.link.elements is None) != (not self.containers):
             raise ValueError("elements and containers go together")
+        return self
+
+    @model_validator(mode="after")
+    def _every_name_in_braces_is_given(self) -> Events:
+        texts = [*self.jets.values(), self.prefix, *(str(text) for block in self.particles for text in block.values())]
+        for value in self.link.model_dump(exclude_none=True, exclude={"classes"}).values():
+            texts += [value] if isinstance(value, str) else value
+        asked = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
+        of_particles = {"container", *(word for words in self.containers.values() for word in words)}
+        for collection, words in self.collections.items():
+            if missing := asked - {"jets", *words} - (of_particles if self.containers else set()):
+                raise ValueError(f"the collection {collection} says nothing for {{{min(missing)}}}")
         return self
 
     @property

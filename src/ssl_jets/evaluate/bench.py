@@ -20,7 +20,7 @@ from ssl_jets.data.survey import suspicions_of
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.classes import LEFT_OUT, only_class, tell_absent
-from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.estimate import Array, relative
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
 from ssl_jets.evaluate.selection import Roles, assign_roles, draw, first_halves
@@ -161,7 +161,7 @@ class Bench:
         return self.settings.evaluate.seed
 
     def weights(self, jets: Jets) -> Array:
-        """The weights of jets, float64 `[jet]`; 1 where no column is named.
+        """The weights of jets, float64 `[jet]`, as `relative`; 1 where no column is named.
 
         Raises:
             DataError: none is above zero.
@@ -169,7 +169,7 @@ class Bench:
         weights: Array = weights_of(jets).numpy().astype(np.float64)
         if not weights.any():
             raise DataError("the weights of all jets are zero", where=f"column {self.settings.data.weights}")
-        return weights
+        return relative(weights)
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
         """Jets with labels, of which `x` is read."""

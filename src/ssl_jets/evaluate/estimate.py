@@ -61,6 +61,17 @@ class Estimate:
         return cls.of(float(rows[0]), rows[1:], biased=biased)
 
 
+def relative(weights: Array) -> Array:
+    """The same weights `[jet]` with a mean of 1 over the jets that count.
+
+    What is fitted and measured does not depend on their unit then: readers have penalties and least sums, and
+    cross sections may be 1e-13 of their unit. Without a jet that counts they are as they were.
+    """
+    counting = weights[weights > 0]
+    scaled: Array = weights / counting.mean() if len(counting) else weights
+    return scaled
+
+
 class Bootstrap:
     """Resamples of a fixed set of jets, the same for every metric so that differences between metrics are paired.
 

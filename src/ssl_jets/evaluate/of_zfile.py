@@ -13,7 +13,7 @@ import torch
 
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.bench import FEWEST
-from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.estimate import Array, relative
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
@@ -211,7 +211,7 @@ def _weights(file: ZFile, name: str | None) -> Array:
     weights: Array = file.columns[name].astype(np.float64)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise DataError("the weights of jets must be finite and not negative", where=f"column {name}")
-    return weights
+    return relative(weights)
 
 
 def _trained(file: ZFile) -> Array | None:

@@ -132,7 +132,14 @@ def reference_probes(fit: Side, test: Side, *, seed: int = 0) -> list[PhysicsPro
 
 
 def _shared(fit: Side, test: Side) -> list[str]:
-    return [name for name in fit.found if name in test.found and np.nanstd(fit.found[name]) > 0]
+    """The quantities that both sides have, and that vary among the jets to fit on."""
+
+    def known(side: Side, name: str) -> Array:
+        values: Array = side.found[name]
+        return values[np.isfinite(values) & (side.weights > 0)]
+
+    there = [name for name in fit.found if name in test.found and len(known(test, name))]
+    return [name for name in there if len(known(fit, name)) and known(fit, name).std() > 0]
 
 
 def _probe(

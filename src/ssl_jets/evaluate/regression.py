@@ -109,7 +109,7 @@ def regression_metrics(
     every = np.arange(len(true))
     residual = predicted - true
     bias, resolution = _core(residual, bootstrap, every)
-    low, high = np.percentile(true, (16, 84))
+    low, high = quantiles(true, bootstrap, every, (0.16, 0.84))[0]
     return RegressionMetrics(
         target=target,
         jets=len(true),

@@ -16,7 +16,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
+GROUP, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def parse_memory(text: str) -> int:
@@ -60,11 +60,24 @@ def available(device: torch.device) -> int:
     if not MEMINFO.is_file():
         raise UsageError("how much memory is free is not known here", where="--memory", hint="--memory 16GB")
     free = 1024 * _kilobytes(MEMINFO, "MemAvailable")
-    try:
-        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):  # no limit, or it is written "max"
-        return free
+    return min([free, *_left_of_groups()])
+
+
+def _left_of_groups() -> Iterator[int]:
+    """Bytes that the control groups of this process have left, from its own to the outermost. Batch systems set these.
+
+    What files occupy in memory counts as used there, and is given up where it is needed.
+    """
+    with suppress(OSError):  # not Linux, or an older kind of groups
+        own = next((line for line in GROUP.read_text().splitlines() if line.startswith("0::/")), "0::/")
+        inner = CGROUP / own.removeprefix("0::/")
+        for group in (inner, *inner.parents):
+            with suppress(OSError, ValueError):  # no limit, or it is written "max"
+                limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+                cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+                yield limit - used + (int(cached[1]) if cached else 0)
+            if group == CGROUP:
+                return
 
 
 @contextmanager

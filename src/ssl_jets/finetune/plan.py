@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -226,8 +227,13 @@ def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:
 
 
 def _in_a_process(job: Job) -> Cost:
+    # Alone, also where this process is one of a launch.
+    others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
+    launch = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    alone = {name: value for name, value in os.environ.items() if name not in launch and not name.startswith(others)}
     done = subprocess.run(
         [sys.executable, "-m", "ssl_jets.finetune.dry_run"],
+        env=alone,
         input=json.dumps(asdict(job)),
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ssl_jets.config import RunSettings, Settings, read_config, recipe, resolve
+from ssl_jets.data.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.finetune.domain.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
 from ssl_jets.model_file import Model, load_model
@@ -159,6 +160,13 @@ def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
     if adapt != "none" and not settings.data.unlabelled:
         hint = "--domain SRC names them"
         raise UsageError("this needs unlabelled jets of the target domain", where=f"--adapt {adapt}", hint=hint)
+    if adapt in ("coral", "mmd") and min(shares(settings.train.batch_size, settings.data.unlabelled_ratio)) < 2:
+        raise UsageError(
+            "spreads of z need two jets of each domain in a batch",
+            where="data.unlabelled_ratio",
+            found=f"{settings.data.unlabelled_ratio:g}, with {settings.train.batch_size} jets in a batch",
+            hint="a larger --batch-size",
+        )
     if adapt in ADAPTED_Z and mode in FIXED_Z:
         raise UsageError(
             "z is fixed in this mode, so nothing can bring the domains together in it",

@@ -59,6 +59,7 @@ class DiffusionAutoencoder(Method):
         steps: int = Field(default=25, ge=1)
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
+    present: Tensor
     generates: ClassVar[bool] = True
     whole: ClassVar[bool] = True
 
@@ -69,6 +70,7 @@ class DiffusionAutoencoder(Method):
         self.counts = CountHead(encoder.dim, cfg.most_particles, cfg.decoder_width)
         self.summary = Summary(encoder.dim)
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
+        self.register_buffer("present", torch.ones(TARGETS))
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Errors of the particles, of their number and of the prior over z."""
@@ -89,8 +91,10 @@ class DiffusionAutoencoder(Method):
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def measure(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the summaries."""
+        """Statistics of the summaries, and which targets the training data have."""
+        batches = list(batches)
         self.summary.measure(batches, self.encoder.features)
+        self.present.copy_(torch.stack([self.encoder.features.present(jets) for jets in batches]).amax(0))
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
@@ -105,7 +109,7 @@ class DiffusionAutoencoder(Method):
     @torch.no_grad()
     def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
         """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
-        given = self._given(on_sphere(z), offsets_of(counts), z.new_ones(TARGETS))
+        given = self._given(on_sphere(z), offsets_of(counts), self.present)
         drawn = self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps))
         jets = Jets(drawn, given.offsets)
         return jets.scaled_to(self.summary.pt(given.z)) if self.cfg.summary_weight else jets

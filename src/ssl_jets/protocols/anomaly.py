@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,7 +206,9 @@ def _of_models(
 def _of_file(path: Path, settings: EvaluateSettings, tell: Notes) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
     """z of a file, and its kept jet columns."""
     sides, columns, names = labelled_sides(path, settings, tell)
-    made = {"z": [path.name, path.stat().st_size], **_common(settings)}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    made = {"z": [path.name, digest], **_common(settings)}
     return made, {"z": sides} | ({COLUMNS: columns} if columns else {}), names
 
 

@@ -9,18 +9,24 @@ Runs and results are kept in the folder: a protocol that is stopped goes on wher
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from ssl_jets.config import DataSettings, RunSettings, Settings, read_config
+from ssl_jets.config import DataSettings, RunSettings, Settings
 from ssl_jets.embed import embed_jets
+from ssl_jets.errors import UsageError
 from ssl_jets.evaluate.domain_gap import domain_gap
 from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.pieces import Pieces
 from ssl_jets.evaluate.task import accuracy_and_auc
 from ssl_jets.finetune import finetune, resolve_finetune
@@ -33,6 +39,7 @@ from ssl_jets.pretrain import pretrain, resolve_pretrain
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.protocols.domain_jets import DomainJets
 from ssl_jets.protocols.domain_result import SUPERVISED, DomainResult
+from ssl_jets.run import replace
 
 
 class DomainSettings(Settings):
@@ -100,9 +107,12 @@ def domain_protocol(
     """
     began, protocol = time.perf_counter(), settings.protocol
     work = _Protocol(settings, out, len(models), say)
-    starts = {model.resolve().name: model for model in models} or work.pretrained()
+    starts = dict(zip(names_of(models), models, strict=True)) if models else work.pretrained()
     modes: dict[str, str] = dict.fromkeys(starts, protocol.mode)
     if protocol.supervised:
+        if SUPERVISED in starts:
+            hint = "a run folder of another name, or --set protocol.supervised=false"
+            raise UsageError("a model has the name of the training from scratch", found=SUPERVISED, hint=hint)
         starts[SUPERVISED], modes[SUPERVISED] = next(iter(starts.values())), "scratch"
     before = {start: work.before(start, model) for start, model in starts.items()}
     # Seed by seed, so that one that is stopped has something of everything.
@@ -138,8 +148,9 @@ class _Protocol:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         starts = (models or len(self.settings.pretrain)) + self.settings.supervised
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
-        made_from = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
-        self.pieces = Pieces(out / "pieces", {"files": made_from, "device": self.device.type}, total, say)
+        self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
+        made_from = {"files": self._files, "device": self.device.type, "data": run.data.model_dump(mode="json")}
+        self.pieces = Pieces(out / "pieces", made_from, total, say)
 
     def pretrained(self) -> dict[str, Path]:
         """A run of each method on the jets of the data, whose labels, if any, no method sees."""
@@ -157,7 +168,8 @@ class _Protocol:
                 "model": {"size": self.settings.size},
                 "train": {"steps": self.settings.pretrain_steps, **self._precision()},
             }
-            runs[method] = self._trained(method, resolve_pretrain(method, layers, self.run.pretraining), pretrain)
+            settings = resolve_pretrain(method, layers, self.run.pretraining)
+            runs[method] = self._trained(method, settings, pretrain, self._files)
         return runs
 
     def before(self, start: str, model: Path) -> dict[str, Any]:
@@ -178,7 +190,7 @@ class _Protocol:
 
         def make() -> dict[str, Any]:
             began = time.perf_counter()
-            tuned = load_model(self._trained(name, settings, finetune))
+            tuned = load_model(self._trained(name, settings, finetune, [self._files, self._facts(model)]))
             measured = _Measurement(self, tuned, tuned.facts["training"])
             found = {"start": start, "adapt": adapt, "seed": seed, **measured.performance(), "gap": measured.gap()}
             return found | {"seconds": time.perf_counter() - began}
@@ -205,13 +217,16 @@ class _Protocol:
         }
         return resolve_finetune(model, ours, self.run.finetuning)
 
-    def _trained(self, name: str, settings: RunSettings[Any], train: Callable[..., Path]) -> Path:
-        """The finished run of these settings: found, taken up where it stopped, or made."""
-        run = self.out / "runs" / name
-        stored = run / "config.yaml"
-        same = stored.is_file() and read_config(stored) == settings.model_dump(mode="json")
-        if not (same and (run / "model" / "config.json").is_file()):
-            train(settings, run, resume=same, force=not same)
+    def _trained(self, name: str, settings: RunSettings[Any], train: Callable[..., Path], made_from: Any) -> Path:
+        """The finished run of these settings and inputs: found, taken up where it stopped, or made."""
+        text = json.dumps([settings.model_dump(mode="json"), made_from], sort_keys=True)
+        run, mark = self.out / "runs" / name, self.out / "runs" / f"{name}.sha256"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == digest):
+            shutil.rmtree(run, ignore_errors=True)
+            replace(mark, partial(Path.write_text, data=digest, encoding="utf-8"))
+        if not (run / "model" / "config.json").is_file():
+            train(settings, run, resume=True)
         return run
 
     def _precision(self) -> dict[str, Any]:

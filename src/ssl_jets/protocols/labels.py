@@ -101,7 +101,10 @@ def label_curves(
     bench.need_classes("the protocol labels")
     curves = list(_curves(loaded, paths, settings))
     wanted = settings.labels
+    assert bench.task.source is not None
+    tested = hashlib.sha256(bench.task.source.numpy().tobytes()).hexdigest()  # other models can leave other jets
     made = {"files": [list(file.identity) for file in data.files], "data": settings.data.model_dump(mode="json")}
+    made |= {"tested": tested}
     pieces = Pieces(out / "pieces", made, len(curves) * len(wanted.shares) * wanted.seeds, say)
     work = _Work(out, data, bench, settings, device)
     points = []

@@ -18,6 +18,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks
@@ -83,7 +84,10 @@ def train_heads(objective: Objective, work: Work, note: Callable[[int, float], N
             note(step, loss)
 
         options: Any = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed, "jet_weights": jet_weights}
-        fit_heads(z, targets, objective.tasks, objective.weights, lr=FEW_LEARN * train.lr, progress=progress, **options)
+        with alone():
+            fit_heads(
+                z, targets, objective.tasks, objective.weights, lr=FEW_LEARN * train.lr, progress=progress, **options
+            )
 
 
 def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
