@@ -90,6 +90,15 @@ def test_the_version_is_printed(ssl_jets: Callable[..., Done]) -> None:
     assert ssl_jets("--version") == Done(0, f"{__version__}\n", "")
 
 
+def test_the_program_has_its_name_however_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capfd.readouterr().out.split()[:2] == ["Usage:", "ssl-jets"]
+
+
 def test_pretrain_prints_the_run_folder_and_nothing_else(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     from ssl_jets.signals import Interrupted
 
     try:
-        app()
+        app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
     except SslJetsError as error:
         _fail(error, f"error: {error}", error.exit_code)
     except Interrupted as stop:
