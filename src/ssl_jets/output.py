@@ -46,6 +46,22 @@ def check_output(path: Path, *, force: bool) -> None:
         raise UsageError("the output exists already", where=path, hint="--force to overwrite it, or another --out")
 
 
+def check_folder(folder: Path, holds: str, *, force: bool) -> None:
+    """Refuse a folder to write to before the work begins.
+
+    Raises:
+        UsageError: it has the file `holds` and `force` is not given, or it is a file.
+        SslJetsError: it cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
+    if (folder / holds).exists() and not force:
+        raise UsageError("the output exists already", where=folder, hint="--force to replace it, or another --out")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(there, os.W_OK):
+        raise SslJetsError("the output cannot be written", where=there, found="no write access", hint="another --out")
+
+
 def temporary_folder(path: Path) -> Path:
     """A new hidden folder beside `path`, on the same file system.
 

@@ -13,7 +13,7 @@ from ssl_jets import cli
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.data.stream import ordered
 from ssl_jets.data.write import write_jets
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import GeneratedEvaluation, evaluate_generated, generated_table
 from ssl_jets.evaluate.evaluation import plain
 from ssl_jets.evaluate.observables import observables
@@ -148,3 +148,13 @@ def test_the_command_prints_the_table_and_takes_one_thing_to_measure(
     assert (tmp_path / "out" / "generated.json").is_file()
     assert run(*jets, "--model", "runs/mae") == 2
     assert "--model, --z, --generated" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Root may write to every folder of a test, so the system is made to say no."""
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(SslJetsError, match="cannot be written") as caught:
+        evaluate_generated([str(tmp_path / "no.root")], [str(tmp_path / "none.root")], tmp_path / "new" / "folder")
+    assert caught.value.where == tmp_path

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ssl_jets import __version__
-from ssl_jets.errors import UsageError
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Probe
@@ -169,14 +168,6 @@ class Evaluation:
         texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
         for name, text in texts.items():
             replace(self.folder / name, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
-
-
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds an evaluation, unless `force`, or that is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
-    if (folder / METRICS).exists() and not force:
-        raise UsageError("the evaluation exists", where=folder, hint="--force to replace it, or --out OTHER")
 
 
 def plain(value: Any, digits: int | None = None) -> Any:

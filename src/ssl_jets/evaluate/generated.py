@@ -28,6 +28,7 @@ from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogra
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.selection import draw
+from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
@@ -149,7 +150,7 @@ def evaluate_generated(
         DataError: too few jets, files that cannot be read.
     """
     began, out = time.perf_counter(), Path(out)
-    check_free(out, force=force)
+    check_folder(out, METRICS, force=force)
     if data.weights is not None:
         raise UsageError("generated jets are compared without weights", where="data.weights", found=data.weights)
     lost: dict[str, str] = {}
@@ -236,14 +237,6 @@ def _found_by(sides: Mapping[str, _Side], data: DataSettings) -> Iterator[str]:
         for name, side in without.items():
             kind = side.files[0].schema.title if key == "format" else side.files[0].collection or "jets, one an entry"
             yield f"data.{key}={getattr(data, key)} does not fit the {name} files, which are read as {kind}"
-
-
-def check_free(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds a comparison, unless `force`, or that is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
-    if (folder / METRICS).exists() and not force:
-        raise UsageError("the evaluation exists", where=folder, hint="--force to replace it, or --out OTHER")
 
 
 def _without_scores(test: TwoSample) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from ssl_jets.evaluate.baselines import Baselines
 from ssl_jets.evaluate.bench import KINEMATICS, Bench, halves_of, labels_of, subset
 from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
-from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
+from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.outputs import encode, probabilities, regressed
 from ssl_jets.evaluate.probes import Probe, knn_probe, linear_reader, scored, tree_probe
@@ -26,6 +26,7 @@ from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.regression import columns_of
+from ssl_jets.output import check_folder
 from ssl_jets.precision import native_precision
 from ssl_jets.progress import Say, to_stderr
 
@@ -63,7 +64,7 @@ def evaluate_model(
         SslJetsError: no model, no jets, classes that are not those of the head, or an evaluation that exists.
     """
     began = time.perf_counter()
-    check_folder(Path(out), force=force)
+    check_folder(Path(out), METRICS, force=force)
     model = load_model(model_path)
     tell = Notes(say)
     bench = Bench.of([model], sources, settings, tell)

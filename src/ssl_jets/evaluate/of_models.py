@@ -32,6 +32,7 @@ from ssl_jets.evaluate.similarity import cka
 from ssl_jets.evaluate.task import accuracy_and_auc_rows
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.spread import spread
+from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace as write_in_one_step
 
@@ -132,7 +133,7 @@ def compare_models(
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
     """
     out = Path(out)
-    check_free(out, force=force)
+    check_folder(out, COMPARISON, force=force)
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     if ensemble:
@@ -168,14 +169,6 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names) and ENSEMBLE not in names:
             return names
     raise UsageError("the runs have no names that tell them apart", found=", ".join(map(str, paths)))
-
-
-def check_free(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds a comparison, unless `force`, or that is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
-    if (folder / COMPARISON).exists() and not force:
-        raise UsageError("the comparison exists", where=folder, hint="--force to replace it, or --out OTHER")
 
 
 def differences(measured: Mapping[str, Measured], bench: Bench) -> list[Difference]:

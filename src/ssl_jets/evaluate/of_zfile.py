@@ -14,13 +14,14 @@ import torch
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.bench import FEWEST
 from ssl_jets.evaluate.estimate import Array, relative
-from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap, check_folder
+from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
 from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, tree_columns, tree_probe
 from ssl_jets.evaluate.selection import FORCE, first_halves
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.nn.spread import spread
+from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.zfile import ZFile, read_z
 
@@ -53,7 +54,7 @@ def evaluate_z(
     """
     began = time.perf_counter()
     path, out = Path(path), Path(out)
-    check_folder(out, force=force)
+    check_folder(out, METRICS, force=force)
     file, tell, wanted = read_z(path), Notes(say), settings.evaluate
     usable = _finite(file)
     if usable.sum() < 2:
