@@ -8,6 +8,7 @@ from typing import Protocol
 
 import matplotlib.pyplot as plt
 
+from ssl_jets.data.survey import UNITS
 from ssl_jets.output import whole_file
 from ssl_jets.report.figures import style
 
@@ -51,9 +52,15 @@ def draw_columns(samples: Mapping[str, Sample], path: Path, *, force: bool = Fal
                 if column is not None and any(column.histogram):
                     share = [count / sum(column.histogram) for count in column.histogram]
                     place.stairs(share, column.edges, label=file)
-            place.set(xlabel=name, yscale="log")
+            place.set(xlabel=_with_unit(name), yscale="log")
         for place in axes.flat[len(names) + 1 :]:
             place.set_axis_off()
+        for first in axes[:, 0]:
+            first.set_ylabel("share")
         axes.flat[0].legend(fontsize=7)
         figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)
+
+
+def _with_unit(name: str) -> str:
+    return f"{name} [{UNITS[name]}]" if UNITS.get(name) else name
