@@ -160,6 +160,7 @@ def test_a_place_without_a_model_says_what_was_found_and_what_to_type(tmp_path: 
     with pytest.raises(SslJetsError, match="no trained model here") as caught:
         load_model(tmp_path / "run")
     assert "--resume" in str(caught.value.hint)
+    assert "pretrain" not in str(caught.value.hint)  # it may be a finetuning
 
 
 def test_a_failed_write_keeps_the_model_that_was_there(

@@ -223,7 +223,7 @@ def _model_folder(path: Path) -> Path:
     found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
     hint = "ssl-jets pretrain --out RUN makes one"
     if (path / "checkpoints").is_dir():
-        hint = f"ssl-jets pretrain --out {path} --resume finishes this run"
+        hint = f"the command that began this run finishes it, with --out {path} --resume"
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
 
 
