@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -197,7 +198,9 @@ class Loop:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
             fresh.unlink(missing_ok=True)
-            raise SslJetsError("the checkpoint cannot be written", where=path, found=error) from None
+            left = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are left on its disk"  # torch does not say so
+            found = f"{str(error).partition('\n')[0]}; {left}"
+            raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:
             sync(fresh)
