@@ -198,8 +198,8 @@ class Loop:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
             fresh.unlink(missing_ok=True)
-            left = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are left on its disk"  # torch does not say so
-            found = f"{str(error).partition('\n')[0]}; {left}"
+            said, left = str(error).splitlines()[0], shutil.disk_usage(path.parent).free  # which torch does not say
+            found = f"{said}; {left / 1e6:.0f} MB are left on the disk"
             raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:
