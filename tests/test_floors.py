@@ -15,7 +15,7 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("setting_errors",),
+    ("setting_errors", "launch"),
     ("config", "jets", "allocator", "output", "precision", "progress", "schedule", "signals"),
     ("data", "nn"),
     ("methods",),

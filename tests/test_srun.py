@@ -12,7 +12,7 @@ import pytest
 
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
-from ssl_jets.ranks import join_srun
+from ssl_jets.launch import join_srun
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 STEP = {
@@ -47,7 +47,9 @@ def test_a_task_has_the_variables_of_a_process_of_torchrun(step: pytest.MonkeyPa
     assert told() == ["5", "1", "8", "4", "gpu07", "20672"]
 
 
-@pytest.mark.parametrize(("nodes", "first"), [("a,b", "a"), ("n[3,7-9]", "n3"), ("one", "one")])
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("a,b", "a"), ("n[3,7-9]", "n3"), ("one", "one"), ("r[1-2]n[04-05]-ib,x", "r1n04-ib")]
+)
 def test_the_first_machine_is_where_they_meet(step: pytest.MonkeyPatch, nodes: str, first: str) -> None:
     step.setenv("SLURM_STEP_NODELIST", nodes)
     join_srun()
@@ -66,6 +68,10 @@ def test_one_task_is_alone_and_processes_of_torchrun_stay_its_own(step: pytest.M
 
 def test_machines_with_different_numbers_of_tasks_are_refused(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_TASKS_PER_NODE", "4,3")
+    with pytest.raises(UsageError, match="ntasks-per-node"):
+        join_srun()
+    step.setenv("SLURM_STEP_TASKS_PER_NODE", "4(x2)")
+    step.setenv("SLURM_STEP_NUM_TASKS", "7")
     with pytest.raises(UsageError, match="ntasks-per-node"):
         join_srun()
 

@@ -240,7 +240,7 @@ def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tu
 class ComputingSettings(Settings):
     """Of `train.*`, what counts where nothing is trained."""
 
-    precision: Literal["auto"] | Precision = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """As in `TrainSettings`."""
 
 

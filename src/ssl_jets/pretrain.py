@@ -196,6 +196,8 @@ def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *,
         run.create(settings, force=force)
     elif not run.checkpoint.is_file():  # killed before its first one, it begins again
         run.forget_after(-1)
+        if run.writes:
+            run.healthy.unlink(missing_ok=True)
     fabric.barrier()
 
 
@@ -227,7 +229,9 @@ def tell_of_files(run: Run, data: Dataset) -> None:
     """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
     for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
         run.say(line)
-    if run.checkpoint.is_file():  # said and logged when the run began
+    if run.checkpoint.is_file():  # then it was logged when the run began
+        for line in (of_jets(data.jets_left_out),) if data.jets_left_out else ():
+            run.say(line)
         return
     if data.left_out:
         run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})

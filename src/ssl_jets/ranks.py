@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import torch
 import torch.distributed as dist
 
 from ssl_jets.data.files import Part
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError
+from ssl_jets.launch import join_srun
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: shares of equal size can take times of unequal length."""
@@ -67,31 +67,6 @@ def lost_another(error: RuntimeError) -> bool:
     Gloo tells it at once, in whatever collective a process stands. NCCL does not: the launcher ends such a process.
     """
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
-
-
-def join_srun() -> None:
-    """Give the tasks of an `srun` the variables that torchrun gives its processes, which then need no more than these.
-
-    Nothing is done where torchrun set them, or where there is only one task.
-
-    Raises:
-        UsageError: the machines have different numbers of tasks.
-    """
-    given = os.environ
-    tasks = int(given.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks == 1 or "RANK" in given:
-        return
-    nodes = int(given.get("SLURM_STEP_NUM_NODES", "1"))
-    per_node = given.get("SLURM_STEP_TASKS_PER_NODE", str(tasks))  # such as 4(x2)
-    if "," in per_node or tasks % nodes:
-        hint = "srun --ntasks-per-node=N"
-        raise UsageError("the machines of the job have different numbers of tasks", found=per_node, hint=hint)
-    first = re.sub(r"\[(\d+).*", r"\1", given.get("SLURM_STEP_NODELIST", "localhost")).partition(",")[0]
-    port = 15_000 + (int(given.get("SLURM_JOB_ID", "0")) * 10 + int(given.get("SLURM_STEP_ID", "0"))) % 10_000
-    given.update(RANK=given["SLURM_PROCID"], LOCAL_RANK=given["SLURM_LOCALID"], WORLD_SIZE=str(tasks))
-    given.update(LOCAL_WORLD_SIZE=str(tasks // nodes))
-    given.setdefault("MASTER_ADDR", first)
-    given.setdefault("MASTER_PORT", str(port))
 
 
 @contextmanager

@@ -28,8 +28,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from ssl_jets.config import TrainSettings
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
+from ssl_jets.launch import join_srun
 from ssl_jets.methods._method import Method
 from ssl_jets.monitor import YOUNG, Monitor
 from ssl_jets.nn.collapse import Verdict
@@ -39,7 +40,7 @@ from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
 from ssl_jets.output import sync
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
-from ssl_jets.ranks import Ranks, join_srun
+from ssl_jets.ranks import Ranks, lost_another
 from ssl_jets.run import Run
 from ssl_jets.schedule import Schedule
 from ssl_jets.signals import Interrupted, Watch
@@ -81,6 +82,9 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         world = int(os.environ["WORLD_SIZE"])
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         nodes = world // devices
+        if device == "cuda" and torch.cuda.device_count() < devices:
+            hint = "srun --gpus-per-node=N --gpu-bind=none"
+            raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it is using is in config.yaml
     fabric = Fabric(
         accelerator=device,
@@ -218,11 +222,14 @@ class Loop:
         try:
             rest = self.fabric.load(path, state)
         except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and lost_another(error)):
+                raise
+            damaged = path == self.run.checkpoint and not isinstance(error, OSError)
             raise SslJetsError(
                 "the checkpoint cannot be read, or is not one of this run",
                 where=path,
                 found=str(error).partition("\n")[0].partition(". ")[0],
-                hint=f"rm {path}, after which --resume begins the run anew",
+                hint=f"rm {path}, after which --resume begins the run anew" if damaged else None,
             ) from error
         self.stream.resume(rest["streams"])
         self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]

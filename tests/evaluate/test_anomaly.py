@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssl_jets.evaluate.anomaly import cwola, distance_scores, distances
+from ssl_jets.evaluate.anomaly import cwola, distance_scores, distances, separation
 from ssl_jets.evaluate.probes import Labelled
 
 NAMES = ("QCD", "near", "far")
@@ -57,3 +57,11 @@ def test_trees_read_columns_with_gaps() -> None:
     fit.x[::5, 0], test.x[::7, 1] = np.nan, np.nan
     assert cwola(fit, test, 2, 0, 300, trees=True, seed=0)["auc"] > 0.85
     assert np.isfinite(distances(fit.x[fit.y == 0], test.x, 5)["kNN"]).all()
+
+
+@pytest.mark.parametrize("signal", [0, 1])
+def test_equal_scores_tell_nothing_whichever_class_comes_first(signal: int) -> None:
+    test = Labelled.of(np.zeros((400, 1)), np.repeat([0, 1], 200))
+    auc, improvement = separation(np.zeros(400), test, signal, 1 - signal, 0)
+    assert auc.value == pytest.approx(0.5, abs=0.08)
+    assert improvement.value < 1.5

@@ -6,13 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from ssl_jets.launch import join_srun
+
 
 def rank() -> int:
     """Number of this process: by torchrun, srun, or Fabric (which sets LOCAL_RANK in the processes it starts)."""
-    if "SLURM_PROCID" in os.environ:
-        from ssl_jets.ranks import join_srun  # which loads torch
-
-        join_srun()
+    join_srun()
     return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK") if name in os.environ), 0))
 
 

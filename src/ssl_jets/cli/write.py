@@ -42,11 +42,12 @@ def embed(
 
     tune_memory()
     settings = resolve(EmbedSettings, set_settings(set_, schema), {"data": {"sources": data} if data else {}})
-    say_sample(settings.data.sources)
+    sources = settings.data.sources or tuple(settings.data.proportions)
+    say_sample(sources)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
         summary = run_embed(
             model,
-            settings.data.sources,
+            sources,
             out,
             level=level.value,
             keep=keep or [],

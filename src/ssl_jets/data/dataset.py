@@ -70,7 +70,9 @@ def open_dataset(settings: DataSettings) -> Dataset:
         known = {file.identity for file in files}
         if twice := [file for file in held if file.identity in known]:
             raise UsageError(
-                "a file is both trained on and validated on", where="data.validation", found=twice[0].source
+                "a file to validate on is one to train on, or has its name and size, by which a model knows its files",
+                where="data.validation",
+                found=twice[0].source,
             )
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)

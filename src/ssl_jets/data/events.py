@@ -94,14 +94,17 @@ class Events(Settings):
 
     @model_validator(mode="after")
     def _every_name_in_braces_is_given(self) -> Events:
-        texts = [*self.jets.values(), self.prefix, *(str(text) for block in self.particles for text in block.values())]
-        for value in self.link.model_dump(exclude_none=True, exclude={"classes"}).values():
-            texts += [value] if isinstance(value, str) else value
-        asked = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
-        of_particles = {"container", *(word for words in self.containers.values() for word in words)}
-        for collection, words in self.collections.items():
-            if missing := asked - {"jets", *words} - (of_particles if self.containers else set()):
+        of_link = self.link.model_dump(exclude_none=True, exclude={"classes"}).values()
+        asked = _asked([*self.jets.values(), self.prefix, *of_link])
+        of_particles = _asked([text for block in self.particles for text in block.values()])
+        collections = self.collections | ({"any other": {}} if self.any_collection else {})
+        for collection, words in collections.items():
+            if missing := asked - {"jets", *words}:
                 raise ValueError(f"the collection {collection} says nothing for {{{min(missing)}}}")
+            for container, own in (self.containers or {collection: {}}).items():
+                given = {"jets", *words, *({"container", *own} if self.containers else ())}
+                if missing := (of_particles - given) | (_asked([*own.values()]) - {"container"}):
+                    raise ValueError(f"{container} says nothing for {{{min(missing)}}}")
         return self
 
     @property
@@ -255,6 +258,12 @@ class EventTable:
 
     def _particle_branches(self, name: str) -> list[str]:
         return [origin for origin in self.layout.particle.get(name, ()) if isinstance(origin, str)]
+
+
+def _asked(texts: Sequence[Any]) -> set[str]:
+    """The names in braces of texts, and of tuples of texts."""
+    flat = [part for text in texts for part in (text if isinstance(text, tuple | list) else [str(text)])]
+    return {name for text in flat for _, name, _, _ in Formatter().parse(text) if name is not None}
 
 
 def _filled(tree: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:

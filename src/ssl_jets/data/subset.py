@@ -47,9 +47,9 @@ def choose(
     Raises:
         UsageError: more labels are asked for than there are, or fewer than one a class.
     """
-    narrow = replace(request, jet_columns=(), columns=("pt",))
-    if request.bad_jets == "skip":  # whether a jet is bad, its other columns may tell
-        narrow = replace(request, jet_columns=())
+    # Whether a jet is bad, its other columns may tell.
+    columns = request.columns if request.bad_jets == "skip" else ("pt",)
+    narrow = replace(request, jet_columns=(), columns=columns)
     found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
     source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
     label = torch.cat([entry for _, entry in found if entry is not None]).numpy()

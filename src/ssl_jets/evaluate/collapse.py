@@ -29,9 +29,11 @@ def spreads(
         random: the encoder of random weights and its z.
         labels: whether the encoder was trained to tell classes.
     """
-    view = another_view(jets.select(torch.arange(min(CHECK_JETS, len(jets)))))
+    # Jets come file by file, and a file has one class: the first ones would not stand for all.
+    order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
+    view = another_view(jets.select(order[:CHECK_JETS]))
     of_model, of_random = (
-        spread(torch.from_numpy(z), torch.from_numpy(encode(encoder, view))) for encoder, z in (found, random)
+        spread(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view))) for encoder, z in (found, random)
     )
     return {
         "spread": {"z": of_model, "z of random weights": of_random},

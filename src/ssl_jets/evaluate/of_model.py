@@ -265,7 +265,7 @@ def regressed_metrics(predicted: Array, names: Sequence[str], bench: Bench) -> l
         first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
-        if (known := np.isfinite(true).sum()) < FEWEST:
+        if (known := (np.isfinite(true) & (weights > 0)).sum()) < FEWEST:
             bench.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
             continue
         found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))

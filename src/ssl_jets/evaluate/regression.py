@@ -90,7 +90,7 @@ def regression_metrics(
     """All metrics of one target.
 
     Args:
-        predicted, true: `[jet]`; a jet whose true value is not finite has no part in it.
+        predicted, true: `[jet]`; a jet whose true value is not finite, or of weight 0, has no part in it.
         target: its name.
         against: columns to bin in, `[jet]` each.
         weights: of the jets, `[jet]`; by default all 1.
@@ -99,7 +99,7 @@ def regression_metrics(
     Raises:
         DataError: fewer than `FEWEST` jets have the target.
     """
-    known = np.isfinite(true)
+    known = np.isfinite(true) & (np.ones(len(true)) if weights is None else weights > 0).astype(bool)
     if known.sum() < FEWEST:
         raise DataError(
             "too few jets have the regression target", where=target, found=f"{known.sum()} jets", allowed=[FEWEST]

@@ -116,6 +116,8 @@ def _with_error(found: Estimate) -> str:
 
 
 def _rejection(found: Estimate) -> str:
+    if found.low is None:
+        return "not defined"
     if found.limit:
         return f">= {found.value:.0f}"
     high = "open" if found.high is None else f"{found.high:.3g}"

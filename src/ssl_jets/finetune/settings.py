@@ -105,7 +105,8 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
     encoder = pretrained.encoder.cfg
     base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
-    if any(layer.get("method", {}).get("adapt", "none") != "none" for layer in layers) and stored is None:
+    methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
+    if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
     if stored is not None:  # what fitted then is what goes on

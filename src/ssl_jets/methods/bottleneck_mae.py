@@ -52,7 +52,7 @@ class BottleneckMaskedAutoencoder(Method):
         """Standard deviation s of the noise on z in training; the numbers of z are of order one."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
-        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        decoder_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the decoder; it has one head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""

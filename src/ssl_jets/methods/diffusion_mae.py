@@ -42,7 +42,7 @@ class DiffusionMaskedAutoencoder(Method):
         """Share of each jet's particles (of its pt with mask `pt`) that is hidden."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
-        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        decoder_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the decoder; it has one head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge beside the squared error of the velocity."""

@@ -50,7 +50,7 @@ class Jepa(Method):
         """Share of the jet's particles in each region."""
         predictor_blocks: int = Field(default=3, ge=1)
         """Blocks of the predictor."""
-        predictor_width: int = Field(default=64, ge=8, multiple_of=8)
+        predictor_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the predictor; it has one head for every 16."""
         z_weight: float = Field(default=3.0, gt=0)
         """Weight w of predicting the whole jet from the context's z."""

@@ -41,7 +41,7 @@ class MaskedAutoencoder(Method):
         """Blocks over z, the tokens and the hidden particles, or an MLP of each hidden particle's name and z."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the transformer."""
-        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        decoder_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the decoder; it has one head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""

@@ -41,7 +41,7 @@ class MaskedTokens(Method):
         """Share of each jet's particles (of its pt with mask `pt`) that is hidden."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
-        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        decoder_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the decoder; it has one head for every 16."""
         ranks: int = Field(default=64, ge=1)
         """Hidden particles with a name of their own; softer ones share the last name."""

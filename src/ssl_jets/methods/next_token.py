@@ -45,7 +45,7 @@ class NextToken(Method):
         """Weight a of the error of the whole jet's summary, told by a linear map of z."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the causal transformer."""
-        decoder_width: int = Field(default=64, ge=8, multiple_of=8)
+        decoder_width: int = Field(default=64, ge=16, multiple_of=16)
         """Width of the causal transformer; it has one head for every 16."""
         longest: int = Field(default=128, ge=1)
         """Particles of the longest jet that is generated; softer ones share the last place."""

@@ -88,6 +88,10 @@ class SemiSupervised(Method):
         """What the other method compares."""
         return self.method.compared(z)
 
+    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+        """What the other method looks at."""
+        return self.method.look(batches)
+
     def after_step(self, progress: float) -> None:
         """The step of the other method; every s within its limits."""
         self.method.after_step(progress)

@@ -113,9 +113,10 @@ def uniformity(z: Tensor, most: int = 2000) -> Tensor:
 
     Args:
         z: the representation.
-        most: jets whose pairs are looked at, from the first.
+        most: jets whose pairs are looked at, evenly from all, since jets may come class by class.
     """
-    unit = _centred_unit(z[:most], z.double().mean(dim=0))
+    rows = torch.linspace(0, len(z) - 1, min(most, len(z)), device=z.device).round().long()
+    unit = _centred_unit(z[rows], z.double().mean(dim=0))
     return torch.pdist(unit).square().mul(-2).exp().mean().log()
 
 

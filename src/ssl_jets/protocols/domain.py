@@ -190,7 +190,7 @@ class _Protocol:
 
         def make() -> dict[str, Any]:
             began = time.perf_counter()
-            tuned = load_model(self._trained(name, settings, finetune, [self._files, self._facts(model)]))
+            tuned = load_model(self._trained(name, settings, finetune, [self._files, load_model(model).sha256]))
             measured = _Measurement(self, tuned, tuned.facts["training"])
             found = {"start": start, "adapt": adapt, "seed": seed, **measured.performance(), "gap": measured.gap()}
             return found | {"seconds": time.perf_counter() - began}
@@ -223,7 +223,8 @@ class _Protocol:
         run, mark = self.out / "runs" / name, self.out / "runs" / f"{name}.sha256"
         digest = hashlib.sha256(text.encode()).hexdigest()
         if not (mark.is_file() and mark.read_text(encoding="utf-8") == digest):
-            shutil.rmtree(run, ignore_errors=True)
+            if run.exists():
+                shutil.rmtree(run)
             replace(mark, partial(Path.write_text, data=digest, encoding="utf-8"))
         if not (run / "model" / "config.json").is_file():
             train(settings, run, resume=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import shared_labels
+from ssl_jets.data.files import Part, shared_labels
 from ssl_jets.data.left_out import of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
@@ -42,6 +42,7 @@ class DomainJets:
         self.data, self.most = data, most
         self.files_left_out: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
+        self._counted: dict[str, list[Part]] = {}
         given = {"simulation": data.sources, "data": data.unlabelled, "target": target}
         for (role, sources), option in zip(given.items(), ("--data", "--domain", "--target")):
             if not sources:
@@ -102,10 +103,13 @@ class DomainJets:
         roles = assign_roles(self.files[role], training, self.data)
         # Where nothing is trained yet, the jets of the simulation are those that will be held out.
         parts = roles.test if role == "simulation" else roles.task
-        return draw(self.files[role], parts, self.most, 0, Request.of(self.data), skipped=self.skipped)
+        counted = self._counted.setdefault(role, [])
+        return draw(self.files[role], parts, self.most, 0, Request.of(self.data), skipped=self.skipped, counted=counted)
 
     def _labels(self, jets: Jets, role: str) -> Array:
         assert jets.labels is not None
+        if unlabelled := [file for file in self.files[role] if not file.label_names]:
+            raise DataError("a file to test on has no labels", where=unlabelled[0].source)
         order = np.array([self.classes.index(name) for name in shared_labels(self.files[role])])
         found: Array = order[jets.labels.numpy()]
         return found

@@ -60,7 +60,6 @@ def _fit(
     weights: SourceWeights, settings: RunSettings[FinetuneSettings], data: Dataset, subset: Jets | None, run: Run
 ) -> None:
     """Fit the weights on a sample of both domains and say how much of the source they leave."""
-    run.forget_after(-1)
     jets, seed = settings.method.reweight.jets, settings.train.seed
     request = Request.of(settings.data)
     if subset is None:

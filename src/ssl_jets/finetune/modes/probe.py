@@ -41,7 +41,6 @@ class Probe(Mode):
         """Compute z once, then train the heads on it."""
         started, train = time.monotonic(), work.settings.train
         steps = train.steps or 1
-        work.run.forget_after(0)  # a resumed run trains its heads again
 
         def note(step: int, loss: float) -> None:
             if step % train.log_every == 0 or step == steps:
