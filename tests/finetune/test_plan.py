@@ -193,3 +193,18 @@ def test_the_command_prints_a_plan_and_trains_nothing(
     assert all(row["peak"] > 10**8 and row["seconds"] > 0 for row in found["rows"])
     assert "full, batch 8: " in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_is_alone_also_where_its_process_is_one_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "here"), ("SLURM_STEP_NUM_TASKS", "2")):
+        monkeypatch.setenv(name, value)
+    given: dict[str, str] = {}
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        given.update(env)
+        return subprocess.CompletedProcess(command, 0, stdout='{"peak": 7}\n', stderr="")
+
+    monkeypatch.setattr(planning.subprocess, "run", run)
+    assert planning._in_a_process(Job({}, "", [])).peak == 7
+    assert "PATH" in given
+    assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_STEP_NUM_TASKS"} & set(given)
