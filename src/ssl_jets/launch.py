@@ -1,4 +1,4 @@
-"""Processes that `srun` started, as torchrun would have started them. Without torch: every command begins here."""
+"""The variables of a launch by torchrun, or by `srun` in its words. Without torch: every command begins here."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def join_srun() -> None:
     given.update(LOCAL_WORLD_SIZE=str(tasks // nodes))
     given.setdefault("MASTER_ADDR", nodelist.partition(",")[0])
     given.setdefault("MASTER_PORT", str(port))
+
+
+def environment_alone() -> dict[str, str]:
+    """The variables for a process that is in no launch, also where this one is."""
+    launch = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
+    return {name: value for name, value in os.environ.items() if name not in launch and not name.startswith(others)}

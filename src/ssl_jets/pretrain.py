@@ -229,13 +229,12 @@ def tell_of_files(run: Run, data: Dataset) -> None:
     """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
     for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
         run.say(line)
-    if run.checkpoint.is_file():  # then it was logged when the run began
-        for line in (of_jets(data.jets_left_out),) if data.jets_left_out else ():
-            run.say(line)
-        return
-    if data.left_out:
+    logged = run.checkpoint.is_file()  # when the run began
+    if data.left_out and not logged:
         run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
-    if data.jets_left_out:
+    if data.jets_left_out and logged:
+        run.say(of_jets(data.jets_left_out))
+    elif data.jets_left_out:
         run.log_left_out(0, data.jets_left_out)
 
 

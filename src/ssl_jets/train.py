@@ -60,6 +60,7 @@ class StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write it."""
         torch.save(checkpoint, path)
+        sync(Path(path))
 
 
 @dataclass
@@ -202,12 +203,11 @@ class Loop:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
             fresh.unlink(missing_ok=True)
-            said, left = str(error).splitlines()[0], shutil.disk_usage(path.parent).free  # which torch does not say
+            said, left = str(error).partition("\n")[0], shutil.disk_usage(path.parent).free  # which torch does not say
             found = f"{said}; {left / 1e6:.0f} MB are left on the disk"
             raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:
-            sync(fresh)
             os.replace(fresh, path)
 
     def _tell_left_out(self, left_out: Counter[str]) -> None:

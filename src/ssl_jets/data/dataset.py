@@ -67,13 +67,8 @@ def open_dataset(settings: DataSettings) -> Dataset:
     files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
     if settings.validation:
         held = open_named(settings.validation, settings, left_out)
-        known = {file.identity for file in files}
-        if twice := [file for file in held if file.identity in known]:
-            raise UsageError(
-                "a file to validate on is one to train on, or has its name and size, by which a model knows its files",
-                where="data.validation",
-                found=twice[0].source,
-            )
+        what = "a file to validate on is one to train on, or has its name and size, by which a model knows its files"
+        _refuse_twice(files, held, what, "data.validation")
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
     else:
@@ -102,6 +97,13 @@ def open_named(
     return open_files(sources, labels, settings.format, settings.jets, skipping)
 
 
+def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:
+    """Refuse others that are among the files."""
+    known = {file.identity for file in files}
+    if twice := [file for file in others if file.identity in known]:
+        raise UsageError(what, where=where, found=twice[0].source)
+
+
 def _not_empty(data: Dataset) -> Dataset:
     if not count(data.train):
         raise DataError("there are no jets to train on", where=", ".join(data.names[:8]))
@@ -118,9 +120,7 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
     files = open_named(settings.unlabelled, settings, data.left_out, labelled=False)
-    known = {file.identity for file in data.files}
-    if twice := [file for file in files if file.identity in known]:
-        raise UsageError("a file is both labelled and unlabelled", where="data.unlabelled", found=twice[0].source)
+    _refuse_twice(data.files, files, "a file is both labelled and unlabelled", "data.unlabelled")
     parts: tuple[list[Part], list[Part]] = (whole(files), [])
     if not settings.validation:
         parts = split(files, settings.validation_fraction, settings.split_seed)

@@ -19,7 +19,7 @@ from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.outputs import encode, probabilities, regressed
 from ssl_jets.evaluate.probes import Probe, knn_probe, linear_reader, scored, tree_probe
-from ssl_jets.evaluate.regression import FEWEST, RegressionMetrics, regression_metrics
+from ssl_jets.evaluate.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
 from ssl_jets.evaluate.robustness import Curve, robustness, some
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.task import TaskMetrics, classify_metrics
@@ -265,7 +265,7 @@ def regressed_metrics(predicted: Array, names: Sequence[str], bench: Bench) -> l
         first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
-        if (known := (np.isfinite(true) & (weights > 0)).sum()) < FEWEST:
+        if (known := known_jets(true, weights).sum()) < FEWEST:
             bench.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
             continue
         found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))

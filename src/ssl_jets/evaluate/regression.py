@@ -99,7 +99,7 @@ def regression_metrics(
     Raises:
         DataError: fewer than `FEWEST` jets have the target.
     """
-    known = np.isfinite(true) & (np.ones(len(true)) if weights is None else weights > 0).astype(bool)
+    known = known_jets(true, weights)
     if known.sum() < FEWEST:
         raise DataError(
             "too few jets have the regression target", where=target, found=f"{known.sum()} jets", allowed=[FEWEST]
@@ -120,6 +120,12 @@ def regression_metrics(
         responses=[_response(name, residual, values[known], bootstrap) for name, values in against.items()],
         density=_density(predicted, true, bootstrap.weights),
     )
+
+
+def known_jets(true: Array, weights: Array | None) -> Array:
+    """Jets that have the target, and count; bool `[jet]`."""
+    known: Array = np.isfinite(true)
+    return known if weights is None else known & (weights > 0)
 
 
 def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from ssl_jets.finetune.memory import available, parse_memory, shown
 from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.finetune.start import read_data
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.launch import environment_alone
 from ssl_jets.pretrain import sample_of
 
 MODES_BY_REACH = ("full", "lora", "last", "head", "probe")
@@ -227,13 +227,9 @@ def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:
 
 
 def _in_a_process(job: Job) -> Cost:
-    # Alone, also where this process is one of a launch.
-    others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
-    launch = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    alone = {name: value for name, value in os.environ.items() if name not in launch and not name.startswith(others)}
     done = subprocess.run(
         [sys.executable, "-m", "ssl_jets.finetune.dry_run"],
-        env=alone,
+        env=environment_alone(),
         input=json.dumps(asdict(job)),
         capture_output=True,
         text=True,
