@@ -16,8 +16,8 @@ PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
     ("setting_errors", "launch"),
-    ("config", "jets", "allocator", "output", "precision", "progress", "schedule", "signals"),
-    ("data", "nn"),
+    ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
+    ("data", "nn", "precision"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
     ("streams", "zrows"),

@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ssl_jets.errors import UsageError
 from ssl_jets.setting_errors import explain, trees_of
 
+PrecisionSetting = Literal["auto", "32-true", "bf16-mixed"]
+"""Number format of the arithmetic; `auto` is the best that the device has."""
+
 
 class Settings(BaseModel):
     """Base of every settings class: frozen, unknown keys forbidden, field docs taken from the line under the field."""
@@ -130,7 +133,7 @@ class TrainSettings(Settings):
     more time, the same gradients."""
     seed: int = Field(default=0, ge=0)
     """Seed of the weights, the shuffling and every random choice."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    precision: PrecisionSetting = "auto"
     """`auto` is bf16-mixed where the device computes in bf16 and 32-true elsewhere; `config.yaml` records which."""
     devices: int | None = Field(default=None, ge=1)
     """Devices of this machine to use; by default all GPUs, or one CPU process."""

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_jets.config import DataSettings, FileSettings, Settings
+from ssl_jets.config import DataSettings, FileSettings, PrecisionSetting, Settings
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import (
@@ -76,7 +76,7 @@ def embed_parts(
     *,
     device: torch.device | str = "cpu",
     batch: int = 512,
-    precision: Literal["auto"] | Precision = "auto",
+    precision: PrecisionSetting = "auto",
     progress: Progress | None = None,
     workers: int = 1,
     skipped: Counter[str] | None = None,
@@ -116,7 +116,7 @@ def embed_jets(
     *,
     device: torch.device | str = "cpu",
     batch: int = 512,
-    precision: Literal["auto"] | Precision = "auto",
+    precision: PrecisionSetting = "auto",
 ) -> Tensor:
     """z of jets in memory, float32 `[jet, D]` on the CPU. The encoder is moved to `device`, in evaluation mode."""
     batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
@@ -153,7 +153,7 @@ def embed(
     keep: Sequence[str] = (),
     data: DataSettings = _DATA,
     batch_size: int = 512,
-    precision: Literal["auto"] | Precision = "auto",
+    precision: PrecisionSetting = "auto",
     device: torch.device | str | None = None,
     force: bool = False,
     report: Progress | None = None,
@@ -240,7 +240,7 @@ def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tu
 class ComputingSettings(Settings):
     """Of `train.*`, what counts where nothing is trained."""
 
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    precision: PrecisionSetting = "auto"
     """As in `TrainSettings`."""
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 
+from ssl_jets.config import PrecisionSetting
+
 Precision = Literal["32-true", "bf16-mixed"]
 """As Lightning Fabric names them."""
 
@@ -22,7 +24,7 @@ def native_precision(device: torch.device | str) -> Precision:
     return "32-true"
 
 
-def resolve_precision(setting: Literal["auto"] | Precision, device: torch.device | str) -> Precision:
+def resolve_precision(setting: PrecisionSetting, device: torch.device | str) -> Precision:
     """The precision a setting means on a device."""
     return native_precision(device) if setting == "auto" else setting
 

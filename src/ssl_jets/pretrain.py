@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        encoder.features.measure(sample_of(data, data.all_train, seed, Request.of(settings.data)))
+        without_labels = replace(data, files=data.blind)
+        encoder.features.measure(sample_of(without_labels, data.all_train, seed, Request.of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))

@@ -98,7 +98,7 @@ def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Pa
         ("trk.px, trk.py)", "trk.px +* trk.py)", "not a formula"),
         ("particle_cut", "particlecut", "particle_cut"),
         ("jet_pt: {branch: jets.pt", "jet_pt: {formula: trk.px", "for each particle"),
-        ("light: jets.flavour < 4", "light: jets.flavour < 5", "not exactly one 1"),
+        ("light: jets.flavour < 4", "light: jets.flavour < 5", "no class, or to several"),
     ],
 )
 def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:

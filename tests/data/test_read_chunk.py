@@ -192,9 +192,28 @@ def test_labels_that_are_not_one_hot_are_an_error(write_jetclass: Write, label: 
         branches[label][8] = value
 
     path = write_jetclass(edit=spoil)
-    with pytest.raises(DataError, match="not exactly one 1") as caught:
-        read(path, request=Request(bad_jets="skip"))
+    with pytest.raises(DataError, match="belongs to no class, or to several") as caught:
+        read(path)
     assert str(caught.value.where) == f"{path}, tree tree, entry 8"
+    assert "data.labels" in str(caught.value)
+    jets, left_out = read_chunk(opened(path), 0, 0, 20, Request(bad_jets="skip"))
+    assert dict(left_out) == {"it belongs to no class, or to several": 1}
+    assert jets.source is not None
+    assert jets.source[:, 1].tolist() == [entry for entry in range(20) if entry != 8]
+
+
+def test_jets_of_other_classes_than_those_asked_for_can_be_left_out(write_jetclass: Write) -> None:
+    def every_third(branches: Branches) -> None:
+        third = np.arange(50) % 3 == 0
+        branches["label_QCD"], branches["label_Tbqq"] = (~third).astype(np.float32), third.astype(np.int32)
+
+    files = open_files([Source(str(write_jetclass(edit=every_third)))], labels=("Hbb", "Tbqq"))
+    with pytest.raises(DataError, match="all labels are 0"):
+        read_chunk(files[0], 0, 0, 20, Request())
+    jets, left_out = read_chunk(files[0], 0, 0, 20, Request(bad_jets="skip"))
+    assert jets.labels is not None
+    assert jets.labels.tolist() == [1] * 7
+    assert left_out.total() == 13
 
 
 def test_a_corrupt_basket_is_one_error(write_jetclass: Write) -> None:

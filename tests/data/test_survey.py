@@ -30,6 +30,19 @@ def test_numbers_count_zeros_and_what_is_not_finite() -> None:
     assert sum(Numbers.of(np.arange(9) + 2**60).histogram) == 9
 
 
+def test_a_bin_of_whole_numbers_has_as_many_of_them_as_any_other() -> None:
+    def bins(values: list[float]) -> tuple[list[float], list[int]]:
+        numbers = Numbers.of(np.array(values))
+        return numbers.edges, numbers.histogram
+
+    assert bins([-1, 0, 0, 1]) == ([-1.5, -0.5, 0.5, 1.5], [1, 2, 1])
+    assert set(bins(list(range(48)))[1]) == {2}
+    wide = Numbers.of(np.arange(1000))
+    assert len(wide.histogram) <= 24
+    assert set(np.diff(wide.edges)) == {42}
+    assert len(bins([0.5, 1, 2, 3])[1]) == 24
+
+
 def test_a_look_counts_jets_labels_and_bad_jets(write_jetclass: Write) -> None:
     def spoil(branches: dict[str, Any]) -> None:
         lists = branches["part_deta"].to_list()

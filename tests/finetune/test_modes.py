@@ -66,6 +66,16 @@ def test_head_trains_attention_over_the_tokens_and_keeps_no_graph_of_the_encoder
     assert found == HEADS | {name for name, _ in objective.named_parameters() if name.startswith("encoder.pool.")}
 
 
+def test_heads_read_z_where_they_are_told_to_in_every_mode_that_trains_an_encoder(begun: Begin, tmp_path: Path) -> None:
+    for mode in ("last", "full", "scratch"):
+        assert begun(f"method.mode={mode}", "method.pool=mean").encoder.cfg.pool == "mean"
+
+
+def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: Begin) -> None:
+    assert "l2_sp" in begun("method.mode=full", "method.l2_sp=0.1").terms
+    assert "l2_sp" not in begun("method.mode=scratch", "method.l2_sp=0.1").terms
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_last_trains_the_last_blocks_and_what_follows(begun: Begin, batch: Jets, blocks: int) -> None:
     objective = begun("method.mode=last", f"method.blocks={blocks}")

@@ -14,9 +14,11 @@ from finetune_settings import settings_of, sources
 from ssl_jets.config import parse_set, read_config
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import SslJetsError
-from ssl_jets.finetune import finetune, make_plan, resolve_finetune
+from ssl_jets.finetune import dry_run, finetune, make_plan, resolve_finetune
 from ssl_jets.finetune import plan as planning
+from ssl_jets.finetune.domain.adapt import equip
 from ssl_jets.finetune.dry_run import Cost, Job, measure, save_batches
+from ssl_jets.finetune.objective import Objective
 from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, best_that_fits, candidates, growing_batches
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
@@ -48,6 +50,59 @@ def test_all_candidates_of_a_mode_take_the_same_jets_for_a_step(pretrained: Path
         assert {candidate.batch_size * candidate.accumulate for candidate in found} == {48}
         assert found[0] == Candidate(mode, 16, 3, False)
         assert len(found) == (4 if mode in ("full", "lora", "last") else 2)
+
+
+def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fixed(
+    pretrained: Path, sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Job, list[Jets]]] = []
+
+    def keep(job: Job) -> Cost:
+        asked.append((job, [Jets(**fields) for fields in torch.load(job.batches)] if job.batches else []))
+        return Cost()
+
+    monkeypatch.setattr(planning, "_in_a_process", keep)
+    target = f"data.unlabelled=[{sample_files[2].source}]"
+    more = (target, "data.unlabelled_ratio=1", "method.adapt=dann", "method.labels=60")
+    found = make_plan(settings_of(pretrained, sample_files[:2], *more))
+    assert {row.candidate.mode for row in found.rows} == {"full", "lora", "last", "head"}
+    for job, batches in asked[1:]:
+        assert job.target == [2]
+        for jets in batches:
+            assert jets.source is not None
+            assert jets.labels is not None
+            of_target = jets.source[:, 0] == 2
+            assert int(of_target.sum()) == len(jets) // 2
+            assert bool((jets.labels[of_target] == -1).all())
+
+
+@pytest.mark.parametrize("adapt", ["dann", "coral", "mmd", "reweight"])
+def test_a_dry_run_does_what_an_adaptation_does(
+    pretrained: Path,
+    sample_files: list[JetFile],
+    batch: Jets,
+    tmp_path: Path,
+    adapt: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objectives: list[Objective] = []
+    monkeypatch.setattr(
+        dry_run, "equip", lambda objective, *rest: (objectives.append(objective), equip(objective, *rest))
+    )
+    target = f"data.unlabelled=[{sample_files[2].source}]"
+    more = (target, "data.unlabelled_ratio=1", f"method.adapt={adapt}")
+    settings = settings_of(pretrained, sample_files[:2], *more)
+    save_batches([batch.select(torch.arange(16))] * 3, tmp_path / "b.pt")
+    files = sorted({int(file) for file in batch.source[:16, 0]})
+    assert len(files) > 1
+    labels = list(sample_files[0].label_names)
+    assert measure(Job(settings.model_dump(mode="json"), labels, str(tmp_path / "b.pt"), files[1:])).seconds > 0
+    (objective,) = objectives
+    if adapt == "reweight":
+        assert objective.source_weights is not None
+    else:
+        assert float(objective.terms["domain"].target[0]) == files[1]
+        assert objective.loss(batch, 1.0)["loss_domain"] != 0
 
 
 def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, sample_files: list[JetFile]) -> None:
@@ -160,16 +215,23 @@ def test_a_dry_run_takes_steps_and_says_what_they_cost(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "batch", "accumulate"), [("probe", 256, 1), ("full", 256, 1), ("full", 64, 4)])
+@pytest.mark.parametrize(
+    ("mode", "batch", "accumulate", "adapt"),
+    [("probe", 256, 1, "none"), ("full", 256, 1, "none"), ("full", 64, 4, "none"), ("full", 256, 1, "mmd")],
+)
 def test_the_predicted_peak_is_within_15_percent_of_what_the_run_uses(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, batch: int, accumulate: int
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, batch: int, accumulate: int, adapt: str
 ) -> None:
     more = ["train.steps=20", "data.buffer=100000", "train.validation_jets=2000"]
     more += [f"train.batch_size={batch}", f"train.accumulate={accumulate}"]
-    settings = resolve_finetune(pretrained, sources(sample_files), parse_set([*more, f"method.mode={mode}"]))
+    more += [f"method.mode={mode}", f"method.adapt={adapt}"]
+    if adapt != "none":
+        *sample_files, target = sample_files
+        more += [f"data.unlabelled=[{target.source}]", "data.unlabelled_ratio=1"]
+    settings = resolve_finetune(pretrained, sources(sample_files), parse_set(more))
     with planning.Bench(settings) as bench:
         predicted = bench.measure(next(candidates(mode, settings))).cost.peak
-    words = [word for setting in [*more, f"method.mode={mode}"] for word in ("--set", setting)]
+    words = [word for setting in more for word in ("--set", setting)]
     for file in sample_files:
         words += ["--data", str(file.source)]
     command = [sys.executable, "-m", "ssl_jets", "finetune", "--model", str(pretrained), "--out", str(tmp_path / "r")]

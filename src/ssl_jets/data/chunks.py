@@ -23,9 +23,14 @@ Array = npt.NDArray[Any]
 
 
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
-_WEIGHTLESS = "its weight is not finite"
-_OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS)
+_WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
+_OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
+_OTHERWISE = {
+    _LOST: ", --set data.jets=NAME reads other jets of the file",
+    _UNCLASSED: ", --set data.labels=[...] names the classes to use",
+}
+"""What else can be done about a reason."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class Request:
 
     Attributes:
         jet_columns: jet columns to read besides the particles.
-        bad_jets: a jet without particles, or with a particle whose values are not finite or whose pt is zero:
-            "error" stops at it, "skip" leaves it out and counts it.
+        bad_jets: a jet without particles or of no class, or with a particle whose values are not finite or whose pt
+            is zero: "error" stops at it, "skip" leaves it out and counts it.
         bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
         columns: particle columns to read, in the order of `COLUMNS`; None means all, which must then be the same in
             all files.
@@ -99,8 +104,8 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     numbers stay exact). `index` is the number of the file that goes into `Jets.source`.
 
     Raises:
-        DataError: a bad jet (unless they are skipped), a negative weight, labels that are not one-hot, branches of
-            differing lengths, a file that cannot be read. It names the file, the branch and the entry.
+        DataError: a bad jet (unless they are skipped), a negative weight, branches of differing lengths,
+            a file that cannot be read. It names the file, the branch and the entry.
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
@@ -117,7 +122,7 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     )
     origins = {name: form.particles[name] for name in columns}
     computed = [name for name, origin in origins.items() if origin.formula is not None or origin.absolute]
-    bad, left_out = _bad_jets(jets, rows, computed, request.bad_jets)
+    bad, left_out = _bad_jets(file, jets, rows, computed, request.bad_jets)
     good = jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets
     return good, skipped + left_out
 
@@ -172,7 +177,7 @@ def _weights(file: JetFile, rows: Rows, name: str) -> Array:
 
 
 def _bad_jets(
-    jets: Jets, rows: Rows, computed: Sequence[str], policy: str
+    file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str], policy: str
 ) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
     """Which jets cannot be used, and how many for each reason (the first that holds); an error unless skipping."""
     bad = np.zeros(len(jets), dtype=np.bool_)
@@ -188,9 +193,9 @@ def _bad_jets(
             raise BadJetError(
                 f"a jet cannot be used: {reason}",
                 where=rows.where(found[0]),
-                found=rows.some(found),
-                hint="--set data.bad_jets=skip leaves such jets out and counts them"
-                + (", --set data.jets=NAME reads other jets of the file" if reason == _LOST else ""),
+                found=(_label_of(file, rows, found[0]) if reason == _UNCLASSED else "") + rows.some(found),
+                allowed=file.label_names if reason == _UNCLASSED else None,
+                hint="--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
             )
         new = found[~bad[found]]
         skipped[reason] += len(new)
@@ -198,12 +203,17 @@ def _bad_jets(
     return bad, skipped
 
 
+def _label_of(file: JetFile, rows: Rows, jet: int) -> str:
+    return of.label_values(file.label_formulas, file.label_branches, rows, jet) + "; "
+
+
 def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """What is wrong, as a reason with the indices of jets (`_OF_JETS`) or of particles."""
     nothing = np.empty(0, dtype=np.int64)
     lost = np.flatnonzero(rows.lost) if rows.lost is not None else nothing
     weightless = nothing if jets.weights is None else _not_finite(jets.weights.numpy())
-    findings = list(zip(_OF_JETS, (lost, np.flatnonzero(jets.lengths.numpy() == 0), weightless)))
+    unclassed = nothing if jets.labels is None else np.flatnonzero(jets.labels.numpy() == of.NO_CLASS)
+    findings = list(zip(_OF_JETS, (lost, np.flatnonzero(jets.lengths.numpy() == 0), weightless, unclassed)))
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
     if all(not len(where) for _, where in findings[len(_OF_JETS) :]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from ssl_jets.data.formula import formula
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schema import Axis, Column, Schema, Value
-from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS
 
 Array = npt.NDArray[Any]
+
+NO_CLASS = -2
+"""The label of a jet whose class cannot be told: a bad jet. That of a jet of a file without labels is -1."""
 
 
 def unpad(schema: Schema, rows: Rows) -> Rows:
@@ -60,20 +62,33 @@ def jet_column(schema: Schema, rows: Rows, name: str) -> Array:
 
 
 def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str], rows: Rows) -> Array:
-    """Index of the class of each jet, int64; -1 for all without branches of labels.
+    """Index of the class of each jet, int64; `NO_CLASS` of one with none or several, -1 for all without branches.
 
     Args:
         names: the classes.
         formulas: one for each class, or none: then the only branch holds the index.
         branches: the branches of labels.
         rows: the jets.
-
-    Raises:
-        DataError: a jet of no class or of several, or an index without a name.
     """
     if not branches:
         return np.full(len(rows), -1, dtype=np.int64)
-    return _one_hot(formulas, rows) if formulas else _index(branches[0], len(names), rows)
+    if formulas:
+        flags = _flags(formulas, rows)
+        classes: Array = np.argmax(flags == 1, axis=1)
+        wrong = ((flags == 1).sum(axis=1) != 1) | ((flags != 1) & (flags != 0)).any(axis=1)
+    else:
+        values = rows.jet[branches[0]]
+        classes = values.astype(np.int64)
+        wrong = (classes != values) | (classes < 0) | (classes >= len(names))
+    return np.where(wrong, NO_CLASS, classes)
+
+
+def label_values(formulas: Sequence[str], branches: Sequence[str], rows: Rows, jet: int) -> str:
+    """What a jet has as its label, for messages."""
+    if not formulas:
+        return f"{branches[0]} = {rows.jet[branches[0]][jet]}"
+    flags = _flags(formulas, rows)[jet]
+    return ", ".join(f"{text} = {value:g}" for text, value in zip(formulas, flags) if value != 0) or "all labels are 0"
 
 
 def _particle_column(origin: Column, rows: Rows) -> Array:
@@ -111,31 +126,6 @@ def _kind(flags: Mapping[str, str], values: Mapping[str, Array]) -> Array:
     return column
 
 
-def _one_hot(formulas: Sequence[str], rows: Rows) -> Array:
-    flags = np.stack([formula(text).of_jets(rows).astype(np.float32) for text in formulas], axis=1)
-    ones = flags == 1
-    wrong = np.flatnonzero((ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1))
-    if len(wrong):
-        found = ", ".join(f"{text} = {value:g}" for text, value in zip(formulas, flags[wrong[0]]) if value != 0)
-        raise DataError(
-            "the labels of a jet are not exactly one 1 and otherwise 0",
-            where=rows.where(wrong[0]),
-            found=f"{found or 'all are 0'}; {rows.some(wrong)}",
-            allowed=formulas,
-        )
-    classes: Array = np.argmax(ones, axis=1).astype(np.int64)
-    return classes
-
-
-def _index(branch: str, classes: int, rows: Rows) -> Array:
-    values = rows.jet[branch]
-    index: Array = values.astype(np.int64)
-    wrong = np.flatnonzero((index != values) | (index < 0) | (index >= classes))
-    if len(wrong):
-        raise DataError(
-            f"the label of a jet has no class: {branch}",
-            where=rows.where(wrong[0]),
-            found=f"{values[wrong[0]]}; {rows.some(wrong)}",
-            allowed=[f"whole numbers from 0 to {classes - 1}"],
-        )
-    return index
+def _flags(formulas: Sequence[str], rows: Rows) -> Array:
+    """What the label of each class is, float32 `[jet, class]`: 1 for the class of the jet and otherwise 0."""
+    return np.stack([formula(text).of_jets(rows).astype(np.float32) for text in formulas], axis=1)

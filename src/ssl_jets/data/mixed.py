@@ -22,8 +22,7 @@ Part = TrainStream | MemoryStream | ProportionStream
 class MixedStream:
     """Endless batches of jets of two streams, the labelled ones first; the interface of `TrainStream`.
 
-    Each of the two goes round at its own pace. What the unlabelled jets carry of labels and jet columns is not looked
-    at: their label is -1, their columns are NaN.
+    Each of the two goes round at its own pace.
 
     Args:
         labelled: stream of jets with labels, perhaps with jet columns.
@@ -50,11 +49,7 @@ class MixedStream:
 
     def __next__(self) -> Jets:
         """The next batch."""
-        labelled, unlabelled = next(self.labelled), next(self.unlabelled)
-        nothing = {name: _missing(values, len(unlabelled)) for name, values in labelled.jet.items()}
-        labels = torch.full((len(unlabelled),), -1, dtype=torch.int64)
-        weights = None if labelled.weights is None else torch.ones(len(unlabelled))
-        return concatenate([labelled, replace(unlabelled, jet=nothing, labels=labels, weights=weights)])
+        return together(next(self.labelled), next(self.unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
         """Where both streams stand."""
@@ -74,6 +69,17 @@ class MixedStream:
         """End the threads of both."""
         self.labelled.close()
         self.unlabelled.close()
+
+
+def together(labelled: Jets, unlabelled: Jets) -> Jets:
+    """One batch of both, the labelled ones first.
+
+    What the unlabelled jets carry of labels and jet columns is not looked at: their label is -1, their columns are NaN.
+    """
+    nothing = {name: _missing(values, len(unlabelled)) for name, values in labelled.jet.items()}
+    labels = torch.full((len(unlabelled),), -1, dtype=torch.int64)
+    weights = None if labelled.weights is None else torch.ones(len(unlabelled))
+    return concatenate([labelled, replace(unlabelled, jet=nothing, labels=labels, weights=weights)])
 
 
 def shares(batch_size: int, ratio: float) -> tuple[int, int]:

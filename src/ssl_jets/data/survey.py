@@ -20,6 +20,10 @@ Array = npt.NDArray[Any]
 UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
 """Units of the canonical columns that have one."""
 
+_BINS = 24
+_MOST_WHOLE = 10_000
+"""A wider range of whole numbers is binned as any other."""
+
 _STRETCHES = 4
 """Places of a file that are looked at."""
 
@@ -38,7 +42,8 @@ class Numbers:
         least: smallest finite value.
         median: of the finite values.
         most: largest finite value.
-        histogram: counts in 24 equal bins, between the percentiles 0.5 and 99.5.
+        histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; of whole numbers each bin
+            has as many of them as any other.
         edges: of these bins.
     """
 
@@ -63,9 +68,19 @@ class Numbers:
         step = float(np.spacing(max(abs(low), abs(high))))
         if high - low < 100 * step:  # one value, or large event numbers that differ by little
             low, high = low - max(0.5, 100 * step), high + max(0.5, 100 * step)
-        counts, edges = np.histogram(finite, 24, (low, high))
+        counts, edges = np.histogram(finite, _edges(finite, low, high))
         numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
         return cls(len(values), int((finite == 0).sum()), lost, *numbers, counts.tolist(), edges.tolist())
+
+
+def _edges(values: Array, low: float, high: float) -> Array:
+    """Of the bins of values, most of which are between `low` and `high`."""
+    if high - low > _MOST_WHOLE or (values != np.round(values)).any():
+        return np.linspace(low, high, _BINS + 1)
+    first = np.floor(low)
+    width = np.ceil((high - first + 1) / _BINS)
+    edges: Array = first - 0.5 + width * np.arange(np.ceil((high - first + 1) / width) + 1)
+    return edges
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import torch
 
 from ssl_jets.allocator import tune_memory
 from ssl_jets.config import RunSettings
+from ssl_jets.finetune.domain.adapt import equip
 from ssl_jets.finetune.memory import available, in_use, is_shortage, peak
 from ssl_jets.finetune.modes import MODES
 from ssl_jets.finetune.settings import FinetuneSettings
-from ssl_jets.finetune.start import begin, read_data
+from ssl_jets.finetune.start import begin, read_data, trained_on
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.monitor import Monitor
@@ -39,11 +40,13 @@ class Job:
         settings: of the run, as a tree.
         labels: names of the classes.
         batches: file of the batches to train on; empty to measure the stream of jets instead.
+        target: files of the target domain, by index.
     """
 
     settings: dict[str, Any]
     labels: list[str]
     batches: str
+    target: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def measure(job: Job) -> Cost:
     if not job.batches:
         before = in_use()
         data, request, subset = read_data(settings)
+        data = trained_on(data, settings)
         with closing(make_stream(data, settings, fabric, request, subset)) as stream:
             make_monitor(data, settings.train, request)
             # As far as the second window of jets, where there are several: from then on two are in memory.
@@ -82,6 +86,7 @@ def measure(job: Job) -> Cost:
         return Cost(peak(fabric.device), max(0, stays))
     batches = [Jets(**fields) for fields in torch.load(job.batches)]
     objective = begin(settings, load_model(settings.method.model), tuple(job.labels))
+    equip(objective, settings.method, job.target)
     learning = parameter_count(objective)
     objective.measure(batches)
     seconds = MODES[settings.method.mode](settings).dry_run(objective, batches, fabric)

@@ -20,8 +20,8 @@ from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.finetune.plan import best_that_fits
-from ssl_jets.finetune.settings import ADAPTED_Z, FinetuneSettings
-from ssl_jets.finetune.start import begin, read_data
+from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.start import begin, read_data, trained_on
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_of_files
@@ -48,7 +48,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
     data, request, subset = read_data(settings, fabric)
-    mixed = data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
+    mixed = trained_on(data, settings)
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
     begins = not (resume and run.checkpoint.is_file())

@@ -18,11 +18,13 @@ from pathlib import Path
 import torch
 
 from ssl_jets.config import RunSettings
+from ssl_jets.data.chunks import Request
+from ssl_jets.data.mixed import shares, together
 from ssl_jets.errors import SslJetsError
 from ssl_jets.finetune.dry_run import Cost, Job, save_batches
 from ssl_jets.finetune.memory import available, parse_memory, shown
-from ssl_jets.finetune.settings import FinetuneSettings
-from ssl_jets.finetune.start import read_data
+from ssl_jets.finetune.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
+from ssl_jets.finetune.start import read_data, trained_on
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.launch import environment_alone
 from ssl_jets.pretrain import sample_of
@@ -147,8 +149,10 @@ def all_candidates(settings: RunSettings[FinetuneSettings]) -> list[Candidate]:
 
 
 def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[Candidate]:
-    """The ways to finetune by one mode, the fastest first. All take the same jets for a step."""
+    """The ways to finetune by one mode, the fastest first. All take as many jets for a step, to rounding."""
     if mode == "lora" and importlib.util.find_spec("peft") is None:
+        return
+    if mode in FIXED_Z and settings.method.adapt in ADAPTED_Z:
         return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
     smaller = max(1, size // SMALLER)
@@ -175,13 +179,16 @@ class Bench:
     def __enter__(self) -> Bench:
         data, request, subset = read_data(self.settings)
         self.labels = list(data.label_names)
-        jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
-        self.jets = jets
+        self.jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
+        target, blind = trained_on(data, self.settings).unlabelled, replace(data, files=data.blind)
+        without_columns = Request.of(self.settings.data)
+        self.domain = concatenate(list(sample_of(blind, target, 0, without_columns))) if target else None
+        self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
-        cost = _in_a_process(Job(self._tree(self.settings, "probe"), self.labels, ""))
+        cost = _in_a_process(self._job(self.settings, "probe"))
         self.stream = Cost() if device.type == "cuda" else cost
         return self
 
@@ -192,22 +199,30 @@ class Bench:
         """Take a few steps."""
         settings = candidate.of(self.settings)
         path = self._batches(candidate.batch_size, STEPS * candidate.accumulate)
-        cost = _in_a_process(Job(self._tree(settings, candidate.mode), self.labels, str(path)))
+        cost = _in_a_process(self._job(settings, candidate.mode, str(path)))
         most = max(cost.peak + self.stream.stays, self.stream.peak)
         return Row(candidate, cost if cost.failed else replace(cost, peak=most, stays=self.stream.stays))
 
-    def _tree(self, settings: RunSettings[FinetuneSettings], mode: str) -> dict[str, object]:
-        """Settings as a tree; nothing rests, as at the end of a training that unfreezes block by block."""
+    def _job(self, settings: RunSettings[FinetuneSettings], mode: str, batches: str = "") -> Job:
+        """What a process is to measure; nothing rests, as at the end of a training that unfreezes block by block."""
         tree = settings.model_dump(mode="json")
         tree["method"] |= {"mode": mode, "unfreeze": 0.0}
-        return tree
+        return Job(tree, self.labels, batches, self.target)
 
     def _batches(self, size: int, number: int) -> Path:
         """A file of `number` batches of `size` jets."""
         path = Path(self.folder.name) / f"{number}x{size}.pt"
         if not path.is_file():
-            save_batches(growing_batches(self.jets, size, number), path)
+            save_batches(self._growing(size, number), path)
         return path
+
+    def _growing(self, size: int, number: int) -> list[Jets]:
+        """Batches of labelled jets, with those of the target domain that come along."""
+        if self.domain is None:
+            return growing_batches(self.jets, size, number)
+        few, others = shares(size, self.settings.data.unlabelled_ratio)
+        both = (growing_batches(jets, share, number) for jets, share in ((self.jets, few), (self.domain, others)))
+        return [together(*batches) for batches in zip(*both)]
 
 
 def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:

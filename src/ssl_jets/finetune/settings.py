@@ -89,7 +89,8 @@ class FinetuneSettings(TaskSettings):
     reweight: ReweightSettings = ReweightSettings()
     """Settings of `reweight`."""
     l2_sp: float = Field(default=0.0, ge=0)
-    """Strength of the pull of the encoder's weights towards the pretrained ones (L2-SP); 0 for none."""
+    """Strength of the pull of the encoder's weights towards the pretrained ones (L2-SP); 0 for none. Modes
+    `scratch` and `distil`, which begin with random ones, have no such pull."""
     min_steps: int = Field(default=300, ge=1)
     """Steps to take at least where `train.epochs` gives the length: few labels make short epochs."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from lightning_fabric import Fabric
 
@@ -13,7 +15,7 @@ from ssl_jets.errors import DataError
 from ssl_jets.finetune.anchor import TowardsPretrained
 from ssl_jets.finetune.modes import MODES
 from ssl_jets.finetune.objective import Objective
-from ssl_jets.finetune.settings import FinetuneSettings
+from ssl_jets.finetune.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.tasks import LABEL
@@ -33,14 +35,22 @@ def read_data(
     return data, request, _subset(settings, data, request)
 
 
+def trained_on(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Dataset:
+    """The files of which batches are made: those of the target domain are among them where z of both is compared."""
+    return data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
+
+
 def begin(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tuple[str, ...]) -> Objective:
     """What is trained, before its first step."""
     mode = MODES[settings.method.mode](settings)
     torch.manual_seed(settings.train.seed)
     encoder = mode.encoder(pretrained)
+    pool = settings.method.pool or mode.pool
+    if pool not in (None, encoder.cfg.pool):
+        encoder.set_pool(pool)
     objective = Objective(settings.method, encoder, labels, mode.terms(pretrained, encoder))
     mode.prepare(objective)
-    if settings.method.l2_sp:
+    if settings.method.l2_sp and encoder is pretrained.encoder:
         objective.terms["l2_sp"] = TowardsPretrained(settings.method.l2_sp, encoder)
     return objective
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -227,4 +228,4 @@ def _classes(names: tuple[str, ...], settings: EvaluateSettings) -> tuple[str, t
 
 
 def _file_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
+    return quote(text, safe=" ")

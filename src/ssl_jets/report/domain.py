@@ -67,10 +67,10 @@ def accuracy_figure(found: Json) -> Figure:
     summary = found["summary"]
     figure, axes = _rows(summary, "accuracy")
     for place, entry in enumerate(summary):
-        values = [entry["values"][name] for name in ("target_accuracy", "simulation_accuracy")]
-        places = (place + APART, place - APART)
+        values = [entry["values"][name] for name in ("simulation_accuracy", "target_accuracy")]
+        places = (place - APART, place + APART)
         axes.plot([value["mean"] for value in values], places, color=GREY, linewidth=1)
-        for value, at, colour, label in zip(values, places, (COLOURS[2], COLOURS[0]), ("data", "simulation")):
+        for value, at, colour, label in zip(values, places, (COLOURS[0], COLOURS[2]), ("simulation", "data")):
             axes.errorbar(
                 value["mean"], at, xerr=value["std"], fmt="o", color=colour, label=label if place == 0 else None
             )

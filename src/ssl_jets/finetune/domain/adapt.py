@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from ssl_jets.config import RunSettings
@@ -36,21 +38,27 @@ def adapt(
         run: told what is done.
         begins: whether the run begins here; one that is resumed has its weights of the source in the checkpoint.
     """
-    cfg = settings.method
-    if cfg.adapt == "none":
+    if settings.method.adapt == "none":
         return
     check_domain(settings)  # again: the mode may be the one that fits
     shared_columns([data.files[part.file] for part in data.all_train])
-    run.say(f"domain: {count(data.unlabelled):,} unlabelled jets of the target, {cfg.adapt}")
+    run.say(f"domain: {count(data.unlabelled):,} unlabelled jets of the target, {settings.method.adapt}")
+    weights = equip(objective, settings.method, {part.file for part in data.unlabelled})
+    if weights is not None and begins:
+        _fit(weights, settings, data, subset, run)
+
+
+def equip(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -> SourceWeights | None:
+    """Give `objective` what adapts it to files, by index; the weights of the source, if any, are still to be fitted."""
     if cfg.adapt == "reweight":
         objective.source_weights = SourceWeights(cfg.reweight, objective.encoder)
-        if begins:
-            _fit(objective.source_weights, settings, data, subset, run)
-        return
-    objective.terms["domain"] = _term(cfg, objective.encoder.dim, {part.file for part in data.unlabelled})
+        return objective.source_weights
+    if cfg.adapt != "none":
+        objective.terms["domain"] = _term(cfg, objective.encoder.dim, target)
+    return None
 
 
-def _term(cfg: FinetuneSettings, dim: int, target: set[int]) -> DomainTerm:
+def _term(cfg: FinetuneSettings, dim: int, target: Iterable[int]) -> DomainTerm:
     if cfg.adapt == "dann":
         return Dann(cfg.dann, dim, target)
     return Coral(cfg.coral, target) if cfg.adapt == "coral" else Mmd(cfg.mmd, target)

@@ -94,9 +94,6 @@ class Mode:
 
     def encoder(self, pretrained: Model) -> Encoder:
         """The encoder to start from."""
-        pool = self.settings.method.pool or self.pool
-        if pool not in (None, pretrained.encoder.cfg.pool):
-            pretrained.encoder.set_pool(pool)
         return pretrained.encoder
 
     def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:

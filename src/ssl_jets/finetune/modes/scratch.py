@@ -14,4 +14,4 @@ class Scratch(Mode):
 
     def encoder(self, pretrained: Model) -> Encoder:
         """Random weights."""
-        return random_like(super().encoder(pretrained), self.settings.train.seed)
+        return random_like(pretrained.encoder, self.settings.train.seed)
