@@ -204,7 +204,13 @@ def test_a_command_without_what_it_needs_is_refused(ssl_jets: Callable[..., Done
 
 def test_options_of_the_plan_are_refused_without_it(ssl_jets: Callable[..., Done]) -> None:
     assert_one_message(ssl_jets("finetune", "--model", "x", "--json"), 2, "--json")
-    assert_one_message(ssl_jets("finetune", "--model", "x", "--memory", "1GB"), 2, "--memory")
+
+
+def test_memory_goes_with_what_fits_however_that_is_asked_for(ssl_jets: Callable[..., Done], model: Path) -> None:
+    words = ["finetune", "--model", model, "--memory"]
+    assert_one_message(ssl_jets(*words, "1GB"), 2, "--memory")
+    done = ssl_jets(*words, "nonsense", "--set", "method.mode=fit")
+    assert_one_message(done, 2, "nonsense")
 
 
 # Files
@@ -419,6 +425,7 @@ def test_from_files_to_z_to_a_tagger_to_its_measures(
         (["--protocol", "domain", "--z", "z.root"], "--z"),
         (["run", "--target", "labelled.root"], "--target"),
         (["run", "--protocol", "labels", "--domain", "data.root"], "--domain"),
+        (["run", "--protocol", "labels", "--force"], "--force"),
     ],
 )
 def test_evaluate_refuses_an_option_that_it_would_not_heed(

@@ -69,6 +69,19 @@ def test_the_curve_passes_through_the_points_of_sklearn(scored) -> None:
     assert grid[-1] == 1
 
 
+@pytest.mark.parametrize("digits", [None, 1, 0])
+def test_the_curve_equals_a_loop_over_thresholds_which_equal_scores_pass_together(scored, digits: int | None) -> None:
+    probabilities, labels = scored(400, 2, digits=digits)
+    score = probabilities[:, 1]
+    signal, background = score[labels == 1], score[labels == 0]
+    pair = Ranked.of(score, labels == 1, labels == 0)
+    grid = pair.grid(30)
+    for x, y in zip(grid, pair.signal_efficiency(np.ones((1, len(labels))), grid)[0]):
+        allowed = [t for t in background if np.mean(background >= t) <= x + 1e-12]
+        expected = np.mean(signal >= min(allowed)) if allowed else np.mean(signal > background.max())
+        assert y == pytest.approx(expected)
+
+
 def test_the_two_class_score_ignores_the_other_classes_and_is_neutral_where_both_vanish() -> None:
     probabilities = np.array([[0.1, 0.3, 0.6], [0.0, 0.0, 1.0], [0.2, 0.6, 0.2]])
     np.testing.assert_allclose(two_class_score(probabilities, 1, 0), [0.75, 0.5, 0.75])

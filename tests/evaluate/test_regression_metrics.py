@@ -45,6 +45,18 @@ def test_what_depends_on_pt_shows_against_pt_and_not_against_eta() -> None:
     assert len(along_pt.edges) == 9
 
 
+def test_bins_without_jets_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    for share in np.linspace(0.05, 0.95, 40):
+        pt = np.sort(rng.uniform(500, 1000, 800))
+        first = int(share * 680)
+        pt[first : first + 120] = pt[first]
+        true = rng.normal(80, 10, 800)
+        (found,) = regression_metrics(true + 1, true, "mass", {"pt": pt}, resamples=2).responses
+        assert len(found.centre) == len(found.edges) - 1
+        assert (np.diff(found.centre) > 0).all()
+
+
 def test_a_weight_counts_as_copies() -> None:
     predicted, true, _ = made(300)
     weights = np.random.default_rng(1).integers(1, 4, 300)

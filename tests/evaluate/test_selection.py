@@ -83,6 +83,16 @@ def test_a_file_held_out_whole_is_tested_whole_beside_trained_ones_and_as_good_a
     assert not entries(alone.fit) & entries(alone.test)
 
 
+def test_all_jets_that_were_trained_on_count_as_leaked_beside_files_held_out_whole(files) -> None:
+    first, second = files[:2]
+    training = {
+        "files": [list(first.identity)],
+        "held_out": [[*second.identity, 0, second.entries], [*first.identity, 0, 10]],
+    }
+    assert assign_roles([first, second], training, DATA, seen=True).leaked == first.entries - 10
+    assert assign_roles([second], training, DATA, seen=True).leaked == 0
+
+
 def test_files_without_a_jet_that_was_held_out_are_refused(files) -> None:
     training = {"files": [list(file.identity) for file in files], "held_out": []}
     with pytest.raises(DataError, match="none are left"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def answer(asked: Asked) -> str:
     elif asked.generated:
         written, table = _generated(asked, settings)
     elif len(asked.models) > 1:
-        written, table = _models(asked, settings)
+        return _models(asked, settings)
     else:
         written, table = _one(asked, settings)
     return written.read_text(encoding="utf-8").rstrip() if asked.json else table
@@ -97,14 +98,17 @@ def _one(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     return folder / "metrics.json", evaluate.summary_table(found)
 
 
-def _models(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
-    """Several models on the same jets."""
+def _models(asked: Asked, settings: EvaluateSettings) -> str:
+    """Several models on the same jets; the JSON is that of the comparison, with the metrics of each model in it."""
     folder = asked.out or free_folder(Path("runs"), "comparison")
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
     found = evaluate.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
     runs = dict(zip(found.evaluations, asked.models, strict=False))  # an ensemble, the last, has no run
     tell_reports(report.write_comparison_report(folder, runs))
-    return folder / "comparison.json", evaluate.comparison_table(found)
+    if not asked.json:
+        return evaluate.comparison_table(found)
+    each = {name: evaluation.metrics() for name, evaluation in found.evaluations.items()}
+    return dumps(found.metrics() | {"evaluations": each}, indent=1)
 
 
 def _protocol(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:

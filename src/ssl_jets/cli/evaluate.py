@@ -58,13 +58,15 @@ def evaluate(
 
     of_domain = protocol is Protocol.domain
     wrong: dict[str, object] = {"--domain": domain, "--target": target}
+    if protocol is not None and force:
+        hint = "a protocol goes on with what it finds; to begin anew, give another --out or remove the folder"
+        raise UsageError("this option does not go with --protocol", where="--force", hint=hint)
     if of_domain:
         wrong = {
             "--z": z,
             "--generated": generated,
             "--ensemble": ensemble,
             "--seed": seed is not None,
-            "--force": force,
         }
     if given := [option for option, value in wrong.items() if value]:
         hint = "--set protocol.seeds=3 says how many" if "--seed" in given else None

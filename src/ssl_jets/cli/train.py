@@ -133,9 +133,8 @@ def finetune(
     from ssl_jets.finetune import make_plan, resolve_finetune
     from ssl_jets.report import write_run_report
 
-    if (json_ and not plan) or (memory and not plan and mode != Mode.fit):
-        hint = "--plan, or --memory with --mode fit"
-        raise UsageError("this option is one of the plan", where="--json" if json_ else "--memory", hint=hint)
+    if json_ and not plan:
+        raise UsageError("this option is one of the plan", where="--json", hint="--plan --json")
     file = read_config(config) if config is not None else {}
     options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
     chosen = {key: value for key, value in options.items() if value is not None}
@@ -144,6 +143,8 @@ def finetune(
     if domain is not None:
         flags["data"]["unlabelled"] = domain
     settings = resolve_finetune(model, file, set_settings(set_, schema), flags, stored=_stored(out, resume))
+    if memory and not plan and settings.method.mode != Mode.fit:
+        raise UsageError("this option is one of the plan", where="--memory", hint="--plan, or --memory with --mode fit")
     if plan:
         found = make_plan(settings, say)
         put(found.as_json() if json_ else found.table())

@@ -94,11 +94,9 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
     """Area under the ROC curve and largest significance improvement of one class against another."""
     rows = np.flatnonzero((test.y == signal) | (test.y == background))
     labels = (test.y[rows] == signal).astype(np.int64)
-    # Any rising function of the score gives the same curves. Equal scores in a random order: in that of the files one
-    # class would come first.
-    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), score[rows]))
-    chance = np.empty(len(rows))
-    chance[order] = np.arange(1, len(rows) + 1) / (len(rows) + 1)
+    # Any rising function of the score gives the same curves: here its place among the scores there are.
+    _, place = np.unique(score[rows], return_inverse=True)
+    chance = (place + 1) / (place.max(initial=0) + 2)
     probabilities = np.column_stack([1 - chance, chance])
     bootstrap = Bootstrap(len(rows), 100, seed, test.weights[rows])
     pair = ranked(probabilities, labels, 1, 0)

@@ -81,13 +81,16 @@ class Ranked:
     Attributes:
         signal, background: indices of the jets, hardest to tell last, `[signal jet]` and `[background jet]`.
         background_above: number of background jets at or above each signal jet, `[signal jet]`.
-        signal_above: number of signal jets at or above each background jet, `[background jet]`.
+        signal_above: number of signal jets at or above each background jet, `[background jet]`, with that above all
+            of them in front, `[1 + background jet]`.
+        level: number of background jets at or above each background jet, equals together, `[background jet]`.
     """
 
     signal: Array
     background: Array
     background_above: Array
     signal_above: Array
+    level: Array
 
     @classmethod
     def of(cls, score: Array, is_signal: Array, is_background: Array) -> Ranked:
@@ -100,7 +103,10 @@ class Ranked:
             signal,
             background,
             np.searchsorted(falling_b, falling_s, side="right"),
-            np.searchsorted(falling_s, falling_b, side="right"),
+            np.concatenate(
+                [[np.count_nonzero(falling_s < falling_b[:1])], np.searchsorted(falling_s, falling_b, "right")]
+            ),
+            np.searchsorted(falling_b, falling_b, side="right"),
         )
 
     def background_efficiency(self, weights: Array, efficiency: float) -> Array:
@@ -120,13 +126,16 @@ class Ranked:
         return int(np.count_nonzero(weights[self.background[: self.background_above[last]]]))
 
     def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
-        """eps_S `[row, point]` at the thresholds that keep the shares `background_efficiencies` `[point]`."""
-        passed = np.cumsum(weights[:, self.background], axis=1)
+        """eps_S `[row, point]` at thresholds that keep at most the shares `background_efficiencies` `[point]`.
+
+        Jets of equal scores pass together: no threshold takes a part of them.
+        """
+        passed = _cumulative(weights[:, self.background])[:, self.level]
         kept = _cumulative(weights[:, self.signal])
         points = np.full((len(weights), len(background_efficiencies)), np.nan)
         for row, (above, below) in enumerate(zip(passed, kept)):
             if above[-1] > 0 and below[-1] > 0:
-                last = np.searchsorted(above, background_efficiencies * above[-1] - 1e-9, side="left")
+                last = np.searchsorted(above, background_efficiencies * above[-1] + 1e-9, side="right")
                 points[row] = below[self.signal_above[last]] / below[-1]
         return points
 

@@ -164,6 +164,8 @@ def _response(name: str, residual: Array, values: Array, bootstrap: Bootstrap) -
     finite = np.isfinite(values)
     bins = max(1, min(BINS, int(finite.sum()) // FEWEST))
     edges = np.unique(np.percentile(values[finite], np.linspace(0, 100, bins + 1))) if finite.any() else np.zeros(0)
+    # Where many jets have one value, no jet may lie between two percentiles.
+    edges = edges[np.concatenate([np.histogram(values[finite], edges)[0] > 0, [True]])] if len(edges) > 1 else edges
     centre, bias, resolution = [], [], []
     for low, high in pairwise(edges):
         inside = np.flatnonzero((values >= low) & ((values < high) | ((values == high) & (high == edges[-1]))))

@@ -106,8 +106,9 @@ def _all_of(
     """All jets as if the model were new to them, with the number of those that it was trained on."""
     held = _held_out(training, files) if any(trained) and "held_out" in training else {}
     fit, test = split(files, data.validation_fraction, data.split_seed)
-    apart = sum(stop - start for file in files for start, stop in held.get(file.identity, []))
-    leaked = sum(file.entries for file, known in zip(files, trained) if known) - apart
+    seen = [file for file, known in zip(files, trained) if known]
+    apart = sum(stop - start for file in seen for start, stop in held.get(file.identity, []))
+    leaked = sum(file.entries for file in seen) - apart
     return Roles(fit, test, whole(files), trained, tuple(not known for known in trained), leaked)
 
 
