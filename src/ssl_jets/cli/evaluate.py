@@ -59,8 +59,8 @@ def evaluate(
     of_domain = protocol is Protocol.domain
     wrong: dict[str, object] = {"--domain": domain, "--target": target}
     if protocol is not None and force:
-        hint = "a protocol goes on with what it finds; to begin anew, give another --out or remove the folder"
-        raise UsageError("this option does not go with --protocol", where="--force", hint=hint)
+        anew = "a protocol goes on with what it finds; to begin anew, give another --out or remove the folder"
+        raise UsageError("this option does not go with --protocol", where="--force", hint=anew)
     if of_domain:
         wrong = {
             "--z": z,
