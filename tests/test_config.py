@@ -182,6 +182,7 @@ def test_an_empty_settings_file_sets_nothing(tmp_path: Path, text: str) -> None:
     [
         (None, "cannot be read"),
         (b"train: [1", "not valid YAML"),
+        (b"train: {steps: 3, lr: 1, steps: 7}", "'steps' is given twice"),
         (b"- 1\n- 2\n", "not a tree"),
         (b"root\x00\x00\xff\xfe\x80", "not valid YAML"),
     ],

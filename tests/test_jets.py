@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small_models import made_jets
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate, offsets_of
 
 Rows = list[list[float]]
@@ -32,6 +36,29 @@ def numbered(lengths: list[int], start: int = 0) -> Jets:
 def lists(jets: Jets) -> list[Rows]:
     """Particles of each jet."""
     return [rows.tolist() for rows in jets.particles.split(jets.lengths.tolist())]
+
+
+def test_own_arrays_become_jets_in_the_order_of_the_columns() -> None:
+    first, second = np.array([[0.1, 5.0, -0.2], [0.3, 4.0, 0.0]]), [[0.0, 1, 2]]
+    jets = Jets.of([first, second], columns=("deta", "pt", "dphi"))
+    assert jets.columns == ("pt", "deta", "dphi")
+    assert jets.offsets.tolist() == [0, 2, 3]
+    torch.testing.assert_close(jets.particles, torch.tensor([[5, 0.1, -0.2], [4, 0.3, 0], [1, 0, 2]]))
+
+
+@pytest.mark.parametrize(
+    ("particles", "columns", "message"),
+    [
+        ([[[1.0, 2, 3]]], ("pt", "eta", "dphi"), "unknown: eta"),
+        ([[[1.0, 2]]], ("pt", "deta"), "missing: dphi"),
+        ([[[1.0, 2, 3]], [[1.0, 2]]], ("pt", "deta", "dphi"), "jet 1"),
+        ([np.empty((0, 3))], ("pt", "deta", "dphi"), "jet 0"),
+        ([[[1.0, np.nan, 3]]], ("pt", "deta", "dphi"), "1 values not finite"),
+    ],
+)
+def test_arrays_that_are_no_jets_are_told(particles: list[Any], columns: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Jets.of(particles, columns)
 
 
 @quick

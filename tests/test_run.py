@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,24 @@ def test_a_new_run_has_its_settings_in_it(tmp_path: Path) -> None:
     run.create(SETTINGS)
     assert read_config(run.folder / "config.yaml")["lr"] == 0.25
     assert run.checkpoint.parent.is_dir()
+
+
+def test_a_run_that_another_process_is_training_is_neither_taken_up_nor_replaced(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r")
+    run.create(SETTINGS)
+    run.take()  # its own lock is no hindrance
+    holding = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holding, str(run.folder / ".lock")]
+    del run  # and with it the lock
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for act in (Run.take, lambda run: run.create(SETTINGS, force=True)):
+            with pytest.raises(SslJetsError, match="another process is training"):
+                act(Run(tmp_path / "r"))
+        assert (tmp_path / "r" / "config.yaml").is_file()
+        other.kill()
+    Run(tmp_path / "r").create(SETTINGS, force=True)
 
 
 def test_an_existing_run_is_refused_and_force_replaces_it_whole(tmp_path: Path) -> None:

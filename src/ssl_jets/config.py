@@ -171,10 +171,13 @@ class RunSettings(Settings, Generic[MethodT]):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def resolve(settings: type[SettingsT], *layers: Mapping[str, Any], under: str = "") -> SettingsT:
+def resolve(
+    settings: type[SettingsT], *layers: Mapping[str, Any], under: str = "", file: Path | None = None
+) -> SettingsT:
     """Merge `layers` (later ones win, key by key) and check them against `settings`.
 
-    `under` is the key of a tree within which `settings` stand, for messages.
+    For messages, `under` is the key of a tree within which `settings` stand, and `file` the one that they are from, if
+    they cannot be set elsewhere.
 
     Raises:
         UsageError: an unknown key (with the nearest names) or a value that is not allowed.
@@ -187,7 +190,7 @@ def resolve(settings: type[SettingsT], *layers: Mapping[str, Any], under: str = 
     try:
         return settings.model_validate(merged)
     except ValidationError as error:
-        raise explain(settings, error, under) from None
+        raise explain(settings, error, under, file) from None
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
@@ -217,7 +220,7 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, as a nested dict."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)  # a SafeLoader
     except OSError as error:
         raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -229,6 +232,20 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
     return tree
+
+
+class _OnceEach(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is given twice", node.value[number][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def recipe(name: str) -> dict[str, Any]:

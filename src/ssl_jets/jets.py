@@ -10,12 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ssl_jets.errors import UsageError
 
 COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
 """Canonical particle columns: pt, energy [GeV]; deta, dphi relative to the jet axis; charge [e]; kind (an index into
 `KINDS`); d0, d0err, dz, dzerr [mm]."""
+
+NEEDED = ("pt", "deta", "dphi")
+"""Columns that every jet has."""
 
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Kinds of particle; the column `kind` holds the index."""
@@ -47,6 +54,34 @@ class Jets:
     labels: Tensor | None = None
     weights: Tensor | None = None
     source: Tensor | None = None
+
+    @classmethod
+    def of(cls, particles: Sequence[npt.ArrayLike], columns: Sequence[str] = COLUMNS) -> Jets:
+        """Jets of your own numbers.
+
+        Args:
+            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`).
+            columns: names of its columns, in any order.
+
+        Raises:
+            UsageError: an unknown column, one of pt, deta, dphi is missing, an array of another shape, a jet without
+                particles, or a value that is not finite.
+        """
+        if (unknown := set(columns) - set(COLUMNS)) or (lacking := set(NEEDED) - set(columns)):
+            found = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(lacking))}"
+            raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
+        order = [list(columns).index(name) for name in COLUMNS if name in columns]
+        arrays = [torch.as_tensor(np.asarray(jet, dtype=np.float32)) for jet in particles]
+        for number, jet in enumerate(arrays):
+            if jet.ndim != 2 or jet.shape[1] != len(columns) or not len(jet) or not jet.isfinite().all():
+                wanted = [f"finite numbers [particle, {len(columns)}], at least one particle"]
+                found = f"shape {tuple(jet.shape)}, {int((~jet.isfinite()).sum())} values not finite"
+                raise UsageError(
+                    "these are not the particles of a jet", where=f"jet {number}", found=found, allowed=wanted
+                )
+        together = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))
+        offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
+        return cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -33,6 +33,11 @@ def join_srun() -> None:
     given.setdefault("MASTER_PORT", str(port))
 
 
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of its launch."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def environment_alone() -> dict[str, str]:
     """The variables for a process that is in no launch, also where this one is."""
     launch = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")

@@ -196,10 +196,12 @@ def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *,
     """Create the run folder, or take it up again. Called when the inputs are known to be good, as `force` removes."""
     if not (resume and (run.folder / "config.yaml").is_file()):
         run.create(settings, force=force)
-    elif not run.checkpoint.is_file():  # killed before its first one, it begins again
-        run.forget_after(-1)
-        if run.writes:
-            run.healthy.unlink(missing_ok=True)
+    else:
+        run.take()
+        if not run.checkpoint.is_file():  # killed before its first one, it begins again
+            run.forget_after(-1)
+            if run.writes:
+                run.healthy.unlink(missing_ok=True)
     fabric.barrier()
 
 

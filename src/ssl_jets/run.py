@@ -10,6 +10,8 @@ RUN/log.txt                  what was said on the terminal
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -18,7 +20,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.left_out import of_jets
@@ -37,6 +39,7 @@ class Run:
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
+        self._lock: IO[str] | None = None
 
     @property
     def model(self) -> Path:
@@ -57,6 +60,27 @@ class Run:
     def metrics(self) -> Path:
         """One JSON object per line."""
         return self.folder / "metrics.jsonl"
+
+    def take(self) -> None:
+        """Keep other processes from writing into the folder for as long as this object lives.
+
+        A second job that goes on with the same run would mix its metrics with those of the first.
+
+        Raises:
+            SslJetsError: another process has it.
+        """
+        if not self.writes:
+            return
+        self._lock = (self.folder / ".lock").open("w", encoding="utf-8")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                hint = "wait until it ends, or --out OTHER"
+                raise SslJetsError(
+                    "another process is training in this run folder", where=self.folder, hint=hint
+                ) from None
+            # A file system without locks: nobody is kept out.
 
     def refuse_existing(self, *, force: bool = False) -> None:
         """An error where the folder holds something; a run is let pass with `force`. Nothing is written or removed."""
@@ -83,8 +107,10 @@ class Run:
         old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         try:
             if (self.folder / "config.yaml").is_file():
+                self.take()
                 self.folder.rename(old)
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.take()
             replace(self.folder / "config.yaml", lambda path: path.write_text(to_yaml(settings), encoding="utf-8"))
             self.checkpoint.parent.mkdir(exist_ok=True)
             shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,12 +11,17 @@ from pydantic import BaseModel, ValidationError
 from ssl_jets.errors import UsageError, near
 
 
-def explain(settings: type[BaseModel], error: ValidationError, under: str) -> UsageError:
-    """The first mistake as one message: an unknown setting and what is likely meant, or a value that is not allowed."""
+def explain(settings: type[BaseModel], error: ValidationError, under: str = "", file: Path | None = None) -> UsageError:
+    """The first mistake as one message: an unknown setting and what is likely meant, or a value that is not allowed.
+
+    With `file` the settings are keys of that file alone, and `--set` cannot mend them.
+    """
     first = error.errors()[0]
     inside = [str(part) for part in first["loc"]]
     path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)
+    where = key if file is None else f"{file}: {key}" if key else file
+    what = "setting" if file is None else "key"
     if first["type"] == "extra_forbidden":
         there = _fields_at(settings, inside[:-1])
         top, leaf = path[: len(path) - len(inside)], path[-1]
@@ -28,10 +34,12 @@ def explain(settings: type[BaseModel], error: ValidationError, under: str) -> Us
             elsewhere = [homes[name] for name in near(leaf, texts, likeness=0.8)]
         likely = [*elsewhere, *here]
         allowed = dict.fromkeys([*likely, *(".".join([*path[:-1], name]) for name in there)])
-        hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely else None
-        return UsageError("there is no such setting", where=key, allowed=allowed, hint=hint)
+        hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely and file is None else None
+        return UsageError(f"there is no such {what}", where=where, allowed=allowed, hint=hint)
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
-    return UsageError("a setting has a value that is not allowed", where=key, found=first["input"], allowed=[plain])
+    if isinstance(first["input"], Mapping):  # of several keys together
+        return UsageError(f"{what}s do not go together", where=where, found=plain)
+    return UsageError(f"a {what} has a value that is not allowed", where=where, found=first["input"], allowed=[plain])
 
 
 def _fields_at(settings: type[BaseModel], path: list[str]) -> dict[str, Any]:

@@ -203,8 +203,9 @@ class Loop:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
             fresh.unlink(missing_ok=True)
-            said, left = str(error).partition("\n")[0], shutil.disk_usage(path.parent).free  # which torch does not say
-            found = f"{said}; {left / 1e6:.0f} MB are left on the disk"
+            left = shutil.disk_usage(path.parent).free  # torch does not say that this is why
+            said = "" if left < 1e6 else f"{str(error).partition(chr(10))[0]}; "
+            found = f"{said}{left / 1e6:.0f} MB are left on the disk"
             raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:

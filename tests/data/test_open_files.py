@@ -203,7 +203,7 @@ def test_every_schema_of_the_package_is_valid_and_jetclass_names_its_classes_in_
         ("name: x\ntitle: X\nparticles: {pT: {branch: a}}", "unknown particle columns"),
         ("name: x\ntitle: X\nparticles: {pt: {branch: a, formula: b}}", "exactly one of"),
         ("name: x\ntitle: X\nparticles: {kind: {flags: {quark: a}}}", "unknown kinds"),
-        ("name: x\ntitle: X\nparticles: {deta: {branch: a}}\nlabel: {}", "no such setting"),
+        ("name: x\ntitle: X\nparticles: {deta: {branch: a}}\nlabel: {}", "no such key"),
         ("name: x\ntitle: X\nparticles: {pt: {branch: a}}", "the unit of pt is one of GeV, MeV, not 1"),
         ("name: x\ntitle: X\nparticles: {d0: {branch: a, unit: GeV}}", "the unit of d0 is one of mm, cm, m"),
         ("name: x\ntitle: X\nparticles: {deta: {branch: a, absolute: true}}", "the axis of the jet is needed"),
@@ -222,7 +222,12 @@ def test_units_are_converted_to_gev_and_millimetres() -> None:
         {
             "name": "x",
             "title": "X",
-            "particles": {"pt": {"branch": "a", "unit": "MeV"}, "d0": {"branch": "b", "unit": "cm"}},
+            "particles": {
+                "pt": {"branch": "a", "unit": "MeV"},
+                "deta": {"branch": "c"},
+                "dphi": {"branch": "d"},
+                "d0": {"branch": "b", "unit": "cm"},
+            },
         }
     )
     assert schema.particles["pt"].factor == 1e-3

@@ -99,6 +99,15 @@ def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Pa
         ("particle_cut", "particlecut", "particle_cut"),
         ("jet_pt: {branch: jets.pt", "jet_pt: {formula: trk.px", "for each particle"),
         ("light: jets.flavour < 4", "light: jets.flavour < 5", "no class, or to several"),
+        ('pt: {formula: "hypot(trk.px, trk.py)", unit: MeV}', "", "not said: pt"),
+        (
+            "kind: {formula: kind(trk.id)}",
+            "kind: {branch: trk.id}",
+            r"kind is no number from 0 to 5[\s\S]*kind\(BRANCH\)",
+        ),
+        ("unit: cm}", "unit: cm}\n  d0: {branch: trk.d0, unit: mm}", "'d0' is given twice"),
+        ("jet_cut: jets.pt >", "jet_cut: trk.px >", r"for each particle[\s\S]*mine.yaml[\s\S]*trk.px"),
+        ("axis: {eta: jets.eta, phi: jets.phi}", "", r"keys do not go together[\s\S]*mine.yaml[\s\S]*the axis"),
     ],
 )
 def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -107,6 +116,27 @@ def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: st
         read_chunk(
             open_files([Source(str(file))], form=schema(tmp_path, MINE.replace(old, new, 1)))[0], 0, 0, 30, Request()
         )
+
+
+def test_a_mistake_in_a_schema_is_not_told_as_one_of_settings(file: Path, tmp_path: Path) -> None:
+    for old, new in (("particle_cut", "particlecut"), ("axis: {eta: jets.eta, phi: jets.phi}", "")):
+        with pytest.raises(UsageError) as caught:
+            load_schema(schema(tmp_path, MINE.replace(old, new, 1)))
+        text = str(caught.value)
+        assert "setting" not in text
+        assert "--set" not in text
+        assert "hypot" not in text  # the whole schema
+
+
+def test_powers_of_whole_numbers_are_not_whole(write_jetclass: Write, tmp_path: Path) -> None:
+    path = write_jetclass()
+    text = "extends: jetclass\njets: {jet_pt_tev: {formula: 'jet_pt * 10**-3'}}\njet_cut: jet_pt > 10**10**10"
+    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text))
+    jets, left_out = read_chunk(opened, 0, 0, 50, Request(jet_columns=("jet_pt_tev",)))
+    assert (len(jets), left_out.total()) == (0, 50)
+    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text.rpartition("\n")[0]))
+    jets, _ = read_chunk(opened, 0, 0, 50, Request(jet_columns=("jet_pt_tev", "jet_pt")))
+    torch.testing.assert_close(jets.jet["jet_pt_tev"], jets.jet["jet_pt"] / 1000)
 
 
 def test_a_schema_can_extend_a_known_one(write_jetclass: Write, tmp_path: Path) -> None:

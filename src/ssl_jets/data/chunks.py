@@ -17,18 +17,20 @@ from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.rows import Rows, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import Jets
+from ssl_jets.jets import KINDS, Jets
 
 Array = npt.NDArray[Any]
 
 
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 _WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
+_NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
 _OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
 _OTHERWISE = {
     _LOST: ", --set data.jets=NAME reads other jets of the file",
-    _UNCLASSED: ", --set data.labels=[...] names the classes to use",
+    _UNCLASSED: ", --set data.labels=[...] names the classes to use, `labels` in a schema of yours what they are",
+    _NO_KIND: "; of a PDG number in your schema, write `kind: {formula: kind(BRANCH)}`",
 }
 """What else can be done about a reason."""
 
@@ -183,7 +185,7 @@ def _bad_jets(
     bad = np.zeros(len(jets), dtype=np.bool_)
     skipped: Counter[str] = Counter()
     jet_of = None
-    for reason, where in _findings(jets, rows, computed):
+    for reason, where in _findings(file, jets, rows, computed):
         if reason in _OF_JETS:
             found = where
         else:
@@ -207,7 +209,7 @@ def _label_of(file: JetFile, rows: Rows, jet: int) -> str:
     return of.label_values(file.label_formulas, file.label_branches, rows, jet) + "; "
 
 
-def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
+def _findings(file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """What is wrong, as a reason with the indices of jets (`_OF_JETS`) or of particles."""
     nothing = np.empty(0, dtype=np.int64)
     lost = np.flatnonzero(rows.lost) if rows.lost is not None else nothing
@@ -217,6 +219,9 @@ def _findings(jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple
     findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
     if all(not len(where) for _, where in findings[len(_OF_JETS) :]):  # then what was computed is the reason
         findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
+    if "kind" in jets.columns and file.schema.particles["kind"].branch is not None:
+        kind = jets.column("kind").numpy()
+        findings.append((_NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))))
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()
         if len(pt) and not pt.min() > 0:

@@ -11,7 +11,7 @@ from ssl_jets.data.readers import Table
 from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schema import Schema
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import COLUMNS
 
 
@@ -25,12 +25,15 @@ def try_formulas(
 ) -> None:
     """Compute everything for no jets, so that a formula that mixes up jets and particles is told before any work."""
     nothing = empty_rows([name for name in needed if name not in flat], [name for name in needed if name in flat])
-    of.chosen_jets(form, of.unpad(form, nothing))
-    of.particle_columns(form, nothing, columns)
-    for name in named:
-        of.jet_column(form, nothing, name)
-    for text in labels:
-        formula(text).of_jets(nothing)
+    try:
+        of.chosen_jets(form, of.unpad(form, nothing))
+        of.particle_columns(form, nothing, columns)
+        for name in named:
+            of.jet_column(form, nothing, name)
+        for text in labels:
+            formula(text).of_jets(nothing)
+    except UsageError as error:
+        raise UsageError(error.what, where=form.title, found=error.where, hint=error.hint) from None
 
 
 def check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:

@@ -22,6 +22,8 @@ from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.launch import is_first
+from ssl_jets.progress import Bar
 
 Array = npt.NDArray[Any]
 
@@ -146,8 +148,14 @@ def open_files(
     if not sources:
         raise UsageError("no input files are named")
     own = None if form is None else load_schema(form)
-    with ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool:
-        opened = list(pool.map(lambda source: _open_or_say(source, labels, own, jets), sources))
+    opened = []
+    with (
+        ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool,
+        Bar("open", len(sources), "files", shown=is_first()) as bar,
+    ):
+        for found in pool.map(lambda source: _open_or_say(source, labels, own, jets), sources):
+            opened.append(found)
+            bar.to(len(opened))
     files = [file for file in opened if isinstance(file, JetFile)]
     errors = {str(source): error for source, error in zip(sources, opened) if isinstance(error, DataError)}
     if errors:

@@ -8,6 +8,7 @@ that is not listed is refused. A name may have dots and whole numbers in bracket
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Protocol
@@ -153,7 +154,7 @@ class Formula:
             return
         inner: list[ast.AST]
         match node:
-            case ast.Constant(value=bool() | int() | float()):
+            case ast.Constant(value=bool() | int() | float() as number) if abs(number) <= sys.float_info.max:
                 inner = []
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 inner = [left, right]
@@ -186,8 +187,10 @@ class Formula:
             return _computable(found), is_particle
         with np.errstate(all="ignore"):  # what is not finite is found and told with its entry
             match node:
-                case ast.Constant(value=number):
-                    return number, None
+                case ast.Constant(value=bool() as flag):
+                    return flag, None
+                case ast.Constant(value=int() | float() as number):
+                    return float(number), None
                 case ast.BinOp(left=left, op=op, right=right):
                     return self._apply(_OPERATORS[type(op)], [left, right], values)
                 case ast.UnaryOp(op=op, operand=operand):

@@ -30,8 +30,8 @@ _REFUSED = (
     Refused(
         "CMS NanoAOD",
         ("Jet_pt", "Jet_eta", "Jet_phi"),
-        "no PF candidates: there is neither PFCands_pt with JetPFCands_* or FatJetPFCands_* nor PFCand_pt with"
-        " FatJetPFCand_*",
+        "no PF candidates that its jets are linked to: neither PFCands_pt with JetPFCands_pFCandsIdx or"
+        " FatJetPFCands_pFCandsIdx, nor PFCand_pt with FatJetPFCand_pfCandIdx",
         "take PFNano (NanoAOD made with cms-jet/PFNano), or NanoAODv15 with PFCand, of the same data set",
     ),
     Refused(

@@ -20,7 +20,7 @@ from ssl_jets.data.clusters import Cluster
 from ssl_jets.data.events import Events
 from ssl_jets.data.formula import formula
 from ssl_jets.errors import UsageError, nearest
-from ssl_jets.jets import COLUMNS, KINDS
+from ssl_jets.jets import COLUMNS, KINDS, NEEDED
 
 _UNITS = {
     "GeV": ("GeV", 1.0),
@@ -181,6 +181,8 @@ class Schema(Settings):
             allowed = [unit for unit, (canonical, _) in _UNITS.items() if canonical == _CANONICAL.get(name)]
             if allowed and column.unit not in allowed:
                 raise ValueError(f"the unit of {name} is one of {', '.join(allowed)}, not {column.unit}")
+        if lacking := [name for name in NEEDED if name not in self.particles]:
+            raise ValueError(f"particles have {', '.join(NEEDED)}; not said: {', '.join(lacking)}")
         return self
 
     @property
@@ -292,4 +294,4 @@ def _parse(tree: dict[str, Any], path: Path) -> Schema:
         known = _known_trees()[base]
         nested = {key: {**known[key], **tree[key]} for key in ("cluster",) if key in known and key in tree}
         tree = {**known, **tree, **nested}
-    return resolve(Schema, tree, under=str(path))
+    return resolve(Schema, tree, file=path)
