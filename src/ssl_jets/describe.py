@@ -110,7 +110,8 @@ def _block(file: JetFile, seen: Survey) -> str:
 
 
 def _line(name: str, unit: str, numbers: Numbers) -> str:
-    values = "".join(f"{value:>11.4g}" for value in (numbers.least, numbers.median, numbers.most))
+    found = (numbers.least, numbers.median, numbers.most)
+    values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in found)
     zeros = numbers.zeros / max(numbers.count, 1)
     top = max(numbers.histogram, default=0) or 1
     bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)

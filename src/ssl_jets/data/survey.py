@@ -39,9 +39,9 @@ class Numbers:
         count: values looked at.
         zeros: how many of them are 0.
         not_finite: how many of them are NaN or infinite.
-        least: smallest finite value.
-        median: of the finite values.
-        most: largest finite value.
+        least: smallest finite value; None where there is none.
+        median: of the finite values; None where there is none.
+        most: largest finite value; None where there is none.
         histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; of whole numbers each bin
             has as many of them as any other.
         edges: of these bins.
@@ -50,9 +50,9 @@ class Numbers:
     count: int
     zeros: int
     not_finite: int
-    least: float
-    median: float
-    most: float
+    least: float | None
+    median: float | None
+    most: float | None
     histogram: list[int] = field(repr=False)
     edges: list[float] = field(repr=False)
 
@@ -63,7 +63,7 @@ class Numbers:
         finite = values[np.isfinite(values)]
         lost = len(values) - len(finite)
         if not len(finite):
-            return cls(len(values), 0, lost, 0.0, 0.0, 0.0, [], [])
+            return cls(len(values), 0, lost, None, None, None, [], [])
         low, high = np.percentile(finite, [0.5, 99.5])
         step = float(np.spacing(max(abs(low), abs(high))))
         if high - low < 100 * step:  # one value, or large event numbers that differ by little
