@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.data.split import first_halves
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import collapse
@@ -76,7 +77,8 @@ class Monitor:
             metrics |= method.look(jets.to(_device(method)) for jets in self._batches(self.jets))
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
-                fit = first_half(self.jets.source)
+                file, entry = self.jets.source.numpy()[:, :2].T
+                fit = torch.from_numpy(first_halves(file, entry))
                 metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, fit, self.classes)
             checked = self._check(method, progress, z, young=young)
             verdicts = checked.verdicts + collapse.of_codes(metrics.get("code_usage", 1.0))
@@ -219,15 +221,6 @@ def _named(found: Spread) -> dict[str, float]:
         "z_alignment": found.alignment,
         "z_uniformity": found.uniformity,
     }
-
-
-def first_half(source: Tensor) -> Tensor:
-    """True for the jets in the first half of their file's entries, so that no event lies on both sides (but one)."""
-    fit = torch.zeros(len(source), dtype=torch.bool)
-    for file in source[:, 0].unique():
-        inside = source[:, 0] == file
-        fit[inside] = source[inside, 1] < source[inside, 1].median()
-    return fit
 
 
 def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> float:
