@@ -149,6 +149,21 @@ def test_methods_are_listed_and_described(ssl_jets: Callable[..., Done]) -> None
     assert listed.err == described.err == ""
 
 
+def test_inspect_draws_files_of_one_name(
+    ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / folder / "jets.root" for folder in "ab"]
+    for path, file in zip(paths, sample_files):
+        path.parent.mkdir()
+        path.write_bytes(Path(file.source.path).read_bytes())
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        "ssl_jets.report.columns.draw_columns", lambda samples, path, force: drawn.extend(samples) or ""
+    )
+    done = ssl_jets("inspect", *paths, "--plot", tmp_path / "columns.png")
+    assert drawn == [str(path) for path in paths], done.err
+
+
 def test_inspect_says_what_a_file_holds(ssl_jets: Callable[..., Done], sample_files: list[JetFile]) -> None:
     done = ssl_jets("inspect", sample_files[0].source, "--json")
     (facts,) = json.loads(done.out)

@@ -12,7 +12,7 @@ from small_models import CLASSES, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
-from ssl_jets.monitor import Monitor, first_half, ridge_accuracy
+from ssl_jets.monitor import Monitor, ridge_accuracy
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
@@ -67,14 +67,3 @@ def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
     z, labels = torch.randn(4, 2), torch.tensor([0, 1, -1, -1])
     assert math.isnan(ridge_accuracy(z, labels, torch.tensor([True, True, False, False]), 2))
     assert math.isnan(ridge_accuracy(z, labels, torch.tensor([False, False, True, True]), 2))
-
-
-def test_the_halves_of_each_file_do_not_interleave() -> None:
-    source = torch.tensor([[0, e, 0] for e in (7, 3, 5, 9)] + [[1, e, 0] for e in (100, 101, 102, 103)])
-    fit = first_half(source)
-    for file in (0, 1):
-        entries = source[source[:, 0] == file][:, 1]
-        inside = fit[source[:, 0] == file]
-        assert inside.any()
-        assert not inside.all()
-        assert entries[inside].max() < entries[~inside].min()

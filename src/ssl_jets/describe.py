@@ -93,7 +93,7 @@ def _block(file: JetFile, seen: Survey) -> str:
     whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
     tree = f", {file.reader.NOUN} {file.tree}" if file.tree else ""
     lines = [
-        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} entries",
+        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {'jets' if file.events is not None else 'entries'}",
         *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
         f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
         f"  classes:          {_classes(file, seen)}",
@@ -110,7 +110,8 @@ def _block(file: JetFile, seen: Survey) -> str:
 
 
 def _line(name: str, unit: str, numbers: Numbers) -> str:
-    values = "".join(f"{value:>11.4g}" for value in (numbers.least, numbers.median, numbers.most))
+    found = (numbers.least, numbers.median, numbers.most)
+    values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in found)
     zeros = numbers.zeros / max(numbers.count, 1)
     top = max(numbers.histogram, default=0) or 1
     bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.data.split import first_halves
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import collapse
@@ -76,7 +77,8 @@ class Monitor:
             metrics |= method.look(jets.to(_device(method)) for jets in self._batches(self.jets))
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
-                fit = first_half(self.jets.source)
+                file, entry = self.jets.source.numpy()[:, :2].T
+                fit = torch.from_numpy(first_halves(file, entry))
                 metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, fit, self.classes)
             checked = self._check(method, progress, z, young=young)
             verdicts = checked.verdicts + collapse.of_codes(metrics.get("code_usage", 1.0))
@@ -221,15 +223,6 @@ def _named(found: Spread) -> dict[str, float]:
     }
 
 
-def first_half(source: Tensor) -> Tensor:
-    """True for the jets in the first half of their file's entries, so that no event lies on both sides (but one)."""
-    fit = torch.zeros(len(source), dtype=torch.bool)
-    for file in source[:, 0].unique():
-        inside = source[:, 0] == file
-        fit[inside] = source[inside, 1] < source[inside, 1].median()
-    return fit
-
-
 def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> float:
     """Accuracy of a ridge classifier of standardised z, fitted where `fit` is true and tested on the rest.
 
@@ -237,7 +230,7 @@ def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> floa
     """
     known = labels >= 0
     train, test = fit & known, ~fit & known
-    if not train.any() or not test.any():
+    if len(labels[train].unique()) < 2 or not test.any():  # of one class nothing is told
         return float("nan")
     z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
     z = torch.cat([z, torch.ones(len(z), 1)], dim=1).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, Part, count, whole
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.data.sources import Source
-from ssl_jets.data.split import split
+from ssl_jets.data.split import first_halves, split
 from ssl_jets.errors import DataError, UsageError
 
 Write = Callable[..., Path]
@@ -117,3 +118,9 @@ def test_the_classes_do_not_depend_on_the_order_of_the_files(
     named, nameless = str(sample_files[0].source), str(write_jetclass("plain.root", label=None))
     for order in ((named, nameless), (nameless, named)):
         assert open_dataset(DataSettings(sources=order)).label_names == sample_files[0].label_names
+
+
+def test_the_halves_of_each_file_are_equal_and_do_not_interleave() -> None:
+    file, entry = np.repeat([0, 1], 4), np.array([7, 3, 5, 9, 100, 101, 102, 103])
+    assert first_halves(file, entry).tolist() == [False, True, True, False, True, True, False, False]
+    assert first_halves(np.zeros(5), np.array([0, 0, 1, 1, 2])).tolist() == [True, True, False, False, False]

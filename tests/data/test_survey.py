@@ -25,7 +25,8 @@ def test_numbers_count_zeros_and_what_is_not_finite() -> None:
     numbers = Numbers.of(np.array([0.0, 1.0, np.nan, 5.0, np.inf, 0.0]))
     assert (numbers.count, numbers.zeros, numbers.not_finite) == (6, 2, 2)
     assert (numbers.least, numbers.median, numbers.most) == (0, 0.5, 5)
-    assert Numbers.of(np.full(3, np.nan)).not_finite == 3
+    nothing = Numbers.of(np.full(3, np.nan))
+    assert (nothing.not_finite, nothing.least, nothing.median, nothing.most) == (3, None, None, None)
     assert sum(Numbers.of(np.full(9, 2.0)).histogram) == 9
     assert sum(Numbers.of(np.arange(9) + 2**60).histogram) == 9
 

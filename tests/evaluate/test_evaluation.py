@@ -207,6 +207,7 @@ def write_z(
     bad: int = 0,
     kept: tuple[str, ...] = ("jet_sdmass",),
     trained: tuple[tuple[int, int, int], ...] = (),
+    unlabelled: int = 0,
 ) -> Path:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 300)
@@ -220,7 +221,7 @@ def write_z(
         "jet_sdmass": (80 + 40 * labels + rng.normal(size=600)).astype(np.float32),
     }
     if labelled:
-        rows["label"] = labels
+        rows["label"] = np.where(np.tile(np.arange(300), 2) < unlabelled // 2, -1, labels)
     names = ("W", "H") if labelled else ()
     metadata = ZMetadata("f" * 64, "mae", 5, "jet", ("a.root", "b.root"), names, kept, trained=trained)
     columns = z_columns("jet", 5, labelled=labelled, kept=kept)
@@ -257,12 +258,21 @@ def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> No
     found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), say=said.append)
     assert (found.jets, found.leaked) == ({"fit": 400, "test": 200}, 0)
     assert "trained on 400 of the jets" in said[0]
+    assert [file.trained_on for file in found.files] == [True]
     everything = write_z(tmp_path / "all.npz", trained=((0, 0, 300), (1, 0, 300)))
     with pytest.raises(DataError, match=r"evaluate\.seen=true"):
         evaluate_z(everything, tmp_path / "all", settings=small(), say=said.append)
     found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), say=said.append)
     assert found.leaked == 300
-    assert any("WARNING" in message for message in said)
+    assert any("WARNING" in message and "on 300 of the 300 jets tested on" in message for message in said)
+
+
+def test_jets_that_are_counted_are_those_that_were_used(tmp_path: Path) -> None:
+    file = write_z(tmp_path / "z.npz", unlabelled=100, trained=((0, 0, 150), (1, 0, 150)))
+    most = small(fit_jets=1000, test_jets=1000)
+    found = evaluate_z(file, tmp_path / "out", settings=most, say=lambda _: None)
+    assert found.jets == {"fit": 200, "test": 300}
+    assert (found.probes[0].fit_jets, found.probes[0].test_jets) == (200, 300)
 
 
 def test_kept_columns_are_read_from_z(tmp_path: Path) -> None:

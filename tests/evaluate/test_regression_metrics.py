@@ -68,6 +68,14 @@ def test_a_weight_counts_as_copies() -> None:
     assert weighted.resolution.value == pytest.approx(repeated.resolution.value, abs=0.2)
 
 
+def test_the_density_holds_every_jet() -> None:
+    true = np.random.default_rng(0).normal(size=1000)
+    beyond = regression_metrics(true + 100, true, "x", {}, resamples=2).density
+    assert beyond.counts[:, -1].sum() == beyond.counts.sum() == 1000
+    around = regression_metrics(true, true, "x", {}, resamples=2).density
+    assert np.trace(around.counts) == 1000
+
+
 def test_quantiles_are_those_of_numpy() -> None:
     values = np.random.default_rng(0).normal(size=1001)
     found = quantiles(values, Bootstrap(1001, 1), np.arange(1001), (0.16, 0.5, 0.84))[0]

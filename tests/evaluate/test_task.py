@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.estimate import Bootstrap, Estimate
-from ssl_jets.evaluate.task import accuracy_and_auc, classify_metrics
+from ssl_jets.evaluate.task import accuracy_and_auc, classify_metrics, largest_class
 
 NAMES = ("QCD", "Hbb", "Hqql", "Tbl")
 
@@ -194,6 +194,16 @@ def test_no_jet_helps_to_calibrate_itself(scored) -> None:
     )
     assert wrong_t.temperatures[1] == right_t.temperatures[1]
     assert wrong_t.temperatures[0] > 3 * right_t.temperatures[0]
+
+
+def test_a_guess_has_the_share_of_the_largest_class_by_weight() -> None:
+    labels = np.repeat([0, 2], [90, 10])
+    assert largest_class(labels, np.ones(100)) == pytest.approx(0.9)
+    weights = np.where(labels == 2, 27.0, 1.0)
+    assert largest_class(labels, weights) == pytest.approx(0.75)
+    constant = np.tile([0.0, 0.0, 1.0], (100, 1))
+    found = classify_metrics(constant, labels, ("a", "b", "c"), weights=weights, resamples=2)
+    assert found.largest_class == found.accuracy.value == pytest.approx(0.75)
 
 
 def test_the_significance_improvement_is_that_of_two_gaussians() -> None:

@@ -1,13 +1,34 @@
-"""A finished run with an evaluation."""
+"""A finished run with an evaluation, and its report."""
 
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from report_folders import write_evaluation, write_run
+
+from ssl_jets.report import album, write_run_report
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("report") / "my-run")
-    write_evaluation(folder / "evaluation")
+    write_evaluation(folder / "evaluation", full=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_report(run: Path) -> Path:
+    """The one report whose figures are saved as pictures."""
+    return write_run_report(run)
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere they are drawn once and not saved: a picture and a PDF of each take most of the time of a report."""
+
+    def draw(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+        if kind == "png":
+            figure.draw_without_rendering()
+        return b""
+
+    monkeypatch.setattr(album, "_saved", draw)

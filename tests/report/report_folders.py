@@ -6,15 +6,36 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_jets.evaluate.estimate import Estimate
 from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap
+from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Labelled, knn_probe, linear_probe
+from ssl_jets.evaluate.regression import regression_metrics
+from ssl_jets.evaluate.robustness import Curve
 from ssl_jets.evaluate.task import classify_metrics
 from ssl_jets.nn.spread import spread
 
 NAMES = ("QCD", "Hbb", "Wqq", "my <class> & $co$")
 
 
-def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, skill: float = 2.0) -> Path:
+def physics_probe(quantity: str, reader: str, of: str) -> PhysicsProbe:
+    """Numbers that differ for each."""
+    value = 0.2 + 0.1 * (quantity == "mass") + 0.2 * (reader == "ridge") + 0.3 * (of == "z")
+    explained = Estimate(value, value - 0.011, value + 0.012, value - 0.023, value + 0.024)
+    return PhysicsProbe(quantity, "GeV", reader, of, 300, 400, explained)
+
+
+def stressed(name: str, strengths: tuple[float, ...], unit: str = "share of the particles") -> Curve:
+    """An accuracy that falls."""
+    values = [0.8 - 0.1 * strength for strength in strengths]
+    points = [Estimate(value, value - 0.01, value + 0.02, value - 0.03, value + 0.04) for value in values]
+    return Curve(name, unit, 0.0, strengths, points, points, 0.31)
+
+
+def write_evaluation(
+    folder: Path, *, labelled: bool = True, head: bool = True, skill: float = 2.0, full: bool = False, leaked: int = 0
+) -> Path:
+    """With `full` also what takes longest to draw: regression, physics quantities, changed jets."""
     rng = np.random.default_rng(0)
     y_fit, y = rng.integers(0, 4, 300), rng.integers(0, 4, 400)
     z_fit, z = (rng.normal(size=(len(labels), 6)) + skill * np.eye(4, 6)[labels] for labels in (y_fit, y))
@@ -22,6 +43,8 @@ def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, 
     exponent = np.exp(2 * z[:, :4])
     task = classify_metrics(exponent / exponent.sum(1, keepdims=True), y, NAMES, resamples=40) if head else None
     of = "z of random weights"
+    true = rng.normal(100, 20, 400)
+    regressed = 0.9 * true + rng.normal(0, 5, 400)
     Evaluation(
         folder=folder,
         model={"sha256": "ab" * 32, "method": "mae", "dim": 6},
@@ -29,7 +52,8 @@ def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, 
         classes=NAMES if labelled else (),
         jets={"fit": 300, "test": 400} if labelled else {"test": 400},
         left_out={},
-        settings={"seed": 0},
+        leaked=leaked,
+        settings={"seed": 0, "robust_jets": 2000},
         task=task if labelled else None,
         probes=[
             linear_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
@@ -40,6 +64,13 @@ def write_evaluation(folder: Path, *, labelled: bool = True, head: bool = True, 
         else [],
         spread={"z": spread(torch.from_numpy(z)), of: spread(torch.from_numpy(random))},
         map=ZMap.of(z, y if labelled else np.full(400, -1)),
+        regression=[regression_metrics(regressed, true, "mass", {"jet_pt": 5 * true}, resamples=40)] if full else [],
+        physics=[*map(physics_probe, ("mass", "tau21", "mass"), ("ridge", "boosted trees", "ridge"), ("z", "z", of))]
+        if full
+        else [],
+        robustness=[stressed("lost particles", (0.0, 0.2, 0.5)), stressed("no track columns", (0.0, 1.0), "removed")]
+        if full
+        else [],
         notes=["only held-out jets are <tested>"],
     ).write()
     return folder
@@ -107,7 +138,14 @@ def write_run(folder: Path, *, finished: bool = True) -> Path:
     )
     with (folder / "metrics.jsonl").open("w") as file:
         for step in range(10, 101, 10):
-            line = {"step": step, "kind": "train", "loss": 2 - step / 100, "pixels": 1.0, "kinds": 0.5, "lr": 1e-3}
+            line = {
+                "step": step,
+                "kind": "train",
+                "loss": 2 - step / 100,
+                "kind_loss": 0.5,
+                "accuracy": 0.25,
+                "lr": 1e-3,
+            }
             more = {"grad_norm": 1.0, "jets_per_second": 900.0, "data_wait": 0.0, "epoch": 0.1, "seconds": step / 5}
             file.write(json.dumps(line | more) + "\n")
             if step % 50 == 0:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jets.report import write_run_report
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
@@ -40,14 +38,13 @@ def chromium(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
-@pytest.fixture(scope="module")
-def report(run: Path) -> Path:
-    return write_run_report(run)
-
-
 @pytest.mark.parametrize("width", [1280, 520])
-def test_figures_tables_and_links_are_there_and_nothing_is_fetched(report: Path, tmp_path: Path, width: int) -> None:
-    html = report.read_text(encoding="utf-8").replace("</body>", f"<script>onload = () => {{{LOOK}}}</script></body>")
+def test_figures_tables_and_links_are_there_and_nothing_is_fetched(
+    run_report: Path, tmp_path: Path, width: int
+) -> None:
+    html = run_report.read_text(encoding="utf-8").replace(
+        "</body>", f"<script>onload = () => {{{LOOK}}}</script></body>"
+    )
     page = tmp_path / "page.html"
     page.write_text(html, encoding="utf-8")
     done = chromium(f"--window-size={width},900", "--virtual-time-budget=5000", "--dump-dom", page.as_uri())
@@ -67,12 +64,12 @@ def test_figures_tables_and_links_are_there_and_nothing_is_fetched(report: Path,
     assert found["wide"] <= 0  # no sideways scrolling of the page; wide tables scroll inside their box
 
 
-def test_it_prints_with_what_is_folded_on_the_screen(report: Path, tmp_path: Path) -> None:
-    html = report.read_text(encoding="utf-8")
+def test_it_prints_with_what_is_folded_on_the_screen(run_report: Path, tmp_path: Path) -> None:
+    html = run_report.read_text(encoding="utf-8")
     opened, without = tmp_path / "opened.html", tmp_path / "without.html"
     opened.write_text(html.replace("<details", "<details open"), encoding="utf-8")
     without.write_text(re.sub(r"<details.*?</details>", "", html, flags=re.S), encoding="utf-8")
-    assert pages(without, tmp_path) < pages(report, tmp_path) == pages(opened, tmp_path) <= 30
+    assert pages(without, tmp_path) < pages(run_report, tmp_path) == pages(opened, tmp_path) <= 30
 
 
 def pages(report: Path, folder: Path) -> int:

@@ -31,6 +31,8 @@ def test_ten_classes_have_ten_colours() -> None:
         (100, "100"),
         (10638, "10,600"),
         (0.00123, "0.00123"),
+        (1.234e-5, "0.0000123"),
+        (99.96, "100"),
     ],
 )
 def test_significant_digits(value: float | None, text: str) -> None:

@@ -62,8 +62,8 @@ def read(path: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
-def run_page(run: Path) -> Page:
-    return read(write_run_report(run))
+def run_page(run_report: Path) -> Page:
+    return read(run_report)
 
 
 def test_the_page_refers_to_nothing_outside(run: Path, run_page: Page) -> None:
@@ -90,7 +90,8 @@ def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Pa
         "evaluation-reliability",
         "evaluation-z_map",
     }
-    names |= {"evaluation-sic", "training", "collapse"}
+    names |= {f"evaluation-{name}" for name in ("sic", "regression", "physics", "robustness")}
+    names |= {"training", "collapse"}
     assert {file.stem for file in files} == names
     assert len(files) == 3 * len(names)
 

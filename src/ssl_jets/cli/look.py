@@ -41,6 +41,6 @@ def inspect(
     if plot is not None:
         from ssl_jets.report.columns import draw_columns
 
-        draw_columns({one.file.name: one.seen for one in looked}, plot, force=force)
-        say(f"figure: {plot}")
+        few = draw_columns({str(one.file.source): one.seen for one in looked}, plot, force=force)
+        say(f"figure: {plot}" + (f", of {few}" if few else ""))
     put(files_as_json(looked, left_out) if json_ else files_as_text(looked))

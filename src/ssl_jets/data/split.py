@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.errors import DataError
+
+Array = npt.NDArray[Any]
 
 
 def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Part], list[Part]]:
@@ -51,6 +54,19 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
             "there are too few jets to hold some out", found=f"{total} jets, of which {fraction:g} is asked for"
         )
     return train, held
+
+
+def first_halves(file: Array, entry: Array) -> Array:
+    """The first half of the jets of each file by entry, bool `[jet]`: two jets of one event fall on one side.
+
+    Args:
+        file, entry: index of the file and entry in it, `[jet]` each.
+    """
+    first = np.zeros(len(file), dtype=bool)
+    for index in np.unique(file):
+        inside = file == index
+        first |= inside & (entry < np.median(entry[inside]))
+    return first
 
 
 def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:

@@ -39,9 +39,9 @@ class Numbers:
         count: values looked at.
         zeros: how many of them are 0.
         not_finite: how many of them are NaN or infinite.
-        least: smallest finite value.
-        median: of the finite values.
-        most: largest finite value.
+        least: smallest finite value; None where there is none.
+        median: of the finite values; None where there is none.
+        most: largest finite value; None where there is none.
         histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; of whole numbers each bin
             has as many of them as any other.
         edges: of these bins.
@@ -50,9 +50,9 @@ class Numbers:
     count: int
     zeros: int
     not_finite: int
-    least: float
-    median: float
-    most: float
+    least: float | None
+    median: float | None
+    most: float | None
     histogram: list[int] = field(repr=False)
     edges: list[float] = field(repr=False)
 
@@ -63,7 +63,7 @@ class Numbers:
         finite = values[np.isfinite(values)]
         lost = len(values) - len(finite)
         if not len(finite):
-            return cls(len(values), 0, lost, 0.0, 0.0, 0.0, [], [])
+            return cls(len(values), 0, lost, None, None, None, [], [])
         low, high = np.percentile(finite, [0.5, 99.5])
         step = float(np.spacing(max(abs(low), abs(high))))
         if high - low < 100 * step:  # one value, or large event numbers that differ by little
@@ -132,7 +132,7 @@ def survey(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "erro
         jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
         labels=_labels(jets, file.label_names),
         left_out=dict(left_out),
-        suspicions=list(_suspicions(jets)) if len(jets) else [],
+        suspicions=[*_of_left_out(file, len(jets), left_out), *(_suspicions(jets) if len(jets) else ())],
     )
 
 
@@ -168,6 +168,16 @@ def _labels(jets: Jets, names: tuple[str, ...]) -> dict[str, int]:
         return {}
     counts = np.bincount(jets.labels.numpy(), minlength=len(names))
     return dict(zip(names, counts.tolist()))
+
+
+def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[str]:
+    """What may be wrong where hardly any jet can be used."""
+    total = jets + left_out.total()
+    if total and not jets:
+        yield "none of the jets looked at can be used"
+    not_finite = sum(number for reason, number in left_out.items() if reason.endswith("is not finite"))
+    if not_finite > total / 2 and file.schema.particle_cut is None:
+        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are particles"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:

@@ -14,7 +14,7 @@ import torch
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_labels
 from ssl_jets.data.left_out import of_files, of_jets
-from ssl_jets.data.split import held_out_of_both
+from ssl_jets.data.split import first_halves, held_out_of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.embed import columns_to_encode
@@ -23,7 +23,7 @@ from ssl_jets.evaluate.classes import LEFT_OUT, only_class, tell_absent
 from ssl_jets.evaluate.estimate import Array, relative
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.probes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
-from ssl_jets.evaluate.selection import Roles, assign_roles, draw, first_halves
+from ssl_jets.evaluate.selection import Roles, assign_roles, draw
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model

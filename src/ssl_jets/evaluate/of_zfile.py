@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_jets.data.split import first_halves
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.bench import FEWEST
 from ssl_jets.evaluate.estimate import Array, relative
@@ -18,7 +19,7 @@ from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
 from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, tree_columns, tree_probe
-from ssl_jets.evaluate.selection import FORCE, first_halves
+from ssl_jets.evaluate.selection import FORCE
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.nn.spread import spread
 from ssl_jets.output import check_folder
@@ -73,21 +74,23 @@ def evaluate_z(
         )
     if not usable.all():
         tell(f"{(~usable).sum():,} jets without a finite z are left out")
+    fit = roles.fit[labels[roles.fit] >= 0]
     shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
+    leaked = roles.leaked(shown, tell)
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
-        files=[InputFile(path.name, path.stat().st_size, len(file), bool(roles.leaked), bool(found.probes))],
+        files=[InputFile(path.name, path.stat().st_size, len(file), bool(roles.trained.any()), bool(found.probes))],
         classes=names,
-        jets={"fit": len(roles.fit), "test": len(shown)} if found.probes else {"test": len(shown)},
-        leaked=roles.leaked,
+        jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
+        leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
         settings={**wanted.model_dump(mode="json"), "weights": settings.data.weights},
         task=None,
         probes=found.probes,
         physics=found.physics,
         spread={"z": spread(torch.from_numpy(file.z[shown]))},
-        map=ZMap.of(file.z[shown], labels[shown], wanted.seed),
+        map=ZMap.of(file.z[shown], labels[shown] if names else np.full(len(shown), -1), wanted.seed),
         notes=tell.said,
         seconds=time.perf_counter() - began,
     )
@@ -106,6 +109,7 @@ def labelled_sides(
     file, wanted = read_z(path), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
     roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
+    roles.leaked(roles.test, tell)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
     fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
@@ -127,12 +131,12 @@ def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """Rows to fit on, to test on, and all that may be looked at without labels; tested rows that were trained on."""
+    """Rows to fit on, to test on, and all that may be looked at without labels; which rows were trained on, `[row]`."""
 
     fit: Array
     test: Array
     unseen: Array
-    leaked: int
+    trained: Array
 
     @classmethod
     def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: Notes, path: Path) -> _Roles:
@@ -150,17 +154,24 @@ class _Roles:
                     found=f"{len(file):,} jets",
                     hint=f"embed other jets; or {FORCE}, and the report says that it has seen them",
                 )
-            tell(f"the model was trained on {fit.sum():,} of the jets: they fit the probes, {test.sum():,} others test")
+            tell(f"the model was trained on {fit.sum():,} of the jets, so only the {test.sum():,} others are test jets")
         else:
             first = _first(file, usable)
             fit, test = usable & first, usable & ~first
-        leaked = int((test & trained).sum())
-        if leaked:
-            tell(f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the jets tested on")
         sides = (fit, test, usable if wanted.seen else usable & ~trained)
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
         fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
-        return cls(fit, test, unseen, leaked)
+        return cls(fit, test, unseen, trained)
+
+    def leaked(self, rows: Array, tell: Notes) -> int:
+        """How many of the rows measured on the model was trained on; that there are any is said."""
+        leaked = int(self.trained[rows].sum())
+        if leaked:
+            tell(
+                f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the {len(rows):,} jets "
+                "tested on"
+            )
+        return leaked
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_jets.evaluate.estimate import Array, Estimate
-from ssl_jets.evaluate.task import accuracy_and_auc
+from ssl_jets.evaluate.task import accuracy_and_auc, largest_class
 
 MAX_FIT_JETS = 50_000
 """Most jets a probe is fitted on; of more, the caller draws a random subset."""
@@ -54,6 +54,7 @@ class Probe:
         columns: number of columns it reads.
         fit_jets, test_jets: jets it was fitted and scored on.
         accuracy, auc: the latter macro, one-versus-one.
+        largest_class: the accuracy of a guess that ignores the jet.
     """
 
     reader: str
@@ -63,6 +64,7 @@ class Probe:
     test_jets: int
     accuracy: Estimate
     auc: Estimate
+    largest_class: float
 
 
 @dataclass(frozen=True)
@@ -202,4 +204,5 @@ def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
 def scored(reader: str, of: str, fit: Labelled, test: Labelled, probabilities: Array, seed: int) -> Probe:
     """A probe from its probabilities for the test jets, `[jet, class]`."""
     accuracy, auc = accuracy_and_auc(probabilities, test.y, weights=test.weights, seed=seed)
-    return Probe(reader, of, fit.x.shape[1], len(fit.y), len(test.y), accuracy, auc)
+    guess = largest_class(test.y, test.weights)
+    return Probe(reader, of, fit.x.shape[1], len(fit.y), len(test.y), accuracy, auc, guess)

@@ -47,7 +47,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Density:
-    """Jets in cells of true (first axis) and predicted (second), `[cell, cell]`, with `edges` `[cell + 1]` of both."""
+    """Jets in cells of true (first axis) and predicted (second), `[cell, cell]`, with `edges` `[cell + 1]` of both.
+
+    The outermost cells hold what lies beyond them, too.
+    """
 
     edges: Array
     counts: Array
@@ -179,4 +182,5 @@ def _response(name: str, residual: Array, values: Array, bootstrap: Bootstrap) -
 def _density(predicted: Array, true: Array, weights: Array) -> Density:
     low, high = np.percentile(true, (0.5, 99.5))
     edges = np.linspace(low, high if high > low else low + 1, GRID + 1)
+    true, predicted = (np.clip(values, edges[0], edges[-1]) for values in (true, predicted))
     return Density(edges, np.histogram2d(true, predicted, bins=(edges, edges), weights=weights)[0])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ssl_jets.evaluate.estimate import Array, Estimate
-from ssl_jets.evaluate.task import accuracy_and_auc
+from ssl_jets.evaluate.task import accuracy_and_auc, largest_class
 from ssl_jets.jets import Jets
 from ssl_jets.nn import chance
 from ssl_jets.nn.augment import hide_kind, hide_tracks, resolution, smear
@@ -42,7 +42,7 @@ class Stress:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy and macro AUC (one-versus-one) at each strength, `[strength]` each."""
+    """Accuracy and macro AUC (one-versus-one) at each strength, `[strength]` each; the accuracy of a constant guess."""
 
     name: str
     unit: str
@@ -50,6 +50,7 @@ class Curve:
     strengths: tuple[float, ...]
     accuracy: list[Estimate]
     auc: list[Estimate]
+    largest_class: float
 
 
 def lose(jets: Jets, share: float) -> Jets:
@@ -89,6 +90,7 @@ def robustness(
         weights: of the jets, `[jet]`.
         seed: of the changes and the bootstrap.
     """
+    guess = largest_class(labels, np.ones(len(labels)) if weights is None else weights)
     plain = accuracy_and_auc(read(jets), labels, weights=weights, seed=seed)
     curves = []
     for stress in STRESSES:
@@ -102,7 +104,7 @@ def robustness(
             points[strength] = accuracy_and_auc(read(changed), labels, weights=weights, seed=seed)
         strengths = tuple(sorted(points))
         accuracy, auc = ([points[strength][which] for strength in strengths] for which in (0, 1))
-        curves.append(Curve(stress.name, stress.unit, stress.neutral, strengths, accuracy, auc))
+        curves.append(Curve(stress.name, stress.unit, stress.neutral, strengths, accuracy, auc, guess))
     return curves
 
 

@@ -18,7 +18,6 @@ from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError
-from ssl_jets.evaluate.estimate import Array
 from ssl_jets.jets import Jets, concatenate
 
 FORCE = "--set evaluate.seen=true"
@@ -135,19 +134,6 @@ def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list
     """The entries of a file outside of `ranges`, but for the one on each side, which may be of the same event."""
     edges = [0, *(edge for start, stop in ranges for edge in (start - 1, stop + 1)), entries]
     return [Part(file, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if stop > start]
-
-
-def first_halves(file: Array, entry: Array) -> Array:
-    """The first half of the jets of each file by entry, bool `[jet]`: two jets of one event fall on one side.
-
-    Args:
-        file, entry: index of the file and entry in it, `[jet]` each.
-    """
-    first = np.zeros(len(file), dtype=bool)
-    for index in np.unique(file):
-        inside = file == index
-        first |= inside & (entry < np.median(entry[inside]))
-    return first
 
 
 def draw(

@@ -27,6 +27,7 @@ class TaskMetrics:
     Attributes:
         names: classes, in the order of the probabilities.
         jets: jets of each class.
+        largest_class: as the function of that name.
         accuracy: share of jets whose most probable class is the true one.
         auc: macro area under the ROC curve, one-versus-one.
         auc_rest: the same, one-versus-rest.
@@ -43,6 +44,7 @@ class TaskMetrics:
 
     names: tuple[str, ...]
     jets: dict[str, int]
+    largest_class: float
     accuracy: Estimate
     auc: Estimate
     auc_rest: Estimate
@@ -100,6 +102,7 @@ def classify_metrics(
     return TaskMetrics(
         names=names,
         jets={name: int(count) for name, count in zip(names, counts)},
+        largest_class=largest_class(labels, bootstrap.weights),
         accuracy=Estimate.of_rows(scalars["accuracy"]),
         auc=Estimate.of_rows(scalars["auc"]),
         auc_rest=Estimate.of_rows(scalars["auc_rest"]),
@@ -132,6 +135,16 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
         accuracy.append(weights @ correct / weights.sum(axis=1))
         auc.append(macro_auc(pair_auc(probabilities, labels, weights)[0]))
     return np.concatenate(accuracy), np.concatenate(auc)
+
+
+def largest_class(labels: Array, weights: Array) -> float:
+    """The accuracy of a guess that ignores the jet: the share of the weight that the class of most weight has.
+
+    Args:
+        labels: int64 `[jet]`.
+        weights: `[jet]`.
+    """
+    return float(np.bincount(labels, weights).max() / weights.sum())
 
 
 def _scalars(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:

@@ -42,7 +42,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Roc:
-    """eps_S of `signal` at values of eps_B of `background` (`[point]` each), with its 68 % band."""
+    """eps_S of `signal` at values of eps_B of `background` (`[point]` each), with its 68 % band.
+
+    `sic_from` is the least of these eps_B at which `SIC_JETS` background jets of equal weight pass; None where none is.
+    """
 
     signal: str
     background: str
@@ -50,11 +53,13 @@ class Roc:
     signal_efficiency: Array
     low: Array
     high: Array
+    sic_from: float | None
 
 
 @dataclass(frozen=True)
 class Significance:
-    """The largest significance improvement eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets pass.
+    """The largest significance improvement eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets of equal
+    weight pass.
 
     By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow.
 
@@ -114,15 +119,16 @@ def curves(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str) -> 
     grid = pair.grid(ROC_POINTS)
     rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
     low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
-    roc = Roc(signal, background, grid, rows[0], low, high)
-    return roc, _significance(roc, rows, grid * effective(bootstrap.weights[pair.background]))
+    enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
+    roc = Roc(signal, background, grid, rows[0], low, high, float(enough[0]) if len(enough) else None)
+    return roc, _significance(roc, rows)
 
 
-def _significance(roc: Roc, rows: Array, passing: Array) -> Significance:
-    """Of eps_S at the points of the curve for every row of the bootstrap `[row, point]`, and the background jets that
-    pass at each `[point]`."""
+def _significance(roc: Roc, rows: Array) -> Significance:
+    """Of eps_S at the points of the curve for every row of the bootstrap, `[row, point]`."""
     improvement = rows / np.sqrt(roc.background_efficiency)
-    allowed = (passing >= SIC_JETS - 1e-6) & np.isfinite(improvement[0])
+    least = np.inf if roc.sic_from is None else roc.sic_from
+    allowed = (roc.background_efficiency >= least) & np.isfinite(improvement[0])
     if not allowed.any():
         return Significance(roc.signal, roc.background, None, None, Estimate(None, None, None, None, None))
     best = int(np.argmax(np.where(allowed, improvement[0], -1)))

@@ -35,7 +35,7 @@ from ssl_jets.evaluate.pieces import Pieces
 from ssl_jets.evaluate.probes import TREE_COLUMNS, Labelled, fitted_trees
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.summary import plain_table
-from ssl_jets.evaluate.task import accuracy_and_auc_rows
+from ssl_jets.evaluate.task import accuracy_and_auc_rows, largest_class
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.progress import Say, to_stderr
@@ -128,6 +128,8 @@ def label_curves(
             "classes": data.label_names,
             "settings": wanted.model_dump(mode="json"),
             "test_jets": len(bench.task),
+            "largest_class": largest_class(labels_of(bench.task), bench.weights(bench.task)),
+            "leaked": bench.roles.leaked,
             "curves": [curve.name for curve in curves],
             "points": points,
             "notes": tell.said,

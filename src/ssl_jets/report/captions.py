@@ -38,9 +38,10 @@ _CAPTION = {
     "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of "
     "itself. Bars are binomial errors.",
     "sic": "By this factor a cut makes the significance S/√B of a signal grow, in a background so large that "
-    "only S and B count. Shown where at least 25 {background} jets pass; bands are 68 % intervals, the dotted "
-    "line is no cut at all.",
-    "regression": "Left: regressed against true, on the dotted line they are equal. Right: bias (median of "
+    "only S and B count. Shown where at least 25 {background} jets of equal weight pass, as in the table; bands "
+    "are 68 % intervals, the dotted line is no cut at all.",
+    "regression": "Left: regressed against true, on the dotted line they are equal; jets beyond the axes are in the "
+    "outermost cells. Right: bias (median of "
     "regressed - true) and resolution (half of the central 68 %) in bins of equal numbers of jets, with 68 % "
     "intervals. The dotted line is the resolution of a guess that ignores the jet.",
     "physics": "How much of each quantity can be read from z by a linear reader (open) and by trees (full). "
@@ -49,7 +50,7 @@ _CAPTION = {
     " -0.2 is drawn there.",
     "robustness": "Accuracy of {reader} where the jets it is tested on are changed, {jets:,} of them, and the "
     "reader is not. Columns that are removed are declared missing. Bands are 68 % intervals and shared: along a"
-    " curve, and between models, the jets are the same. The dotted line is chance.",
+    " curve, and between models, the jets are the same. The dotted line is a guess of the largest class.",
     "compared_roc": "Background rejection of each class, one line a model. Bands are 68 % intervals.",
     "compared_probes": "Each model in its colour; grey are the baselines. Thick bars are 68 %, thin bars 95 % "
     "intervals. The models share the test jets, so differences (table below) are known better than the bars "
@@ -60,9 +61,10 @@ _CAPTION = {
     "compared_collapse": "How much z differs between held-out jets, at each look. In a collapse all jets get the same "
     "z (variation near 0), or z becomes one number (participation ratio near 1). Red rings: looks that found one.",
     "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
-    "label_curves": "Accuracy on {jets:,} jets that no model has seen, against the labelled jets used for "
+    "label_curves": "Accuracy on {jets:,} jets {seen}, against the labelled jets used for "
     "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands are the "
-    "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point.",
+    "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point. Dotted: a guess, "
+    "of the largest class or at random.",
     "cwola": "Classification without labels (CWoLa): a reader learns to tell a mixture of {background} with a "
     "few signal jets from {background} alone, without being told which are signal. Points are means over "
     "{seeds} draws, bands the standard deviation; the dotted line is no gain. Right of the dashed line S/√B in "
@@ -72,7 +74,8 @@ _CAPTION = {
     "intervals.",
     "probes": "Blue reads the trained model. Grey are the baselines: an encoder of the same size with random "
     "weights, and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same "
-    "reader in grey. Thick bars are 68 %, thin bars 95 % intervals.",
+    "reader in grey. The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, "
+    "thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
     "overfitting. Dark lines are running means.",

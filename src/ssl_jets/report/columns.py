@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from ssl_jets.data.survey import UNITS
 from ssl_jets.output import whole_file
 from ssl_jets.report.figures import style
+from ssl_jets.report.names import COLOURS
 
 
 class Histogram(Protocol):
@@ -35,31 +37,54 @@ _MOST_FILES = 10
 """Files that are drawn; more could not be told apart."""
 
 
-def draw_columns(samples: Mapping[str, Sample], path: Path, *, force: bool = False) -> None:
+def draw_columns(samples: Mapping[str, Sample], path: Path, *, force: bool = False) -> str:
     """Write a figure of the particles of a jet and of every particle column, a line for each file (at most ten).
+
+    The lines are densities: what is drawn of two files of the same jets is the same, whatever their bins.
+
+    Args:
+        samples: by the path of the file.
+        path: of the figure, a PNG.
+        force: replace it.
+
+    Returns:
+        What is not drawn; "" where all is.
 
     Raises:
         UsageError: the figure exists and `force` is not given.
     """
-    drawn = dict(list(samples.items())[:_MOST_FILES])
+    drawn = dict(zip(short_names(list(samples)), list(samples.values())[:_MOST_FILES]))
+    few = f"the first {_MOST_FILES} of {len(samples)} files" if len(samples) > _MOST_FILES else ""
     names = list(dict.fromkeys(name for sample in drawn.values() for name in sample.columns))
     with style(), whole_file(path, force=force) as temporary:
         rows = -(-(len(names) + 1) // 4)
         figure, axes = plt.subplots(rows, 4, figsize=(14, 3 * rows), layout="constrained", squeeze=False)
         for place, name in zip(axes.flat, ["particles a jet", *names]):
-            for file, sample in drawn.items():
+            for (file, sample), paint in zip(drawn.items(), COLOURS):
                 column = sample.particles if name == "particles a jet" else sample.columns.get(name)
                 if column is not None and any(column.histogram):
-                    share = [count / sum(column.histogram) for count in column.histogram]
-                    place.stairs(share, column.edges, label=file)
+                    counts, width = np.array(column.histogram), np.diff(column.edges)
+                    place.stairs(counts / counts.sum() / width, column.edges, label=file, color=paint)
             place.set(xlabel=_with_unit(name), yscale="log")
         for place in axes.flat[len(names) + 1 :]:
             place.set_axis_off()
         for first in axes[:, 0]:
-            first.set_ylabel("share")
-        axes.flat[0].legend(fontsize=7)
+            first.set_ylabel("density")
+        look = {"ncols": 5, "fontsize": 9, "title_fontsize": 9, "title": few}
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", **look)
         figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)
+    return few
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The ends of paths that tell them apart: the names of the files where these differ."""
+    parts = [path.split("/") for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
 
 
 def _with_unit(name: str) -> str:

@@ -14,6 +14,7 @@ from ssl_jets.report.album import Album
 from ssl_jets.report.figures import confusions, dot, probe_rows
 from ssl_jets.report.folders import ComparisonFolder, RunFolder
 from ssl_jets.report.inside import inside
+from ssl_jets.report.intervals import band
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.of_run import run_facts
 from ssl_jets.report.panels import panel_grid
@@ -80,8 +81,8 @@ def probes(metrics: Mapping[str, Json]) -> Figure | None:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained")
     for axes, key, title in ((panels[0], "accuracy", "accuracy"), (panels[1], "auc", "macro AUC (one-vs-one)")):
-        for place, (_, found, colour) in enumerate(rows):
-            dot(axes, found[key], place, colour)
+        for place, (label, found, colour) in enumerate(rows):
+            dot(axes, found[key], place, colour, label)
         axes.set_xlabel(title)
         axes.tick_params(axis="y", which="both", length=0)
     panels[0].set_yticks(range(len(rows)), [label for label, _, _ in rows])
@@ -102,8 +103,8 @@ def roc(curves: Mapping[str, Json]) -> Figure | None:
                     np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
                 )
                 colour, style = paint(name, names), _STYLES[names.index(name) % len(_STYLES)]
-                axes.fill_betweenx(1 / eps_b, low, high, color=colour, alpha=0.15, linewidth=0)
-                axes.step(eps_s, 1 / eps_b, where="post", color=colour, linestyle=style, label=name)
+                look: dict[str, Any] = {"color": colour, "linestyle": style, "label": name}
+                band(axes.step(eps_s, 1 / eps_b, where="post", **look)[0], low, high, along="x")
         axes.set(xlim=(0, 1), ylim=(1, None), yscale="log")
         axes.set_title(in_figure(signal))
     figure.supxlabel(r"signal efficiency $\varepsilon_S$", fontsize=13)
@@ -121,7 +122,7 @@ def cka(comparison: Json) -> Figure | None:
         values[one, other] = values[other, one] = np.nan if entry["cka"]["value"] is None else entry["cka"]["value"]
     size = 2.4 + 0.8 * len(names)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, label="_linear CKA")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.55 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)

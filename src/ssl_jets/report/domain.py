@@ -9,9 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.intervals import bars
 from ssl_jets.report.names import COLOURS, GREY, in_text
 
 Json = Mapping[str, Any]
@@ -71,9 +73,8 @@ def accuracy_figure(found: Json) -> Figure:
         places = (place - APART, place + APART)
         axes.plot([value["mean"] for value in values], places, color=GREY, linewidth=1)
         for value, at, colour, label in zip(values, places, (COLOURS[0], COLOURS[2]), ("simulation", "data")):
-            axes.errorbar(
-                value["mean"], at, xerr=value["std"], fmt="o", color=colour, label=label if place == 0 else None
-            )
+            shown = label if place == 0 else f"_{label}"
+            _with_spread(axes.plot(value["mean"], at, "o", color=colour, label=shown)[0], value)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -85,12 +86,19 @@ def gap_figure(found: Json) -> Figure:
     for place, entry in enumerate(summary):
         before = found["before"][entry["start"]]["gap"]
         value = entry["values"]["a_distance"]
-        once = place == 0
-        axes.plot(before["floor"]["a_distance"]["value"], place, "|", color=GREY, markersize=12, label="floor" * once)
-        axes.plot(before["all"]["a_distance"]["value"], place, "o", color=GREY, fillstyle="none", label="before" * once)
-        axes.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=COLOURS[0], label="after" * once)
+        floor, all_ = (before[of]["a_distance"]["value"] for of in ("floor", "all"))
+        behind = "_" * (place > 0)  # once in the legend
+        axes.plot(floor, place, "|", color=GREY, markersize=12, label=f"{behind}floor")
+        axes.plot(all_, place, "o", color=GREY, fillstyle="none", label=f"{behind}before")
+        _with_spread(axes.plot(value["mean"], place, "o", color=COLOURS[0], label=f"{behind}after")[0], value)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _with_spread(point: Line2D, value: Json) -> None:
+    """Its standard deviation over seeds as a bar, where there are several."""
+    if value["std"] is not None:
+        bars(point, value["mean"] - value["std"], value["mean"] + value["std"], "standard deviation", along="x")
 
 
 def _rows(summary: Sequence[Json], quantity: str) -> tuple[Figure, Axes]:

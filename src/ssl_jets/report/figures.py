@@ -5,6 +5,7 @@ Every function returns a matplotlib figure, or None where there is nothing to dr
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ssl_jets.report.intervals import band, bars
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
 from ssl_jets.report.panels import panel_grid
 
@@ -70,11 +72,9 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
         eps_b = np.array(curve["background_efficiency"], dtype=float)
         eps_s, low, high = (np.array(curve[key], dtype=float) for key in ("signal_efficiency", "low", "high"))
         paint, most = colour(name, classes), max(most, float(1 / eps_b.min()))
-        axes.fill_betweenx(1 / eps_b, low, high, color=paint, alpha=0.15, linewidth=0)
+        look: dict[str, Any] = {"color": paint, "linestyle": line_style(name, classes), "label": in_figure(name)}
         # The rejection holds from one background jet's score to the next.
-        axes.step(
-            eps_s, 1 / eps_b, where="post", color=paint, linestyle=line_style(name, classes), label=in_figure(name)
-        )
+        band(axes.step(eps_s, 1 / eps_b, where="post", **look)[0], low, high, along="x")
     for entry in metrics["task"]["rejections"]:
         marker = "^" if entry["rejection"]["limit"] else "o"
         axes.plot(
@@ -86,6 +86,7 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
             markeredgecolor="black",
             markeredgewidth=0.6,
             linestyle="none",
+            label=f"_{entry['signal']}, working point",
         )
     axes.set(xlim=(0, 1), ylim=(1, 1.5 * most), yscale="log")
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
@@ -117,8 +118,9 @@ def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
 
 def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> AxesImage:
     counts = np.array(confusion, dtype=float)
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    total = counts.sum(axis=1, keepdims=True)
+    share = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, label="_share [%]")
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.5:  # an empty text takes as long to lay out as any, and of 188 classes there are 35,000
             paint = "white" if value > 55 else "black"
@@ -138,18 +140,21 @@ def probes(metrics: Json, curves: Json) -> Figure | None:
     if not rows:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.5 * len(rows)), sharey=True, layout="constrained")
-    chance = 1 / max(len(metrics["classes"]), 1)
-    for axes, key, title, level in (
-        (panels[0], "accuracy", "accuracy", chance),
-        (panels[1], "auc", "macro AUC (one-vs-one)", 0.5),
+    guesses = [numbers.get("largest_class", math.nan) for _, numbers, _ in rows]
+    for axes, key, title, levels, of in (
+        (panels[0], "accuracy", "accuracy", guesses, "largest class"),
+        (panels[1], "auc", "macro AUC (one-vs-one)", [0.5] * len(rows), "chance"),
     ):
-        for place, (_, numbers, baseline) in enumerate(rows):
-            dot(axes, numbers[key], place, GREY if baseline else COLOURS[0])
-        axes.axvline(level, color=GREY, linestyle=":", linewidth=1.2)
+        for place, (name, numbers, baseline) in enumerate(rows):
+            dot(axes, numbers[key], place, GREY if baseline else COLOURS[0], name)
+        # Head and probes may be tested on other jets, so that each row has a level of its own.
+        ends = np.arange(len(rows))[:, None] + (-0.5, 0.5)
+        axes.plot(np.repeat(levels, 2), ends.ravel(), color=GREY, linestyle=":", linewidth=1.2)
         axes.set_xlabel(title)
-        axes.set_xlim(min(level, axes.get_xlim()[0]) - 0.02, None)
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate("chance", (level, 0), (5, 8), **where, color=GREY, fontsize=11)
+        if np.isfinite(levels).any():
+            axes.set_xlim(min(np.nanmin(levels), axes.get_xlim()[0]) - 0.02, None)
+            where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate(of, (levels[-1], 0), (5, 8), **where, color=GREY, fontsize=11)
         axes.tick_params(axis="y", which="both", length=0)
     panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
@@ -165,14 +170,14 @@ def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
     return rows + sorted(found, key=lambda row: row[2])
 
 
-def dot(axes: Axes, estimate: Json, place: int, paint: str) -> None:
+def dot(axes: Axes, estimate: Json, place: int, paint: str, name: str) -> None:
     """A value with its 68 % (thick) and 95 % (thin) interval."""
     if estimate["value"] is None:
         return
-    for low, high, width in (("low95", "high95", 1.2), ("low", "high", 4.0)):
+    (point,) = axes.plot(estimate["value"], place, "o", color=paint, markersize=8, label=f"_{name}")
+    for of, low, high, width in (("95 %", "low95", "high95", 1.2), ("68 %", "low", "high", 4.0)):
         if estimate[low] is not None and estimate[high] is not None:
-            axes.plot([estimate[low], estimate[high]], [place, place], color=paint, linewidth=width)
-    axes.plot(estimate["value"], place, "o", color=paint, markersize=8)
+            bars(point, estimate[low], estimate[high], of, along="x", width=width)
 
 
 def reliability(metrics: Json, curves: Json) -> Figure | None:
@@ -189,7 +194,8 @@ def reliability(metrics: Json, curves: Json) -> Figure | None:
             # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
             share = (accuracy * jets + 1) / (jets + 2)
             error = np.sqrt(share * (1 - share) / (jets + 2))
-            axes.errorbar(confidence, accuracy, error, fmt=marker, color=paint, markersize=6, label=label)
+            (line,) = axes.plot(confidence, accuracy, marker, color=paint, markersize=6, label=label)
+            bars(line, accuracy - error, accuracy + error, "binomial error")
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability (mean of bin)", ylabel="accuracy")
     return figure
@@ -211,14 +217,15 @@ def z_map(metrics: Json, curves: Json) -> Figure | None:
     classes, shown = metrics["classes"], mapped_classes(metrics, curves)
     if not shown:
         figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-        axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True)
+        axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True, label="_jets")
         places = [axes]
     else:
         figure, places = panel_grid(len(shown), 2.1, 2.1, 5, (0.8, 0.8), sharex=True, sharey=True)
         for axes, name in zip(places, shown):
             axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
             own = labels == classes.index(name)
-            axes.scatter(x[own], y[own], s=4, color=colour(name, classes), linewidths=0, rasterized=True)
+            look: dict[str, Any] = {"s": 4, "color": colour(name, classes), "linewidths": 0, "rasterized": True}
+            axes.scatter(x[own], y[own], **look, label=f"_{name}")
             axes.set_title(in_figure(name))
     # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
     for limit, values in ((places[0].set_xlim, x), (places[0].set_ylim, y)):

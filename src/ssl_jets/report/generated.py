@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import GeneratedFolder
+from ssl_jets.report.intervals import bars
 from ssl_jets.report.names import COLOURS, GREY
 
 Json = Mapping[str, Any]
@@ -107,15 +108,15 @@ def _panel(upper: Axes, lower: Axes, entry: Json) -> None:
     centre = np.sqrt(edges[1:] * edges[:-1]) if _is_log(entry) else (edges[1:] + edges[:-1]) / 2
     upper.stairs(real, edges, fill=True, color=GREY, alpha=0.35, label="real")
     upper.stairs(real, edges, color=GREY)
-    style: dict[str, Any] = {"fmt": "o", "markersize": 3, "linewidth": 1, "color": COLOURS[2]}
-    upper.errorbar(centre, generated, made_error, **style, label="generated")
+    style: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none", "color": COLOURS[2]}
+    (points,) = upper.plot(centre, generated, **style, label="generated")
+    bars(points, generated - made_error, generated + made_error, "Poisson error", width=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, error, band = generated / real, made_error / real, real_error / real
-    lower.fill_between(
-        np.repeat(edges, 2)[1:-1], np.repeat(1 - band, 2), np.repeat(1 + band, 2), color=GREY, alpha=0.35, linewidth=0
-    )
+    lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=GREY, alpha=0.35, linewidth=0, label="_real")
     there, (low, high) = np.isfinite(ratio), _RATIOS
-    lower.errorbar(centre[there], ratio[there], error[there], **style)
+    (points,) = lower.plot(centre[there], ratio[there], **style, label="_generated / real")
+    bars(points, (ratio - error)[there], (ratio + error)[there], "Poisson error", width=1)
     for beyond, edge, marker in ((ratio < low, low, "v"), (ratio > high, high, "^")):
         if beyond.any():
             place = np.full(beyond.sum(), edge)

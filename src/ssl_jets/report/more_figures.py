@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from ssl_jets.report.intervals import band, bars
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
-from ssl_jets.report.panels import name_rows, panel_grid
+from ssl_jets.report.panels import level, name_rows, panel_grid
 
 Json = Mapping[str, Any]
 Values = np.ndarray[Any, Any]
@@ -31,12 +32,12 @@ _LEAST = -0.2
 
 
 def sic(metrics: Json, curves: Json) -> Figure | None:
-    """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where 25 background jets pass."""
-    # The first point of a curve is one background jet, so fewer than 50 jets make no curve.
-    if not any(curve["background_efficiency"][0] < 0.02 for curve in curves["roc"]):
+    """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where enough background passes."""
+    drawn = [curve for curve in curves["roc"] if curve.get("sic_from") is not None]
+    if not drawn:
         return None
     figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
-    for curve in curves["roc"]:
+    for curve in drawn:
         name = curve["signal"]
         draw_sic(axes, curve, colour(name, metrics["classes"]), line_style(name, metrics["classes"]), in_figure(name))
     finish_sic(axes)
@@ -45,14 +46,13 @@ def sic(metrics: Json, curves: Json) -> Figure | None:
 
 
 def draw_sic(axes: Axes, curve: Json, paint: str, style: str, label: str) -> None:
-    """One curve with its 68 % band; above the efficiency at which 25 background jets pass."""
+    """One curve with its 68 % band, from the least eps_B that the table allows."""
     eps_b, eps_s, low, high = (
         np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
     )
-    known = eps_b >= 25 * eps_b.min() - 1e-12
-    root = np.sqrt(eps_b)
-    axes.fill_between(eps_s[known], (low / root)[known], (high / root)[known], color=paint, alpha=0.15, linewidth=0)
-    axes.plot(eps_s[known], (eps_s / root)[known], color=paint, linestyle=style, label=label)
+    known, root = eps_b >= curve["sic_from"], np.sqrt(eps_b)
+    (line,) = axes.plot(eps_s[known], (eps_s / root)[known], color=paint, linestyle=style, label=label)
+    band(line, (low / root)[known], (high / root)[known])
 
 
 def finish_sic(axes: Axes) -> None:
@@ -77,31 +77,33 @@ def regression(curves: Json) -> Figure | None:
             _response(axes, response, entry)
         for axes in row[1 + len(entry["responses"]) :]:
             axes.set_visible(False)
-    grid[0][1 if columns > 1 else 0].legend(frameon=False, loc="best")
+    if columns > 1:
+        grid[0][1].legend(frameon=False, loc="best")
     return figure
 
 
 def _density(axes: Axes, entry: Json, figure: Figure) -> None:
     edges, counts = np.array(entry["density"]["edges"], float), np.array(entry["density"]["counts"], float)
-    shown = np.where(counts > 0, counts, np.nan).T
-    image = axes.pcolormesh(edges, edges, shown, norm=LogNorm(), cmap="viridis_r", rasterized=True)
+    if counts.any():
+        look: dict[str, Any] = {"norm": LogNorm(), "cmap": "viridis_r", "rasterized": True, "label": "_jets"}
+        image = axes.pcolormesh(edges, edges, np.where(counts > 0, counts, np.nan).T, **look)
+        figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linestyle=":", linewidth=1.2)
     label = axis_label(entry["target"])
     axes.set(xlabel=f"true {label}", ylabel=f"regressed {label}")
-    figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
 
 
 def _response(axes: Axes, response: Json, entry: Json) -> None:
     edges, centre = np.array(response["edges"], float), np.array(response["centre"], float)
-    sides = (centre - edges[:-1], edges[1:] - centre)
     for key, paint, label in (("bias", COLOURS[2], "bias"), ("resolution", COLOURS[0], "resolution")):
         value, low, high = (
             np.array([bin_[which] for bin_ in response[key]], float) for which in ("value", "low", "high")
         )
-        errors = np.abs(np.array([value - low, high - value]))
-        axes.errorbar(centre, value, errors, sides, fmt="o", markersize=4, color=paint, label=label)
+        (line,) = axes.plot(centre, value, "o", markersize=4, color=paint, label=label)
+        bars(line, low, high)
+        bars(line, edges[:-1], edges[1:], "bin", along="x")
     axes.axhline(0, color=GREY, linewidth=1)
-    axes.axhline(entry["spread"], color=GREY, linestyle=":", linewidth=1.2)
+    axes.axhline(entry["spread"], color=GREY, linestyle=":", linewidth=1.2, label="_spread")
     axes.set(xlabel=axis_label(response["against"]), ylabel=f"{axis_label(entry['target'])}: regressed - true")
 
 
@@ -120,11 +122,11 @@ def physics(metrics: Json) -> Figure | None:
         explained = entry["explained"]
         if explained["value"] is None:
             continue
-        shown = label if entry["quantity"] == names[0] else None
+        shown = label if label not in axes.get_legend_handles_labels()[1] else f"_{label}"
         hollow: dict[str, Any] = {"markerfacecolor": "white"} if entry["reader"] == "ridge" else {}
         low, value, high = (max(explained[which], _LEAST) for which in ("low95", "value", "high95"))
-        axes.plot([low, high], [place, place], color=paint, linewidth=1.3)
-        axes.plot(value, place, marker, color=paint, markersize=6, label=shown, linestyle="none", **hollow)
+        (point,) = axes.plot(value, place, marker, color=paint, markersize=6, label=shown, linestyle="none", **hollow)
+        bars(point, low, high, "95 %", along="x", width=1.3)
     name_rows(axes, [axis_label(name) for name in names])
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xlim=(-0.22, 1.02), xlabel=r"explained share of the variance $R^2$")
@@ -132,13 +134,14 @@ def physics(metrics: Json) -> Figure | None:
     return figure
 
 
-def robustness(found: Mapping[str, Sequence[Json]], chance: float) -> Figure | None:
+def robustness(found: Mapping[str, Sequence[Json]]) -> Figure | None:
     """Accuracy against the strength of each change, a line for each model; removed columns as steps."""
     stresses = list(dict.fromkeys(curve["name"] for curves in found.values() for curve in curves))
     if not stresses:
         return None
     figure, places = panel_grid(len(stresses), 3.9, 3.1, sharey=True)
     for axes, stress in zip(places, stresses):
+        guess: float | None = None
         for index, (name, curves) in enumerate(found.items()):
             for curve in (curve for curve in curves if curve["name"] == stress):
                 paint = COLOURS[index % len(COLOURS)]
@@ -146,15 +149,17 @@ def robustness(found: Mapping[str, Sequence[Json]], chance: float) -> Figure | N
                 value, low, high = (
                     np.array([point[key] for point in curve["accuracy"]], float) for key in ("value", "low", "high")
                 )
-                axes.fill_between(strengths, low, high, color=paint, alpha=0.15, linewidth=0)
-                axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name)
+                (line,) = axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name or "_accuracy")
+                band(line, low, high)
+                guess = curve.get("largest_class", guess)
                 if curve["unit"] == "removed":
                     axes.set_xticks([0, 1], ["with", "without"])
                     axes.set_xlim(-0.2, 1.2)
                     axes.minorticks_off()
                 else:
                     axes.set_xlabel(curve["unit"])
-        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
+        if guess is not None:
+            level(axes, guess, "largest class")
         axes.set_title(stress)
     for axes in places[::3]:
         axes.set_ylabel("accuracy")

@@ -84,3 +84,11 @@ _LABELS = {
 def axis_label(name: str) -> str:
     """A jet column or physics quantity for matplotlib; a name that is not known stays as it is."""
     return _LABELS.get(name, name.replace("$", r"\$"))
+
+
+_PLAIN = {shown: name for name, shown in reversed([*_MATH.items(), *_LABELS.items()])}
+
+
+def plain(text: str) -> str:
+    """The name behind a text for matplotlib."""
+    return _PLAIN.get(text, text.replace(r"\$", "$"))

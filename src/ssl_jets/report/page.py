@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from html import escape
 from importlib import resources
 from typing import Any
@@ -137,8 +138,8 @@ def significant(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of significant digits, without an exponent; a dash where it is not defined."""
     if value is None:
         return "–"
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    rounded = Decimal(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:f}"
 
 
 def interval(estimate: Mapping[str, Any], which: str = "", digits: int = 4) -> str:

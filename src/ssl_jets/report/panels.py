@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssl_jets.report.names import GREY
+
 
 def panel_grid(
     number: int, width: float, height: float, most: int = 3, more: tuple[float, float] = (0, 0), **grid: Any
@@ -29,6 +31,13 @@ def panel_grid(
     for left_over in axes.flat[number:]:
         left_over.set_visible(False)
     return figure, list(axes.flat[:number])
+
+
+def level(axes: Axes, value: float, name: str) -> None:
+    """A dotted line across a panel, with its name at the left end."""
+    axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, label=f"_{name}")
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(name, (0, value), (5, 3), **where, color=GREY, fontsize=10)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.intervals import band, bars
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
-from ssl_jets.report.panels import name_rows, panel_grid
+from ssl_jets.report.panels import level, name_rows, panel_grid
 from ssl_jets.report.sections import notes
 
 Json = Mapping[str, Any]
@@ -35,7 +36,8 @@ def label_sections(metrics: Json, album: Album) -> list[str]:
         )
         for point in metrics["points"]
     ]
-    values = {"jets": metrics["test_jets"], "seeds": settings["seeds"], "batch": settings["batch_size"]}
+    seen = "of files that a model was trained on" if metrics.get("leaked") else "that no model has seen"
+    values = {"jets": metrics["test_jets"], "seen": seen, "seeds": settings["seeds"], "batch": settings["batch_size"]}
     return [
         *notes(metrics),
         page.heading("Accuracy against the number of labels"),
@@ -56,11 +58,11 @@ def label_curves(metrics: Json) -> Figure:
             x, mean, std = (np.array([point[name] for point in points], float) for name in names)
             paint = GREY if curve in ("from scratch", "boosted trees") else COLOURS[index % len(COLOURS)]
             line = "--" if curve == "boosted trees" else "-"
-            axes.fill_between(x, mean - std, mean + std, color=paint, alpha=0.18, linewidth=0)
-            marker = _MARKERS[index % len(_MARKERS)]
-            axes.plot(x, mean, color=paint, linestyle=line, marker=marker, markersize=5, label=curve)
-        chance = 1 / len(metrics["classes"]) if key == "accuracy" else 0.5
-        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
+            look: dict[str, Any] = {"linestyle": line, "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
+            band(axes.plot(x, mean, color=paint, **look, label=curve)[0], mean - std, mean + std, "standard deviation")
+        guess = metrics.get("largest_class") if key == "accuracy" else 0.5
+        if guess is not None:
+            level(axes, guess, "largest class" if key == "accuracy" else "chance")
         axes.set(xscale="log", xlabel="labelled jets", ylabel=label)
     panels[0].legend(frameon=False, fontsize=11, loc="best")
     return figure
@@ -150,9 +152,10 @@ def distance(metrics: Json) -> Figure:
         shape: dict[str, Any] = (
             {"marker": "o"} if entry["score"] == "kNN" else {"marker": "s", "markerfacecolor": "white"}
         )
-        axes.plot([auc["low"], auc["high"]], [place, place], color=paint, linewidth=1.5)
-        label = f"{entry['score']}, {entry['of']}" if entry["signal"] == signals[0] else None
-        axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
+        label = f"{entry['score']}, {entry['of']}"
+        shown = label if entry["signal"] == signals[0] else f"_{label}"
+        (point,) = axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=shown, **shape)
+        bars(point, auc["low"], auc["high"], along="x")
     name_rows(axes, [in_figure(name) for name in signals])
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
     axes.set_xlabel("area under the ROC curve")
@@ -166,8 +169,8 @@ def _scan(axes: Axes, points: Sequence[Json], paint: str, marker: str, label: st
         np.array([point[key] or 0.0 for point in there], float)
         for key in ("signal_jets", "improvement", "improvement_std")
     )
-    axes.fill_between(x, mean - std, mean + std, color=paint, alpha=0.18, linewidth=0)
-    axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=label)
+    (line,) = axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=label)
+    band(line, mean - std, mean + std, "standard deviation")
 
 
 def _look(of: str, read: Sequence[str]) -> tuple[str, str]:

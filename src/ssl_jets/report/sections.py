@@ -79,8 +79,7 @@ def robustness(found: Mapping[str, Json], album: Album) -> list[str]:
         "jets": min(first["settings"]["robust_jets"], first["jets"]["test"]),
     }
     curves = {name: metrics["robustness"] for name, metrics in there.items()}
-    chance = 1 / max(len(first["classes"]), 1)
-    drawn = album.add("robustness", lambda: more_figures.robustness(curves, chance), **values)
+    drawn = album.add("robustness", lambda: more_figures.robustness(curves), **values)
     return [page.heading("Changed jets"), *drawn]
 
 
@@ -158,8 +157,10 @@ def _task_tables(metrics: Json) -> list[str]:
         for name in metrics["classes"]
     ]
     jets = sum(task["jets"].values())
+    leaked = metrics.get("leaked")
+    seen = "of files that the model was trained on" if leaked else "that the model has not seen in training"
     return [
-        page.paragraph(f"On {jets:,} jets that the model has not seen in training."),
+        page.paragraph(f"On {jets:,} jets {seen}."),
         page.table(("", "value", "68 %", "95 %"), rows),
         page.folded(
             "Numbers by class", page.table(("class", "jets", "accuracy", "68 %", "AUC vs rest", "68 %"), per_class)

@@ -16,7 +16,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds", "skipped"}
 BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
-"""Keys of a training line that are not a part of the loss."""
+"""Keys of a training line that are shown elsewhere, or not at all."""
 
 PANELS = (
     ("domain_accuracy", "accuracy of the domain discriminator"),
@@ -58,13 +58,13 @@ def training(lines: Lines) -> Figure | None:
         return None
     train = [line for line in lines if line["kind"] == "train"]
     held = [line for line in lines if line["kind"] == "validation"]
-    parts = parts_of(train)
+    groups = groups_of(train)
     shown = [(key, label) for key, label in PANELS if _has(lines, key)]
-    figure, places = panel_grid(1 + bool(parts) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
+    figure, places = panel_grid(1 + len(groups) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
     free = iter(places)
     _loss(next(free), train, held)
-    if parts:
-        _parts(next(free), train, parts)
+    for label, names in groups.items():
+        _parts(next(free), train, names, label)
     if _has(held, "probe_accuracy"):
         _line(next(free), held, "probe_accuracy", "probe accuracy", COLOURS[2])
     for key, label in shown:
@@ -86,10 +86,10 @@ def collapse(lines: Lines) -> Figure | None:
         _line(axes, looks, key, "", COLOURS[0])
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
-        axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
+        axes.plot(step, values, "o", color=COLLAPSED, markersize=6, label="_found a collapse")
         for line in lines:
             if line["kind"] == "rollback":
-                axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1)
+                axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1, label="_rolled back")
         axes.set_ylim(*limits)
     return figure
 
@@ -108,21 +108,25 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
         for name, lines in looks.items():
             axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
             found = series([line for line in lines if line.get("collapse")], key)
-            axes.plot(*found, "o", markersize=9, markerfacecolor="none", color=COLLAPSED)
+            ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
+            axes.plot(*found, **ring, color=COLLAPSED, label=f"_{name}: found a collapse")
         axes.set(xlabel="step", ylim=limits)
         axes.set_title(label, fontsize=11)
     places[0].legend(frameon=False, fontsize=10)
     return figure
 
 
-def parts_of(train: Lines) -> list[str]:
-    """Names of the parts of the loss."""
-    return sorted({name for line in train for name, value in line.items() if _is_number(value)} - BOOKKEEPING)
+def groups_of(train: Lines) -> dict[str, list[str]]:
+    """What the method logs, by the panel it is shown in: parts of the loss have "loss" in their names."""
+    names = sorted({name for line in train for name, value in line.items() if _is_number(value)} - BOOKKEEPING)
+    parts = [name for name in names if "loss" in name]
+    others = [name for name in names if "loss" not in name]
+    return {label: group for label, group in (("part of the loss", parts), ("also logged", others)) if group}
 
 
 def _loss(axes: Axes, train: Lines, held: Lines) -> None:
     step, loss = series(train, "loss")
-    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1)
+    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1, label="_training, as logged")
     axes.plot(step, _smooth(loss), color=COLOURS[0], label="training")
     step, loss = series(held, "loss")
     axes.plot(step, loss, "o-", color=COLOURS[2], markersize=4, label="held-out jets")
@@ -130,11 +134,11 @@ def _loss(axes: Axes, train: Lines, held: Lines) -> None:
     axes.legend(frameon=False, loc="upper right")
 
 
-def _parts(axes: Axes, train: Lines, parts: Sequence[str]) -> None:
+def _parts(axes: Axes, train: Lines, parts: Sequence[str], what: str) -> None:
     for number, name in enumerate(parts):
         step, values = series(train, name)
         axes.plot(step, _smooth(values), color=COLOURS[number % len(COLOURS)], label=name.replace("_", " "))
-    axes.set(xlabel="step", ylabel="part of the loss (training)")
+    axes.set(xlabel="step", ylabel=f"{what} (training)")
     if len(parts) > 1:
         axes.legend(frameon=False, fontsize=10)
     else:
@@ -143,7 +147,7 @@ def _parts(axes: Axes, train: Lines, parts: Sequence[str]) -> None:
 
 def _line(axes: Axes, lines: Lines, key: str, label: str, paint: str) -> None:
     step, values = series(lines, key)
-    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4)
+    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4, label=f"_{key}")
     axes.set(xlabel="step", ylabel=label)
 
 

@@ -1,0 +1,259 @@
+"""What is drawn and printed is what was measured: CSVs of figures and cells of tables against the metrics."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from report_folders import NAMES, write_evaluation
+from test_report import Page, read
+
+from ssl_jets.evaluate.evaluation import plain
+from ssl_jets.evaluate.regression import regression_metrics
+from ssl_jets.evaluate.task import classify_metrics
+from ssl_jets.report import figures, more_figures, page, training, write_evaluation_report
+from ssl_jets.report.names import in_text
+from ssl_jets.report.numbers import HEAD, csv_of
+
+Rows = list[dict[str, Any]]
+
+
+def rows_of(text: str) -> Rows:
+    """The lines of a CSV, with numbers as such."""
+
+    def cell(value: str) -> str | float:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+
+    found = [{name: cell(value) for name, value in row.items()} for row in csv.DictReader(text.splitlines())]
+    assert all(row["series"] for row in found)
+    return found
+
+
+def column(rows: Rows, name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def near(values: Any) -> Any:
+    """Curves have five digits."""
+    return pytest.approx(np.asarray(values, float).tolist(), rel=3e-4)
+
+
+@pytest.fixture(scope="module")
+def shown(run: Path, run_report: Path) -> SimpleNamespace:
+    """Metrics and curves of the evaluation of the run, its page, and the CSV of each figure."""
+    metrics, curves = (json.loads((run / "evaluation" / f"{name}.json").read_text()) for name in ("metrics", "curves"))
+    files = (run / "figures").glob("evaluation-*.csv")
+    drawn = {file.stem.removeprefix("evaluation-"): rows_of(file.read_text()) for file in files}
+    return SimpleNamespace(metrics=metrics, curves=curves, page=read(run_report), drawn=drawn)
+
+
+def cells_after(found: Page, *cells: str) -> list[str]:
+    """What follows these cells of a table."""
+    places = range(len(found.cells))
+    place = next(place for place in places if found.cells[place : place + len(cells)] == list(cells))
+    return found.cells[place + len(cells) :]
+
+
+def test_every_point_of_a_curve_has_its_interval(shown: SimpleNamespace) -> None:
+    for curve in shown.curves["roc"]:
+        rows = [row for row in shown.drawn["roc"] if row["series"] == curve["signal"]]
+        assert {row["interval"] for row in rows} == {"x: 68 %"}
+        assert column(rows, "x") == near(curve["signal_efficiency"])
+        assert column(rows, "y") == near(1 / np.array(curve["background_efficiency"]))
+        assert column(rows, "low") == near(curve["low"])
+        assert column(rows, "high") == near(curve["high"])
+
+
+def test_the_significance_is_that_of_the_table(shown: SimpleNamespace) -> None:
+    for curve, best in zip(shown.curves["roc"], shown.metrics["task"]["significance"], strict=True):
+        rows = [row for row in shown.drawn["sic"] if row["series"] == curve["signal"]]
+        eps_b, eps_s, low, high = (
+            np.array(curve[key]) for key in ("background_efficiency", "signal_efficiency", "low", "high")
+        )
+        drawn = eps_b >= curve["sic_from"]
+        for name, values in (("y", eps_s), ("low", low), ("high", high)):
+            assert column(rows, name) == near((values / eps_b**0.5)[drawn])
+        assert max(column(rows, "y")) == near(best["improvement"]["value"])
+        shown_cells = cells_after(shown.page, in_text(curve["signal"]), "50 %")
+        assert shown_cells[3].split()[0] == page.significant(best["improvement"]["value"])
+
+
+def test_with_weights_the_curve_begins_where_the_table_does() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 400)
+    score = 1 / (1 + np.exp(-rng.normal(2 * labels, 1)))
+    weights = np.where(rng.random(800) < 0.1, 20.0, 1.0)
+    found = classify_metrics(np.column_stack([1 - score, score]), labels, ("QCD", "S"), weights=weights, resamples=20)
+    curves = {"roc": plain(found.roc, digits=5)}
+    assert 25 / 400 < 2 * 25 / 400 < curves["roc"][0]["sic_from"]
+    figure = more_figures.sic({"classes": ("QCD", "S")}, curves)
+    assert figure is not None
+    best = found.significance[0].improvement.value
+    assert max(column([row for row in rows_of(csv_of(figure)) if row["series"] == "S"], "y")) == near(best)
+    plt.close(figure)
+
+
+def test_a_row_of_the_confusion_matrix_adds_up_to_all_jets_of_a_class(shown: SimpleNamespace) -> None:
+    counts = np.array(shown.curves["confusion"])
+    share = 100 * counts / counts.sum(axis=1, keepdims=True)
+    expected = [(predicted, true, share[i, j]) for i, true in enumerate(NAMES) for j, predicted in enumerate(NAMES)]
+    found = shown.drawn["confusion"]
+    assert [(row["x"], row["y"]) for row in found] == [(x, y) for x, y, _ in expected]
+    assert column(found, "value") == near([value for _, _, value in expected])
+
+
+def test_a_class_of_small_weight_adds_up_to_100_per_cent_too() -> None:
+    counts = {"confusion": [[0.02, 0.08, 0], [3, 1, 0], [0, 0, 0]]}
+    figure = figures.confusion({"classes": ("a", "b", "c")}, counts)
+    assert figure is not None
+    assert column(rows_of(csv_of(figure)), "value") == near([20, 80, 0, 75, 25, 0, 0, 0, 0])
+    plt.close(figure)
+
+
+def test_bars_of_the_reliability_are_binomial(shown: SimpleNamespace) -> None:
+    for key, series in (("reliability", "as the model says"), ("calibrated", "after temperature scaling")):
+        points = shown.curves[key]
+        jets, accuracy = np.array(points["jets"], float), np.array(points["accuracy"], float)
+        right = accuracy * jets + 1
+        error = np.sqrt(right * (jets + 2 - right) / (jets + 2) ** 3)
+        rows = [row for row in shown.drawn["reliability"] if row["series"] == series]
+        assert column(rows, "x") == near(points["confidence"])
+        assert column(rows, "y") == near(accuracy)
+        assert column(rows, "low") == near(accuracy - error)
+        assert column(rows, "high") == near(accuracy + error)
+
+
+def test_readers_have_their_names_and_both_intervals(shown: SimpleNamespace) -> None:
+    readers = figures.probe_rows(shown.metrics)
+    for panel, key in (("1: accuracy", "accuracy"), ("2: macro AUC (one-vs-one)", "auc")):
+        rows = [row for row in shown.drawn["probes"] if row["panel"] == panel]
+        expected = []
+        for name, numbers, _ in readers:
+            found = numbers[key]
+            expected += [(name, "x: 95 %", found["value"], found["low95"], found["high95"])]
+            expected += [(name, "x: 68 %", found["value"], found["low"], found["high"])]
+        assert [(row["y"], row["interval"]) for row in rows] == [found[:2] for found in expected]
+        for index, name in enumerate(("x", "low", "high"), start=2):
+            assert column(rows, name) == near([found[index] for found in expected])
+
+
+def test_physics_quantities_are_drawn_and_printed_with_their_intervals(shown: SimpleNamespace) -> None:
+    rows = shown.drawn["physics"]
+    for row, found in zip(rows, shown.metrics["physics"], strict=True):
+        explained = found["explained"]
+        of = found["of"].removeprefix("z of ")
+        assert (row["series"], row["interval"]) == (f"{found['reader']}, {of}", "x: 95 %")
+        assert row["y"] == found["quantity"]
+        assert [row[name] for name in ("x", "low", "high")] == near(
+            [explained[n] for n in ("value", "low95", "high95")]
+        )
+        cells = cells_after(shown.page, found["quantity"], f"{found['reader']}, {found['of']}")
+        assert cells[0] == f"{explained['value']:.3f}"
+        assert cells[1] == f"{explained['low']:.3f} to {explained['high']:.3f}"
+        assert cells[2] == f"{explained['low95']:.3f} to {explained['high95']:.3f}"
+
+
+def test_every_reader_of_a_quantity_is_in_the_legend(shown: SimpleNamespace) -> None:
+    figure = more_figures.physics(shown.metrics)
+    assert figure is not None
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert sorted(names) == ["boosted trees, z", "ridge, random weights", "ridge, z"]
+    plt.close(figure)
+
+
+def test_bias_and_resolution_are_drawn_and_printed_each_as_itself(shown: SimpleNamespace) -> None:
+    ((found,), (curves,)) = shown.metrics["regression"], shown.curves["regression"]
+    assert abs(found["bias"]["value"]) > 1.5 * found["resolution"]["value"]  # nobody could take one for the other
+    cells = cells_after(shown.page, "mass", f"{found['jets']}")
+    for cell, key in zip(cells, ("bias", "resolution")):
+        value, low, high = (page.significant(found[key][which]) for which in ("value", "low", "high"))
+        assert cell == f"{value} ({low} to {high})"
+    assert cells[2:4] == [page.significant(found["spread"]), f"{found['explained']['value']:.3f}"]
+    response = curves["responses"][0]
+    for key in ("bias", "resolution"):
+        for axis in ("x: bin", "y: 68 %"):
+            rows = [row for row in shown.drawn["regression"] if (row["series"], row["interval"]) == (key, axis)]
+            ends = [response["edges"][:-1], response["edges"][1:]]
+            if axis == "y: 68 %":
+                ends = [column(response[key], which) for which in ("low", "high")]
+            assert column(rows, "x") == near(response["centre"])
+            assert column(rows, "y") == near(column(response[key], "value"))
+            assert [column(rows, which) for which in ("low", "high")] == [near(end) for end in ends]
+    (spread,) = (row for row in shown.drawn["regression"] if row["series"] == "spread")
+    assert (spread["x"], spread["y"]) == ("", near(found["spread"]))
+    assert sum(column([row for row in shown.drawn["regression"] if row["series"] == "jets"], "value")) == found["jets"]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_predictions_beyond_all_true_values_are_drawn_at_the_edge(offset: float) -> None:
+    true = np.random.default_rng(0).normal(100, 10, 60)
+    found = plain(regression_metrics(true + offset, true, "mass", {}, resamples=10))
+    assert np.sum(found["density"]["counts"]) == 60
+    empty = {**found, "density": {**found["density"], "counts": np.zeros((60, 60)).tolist()}}
+    for entry in (found, empty):
+        figure = more_figures.regression({"regression": [entry]})
+        assert figure is not None
+        figure.draw_without_rendering()
+        plt.close(figure)
+
+
+def test_changed_jets_have_their_intervals_and_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
+    for curve in shown.metrics["robustness"]:
+        rows = [row for row in shown.drawn["robustness"] if curve["name"] in row["panel"]]
+        points = [row for row in rows if row["series"] == "accuracy"]
+        places = ["with", "without"] if curve["unit"] == "removed" else curve["strengths"]
+        assert column(points, "x") == places
+        for name, key in (("y", "value"), ("low", "low"), ("high", "high")):
+            assert column(points, name) == near(column(curve["accuracy"], key))
+        (guess,) = (row for row in rows if row["series"] == "largest class")
+        assert guess["y"] == near(curve["largest_class"])
+
+
+def test_a_probe_stands_beside_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
+    metrics = {**shown.metrics, "task": {**shown.metrics["task"], "largest_class": 0.9}}
+    figure = figures.probes(metrics, shown.curves)
+    assert figure is not None
+    panel = figure.axes[0]
+    levels = [line.get_xdata() for line in panel.get_lines() if line.get_linestyle() == ":"]
+    of_probes = shown.metrics["probes"][0]["largest_class"]
+    assert np.asarray(levels[0]).tolist() == near([0.9] * 2 + [of_probes] * 6)
+    assert [text.get_text() for text in panel.texts] == ["largest class"]
+    plt.close(figure)
+
+
+def test_a_map_says_which_point_is_of_which_class(shown: SimpleNamespace) -> None:
+    assert set(column(shown.drawn["z_map"], "series")) == set(NAMES)
+    assert len(shown.drawn["z_map"]) == len(shown.curves["map"]["x"])
+
+
+def test_what_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
+    values = {"loss_class": 1.0, "kind_loss": 2.0, "accuracy": 0.5, "sigma_class": 0.7, "lr": 1e-3}
+    figure = training.training([{"step": step, "kind": "train", "loss": 3.0, **values} for step in (1, 2)])
+    assert figure is not None
+    panels: dict[str, set[str]] = {}
+    for row in rows_of(csv_of(figure)):
+        panels.setdefault(row["panel"].partition(": ")[2], set()).add(row["series"])
+    assert panels["part of the loss (training)"] == {"loss class", "kind loss"}
+    assert panels["also logged (training)"] == {"accuracy", "sigma class"}
+    plt.close(figure)
+
+
+def test_a_page_does_not_call_jets_unseen_that_were_seen(shown: SimpleNamespace, tmp_path: Path) -> None:
+    assert "On 400 jets that the model has not seen in training." in shown.page.text
+    leaked = read(write_evaluation_report(write_evaluation(tmp_path / "e", leaked=400))).text
+    assert "not seen" not in leaked
+    assert "On 400 jets of files that the model was trained on." in leaked
+
+
+def test_a_csv_has_the_columns_that_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    assert ", ".join(f"`{name}`" for name in HEAD) in text
