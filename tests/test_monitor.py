@@ -67,3 +67,5 @@ def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
     z, labels = torch.randn(4, 2), torch.tensor([0, 1, -1, -1])
     assert math.isnan(ridge_accuracy(z, labels, torch.tensor([True, True, False, False]), 2))
     assert math.isnan(ridge_accuracy(z, labels, torch.tensor([False, False, True, True]), 2))
+    one_class = torch.zeros(4, dtype=torch.int64)
+    assert math.isnan(ridge_accuracy(z, one_class, torch.tensor([True, True, False, False]), 2))

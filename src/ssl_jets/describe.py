@@ -92,8 +92,9 @@ def _block(file: JetFile, seen: Survey) -> str:
     left_out = ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
     whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
     tree = f", {file.reader.NOUN} {file.tree}" if file.tree else ""
+    rows = "entries" if file.events is None else "jets"
     lines = [
-        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {'jets' if file.events is not None else 'entries'}",
+        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {rows}",
         *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
         f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
         f"  classes:          {_classes(file, seen)}",

@@ -57,6 +57,16 @@ def test_a_look_counts_jets_labels_and_bad_jets(write_jetclass: Write) -> None:
     assert seen.particles.least >= 1
 
 
+def test_a_file_without_a_jet_that_can_be_used_says_so_and_what_may_be_wrong(write_jetclass: Write) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches["part_deta"] = branches["part_deta"] * np.float32(np.nan)
+
+    seen = survey(opened(write_jetclass(edit=spoil)), 1000)
+    assert seen.jets == 0
+    assert any("none of the jets" in text for text in seen.suspicions)
+    assert any("particle_cut" in text for text in seen.suspicions)
+
+
 def test_a_sample_of_a_large_file_comes_from_its_beginning_and_its_end(write_jetclass: Write) -> None:
     number = np.arange(400, dtype=np.int32)
     seen = survey(opened(write_jetclass(entries=400, edit=lambda branches: branches.update(number=number))), 40)

@@ -318,6 +318,16 @@ def test_without_labels_z_is_measured_and_what_is_left_out_is_said(tmp_path: Pat
     assert any("no probes of the class" in message for message in said)
 
 
+def test_a_z_file_of_one_class_is_measured_without_it_and_reported(tmp_path: Path) -> None:
+    full = write_z(tmp_path / "z.npz")
+    with np.load(full) as table:
+        few = {name: values[:300] if values.shape[:1] == (600,) else values for name, values in table.items()}
+    np.savez(tmp_path / "one.npz", **few)
+    found = evaluate_z(tmp_path / "one.npz", tmp_path / "out", say=lambda _: None)
+    assert (found.classes, found.probes, found.spread["z"].jets) == ((), [], 300)
+    assert write_evaluation_report(tmp_path / "out", None).is_file()
+
+
 def test_the_map_holds_the_directions_of_largest_variance() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(4000, 3)) * [1, 5, 3] @ np.linalg.qr(rng.normal(size=(3, 3)))[0]

@@ -177,7 +177,7 @@ def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[s
         yield "none of the jets looked at can be used"
     not_finite = sum(number for reason, number in left_out.items() if reason.endswith("is not finite"))
     if not_finite > total / 2 and file.schema.particle_cut is None:
-        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are particles"
+        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are not"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:
