@@ -1,8 +1,7 @@
 """What a process keeps in memory: large blocks, and few kernels.
 
 By default glibc maps every large temporary afresh and returns it to the kernel at once, which costs page faults. The
-thresholds are raised for this process only. What it gains depends on the machine and the batch: see "Tried and dropped"
-in `docs/decisions.md`.
+thresholds are raised for this process only. What it gains depends on the machine and the batch.
 
 oneDNN builds a kernel for each shape of a matrix product, and torch and oneDNN keep the last 1024 of them each, half a
 megabyte a piece in bfloat16. Packed batches of jets hardly ever have a shape twice, so a training would grow by 0.7 GB

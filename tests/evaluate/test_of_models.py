@@ -91,6 +91,17 @@ def test_a_model_that_does_not_say_what_it_held_out_spoils_the_joint_set() -> No
     assert "held_out" not in joint_training([clear, {"files": [file]}])
 
 
+def test_the_json_of_a_comparison_has_the_metrics_of_each_model(runs, tmp_path: Path) -> None:
+    from ssl_jets.cli.answer import Asked, answer
+
+    (first, second, _), sources = runs
+    out, settings = tmp_path / "c", SETTINGS.model_dump(mode="json")
+    found = json.loads(answer(Asked((first, second), data=tuple(sources), out=out, settings=settings, json=True)))
+    assert len(found["differences"]) == 2
+    for name, evaluation in found["evaluations"].items():
+        assert evaluation["task"] == json.loads((out / name / "metrics.json").read_text())["task"]
+
+
 def test_jets_that_were_seen_are_refused_unless_forced_and_then_said_everywhere(tmp_path: Path) -> None:
     from ssl_jets.evaluate import evaluate_model
     from ssl_jets.report import write_evaluation_report
@@ -100,7 +111,9 @@ def test_jets_that_were_seen_are_refused_unless_forced_and_then_said_everywhere(
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size="tiny", registers=1))
     training = {"files": [list(file.identity) for file in files], "held_out": []}
-    save_model(Model(encoder, None, (), {"method": "mae", "training": training}), tmp_path / "run" / "model")
+    head = ClassHead(encoder.dim, 2)
+    facts = {"method": "supervised", "training": training}
+    save_model(Model(encoder, head, ("QCD", "Tbl"), facts), tmp_path / "run" / "model")
     options = {"settings": SETTINGS, "say": lambda _: None}
     with pytest.raises(DataError, match=r"evaluate\.seen=true"):
         evaluate_model(tmp_path / "run", sources, tmp_path / "out", **options)
@@ -111,4 +124,6 @@ def test_jets_that_were_seen_are_refused_unless_forced_and_then_said_everywhere(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["leaked"] == found.leaked
     page = write_evaluation_report(tmp_path / "out").read_text()
     assert 'role="alert"' in page
+    assert found.task is not None
+    assert "has not seen" not in page
     assert "how well it remembers" in page

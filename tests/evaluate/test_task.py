@@ -1,7 +1,5 @@
 """Task metrics: known limits, references, and honest intervals."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -148,12 +146,6 @@ def test_what_cannot_be_scored_is_refused(scored) -> None:
         classify_metrics(np.where(probabilities > 0.9, np.nan, probabilities), labels, "abc")
     with pytest.raises(UsageError, match="no such class"):
         classify_metrics(probabilities, labels, "abc", background="QCD")
-
-
-def test_ten_thousand_jets_of_ten_classes_take_seconds(scored) -> None:
-    start = time.process_time()
-    classify_metrics(*scored(10_000, 10), "abcdefghij")
-    assert time.process_time() - start < 20
 
 
 def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:

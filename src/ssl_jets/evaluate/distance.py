@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
+from ssl_jets.evaluate.estimate import BLOCK, Array, Bootstrap, Estimate
 from ssl_jets.evaluate.task import accuracy_and_auc
-
-_BLOCK = 2_000_000
-"""Weights held at one time: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def wasserstein(first: Sample, second: Sample, *, resamples: int = 100, seed: in
     gaps = np.diff(values[order])
     counts = [Bootstrap(sample.jets, resamples, seed + number).counts for number, sample in enumerate((first, second))]
     found = [_distances(first, second, np.ones((1, first.jets)), np.ones((1, second.jets)), order, gaps)]
-    rows = max(1, _BLOCK // len(values))
+    rows = max(1, BLOCK // len(values))
     for start in range(0, resamples, rows):
         block = slice(start, start + rows)
         found.append(_distances(first, second, counts[0][block], counts[1][block], order, gaps))

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 QUANTILES = (2.5, 16.0, 84.0, 97.5)
 """Percentiles of the resamples that bound the 95 % and the 68 % interval."""
 
-_BLOCK = 2_000_000
+BLOCK = 2_000_000
 """Weights held as float64 at one time: 16 MB."""
 
 
@@ -93,6 +93,6 @@ class Bootstrap:
         """First the weights (the jets themselves), then those of all resamples in blocks, `[rows, jet]`."""
         resamples, jets = self.counts.shape
         yield self.weights[None, :].copy()
-        rows = max(1, _BLOCK // max(1, jets))
+        rows = max(1, BLOCK // max(1, jets))
         for start in range(0, resamples, rows):
             yield self.counts[start : start + rows] * self.weights

@@ -116,7 +116,7 @@ def _panel(upper: Axes, lower: Axes, entry: Json) -> None:
     lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=GREY, alpha=0.35, linewidth=0, label="_real")
     there, (low, high) = np.isfinite(ratio), _RATIOS
     (points,) = lower.plot(centre[there], ratio[there], **style, label="_generated / real")
-    bars(points, (ratio - error)[there], (ratio + error)[there], "Poisson error", width=1)
+    bars(points, ratio[there] - error[there], ratio[there] + error[there], "Poisson error", width=1)
     for beyond, edge, marker in ((ratio < low, low, "v"), (ratio > high, high, "^")):
         if beyond.any():
             place = np.full(beyond.sum(), edge)
