@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +105,18 @@ def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, sh
     assert page.count("<figure>") == 3
     for word in ("mass [GeV]", "particle pt (photon) [GeV]", "0.5 means", "real, other real", "shifted.root"):
         assert word in page, word
+    rows = list(csv.DictReader((folder / "shifted" / "figures" / "generated_jets.csv").read_text().splitlines()))
+    curves = json.loads((folder / "shifted" / "generated-curves.json").read_text())
+    mass = next(histogram for histogram in curves["histograms"] if histogram["observable"] == "mass")
+    edges = np.array(mass["edges"])
+    for series in ("generated", "real"):
+        drawn = [row for row in rows if (row["panel"], row["series"]) == ("1: mass, density", series)]
+        counts, unit = np.array(mass[series]), 1 / (mass[f"{series}_all"] * np.diff(edges))
+        ends = [(counts + side * np.sqrt(counts)) * unit for side in (-1, 1)]
+        columns = {"y": counts * unit, "low": edges[:-1], "high": edges[1:]}
+        columns |= dict(zip(("low", "high"), ends)) if series == "generated" else {}
+        for name, values in columns.items():
+            assert [float(row[name]) for row in drawn] == pytest.approx(values.tolist(), rel=1e-4), name
     table = generated_table(shifted)
     assert "mass [GeV]" in table
     assert f"{shifted.test.auc.value:.4f}" in table

@@ -49,4 +49,5 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert not [line for line in again if " of 12: " in line]
     assert len([line for line in said if " of 12: " in line]) == 12
     assert "boosted trees" in labels_table(found)
+    assert (0.45 < found.metrics["largest_class"] < 0.6, found.metrics["leaked"]) == (True, 0)
     assert "label_curves.pdf" in write_labels_report(tmp_path / "out").read_text()

@@ -117,6 +117,8 @@ def write_labels(folder: Path) -> Path:
         "curves": ["mae full"],
         "classes": list(NAMES),
         "test_jets": 400,
+        "largest_class": 0.31,
+        "leaked": 0,
         "settings": {"seeds": 2, "batch_size": 128, "steps": 10},
         "notes": [],
         "models": {},

@@ -185,6 +185,7 @@ def test_bias_and_resolution_are_drawn_and_printed_each_as_itself(shown: SimpleN
             ends = [response["edges"][:-1], response["edges"][1:]]
             if axis == "y: 68 %":
                 ends = [column(response[key], which) for which in ("low", "high")]
+            assert set(column(rows, "panel")) == {"2: mass, against jet_pt"}
             assert column(rows, "x") == near(response["centre"])
             assert column(rows, "y") == near(column(response[key], "value"))
             assert [column(rows, which) for which in ("low", "high")] == [near(end) for end in ends]
@@ -251,7 +252,7 @@ def test_a_page_does_not_call_jets_unseen_that_were_seen(shown: SimpleNamespace,
     assert "On 400 jets that the model has not seen in training." in shown.page.text
     leaked = read(write_evaluation_report(write_evaluation(tmp_path / "e", leaked=400))).text
     assert "not seen" not in leaked
-    assert "On 400 jets of files that the model was trained on." in leaked
+    assert "On 400 jets of which the model has seen some or all in training." in leaked
 
 
 def test_a_csv_has_the_columns_that_are_documented() -> None:

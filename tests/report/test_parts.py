@@ -27,6 +27,9 @@ def test_a_run_shows_the_protocols_in_its_folder(tmp_path: Path) -> None:
     assert figures(run) == OF_RUN | protocols
     assert "0.6125 ± 0.0100" in page
     assert "0.7321 ± 0.0100" in page
+    csv = (run / "figures" / "labels-label_curves.csv").read_text()
+    assert "1: accuracy,mae full,732,0.7321,,y: standard deviation,0.7221,0.7421" in csv
+    assert "1: accuracy,largest class,,0.31,,,," in csv
     contents = page.partition("<nav")[2].partition("</nav>")[0]
     for title in ("Label curves", "Simulation and data", "Training"):
         assert f">{title}</a>" in contents, title

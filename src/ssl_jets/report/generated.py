@@ -127,6 +127,8 @@ def _panel(upper: Axes, lower: Axes, entry: Json) -> None:
     name = entry["observable"]
     kind = name[name.find("(") + 1 : -1] if "(" in name else ""
     lower.set_xlabel(_AXES[name.partition(" (")[0]] + (f", {kind}s" if kind else ""))
+    upper.set_label(f"{name}, density")
+    lower.set_label(f"{name}, ratio")
     upper.set_ylabel("density")
     lower.set_ylabel("ratio", loc="center")
     upper.set_xlim(edges[0], edges[-1])

@@ -90,6 +90,7 @@ def _density(axes: Axes, entry: Json, figure: Figure) -> None:
         figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linestyle=":", linewidth=1.2)
     label = axis_label(entry["target"])
+    axes.set_label(f"{entry['target']}, true and regressed")
     axes.set(xlabel=f"true {label}", ylabel=f"regressed {label}")
 
 
@@ -104,6 +105,7 @@ def _response(axes: Axes, response: Json, entry: Json) -> None:
         bars(line, edges[:-1], edges[1:], "bin", along="x")
     axes.axhline(0, color=GREY, linewidth=1)
     axes.axhline(entry["spread"], color=GREY, linestyle=":", linewidth=1.2, label="_spread")
+    axes.set_label(f"{entry['target']}, against {response['against']}")
     axes.set(xlabel=axis_label(response["against"]), ylabel=f"{axis_label(entry['target'])}: regressed - true")
 
 

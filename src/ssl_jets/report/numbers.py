@@ -51,16 +51,19 @@ HEAD = ("panel", *Row._fields)
 
 
 def csv_of(figure: Figure) -> str:
-    """All named series of all panels, as rows of `HEAD`; on an axis of names a place is the name."""
+    """All named series of all panels, as rows of `HEAD`; on an axis of names a place is the name.
+
+    A panel is called by its own label, where it has one, else by its title or an axis.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEAD)
     for number, axes in enumerate(figure.axes, start=1):
-        panel = axes.get_title() or axes.get_ylabel() or axes.get_xlabel() or str(number)
+        panel = axes.get_label() or axes.get_title() or axes.get_ylabel() or axes.get_xlabel() or str(number)
         for row in _rows(axes):
             place = (_place(axes.xaxis, row.x), _place(axes.yaxis, row.y))
             ends = (_text(row.low), _text(row.high))
-            name = (f"{number}: {plain(panel)}", row.series)
+            name = (f"{number}: {plain(str(panel))}", row.series)
             writer.writerow((*name, *place, _text(row.value), row.interval, *ends))
     return stream.getvalue()
 

@@ -36,7 +36,7 @@ def label_sections(metrics: Json, album: Album) -> list[str]:
         )
         for point in metrics["points"]
     ]
-    seen = "of files that a model was trained on" if metrics.get("leaked") else "that no model has seen"
+    seen = "of which a model has seen some or all in training" if metrics.get("leaked") else "that no model has seen"
     values = {"jets": metrics["test_jets"], "seen": seen, "seeds": settings["seeds"], "batch": settings["batch_size"]}
     return [
         *notes(metrics),

@@ -158,7 +158,9 @@ def _task_tables(metrics: Json) -> list[str]:
     ]
     jets = sum(task["jets"].values())
     leaked = metrics.get("leaked")
-    seen = "of files that the model was trained on" if leaked else "that the model has not seen in training"
+    seen = (
+        "of which the model has seen some or all in training" if leaked else "that the model has not seen in training"
+    )
     return [
         page.paragraph(f"On {jets:,} jets {seen}."),
         page.table(("", "value", "68 %", "95 %"), rows),
