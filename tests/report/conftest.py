@@ -23,8 +23,14 @@ def run_report(run: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere they are drawn once and not saved: a picture and a PDF of each take most of the time of a report."""
+def not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere pictures are empty: to draw, to paint and to save them takes nearly all of the time of a report."""
+    monkeypatch.setattr(album, "_saved", lambda figure, kind, metadata: b"")
+
+
+@pytest.fixture
+def drawn(not_saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For figures that are in no other test: they are drawn once, and not saved."""
 
     def draw(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
         if kind == "png":

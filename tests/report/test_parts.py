@@ -18,6 +18,7 @@ def figures(folder: Path) -> set[str]:
     return {file.stem for file in (folder / "figures").glob("*.png")}
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_shows_the_protocols_in_its_folder(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_domain(run / "domain")
@@ -36,6 +37,7 @@ def test_a_run_shows_the_protocols_in_its_folder(tmp_path: Path) -> None:
     assert contents.count("How it was made") == 1  # what a protocol has of its own stands under its title
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_comparison_shows_every_panel_and_what_lies_in_the_folder_of_each_run(tmp_path: Path) -> None:
     runs = {name: write_run(tmp_path / name) for name in ("a", "b")}
     write_domain(runs["a"] / "domain", target=0.6125)
