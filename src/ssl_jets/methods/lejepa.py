@@ -43,7 +43,7 @@ class LeJepa(Method):
         """Numbers of p."""
         directions: int = Field(default=128, ge=1)
         """Random directions of S, new in every step."""
-        sigreg_weight: float = Field(default=1.0, ge=0)
+        sigreg_weight: float = Field(default=5.0, ge=0)
         """Weight w of S; that of the paper divided by the jets of a batch is smaller by as much."""
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
