@@ -93,7 +93,7 @@ def test_equal_weights_change_nothing_and_their_scale_does_not_matter() -> None:
     def losses(weights: Tensor | None) -> list[float]:
         given = replace(jets, weights=weights)
         tasks.measure([given])
-        return [float(loss.value) for loss in tasks(z, given)[0].values()]
+        return [float(loss.value.detach()) for loss in tasks(z, given)[0].values()]
 
     assert losses(torch.full((24,), 0.3)) == pytest.approx(losses(None), rel=1e-5)
     assert losses(jets.weights * 1e-3) == pytest.approx(losses(jets.weights), rel=1e-5)
