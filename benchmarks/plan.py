@@ -33,7 +33,7 @@ def make_model(size: str, folder: Path) -> Path:
     data = open_dataset(DataSettings())
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size=size))  # type: ignore[arg-type]
-    encoder.features.measure(sample_of(data, data.train, 0, Request()))
+    encoder.features.measure(sample_of(data.files, data.train, 0, Request()))
     facts = {"method": "random", "training": {"files": [], "held_out": []}}
     save_model(Model(encoder, facts=facts), folder / "model")
     return folder

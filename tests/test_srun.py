@@ -12,7 +12,7 @@ import pytest
 
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
-from ssl_jets.launch import join_srun
+from ssl_jets.launch import join_srun, rank
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 STEP = {
@@ -106,3 +106,16 @@ def tasks(words: list[str], job: str) -> list[str]:
     printed = [task.communicate(timeout=240)[0] for task in started]
     assert [task.returncode for task in started] == [0, 0]
     return printed
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, 0), ({"LOCAL_RANK": "1"}, 1), ({"RANK": "5", "LOCAL_RANK": "1"}, 5)]
+)
+def test_a_process_that_fabric_started_knows_its_number(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: int
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert rank() == expected

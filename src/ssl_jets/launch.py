@@ -33,9 +33,9 @@ def join_srun() -> None:
     given.setdefault("MASTER_PORT", str(port))
 
 
-def is_first() -> bool:
-    """Whether this process is the only one, or the first of its launch."""
-    return os.environ.get("RANK", "0") == "0"
+def rank() -> int:
+    """Number of this process: by torchrun, `join_srun`, or Fabric (which sets LOCAL_RANK in those that it starts)."""
+    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK") if name in os.environ), 0))
 
 
 def environment_alone() -> dict[str, str]:

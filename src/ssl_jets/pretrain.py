@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +91,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     encoder = Encoder(settings.model)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        without_labels = replace(data, files=data.blind)
-        encoder.features.measure(sample_of(without_labels, data.all_train, seed, Request.of(settings.data)))
+        encoder.features.measure(sample_of(data.blind, data.all_train, seed, Request.of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
-        method.measure([subset] if subset is not None else sample_of(data, data.train, seed, request))
+        method.measure([subset] if subset is not None else sample_of(data.files, data.train, seed, request))
     open_run(run, settings, fabric, resume=resume, force=force)
     announce(run, settings, data, method, subset)
     with closing(make_stream(data, settings, fabric, request, subset)) as stream:
@@ -124,9 +122,9 @@ def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> 
     return choose(data.files, data.train, *wanted, request, "data.labelled", skipped)
 
 
-def sample_of(data: Dataset, parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
+def sample_of(files: Sequence[JetFile], parts: Sequence[Part], seed: int, request: Request) -> Iterator[Jets]:
     """A sample of training jets, to measure means and spreads on."""
-    return ordered(data.files, thin(parts, _STATISTICS_JETS, seed), request)
+    return ordered(files, thin(parts, _STATISTICS_JETS, seed), request)
 
 
 def load_parts(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:

@@ -204,8 +204,8 @@ class Loop:
         except (OSError, RuntimeError) as error:
             fresh.unlink(missing_ok=True)
             left = shutil.disk_usage(path.parent).free  # torch does not say that this is why
-            said = "" if left < 1e6 else f"{str(error).partition(chr(10))[0]}; "
-            found = f"{said}{left / 1e6:.0f} MB are left on the disk"
+            said = [] if left < 1e6 else [str(error).partition("\n")[0]]
+            found = "; ".join([*said, f"{left / 1e6:.0f} MB are left on the disk"])
             raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ssl_jets.launch import join_srun
+from ssl_jets import launch
 
 
 def rank() -> int:
-    """Number of this process: by torchrun, srun, or Fabric (which sets LOCAL_RANK in the processes it starts)."""
-    join_srun()
-    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK") if name in os.environ), 0))
+    """Number of this process, also among those that `srun` started."""
+    launch.join_srun()
+    return launch.rank()
 
 
 def on_rank_0(action: Callable[[], object]) -> None:

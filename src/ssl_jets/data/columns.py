@@ -74,8 +74,9 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
         return np.full(len(rows), -1, dtype=np.int64)
     if formulas:
         flags = _flags(formulas, rows)
-        classes: Array = np.argmax(flags == 1, axis=1)
-        wrong = ((flags == 1).sum(axis=1) != 1) | ((flags != 1) & (flags != 0)).any(axis=1)
+        ones = flags == 1
+        classes: Array = np.argmax(ones, axis=1)
+        wrong = (ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1)
     else:
         values = rows.jet[branches[0]]
         classes = values.astype(np.int64)

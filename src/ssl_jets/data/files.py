@@ -22,7 +22,7 @@ from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.launch import is_first
+from ssl_jets.launch import rank
 from ssl_jets.progress import Bar
 
 Array = npt.NDArray[Any]
@@ -151,7 +151,7 @@ def open_files(
     opened = []
     with (
         ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool,
-        Bar("open", len(sources), "files", shown=is_first()) as bar,
+        Bar("open", len(sources), "files", shown=rank() == 0) as bar,
     ):
         for found in pool.map(lambda source: _open_or_say(source, labels, own, jets), sources):
             opened.append(found)

@@ -104,7 +104,10 @@ class Ranked:
             background,
             np.searchsorted(falling_b, falling_s, side="right"),
             np.concatenate(
-                [[np.count_nonzero(falling_s < falling_b[:1])], np.searchsorted(falling_s, falling_b, "right")]
+                [
+                    np.searchsorted(falling_s, falling_b[:1], side="left"),
+                    np.searchsorted(falling_s, falling_b, side="right"),
+                ]
             ),
             np.searchsorted(falling_b, falling_b, side="right"),
         )

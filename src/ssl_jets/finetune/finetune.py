@@ -53,7 +53,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     objective = begin(settings, pretrained, data.label_names)
     begins = not (resume and run.checkpoint.is_file())
     if begins:
-        objective.measure([subset] if subset is not None else sample_of(data, data.train, 0, request))
+        objective.measure([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
     open_run(run, settings, fabric, resume=resume, force=force)
     _announce(run, settings, data, pretrained, objective, used)
     adapt(objective, settings, data, subset, run, begins=begins)

@@ -179,10 +179,9 @@ class Bench:
     def __enter__(self) -> Bench:
         data, request, subset = read_data(self.settings)
         self.labels = list(data.label_names)
-        self.jets = subset if subset is not None else concatenate(list(sample_of(data, data.train, 0, request)))
-        target, blind = trained_on(data, self.settings).unlabelled, replace(data, files=data.blind)
-        without_columns = Request.of(self.settings.data)
-        self.domain = concatenate(list(sample_of(blind, target, 0, without_columns))) if target else None
+        self.jets = subset if subset is not None else concatenate(list(sample_of(data.files, data.train, 0, request)))
+        target, without_columns = trained_on(data, self.settings).unlabelled, Request.of(self.settings.data)
+        self.domain = concatenate(list(sample_of(data.blind, target, 0, without_columns))) if target else None
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
