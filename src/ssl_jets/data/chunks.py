@@ -13,6 +13,7 @@ import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data import columns as of
+from ssl_jets.data.contents import wrong_type
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.rows import Rows, one_jet_an_entry
@@ -82,21 +83,35 @@ DEFAULT = Request()
 
 
 def check_request(files: Sequence[JetFile], request: Request) -> None:
-    """Refuse a column that a file does not have.
+    """Refuse a column that a file does not have, or that holds something else than one number per jet.
 
     Raises:
         UsageError: it names the column, the file, and the nearest columns.
+        DataError: it names the column, the file, and the type found.
     """
     for file in files:
         for asked, there in ((request.of_jets, file.jet_columns), (request.columns or (), file.columns)):
             for name in asked:
                 if name not in there:
+                    _refuse_type(file, name)
                     raise UsageError(
                         "there is no such column in the file",
                         where=file.source,
                         found=name,
                         allowed=nearest(name, there),
                     )
+
+
+def _refuse_type(file: JetFile, name: str) -> None:
+    """Refuse a branch that the file has, but that holds something else than one number per jet.
+
+    Raises:
+        DataError: it is one; of another name nothing is known.
+    """
+    with file.reader.open_tables(file.source.path) as tables:
+        for table in tables:
+            if table.name == file.tree and name in table.branches and table.depth(name) != 0:
+                raise wrong_type(name, {0}, table, file.place)
 
 
 def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Request) -> tuple[Jets, Counter[str]]:

@@ -116,9 +116,19 @@ class ClusterTable:
         """Those of `names` that are not of particles."""
         return [name for name in names if name not in self.cluster.particle]
 
+    def depth(self, name: str) -> int:
+        """1 for particles, 0 for jets; of a number of the event as in the file."""
+        if name in self.cluster.event:
+            return self.table.depth(self.cluster.event[name])
+        return int(name in self.cluster.particle)
+
+    def is_text(self, name: str) -> bool:
+        """Whether the event has a string by this name."""
+        return name in self.cluster.event and self.table.is_text(self.cluster.event[name])
+
     def typename(self, name: str) -> str:
-        """The type of the table that a number comes from."""
-        return self.table.typename(self.cluster.table)
+        """The type of the branch that a number comes from."""
+        return self.table.typename(self.cluster.event.get(name, self.cluster.table))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Events at which a read may begin without decoding anything twice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
 
     Args:
         names: the classes.
-        formulas: one for each class, or none: then the only branch holds the index.
+        formulas: one for each class, or none: then the only branch holds the index, or the name.
         branches: the branches of labels.
         rows: the jets.
     """
@@ -77,8 +77,10 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
         ones = flags == 1
         classes: Array = np.argmax(ones, axis=1)
         wrong = (ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1)
+    elif (values := rows.jet[branches[0]]).dtype.kind in "OSU":
+        classes = np.array([names.index(name) if name in names else -1 for name in _texts(values)], dtype=np.int64)
+        wrong = classes < 0
     else:
-        values = rows.jet[branches[0]]
         classes = values.astype(np.int64)
         wrong = (classes != values) | (classes < 0) | (classes >= len(names))
     return np.where(wrong, NO_CLASS, classes)
@@ -87,9 +89,15 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
 def label_values(formulas: Sequence[str], branches: Sequence[str], rows: Rows, jet: int) -> str:
     """What a jet has as its label, for messages."""
     if not formulas:
-        return f"{branches[0]} = {rows.jet[branches[0]][jet]}"
+        value = rows.jet[branches[0]][jet]
+        return f"{branches[0]} = {_texts([value])[0] if isinstance(value, bytes) else value}"
     flags = _flags(formulas, rows)[jet]
     return ", ".join(f"{text} = {value:g}" for text, value in zip(formulas, flags) if value != 0) or "all labels are 0"
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    """Strings, which HDF5 and npz files may hold as bytes."""
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 def _particle_column(origin: Column, rows: Rows) -> Array:

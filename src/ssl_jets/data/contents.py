@@ -2,29 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from ssl_jets.data import columns as of
 from ssl_jets.data.detect import missing_branches
 from ssl_jets.data.formula import formula
 from ssl_jets.data.readers import Table
-from ssl_jets.data.rows import empty_rows
+from ssl_jets.data.rows import Rows, empty_rows
 from ssl_jets.data.schema import Schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import COLUMNS
 
+_TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
+"""Types of a branch with one number per jet, and with a list."""
 
-def try_formulas(
-    form: Schema,
-    columns: Sequence[str],
-    named: Sequence[str],
-    labels: Sequence[str],
-    needed: Sequence[str],
-    flat: Sequence[str],
+
+class Classes(NamedTuple):
+    """How the label of a jet is read.
+
+    Attributes:
+        names: names of the classes; empty without labels.
+        formulas: one for each class; none where one branch holds its number or its name.
+        branches: all branches that are read.
+    """
+
+    names: tuple[str, ...] = ()
+    formulas: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+
+
+def check_branches(
+    form: Schema, columns: Sequence[str], named: Sequence[str], classes: Classes, table: Table, where: str
+) -> tuple[str, ...]:
+    """Check that each branch holds the numbers that the schema takes it for, and return all that are read.
+
+    A branch by itself holds a list where it is a particle column or a flag, and one number where it is a jet column or
+    a label (a label of one branch: perhaps the name of the class); in formulas both are allowed.
+
+    Args:
+        form: the format.
+        columns: particle columns of the table.
+        named: those of its jet columns that the format names.
+        classes: its labels.
+        table: the table.
+        where: file and table, for messages.
+
+    Raises:
+        DataError: a branch is there and cannot be used; it names the type.
+        UsageError: a formula that takes numbers of particles for those of jets.
+    """
+    origins = [form.particles[name] for name in columns]
+    lists = {branch for origin in origins if origin.formula is None for branch in origin.branches}
+    index = classes.branches if not classes.formulas else ()
+    numbers = {form.jets[name].branch for name in named} | {*classes.formulas} | {*index}
+    needed = form.needed(columns, named, classes.branches)
+    for name in needed:
+        wanted = {1} if name in lists else {0} if name in numbers else {0, 1}
+        if table.depth(name) not in wanted and not (name in index and table.is_text(name)):
+            raise wrong_type(name, wanted, table, where)
+    single = [name for name in needed if table.depth(name) == 0]
+    _try_formulas(form, columns, named, classes.formulas, empty_rows([*{*needed} - {*single}], single))
+    return needed
+
+
+def _try_formulas(
+    form: Schema, columns: Sequence[str], named: Sequence[str], labels: Sequence[str], nothing: Rows
 ) -> None:
     """Compute everything for no jets, so that a formula that mixes up jets and particles is told before any work."""
-    nothing = empty_rows([name for name in needed if name not in flat], [name for name in needed if name in flat])
     try:
         of.chosen_jets(form, of.unpad(form, nothing))
         of.particle_columns(form, nothing, columns)
@@ -36,17 +82,17 @@ def try_formulas(
         raise UsageError(error.what, where=form.title, found=error.where, hint=error.hint) from None
 
 
-def check_lists(form: Schema, columns: Sequence[str], lists: Sequence[str], table: Table, where: str) -> None:
-    """Every branch that is not flat holds lists; a column that is a branch by itself, or kinds by flags, is a list."""
-    plain = [form.particles[name] for name in columns]
-    direct = [branch for column in plain if column.formula is None for branch in column.branches]
-    if wrong := table.not_lists([*lists, *direct]):
-        raise DataError(
-            f"the branch {wrong[0]} does not hold a list of numbers per jet",
-            where=where,
-            found=table.typename(wrong[0]),
-            allowed=["std::vector<float>", "float[]"],
-        )
+def wrong_type(name: str, wanted: Collection[int], table: Table, where: str) -> DataError:
+    """Return the error for a branch that holds no numbers, or not at one of the `wanted` levels of lists."""
+    kind = "one number" if 1 not in wanted else "a list of numbers" if 0 not in wanted else "numbers, one or a list,"
+    hint = f"`label_index: {{branch: {name}, names: [...]}}` in a schema takes the strings for names of classes"
+    return DataError(
+        f"the branch {name} does not hold {kind} per jet",
+        where=where,
+        found=table.typename(name),
+        allowed=[text for level in sorted(wanted) for text in _TYPES[level]],
+        hint=hint if table.is_text(name) else None,
+    )
 
 
 def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
@@ -66,26 +112,24 @@ def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tu
     return tuple(present)
 
 
-def present_labels(
-    form: Schema, flat: Sequence[str], asked: tuple[str, ...] | None, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names, formulas and branches of the classes: those asked for or those of the format; none without labels."""
+def present_labels(form: Schema, there: Collection[str], asked: tuple[str, ...] | None, where: str) -> Classes:
+    """Return the classes asked for, or those of the format; none without labels."""
     if asked is None and form.label_index is not None:
         branch = form.label_index.branch
-        return (form.label_index.names, (), (branch,)) if branch in flat else ((), (), ())
+        return Classes(form.label_index.names, (), (branch,)) if branch in there else Classes()
     wanted = dict(form.labels)
     if asked is not None:
         names = {branch: name for name, branch in form.labels.items()}
         wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
     branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
-    missing = [branch for branch in branches if branch not in flat]
+    missing = [branch for branch in branches if branch not in there]
     if len(missing) == len(branches):
-        return (), (), ()
+        return Classes()
     if missing:
         raise DataError(
             f"some label branches are there, but not {', '.join(missing)}",
             where=where,
-            found=", ".join(branch for branch in branches if branch in flat),
+            found=", ".join(branch for branch in branches if branch in there),
             hint="name the classes of the file: --set data.labels=[label_A,label_B]",
         )
-    return tuple(wanted), tuple(wanted.values()), tuple(branches)
+    return Classes(tuple(wanted), tuple(wanted.values()), tuple(branches))

@@ -220,7 +220,8 @@ class EventTable:
         self.table, self.layout = table, layout
         self.name, self.entries = table.name, table.entries
         self._flat = self._names_of_jets()
-        self.branches: tuple[str, ...] = (*layout.particle, *self._flat)
+        texts = [name for name in table.branches if table.is_text(name)]
+        self.branches: tuple[str, ...] = (*layout.particle, *self._flat, *texts)
 
     def _names_of_jets(self) -> tuple[str, ...]:
         mine = [name for name in self.table.branches if name.startswith(self.layout.prefix)]
@@ -239,9 +240,22 @@ class EventTable:
         """Those of the particles' names whose branches do not hold a list of numbers for each event."""
         return [name for name in names if self.table.not_lists(self._particle_branches(name))]
 
+    def depth(self, name: str) -> int:
+        """1 for particles, 0 for jets and events; -1 where the file holds something else by this name."""
+        if name in self.layout.particle:
+            return 1 if not self.not_lists([name]) else -1
+        if name in self.layout.jet:
+            return 0 if self.table.depth(self.layout.jet[name]) == 1 else -1
+        return 0 if name in self._flat else -1
+
+    def is_text(self, name: str) -> bool:
+        """Whether the event has a string by this name."""
+        return name not in self.layout.particle and name not in self._flat
+
     def typename(self, name: str) -> str:
         """Types of the branches of a name."""
-        return ", ".join(self.table.typename(branch) for branch in self._particle_branches(name))
+        branches = self._particle_branches(name) or [self.layout.jet.get(name, name)]
+        return ", ".join(self.table.typename(branch) for branch in branches)
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the names may begin without decoding anything twice."""

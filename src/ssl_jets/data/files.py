@@ -276,11 +276,9 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             table, events = ClusterTable(table, form.cluster), JetsOfEvents.made(form.cluster, table.entries)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = contents.present_columns(form, table, source, reader.NOUN)
-        label_names, formulas, label_branches = contents.present_labels(form, flat, labels, where)
+        classes = contents.present_labels(form, table.branches, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
-        needed = form.needed(columns, named, label_branches)
-        contents.check_lists(form, columns, [name for name in needed if name not in flat], table, where)
-        contents.try_formulas(form, columns, named, formulas, needed, flat)
+        needed = contents.check_branches(form, columns, named, classes, table, where)
         clusters = table.clusters(needed)
         return JetFile(
             source=source,
@@ -291,9 +289,9 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             clusters=tuple(dict.fromkeys(clusters if events is None else events.first[list(clusters)].tolist())),
             bytes=size(source.path),
             columns=columns,
-            jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
-            label_names=label_names,
-            label_formulas=formulas,
-            label_branches=label_branches,
+            jet_columns=(*named, *(name for name in flat if name not in (*classes.branches, *named))),
+            label_names=classes.names,
+            label_formulas=classes.formulas,
+            label_branches=classes.branches,
             events=events,
         )

@@ -71,11 +71,11 @@ class Group:
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row, but for those that make up a list."""
-        return tuple(name for name in self.branches if self._axes(name) == 0 and name not in self._in_series)
+        return tuple(name for name in self.branches if self.depth(name) == 0 and name not in self._in_series)
 
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the branches `names` that do not hold a list of numbers per row."""
-        return [name for name in names if self._axes(name) != 1]
+        return [name for name in names if self.depth(name) != 1]
 
     def typename(self, name: str) -> str:
         """Type and shape of a branch."""
@@ -110,11 +110,17 @@ class Group:
             found[name] = block if place.at is None else block[..., place.at]
         return found
 
-    def _axes(self, name: str) -> int:
-        """Axes of what a row of a branch holds; -1 where that is not numbers."""
+    def depth(self, name: str) -> int:
+        """Axes of a row of a branch; -1 where it holds no numbers."""
         place = self._places[name]
         dtype, shape = _cell(self._group[place.dataset], place.field)
         return len(shape) - isinstance(place.at, int) if dtype.kind in "biuf" else -1
+
+    def is_text(self, name: str) -> bool:
+        """Whether a branch holds one string per row."""
+        place = self._places[name]
+        dtype, shape = _cell(self._group[place.dataset], place.field)
+        return h5py.check_string_dtype(dtype) is not None and len(shape) == (0 if place.at is None else 1)
 
 
 @contextmanager

@@ -46,11 +46,11 @@ class Arrays:
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row."""
-        return tuple(name for name in self.branches if self._axes(name) == 0)
+        return tuple(name for name in self.branches if self.depth(name) == 0)
 
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the branches `names` that do not hold a list of numbers per row."""
-        return [name for name in names if self._axes(name) != 1]
+        return [name for name in names if self.depth(name) != 1]
 
     def typename(self, name: str) -> str:
         """Type and shape of a branch."""
@@ -65,10 +65,16 @@ class Arrays:
         """How many numbers a branch of lists has in each row: as many places in all."""
         return np.full(self.entries, self.members[_split(name)[0]].shape[1], dtype=np.int64)
 
-    def _axes(self, name: str) -> int:
+    def depth(self, name: str) -> int:
+        """Axes of a row of a branch; -1 where it holds no numbers."""
         base, at = _split(name)
         member = self.members[base]
         return len(member.shape) - 1 - (at is not None) if member.dtype.kind in "biuf" else -1
+
+    def is_text(self, name: str) -> bool:
+        """Whether a branch holds one string per row."""
+        member = self.members[_split(name)[0]]
+        return member.dtype.kind in "SU" and len(member.shape) == 1
 
 
 @contextmanager

@@ -45,6 +45,19 @@ class Columns:
             name for name in names if not (_is_list(self._types[name]) and _is_number(self._types[name].value_type))
         ]
 
+    def depth(self, name: str) -> int:
+        """Levels of lists around the numbers of a row; -1 where it holds no numbers."""
+        kind, levels = self._types[name], 0
+        while _is_list(kind):
+            kind, levels = kind.value_type, levels + 1
+        return levels if _is_number(kind) else -1
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column holds one string per row."""
+        kind = self._types[name]
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
     def typename(self, name: str) -> str:
         """The Arrow type of a column."""
         return str(self._types[name])

@@ -36,6 +36,12 @@ class Table(Protocol):
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that do not hold a list of numbers per entry."""
 
+    def depth(self, name: str) -> int:
+        """Levels of lists around the numbers of an entry: 0 for one number, 1 for a list; -1 for no numbers."""
+
+    def is_text(self, name: str) -> bool:
+        """Whether a branch holds one string per entry."""
+
     def typename(self, name: str) -> str:
         """The type of a branch, for messages."""
 

@@ -31,7 +31,7 @@ _MOST_OPEN = 16
 _OPENED = threading.local()
 
 _NUMBERS = {"float", "double", "bool", "char", *(f"std::{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
-"""C++ types of the fields of an RNTuple that are numbers."""
+"""C++ types that are numbers."""
 
 _LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
 
@@ -56,6 +56,16 @@ class Tree:
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the branches `names` that do not hold a list of numbers per entry."""
         return [name for name in names if not _is_list_of_numbers(self._tree[name].interpretation)]
+
+    def depth(self, name: str) -> int:
+        """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
+        if _is_number(self._tree[name].interpretation):
+            return 0
+        return 1 if not self.not_lists([name]) else _levels(self.typename(name))
+
+    def is_text(self, name: str) -> bool:
+        """Whether a branch holds one string per entry."""
+        return isinstance(self._tree[name].interpretation, uproot.AsStrings)
 
     def typename(self, name: str) -> str:
         """The C++ type of a branch."""
@@ -96,6 +106,15 @@ class NTuple:
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the fields `names` that do not hold a list of numbers per entry."""
         return [name for name in names if _LIST.sub(r"\1", self.typename(name)) not in _NUMBERS or name in self.flat()]
+
+    def depth(self, name: str) -> int:
+        """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
+        levels = _levels(self.typename(name))
+        return levels + 1 if levels >= 0 and self._in_list(name) else levels
+
+    def is_text(self, name: str) -> bool:
+        """Whether a field holds one string per entry."""
+        return self.typename(name) == "std::string" and not self._in_list(name)
 
     def typename(self, name: str) -> str:
         """The C++ type of a field."""
@@ -199,6 +218,14 @@ def _check_header(path: str) -> None:
 
 def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
     return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
+
+
+def _levels(typename: str) -> int:
+    """Levels of lists in a C++ type: `std::vector<std::vector<float>>` -> 2, `float` -> 0; -1 of other than numbers."""
+    levels = 0
+    while (inner := _LIST.match(typename)) is not None:
+        typename, levels = inner[1], levels + 1
+    return levels if typename in _NUMBERS or f"std::{typename}" in _NUMBERS else -1
 
 
 def _is_number(interpretation: object) -> bool:

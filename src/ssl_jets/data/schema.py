@@ -120,12 +120,12 @@ class Axis(Settings):
 
 
 class LabelIndex(Settings):
-    """A label that is stored as one whole number."""
+    """A label that is stored as one whole number, or as the name of the class."""
 
     branch: str
     """The branch that holds it."""
     names: tuple[str, ...] = Field(min_length=1)
-    """Names of the classes 0, 1, 2, ..."""
+    """Names of the classes 0, 1, 2, ...; where the branch holds strings, those that it may hold."""
 
 
 class Schema(Settings):
@@ -158,7 +158,7 @@ class Schema(Settings):
     labels: dict[str, FormulaText] = Field(default_factory=dict)
     """Name of a class to the formula (or branch) that is 1 for its jets and 0 for all others."""
     label_index: LabelIndex | None = None
-    """The label where it is one number, instead of `labels`."""
+    """The label where it is one number or one string, instead of `labels`."""
     optional_labels: bool = True
     """Whether a file may lack all branches of labels, and is then unlabelled. In a schema of yours: false."""
     optional_jets: bool = True
