@@ -72,6 +72,8 @@ class DataSettings(Settings):
     jets: str | None = None
     """Where an entry of a file is an event: which of its collections of jets; by default the format's first, such as
     the AK8 jets of CMS."""
+    external: bool = False
+    """Open other files that an HDF5 file takes datasets from (external links, virtual datasets, external storage)."""
     labelled: float | None = Field(default=None, gt=0)
     """Labelled jets to train on: a share (at most 1.0) or a number, stratified and nested; all by default. The others
     are used only as unlabelled ones, where `unlabelled_ratio` asks for them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -215,10 +216,48 @@ def test_plain_nanoaod_is_told_apart_and_what_to_use_is_said(tmp_path: Path, eve
     def plain(branches: Values) -> None:
         for name in [name for name in branches if "PFCands" in name]:
             del branches[name]
+        branches["luminosityBlock"] = branches["run"]
 
     with pytest.raises(SslJetsError, match="PF candidates") as caught:
         open_one(write_events(tmp_path / "plain.root", nano_branches(events), edit=plain))
     assert "PFNano" in str(caught.value)
+
+
+OWN = """
+particles:
+  pt: {branch: part_pt, unit: GeV}
+  deta: {branch: part_eta}
+  dphi: {branch: part_phi}
+"""
+
+
+@pytest.mark.parametrize("marks", [(), ("run", "luminosityBlock")])
+def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, marks: tuple[str, ...]) -> None:
+    lists = {f"part_{name}": _lists([[1.0, 2.0], [3.0]]) for name in ("pt", "eta", "phi")}
+    jets = {f"Jet_{name}": np.ones(2, np.float32) for name in ("pt", "eta", "phi")}
+    branches = lists | jets | dict.fromkeys((*marks, "nJet"), np.ones(2, np.int32))
+    path = tmp_path / "own.root"
+    with uproot.recreate(path) as out:
+        out.mktree("tree", {name: _kind(values) for name, values in branches.items()}).extend(branches)
+    (tmp_path / "own.yaml").write_text(OWN)
+    (tmp_path / "wrong.yaml").write_text(OWN.replace("part_eta", "part_etta"))
+    assert open_files([Source(str(path))], form=str(tmp_path / "own.yaml"))[0].entries == 2
+    with pytest.raises(DataError, match=r"lacks the branch part_etta[\s\S]*part_eta"):
+        open_files([Source(str(path))], form=str(tmp_path / "wrong.yaml"))
+    with pytest.raises(DataError, match="CMS NanoAOD" if marks else r"known format|looks like") as caught:
+        open_one(path)
+    assert "--schema" in str(caught.value)
+
+
+def _kind(values: Any) -> Any:
+    return "var * float32" if isinstance(values, ak.Array) else values.dtype
+
+
+def test_a_misspelt_name_in_a_schema_of_events_is_told(tmp_path: Path, nano: Path) -> None:
+    text = (resources.files("ssl_jets") / "data" / "schemas" / "pfnano.yaml").read_text(encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(text.replace("charge: {branch: charge,", "charge: {branch: chrge,"))
+    with pytest.raises(DataError, match=r"lacks the branch chrge[\s\S]*most like chrge are: charge"):
+        open_files([Source(str(nano))], form=str(tmp_path / "own.yaml"))
 
 
 def test_a_collection_that_is_not_there_is_refused_with_those_that_are(nano: Path, write_jetclass: Any) -> None:

@@ -108,7 +108,7 @@ def _refuse_type(file: JetFile, name: str) -> None:
     Raises:
         DataError: it is one; of another name nothing is known.
     """
-    with file.reader.open_tables(file.source.path) as tables:
+    with file.reader.open_tables(file.source.path, external=True) as tables:
         for table in tables:
             if table.name == file.tree and name in table.branches and table.depth(name) != 0:
                 raise wrong_type(name, {0}, table, file.place)

@@ -103,7 +103,7 @@ class ClusterTable:
 
     def __init__(self, table: Table, cluster: Cluster) -> None:
         self.table, self.cluster = table, cluster
-        self.name, self.entries = table.name, table.entries
+        self.name, self.entries, self.ignored = table.name, table.entries, table.ignored
         there = set(table.branches)
         self._flat = (*JET_NAMES, *(name for name, branch in cluster.event.items() if branch in there))
         self.branches: tuple[str, ...] = (*cluster.particle, *self._flat)

@@ -108,7 +108,7 @@ def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tu
         if not missing:
             present.append(name)
         elif len(missing) < len(needed):
-            raise missing_branches(missing, table, form, source.path, noun)
+            raise missing_branches(missing, table.branches, table, form, source.path, noun)
     return tuple(present)
 
 

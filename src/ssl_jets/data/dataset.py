@@ -84,7 +84,7 @@ def open_named(
 
     Args:
         names: files, folders, patterns, lists (see `resolve_sources`).
-        settings: `format`, `jets`, `labels` and `bad_files` are used.
+        settings: `format`, `jets`, `labels`, `external` and `bad_files` are used.
         left_out: files that cannot be opened go here, with the reason, where `bad_files` is "skip".
         labelled: whether labels are asked for; without, any labels that the files have are taken.
 
@@ -94,7 +94,7 @@ def open_named(
     skipping = left_out if settings.bad_files == "skip" else None
     labels = settings.labels if labelled else None
     sources = resolve_sources(names) if names else sample_sources()
-    return open_files(sources, labels, settings.format, settings.jets, skipping)
+    return open_files(sources, labels, settings.format, settings.jets, skipping, settings.external)
 
 
 def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ssl_jets.data.clusters import ClusterTable
 from ssl_jets.data.readers import Table
 from ssl_jets.data.refused import refuse
 from ssl_jets.data.schema import Schema, known_schemas
 from ssl_jets.errors import DataError, nearest
+
+OWN_SCHEMA = "--schema FILE names the branches of a format of your own (docs/formats.md)"
+"""What else can be done about a file that is of no known format."""
 
 
 def detect(
@@ -36,15 +39,16 @@ def detect(
     schemas = known_schemas() if own is None else (own,)
     fits = [(index, schema) for index in asked for schema in schemas if schema.fits(_names(tables[index], schema))]
     if not fits:
-        refuse([tables[index] for index in asked], where)
+        if own is None:
+            refuse([tables[index] for index in asked], where)
         raise _no_format([tables[index] for index in asked], schemas, where, noun)
     if len({index for index, _ in fits}) > 1:
-        matching = [names[index] for index in dict.fromkeys(index for index, _ in fits)]
+        matching = list(dict.fromkeys(names[index] for index, _ in fits))
         raise DataError(
             f"several {noun}s of the file hold jets",
             where=where,
             found=", ".join(matching),
-            hint=f"name one of them: {where}:{matching[0]}",
+            hint=f"name one of them: {where}:{matching[0]}" if len(matching) > 1 else OWN_SCHEMA,
         )
     return max(fits, key=lambda fit: len(fit[1].required))
 
@@ -71,23 +75,43 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
     share, table, schema = max(shared, key=lambda entry: entry[0])
     if share < 0.25 and schemas == known_schemas():
         formats = [schema.title for schema in known_schemas()]
-        return DataError("the file holds no jets of a known format", where=where, found=found, allowed=formats)
-    plain = schema.events is None and schema.cluster is None
-    wanted = schema.required if plain else schema.telling
-    missing = [branch for branch in wanted if branch not in table.branches]
+        what = "the file holds no jets of a known format"
+        return DataError(what, where=where, found=found, allowed=formats, hint=OWN_SCHEMA)
+    names = _names(table, schema)
+    if names:
+        missing = [branch for branch in schema.required if branch not in names]
+    else:  # events that lack what their jets are made of
+        missing = [branch for branch in schema.telling if branch not in table.branches]
     if not missing:
         there = ", ".join(branch for branch in schema.lacks if branch in table.branches)
-        return DataError(f"a {noun} looks like {schema.title} but for the branch {there}", where=where, found=found)
-    return missing_branches(missing, table, schema, where, noun)
+        what = f"a {noun} looks like {schema.title} but for the branch {there}"
+        return DataError(what, where=where, found=found, hint=OWN_SCHEMA)
+    return missing_branches(missing, names or table.branches, table, schema, where, noun)
 
 
-def missing_branches(missing: Sequence[str], table: Table, schema: Schema, where: object, noun: str) -> DataError:
-    """The error for branches that a file of a format should have."""
+def missing_branches(
+    missing: Sequence[str], names: Collection[str], table: Table, schema: Schema, where: object, noun: str
+) -> DataError:
+    """Return the error for branches that a file of a format should have.
+
+    Args:
+        missing: the branches.
+        names: those that are there.
+        table: the table that lacks them.
+        schema: the format.
+        where: the file, for messages.
+        noun: kind of the table.
+    """
+    found = f"{len(names)} branches, those most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
+    if table.ignored:
+        ignored = nearest(missing[0], table.ignored)
+        more = f" and {len(ignored) - 4} more" if len(ignored) > 4 else ""
+        found += "; not used: " + ", ".join(f"{name} ({table.ignored[name]})" for name in ignored[:4]) + more
     return DataError(
         f"a {noun} looks like {schema.title} but lacks the branch {', '.join(missing)}",
         where=f"{where}, {noun} {table.name}" if table.name else where,
-        found=f"{len(table.branches)} branches, those most like {missing[0]} are: "
-        + ", ".join(nearest(missing[0], table.branches)[:4]),
+        found=found,
+        hint=OWN_SCHEMA if schema in known_schemas() else None,
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from ssl_jets.config import Settings
-from ssl_jets.data.links import element_key
+from ssl_jets.data.links import Link, element_key
 from ssl_jets.data.readers import Table
 from ssl_jets.errors import UsageError, nearest
 
@@ -26,40 +26,6 @@ _ARRAYS = re.compile(r"^(?:float|double|u?int\d+_t)\[\]\[(\d+)\]$")
 
 _NO_JETS = re.compile(r"^Gen|Truth|^(?!.*[Jj]et)")
 """Collections that refer to particles but are not reconstructed jets."""
-
-
-class Link(Settings):
-    """How a file says which particles a jet has: exactly one of `table`, `ranges`, `references` and `elements`."""
-
-    table: tuple[str, str] | None = None
-    """A table beside the jets: the branches with the numbers of the jet and of the particle in the event."""
-    ranges: tuple[str, str, str] | None = None
-    """For each jet the branches with begin and end of its range in a list, and the branch with the list."""
-    same: str | None = None
-    """Beside `ranges`: the branch with the collection of each number of the list; the first one's is meant."""
-    references: tuple[str, str] | None = None
-    """The branch with the references of each jet, and the particles' name of what they refer to."""
-    elements: str | None = None
-    """The branch with the element links of each jet (ATLAS), to the collections that `containers` names."""
-    classes: dict[str, int] = Field(default_factory=dict)
-    """Beside `elements`: name to number (CLID) of the classes that these collections may have."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Link:
-        if sum(way is not None for way in (self.table, self.ranges, self.references, self.elements)) != 1:
-            raise ValueError("particles are linked in exactly one way: table, ranges, references, elements")
-        if (self.elements is None) != (not self.classes):
-            raise ValueError("elements and classes go together")
-        return self
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """The branches that are read."""
-        if self.references is not None:
-            return self.references[:1]
-        if self.elements is not None:
-            return (self.elements,)
-        return (*(self.table or ()), *(self.ranges or ()), *(() if self.same is None else (self.same,)))
 
 
 class Events(Settings):
@@ -218,7 +184,7 @@ class EventTable:
 
     def __init__(self, table: Table, layout: Layout) -> None:
         self.table, self.layout = table, layout
-        self.name, self.entries = table.name, table.entries
+        self.name, self.entries, self.ignored = table.name, table.entries, table.ignored
         self._flat = self._names_of_jets()
         texts = [name for name in table.branches if table.is_text(name)]
         self.branches: tuple[str, ...] = (*layout.particle, *self._flat, *texts)

@@ -17,7 +17,7 @@ from ssl_jets.data.clusters import ClusterTable, require_fastjet
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
-from ssl_jets.data.readers import Reader, Table, reader_of
+from ssl_jets.data.readers import Reader, Table, check_entries, reader_of
 from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
@@ -129,6 +129,7 @@ def open_files(
     form: str | None = None,
     jets: str | None = None,
     left_out: dict[str, str] | None = None,
+    external: bool = False,
 ) -> list[JetFile]:
     """Detect the format of each file, and check its branches.
 
@@ -139,6 +140,7 @@ def open_files(
         form: name of the format of all files, or YAML file of a user's own; by default it is found from their branches.
         jets: the collection of jets to read, in files whose entries are events; by default the format's first.
         left_out: where it is given, files that cannot be opened are left out and added here, with the reason.
+        external: whether to open other files that a file leads to (HDF5).
 
     Raises:
         DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
@@ -153,7 +155,7 @@ def open_files(
         ThreadPoolExecutor(min(8, len(sources)), thread_name_prefix="ssl-jets-open") as pool,
         Bar("open", len(sources), "files", shown=rank() == 0) as bar,
     ):
-        for found in pool.map(lambda source: _open_or_say(source, labels, own, jets), sources):
+        for found in pool.map(lambda source: _open_or_say(source, labels, own, jets, external), sources):
             opened.append(found)
             bar.to(len(opened))
     files = [file for file in opened if isinstance(file, JetFile)]
@@ -252,20 +254,24 @@ def shared_labels(files: Sequence[JetFile]) -> tuple[str, ...]:
 
 
 def _open_or_say(
-    source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None
+    source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None, external: bool
 ) -> JetFile | DataError:
     """The file, or what is wrong with it."""
     try:
-        return _open(source, labels, form, jets)
+        return _open(source, labels, form, jets, external)
     except DataError as error:
         return error
 
 
-def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None) -> JetFile:
+def _open(
+    source: Source, labels: tuple[str, ...] | None, form: Schema | None, jets: str | None, external: bool
+) -> JetFile:
     reader = reader_of(source.path)
-    with reader.open_tables(source.path) as tables:
+    with reader.open_tables(source.path, external) as tables:
         index, form = detect(tables, source.path, reader.NOUN, source.tree, form)
         table: Table = tables[index]
+        if not external:
+            check_entries(table.entries, size(source.path), source)
         events = None
         if form.events is not None:
             view = EventTable(table, form.events.choose(table, jets, source.path))

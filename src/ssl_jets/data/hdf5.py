@@ -1,17 +1,20 @@
 """HDF5 files: datasets of one entry a row, pandas tables among them, and ranges of rows in bounded memory.
 
-A group that holds datasets is a table. Its branches are the datasets of as many rows as most of them have, and of these
-`name[3]`, place 3 of the last axis of an array of numbers; `name.field`, a field of a compound type; for tables of
-pandas their columns. Columns numbered from 0 (`E_0`, `E_1`, ...) make a list under the name before the number (`E`);
-those that are nothing but numbers (`0`, `1`, ..., a table without names) the list `columns`.
+The datasets of one number of rows in a group, and in the groups below it, are a table: `name.below` is a dataset of a
+group below. Its branches are the datasets, and of these `name[3]`, place 3 of the last axis of an array of numbers;
+`name.field`, a field of a compound type; for tables of pandas their columns. Columns numbered from 0 (`E_0`, `E_1`,
+...) make a list under the name before the number (`E`); those that are nothing but numbers (`0`, `1`, ..., a table
+without names) the list `columns`.
+
+Other files that a file leads to (external links, virtual datasets, external storage) are opened only where the user
+asks for it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -20,17 +23,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.data.hdf5_datasets import check_compression, datasets, row_bytes, unusable
 from ssl_jets.data.pandas_table import column_names
-from ssl_jets.data.readers import readable
-from ssl_jets.errors import DataError
+from ssl_jets.data.readers import MOST_PLACES, check_read, readable
 
 NOUN = "group"
 
 _STEP = 1000
 """Rows between two places at which a read may begin, at least."""
-
-_PLUGINS = {32001: "blosc", 32026: "blosc2", 307: "bzip2", 305: "lzo", 32000: "lzf", 32004: "lz4", 32015: "zstd"}
-"""Numbers of compressions that HDF5 itself does not know, as PyTables and others use them."""
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +39,7 @@ class _Place(NamedTuple):
     """Where the numbers of a branch are.
 
     Attributes:
-        dataset: name in the group.
+        dataset: name from the group on.
         field: of a compound type; "" otherwise.
         at: place or places on the last axis; None for all.
     """
@@ -50,20 +50,21 @@ class _Place(NamedTuple):
 
 
 class Group:
-    """A group of an open file."""
+    """The datasets of one number of rows in a group of an open file, and in the groups below it.
 
-    def __init__(self, name: str, group: h5py.Group) -> None:
-        self.name = name
-        self._group = group
-        datasets = {key: value for key, value in group.items() if isinstance(value, h5py.Dataset) and value.ndim}
-        rows = Counter(len(dataset) for dataset in datasets.values())
-        self.entries = max(rows, key=lambda count: (rows[count], count), default=0)
-        if "block0_values" in datasets:  # pandas: there are as many names of columns, and perhaps more of them
-            self.entries = len(datasets["block0_values"])
+    Args:
+        name: the group; that of the root is called "".
+        datasets: the datasets, by their names from the group on with dots between.
+        ignored: datasets that are not among them, with the reason.
+    """
+
+    def __init__(self, name: str, datasets: Mapping[str, h5py.Dataset], ignored: Mapping[str, str] = {}) -> None:
+        self.name, self.ignored = name, ignored
+        self.entries = len(next(iter(datasets.values())))
+        self._datasets = datasets
         self._places: dict[str, _Place] = {}
         for key, dataset in datasets.items():
-            if len(dataset) == self.entries:
-                self._places |= _branches(key, dataset)
+            self._places |= _branches(key, dataset)
         series = _numbered(self._places)
         self._in_series = {name for members in series.values() for name in members}
         self._places |= {name: _joined(self._places, members) for name, members in series.items()}
@@ -80,13 +81,13 @@ class Group:
     def typename(self, name: str) -> str:
         """Type and shape of a branch."""
         place = self._places[name]
-        dtype, shape = _cell(self._group[place.dataset], place.field)
+        dtype, shape = _cell(self._datasets[place.dataset], place.field)
         return f"{dtype}[{', '.join(map(str, shape))}]"
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which the chunks of all datasets begin, from 0 to the number of rows."""
         datasets = {self._places[name].dataset for name in names}
-        sizes = [dataset.chunks[0] if dataset.chunks else 1 for dataset in map(self._group.__getitem__, datasets)]
+        sizes = [dataset.chunks[0] if dataset.chunks else 1 for dataset in map(self._datasets.__getitem__, datasets)]
         step = min(math.lcm(*sizes), max(self.entries, 1))
         step *= -(-_STEP // step)
         return (*range(0, self.entries, step), self.entries)
@@ -94,74 +95,100 @@ class Group:
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers a branch of lists has in each row: as many places in all."""
         at = self._places[name].at
-        width = len(at) if isinstance(at, list) else _cell(self._group[self._places[name].dataset], "")[1][0]
+        width = len(at) if isinstance(at, list) else _cell(self._datasets[self._places[name].dataset], "")[1][0]
         return np.full(self.entries, width, dtype=np.int64)
 
-    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
+    def read(self, names: Sequence[str], start: int, stop: int, where: object) -> dict[str, Array]:
         """Rows `start` to `stop`; each dataset is read once, however many branches come of it."""
         places = {name: self._places[name] for name in names}
-        blocks: dict[str, Array] = {}
-        found = {}
+        needed = {place.dataset: self._datasets[place.dataset] for place in places.values()}
+        for dataset in needed.values():
+            check_compression(dataset, where)
+        check_read(sum(row_bytes(dataset) for dataset in needed.values()) * (stop - start), where)
+        blocks = {name: dataset[start:stop] for name, dataset in needed.items()}
+        result = {}
         for name, place in places.items():
-            if place.dataset not in blocks:
-                blocks[place.dataset] = self._group[place.dataset][start:stop]
             block = blocks[place.dataset]
             block = block[place.field] if place.field else block
-            found[name] = block if place.at is None else block[..., place.at]
-        return found
+            result[name] = block if place.at is None else block[..., place.at]
+        return result
 
     def depth(self, name: str) -> int:
         """Axes of a row of a branch; -1 where it holds no numbers."""
         place = self._places[name]
-        dtype, shape = _cell(self._group[place.dataset], place.field)
+        dtype, shape = _cell(self._datasets[place.dataset], place.field)
         return len(shape) - isinstance(place.at, int) if dtype.kind in "biuf" else -1
 
     def is_text(self, name: str) -> bool:
         """Whether a branch holds one string per row."""
         place = self._places[name]
-        dtype, shape = _cell(self._group[place.dataset], place.field)
+        dtype, shape = _cell(self._datasets[place.dataset], place.field)
         return h5py.check_string_dtype(dtype) is not None and len(shape) == (0 if place.at is None else 1)
 
 
 @contextmanager
-def open_tables(path: str) -> Iterator[list[Group]]:
-    """All groups of a file that hold datasets; that of the root is called "".
+def open_tables(path: str, external: bool = False) -> Iterator[list[Group]]:
+    """All tables of a file; groups below a group belong to its tables as well.
+
+    Args:
+        path: the file.
+        external: whether to open other files that it leads to.
 
     Raises:
-        DataError: the file cannot be read, is truncated or corrupt, or compressed in a way that cannot be read here.
+        DataError: the file cannot be read, is truncated or corrupt, or leads to other files.
     """
     with readable(path, "HDF5"), h5py.File(path, "r") as file:
-        names = [""]
-        # Names with an underscore in front hold indices of PyTables.
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Group) else None)
-        names = [name for name in names if not any(part.startswith("_i_") for part in name.split("/"))]
-        tables = [Group(name, file[name or "/"]) for name in names]
-        yield [table for table in tables if table.branches]
+        paths = datasets(file, path, external)
+        yield list(_tables(paths, {name: unusable(dataset, path, external) for name, dataset in paths.items()}))
 
 
 def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
-    """Rows `start` to `stop` of the branches `names`.
+    """Rows `start` to `stop` of the branches `names`, of a file that was opened before.
 
     Raises:
         DataError: the file cannot be read, is truncated or corrupt, or compressed in a way that cannot be read here.
     """
     with readable(path, "HDF5"), h5py.File(path, "r") as file:
-        group = file[table or "/"]
-        _check_compression(group, path)
-        return Group(table, group).read(names, start, stop)
+        paths = {name: one for name, one in datasets(file[table or "/"], path, external=True).items() if one.ndim}
+        of_group = (one for one in _tables(paths, dict.fromkeys(paths)) if not one.name)
+        return next(one for one in of_group if {*names} <= {*one.branches}).read(names, start, stop, path)
+
+
+def _tables(paths: Mapping[str, h5py.Dataset], reasons: Mapping[str, str | None]) -> Iterator[Group]:
+    """The tables of each group, one for each number of rows.
+
+    Args:
+        paths: all datasets by their paths.
+        reasons: why a dataset cannot be used; None where it can.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for path in paths:
+        parts = path.split("/")
+        for depth in range(len(parts)):  # a/b/c -> b.c of the group a, ...
+            groups.setdefault("/".join(parts[:depth]), {})[".".join(parts[depth:])] = path
+    for group, names in groups.items():
+        rows: dict[int, dict[str, h5py.Dataset]] = {}
+        for name, path in names.items():
+            if reasons[path] is None:
+                rows.setdefault(len(paths[path]), {})[name] = paths[path]
+        for members in rows.values():
+            others = {name: path for name, path in names.items() if name not in members}
+            ignored = {name: reasons[path] or f"{len(paths[path]):,} rows" for name, path in others.items()}
+            yield Group(group, members, ignored)
 
 
 def _branches(name: str, dataset: h5py.Dataset) -> dict[str, _Place]:
     """The branches of one dataset."""
     if named := column_names(dataset):
-        return {column: _Place(name, field, at) for column, (field, at) in named.items()}
+        group = name[: name.rfind(".") + 1]
+        return {f"{group}{column}": _Place(name, field, at) for column, (field, at) in named.items()}
     fields = dataset.dtype.names
     if fields:
         return {f"{name}.{field}": _Place(name, field) for field in fields}
-    found = {name: _Place(name)}
-    if dataset.ndim > 1:
-        found |= {f"{name}[{at}]": _Place(name, "", at) for at in range(dataset.shape[-1])}
-    return found
+    branches = {name: _Place(name)}
+    if dataset.ndim > 1 and dataset.shape[-1] <= MOST_PLACES:
+        branches |= {f"{name}[{at}]": _Place(name, "", at) for at in range(dataset.shape[-1])}
+    return branches
 
 
 def _numbered(places: dict[str, _Place]) -> dict[str, list[str]]:
@@ -189,27 +216,3 @@ def _cell(dataset: h5py.Dataset, field: str) -> tuple[np.dtype[Any], tuple[int, 
     dtype = dataset.dtype[field] if field else dataset.dtype
     base, inner = dtype.subdtype or (dtype, ())
     return base, (*dataset.shape[1:], *inner)
-
-
-def _check_compression(group: h5py.Group, path: str) -> None:
-    """Refuse a compression for which there is no plugin; the package hdf5plugin brings those there are."""
-    for dataset in (item for item in group.values() if isinstance(item, h5py.Dataset)):
-        settings = dataset.id.get_create_plist()
-        for index in range(settings.get_nfilters()):
-            number = settings.get_filter(index)[0]
-            if not h5py.h5z.filter_avail(number) and not _plugin_is_loaded(number):
-                name = _PLUGINS.get(number, f"filter {number}")
-                raise DataError(
-                    f"the file is compressed with {name}, which HDF5 cannot read by itself",
-                    where=path,
-                    found=f"dataset {dataset.name}",
-                    hint="pip install hdf5plugin, and try again",
-                )
-
-
-def _plugin_is_loaded(number: int) -> bool:
-    try:
-        import hdf5plugin  # noqa: F401  importing it registers its filters
-    except ImportError:
-        return False
-    return bool(h5py.h5z.filter_avail(number))

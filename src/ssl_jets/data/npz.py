@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import IO, Any, NamedTuple
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.readers import readable
-from ssl_jets.errors import DataError
+from ssl_jets.data.readers import MOST_PLACES, check_read, overclaimed, readable
 
 NOUN = "table"
 
 _PIECE = 1 << 20
 """Bytes that are passed over at once."""
+
+_MOST_HEADER = 1 << 16
+"""Bytes in front of the numbers of an array, at most."""
 
 _STEP = 1000
 """Rows between two places at which a read may begin."""
@@ -31,18 +35,32 @@ class _Member(NamedTuple):
     shape: tuple[int, ...]
     header: int
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
 
 class Arrays:
-    """The arrays of as many rows as the longest; `name[3]` is place 3 of the last axis of an array."""
+    """The arrays of one number of rows; `name[3]` is place 3 of the last axis of an array.
+
+    Args:
+        members: the arrays.
+        ignored: what else is in the archive, with the reason.
+    """
 
     name = ""
 
-    def __init__(self, archive: ZipFile) -> None:
-        members = {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
-        self.entries = max((member.shape[0] for member in members.values() if member.shape), default=0)
-        self.members = {name: one for name, one in members.items() if one.shape and one.shape[0] == self.entries}
-        inner = [f"{name}[{at}]" for name, one in self.members.items() if one.shape[1:] for at in range(one.shape[-1])]
-        self.branches = (*self.members, *inner)
+    def __init__(self, members: Mapping[str, _Member], ignored: Mapping[str, str] = {}) -> None:
+        self.members, self.ignored = members, ignored
+        self.entries = next(iter(members.values())).shape[0]
+        inner = [
+            f"{name}[{at}]"
+            for name, one in members.items()
+            if one.shape[1:] and one.shape[-1] <= MOST_PLACES
+            for at in range(one.shape[-1])
+        ]
+        self.branches = (*members, *inner)
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row."""
@@ -78,50 +96,67 @@ class Arrays:
 
 
 @contextmanager
-def open_tables(path: str) -> Iterator[list[Arrays]]:
-    """The arrays of a file, as its only table.
+def open_tables(path: str, external: bool = False) -> Iterator[list[Arrays]]:
+    """The arrays of a file, as a table for each number of rows.
 
     Raises:
-        DataError: the file cannot be read, is truncated or corrupt, or holds pickled objects.
+        DataError: the file cannot be read, or is truncated or corrupt.
     """
     with readable(path, "npz"), ZipFile(path) as archive:
-        yield [Arrays(archive)]
+        found = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+        rows: dict[int, dict[str, _Member]] = {}
+        for name, member in found.items():
+            if not isinstance(member, str):
+                rows.setdefault(member.shape[0], {})[name] = member
+        others = {name: one if isinstance(one, str) else f"{one.shape[0]:,} rows" for name, one in found.items()}
+        yield [
+            Arrays(members, {name: why for name, why in others.items() if name not in members})
+            for members in rows.values()
+        ]
 
 
 def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
     """Rows `start` to `stop` of the branches `names`; each array is read once.
 
     Raises:
-        DataError: the file cannot be read, is truncated or corrupt, or holds pickled objects.
+        DataError: the file cannot be read, or is truncated or corrupt.
     """
     with readable(path, "npz"), ZipFile(path) as archive:
-        arrays = Arrays(archive)
         places = {name: _split(name) for name in names}
-        bases = dict.fromkeys(base for base, _ in places.values())
-        blocks = {base: _rows(archive, base, arrays.members[base], start, stop) for base in bases}
+        members = {base: _member(archive, archive.getinfo(f"{base}.npy")) for base, _ in places.values()}
+        usable = {base: member for base, member in members.items() if not isinstance(member, str)}
+        check_read(sum(member.row_bytes for member in usable.values()) * (stop - start), path)
+        blocks = {base: _rows(archive, base, member, start, stop) for base, member in usable.items()}
         return {name: blocks[base] if at is None else blocks[base][..., at] for name, (base, at) in places.items()}
 
 
-def _member(archive: ZipFile, name: str) -> _Member:
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
+def _member(archive: ZipFile, info: ZipInfo) -> _Member | str:
+    """An array of the archive, or why it cannot be read row by row."""
+    with archive.open(info) as file:
+        head = BytesIO(file.read(_MOST_HEADER))  # its length is a number in the file
+    try:
+        version = np.lib.format.read_magic(head)
         reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reading(file)
-        if dtype.hasobject or (fortran and len(shape) > 1):
-            raise DataError(
-                "an array of the file cannot be read row by row",
-                where=f"{archive.filename}, {name}",
-                found="pickled objects" if dtype.hasobject else "an array stored column by column",
-                hint="save it anew with numpy.savez: arrays of numbers, in C order",
-            )
-        return _Member(dtype, shape, file.tell())
+        shape, fortran, dtype = reading(head)
+    except ValueError:
+        return "no array of numpy"
+    if dtype.hasobject:
+        return "pickled objects: save numbers or strings instead"
+    if not shape:
+        return "no rows"
+    if fortran and len(shape) > 1:
+        return "stored column by column: save it anew in C order"
+    member = _Member(dtype, shape, head.tell())
+    claimed = member.row_bytes * shape[0]
+    if claimed != info.file_size - member.header:
+        return f"its header claims {claimed:,} bytes, of which {info.file_size - member.header:,} are stored"
+    return overclaimed(claimed, info.compress_size) or member
 
 
 def _rows(archive: ZipFile, name: str, member: _Member, start: int, stop: int) -> Array:
-    row = member.dtype.itemsize * int(np.prod(member.shape[1:], dtype=np.int64))
     with archive.open(f"{name}.npy") as file:
-        _skip(file, member.header + start * row)
-        content = file.read((stop - start) * row)
+        _skip(file, member.header + start * member.row_bytes)
+        content = file.read((stop - start) * member.row_bytes)
     return np.frombuffer(content, member.dtype).reshape(stop - start, *member.shape[1:])
 
 

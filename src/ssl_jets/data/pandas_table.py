@@ -13,6 +13,8 @@ from typing import Any
 
 import h5py
 
+from ssl_jets.data.readers import MOST_PLACES
+
 
 def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
     """Column to the field that holds it ("" for a plain dataset) and its place there (None: the whole field); empty for
@@ -22,7 +24,7 @@ def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
         return {column: place for field in fields for column, place in _of_field(dataset, field).items()}
     block = re.fullmatch(r"(block\d+)_values", dataset.name.rsplit("/", 1)[-1])
     items = block and dataset.parent.get(f"{block[1]}_items")
-    if items is None:
+    if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES:
         return {}
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in items[:].tolist()]
     return {name: ("", at) for at, name in enumerate(names)}

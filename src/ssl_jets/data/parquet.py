@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssl_jets.data.readers import readable
+from ssl_jets.data.readers import check_read, readable
 from ssl_jets.errors import DataError
 
 NOUN = "table"
@@ -26,6 +26,7 @@ class Columns:
     """The columns of a file; a field of a record, or of a list of records, is named behind a dot."""
 
     name = ""
+    ignored: Mapping[str, str] = {}
 
     def __init__(self, file: pq.ParquetFile) -> None:
         self._file = file
@@ -75,7 +76,7 @@ class Columns:
 
 
 @contextmanager
-def open_tables(path: str) -> Iterator[list[Columns]]:
+def open_tables(path: str, external: bool = False) -> Iterator[list[Columns]]:
     """The columns of a file, as its only table.
 
     Raises:
@@ -96,6 +97,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     with readable(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:
         edges = Columns(file).clusters(())
         groups = [group for group, edge in enumerate(edges[:-1]) if edge < stop and edges[group + 1] > start]
+        _check_values(file, groups, path)
         roots = list(dict.fromkeys(name.split(".")[0] for name in names))
         place, pieces = edges[groups[0]] if groups else 0, []
         # One thread: those that read several chunks at once are ours.
@@ -108,6 +110,13 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
                 break
         kept = pa.Table.from_batches(pieces) if pieces else file.schema_arrow.empty_table().select(roots)
         return {name: _values(kept, name, path) for name in names}
+
+
+def _check_values(file: pq.ParquetFile, groups: Sequence[int], path: str) -> None:
+    """Refuse row groups whose rows hold more numbers than a batch has room for: few bytes can repeat a number often."""
+    for group in map(file.metadata.row_group, groups):
+        most = max((group.column(place).num_values for place in range(group.num_columns)), default=0)
+        check_read(most * 8 * min(_BATCH, group.num_rows) // max(group.num_rows, 1), path)
 
 
 def _paths(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:

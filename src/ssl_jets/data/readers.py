@@ -6,7 +6,7 @@ branches. Both raise `DataError`, and nothing else, at a file that is truncated,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -29,6 +29,10 @@ class Table(Protocol):
     @property
     def branches(self) -> tuple[str, ...]:
         """Names of all branches (columns, datasets)."""
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Arrays beside the table that are no branches of it, with the reason."""
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per entry, in the order of the file."""
@@ -59,8 +63,8 @@ class Reader(Protocol):
     NOUN: str
     """What a table is called in such files."""
 
-    def open_tables(self, path: str) -> AbstractContextManager[Sequence[Table]]:
-        """All tables of a file."""
+    def open_tables(self, path: str, external: bool = False) -> AbstractContextManager[Sequence[Table]]:
+        """All tables of a file, with `external` also of the other files that it leads to (HDF5)."""
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Entries `start` to `stop` of the branches `names`: an awkward array of lists or numbers each, or a numpy
@@ -95,6 +99,18 @@ KINDS = (
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
 """Suffixes of the files that are looked for in a folder."""
 
+MOST_PLACES = 20_000
+"""Longest last axis of an array whose places have names (`name[3]`)."""
+
+MOST_READ = 4 << 30
+"""Bytes of arrays in one read of about 10,000 entries, at most."""
+
+_FREE, _MOST_RATIO = 64 << 20, 10_000
+"""Bytes that an array may claim whatever it stores, and how far compression shrinks one at most (zlib: 1,032)."""
+
+_ENTRIES_PER_BYTE = 100
+"""Entries that a byte of a file stands for at most."""
+
 _HEAD = 16
 """Bytes that tell the kinds apart."""
 
@@ -123,6 +139,35 @@ def reader_of(path: str) -> Reader:
     )
 
 
+def check_entries(entries: int, bytes_: int, where: object) -> None:
+    """Refuse a table with more entries than its file has room for.
+
+    Raises:
+        DataError: it names both numbers.
+    """
+    if not 0 <= entries <= _ENTRIES_PER_BYTE * bytes_:
+        found = f"{entries:,} entries in {bytes_:,} bytes"
+        raise DataError("the file claims more entries than it can hold", where=where, found=found)
+
+
+def overclaimed(claimed: int, stored: int) -> str | None:
+    """Return why an array cannot be read that asks for more memory than its bytes in the file can fill, or None."""
+    if claimed <= max(_FREE, _MOST_RATIO * stored):
+        return None
+    return f"it claims {claimed:,} bytes, of which {stored:,} are stored"
+
+
+def check_read(bytes_: int, where: object) -> None:
+    """Refuse to read more at once than `MOST_READ` bytes.
+
+    Raises:
+        DataError: it names the size.
+    """
+    if bytes_ > MOST_READ:
+        found = f"{bytes_:,} bytes for the entries of one read"
+        raise DataError("the entries of the file are too large", where=where, found=found, allowed=[f"{MOST_READ:,}"])
+
+
 @contextmanager
 def readable(path: str, title: str) -> Iterator[None]:
     """Turn whatever the bytes of a bad file make its library raise into one DataError.
@@ -133,8 +178,12 @@ def readable(path: str, title: str) -> Iterator[None]:
     """
     try:
         yield
-    except (SslJetsError, MemoryError):
+    except SslJetsError:
         raise
+    except MemoryError as error:
+        raise DataError(
+            f"the {title} file asks for more memory than there is", where=path, found=error or None
+        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the bytes
             raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error

@@ -1,4 +1,7 @@
-"""Formats of jets whose files do not hold the jets' particles: what is said of them, and what to use instead."""
+"""Formats whose files hold no particles of jets, with the reason and a replacement.
+
+A format is recognised by branches that no other program writes, since names such as `Jet_pt` are anybody's.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Refused:
 _REFUSED = (
     Refused(
         "CMS NanoAOD",
-        ("Jet_pt", "Jet_eta", "Jet_phi"),
+        ("run", "luminosityBlock", "nJet", "Jet_pt"),
         "no PF candidates that its jets are linked to: neither PFCands_pt with JetPFCands_pFCandsIdx or"
         " FatJetPFCands_pFCandsIdx, nor PFCand_pt with FatJetPFCand_pfCandIdx",
         "take PFNano (NanoAOD made with cms-jet/PFNano), or NanoAODv15 with PFCand, of the same data set",
@@ -39,12 +42,11 @@ _REFUSED = (
         ("AnalysisJetsAuxDyn.pt", "AnalysisJetsAuxDyn.eta"),
         "no constituents: the file does not store the collections that links of its jets lead to (UFOCSSK,"
         " CHSGChargedParticleFlowObjects, CHSGNeutralParticleFlowObjects, ...)",
-        "take a derivation that has them (JETM, for one), or add them to the slimming list of yours; collections of"
-        " other names are declared with --schema, see docs/events.md",
+        "take a derivation that has them (JETM, for one), or add them to your slimming list; see docs/events.md",
     ),
     Refused(
         "Delphes",
-        ("Jet.PT", "Jet.Constituents"),
+        ("Jet.PT", "Jet.BTag", "Jet.Constituents"),
         "no candidates: its jets refer to objects that the file does not store",
         "add ParticleFlowCandidate, or EFlowTrack, EFlowPhoton and EFlowNeutralHadron, to the TreeWriter of the card",
     ),
@@ -71,5 +73,5 @@ def refuse(tables: Sequence[Table], where: object) -> None:
                     f"this {known.title} file holds no jets with particles",
                     where=f"{where}, tree {table.name}",
                     found=known.why,
-                    hint=known.hint,
+                    hint=f"{known.hint}; or --schema FILE, which names branches of your own",
                 )

@@ -39,6 +39,8 @@ _LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
 class Tree:
     """A TTree of an open file, as far as its branches go."""
 
+    ignored: Mapping[str, str] = {}
+
     def __init__(self, name: str, tree: Any) -> None:
         self.name = name
         self._tree = tree
@@ -87,6 +89,8 @@ class Tree:
 class NTuple:
     """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
 
+    ignored: Mapping[str, str] = {}
+
     def __init__(self, name: str, ntuple: Any) -> None:
         self.name = name
         self._ntuple = ntuple
@@ -131,7 +135,7 @@ class NTuple:
 
 
 @contextmanager
-def open_tables(path: str) -> Iterator[list[Tree | NTuple]]:
+def open_tables(path: str, external: bool = False) -> Iterator[list[Tree | NTuple]]:
     """All trees of a file, the newest cycle of each.
 
     Raises:

@@ -1,0 +1,161 @@
+"""Rows of HDF5 and npz files are those of the arrays that a schema names, in any group; other files stay closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import DataError
+from ssl_jets.jets import Jets
+
+JETS, PLACES = 12, 5
+SCHEMA = """
+particles:
+  pt: {branch: PT, unit: GeV}
+  deta: {branch: ETA}
+  dphi: {branch: PHI}
+particle_cut: PT
+jets: {jet_pt: {branch: JET}}
+"""
+
+
+def arrays() -> dict[str, Any]:
+    """Padded particles, and one number per jet."""
+    rng = np.random.default_rng(0)
+    lists = {name: rng.uniform(1, 2, (JETS, PLACES)).astype("f4") for name in ("pt", "eta", "phi")}
+    lists["pt"][:, 3:] = 0
+    return lists | {"jet": np.arange(JETS, dtype="f4")}
+
+
+def write_hdf5(path: Path, values: Mapping[str, Any]) -> None:
+    with h5py.File(path, "w") as file:
+        for name, value in values.items():
+            file[name] = value
+
+
+def write_npz(path: Path, values: Mapping[str, Any]) -> None:
+    np.savez(path.open("wb"), **values)
+
+
+def schema(folder: Path, **names: str) -> str:
+    text = SCHEMA
+    for name, branch in names.items():
+        text = text.replace(name, branch)
+    (folder / "mine.yaml").write_text(text)
+    return str(folder / "mine.yaml")
+
+
+def read(file: JetFile, start: int = 0, stop: int = JETS) -> Jets:
+    return read_chunk(file, 0, start, stop, Request(("jet_pt",)))[0]
+
+
+def check(file: JetFile, expected: Mapping[str, Any]) -> None:
+    assert (file.entries, file.columns) == (JETS, ("pt", "deta", "dphi"))
+    jets = read(file, 4, 9)
+    assert jets.lengths.tolist() == [3] * 5
+    for column, name in (("pt", "pt"), ("deta", "eta"), ("dphi", "phi")):
+        np.testing.assert_array_equal(jets.column(column), expected[name][4:9, :3].ravel())
+    assert jets.jet["jet_pt"].tolist() == list(range(4, 9))
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_rows_are_those_of_the_arrays_that_the_schema_names(tmp_path: Path, write: Callable[..., None]) -> None:
+    others = {f"other_{number}": np.zeros(7 * JETS) for number in range(9)} | {"meta": np.float32(1)}
+    write(tmp_path / "jets", arrays() | others)
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], arrays())
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_arrays_of_other_rows_are_named_where_a_branch_is_missing(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "jets", arrays() | {"phi": np.zeros((84, PLACES)), "eta2": np.zeros(3)})
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    with pytest.raises(DataError, match=r"lacks the branch phi\n[\s\S]*not used: phi \(84 rows\), eta2 \(3 rows\)"):
+        open_files([Source(str(tmp_path / "jets"))], form=form)
+
+
+def test_python_objects_and_arrays_by_column_are_no_branches_and_are_named(tmp_path: Path) -> None:
+    values = arrays() | {"notes": np.array([{"a": 1}], dtype=object)}
+    write_npz(tmp_path / "jets", values)
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], arrays())
+    write_npz(tmp_path / "jets", values | {"eta": np.asfortranarray(values["eta"])})
+    with pytest.raises(DataError, match=r"branch eta\n[\s\S]*eta \(stored column by column[\s\S]*notes \(pickled"):
+        open_files([Source(str(tmp_path / "jets"))], form=form)
+
+
+def test_a_schema_names_datasets_of_several_groups(tmp_path: Path) -> None:
+    values = arrays()
+    groups = {"pt": "a/b/pt", "eta": "a/b/eta", "phi": "a/phi", "jet": "c/jet"}
+    write_hdf5(tmp_path / "jets", {groups[name]: value for name, value in values.items()})
+    form = schema(tmp_path, PT="a.b.pt", ETA="a.b.eta", PHI="a.phi", JET="c.jet")
+    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], values)
+
+
+def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) -> None:
+    values = arrays()
+    table = np.stack([values[name] for name in ("pt", "eta", "phi")], axis=2)
+    jets = np.array([(value,) for value in values["jet"]], dtype=[("pt", "f4")])
+    write_hdf5(tmp_path / "jets", {"a/table": table, "b/jets": jets})
+    form = schema(tmp_path, PT='"a.table[0]"', ETA='"a.table[1]"', PHI='"a.table[2]"', JET="b.jets.pt")
+    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], values)
+
+
+def external_link(file: h5py.File, other: Path) -> None:
+    file["eta"] = h5py.ExternalLink(str(other), "eta")
+
+
+def external_group(file: h5py.File, other: Path) -> None:
+    file["far"] = h5py.ExternalLink(str(other), "/")
+    file["eta"] = h5py.SoftLink("/far/eta")
+
+
+def virtual(file: h5py.File, other: Path) -> None:
+    layout = h5py.VirtualLayout((JETS, PLACES), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "eta", (JETS, PLACES))
+    file.create_virtual_dataset("eta", layout)
+
+
+def external_storage(file: h5py.File, other: Path) -> None:
+    raw = other.with_suffix(".raw")
+    raw.write_bytes(arrays()["eta"].tobytes())
+    file.create_dataset("eta", (JETS, PLACES), "f4", external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize("lead", [external_link, external_group, virtual, external_storage])
+def test_other_files_are_opened_only_where_the_user_asks(
+    tmp_path: Path, lead: Callable[[h5py.File, Path], None]
+) -> None:
+    values = arrays()
+    write_hdf5(tmp_path / "other.h5", {"eta": values.pop("eta")})
+    write_hdf5(tmp_path / "jets.h5", values)
+    with h5py.File(tmp_path / "jets.h5", "a") as file:
+        lead(file, tmp_path / "other.h5")
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    with pytest.raises(DataError, match=r"from another file[\s\S]*from /.*other[\s\S]*data\.external=true"):
+        open_named([str(tmp_path / "jets.h5")], DataSettings(format=form), {})
+    check(open_named([str(tmp_path / "jets.h5")], DataSettings(format=form, external=True), {})[0], arrays())
+
+
+def test_soft_links_and_virtual_datasets_within_a_file_are_read(tmp_path: Path) -> None:
+    values = arrays()
+    write_hdf5(tmp_path / "jets.h5", {f"raw/raw_{name}": value for name, value in values.items()})
+    with h5py.File(tmp_path / "jets.h5", "a") as file:
+        for name in ("pt", "phi", "jet"):
+            file[name] = h5py.SoftLink(f"/raw/raw_{name}")
+        layout = h5py.VirtualLayout((JETS, PLACES), "f4")
+        layout[:] = h5py.VirtualSource(file["raw/raw_eta"])
+        file.create_virtual_dataset("eta", layout)
+        file["raw/again"] = file["raw"]  # a group below itself
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    check(open_files([Source(str(tmp_path / "jets.h5"))], form=form)[0], values)
