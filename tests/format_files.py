@@ -107,6 +107,25 @@ def write_omnilearned(jets: ak.Array, path: Path) -> Path:
     return path
 
 
+def write_weaver_top(jets: ak.Array, path: Path) -> Path:
+    """The converted top tagging dataset of Particle Transformer: momenta and one label."""
+    parts = ("px", "py", "pz", "energy", "deta", "dphi")
+    return _write_weaver(jets, path, [f"part_{name}" for name in parts], _is_top(jets))
+
+
+def write_weaver_qg(jets: ak.Array, path: Path) -> Path:
+    """The converted quark-gluon dataset of Particle Transformer: kinds and charges as well, and a label of floats."""
+    parts = ("px", "py", "pz", "energy", "deta", "dphi", "charge", *(f"is{kind}" for kind in _PDG))
+    return _write_weaver(jets, path, [f"part_{name}" for name in parts], _is_top(jets).astype(np.float64))
+
+
+def _write_weaver(jets: ak.Array, path: Path, lists: list[str], label: np.ndarray) -> Path:
+    flat = [f"jet_{name}" for name in ("pt", "eta", "phi", "energy", "nparticles")]
+    columns = {name: ak.to_arrow(jets[name], extensionarray=False) for name in (*lists, *flat)}
+    pq.write_table(pa.table({"label": label, **columns}), path)
+    return path
+
+
 WRITERS: dict[str, tuple[str, Callable[[ak.Array, Path], Path]]] = {
     "jetclass2": ("jets.parquet", write_jetclass2),
     "top_landscape": ("jets.h5", write_top_landscape),
@@ -114,6 +133,8 @@ WRITERS: dict[str, tuple[str, Callable[[ak.Array, Path], Path]]] = {
     "jetnet": ("t.hdf5", write_jetnet),
     "energyflow": ("jets.npz", write_energyflow),
     "omnilearned": ("jets.h5", write_omnilearned),
+    "weaver_top": ("top_train.parquet", write_weaver_top),
+    "weaver_qg": ("train_file_0.parquet", write_weaver_qg),
 }
 """Format to the name of a file and what writes it."""
 

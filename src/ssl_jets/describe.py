@@ -10,6 +10,7 @@ from typing import Any
 
 from ssl_jets import methods
 from ssl_jets.config import DataSettings, Settings, recipe
+from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.survey import UNITS, Numbers, Survey, survey
@@ -121,7 +122,8 @@ def _line(name: str, unit: str, numbers: Numbers) -> str:
 
 def _classes(file: JetFile, seen: Survey) -> str:
     if not file.label_names:
-        return "none (unlabelled)"
+        hint = like_labels(file.jet_columns)
+        return "none (unlabelled)" + (f"; {hint}" if hint else "")
     counted = [f"{name} {number:,}" for name, number in seen.labels.items() if number or len(seen.labels) <= 20]
     more = "" if len(seen.labels) <= 20 else f" (the {len(counted)} seen of {len(seen.labels)})"
     return ", ".join(counted) + more

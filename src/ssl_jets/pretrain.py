@@ -23,6 +23,7 @@ from ssl_jets.config import (
     recipe,
     resolve,
 )
+from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile, Part, count
 from ssl_jets.data.left_out import of_files, of_jets
@@ -79,7 +80,11 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     cls = methods.find(name)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels and not data.label_names:
-        raise DataError(f"method {name} needs labels, and these files have none", where=", ".join(data.names[:8]))
+        raise DataError(
+            f"method {name} needs labels, and these files have none",
+            where=", ".join(data.names[:8]),
+            hint=like_labels(column for file in data.files for column in file.jet_columns),
+        )
     weighted = isinstance(settings.method, TaskSettings)
     if settings.data.weights and not weighted:
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)

@@ -25,6 +25,8 @@ HAS = {
     "jetnet": KINEMATIC,
     "energyflow": (*KINEMATIC, "charge", "kind"),
     "omnilearned": KINEMATIC,
+    "weaver_top": KINEMATIC,
+    "weaver_qg": (*KINEMATIC, "charge", "kind"),
 }
 ASSUMED_MASSES = {
     "jetnet": torch.zeros(6),
@@ -107,7 +109,9 @@ def test_the_jet_columns_of_a_format_are_those_of_the_jets(name: str, raw: ak.Ar
 
 def test_labels_of_two_classes_and_of_an_index(raw: ak.Array, tmp_path: Path) -> None:
     tops = (raw["label_Tbqq"] != 0).to_list()
-    for name, names in (("top_landscape", ("QCD", "top")), ("energyflow", ("gluon", "quark"))):
+    classes = {"top": ("QCD", "top"), "quark": ("gluon", "quark")}
+    formats = {"top_landscape": "top", "energyflow": "quark", "weaver_top": "top", "weaver_qg": "quark"}
+    for name, names in ((name, classes[signal]) for name, signal in formats.items()):
         file_name, write = WRITERS[name]
         file = opened(write(raw, tmp_path / file_name))
         assert file.label_names == names

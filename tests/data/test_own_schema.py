@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,9 @@ from ssl_jets.data.chunks import Request, read_chunk
 from ssl_jets.data.files import open_files
 from ssl_jets.data.schema import load_schema
 from ssl_jets.data.sources import Source
+from ssl_jets.describe import files_as_text, look_at
 from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.pretrain import pretrain, resolve_pretrain
 
 Write = Callable[..., Path]
 
@@ -141,11 +144,26 @@ def test_powers_of_whole_numbers_are_not_whole(write_jetclass: Write, tmp_path: 
 
 def test_a_schema_can_extend_a_known_one(write_jetclass: Write, tmp_path: Path) -> None:
     path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32) % 3))
-    text = "extends: jetclass\nlabels: {}\nlabel_index: {branch: flavour, names: [g, q, t]}"
+    text = "extends: jetclass\nlabel_index: {branch: flavour, names: [g, q, t]}"
     (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text))
     labels = read_chunk(opened, 0, 0, 50, Request())[0].labels
     assert labels is not None
     assert (opened.label_names, labels.tolist()) == (("g", "q", "t"), [index % 3 for index in range(50)])
+
+
+def test_labels_of_ones_own_replace_the_index_of_a_known_format(tmp_path: Path) -> None:
+    text = "extends: jetclass2\nlabels: {QCD: jet_label >= 161, other: jet_label < 161}"
+    extended = load_schema(schema(tmp_path, text))
+    assert extended.label_index is None
+    assert extended.labels == {"QCD": "jet_label >= 161", "other": "jet_label < 161"}
+
+
+def test_columns_that_look_like_labels_are_named_where_there_are_none(write_jetclass: Write) -> None:
+    path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32)))
+    hint = r"flavour may be labels: `label_index: \{branch: flavour, names: \[\.\.\.\]\}`"
+    assert re.search(hint, files_as_text(look_at([str(path)], {})))
+    with pytest.raises(DataError, match=hint):
+        pretrain(resolve_pretrain("supervised", {"data": {"sources": [str(path)]}}), path.parent / "run")
 
 
 def test_a_known_format_can_be_named_and_a_wrong_name_is_told(write_jetclass: Write) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ssl_jets.data import columns as of
@@ -17,6 +18,19 @@ from ssl_jets.jets import COLUMNS
 
 _TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
 """Types of a branch with one number per jet, and with a list."""
+
+
+_LIKE_LABELS = re.compile(r"label|class|flavou?r|truth|target|signal|^is_?[A-Za-z]|^pid$|^y$", re.IGNORECASE)
+"""Names of jet columns that may hold labels."""
+
+
+def like_labels(columns: Iterable[str]) -> str | None:
+    """Return a hint that names the jet columns of unlabelled files that look like labels; None where none does."""
+    names = [name for name in dict.fromkeys(columns) if _LIKE_LABELS.search(name)]
+    if not names:
+        return None
+    key = f"`label_index: {{branch: {names[0]}, names: [...]}}`"
+    return f"{', '.join(names[:4])} may be labels: {key} in a schema, with `extends: FORMAT`, reads one"
 
 
 class Classes(NamedTuple):

@@ -139,8 +139,7 @@ class Schema(Settings):
     """Where an entry is an event with several jets: what they are and which particles are theirs. The other keys then
     use its names for branches."""
     cluster: Cluster | None = None
-    """Where an entry is an event of particles without jets: how jets are made of them. The other keys then use its
-    names for branches."""
+    """Where an entry is an event without jets: how to make them. The other keys then use its names for branches."""
     particles: dict[str, Column] = Field(min_length=1)
     """Canonical particle column to where it comes from; a column that is not named here does not exist."""
     requires: tuple[str, ...] = ()
@@ -235,8 +234,7 @@ class Schema(Settings):
 
     def fits(self, branches: Collection[str]) -> bool:
         """Whether a table of these branches is of this format."""
-        there = set(branches)
-        return there.issuperset(self.required) and there.isdisjoint(self.lacks)
+        return {*self.required} <= {*branches} and {*self.lacks}.isdisjoint(branches)
 
 
 @cache
@@ -254,17 +252,16 @@ def load_schema(path: str | Path) -> Schema:
     Raises:
         UsageError: the file cannot be read, or names an unknown key, column, unit or kind, or a formula is wrong.
     """
-    for schema in known_schemas():
-        if schema.name == str(path):
-            return schema
+    known = {schema.name: schema for schema in known_schemas()}
+    if str(path) in known:
+        return known[str(path)]
     path = Path(path)
     if not path.suffix and not path.exists():
-        names = [schema.name for schema in known_schemas()]
         raise UsageError(
             "there is no such format",
             where="data.format",
             found=path,
-            allowed=nearest(str(path), names),
+            allowed=nearest(str(path), known),
             hint="--schema takes one of these names, or a YAML file",
         )
     own = {"name": path.stem, "title": path.name, "optional_labels": False, "optional_jets": False}
@@ -285,13 +282,19 @@ def _known_trees() -> dict[str, dict[str, Any]]:
 
 
 def _parse(tree: dict[str, Any], path: Path) -> Schema:
-    tree = dict(tree)
-    if base := tree.pop("extends", None):
-        if base not in _known_trees():
-            raise UsageError(
-                "there is no such format to extend", where=path, found=base, allowed=nearest(base, _known_trees())
-            )
-        known = _known_trees()[base]
-        nested = {key: {**known[key], **tree[key]} for key in ("cluster",) if key in known and key in tree}
-        tree = {**known, **tree, **nested}
-    return resolve(Schema, tree, file=path)
+    return resolve(Schema, _extended(tree, path), file=path)
+
+
+def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The keys of a schema with those of the known format that it extends."""
+    base, tree = tree.get("extends"), {key: value for key, value in tree.items() if key != "extends"}
+    if not base:
+        return tree
+    if base not in _known_trees():
+        allowed = nearest(base, _known_trees())
+        raise UsageError("there is no such format to extend", where=path, found=base, allowed=allowed)
+    known = _extended(_known_trees()[base], path)
+    if {"labels", "label_index"} & {*tree}:  # one's own way to have labels replaces the other
+        known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
+    cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
+    return {**known, **tree, **cluster}

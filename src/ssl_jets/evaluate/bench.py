@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_labels
 from ssl_jets.data.left_out import of_files, of_jets
@@ -236,6 +237,8 @@ def _labelled_files(files: list[JetFile], tell: Notes) -> tuple[list[JetFile], t
     labelled = [file for file in files if file.label_names]
     if not labelled:
         tell(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")
+        if hint := like_labels(column for file in files for column in file.jet_columns):
+            tell(hint)
         return files, ()
     if len(labelled) < len(files):
         tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")

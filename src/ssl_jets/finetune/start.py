@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
+from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
@@ -57,10 +58,11 @@ def begin(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tu
 
 def _refuse_missing_labels(settings: RunSettings[FinetuneSettings], data: Dataset) -> None:
     if LABEL in settings.method.targets and not data.label_names:
+        hint = like_labels(column for file in data.files for column in file.jet_columns)
         raise DataError(
             "finetuning on labels needs labels, and these files have none",
             where=", ".join(data.names[:8]),
-            hint="--set method.targets=[jet_sdmass] learns a jet column",
+            hint="; ".join(filter(None, ("--set method.targets=[jet_sdmass] learns a jet column", hint))),
         )
 
 
