@@ -24,7 +24,8 @@ _LEAVES = {"f": ("TLeafF", ">ff"), "i": ("TLeafI", ">ii"), "b": ("TLeafO", ">??"
 def write_vector_tree(path: Path, branches: Mapping[str, Any], *, tree: str = "tree", cluster: int = 20) -> Path:
     """Write one tree; awkward arrays become `vector<float>` or `vector<int>`, `cluster` entries a basket.
 
-    Lists of lists of records (`m_persKey`, `m_persIndex`) become `vector<vector<ElementLink<...>>>`.
+    Lists of lists of numbers become `vector<vector<float>>`, of records (`m_persKey`, `m_persIndex`)
+    `vector<vector<ElementLink<...>>>`.
     """
     body = bytearray(_BEGIN)
     entries = len(next(iter(branches.values())))
@@ -98,6 +99,9 @@ def _basket(name: str, tree: str, values: Any, place: int) -> bytes:
         lists = [
             _versioned(9, struct.pack(">i", len(entry)) + b"".join(map(_element_links, entry))) for entry in values
         ]
+    elif isinstance(values, ak.Array) and values.ndim == 3:
+        inner = [[struct.pack(f">i{len(jet)}f", len(jet), *jet) for jet in entry] for entry in values.to_list()]
+        lists = [_versioned(9, struct.pack(">i", len(entry)) + b"".join(entry)) for entry in inner]
     elif isinstance(values, ak.Array):
         dtype = np.dtype(values.layout.content.dtype).newbyteorder(">")
         lists = [np.asarray(entry, dtype=dtype).tobytes() for entry in values.to_list()]
@@ -174,6 +178,8 @@ def _branch(name: str, values: Any, entries: int, edges: list[int], places: list
         return "TBranch", branch
     if values.fields:
         kind = f"vector<vector<{_LINK} > >"
+    elif values.ndim == 3:
+        kind = "vector<vector<float> >"
     else:
         kind = "vector<float>" if values.layout.content.dtype.kind == "f" else "vector<int>"
     element = branch + _string(kind) + _string("") + _string("") + struct.pack(">Ihiiii", 0, 6, -1, 0, -1, 0)

@@ -171,7 +171,7 @@ def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> 
         return file.reader.read(file.source.path, file.tree, names, first, last)
 
     if file.events is None:
-        return one_jet_an_entry(read(branches, start, stop), start, stop, file.place)
+        return one_jet_an_entry(read(branches, start, stop), np.arange(start, stop, dtype=np.int64), file.place)
     return event_rows(read, file.events, branches, start, stop, file.place)
 
 

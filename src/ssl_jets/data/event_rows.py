@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ssl_jets.data.clusters import Cluster, clustered
 from ssl_jets.data.events import Layout
 from ssl_jets.data.links import Links, by_element, by_range, by_reference, by_table
+from ssl_jets.data.nested import Nested, nested_rows
 from ssl_jets.data.rows import Raw, Rows, flatten
 from ssl_jets.errors import DataError
 
@@ -33,11 +34,11 @@ class JetsOfEvents:
         first: int32 `[entry + 1]`, number of the first jet of each event, and of all jets.
     """
 
-    layout: Layout | Cluster
+    layout: Layout | Cluster | Nested
     first: Array
 
     @classmethod
-    def count(cls, layout: Layout, jets: Array) -> JetsOfEvents:
+    def count(cls, layout: Layout | Nested, jets: Array) -> JetsOfEvents:
         """From the number of jets of each event, `[entry]`."""
         return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
 
@@ -71,15 +72,20 @@ def event_rows(read: Read, events: JetsOfEvents, names: Sequence[str], start: in
         DataError: branches of differing lengths, links that cannot be, a file that cannot be read.
     """
     layout, (begin, end) = events.layout, events.entries(start, stop)
-    branches = layout.in_file(names) if isinstance(layout, Cluster) else _branches(layout, names)
+    if isinstance(layout, Nested):
+        branches = [*names]
+    else:
+        branches = layout.in_file(names) if isinstance(layout, Cluster) else _branches(layout, names)
     pieces = []
     for low in range(begin, max(end, begin + 1), PIECE):
         high = min(low + PIECE, end)
         raw = read(branches, low, high)
+        counts = np.diff(events.first[low : high + 1]).astype(np.int64)
         if isinstance(layout, Cluster):
             piece = clustered(raw, layout, names, low, place)
+        elif isinstance(layout, Nested):
+            piece = nested_rows(raw, names, counts, low, place)
         else:
-            counts = np.diff(events.first[low : high + 1]).astype(np.int64)
             piece = _Events(raw, layout, counts, low, place).rows(names)
         number = np.arange(*events.jets(low, high))
         pieces.append(piece.select((number >= start) & (number < stop)))

@@ -7,20 +7,20 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data import contents
-from ssl_jets.data.clusters import ClusterTable, require_fastjet
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
-from ssl_jets.data.events import EventTable
 from ssl_jets.data.readers import Reader, Table, check_entries, reader_of
 from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
+from ssl_jets.data.views import as_jets
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.launch import rank
 from ssl_jets.progress import Bar
@@ -272,14 +272,7 @@ def _open(
         table: Table = tables[index]
         if not external:
             check_entries(table.entries, size(source.path), source)
-        events = None
-        if form.events is not None:
-            view = EventTable(table, form.events.choose(table, jets, source.path))
-            table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
-        if form.cluster is not None:
-            require_fastjet(source.path)
-            form.cluster.refuse_choice(jets, source)
-            table, events = ClusterTable(table, form.cluster), JetsOfEvents.made(form.cluster, table.entries)
+        table, events = as_jets(table, form, jets, partial(reader.read, source.path, table.name), source.path)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = contents.present_columns(form, table, source, reader.NOUN)
         classes = contents.present_labels(form, table.branches, labels, where)

@@ -114,10 +114,11 @@ class Group:
         return result
 
     def depth(self, name: str) -> int:
-        """Axes of a row of a branch; -1 where it holds no numbers."""
+        """Axes of a row of a branch, at most one; -1 of others, and where it holds no numbers."""
         place = self._places[name]
         dtype, shape = _cell(self._datasets[place.dataset], place.field)
-        return len(shape) - isinstance(place.at, int) if dtype.kind in "biuf" else -1
+        axes = len(shape) - isinstance(place.at, int)
+        return axes if axes < 2 and dtype.kind in "biuf" else -1
 
     def is_text(self, name: str) -> bool:
         """Whether a branch holds one string per row."""

@@ -84,10 +84,11 @@ class Arrays:
         return np.full(self.entries, self.members[_split(name)[0]].shape[1], dtype=np.int64)
 
     def depth(self, name: str) -> int:
-        """Axes of a row of a branch; -1 where it holds no numbers."""
+        """Axes of a row of a branch, at most one; -1 of others, and where it holds no numbers."""
         base, at = _split(name)
         member = self.members[base]
-        return len(member.shape) - 1 - (at is not None) if member.dtype.kind in "biuf" else -1
+        axes = len(member.shape) - 1 - (at is not None)
+        return axes if axes < 2 and member.dtype.kind in "biuf" else -1
 
     def is_text(self, name: str) -> bool:
         """Whether a branch holds one string per row."""

@@ -126,22 +126,26 @@ def _paths(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
 
 
 def _values(table: pa.Table, name: str, path: str) -> Any:
-    """A column as a numpy array of numbers or an awkward array of lists."""
+    """A column as a numpy array of numbers, or an awkward array of lists or of lists of lists."""
     root, *fields = name.split(".")
-    array, offsets = table.column(root).combine_chunks(), None
+    array, levels = table.column(root).combine_chunks(), list[npt.NDArray[np.int64]]()
     while True:
         if array.null_count:
             raise DataError("a value of the file is missing (null)", where=f"{path}, column {name}")
         if pa.types.is_struct(array.type):
             array, fields = array.field(fields[0]), fields[1:]
         elif _is_list(array.type):
-            offsets, array = _offsets(array), array.flatten()
+            levels.append(_offsets(array))
+            array = array.flatten()
         else:
             break
     values = array.to_numpy(zero_copy_only=False)
-    if offsets is None:
+    if not levels:
         return values
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), ak.contents.NumpyArray(values)))
+    content = ak.contents.NumpyArray(values)
+    for offsets in reversed(levels):
+        content = ak.contents.ListOffsetArray(ak.index.Index64(offsets), content)
+    return ak.Array(content)
 
 
 def _offsets(array: pa.Array) -> npt.NDArray[np.int64]:

@@ -98,13 +98,12 @@ def _some(wrong: Array, entries: Array) -> str:
     return f"{len(wrong)} of the {len(entries)} entries read here"
 
 
-def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
-    """Entries `start` to `stop`, each of them a jet; lists are branches of particles, numbers those of jets.
+def one_jet_an_entry(raw: Raw, entry: Array, place: str) -> Rows:
+    """The given entries, each of them a jet; lists are branches of particles, numbers those of jets.
 
     Raises:
         DataError: branches of particles that differ in length.
     """
-    entry = np.arange(start, stop, dtype=np.int64)
     jet = {name: _numbers(values) for name, values in raw.items() if values.ndim == 1}
     offsets, first = np.zeros(len(entry) + 1, dtype=np.int64), ""
     particle: dict[str, Array] = {}
@@ -119,7 +118,7 @@ def one_jet_an_entry(raw: Raw, start: int, stop: int, place: str) -> Rows:
             wrong = np.flatnonzero(lengths != expected)
             raise DataError(
                 f"the branches {first} and {name} hold different numbers of particles",
-                where=f"{place}, entry {start + wrong[0]}",
+                where=f"{place}, entry {entry[wrong[0]]}",
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
