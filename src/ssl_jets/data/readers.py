@@ -142,10 +142,15 @@ def reader_of(path: str) -> Reader:
 def check_entries(entries: int, bytes_: int, where: object) -> None:
     """Refuse a table with more entries than its file has room for.
 
+    Args:
+        entries: entries of the table.
+        bytes_: size of the file; 0 where a server does not name it.
+        where: the file, for messages.
+
     Raises:
         DataError: it names both numbers.
     """
-    if not 0 <= entries <= _ENTRIES_PER_BYTE * bytes_:
+    if bytes_ and not 0 <= entries <= _ENTRIES_PER_BYTE * bytes_:
         found = f"{entries:,} entries in {bytes_:,} bytes"
         raise DataError("the file claims more entries than it can hold", where=where, found=found)
 
