@@ -15,7 +15,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data import columns as of
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.rows import Rows, one_jet_an_entry
+from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import KINDS, Jets
 
@@ -77,6 +77,9 @@ class BadJetError(DataError):
     """A jet that cannot be used, in a file that can be read."""
 
 
+_STEP = 100_000
+"""Rows of a column that are checked at once."""
+
 DEFAULT = Request()
 """All particle columns, no jet columns, and an error at a bad jet."""
 
@@ -99,11 +102,14 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
                     )
 
 
-def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Request) -> tuple[Jets, Counter[str]]:
+def read_chunk(
+    file: JetFile, index: int, start: int, stop: int, request: Request, without: Entries = NO_ENTRIES
+) -> tuple[Jets, Counter[str]]:
     """Entries `start` to `stop` of a file as jets in the order of the file, and what was left out, by reason.
 
-    Particle values are float32, labels int64, jet columns of the type in the file (integers int64, so that event
-    numbers stay exact). `index` is the number of the file that goes into `Jets.source`.
+    Particle values are float32, labels int64, jet columns of the type in the files (integers int64, so that event
+    numbers stay exact; see `types.py`), NaN where the file lacks a value. `index` is the number of the file that goes
+    into `Jets.source`; entries of the tree in `without` are passed over.
 
     Raises:
         DataError: a bad jet (unless they are skipped), a negative weight, branches of differing lengths,
@@ -111,13 +117,13 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
-    rows, skipped = read_rows(file, form.needed(columns, request.of_jets, file.label_branches), start, stop)
+    rows, skipped = read_rows(file, form.needed(columns, request.of_jets, file.label_branches), start, stop, without)
     source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
         particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
         offsets=torch.from_numpy(rows.offsets),
         columns=columns,
-        jet={name: torch.from_numpy(of.jet_column(form, rows, name)) for name in request.jet_columns},
+        jet={name: torch.from_numpy(_jet_column(file, rows, name)) for name in request.jet_columns},
         labels=torch.from_numpy(of.labels(file.label_names, file.label_formulas, file.label_branches, rows)),
         weights=None if request.weights is None else torch.from_numpy(_weights(file, rows, request.weights)),
         source=torch.from_numpy(source),
@@ -136,28 +142,52 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
         DataError: the file cannot be read.
     """
     rows = of.unpad(file.schema, _all_rows(file, file.schema.needed((), names, ()), start, stop))
-    return {name: of.jet_column(file.schema, rows, name) for name in names}
+    return {name: _jet_column(file, rows, name) for name in names}
 
 
-def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> tuple[Rows, Counter[str]]:
+def _jet_column(file: JetFile, rows: Rows, name: str) -> Array:
+    """A jet column in the type that all files of the run share."""
+    return of.jet_column(file.schema, rows, name).astype(file.types.of[name], copy=False)
+
+
+def check_exact(file: JetFile, name: str) -> None:
+    """Refuse whole numbers that are not exact as the floating point numbers in which they are given.
+
+    Raises:
+        DataError: one is beyond 2^53.
+    """
+    for start in range(0, file.entries, _STEP):
+        values = read_jet_columns(file, [name], start, min(start + _STEP, file.entries))[name]
+        if (wrong := np.flatnonzero(np.abs(values) >= 2**53)).size:
+            raise DataError(
+                "whole numbers of a column are too large for floating point, which other files or missing values need",
+                where=f"{file.source}, column {name}",
+                found=f"{values[wrong[0]]:.0f} in about row {start + wrong[0]}",
+                allowed=["numbers below 2^53"],
+            )
+
+
+def read_rows(
+    file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES
+) -> tuple[Rows, Counter[str]]:
     """Branches of entries, jet by jet, without the places and jets that the format's cuts leave out.
 
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
     """
-    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop))
+    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop, without))
     return of.chosen_jets(file.schema, rows)
 
 
-def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> Rows:
+def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES) -> Rows:
     """Here the entries become jets."""
 
     def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
         return file.reader.read(file.source.path, file.tree, names, first, last)
 
     if file.events is None:
-        return one_jet_an_entry(read(branches, start, stop), start, stop, file.place)
-    return event_rows(read, file.events, branches, start, stop, file.place)
+        return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
+    return event_rows(read, file.events, branches, start, stop, file.place, without)
 
 
 def _weights(file: JetFile, rows: Rows, name: str) -> Array:

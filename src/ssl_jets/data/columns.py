@@ -79,8 +79,10 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
         wrong = (ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1)
     else:
         values = rows.jet[branches[0]]
-        classes = values.astype(np.int64)
+        classes = np.nan_to_num(values, nan=NO_CLASS).astype(np.int64)
         wrong = (classes != values) | (classes < 0) | (classes >= len(names))
+    for branch in branches:  # formulas such as `flavour != 5` hold for NaN
+        wrong |= np.isnan(rows.jet[branch])
     return np.where(wrong, NO_CLASS, classes)
 
 

@@ -10,6 +10,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
+from ssl_jets.data.types import with_common_types
 from ssl_jets.errors import DataError, UsageError
 
 
@@ -70,7 +71,7 @@ def open_dataset(settings: DataSettings) -> Dataset:
         what = "a file to validate on is one to train on, or has its name and size, by which a model knows its files"
         _refuse_twice(files, held, what, "data.validation")
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
-        data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
+        data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=left_out)
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
         data = Dataset(files, train, held_out, left_out=left_out)
@@ -126,4 +127,5 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
         parts = split(files, settings.validation_fraction, settings.split_seed)
     first = len(data.files)
     train, held_out = ([Part(part.file + first, part.start, part.stop) for part in side] for side in parts)
-    return replace(data, files=[*data.files, *files], unlabelled=train, unlabelled_held_out=held_out)
+    together = with_common_types([*data.files, *files])
+    return replace(data, files=together, unlabelled=train, unlabelled_held_out=held_out)

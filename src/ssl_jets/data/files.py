@@ -21,6 +21,7 @@ from ssl_jets.data.readers import Reader, Table, reader_of
 from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
+from ssl_jets.data.types import JetTypes, own_types, with_common_types
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.launch import rank
 from ssl_jets.progress import Bar
@@ -42,9 +43,9 @@ class JetFile:
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
         jet_columns: jet columns it has: those that the format names, then its flat branches.
+        types: the types of jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
-        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; or, for a label that is
-            one number, none.
+        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; none for a label index.
         label_branches: the branches the label is read from.
         events: where an entry is an event, its jets; None where it is a jet.
     """
@@ -58,6 +59,7 @@ class JetFile:
     bytes: int
     columns: tuple[str, ...]
     jet_columns: tuple[str, ...] = field(repr=False)
+    types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
     label_branches: tuple[str, ...] = field(default=(), repr=False)
@@ -141,8 +143,7 @@ def open_files(
         left_out: where it is given, files that cannot be opened are left out and added here, with the reason.
 
     Raises:
-        DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
-            With `left_out` only where that is so of all files.
+        DataError: a file (with `left_out`: all files) that cannot be read or is of no known format, or no jets at all.
         UsageError: `labels` or `jets` that no file has.
     """
     if not sources:
@@ -174,19 +175,18 @@ def open_files(
             found=f"{jets}; {files[0].source} holds one jet in each entry",
         )
     if labels and not any(file.label_names for file in files):
-        known = [*files[0].jet_columns, *files[0].schema.labels]
         raise UsageError(
             "no file has the labels that were asked for",
             where="data.labels",
             found=", ".join(labels),
-            allowed=nearest(labels[0], known),
+            allowed=nearest(labels[0], [*files[0].jet_columns, *files[0].schema.labels]),
         )
-    return files
+    return with_common_types(files)
 
 
-def or_skip(error: DataError) -> DataError:
+def or_skip(error: DataError, setting: str = "bad_files") -> DataError:
     """The same error, which also says how to go on without what cannot be read."""
-    skip = "--set data.bad_files=skip leaves out what cannot be read and counts it"
+    skip = f"--set data.{setting}=skip leaves out what cannot be read and counts it"
     hint = f"{error.hint}, or {skip}" if error.hint else skip
     return DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint)
 
@@ -213,8 +213,8 @@ def check_same(fingerprints: Sequence[list[tuple[str, int, int]]]) -> None:
         DataError: they differ.
     """
     if any(theirs != fingerprints[0] for theirs in fingerprints):
-        numbers = ", ".join(str(len(theirs)) for theirs in fingerprints)
-        raise DataError("the processes of this launch do not see the same files", found=f"{numbers} files")
+        found = ", ".join(str(len(theirs)) for theirs in fingerprints) + " files"
+        raise DataError("the processes of this launch do not see the same files", found=found)
 
 
 def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
@@ -225,11 +225,10 @@ def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
     """
     for file in files[1:]:
         if file.columns != files[0].columns:
-            differing = sorted(set(file.columns) ^ set(files[0].columns))
             raise DataError(
                 "the files have different particle columns",
                 where=f"{files[0].source} and {file.source}",
-                found=f"{', '.join(differing)} only in one of them",
+                found=f"{', '.join(sorted({*file.columns} ^ {*files[0].columns}))} only in one of them",
             )
     return files[0].columns
 
@@ -281,7 +280,8 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
         needed = form.needed(columns, named, label_branches)
         contents.check_lists(form, columns, [name for name in needed if name not in flat], table, where)
         contents.try_formulas(form, columns, named, formulas, needed, flat)
-        clusters = table.clusters(needed)
+        clusters, used = table.clusters(needed), {*label_branches, *named}
+        jet_columns = (*named, *(name for name in flat if name not in used))
         return JetFile(
             source=source,
             schema=form,
@@ -291,7 +291,8 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             clusters=tuple(dict.fromkeys(clusters if events is None else events.first[list(clusters)].tolist())),
             bytes=size(source.path),
             columns=columns,
-            jet_columns=(*named, *(name for name in flat if name not in (*label_branches, *named))),
+            jet_columns=jet_columns,
+            types=own_types(form, table, jet_columns),
             label_names=label_names,
             label_formulas=formulas,
             label_branches=label_branches,

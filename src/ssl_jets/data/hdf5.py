@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.pandas_table import column_names
-from ssl_jets.data.readers import readable
+from ssl_jets.data.readers import Number, readable
 from ssl_jets.errors import DataError
 
 NOUN = "group"
@@ -82,6 +82,11 @@ class Group:
         place = self._places[name]
         dtype, shape = _cell(self._group[place.dataset], place.field)
         return f"{dtype}[{', '.join(map(str, shape))}]"
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch."""
+        place = self._places[name]
+        return Number(_cell(self._group[place.dataset], place.field)[0].newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which the chunks of all datasets begin, from 0 to the number of rows."""

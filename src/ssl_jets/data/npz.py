@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.readers import readable
+from ssl_jets.data.readers import Number, readable
 from ssl_jets.errors import DataError
 
 NOUN = "table"
@@ -56,6 +56,10 @@ class Arrays:
         """Type and shape of a branch."""
         member = self.members[_split(name)[0]]
         return f"{member.dtype}[{', '.join(map(str, member.shape[1:]))}]"
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch."""
+        return Number(self.members[_split(name)[0]].dtype.newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which a read may begin; what lies before them is decompressed and dropped all the same."""

@@ -10,13 +10,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError, SslJetsError
+
+
+class Number(NamedTuple):
+    """Type of the numbers of a branch.
+
+    Attributes:
+        dtype: in the byte order of this machine.
+        missing: whether whole numbers or flags may be missing; such a value is read as NaN.
+    """
+
+    dtype: np.dtype[Any]
+    missing: bool = False
 
 
 class Table(Protocol):
@@ -39,6 +51,9 @@ class Table(Protocol):
     def typename(self, name: str) -> str:
         """The type of a branch, for messages."""
 
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch of `flat`."""
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
         number of entries."""
@@ -58,7 +73,8 @@ class Reader(Protocol):
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Entries `start` to `stop` of the branches `names`: an awkward array of lists or numbers each, or a numpy
-        array `[entry]` or `[entry, place]`. Little more is in memory than what is returned."""
+        array `[entry]` or `[entry, place]`. A number that the file lacks is NaN (or None), a list is None. Little more
+        is in memory than what is returned."""
 
 
 @dataclass(frozen=True)

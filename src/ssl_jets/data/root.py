@@ -17,7 +17,7 @@ import numpy.typing as npt
 import uproot
 from uproot.source.file import MultithreadedFileSource
 
-from ssl_jets.data.readers import readable
+from ssl_jets.data.readers import Number, readable
 from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError
 
@@ -30,10 +30,13 @@ _MOST_OPEN = 16
 
 _OPENED = threading.local()
 
-_NUMBERS = {"float", "double", "bool", "char", *(f"std::{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
-"""C++ types of the fields of an RNTuple that are numbers."""
+_NUMBERS = {"float": "f4", "double": "f8", "bool": "?", "char": "i1"} | {
+    f"std::{u}int{bits}_t": f"{u or 'i'}{bits // 8}" for u in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""C++ types of the fields of an RNTuple that are numbers, to numpy's."""
 
-_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
+_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec|std::array)<(.*?)(?:, *\d+)?>$")
+_OPTIONAL = re.compile(r"std::optional<(.*)>")
 
 
 class Tree:
@@ -61,6 +64,12 @@ class Tree:
         """The C++ type of a branch."""
         return str(self._tree[name].typename)
 
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch, or of the lists it holds."""
+        interpretation = self._tree[name].interpretation
+        inner = interpretation.content if isinstance(interpretation, uproot.AsJagged) else interpretation
+        return Number(np.dtype(inner.to_dtype).base.newbyteorder("="))
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
         common: set[int] | None = None
@@ -80,26 +89,39 @@ class NTuple:
     def __init__(self, name: str, ntuple: Any) -> None:
         self.name = name
         self._ntuple = ntuple
-        self.branches: tuple[str, ...] = tuple(ntuple.keys(recursive=True))
+        self._items = dict(ntuple.items(recursive=True))
+        self.branches: tuple[str, ...] = tuple(self._items)
         self.entries = int(ntuple.num_entries)
 
     def flat(self) -> tuple[str, ...]:
         """Fields with one number per entry."""
-        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS and not self._in_list(name))
+        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
 
     def _in_list(self, name: str) -> bool:
         """Whether a field is part of a list; those of ROOT's importer, which has one per counter, have no type."""
         above = name.rpartition(".")[0]
-        outer = self.typename(above) if above else "struct"
-        return not outer or _LIST.match(outer) is not None or (bool(above) and self._in_list(above))
+        outer = self._plain(above) if above in self._items else "struct"
+        return not outer or _LIST.match(outer) is not None or (above in self._items and self._in_list(above))
 
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the fields `names` that do not hold a list of numbers per entry."""
-        return [name for name in names if _LIST.sub(r"\1", self.typename(name)) not in _NUMBERS or name in self.flat()]
+        return [name for name in names if _LIST.sub(r"\1", self._plain(name)) not in _NUMBERS or name in self.flat()]
 
     def typename(self, name: str) -> str:
         """The C++ type of a field."""
-        return str(self._ntuple[name].typename)
+        return str(self._items[name].typename)
+
+    def _plain(self, name: str) -> str:
+        """The C++ type of a field without `std::optional`."""
+        kind = self.typename(name)
+        while (shorter := _OPTIONAL.sub(r"\1", kind)) != kind:
+            kind = shorter
+        return kind
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a field, or of the lists it holds; those of an optional field may be missing."""
+        dtype = np.dtype(_NUMBERS[_LIST.sub(r"\1", self._plain(name))])
+        return Number(dtype, dtype.kind != "f" and self._plain(name) != self.typename(name))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which the clusters begin, from 0 to the number of entries."""
@@ -108,7 +130,7 @@ class NTuple:
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers the field `name` has in each entry."""
-        return _lengths(self._ntuple[name].array())
+        return _lengths(self._items[name].array())
 
 
 @contextmanager
@@ -198,7 +220,7 @@ def _check_header(path: str) -> None:
 
 
 def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
-    return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
+    return np.asarray(ak.fill_none(ak.num(lists, axis=1), 0), dtype=np.int64)
 
 
 def _is_number(interpretation: object) -> bool:
@@ -210,5 +232,10 @@ def _is_number(interpretation: object) -> bool:
 
 
 def _is_list_of_numbers(interpretation: object) -> bool:
-    """A list of numbers per entry, of any length."""
-    return isinstance(interpretation, uproot.AsJagged) and _is_number(interpretation.content)
+    """A list of numbers per entry, of any length or of a fixed one."""
+    if isinstance(interpretation, uproot.AsJagged):
+        return _is_number(interpretation.content)
+    if not isinstance(interpretation, uproot.AsDtype):
+        return False
+    dtype = np.dtype(interpretation.to_dtype)
+    return len(dtype.shape) == 1 and dtype.base.kind in "biuf"
