@@ -240,3 +240,8 @@ def test_a_tree_without_settings_in_a_file_changes_nothing() -> None:
 def test_a_number_that_no_run_could_use_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
         resolve(RunSettings[MethodSettings], {"method": {}}, parse_set([setting]))
+
+
+def test_a_settings_file_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbftrain: {steps: 3}\n")
+    assert read_config(tmp_path / "mine.yaml") == {"train": {"steps": 3}}

@@ -217,10 +217,15 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
     return tree
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that a user wrote: UTF-8, with or without the byte-order mark of Windows."""
+    return path.read_text(encoding="utf-8-sig")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, as a nested dict."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)  # a SafeLoader
+        tree = yaml.load(read_text(path), _OnceEach)  # a SafeLoader
     except OSError as error:
         raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

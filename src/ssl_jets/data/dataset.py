@@ -12,6 +12,8 @@ from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.types import with_common_types
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.launch import rank
+from ssl_jets.progress import to_stderr
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def open_named(
     """
     skipping = left_out if settings.bad_files == "skip" else None
     labels = settings.labels if labelled else None
-    sources = resolve_sources(names) if names else sample_sources()
+    sources = resolve_sources(names, to_stderr if rank() == 0 else lambda message: None) if names else sample_sources()
     return open_files(sources, labels, settings.format, settings.jets, skipping)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -85,7 +86,7 @@ class Kind:
         module: name of the reader's module in `ssl_jets.data`; imported when the first such file is opened.
         title: name for people.
         magic: how such a file begins.
-        suffixes: suffixes for which a folder is searched.
+        suffixes: of files of a folder that are taken without a look into them.
     """
 
     module: str
@@ -95,7 +96,7 @@ class Kind:
 
 
 KINDS = (
-    Kind("root", "ROOT", b"root", (".root",)),
+    Kind("root", "ROOT", b"root\0", (".root",)),  # the version behind it is a small number
     Kind("parquet", "Parquet", b"PAR1", (".parquet", ".pq")),
     Kind("hdf5", "HDF5", b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5")),
     Kind("npz", "npz", b"PK\x03\x04", (".npz",)),
@@ -103,10 +104,13 @@ KINDS = (
 """All kinds of files that are read."""
 
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
-"""Suffixes of the files that are looked for in a folder."""
+"""Suffixes of the files of a folder that are taken without a look into them."""
 
-_HEAD = 16
+_HEAD = 512
 """Bytes that tell the kinds apart."""
+
+_ZIP_NAME = 30
+"""Bytes of a zip archive in front of the name of its first member."""
 
 
 def reader_of(path: str) -> Reader:
@@ -131,6 +135,19 @@ def reader_of(path: str) -> Reader:
         found=f"it begins with {head[:8]!r}" if head else "it is empty",
         allowed=[kind.title for kind in KINDS],
     )
+
+
+def has_known_bytes(path: str | Path) -> bool:
+    """Check whether a file begins like one of a kind that is read; of zip archives only those of arrays do."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if head.startswith(b"PK"):
+        length = int.from_bytes(head[26:28], "little")
+        return head[_ZIP_NAME : _ZIP_NAME + length].endswith(b".npy")
+    return any(head.startswith(kind.magic) for kind in KINDS)
 
 
 @contextmanager
