@@ -15,7 +15,9 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data import columns as of
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.formula_text import quoted
 from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
+from ssl_jets.data.schema import known_schemas
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import KINDS, Jets
 
@@ -25,6 +27,7 @@ Array = npt.NDArray[Any]
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 _WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
 _NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
+WEAK = "pt is zero"
 _OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
 _OTHERWISE = {
@@ -203,7 +206,7 @@ def _weights(file: JetFile, rows: Rows, name: str) -> Array:
             "a jet has a negative weight, with which a loss has no smallest value and a ROC curve is not defined",
             where=f"{rows.where(negative[0])}, column {name}",
             found=f"{weights[negative[0]]:g}; {rows.some(negative)}",
-            hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({name})}}}}` in a schema",
+            hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({quoted(name)})}}}}` in a schema",
         )
     return weights
 
@@ -227,12 +230,28 @@ def _bad_jets(
                 where=rows.where(found[0]),
                 found=(_label_of(file, rows, found[0]) if reason == _UNCLASSED else "") + rows.some(found),
                 allowed=file.label_names if reason == _UNCLASSED else None,
-                hint="--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
+                hint=padding_hint(file)
+                if reason == WEAK and _is_padded(jets)
+                else "--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
             )
         new = found[~bad[found]]
         skipped[reason] += len(new)
         bad[new] = True
     return bad, skipped
+
+
+def padding_hint(file: JetFile) -> str:
+    """Return how to read lists that are filled up with zeros."""
+    origin, form = file.schema.particles["pt"], file.schema
+    base = f"`extends: {form.name}` and " if form in known_schemas() else ""
+    pt = origin.formula or quoted(origin.branch or "")
+    return f"lists padded with zeros are read with {base}`particle_cut: {pt} > 0` in a schema: --schema FILE"
+
+
+def _is_padded(jets: Jets) -> bool:
+    """Check whether most jets end in a particle of pt zero."""
+    last = (jets.offsets[1:] - 1)[jets.lengths > 0]
+    return bool((jets.column("pt")[last] == 0).float().mean() > 0.5)
 
 
 def _label_of(file: JetFile, rows: Rows, jet: int) -> str:
@@ -255,7 +274,7 @@ def _findings(file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str]) ->
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()
         if len(pt) and not pt.min() > 0:
-            findings.append(("pt is zero", np.flatnonzero(pt <= 0)))
+            findings.append((WEAK, np.flatnonzero(pt <= 0)))
     return ((reason, where) for reason, where in findings if len(where))
 
 

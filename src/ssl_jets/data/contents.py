@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ssl_jets.data import columns as of
 from ssl_jets.data.detect import missing_branches
 from ssl_jets.data.formula import formula
+from ssl_jets.data.formula_text import quoted
 from ssl_jets.data.readers import Table
 from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schema import Schema
@@ -66,6 +67,16 @@ def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tu
     return tuple(present)
 
 
+def _label_formula(label: str, flat: Sequence[str]) -> str:
+    """The formula of a label that was asked for: a branch, whatever it is called, or a formula."""
+    if label in flat:
+        return quoted(label)
+    try:
+        return formula(label).text
+    except ValueError:
+        return quoted(label)
+
+
 def present_labels(
     form: Schema, flat: Sequence[str], asked: tuple[str, ...] | None, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -76,7 +87,7 @@ def present_labels(
     wanted = dict(form.labels)
     if asked is not None:
         names = {branch: name for name, branch in form.labels.items()}
-        wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
+        wanted = {names.get(label, label): form.labels.get(label) or _label_formula(label, flat) for label in asked}
     branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
     missing = [branch for branch in branches if branch not in flat]
     if len(missing) == len(branches):

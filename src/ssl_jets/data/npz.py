@@ -42,7 +42,7 @@ class Arrays:
         self.entries = max((member.shape[0] for member in members.values() if member.shape), default=0)
         self.members = {name: one for name, one in members.items() if one.shape and one.shape[0] == self.entries}
         inner = [f"{name}[{at}]" for name, one in self.members.items() if one.shape[1:] for at in range(one.shape[-1])]
-        self.branches = (*self.members, *inner)
+        self.branches = tuple(dict.fromkeys((*self.members, *inner)))
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row."""
@@ -54,12 +54,12 @@ class Arrays:
 
     def typename(self, name: str) -> str:
         """Type and shape of a branch."""
-        member = self.members[_split(name)[0]]
+        member = self.members[self.split(name)[0]]
         return f"{member.dtype}[{', '.join(map(str, member.shape[1:]))}]"
 
     def number(self, name: str) -> Number:
         """The type of the numbers of a branch."""
-        return Number(self.members[_split(name)[0]].dtype.newbyteorder("="))
+        return Number(self.members[self.split(name)[0]].dtype.newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which a read may begin; what lies before them is decompressed and dropped all the same."""
@@ -67,10 +67,17 @@ class Arrays:
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers a branch of lists has in each row: as many places in all."""
-        return np.full(self.entries, self.members[_split(name)[0]].shape[1], dtype=np.int64)
+        return np.full(self.entries, self.members[self.split(name)[0]].shape[1], dtype=np.int64)
+
+    def split(self, name: str) -> tuple[str, int | None]:
+        """Split `X[3]` into the array and the place on its last axis."""
+        if name in self.members:
+            return name, None
+        base, _, at = name.rpartition("[")
+        return base, int(at.rstrip("]"))
 
     def _axes(self, name: str) -> int:
-        base, at = _split(name)
+        base, at = self.split(name)
         member = self.members[base]
         return len(member.shape) - 1 - (at is not None) if member.dtype.kind in "biuf" else -1
 
@@ -94,7 +101,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     """
     with readable(path, "npz"), ZipFile(path) as archive:
         arrays = Arrays(archive)
-        places = {name: _split(name) for name in names}
+        places = {name: arrays.split(name) for name in names}
         bases = dict.fromkeys(base for base, _ in places.values())
         blocks = {base: _rows(archive, base, arrays.members[base], start, stop) for base in bases}
         return {name: blocks[base] if at is None else blocks[base][..., at] for name, (base, at) in places.items()}
@@ -126,9 +133,3 @@ def _rows(archive: ZipFile, name: str, member: _Member, start: int, stop: int) -
 def _skip(file: IO[bytes], bytes_: int) -> None:
     while bytes_ > 0:
         bytes_ -= len(file.read(min(bytes_, _PIECE))) or bytes_
-
-
-def _split(name: str) -> tuple[str, int | None]:
-    """`X[3]` to the array and the place on its last axis."""
-    base, bracket, at = name.partition("[")
-    return base, int(at.rstrip("]")) if bracket else None

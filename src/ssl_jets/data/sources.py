@@ -149,6 +149,9 @@ def _counted(files: Sequence[str]) -> str:
 def _split_tree(name: str) -> tuple[str, str | None]:
     """`file.root:tree` to its two parts; a path that exists as it stands is never cut."""
     path, colon, tree = name.rpartition(":")
+    starts = (name[:at] for at, character in enumerate(name) if character == ":")
+    if not Path(name).exists() and (longest := next(filter(lambda start: Path(start).is_file(), starts), None)):
+        path, tree = longest, name[len(longest) + 1 :]  # the name of a tree may have colons, too
     if not colon or Path(name).exists() or (is_remote(name) and "/" in tree):  # root://host:1094//file.root
         return name, None
     if not path or not tree:

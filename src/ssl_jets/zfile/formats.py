@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +55,35 @@ class Format:
     name: str
     sink: Callable[[Path, Sequence[Column]], Sink]
     reading: Callable[[Path], Reading]
+    cannot_name: str = r"(?!)"
+    """Pattern of the names of columns that the format does not keep as they are."""
 
 
-_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading)
+_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"(.*/)?\.?(/.*)?")
 SUFFIXES: dict[str, Format] = {
-    ".root": Format("ROOT", root.RootSink, root.RootReading),
+    ".root": Format("ROOT", root.RootSink, root.RootReading, r".*\[\d*\].*"),
     ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
     ".h5": _HDF5,
     ".hdf5": _HDF5,
-    ".npz": Format("npz", npz.NpzSink, npz.NpzReading),
+    ".npz": Format("npz", npz.NpzSink, npz.NpzReading, npz.METADATA),
 }
+
+
+def check_names(path: Path, columns: Sequence[Column]) -> None:
+    """Refuse names of columns that a format would change or lose.
+
+    Raises:
+        UsageError: there is one.
+    """
+    kind = format_of(path)
+    for column in columns:
+        if re.fullmatch(kind.cannot_name, column.name, re.DOTALL):
+            raise UsageError(
+                f"{kind.name} cannot keep the name of a column",
+                where=path,
+                found=column.name,
+                hint=f"{path.with_suffix('.parquet')}, or another name by a schema: jets: {{NAME: {{branch: ...}}}}",
+            )
 
 
 def format_of(path: Path) -> Format:

@@ -30,8 +30,8 @@ class NpzSink:
         self._path, self._columns = path, columns
         self._rows = 0
         self._spools: dict[str, IO[bytes]] = {}
-        for column in columns:
-            self._spools[column.name] = path.with_name(f"{path.name}.{column.name}").open("w+b")
+        for number, column in enumerate(columns):
+            self._spools[column.name] = path.with_name(f"{path.name}.{number}").open("w+b")
 
     def write(self, rows: Rows) -> None:
         for column in self._columns:
@@ -57,8 +57,9 @@ class NpzSink:
         self._discard(column.name)
 
     def _discard(self, name: str) -> None:
-        self._spools.pop(name).close()
-        self._path.with_name(f"{self._path.name}.{name}").unlink()
+        spool = self._spools.pop(name)
+        spool.close()
+        Path(spool.name).unlink()
 
     def abort(self) -> None:
         for name in list(self._spools):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_jets.output import check_output, disk_error, sync, temporary_folder
 from ssl_jets.zfile.columns import Column, Rows
-from ssl_jets.zfile.formats import Sink, format_of
+from ssl_jets.zfile.formats import Sink, check_names, format_of
 from ssl_jets.zfile.metadata import ZMetadata, to_json
 
 BLOCK_BYTES = 2**24
@@ -49,6 +49,7 @@ class ZWriter:
         self.path, self.rows, self.metadata = Path(path), 0, metadata
         self._force = force
         sink = format_of(self.path).sink
+        check_names(self.path, columns)
         check_output(self.path, force=force)
         rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
         self._block = {column.name: column.empty(rows) for column in columns}
