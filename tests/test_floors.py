@@ -15,7 +15,7 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("setting_errors", "launch"),
+    ("setting_errors", "launch", "terminal"),
     ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
     ("data", "nn", "precision"),
     ("methods",),

@@ -25,6 +25,7 @@ from typing import IO, Any
 from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.terminal import escaped, write
 
 Say = Callable[[str], None]
 
@@ -120,8 +121,8 @@ class Run:
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""
         if self.writes:
-            print(message, file=sys.stderr, flush=True)
-            self._append(self.folder / "log.txt", message + "\n")
+            write(message, sys.stderr)
+            self._append(self.folder / "log.txt", escaped(message) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""

@@ -16,6 +16,7 @@ from ssl_jets.cli.talk import rank
 from ssl_jets.cli.train import finetune, pretrain
 from ssl_jets.cli.write import embed, generate
 from ssl_jets.errors import SslJetsError
+from ssl_jets.terminal import prepare, write
 
 app = typer.Typer(
     name="ssl-jets",
@@ -46,6 +47,7 @@ def main() -> None:
     """Entry point: run a command; an error of the user's is one message and an exit code."""
     from ssl_jets.signals import Interrupted
 
+    prepare()
     try:
         app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
     except SslJetsError as error:
@@ -71,5 +73,5 @@ def main() -> None:
 def _fail(error: Exception, message: str, code: int) -> None:
     if _debug:
         raise error
-    print(message, file=sys.stderr)
+    write(message, sys.stderr)
     sys.exit(code)

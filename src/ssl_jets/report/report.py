@@ -29,6 +29,7 @@ from ssl_jets.report.of_run import run_sections, run_tiles
 from ssl_jets.report.protocols import anomaly_sections, label_sections
 from ssl_jets.report.sections import evaluation, evaluation_tiles
 from ssl_jets.run import replace
+from ssl_jets.terminal import escaped
 
 REPORT, FIGURES = "report.html", "figures"
 
@@ -173,7 +174,7 @@ def write_domain_report(folder: str | Path) -> Path:
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
     html = page.page(title, subtitle, body, f"Written by ssl-jets {__version__}.")
-    replace(folder / REPORT, partial(Path.write_text, data=html, encoding="utf-8"))
+    replace(folder / REPORT, partial(Path.write_text, data=escaped(html), encoding="utf-8"))
     return folder / REPORT
 
 
