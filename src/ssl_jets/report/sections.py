@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_jets.report import figures, more_figures, page
+from ssl_jets.report import captions, figures, more_figures, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import EvaluationFolder
 from ssl_jets.report.names import in_text
@@ -25,6 +25,23 @@ def evaluation_tiles(metrics: Json) -> str:
     return page.tiles(entries)
 
 
+def headline(metrics: Json) -> str:
+    """The best reader of z against the strongest baseline in a sentence; "" where there are not both."""
+    found = metrics.get("headline")
+    if not found or found["difference"]["low95"] is None:
+        return ""
+    (ours, base), gap = (found[side] for side in ("z", "baseline")), found["difference"]
+    left, right = (f"{side['reader']} on {side['of']}" for side in (ours, base))
+    sign = "above" if gap["low95"] > 0 else "below" if gap["high95"] < 0 else "not told apart from"
+    first = f"{left[0].upper()}{left[1:]} ({ours['fit_jets']:,} labelled jets) is {sign} {right} "
+    numbers = " against ".join(page.number(side["accuracy"]["value"], 3) for side in (ours, base))
+    return page.lead(
+        f"{first}({base['fit_jets']:,} labelled jets), the strongest baseline: accuracy {numbers} on the same "
+        f"{found['test_jets']:,} jets, difference {gap['value']:+.3f} (68 %: {gap['low']:+.3f} to {gap['high']:+.3f}, "
+        f"95 %: {gap['low95']:+.3f} to {gap['high95']:+.3f})."
+    )
+
+
 def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
     """All sections of an evaluation."""
     metrics, curves = found.metrics, found.curves
@@ -33,11 +50,12 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         rejections = metrics["task"]["rejections"]
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
-        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background)
+        errors = captions.intervals(len(curves["roc"]))
+        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background, intervals=errors)
         body += [_rejection_table(metrics)]
-        body += album.add("sic", lambda: more_figures.sic(metrics, curves), background=background)
+        body += _significance(metrics, curves, album, background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
-        body += album.add("reliability", lambda: figures.reliability(metrics, curves))
+        body += album.add("reliability", lambda: figures.reliability(metrics, curves), jets=figures.BIN_JETS)
     if metrics["probes"]:
         body += [page.heading("Probes of z beside the baselines")]
         body += album.add("probes", lambda: figures.probes(metrics, curves))
@@ -195,6 +213,21 @@ def _rejection_table(metrics: Json) -> str:
         "at ε_S",
     )
     return page.table(head, rows)
+
+
+def _significance(metrics: Json, curves: Json, album: Album, background: str) -> list[str]:
+    """The figure of the significance improvement, or why there is none."""
+    drawn = album.add(
+        "sic",
+        lambda: more_figures.sic(metrics, curves),
+        background=background,
+        intervals=captions.intervals(len(curves["roc"])),
+    )
+    jets = more_figures.background_jets(metrics)
+    if drawn or not jets or jets >= more_figures.SIC_BACKGROUND:
+        return drawn
+    text = f"ε_S/√ε_B is not drawn: of {background} there are {jets:,} jets, and a curve needs"
+    return [page.paragraph(f"{text} {more_figures.SIC_BACKGROUND:,}.")]
 
 
 def _best(task: Json, signal: str) -> tuple[str, str]:
