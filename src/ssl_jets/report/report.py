@@ -24,11 +24,12 @@ from ssl_jets.report.folders import (
     read_run,
 )
 from ssl_jets.report.generated import generated_sections, generated_tiles
+from ssl_jets.report.headline import headline
 from ssl_jets.report.inside import inside
 from ssl_jets.report.label import label_of
 from ssl_jets.report.of_run import run_sections, run_tiles
 from ssl_jets.report.protocols import anomaly_sections, label_sections
-from ssl_jets.report.sections import evaluation, evaluation_tiles, headline
+from ssl_jets.report.sections import evaluation, evaluation_tiles
 from ssl_jets.run import replace
 
 REPORT, FIGURES = "report.html", "figures"
