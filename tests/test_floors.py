@@ -124,5 +124,15 @@ for words in ([], *([name] for name in names)):
     assert imported_by(program) == set()
 
 
+def test_methods_are_listed_and_described_without_torch() -> None:
+    program = """
+from ssl_jets.methods import names
+from ssl_jets.methods._describe import describe_method, list_methods
+list_methods()
+[describe_method(name) for name in names()]
+"""
+    assert imported_by(program) == set()
+
+
 def test_reports_import_no_torch() -> None:
     assert "torch" not in imported_by("import ssl_jets.report, ssl_jets.report.report, ssl_jets.report.figures")

@@ -1,16 +1,14 @@
-"""What there is: methods with their settings, and files with their contents, as text for the terminal."""
+"""Files with their contents, as text for the terminal."""
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssl_jets import methods
-from ssl_jets.config import DataSettings, Settings, recipe
+from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.survey import UNITS, Numbers, Survey, survey
@@ -29,37 +27,6 @@ _NAME = 19
 """Least width of the names of columns; at most they have twice as much."""
 
 _BARS = " ▁▂▃▄▅▆▇█"
-
-
-def list_methods() -> str:
-    """One line for each method: its name and the first line of its file."""
-    found = [(name, _text(name).splitlines()[0].rstrip(".")) for name in methods.names()]
-    width = max(len(name) for name, _ in found)
-    return "\n".join(f"{name:<{width}}  {line}" for name, line in found)
-
-
-def describe_method(name: str) -> str:
-    """The docstring of a method's file, its settings with their defaults, and its recipe."""
-    config = methods.find(name).Config
-    lines = [_text(name), "", "Settings (--set KEY=VALUE):"]
-    lines += _settings(config, {key: field.default for key, field in config.model_fields.items()}, "method")
-    settings = [f"{tree}.{key} = {value}" for tree, values in recipe(name).items() for key, value in values.items()]
-    if settings:
-        lines += ["", "Recipe: " + ", ".join(settings)]
-    return "\n".join(lines)
-
-
-def _settings(settings: type[Settings], values: Mapping[str, Any], path: str) -> list[str]:
-    """Each setting with its default and its description; those of nested settings under their full key."""
-    lines = []
-    for key, field in settings.model_fields.items():
-        value = values[key]
-        if isinstance(value, Settings):
-            lines += [f"  {path}.{key}.*", f"      {field.description}"]
-            lines += _settings(type(value), dict(value), f"{path}.{key}")
-        elif key != "name":
-            lines += [f"  {path}.{key} = {value!r}", f"      {field.description}"]
-    return lines
 
 
 @dataclass(frozen=True)
@@ -191,7 +158,3 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "missing": [name for name in COLUMNS if name not in file.columns],
         "jet_columns": list(file.jet_columns),
     }
-
-
-def _text(name: str) -> str:
-    return inspect.cleandoc(inspect.getmodule(methods.find(name)).__doc__ or "")

@@ -57,6 +57,11 @@ class UsageError(SslJetsError):
 
     exit_code = 2
 
+    def with_more(self, others: Iterable[UsageError]) -> UsageError:
+        """Return this error with the messages of others below its own."""
+        self.args = ("\n".join([str(self), *(f"and {other}" for other in others)]),)
+        return self
+
 
 class DataError(SslJetsError):
     """An input file that cannot be read, or whose contents are not jets (exit code 1)."""

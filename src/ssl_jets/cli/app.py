@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets import __version__
+from ssl_jets.cli.command import Command
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
 from ssl_jets.cli.talk import rank
@@ -25,9 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order of `--help`.
-for _command in (pretrain, embed, finetune, evaluate, generate, methods, inspect):
-    app.command()(_command)
+EXAMPLES = {
+    pretrain: "ssl-jets pretrain --method mae --size tiny --steps 100 --out runs/mae",
+    embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
+    finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
+    evaluate: "ssl-jets evaluate runs/tagger",
+    generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
+    methods: "ssl-jets methods mae",
+    inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",
+}
+"""An example of each command, in the order of `--help`."""
+for _command, _example in EXAMPLES.items():
+    app.command(cls=Command, epilog=f"Example: {_example}")(_command)
 _debug = False  # what `--debug` says, for `_fail`
 
 

@@ -15,7 +15,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show the formula and the settings of one.")] = None,
 ) -> None:
     """List the pretraining methods, or describe one."""
-    from ssl_jets.describe import describe_method, list_methods
+    from ssl_jets.methods._describe import describe_method, list_methods
 
     put(list_methods() if name is None else describe_method(name))
 

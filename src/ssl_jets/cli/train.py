@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ssl_jets import methods
 from ssl_jets.cli.options import (
     BatchSize,
     Config,
@@ -20,6 +21,7 @@ from ssl_jets.cli.options import (
     Schema,
     Seed,
     Set,
+    Size,
     Steps,
     Val,
     flag_settings,
@@ -54,7 +56,8 @@ class Adapt(StrEnum):
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option("--method", help="How z is learned; `ssl-jets methods` lists them.")
+        str | None,
+        typer.Option("--method", metavar="NAME", help=f"How z is learned: {', '.join(methods.names())}. No default."),
     ] = None,
     data: Data = None,
     schema: Schema = None,
@@ -67,7 +70,7 @@ def pretrain(
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    size: Annotated[str | None, typer.Option("--size", help="Encoder: tiny, small, base or large.")] = None,
+    size: Size = None,
     seed: Seed = None,
     devices: Devices = None,
 ) -> None:
@@ -98,7 +101,8 @@ def finetune(
     schema: Schema = None,
     val: Val = None,
     mode: Annotated[
-        Mode | None, typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory.")
+        Mode | None,
+        typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory. Default: full."),
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
@@ -119,7 +123,7 @@ def finetune(
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    size: Annotated[str | None, typer.Option("--size", help="Student of --mode distil.")] = None,
+    size: Size = None,
     seed: Seed = None,
     plan: Annotated[bool, typer.Option("--plan", help="Measure what each mode takes, and train nothing.")] = False,
     memory: Annotated[

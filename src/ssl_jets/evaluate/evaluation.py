@@ -17,6 +17,7 @@ import numpy as np
 
 from ssl_jets import __version__
 from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.headline import headline
 from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Probe
 from ssl_jets.evaluate.regression import RegressionMetrics
@@ -137,7 +138,8 @@ class Evaluation:
             "files_left_out": self.files_left_out,
             "settings": self.settings,
             "task": task,
-            "probes": self.probes,
+            "probes": [_without(probe, "rows") for probe in self.probes],
+            "headline": headline(self.probes),
             "regression": [_without(found, "responses", "density") for found in self.regression],
             "physics": self.physics,
             "robustness": self.robustness,

@@ -28,6 +28,7 @@ from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogra
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.selection import draw
+from ssl_jets.evaluate.settings import FigureSettings
 from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
@@ -38,6 +39,7 @@ FEWEST = 50
 """Jets below which nothing is said."""
 
 _DATA = DataSettings()
+_FIGURES = FigureSettings()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def evaluate_generated(
     out: str | Path,
     *,
     data: DataSettings = _DATA,
+    figures: FigureSettings = _FIGURES,
     seed: int = 0,
     max_jets: int = 20_000,
     force: bool = False,
@@ -140,6 +143,7 @@ def evaluate_generated(
         real: files of real jets; none means the bundled sample.
         out: folder to write to.
         data: bad jets and files, threads; format and collection of jets, for the side that they fit, or for both.
+        figures: the line above every figure.
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
         force: replace what is there.
@@ -181,7 +185,12 @@ def evaluate_generated(
         jets=jets,
         left_out=dict(left_out),
         files_left_out=lost,
-        settings={"seed": seed, "max_jets": max_jets, "spectrum_jets": SPECTRUM_JETS},
+        settings={
+            "seed": seed,
+            "max_jets": max_jets,
+            "spectrum_jets": SPECTRUM_JETS,
+            "figures": figures.model_dump(),
+        },
         distances=list(samples.distances(seed)),
         test=two_sample_test(samples.real.observed, samples.made.observed, seed=seed),
         floor=two_sample_test(samples.real.observed, samples.other.observed, seed=seed),

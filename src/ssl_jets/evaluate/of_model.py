@@ -127,6 +127,7 @@ def measure(
             "split_seed": bench.settings.data.split_seed,
             "precision": native_precision(device),
             "device": device.type,
+            "figures": bench.settings.figures.model_dump(),
         },
         notes=list(bench.tell.said),
         seconds=time.perf_counter() - began,

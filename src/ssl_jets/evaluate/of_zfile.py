@@ -85,7 +85,11 @@ def evaluate_z(
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings={**wanted.model_dump(mode="json"), "weights": settings.data.weights},
+        settings={
+            **wanted.model_dump(mode="json"),
+            "weights": settings.data.weights,
+            "figures": settings.figures.model_dump(),
+        },
         task=None,
         probes=found.probes,
         physics=found.physics,

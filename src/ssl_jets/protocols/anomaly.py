@@ -113,6 +113,7 @@ def anomaly_scan(
         "background": background,
         "background_jets": alone,
         "seeds": settings.anomaly.seeds,
+        "settings": {"figures": settings.figures.model_dump()},
         "distances": scores,
         "cwola": scans,
         "notes": tell.said,

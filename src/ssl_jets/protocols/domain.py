@@ -28,6 +28,7 @@ from ssl_jets.evaluate.domain_gap import domain_gap
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.pieces import Pieces
+from ssl_jets.evaluate.settings import FigureSettings
 from ssl_jets.evaluate.task import accuracy_and_auc
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.finetune.settings import ADAPTED_Z
@@ -84,6 +85,7 @@ class DomainRun(Settings):
 
     protocol: DomainSettings = DomainSettings()
     data: DataSettings = DataSettings()
+    figures: FigureSettings = FigureSettings()
     pretraining: dict[str, Any] = Field(default={})
     """Further settings of every pretraining: `pretraining.train.lr`."""
     finetuning: dict[str, Any] = Field(default={})

@@ -126,7 +126,7 @@ def label_curves(
             "models": {name: {"sha256": model.sha256, "method": model.method} for name, model in loaded.items()},
             **made,
             "classes": data.label_names,
-            "settings": wanted.model_dump(mode="json"),
+            "settings": {**wanted.model_dump(mode="json"), "figures": settings.figures.model_dump()},
             "test_jets": len(bench.task),
             "largest_class": largest_class(labels_of(bench.task), bench.weights(bench.task)),
             "leaked": bench.roles.leaked,

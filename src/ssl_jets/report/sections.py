@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_jets.report import figures, more_figures, page
+from ssl_jets.report import captions, figures, more_figures, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import EvaluationFolder
 from ssl_jets.report.names import in_text
@@ -33,11 +33,12 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         rejections = metrics["task"]["rejections"]
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
-        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background)
+        errors = captions.intervals(len(curves["roc"]))
+        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background, intervals=errors)
         body += [_rejection_table(metrics)]
-        body += album.add("sic", lambda: more_figures.sic(metrics, curves), background=background)
+        body += _significance(metrics, curves, album, background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
-        body += album.add("reliability", lambda: figures.reliability(metrics, curves))
+        body += album.add("reliability", lambda: figures.reliability(metrics, curves), jets=figures.BIN_JETS)
     if metrics["probes"]:
         body += [page.heading("Probes of z beside the baselines")]
         body += album.add("probes", lambda: figures.probes(metrics, curves))
@@ -195,6 +196,21 @@ def _rejection_table(metrics: Json) -> str:
         "at ε_S",
     )
     return page.table(head, rows)
+
+
+def _significance(metrics: Json, curves: Json, album: Album, background: str) -> list[str]:
+    """The figure of the significance improvement, or why there is none."""
+    drawn = album.add(
+        "sic",
+        lambda: more_figures.sic(metrics, curves),
+        background=background,
+        intervals=captions.intervals(len(curves["roc"])),
+    )
+    jets = more_figures.background_jets(metrics)
+    if drawn or not jets or jets >= more_figures.SIC_BACKGROUND:
+        return drawn
+    text = f"ε_S/√ε_B is not drawn: of {background} there are {jets:,} jets, and a curve needs"
+    return [page.paragraph(f"{text} {more_figures.SIC_BACKGROUND:,}.")]
 
 
 def _best(task: Json, signal: str) -> tuple[str, str]:
