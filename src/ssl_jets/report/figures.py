@@ -78,7 +78,7 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
     for entry in metrics["task"]["rejections"]:
         marker = "^" if entry["rejection"]["limit"] else "o"
         axes.plot(
-            entry["efficiency"],
+            entry["signal_efficiency"],
             entry["rejection"]["value"],
             marker=marker,
             markersize=6,

@@ -34,7 +34,7 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
         body += album.add("roc", lambda: figures.roc(metrics, curves), background=background)
-        body += [_rejection_table(metrics)]
+        body += [rejection_table(metrics)]
         body += album.add("sic", lambda: more_figures.sic(metrics, curves), background=background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
         body += album.add("reliability", lambda: figures.reliability(metrics, curves))
@@ -170,7 +170,7 @@ def _task_tables(metrics: Json) -> list[str]:
     ]
 
 
-def _rejection_table(metrics: Json) -> str:
+def rejection_table(metrics: Json) -> str:
     rows = []
     for entry in metrics["task"]["rejections"]:
         found = entry["rejection"]
@@ -181,7 +181,7 @@ def _rejection_table(metrics: Json) -> str:
                 f"{100 * entry['efficiency']:g} %",
                 ("≥ " if found["limit"] else "") + page.significant(found["value"]),
                 f"> {low}" if found["limit"] else f"{low} to {high}",
-                f"{entry['survivors']:,} of {entry['background_jets']:,}",
+                _passed(entry),
                 *_best(metrics["task"], entry["signal"]),
             )
         )
@@ -195,6 +195,15 @@ def _rejection_table(metrics: Json) -> str:
         "at ε_S",
     )
     return page.table(head, rows)
+
+
+def _passed(entry: Json) -> str:
+    """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
+    jets = f"{entry['survivors']:,} of {entry['background_jets']:,}"
+    weights = (entry["survivor_weight"], entry["background_weight"])
+    if weights == (entry["survivors"], entry["background_jets"]):
+        return jets
+    return f"{page.significant(weights[0], 4)} of {page.significant(weights[1], 4)} by weight ({jets} jets)"
 
 
 def _best(task: Json, signal: str) -> tuple[str, str]:
