@@ -229,10 +229,12 @@ def _probe_table(metrics: Json) -> str:
         )
         for name, numbers, _ in figures.probe_rows(metrics)
     ]
-    jets = metrics["jets"]
-    return page.table(
-        ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %"), rows
-    ) + page.paragraph(f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others.")
+    jets, labels = metrics["jets"], metrics["model"].get("labelled_jets")
+    text = f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others."
+    if metrics["task"] is not None and labels is not None and labels < jets["fit"]:
+        text += f" The head had {labels:,} labels: compare it with the readers that are fitted on as many."
+    head = ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %")
+    return page.table(head, rows) + page.paragraph(text)
 
 
 def _spread_table(metrics: Json) -> str:
