@@ -109,8 +109,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
             resume=resume,
             title=f"pretrain {name}",
         )
-    facts = {"method": name, "training": training_facts(data, settings, done)}
-    finish(run, method, data.label_names, facts, fabric)
+    training = training_facts(data, settings, done)
+    if needs_labels:
+        training["labelled_jets"] = count(data.train) if subset is None else len(subset)
+    finish(run, method, data.label_names, {"method": name, "training": training}, fabric)
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EXAMPLES = {
+EXAMPLES: dict[Callable[..., None], str] = {
     pretrain: "ssl-jets pretrain --method mae --size tiny --steps 100 --out runs/mae",
     embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
     finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",

@@ -16,6 +16,7 @@ from ssl_jets.data.files import JetFile, Part, count, shared_labels
 from ssl_jets.data.left_out import of_files, of_jets
 from ssl_jets.data.split import first_halves, held_out_of_both
 from ssl_jets.data.stream import Request
+from ssl_jets.data.subset import rows_of_labels
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
@@ -120,6 +121,19 @@ class Bench:
         tell_absent(y_fit, y_test, self.named, self.tell)
         return self.named
 
+    def with_labels_of(self, model: Model) -> Array | None:
+        """Choose rows of `fit` as labelled as the head of a model was, so that readers of them compare with it.
+
+        They are the jets that the head was trained on where `fit` has all jets of its training, else as many others.
+        None where the number is not known, or no smaller than that of `fit`.
+        """
+        labels = labelled_jets(model)
+        if model.head is None or labels is None or labels >= len(self.fit):
+            return None
+        assert self.fit.source is not None
+        seed = model.facts["training"].get("labelled_seed") or 0
+        return rows_of_labels(self.files, self.fit.source.numpy(), labels_of(self.fit), labels, seed)
+
     @cached_property
     def probed(self) -> Jets:
         """Jets to test probes of physics quantities on, none of which is in `fit`; `test` where there are classes."""
@@ -188,6 +202,13 @@ class Bench:
             self.tell(of_jets(skipped))
             self.skipped += skipped
         return jets
+
+
+def labelled_jets(model: Model) -> int | None:
+    """Return how many labelled jets a model was trained on, in its finetuning or before; None where it is not known."""
+    training = model.facts.get("training", {})
+    found = [facts.get("labelled_jets") for facts in (training, training.get("pretrained", {}))]
+    return max((number for number in found if number is not None), default=None)
 
 
 def labels_of(jets: Jets) -> Array:

@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
+from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate, relative
 from ssl_jets.evaluate.task import accuracy_and_auc_rows, largest_class
 
 MAX_FIT_JETS = 50_000
@@ -36,6 +36,9 @@ TREES = "boosted trees"
 
 RANDOM = "z of random weights"
 """What the baselines read: z of an encoder of the same shape that was never trained."""
+
+COLUMNS = "jet columns"
+"""What the reference trees read."""
 
 PARTICLES = "particles"
 """Name of the column that holds the number of particles of a jet."""
@@ -91,6 +94,10 @@ class Labelled:
     def reading(self, x: Array) -> Labelled:
         """The same jets, of which something else is read."""
         return Labelled(x, self.y, self.weights)
+
+    def some(self, rows: Array) -> Labelled:
+        """These jets alone, with weights of mean 1."""
+        return Labelled(self.x[rows], self.y[rows], relative(self.weights[rows]))
 
     def first(self, most: int, seed: int) -> Labelled:
         """At most `most` random jets."""
@@ -155,7 +162,7 @@ def knn_votes(
     return result
 
 
-def tree_probe(fit: Labelled, test: Labelled, *, of: str = "jet columns", seed: int = 0) -> Probe:
+def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 0) -> Probe:
     """Gradient-boosted trees; on jet columns (NaN is allowed) the reference a z should beat."""
     probabilities = fitted_trees(fit, _classes(fit, test), seed)(test.x)
     return scored(TREES, of, fit, test, probabilities, seed)

@@ -65,7 +65,13 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     most = peak(fabric.device)
     run.say(f"peak memory: {shown(most)}" + (f", {shown(planned)} in the plan" if planned else ""))
     facts = facts_of(
-        pretrained, replace(work, data=data), done, labelled_jets=used, peak_memory=most, planned_memory=planned
+        pretrained,
+        replace(work, data=data),
+        done,
+        labelled_jets=used,
+        labelled_seed=settings.method.subset_seed,
+        peak_memory=most,
+        planned_memory=planned,
     )
     finish(run, objective, data.label_names, facts, fabric)
     return out

@@ -26,7 +26,7 @@ from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.of_zfile import labelled_sides
 from ssl_jets.evaluate.outputs import encode
 from ssl_jets.evaluate.pieces import Pieces
-from ssl_jets.evaluate.probes import RANDOM, Labelled
+from ssl_jets.evaluate.probes import COLUMNS, RANDOM, Labelled
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.summary import number, plain_table
 from ssl_jets.model_file import load_model
@@ -35,7 +35,6 @@ from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace
 
 ANOMALY = "anomaly.json"
-COLUMNS = "jet columns"
 
 _SETTINGS = EvaluateSettings()
 

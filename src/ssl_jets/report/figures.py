@@ -93,7 +93,7 @@ def _working_point(axes: Axes, entry: Json, paint: str, *, bare: bool) -> None:
     found = entry["rejection"]
     look: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.6, "linestyle": "none"}
     (point,) = axes.plot(
-        entry["efficiency"],
+        entry["signal_efficiency"],
         found["value"],
         "^" if found["limit"] else "o",
         color=paint,
@@ -170,12 +170,18 @@ def probes(metrics: Json, curves: Json) -> Figure | None:
 
 
 def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
-    """Name, numbers, and whether it is a baseline: the model first, baselines last."""
+    """Return name with the number of jets fitted on, numbers, and whether it is a baseline: the model comes first."""
     rows: list[tuple[str, Json, bool]] = []
     if metrics["task"] is not None:
-        rows.append(("the model's head", metrics["task"], False))
-    found = [(reader(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
+        labels = metrics["model"].get("labelled_jets")
+        fitted = {"fit_jets": labels} if labels is not None else {}
+        rows.append(("the model's head" + _jets(fitted), {**metrics["task"], **fitted}, False))
+    found = [(reader(probe) + _jets(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
     return rows + sorted(found, key=lambda row: row[2])
+
+
+def _jets(numbers: Json) -> str:
+    return f" ({numbers['fit_jets']:,} jets)" if "fit_jets" in numbers else ""
 
 
 def dot(axes: Axes, estimate: Json, place: int, paint: str, name: str) -> None:

@@ -35,7 +35,7 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
         errors = captions.intervals(len(curves["roc"]))
         body += album.add("roc", lambda: figures.roc(metrics, curves), background=background, intervals=errors)
-        body += [_rejection_table(metrics)]
+        body += [rejection_table(metrics)]
         body += _significance(metrics, curves, album, background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
         body += album.add("reliability", lambda: figures.reliability(metrics, curves), jets=figures.BIN_JETS)
@@ -171,7 +171,7 @@ def _task_tables(metrics: Json) -> list[str]:
     ]
 
 
-def _rejection_table(metrics: Json) -> str:
+def rejection_table(metrics: Json) -> str:
     rows = []
     for entry in metrics["task"]["rejections"]:
         found = entry["rejection"]
@@ -182,7 +182,7 @@ def _rejection_table(metrics: Json) -> str:
                 f"{100 * entry['efficiency']:g} %",
                 ("≥ " if found["limit"] else "") + page.significant(found["value"]),
                 f"> {low}" if found["limit"] else f"{low} to {high}",
-                f"{entry['survivors']:,} of {entry['background_jets']:,}",
+                _passed(entry),
                 *_best(metrics["task"], entry["signal"]),
             )
         )
@@ -213,6 +213,15 @@ def _significance(metrics: Json, curves: Json, album: Album, background: str) ->
     return [page.paragraph(f"{text} {more_figures.SIC_BACKGROUND:,}.")]
 
 
+def _passed(entry: Json) -> str:
+    """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
+    jets = f"{entry['survivors']:,} of {entry['background_jets']:,}"
+    weights = (entry["survivor_weight"], entry["background_weight"])
+    if weights == (entry["survivors"], entry["background_jets"]):
+        return jets
+    return f"{page.significant(weights[0], 4)} of {page.significant(weights[1], 4)} by weight ({jets} jets)"
+
+
 def _best(task: Json, signal: str) -> tuple[str, str]:
     """The largest significance improvement of a class, and where it is."""
     for entry in task.get("significance", []):
@@ -236,10 +245,12 @@ def _probe_table(metrics: Json) -> str:
         )
         for name, numbers, _ in figures.probe_rows(metrics)
     ]
-    jets = metrics["jets"]
-    return page.table(
-        ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %"), rows
-    ) + page.paragraph(f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others.")
+    jets, labels = metrics["jets"], metrics["model"].get("labelled_jets")
+    text = f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others."
+    if metrics["task"] is not None and labels is not None and labels < jets["fit"]:
+        text += f" The head had {labels:,} labels: compare it with the readers that are fitted on as many."
+    head = ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %")
+    return page.table(head, rows) + page.paragraph(text)
 
 
 def _spread_table(metrics: Json) -> str:
