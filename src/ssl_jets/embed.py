@@ -16,17 +16,9 @@ from torch import Tensor
 from ssl_jets.config import DataSettings, FileSettings, PrecisionSetting, Settings
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import (
-    JetFile,
-    Part,
-    check_same,
-    count,
-    fingerprint,
-    shared_columns,
-    shared_labels,
-    whole,
-)
+from ssl_jets.data.files import JetFile, Part, count, shared_columns, shared_labels, whole
 from ssl_jets.data.left_out import of_files
+from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.errors import DataError, SslJetsError, UsageError
@@ -193,7 +185,8 @@ def embed(
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     lost: dict[str, str] = {}
     files = open_named(sources, data, lost)
-    for line in (*of_files(lost), *suspicions_of(files)):
+    training = model.facts.get("training", {})
+    for line in (*of_files(lost), *copies_of(files), *suspicions_of(files), *Seen.of(training).notes(files)):
         say(line)
     encoded = columns_to_encode(model, files, say)
     request = Request.of(data, tuple(dict.fromkeys(keep)), encoded)
@@ -209,7 +202,8 @@ def embed(
         label_names=labels,
         kept=request.jet_columns,
         collections=tuple(file.collection for file in files),
-        trained=trained_entries(files, model.facts.get("training", {})),
+        digests=tuple(file.digest for file in files),
+        trained=trained_entries(files, training),
         files_left_out=lost,
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
@@ -225,12 +219,11 @@ def embed(
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
     """Entries that a model was trained on, as (index of the file, start, stop): all but those it held out."""
-    known = {(str(name), int(size)) for name, size in training.get("files", [])}
-    held_out = training.get("held_out", [])
+    seen = Seen.of(training)
     found = []
     for index, file in enumerate(files):
-        if file.identity in known:
-            held = sorted((start, stop) for *of, start, stop in held_out if tuple(of) == file.identity)
+        if seen.trained(file.identity):
+            held = seen.ranges(file.identity)
             last = file.tree_entries(0, file.entries)[1]
             edges = [0, *(edge for block in held for edge in block), last]
             found += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]

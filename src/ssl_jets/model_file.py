@@ -32,7 +32,8 @@ from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: training files have a digest of their contents; in 1 they have name and size only."""
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
@@ -164,12 +165,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SslJetsError("the model cannot be read", where=folder, found=error) from None
     config = config if isinstance(config, dict) else {}
-    if config.get("format_version") != FORMAT_VERSION:
+    if config.get("format_version") not in range(1, FORMAT_VERSION + 1):
         raise SslJetsError(
             "the model was written in another format",
             where=folder / CONFIG,
             found=f"format_version {config.get('format_version')}, package {config.get('package_version')}",
-            allowed=[FORMAT_VERSION],
+            allowed=range(1, FORMAT_VERSION + 1),
         )
     return config
 

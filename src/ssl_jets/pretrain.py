@@ -26,6 +26,7 @@ from ssl_jets.config import (
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile, Part, count
 from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose
 from ssl_jets.data.survey import suspicions_of
@@ -95,7 +96,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data.files, data.train, seed, request))
-    open_run(run, settings, fabric, resume=resume, force=force)
+    open_run(run, settings, data, fabric, resume=resume, force=force)
     announce(run, settings, data, method, subset)
     with closing(make_stream(data, settings, fabric, request, subset)) as stream:
         done = fit(
@@ -192,7 +193,9 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}.{key}": value for name, settings in tree.items() for key, value in settings.items()}
 
 
-def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *, resume: bool, force: bool) -> None:
+def open_run(
+    run: Run, settings: RunSettings[MethodSettings], data: Dataset, fabric: Fabric, *, resume: bool, force: bool
+) -> None:
     """Create the run folder, or take it up again. Called when the inputs are known to be good, as `force` removes."""
     if not (resume and (run.folder / "config.yaml").is_file()):
         run.create(settings, force=force)
@@ -202,6 +205,7 @@ def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *,
             run.forget_after(-1)
             if run.writes:
                 run.healthy.unlink(missing_ok=True)
+    run.check_files([file.identity for file in data.files])
     fabric.barrier()
 
 
@@ -231,7 +235,8 @@ def announce(
 
 def tell_of_files(run: Run, data: Dataset) -> None:
     """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
-    for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
+    suspicions = suspicions_of(data.files) if run.writes else []
+    for line in (*of_files(data.left_out), *copies_of(data.files), *suspicions):
         run.say(line)
     logged = run.checkpoint.is_file()  # when the run began
     if data.left_out and not logged:
@@ -261,12 +266,9 @@ def read_all(
 
 def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: Fit) -> dict[str, Any]:
     """What a model remembers of its training: above all which jets it has seen."""
-    seen = sorted({part.file for part in data.all_train})
-    held_out = (*data.held_out, *data.unlabelled_held_out)
     return {
-        "files": [list(data.files[index].identity) for index in seen],
+        **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
         "columns": list(data.columns),
-        "held_out": [_tree_entries(data.files[part.file], part) for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),
@@ -278,11 +280,6 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
         "seed": settings.train.seed,
         "precision": settings.train.precision,
     }
-
-
-def _tree_entries(file: JetFile, part: Part) -> list[Any]:
-    """`[name, bytes, start, stop]` in entries of the tree: where these are events, they mean all jets of an event."""
-    return [*file.identity, *file.tree_entries(part.start, part.stop)]
 
 
 def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:

@@ -5,6 +5,7 @@ RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
 RUN/checkpoints/last.ckpt    for --resume only
 RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
+RUN/checkpoints/files.json   name, size and digest of each file that is read, for --resume
 RUN/log.txt                  what was said on the terminal
 """
 
@@ -18,11 +19,12 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ssl_jets.config import Settings, to_yaml
+from ssl_jets.data.identity import FileId
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.terminal import escaped, write
@@ -117,6 +119,30 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
+
+    def check_files(self, files: Sequence[FileId]) -> None:
+        """Record the files of a run that begins; of one that goes on, check that they are those it began with.
+
+        Raises:
+            UsageError: names or contents differ.
+        """
+        record = self.checkpoint.with_name("files.json")
+        if not self.checkpoint.is_file():
+            if self.writes:
+                replace(record, lambda path: path.write_text(json.dumps(files), encoding="utf-8"))
+        elif not record.is_file():
+            self.say("the run was begun by an ssl-jets that kept no record of its files: they are taken as unchanged")
+        else:
+            rows = [FileId(*row) for row in json.loads(record.read_text(encoding="utf-8"))]
+            begun, now = (Counter((file.name, file.digest) for file in side) for side in (rows, files))
+            if begun != now:
+                differing = dict.fromkeys(name for name, _ in (begun - now) + (now - begun))
+                raise UsageError(
+                    "the files are not those that the run began with",
+                    where=record,
+                    found=f"other names or contents: {', '.join(list(differing)[:8])}",
+                    hint="--resume with the files as they were, or --out OTHER for a new run",
+                )
 
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""

@@ -12,11 +12,11 @@ import torch
 from measured import check_intervals
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import Part, open_files
+from ssl_jets.data.seen import joint_training
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate import compare_models, comparison_table
-from ssl_jets.evaluate.bench import joint_training
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, save_model

@@ -49,3 +49,7 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         found.append(json.dumps(plain(result.metrics)))
     assert len(sizes) == 1
     assert found[0] != found[1]
+    said: list[str] = []
+    (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
+    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", say=said.append)
+    assert not [line for line in said if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again

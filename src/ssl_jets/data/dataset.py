@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
+from ssl_jets.data.seen import shared
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.types import with_common_types
@@ -70,8 +71,7 @@ def open_dataset(settings: DataSettings) -> Dataset:
     files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
     if settings.validation:
         held = open_named(settings.validation, settings, left_out)
-        what = "a file to validate on is one to train on, or has its name and size, by which a model knows its files"
-        _refuse_twice(files, held, what, "data.validation")
+        _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=left_out)
     else:
@@ -102,8 +102,7 @@ def open_named(
 
 def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:
     """Refuse others that are among the files."""
-    known = {file.identity for file in files}
-    if twice := [file for file in others if file.identity in known]:
+    if twice := shared(files, others):
         raise UsageError(what, where=where, found=twice[0].source)
 
 
@@ -123,7 +122,9 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
     files = open_named(settings.unlabelled, settings, data.left_out, labelled=False)
-    _refuse_twice(data.files, files, "a file is both labelled and unlabelled", "data.unlabelled")
+    _refuse_twice(
+        data.files, files, "a file is both labelled and unlabelled, or a copy of one that is", "data.unlabelled"
+    )
     parts: tuple[list[Part], list[Part]] = (whole(files), [])
     if not settings.validation:
         parts = split(files, settings.validation_fraction, settings.split_seed)

@@ -17,6 +17,7 @@ from ssl_jets.data.clusters import ClusterTable, require_fastjet
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
 from ssl_jets.data.events import EventTable
+from ssl_jets.data.identity import FileId, digest_of
 from ssl_jets.data.readers import Reader, Table, reader_of
 from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
@@ -48,6 +49,7 @@ class JetFile:
         label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; none for a label index.
         label_branches: the branches the label is read from.
         events: where an entry is an event, its jets; None where it is a jet.
+        digest: of the contents, the same for every copy; "" where it is not known.
     """
 
     source: Source
@@ -64,6 +66,7 @@ class JetFile:
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
     label_branches: tuple[str, ...] = field(default=(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
+    digest: str = field(default="", repr=False)
 
     @property
     def place(self) -> str:
@@ -100,9 +103,9 @@ class JetFile:
         return os.path.basename(self.source.path)
 
     @property
-    def identity(self) -> tuple[str, int]:
-        """What a model remembers of the file: its name and size, but not where it lay."""
-        return (self.name, self.bytes)
+    def identity(self) -> FileId:
+        """The file as a model remembers it."""
+        return FileId(self.name, self.bytes, self.digest)
 
     @property
     def group(self) -> str:
@@ -201,22 +204,6 @@ def count(parts: Sequence[Part]) -> int:
     return sum(part.entries for part in parts)
 
 
-def fingerprint(files: Sequence[JetFile]) -> list[tuple[str, int, int]]:
-    """What tells whether another process opened the same files: name, size and entries of each."""
-    return [(*file.identity, file.entries) for file in files]
-
-
-def check_same(fingerprints: Sequence[list[tuple[str, int, int]]]) -> None:
-    """Refuse to share files that are not the same for all processes, as where one of them could not open some.
-
-    Raises:
-        DataError: they differ.
-    """
-    if any(theirs != fingerprints[0] for theirs in fingerprints):
-        found = ", ".join(str(len(theirs)) for theirs in fingerprints) + " files"
-        raise DataError("the processes of this launch do not see the same files", found=found)
-
-
 def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
     """The particle columns of the files, which must be the same in all of them.
 
@@ -265,7 +252,7 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
     with reader.open_tables(source.path) as tables:
         index, form = detect(tables, source.path, reader.NOUN, source.tree, form)
         table: Table = tables[index]
-        events = None
+        digest, events = digest_of(source.path, tables[index]), None
         if form.events is not None:
             view = EventTable(table, form.events.choose(table, jets, source.path))
             table, events = view, JetsOfEvents.count(view.layout, view.jets_of_events())
@@ -297,4 +284,5 @@ def _open(source: Source, labels: tuple[str, ...] | None, form: Schema | None, j
             label_formulas=formulas,
             label_branches=label_branches,
             events=events,
+            digest=digest,
         )

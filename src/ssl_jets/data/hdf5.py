@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.data.identity import BLOCK, block, positions
 from ssl_jets.data.pandas_table import column_names
 from ssl_jets.data.readers import Number, readable
 from ssl_jets.errors import DataError
@@ -115,6 +116,15 @@ class Group:
             found[name] = block if place.at is None else block[..., place.at]
         return found
 
+    def stored(self) -> Iterator[object]:
+        """Yield names, types and shapes of the datasets, and beginnings of some of their rows or chunks."""
+        names = list(dict.fromkeys(place.dataset for place in self._places.values()))
+        datasets = [self._group[name] for name in names]
+        for name, dataset in zip(names, datasets):
+            yield name, dataset.dtype.descr, dataset.shape, dataset.chunks
+        for index, at in positions(len(datasets) if self.entries else 0):
+            yield from _stored(datasets[index], int(at * self.entries))
+
     def _axes(self, name: str) -> int:
         """Axes of what a row of a branch holds; -1 where that is not numbers."""
         place = self._places[name]
@@ -161,6 +171,23 @@ def _branches(name: str, dataset: h5py.Dataset) -> dict[str, _Place]:
     if dataset.ndim > 1:
         found |= {f"{name}[{at}]": _Place(name, "", at) for at in range(dataset.shape[-1])}
     return found
+
+
+def _stored(dataset: h5py.Dataset, row: int) -> Iterator[object]:
+    """Yield the bytes from a row on, or the size and the bytes of its chunk; they are the same in every copy."""
+    if dataset.chunks:
+        first = (row // dataset.chunks[0] * dataset.chunks[0], *(0,) * (dataset.ndim - 1))
+        chunk = dataset.id.get_chunk_info_by_coord(first)
+        start, size = chunk.byte_offset, chunk.size
+        yield size
+    else:
+        width = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+        start, size = dataset.id.get_offset(), (len(dataset) - row) * width
+        start = None if start is None else start + row * width
+    if start is not None:
+        yield block(start, size)
+    elif not dataset.dtype.hasobject:  # in the header, in other files, or never written
+        yield dataset[row].tobytes()[:BLOCK]
 
 
 def _numbered(places: dict[str, _Place]) -> dict[str, list[str]]:

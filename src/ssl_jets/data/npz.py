@@ -43,6 +43,12 @@ class Arrays:
         self.members = {name: one for name, one in members.items() if one.shape and one.shape[0] == self.entries}
         inner = [f"{name}[{at}]" for name, one in self.members.items() if one.shape[1:] for at in range(one.shape[-1])]
         self.branches = tuple(dict.fromkeys((*self.members, *inner)))
+        self._checksums = {info.filename.removesuffix(".npy"): info.CRC for info in archive.infolist()}
+
+    def stored(self) -> Iterator[object]:
+        """Yield name, type, shape and CRC-32 of each array: the archive has a checksum of all bytes."""
+        for name, member in self.members.items():
+            yield name, member.dtype.descr, member.shape, self._checksums[name]
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row."""

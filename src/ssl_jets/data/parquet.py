@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ssl_jets.data.identity import block, positions
 from ssl_jets.data.readers import Number, readable
 
 NOUN = "table"
@@ -40,6 +41,17 @@ class Columns:
         self.entries = int(file.metadata.num_rows)
         groups = range(file.metadata.num_row_groups)
         self._edges = (0, *accumulate(int(file.metadata.row_group(group).num_rows) for group in groups))
+
+    def stored(self) -> Iterator[object]:
+        """Yield names and types of columns, sizes of row groups, and beginnings of some column chunks."""
+        metadata = self._file.metadata
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        yield [(name, str(kind)) for name, kind in self._types.items()]
+        yield [(group.num_rows, group.total_byte_size) for group in groups]
+        for index, at in positions(metadata.num_columns if groups else 0):
+            column = groups[int(at * len(groups))].column(index)
+            yield column.total_compressed_size
+            yield block(column.data_page_offset, column.total_compressed_size)
 
     def flat(self) -> tuple[str, ...]:
         """Columns with one number per row."""

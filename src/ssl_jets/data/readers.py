@@ -63,13 +63,20 @@ class Table(Protocol):
         """How many numbers a branch of lists has in each entry."""
 
 
+class StoredTable(Table, Protocol):
+    """A table as it is stored in a file."""
+
+    def stored(self) -> Iterator[object]:
+        """Yield the structure of the table, and `Block`s of bytes of its branches, the same for every copy of it."""
+
+
 class Reader(Protocol):
     """A module that reads one kind of file."""
 
     NOUN: str
     """What a table is called in such files."""
 
-    def open_tables(self, path: str) -> AbstractContextManager[Sequence[Table]]:
+    def open_tables(self, path: str) -> AbstractContextManager[Sequence[StoredTable]]:
         """All tables of a file."""
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:

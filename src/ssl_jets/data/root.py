@@ -17,6 +17,7 @@ import numpy.typing as npt
 import uproot
 from uproot.source.file import MultithreadedFileSource
 
+from ssl_jets.data.identity import BLOCK, block, positions
 from ssl_jets.data.readers import Number, readable
 from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError
@@ -82,6 +83,23 @@ class Tree:
         """How many numbers the branch `name` has in each entry."""
         return _lengths(self._tree[name].array(array_cache=None))
 
+    def stored(self) -> Iterator[object]:
+        """Yield names of branches, sizes of their baskets, and ends of some baskets, as keys hold times and places."""
+        filled = []
+        for name in self.branches:
+            branch = self._tree[name]
+            here = int(np.count_nonzero(branch.member("fBasketSeek")[: branch.num_baskets]))
+            sizes = branch.member("fBasketBytes")[:here].tolist()
+            yield name, sizes
+            # Baskets of a tree that was never closed properly are in the header of the tree.
+            yield from (bytes(basket.data[:BLOCK]) for basket in branch.embedded_baskets)
+            filled += [(branch.member("fBasketSeek"), sizes)] if sizes else []
+        for index, at in positions(len(filled)):
+            seek, sizes = filled[index]
+            basket = int(at * len(sizes))
+            taken = min(sizes[basket] // 2, BLOCK)
+            yield block(int(seek[basket]) + sizes[basket] - taken, taken)
+
 
 class NTuple:
     """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
@@ -131,6 +149,17 @@ class NTuple:
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers the field `name` has in each entry."""
         return _lengths(self._items[name].array())
+
+    def stored(self) -> Iterator[object]:
+        """Yield names of fields, sizes of the pages of each cluster, and beginnings of some pages."""
+        clusters = [[column.pages for column in columns] for columns in self._ntuple.page_link_list]
+        yield self.branches
+        yield [[[page.locator.num_bytes for page in pages] for pages in columns] for columns in clusters]
+        for index, at in positions(len(self._ntuple.column_records)):
+            columns = clusters[int(at * len(clusters))] if clusters else []
+            if index < len(columns) and columns[index]:
+                page = columns[index][0].locator
+                yield block(page.offset, page.num_bytes)
 
 
 @contextmanager

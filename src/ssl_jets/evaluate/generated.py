@@ -22,6 +22,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, whole
 from ssl_jets.data.left_out import of_both
+from ssl_jets.data.seen import copies_of, shared
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
@@ -174,7 +175,7 @@ def evaluate_generated(
             allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
         )
     note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
-    notes = [*found_by, *of_both(lost, left_out), note]
+    notes = [*found_by, *of_both(lost, left_out), *copies_of([*made_files, *real_files]), note]
     for line in notes:
         say(line)
     samples = Samples.of(made, both, jets, seed)
@@ -253,7 +254,5 @@ def _without_scores(test: TwoSample) -> Mapping[str, Any]:
 
 
 def _refuse_shared(made: Sequence[JetFile], real: Sequence[JetFile]) -> None:
-    own = {Path(file.source.path).resolve() for file in made}
-    for file in real:
-        if Path(file.source.path).resolve() in own:
-            raise UsageError("a file is named as generated and as real", where=file.source)
+    if twice := shared(made, real):
+        raise UsageError("a file is named as generated and as real, or a copy of one", where=twice[0].source)

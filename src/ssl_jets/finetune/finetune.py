@@ -13,6 +13,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
 from ssl_jets.data.mixed import shares
+from ssl_jets.data.seen import Seen
 from ssl_jets.finetune.domain.adapt import adapt
 from ssl_jets.finetune.facts import facts_of
 from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
@@ -54,7 +55,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     begins = not (resume and run.checkpoint.is_file())
     if begins:
         objective.measure([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
-    open_run(run, settings, fabric, resume=resume, force=force)
+    open_run(run, settings, data, fabric, resume=resume, force=force)
     _announce(run, settings, data, pretrained, objective, used)
     adapt(objective, settings, data, subset, run, begins=begins)
     work = Work(_with_length(settings, mixed, used, fabric), mixed, request, subset, run, fabric, resume)
@@ -103,6 +104,9 @@ def _announce(
 ) -> None:
     """Say what is about to be trained, on what."""
     tell_of_files(run, data)
+    if not MODES[settings.method.mode].starts_anew:
+        for line in Seen.of(pretrained.facts["training"]).notes(data.files):
+            run.say(line)
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     run.say(
         f"{settings.method.mode}: {used:,} of {count(data.train):,} labelled jets{classes}, "

@@ -88,7 +88,8 @@ def anomaly_scan(
         hint = "more jets: --set evaluate.fit_jets=100000, or --data with more background"
         raise DataError("too few background jets to search in", found=f"{alone} of {background}", hint=hint)
     tell(f"{alone:,} {background} jets, half of them with signal jets hidden among them, half alone")
-    pieces = Pieces(out / "pieces", made, len(inputs) * (1 + len(signals)), say)
+    made_from = {**made, "z": made["z"][1]} if z else made  # the digest of a z file, of any name
+    pieces = Pieces(out / "pieces", made_from, len(inputs) * (1 + len(signals)), say)
     scores, scans = [], []
     search, k = _Search(names, background, settings), settings.anomaly.neighbours
     for of, sides in inputs.items():

@@ -21,6 +21,7 @@ import numpy as np
 from ssl_jets import __version__
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
 from ssl_jets.errors import DataError
@@ -164,10 +165,7 @@ def _split_of(settings: EvaluateSettings, model: Model, sources: Sequence[str]) 
 
 def _facts(data: Dataset) -> dict[str, Any]:
     """What the finetunings will have seen, as a model remembers it."""
-    return {
-        "files": [list(data.files[index].identity) for index in sorted({part.file for part in data.train})],
-        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
-    }
+    return Seen.of_parts(data.files, data.train, data.held_out).facts()
 
 
 class _Work:
@@ -197,8 +195,9 @@ class _Work:
             },
         }
         assert curve.model is not None
-        # Another folder for other settings: a training of theirs cannot be gone on with.
-        mark = hashlib.sha256(json.dumps([layers, curve.sha256], sort_keys=True).encode()).hexdigest()[:8]
+        # Another folder for other settings or files: a training of theirs cannot be gone on with.
+        made_from = [layers, curve.sha256, [file.identity for file in self.data.files]]
+        mark = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
         folder = self.out / "runs" / f"{curve.name.replace(' ', '-')}-{share:g}-{seed}-{mark}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as log, redirect_stderr(log):

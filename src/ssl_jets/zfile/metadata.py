@@ -25,6 +25,7 @@ class ZMetadata:
         dim: numbers of one z or token.
         level: "jet" or "particle".
         files: the input files; `source_file` is an index into this list.
+        digests: for each input file the digest of its contents, the same for a copy of any name.
         label_names: the class of each value of `label`; empty where there are no labels.
         kept: the jet columns copied from the input.
         collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
@@ -38,6 +39,7 @@ class ZMetadata:
     dim: int
     level: Level
     files: tuple[str, ...]
+    digests: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
