@@ -3,7 +3,7 @@
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
-RUN/checkpoints/last.ckpt    for --resume only
+RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
 RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
 RUN/log.txt                  what was said on the terminal
 """
@@ -16,7 +16,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import IO, Any
 from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.progress import to_stderr
 
 Say = Callable[[str], None]
 
@@ -50,6 +50,16 @@ class Run:
     def checkpoint(self) -> Path:
         """The file that `--resume` goes on from."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints(self.checkpoint))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model is there, which is written last."""
+        return (self.model / "config.json").is_file()
 
     @property
     def healthy(self) -> Path:
@@ -120,7 +130,7 @@ class Run:
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""
         if self.writes:
-            print(message, file=sys.stderr, flush=True)
+            to_stderr(message)
             self._append(self.folder / "log.txt", message + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -165,6 +175,18 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         raise SslJetsError("a file cannot be written", where=path, found=error.strerror or error) from None
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """Return the checkpoints on disk, newest first: `last.ckpt`, then `last-1.ckpt`, `last-2.ckpt`, ..."""
+    older = [file for file in path.parent.glob(f"{path.stem}-*{path.suffix}") if _age(file) > 0]
+    return [*([path] if path.is_file() else []), *sorted(older, key=_age)]
+
+
+def _age(file: Path) -> int:
+    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    number = file.stem.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -5,13 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from ssl_jets import launch
-
-
-def rank() -> int:
-    """Number of this process, also among those that `srun` started."""
-    launch.join_srun()
-    return launch.rank()
+from ssl_jets.launch import rank
 
 
 def on_rank_0(action: Callable[[], object]) -> None:

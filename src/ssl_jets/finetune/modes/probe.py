@@ -63,7 +63,7 @@ class Probe(Mode):
 
 def heads_first(objective: Objective, work: Work) -> None:
     """LP-FT (arXiv:2202.10054): the heads on the frozen z first. A run that goes on has them in its checkpoint."""
-    if work.settings.method.probe_first and not (work.resume and work.run.checkpoint.is_file()):
+    if work.settings.method.probe_first and not (work.resume and work.run.begun):
         train_heads(objective, work)
 
 
