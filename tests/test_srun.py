@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ssl_jets import ranks
+from ssl_jets.config import TrainSettings
 from ssl_jets.data.files import JetFile
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.launch import Launch, join, rank
+from ssl_jets.train import make_fabric
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TORCHRUN_OF_TWO = dict(zip(TORCHRUN, ("1", "1", "2", "2", "localhost", "29500")))
@@ -123,6 +127,26 @@ def test_machines_with_different_numbers_of_tasks_are_refused(step: pytest.Monke
     step.setenv("SLURM_STEP_NUM_TASKS", "7")
     with pytest.raises(UsageError, match="ntasks-per-node"):
         join()
+
+
+def test_a_first_machine_whose_name_does_not_resolve_is_named_after_a_time_limit(
+    step: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    step.setenv("SLURM_STEP_NODELIST", "no-such-machine.invalid,b")
+    step.setattr(ranks, "NAMING", timedelta(0))
+    with pytest.raises(SslJetsError, match="does not resolve") as caught, ranks.launched():
+        pass
+    assert caught.value.where == "MASTER_ADDR=no-such-machine.invalid, MASTER_PORT=20672"
+    with pytest.raises(SslJetsError, match="does not resolve"):
+        make_fabric(TrainSettings())
+
+
+def test_processes_that_do_not_meet_are_told_where(step: pytest.MonkeyPatch) -> None:
+    step.setenv("SLURM_STEP_NODELIST", "localhost,b")
+    step.setattr(ranks, "MEETING", timedelta(seconds=1))
+    with pytest.raises(SslJetsError, match="do not meet") as caught, ranks.launched():
+        pass
+    assert "MASTER_ADDR=localhost" in str(caught.value.where)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,8 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.ranks import Ranks
 from ssl_jets.run import Run
+
+LOSS, GRADIENT = "the loss is not finite", "the gradient is not finite"
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,7 @@ class NonFinite:
         if not self._on_any_rank():
             self.in_a_row = 0
             return True
-        # A gradient is averaged over the ranks, a loss is of one: the loss names the files.
-        faults = [fault for fault in self.ranks.gather(self._fault) if fault is not None]
-        first = min(faults, key=lambda fault: fault.what != "the loss is not finite")
+        first = _joined([fault for fault in self.ranks.gather(self._fault) if fault is not None])
         self.total += 1
         self.in_a_row += 1
         if self.settings.on_nonfinite == "stop" or self.in_a_row >= self.settings.max_nonfinite:
@@ -107,6 +107,12 @@ class NonFinite:
             found=fault.value,
             hint=f"the same command with --resume --set {lr}, or --set {other}",
         )
+
+
+def _joined(faults: Sequence[Fault]) -> Fault:
+    """Join the faults of all ranks. A loss is of one rank, a gradient of all: where there are both, the loss counts."""
+    losses = [fault for fault in faults if fault.what == LOSS] or faults
+    return replace(losses[0], files=tuple(dict.fromkeys(file for fault in losses for file in fault.files)))
 
 
 def _named(fault: Fault) -> str:

@@ -30,7 +30,7 @@ from ssl_jets.monitor import YOUNG, Monitor, in_words
 from ssl_jets.nn.collapse import ADVICE, Verdict
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.trunk import Trunk
-from ssl_jets.nonfinite import NonFinite
+from ssl_jets.nonfinite import GRADIENT, LOSS, NonFinite
 from ssl_jets.optimizer import let_rest, load_optimizer, make_optimizer, set_rates
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
@@ -143,14 +143,14 @@ class Loop:
             moved = jets.to(fabric.device)
             with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
                 parts = self.wrapped(moved, progress)
-                self.nonfinite.check(parts["loss"], jets, "the loss is not finite")
+                self.nonfinite.check(parts["loss"], jets, LOSS)
                 fabric.backward(parts["loss"] / settings.accumulate)
             for name, value in parts.items():
                 totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
             self.jets += len(jets) * fabric.world_size
         let_rest(self.optimizer)
         norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        self.nonfinite.check(norm, jets, "the gradient is not finite")
+        self.nonfinite.check(norm, jets, GRADIENT)
         if self.nonfinite.decide(self.step, self.method, self.run):
             self.optimizer.step()
             self.method.after_step(self.schedule.progress(self.step + 1))
