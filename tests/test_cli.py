@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,9 @@ def test_resume_needs_no_other_option(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
     assert ssl_jets(*pretrain_words(sample_files, "--out", "r")).code == 0
+    done = ssl_jets("pretrain", "--out", "r", "--resume")
+    assert (done.code, done.out, done.err) == (0, "r\n", "the run is finished, nothing is left to do: r/model\n")
+    shutil.rmtree("r/model")  # as killed before it was written
     done = ssl_jets("pretrain", "--out", "r", "--resume")
     assert (done.code, done.out) == (0, "r\n"), done.err
     assert "resumed at step 2 of 2" in done.err
@@ -527,3 +531,36 @@ def test_evaluate_refuses_an_option_that_it_would_not_heed(
     done = ssl_jets("evaluate", *words)
     assert done.code == 2
     assert option in done.err
+
+
+# Launches
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["evaluate", "run"], ["evaluate", "run", "--protocol", "labels"], ["generate", "--model", "run", "--jets", "5"],
+     ["inspect", "jets.root"], ["methods"], ["finetune", "--model", "run", "--plan"]],
+)  # fmt: skip
+def test_a_command_whose_work_is_not_shared_is_refused_in_a_launch_before_it_begins(
+    ssl_jets: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    launch = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    more = ["--out", "new.root"] if words[0] == "generate" else []
+    assert_one_message(ssl_jets(*words, *more), 2, "in one process", "without torchrun")
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("SLURM_STEP_NUM_TASKS", "2"), ("RANK", "x")]
+)
+def test_half_a_launch_is_one_message_of_every_command(
+    ssl_jets: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for words in (["inspect", "jets.root"], ["pretrain", "--method", "mae"], ["methods"]):
+        assert_one_message(ssl_jets(*words), 2, "the variables of a launch are incomplete", name)
+    assert ssl_jets("--version").code == 0
+    monkeypatch.setenv(name, "")
+    assert ssl_jets("methods", "mae").code == 0

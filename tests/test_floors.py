@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "nn", "precision"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
-    ("streams", "zrows"),
+    ("streams", "zrows", "checkpoint", "nonfinite", "resume"),
     ("train",),
     ("pretrain", "embed", "generate"),
     ("finetune", "describe", "evaluate"),
@@ -86,7 +86,7 @@ def test_the_package_and_the_table_hold_the_same_parts() -> None:
 
 def test_files_are_short() -> None:
     """300 lines is the aim; what is longer is listed here, so that it does not grow unseen."""
-    longer = {"train.py": 400, "embed.py": 400}
+    longer = {"train.py": 375, "embed.py": 400}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= longer.get(path.name, 300), path

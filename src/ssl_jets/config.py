@@ -128,6 +128,11 @@ class TrainSettings(Settings):
     """AdamW weight decay on matrices (never on biases, norms and tokens)."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do at a step whose loss or gradient is not finite: stop with exit code 1, or leave the weights as they
+    are, count the step and go on with the next batch."""
+    max_nonfinite: int = Field(default=10, ge=1)
+    """With `on_nonfinite=skip`, steps in a row that are skipped before the training stops."""
     checkpointing: bool = False
     """Keep only the tokens between blocks and compute what is inside a block again on the way back: less memory for
     more time, the same gradients."""
@@ -148,6 +153,8 @@ class TrainSettings(Settings):
     to the last healthy look with half the learning rate (three times, then stop)."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints on disk: the newest, and those before it, which `--resume` takes where the newest is damaged."""
 
 
 class FileSettings(Settings):

@@ -3,7 +3,7 @@
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
-RUN/checkpoints/last.ckpt    for --resume only
+RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
 RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
 RUN/checkpoints/files.json   name, size and digest of each file that is read, for --resume
 RUN/log.txt                  what was said on the terminal
@@ -17,7 +17,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,8 @@ from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.identity import FileId
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.terminal import escaped, write
+from ssl_jets.progress import to_stderr
+from ssl_jets.terminal import escaped
 
 Say = Callable[[str], None]
 
@@ -53,6 +53,16 @@ class Run:
     def checkpoint(self) -> Path:
         """The file that `--resume` goes on from."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints(self.checkpoint))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model is there, which is written last."""
+        return (self.model / "config.json").is_file()
 
     @property
     def healthy(self) -> Path:
@@ -127,7 +137,7 @@ class Run:
             UsageError: names or contents differ.
         """
         record = self.checkpoint.with_name("files.json")
-        if not self.checkpoint.is_file():
+        if not self.begun:
             if self.writes:
                 replace(record, lambda path: path.write_text(json.dumps(files), encoding="utf-8"))
         elif not record.is_file():
@@ -147,7 +157,7 @@ class Run:
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""
         if self.writes:
-            write(message, sys.stderr)
+            to_stderr(message)
             self._append(self.folder / "log.txt", escaped(message) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -192,6 +202,18 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         raise SslJetsError("a file cannot be written", where=path, found=error.strerror or error) from None
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """Return the checkpoints on disk, newest first: `last.ckpt`, then `last-1.ckpt`, `last-2.ckpt`, ..."""
+    older = [file for file in path.parent.glob(f"{path.stem}-*{path.suffix}") if _age(file) > 0]
+    return [*([path] if path.is_file() else []), *sorted(older, key=_age)]
+
+
+def _age(file: Path) -> int:
+    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    number = file.stem.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def free_folder(parent: Path, name: str) -> Path:

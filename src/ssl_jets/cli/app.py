@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,11 +13,12 @@ from ssl_jets import __version__
 from ssl_jets.cli.command import Command
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
-from ssl_jets.cli.talk import rank
+from ssl_jets.cli.talk import say
 from ssl_jets.cli.train import finetune, pretrain
 from ssl_jets.cli.write import embed, generate
-from ssl_jets.errors import SslJetsError
-from ssl_jets.terminal import prepare, write
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.launch import Launch, join, rank
+from ssl_jets.terminal import ReaderEndedError, guarded, write
 
 app = typer.Typer(
     name="ssl-jets",
@@ -39,11 +39,14 @@ EXAMPLES: dict[Callable[..., None], str] = {
 """An example of each command, in the order of `--help`."""
 for _command, _example in EXAMPLES.items():
     app.command(cls=Command, epilog=f"Example: {_example}")(_command)
+_SHARED = ("pretrain", "finetune", "embed")
+"""Commands whose work the processes of a launch share."""
 _debug = False  # what `--debug` says, for `_fail`
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -52,33 +55,48 @@ def _root(
     if version:
         print(__version__)
         raise typer.Exit
+    launch = join()
+    if launch is not None and launch.world > 1 and context.invoked_subcommand not in _SHARED:
+        raise _alone(str(context.invoked_subcommand), launch)
+
+
+def _alone(command: str, launch: Launch) -> UsageError:
+    """The error of a command whose work several processes do not share."""
+    return UsageError(
+        f"{command} runs in one process",
+        found=f"process {launch.rank} of {launch.world} in a launch by torchrun or srun",
+        hint=f"without torchrun, or srun --ntasks=1; several processes share the work of {', '.join(_SHARED)}",
+    )
 
 
 def main() -> None:
     """Entry point: run a command; an error of the user's is one message and an exit code."""
     from ssl_jets.signals import Interrupted
 
-    prepare()
-    try:
-        app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
-    except SslJetsError as error:
-        _fail(error, f"error: {error}", error.exit_code)
-    except Interrupted as stop:
-        sys.exit(128 + stop.signal)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
-    except RuntimeError as error:
-        from ssl_jets.ranks import Ranks, lost_another
+    with guarded():
+        try:
+            try:
+                app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
+            finally:
+                sys.stdout.flush()
+        except SslJetsError as error:
+            _fail(error, f"error: {error}", error.exit_code)
+        except Interrupted as stop:
+            say(str(stop))
+            sys.exit(128 + stop.signal)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except ReaderEndedError:
+            sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
+        except RuntimeError as error:
+            from ssl_jets.ranks import Ranks, lost_another
 
-        if not lost_another(error):
-            raise
-        _fail(error, f"error: {Ranks(rank()).others_failed()}", 1)
-    except OSError as error:
-        where = f"\n  where:   {error.filename}" if error.filename else ""
-        _fail(error, f"error: {error.strerror or error}{where}", 1)
+            if not lost_another(error):
+                raise
+            _fail(error, f"error: {Ranks(rank()).others_failed()}", 1)
+        except OSError as error:
+            where = f"\n  where:   {error.filename}" if error.filename else ""
+            _fail(error, f"error: {error.strerror or error}{where}", 1)
 
 
 def _fail(error: Exception, message: str, code: int) -> None:

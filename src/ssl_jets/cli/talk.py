@@ -6,14 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ssl_jets import launch
+from ssl_jets.launch import rank
 from ssl_jets.terminal import write
-
-
-def rank() -> int:
-    """Number of this process, also among those that `srun` started."""
-    launch.join_srun()
-    return launch.rank()
 
 
 def on_rank_0(action: Callable[[], object]) -> None:

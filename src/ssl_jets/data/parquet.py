@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
@@ -119,12 +120,12 @@ class Columns:
 
 @contextmanager
 def open_tables(path: str) -> Iterator[list[Columns]]:
-    """The columns of a file, as its only table.
+    """The columns of a file, as its only table. (An absolute path: pyarrow takes `s3:x` for an address.)
 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
     """
-    with readable(path, "Parquet"), pq.ParquetFile(path) as file:
+    with readable(path, "Parquet"), pq.ParquetFile(os.path.abspath(path)) as file:
         yield [Columns(file)]
 
 
@@ -136,7 +137,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
     """
-    with readable(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:
+    with readable(path, "Parquet"), pq.ParquetFile(os.path.abspath(path), memory_map=True) as file:
         columns = Columns(file)
         edges = columns.clusters(())
         groups = [group for group, edge in enumerate(edges[:-1]) if edge < stop and edges[group + 1] > start]

@@ -224,7 +224,9 @@ def _open(path: str) -> Any:
         return uproot.open(path, **caches)
     _check_header(path)
     # Not by memory map: where a mapped file is cut short, or its disk fails, the process is killed by SIGBUS.
-    return uproot.open(path, handler=MultithreadedFileSource, use_threads=False, num_workers=1, **caches)
+    # As {file: no object}: a colon in the name names no tree, and `a::b` is no address.
+    local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
+    return uproot.open({os.path.abspath(path): None}, **local, **caches)
 
 
 def _check_header(path: str) -> None:

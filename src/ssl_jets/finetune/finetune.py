@@ -24,12 +24,15 @@ from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data, trained_on
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_of_files
+from ssl_jets.pretrain import explicit, finish, sample_of, tell_of_files
 from ssl_jets.progress import to_stderr
+from ssl_jets.resume import check_run, is_finished, open_run
 from ssl_jets.run import Run
+from ssl_jets.signals import watched
 from ssl_jets.train import make_fabric
 
 
+@watched()
 def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
     """Train heads, or heads and encoder, on labelled jets, and write a run folder with the model.
 
@@ -41,6 +44,9 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
 
     Returns:
         `out`.
+
+    Raises:
+        Interrupted: a signal came before the last step; where steps were taken, the checkpoint is saved.
     """
     tune_memory()
     pretrained = load_model(settings.method.model)
@@ -48,11 +54,13 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     settings = explicit(settings, fabric)
     settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
+    if is_finished(run, fabric, resume=resume):
+        return out
     data, request, subset = read_data(settings, fabric)
     mixed = trained_on(data, settings)
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
-    begins = not (resume and run.checkpoint.is_file())
+    begins = not (resume and run.begun)
     if begins:
         objective.measure([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)
@@ -84,13 +92,13 @@ def _fitted(
     """The settings with the mode that fits best, where they ask for it, and the bytes it is planned to use."""
     if settings.method.mode != "fit":
         return settings, None
-    row = best_that_fits(settings, _to_stderr) if fabric.is_global_zero else None
+    row = best_that_fits(settings, _tell_plan) if fabric.is_global_zero else None
     row = fabric.broadcast(row)
     assert row is not None
     return row.candidate.of(settings), row.cost.peak
 
 
-def _to_stderr(text: str) -> None:
+def _tell_plan(text: str) -> None:
     to_stderr(f"plan: {text}")
 
 

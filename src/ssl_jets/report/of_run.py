@@ -35,7 +35,7 @@ def run_facts(run: RunFolder) -> list[str]:
 
 def run_tiles(run: RunFolder) -> str:
     """The headline numbers of a run."""
-    train = [line for line in run.lines if line["kind"] == "train"]
+    train = [line for line in run.lines if line["kind"] == "train" and line["loss"] is not None]  # null: skipped
     held = [line for line in run.lines if line["kind"] == "validation"]
     entries = []
     if train:

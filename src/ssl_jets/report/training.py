@@ -14,7 +14,10 @@ from ssl_jets.report.panels import panel_grid
 
 Lines = Sequence[Mapping[str, Any]]
 
-BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds", "skipped"}
+BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds"} | {
+    "skipped",
+    "skipped_steps",
+}
 BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
 """Keys of a training line that are shown elsewhere, or not at all."""
 

@@ -25,7 +25,7 @@ class ParquetSink:
         self._schema = pa.schema([_field(column) for column in columns])
         # A dictionary pays where few values repeat, not for the floats of z.
         repeated = [name for name in ("source_file", "source_jet", "label") if name in self._schema.names]
-        self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=repeated)
+        self._writer = pq.ParquetWriter(path.absolute(), self._schema, use_dictionary=repeated)
 
     def write(self, rows: Rows) -> None:
         arrays = [_to_arrow(rows[field.name], field.type) for field in self._schema]
@@ -47,7 +47,7 @@ class ParquetReading:
     def __init__(self, path: Path) -> None:
         self._path = path
         # pre_buffer would keep the bytes of every row group read so far.
-        self._file = pq.ParquetFile(path, pre_buffer=False)
+        self._file = pq.ParquetFile(path.absolute(), pre_buffer=False)
         schema = self._file.schema_arrow
         self.rows = int(self._file.metadata.num_rows)
         self.names = tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
