@@ -15,9 +15,9 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("setting_errors", "launch"),
-    ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
-    ("data", "nn", "precision"),
+    ("setting_errors", "launch", "progress", "reading"),
+    ("config", "jets", "allocator", "output", "schedule", "signals"),
+    ("data", "nn", "precision", "weights"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
     ("streams", "zrows"),

@@ -37,7 +37,7 @@ from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.trunk import Trunk
 from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
-from ssl_jets.output import sync
+from ssl_jets.output import real, sync
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
 from ssl_jets.ranks import Ranks, lost_another
@@ -198,7 +198,7 @@ class Loop:
             "watch": {"failed": self.failed, "lr_scale": self.lr_scale, "rollbacks": self.rollbacks},
             "monitor": self.monitor.state_dict() if self.monitor is not None else {},
         }
-        fresh = path.with_name(f".{path.name}.tmp")
+        fresh = real(path).with_name(f".{path.name}.tmp")
         try:
             self.fabric.save(fresh, state)
         except (OSError, RuntimeError) as error:
@@ -209,7 +209,7 @@ class Loop:
             raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
         self.fabric.barrier()
         if self.run.writes:
-            os.replace(fresh, path)
+            os.replace(fresh, real(path))
 
     def _tell_left_out(self, left_out: Counter[str]) -> None:
         """What all ranks left out so far, said and logged where it has changed."""

@@ -23,6 +23,7 @@ class RootSink:
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         # zstd is read by ROOT 6.20 and later, and is faster here than no compression.
+        # A path in a dict: uproot looks for the name of an object behind a colon otherwise.
         self._file = uproot.recreate(path, compression=uproot.ZSTD(1))
         try:
             self._tree = self._file.mktree(
@@ -48,7 +49,7 @@ class RootReading:
     """Reads the TTree `jets`, or the only TTree of a foreign file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = uproot.open(path, array_cache=None)
+        self._file = uproot.open({path: None}, array_cache=None)  # a colon in it is no mark of a tree
         self._tree = self._file[_tree_name(self._file, path)]
         self.rows = int(self._tree.num_entries)
         self.names = tuple(branch.name for branch in self._tree.branches if _is_column(branch))
