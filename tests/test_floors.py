@@ -15,9 +15,10 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("setting_errors", "launch", "terminal"),
-    ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
-    ("data", "nn", "precision"),
+    ("launch", "terminal"),
+    ("setting_errors", "progress", "reading"),
+    ("config", "jets", "allocator", "output", "schedule", "signals"),
+    ("data", "nn", "precision", "weights"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
     ("streams", "zrows", "checkpoint", "nonfinite", "resume"),

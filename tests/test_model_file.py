@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from small_models import CLASSES, tiny_encoder
-from ssl_jets import __version__, model_file
+from ssl_jets import __version__
+from ssl_jets import weights as weights_on_disk
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, WEIGHTS, Model, load_model, save_model
@@ -173,7 +174,7 @@ def test_a_failed_write_keeps_the_model_that_was_there(
         path.write_bytes(b"half of the wei")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_file, "save_file", full)
+    monkeypatch.setattr(weights_on_disk, "save_file", full)
     with pytest.raises(SslJetsError, match="No space left"):
         save_model(model, tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before

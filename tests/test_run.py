@@ -12,7 +12,8 @@ import pytest
 from ssl_jets.config import TrainSettings, read_config
 from ssl_jets.data.identity import FileId
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.run import Run, free_folder, replace
+from ssl_jets.output import whole_file
+from ssl_jets.run import Run, free_folder
 
 SETTINGS = TrainSettings(lr=0.25)
 
@@ -161,12 +162,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     path = tmp_path / "file"
     path.write_text("old")
 
-    def half(fresh: Path) -> None:
-        fresh.write_text("new but ha")
-        raise OSError(28, "No space left on device")
+    def write() -> None:
+        with whole_file(path, force=True) as fresh:
+            fresh.write_text("new but ha")
+            raise OSError(28, "No space left on device")
 
     with pytest.raises(SslJetsError, match="No space left"):
-        replace(path, half)
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
+from ssl_jets import output
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.zfile import ZMetadata, ZWriter, iterate_z, read_z, z_columns
-from ssl_jets.zfile import writer as writer_module
 
 FORMATS = (".root", ".parquet", ".h5", ".hdf5", ".npz")
 DIM = 5
@@ -265,7 +265,7 @@ def test_a_full_disk_found_only_when_the_file_is_synced_is_told(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer_module, "sync", full)
+    monkeypatch.setattr(output, "sync", full)
     with pytest.raises(SslJetsError, match=r"(?s)No space left.*free some space"):
         write(tmp_path / "out.root", make_rows(20))
     assert list(tmp_path.iterdir()) == []

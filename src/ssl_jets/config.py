@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssl_jets.errors import UsageError
+from ssl_jets.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
 from ssl_jets.setting_errors import explain, trees_of
 
 PrecisionSetting = Literal["auto", "32-true", "bf16-mixed"]
@@ -205,12 +206,13 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        if not equals or not all(key.split(".")):
+        names = key.split(".")
+        if not equals or not all(names) or len(names) > MOST_LEVELS:
             raise UsageError(
                 "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
             )
         try:
-            value: Any = _number(yaml.safe_load(text))
+            value: Any = _number(load_yaml(text))
         except yaml.YAMLError as error:
             raise UsageError(
                 "the value of a setting is not valid YAML",
@@ -218,24 +220,19 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
                 found=assignment,
                 allowed=[str(error).partition("\n")[0]],
             ) from None
-        for name in reversed(key.split(".")):
+        for name in reversed(names):
             value = {name: value}
         tree = _merge(tree, value)
     return tree
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that a user wrote: UTF-8, with or without the byte-order mark of Windows."""
-    return path.read_text(encoding="utf-8-sig")
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, as a nested dict."""
     try:
-        tree = yaml.load(read_text(path), _OnceEach)  # a SafeLoader
+        tree = load_yaml(read_text(path, MOST_YAML_BYTES))
     except OSError as error:
         raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(
             "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
         ) from None
@@ -246,26 +243,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return tree
 
 
-class _OnceEach(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", node.value[number][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 def recipe(name: str) -> dict[str, Any]:
     """The tested settings of a method, as shipped in `recipes/NAME.yaml`; empty where it needs none."""
     file = resources.files("ssl_jets") / "recipes" / f"{name}.yaml"
     if not file.is_file():
         return {}
-    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = load_yaml(file.read_text(encoding="utf-8"))
     return tree
 
 

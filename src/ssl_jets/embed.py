@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,13 +24,13 @@ from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.output import check_output, temporary_folder
+from ssl_jets.output import WorkFolder, check_output, clear_left_behind, real
 from ssl_jets.precision import Precision, autocast, resolve_precision
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
-from ssl_jets.zfile.formats import format_of
+from ssl_jets.zfile.formats import check_names, format_of
 from ssl_jets.zrows import Table, kept_columns
 
 _DATA, _REQUEST = DataSettings(), Request()
@@ -207,6 +206,7 @@ def embed(
         files_left_out=lost,
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
+    check_names(out, [column.name for column in columns])
     with Watch() as watch, launched() as ranks:
         place = device if device is not None else ranks.device()
         precise = resolve_precision(precision, place)
@@ -295,7 +295,11 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
             writer.metadata = replace(metadata, left_out=_by_reason(skipped))
             return skipped
     check_same(ranks.gather(fingerprint(job.files)))
-    folder = Path(ranks.from_first(lambda: str(temporary_folder(out))))
+    work: WorkFolder | None = None
+    if ranks.rank == 0:
+        clear_left_behind(real(out))
+        work = WorkFolder(real(out))
+    folder = Path(ranks.from_first(lambda: str(work and work.path)))
     try:
         with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
             mine = job.run(parts, writer)
@@ -314,8 +318,8 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
             raise ranks.others_failed() from None
         raise
     finally:
-        if ranks.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+        if work is not None:
+            work.remove()
     return skipped
 
 
@@ -324,7 +328,7 @@ def _by_reason(skipped: Counter[str]) -> dict[str, int]:
 
 
 def _part(rank: int) -> str:
-    return f"rank{rank:05d}.h5"
+    return f"rank{rank:05d}.parquet"  # which keeps every name of a column
 
 
 def _encode(

@@ -10,7 +10,8 @@ from lightning_fabric import Fabric
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve, to_yaml
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.errors import UsageError
-from ssl_jets.run import Run, replace
+from ssl_jets.output import write_text
+from ssl_jets.run import Run
 
 _MAY_CHANGE = {
     "data.bad_files",
@@ -90,7 +91,7 @@ def open_run(
     else:
         run.take()
         if run.writes and (changes := _changes(settings, run.folder / "config.yaml")):
-            replace(run.folder / "config.yaml", lambda path: path.write_text(to_yaml(settings), encoding="utf-8"))
+            write_text(run.folder / "config.yaml", to_yaml(settings))
             for key, (before, now) in changes.items():
                 run.say(f"changed with this --resume: {key} from {before} to {now}")
         if not run.begun:  # killed before its first one, it begins again

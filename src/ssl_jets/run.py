@@ -15,10 +15,9 @@ import errno
 import fcntl
 import json
 import math
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +25,9 @@ from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.identity import FileId
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.output import WorkFolder, clear_left_behind, open_to_append, real, write_bytes, write_text
 from ssl_jets.progress import to_stderr
+from ssl_jets.reading import guarded, read_text
 from ssl_jets.terminal import escaped
 
 Say = Callable[[str], None]
@@ -84,7 +85,7 @@ class Run:
         """
         if not self.writes:
             return
-        self._lock = (self.folder / ".lock").open("w", encoding="utf-8")
+        self._lock = open_to_append(self.folder / ".lock")
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -111,22 +112,25 @@ class Run:
     def create(self, settings: Settings, *, force: bool = False) -> None:
         """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it.
 
-        Killed at any moment, it leaves a run, or a folder that counts as empty.
+        Killed at any moment, it leaves a run, or a folder that counts as empty. A link to a folder stays one.
         """
         if not self.writes:
             return
         self.refuse_existing(force=force)
-        folder = self.folder.absolute()  # "." has no name
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        folder = real(self.folder)
         try:
-            if (self.folder / "config.yaml").is_file():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            old = WorkFolder(folder) if (folder / "config.yaml").is_file() else None
+            if old is not None:
                 self.take()
-                self.folder.rename(old)
-            self.folder.mkdir(parents=True, exist_ok=True)
+                folder.rename(old.path / "old")
+            folder.mkdir(exist_ok=True)
             self.take()
-            replace(self.folder / "config.yaml", lambda path: path.write_text(to_yaml(settings), encoding="utf-8"))
+            write_text(folder / "config.yaml", to_yaml(settings))
             self.checkpoint.parent.mkdir(exist_ok=True)
-            shutil.rmtree(old, ignore_errors=True)
+            if old is not None:
+                old.remove()
+            clear_left_behind(folder)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
 
@@ -139,11 +143,12 @@ class Run:
         record = self.checkpoint.with_name("files.json")
         if not self.begun:
             if self.writes:
-                replace(record, lambda path: path.write_text(json.dumps(files), encoding="utf-8"))
+                write_text(record, json.dumps(files))
         elif not record.is_file():
             self.say("the run was begun by an ssl-jets that kept no record of its files: they are taken as unchanged")
         else:
-            rows = [FileId(*row) for row in json.loads(record.read_text(encoding="utf-8"))]
+            with guarded("the list of files of the run cannot be read", record, hint="--force begins the run anew"):
+                rows = [FileId(*row) for row in json.loads(read_text(record))]
             begun, now = (Counter((file.name, file.digest) for file in side) for side in (rows, files))
             if begun != now:
                 differing = dict.fromkeys(name for name, _ in (begun - now) + (now - begun))
@@ -175,33 +180,19 @@ class Run:
         if not self.writes or not self.metrics.is_file():
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):  # killed while writing
-                continue
-        replace(self.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+        with guarded("the metrics of the run cannot be read", self.metrics):
+            for line in self.metrics.read_bytes().splitlines():
+                with suppress(ValueError, KeyError, TypeError, RecursionError):  # killed while writing, or damaged
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + b"\n")
+        write_bytes(self.metrics, b"".join(kept))
 
     def _append(self, path: Path, text: str) -> None:
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with open_to_append(path) as file:
                 file.write(text)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=path, found=error.strerror) from None
-
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name and rename it, so that `path` is never half-written."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(fresh)
-        os.replace(fresh, path)
-    except OSError as error:
-        raise SslJetsError("a file cannot be written", where=path, found=error.strerror or error) from None
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def checkpoints(path: Path) -> list[Path]:

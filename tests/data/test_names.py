@@ -111,7 +111,7 @@ def test_a_kept_column_keeps_its_name_or_is_refused(tmp_path: Path, suffix: str)
         out = tmp_path / f"z{suffix}"
         refused = (suffix, name) in {(".root", "x[0]"), (".npz", "metadata")}
         if refused:
-            with pytest.raises(UsageError, match="cannot keep the name"):
+            with pytest.raises(UsageError, match="cannot keep"):
                 embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, say=lambda _: None)
         else:
             embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, say=lambda _: None)

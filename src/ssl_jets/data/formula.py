@@ -84,6 +84,11 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
 """Name to the number of arguments (-2: two or more) and the function. `sign` of 0 is 1; `wrap` brings an angle into
 -pi to pi; `eta` and `phi` are those of a momentum; `kind`, `charge` and `mass` those of a PDG number."""
 
+MOST_CHARACTERS = 10_000
+"""Longest text of a formula."""
+MOST_LEVELS = 150
+"""Deepest nesting of a formula: `a + b + c` has two levels of sums."""
+
 NAMES = (*sorted(_FUNCTIONS), "sum")
 """Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
 
@@ -123,13 +128,15 @@ class Formula:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"a formula has at most {MOST_CHARACTERS:,} characters, not {len(text):,}")
         try:
             self._python = to_python(text.strip())
             self._root = ast.parse(self._python.text.strip(), mode="eval").body
         except (SyntaxError, RecursionError, MemoryError) as error:
             place = getattr(error, "offset", None)
             raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._place(place)}") from None
-        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root)))
+        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root, MOST_LEVELS)))
 
     def of_jets(self, values: Values) -> Array:
         """The value for each jet, `[jet]`.
@@ -151,8 +158,10 @@ class Formula:
         """The value for each particle, `[particle]`."""
         return _particles(self._evaluate(self._root, values), values)
 
-    def _check(self, node: ast.AST) -> Iterator[str]:
-        """Names of the branches under a node; an error at a node that is not allowed."""
+    def _check(self, node: ast.AST, levels: int) -> Iterator[str]:
+        """Names of the branches under a node; an error at a node that is not allowed, or after too many levels."""
+        if not levels:
+            raise ValueError(f"a formula is nested at most {MOST_LEVELS} deep")
         if (name := self._branch(node)) is not None:
             yield name
             return
@@ -174,7 +183,7 @@ class Formula:
             case _:
                 raise ValueError(f"not allowed in a formula: {self._excerpt(node)}")
         for part in inner:
-            yield from self._check(part)
+            yield from self._check(part, levels - 1)
 
     def _check_call(self, node: ast.AST, function: str, given: int) -> None:
         if function not in NAMES:
@@ -220,15 +229,18 @@ class Formula:
 
     def _branch(self, node: ast.AST) -> str | None:
         """The name of a branch: `a`, `a.b`, `a[3]`; None for anything else."""
-        names = self._python.names
-        match node:
-            case ast.Name(id=name):
-                return names.get(name, name)
-            case ast.Attribute(value=value, attr=field) if (before := self._branch(value)) is not None:
-                return f"{before}.{names.get(field, field)}"
-            case ast.Subscript(value=value, slice=ast.Constant(value=int() as index)):
-                return None if (before := self._branch(value)) is None else f"{before}[{index}]"
-        return None
+        names, rest = self._python.names, ""
+        while True:
+            match node:
+                case ast.Name(id=first):
+                    return f"{names.get(first, first)}{rest}"
+                case ast.Attribute(value=inner, attr=field):
+                    rest = f".{names.get(field, field)}{rest}"
+                case ast.Subscript(value=inner, slice=ast.Constant(value=int() as index)):
+                    rest = f"[{index}]{rest}"
+                case _:
+                    return None
+            node = inner
 
     def _excerpt(self, node: ast.AST) -> str:
         start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from ssl_jets.config import read_text
 from ssl_jets.data.readers import KINDS, SUFFIXES, has_known_bytes
 from ssl_jets.data.remote import check_protocol, is_remote
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.reading import read_text
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.selection import draw
 from ssl_jets.evaluate.settings import FigureSettings
-from ssl_jets.output import check_folder
+from ssl_jets.output import check_folder, write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
 
@@ -119,7 +117,7 @@ class GeneratedEvaluation:
         """Write both files to `folder`, each in one step, `generated.json` last."""
         texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
         for name, text in texts.items():
-            replace(self.folder / name, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
+            write_text(self.folder / name, text + "\n")
 
 
 def evaluate_generated(

@@ -31,8 +31,8 @@ from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.summary import number, plain_table
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
+from ssl_jets.output import write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 ANOMALY = "anomaly.json"
 
@@ -120,7 +120,7 @@ def anomaly_scan(
     }
     metrics = plain(metrics)
     text = json.dumps(metrics, indent=1) + "\n"
-    replace(out / ANOMALY, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / ANOMALY, text)
     return AnomalyScan(out, metrics)
 
 

@@ -39,8 +39,8 @@ from ssl_jets.evaluate.summary import plain_table
 from ssl_jets.evaluate.task import accuracy_and_auc_rows, largest_class
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.output import open_to_append, write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 LABELS = "labels.json"
 SCRATCH, TREES = "from scratch", "boosted trees"
@@ -137,7 +137,7 @@ def label_curves(
         }
     )
     text = json.dumps(metrics, indent=1) + "\n"
-    replace(out / LABELS, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / LABELS, text)
     return LabelCurves(out, metrics)
 
 
@@ -200,7 +200,7 @@ class _Work:
         mark = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
         folder = self.out / "runs" / f"{curve.name.replace(' ', '-')}-{share:g}-{seed}-{mark}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+        with open_to_append(folder.parent / f"{folder.name}.log") as log, redirect_stderr(log):
             finetune(resolve_finetune(curve.model, layers), folder, resume=True)
         model = load_model(folder)
         z = encode(model.encoder, self.bench.task, self.device)

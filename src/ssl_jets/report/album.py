@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ssl_jets.output import write_bytes
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
 from ssl_jets.report.figures import style
 from ssl_jets.report.label import draw_label
 from ssl_jets.report.numbers import csv_of
-from ssl_jets.run import replace
 
 PIXELS = 92
 """Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
@@ -53,7 +52,7 @@ class Album:
         stem = f"{self.prefix}{name}"
         downloads = {f"{stem}.{suffix}": entry for suffix, entry in files.items()}
         for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
-            replace(self.folder / file, partial(Path.write_bytes, data=data))
+            write_bytes(self.folder / file, data)
         return [page.picture(png, width, *caption(name, **values), downloads)]
 
 

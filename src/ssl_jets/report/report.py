@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssl_jets import __version__
+from ssl_jets.output import write_text
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.compared import compared
@@ -30,7 +30,6 @@ from ssl_jets.report.label import label_of
 from ssl_jets.report.of_run import run_sections, run_tiles
 from ssl_jets.report.protocols import anomaly_sections, label_sections
 from ssl_jets.report.sections import evaluation, evaluation_tiles
-from ssl_jets.run import replace
 from ssl_jets.terminal import escaped
 
 REPORT, FIGURES = "report.html", "figures"
@@ -190,7 +189,7 @@ def write_domain_report(folder: str | Path) -> Path:
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
     html = page.page(title, subtitle, body, f"Written by ssl-jets {__version__}.")
-    replace(folder / REPORT, partial(Path.write_text, data=escaped(html), encoding="utf-8"))
+    write_text(folder / REPORT, escaped(html))
     return folder / REPORT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.errors import DataError
+from ssl_jets.reading import guarded, json_object
+from ssl_jets.zfile.checksums import CHANGED, DAMAGED, Checksums
 from ssl_jets.zfile.columns import Level
 
 FORMAT_VERSION = 1
@@ -57,23 +60,20 @@ class ZMetadata:
         }
 
 
-def to_json(metadata: Mapping[str, Any]) -> str:
-    """One line of JSON."""
-    return json.dumps(metadata, ensure_ascii=True)
+def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
+    """One line of JSON, with the checksums of the rows and `crc32`, that of all the rest of the line."""
+    stored = {**metadata, "checksums": checksums.to_dict()}
+    return json.dumps({**stored, "crc32": _crc32(stored)})
 
 
-def from_json(text: str, path: Path) -> dict[str, Any]:
-    """The metadata of a file.
+def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
+    """The metadata of a file, and the checksums of its rows; None for files of versions without checksums.
 
     Raises:
-        DataError: not a JSON object, or written by a newer format version.
+        DataError: not a JSON object, damaged, or written by a newer format version.
     """
-    try:
-        metadata = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError("the metadata of the z file is not JSON", where=path, found=error) from None
-    if not isinstance(metadata, dict):
-        raise DataError("the metadata of the z file is not a JSON object", where=path, found=type(metadata).__name__)
+    with guarded("the metadata of the z file is not JSON", path):
+        metadata = json_object(text)
     version = metadata.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise DataError(
@@ -83,4 +83,14 @@ def from_json(text: str, path: Path) -> dict[str, Any]:
             allowed=[f"format version up to {FORMAT_VERSION}"],
             hint="pip install --upgrade ssl-jets",
         )
-    return metadata
+    crc32, stored = metadata.pop("crc32", None), metadata.get("checksums")
+    if crc32 is None and stored is None:
+        return metadata, None
+    if crc32 != _crc32(metadata) or not isinstance(stored, dict):
+        raise DataError(DAMAGED, where=path, found="other metadata", hint=CHANGED)
+    del metadata["checksums"]
+    return metadata, Checksums.from_dict(stored, path)
+
+
+def _crc32(metadata: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(metadata).encode())

@@ -6,6 +6,7 @@ output and then copied into the archive.
 
 from __future__ import annotations
 
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ class NpzSink:
         self._rows = 0
         self._spools: dict[str, IO[bytes]] = {}
         for number, column in enumerate(columns):
-            self._spools[column.name] = path.with_name(f"{path.name}.{number}").open("w+b")
+            self._spools[column.name] = path.with_name(f"column{number}").open("w+b")
 
     def write(self, rows: Rows) -> None:
         for column in self._columns:
@@ -107,6 +108,8 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.N
         if dtype.hasobject:
             raise DataError("an array holds Python objects, which are not read", where=f"{path}, {info.filename}")
         header = member.tell()
+        if header + dtype.itemsize * math.prod(shape) > info.file_size:
+            raise DataError("an array is longer than its file", where=f"{path}, {info.filename}", found=shape)
     if info.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.kind not in "biuf":
         with archive.open(info) as member:
             loaded: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
