@@ -73,7 +73,7 @@ def _resolve(name: str, say: Callable[[str], None]) -> Iterator[Source]:
         path = Path(name[1:])
         try:
             text = read_text(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise DataError("the list of files cannot be read", where=path, found=error, allowed=_near(path)) from None
         yield from _resolve_list(text, str(path), say)
     else:
