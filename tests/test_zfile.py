@@ -315,6 +315,16 @@ def test_vectors_of_other_tools_are_read(tmp_path: Path) -> None:
         assert back.metadata == {}
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_a_missing_value_of_a_parquet_file_is_missing_in_its_row(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"z": pa.array([[1, 2], None, [3, 4]], kind), "label": [1, None, 0], "n": [5, 6, None]}
+    pq.write_table(pa.table(columns), tmp_path / "null.parquet", row_group_size=2)
+    found = read_z(tmp_path / "null.parquet")
+    assert np.array_equal(found.z, np.array([[1, 2], [np.nan, np.nan], [3, 4]]), equal_nan=True)
+    assert found.columns["label"].tolist() == [1, -1, 0]
+    assert np.array_equal(found.columns["n"], [5, 6, np.nan], equal_nan=True)
+
+
 def test_a_jagged_or_missing_z_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "none.npz", x=np.zeros(3))
     with pytest.raises(DataError, match="column `z`"):
@@ -325,9 +335,6 @@ def test_a_jagged_or_missing_z_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"z": [[1.0], [1.0, 2.0, 3.0]]}), tmp_path / "jagged.parquet")
     with pytest.raises(DataError, match="different lengths"):
         read_z(tmp_path / "jagged.parquet")
-    pq.write_table(pa.table({"z": [[1.0], None]}), tmp_path / "null.parquet")
-    with pytest.raises(DataError, match=r"different lengths|missing"):
-        read_z(tmp_path / "null.parquet")
     with uproot.recreate(tmp_path / "none.root"):
         pass
     with pytest.raises(DataError, match="TTree `jets`"):
