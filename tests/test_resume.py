@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from ssl_jets.config import MethodSettings, RunSettings, parse_set
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
 from ssl_jets.data.stream import TrainStream
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
@@ -175,6 +176,18 @@ def test_resuming_with_another_setting_is_refused_by_its_name(
         pretrain(settings_of(sample_files, "mae", setting), out, resume=True)
     assert caught.value.found == setting.partition("=")[0]
     assert (out / "config.yaml").read_text() == before
+
+
+def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclass: Any, tmp_path: Path) -> None:
+    files = [open_files([Source(str(write_jetclass("QCD.root", 80, seed=1)))])[0]]
+    settings = settings_of(files, "mae", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    before = (metrics(out), digest(out))
+    write_jetclass("QCD.root", 80, seed=2)  # as many jets, which the checkpoint cannot tell from those it has seen
+    with pytest.raises(UsageError, match="not those that the run began with") as caught:
+        pretrain(settings, out, resume=True)
+    assert "QCD.root" in str(caught.value.found)
+    assert (metrics(out), digest(out)) == before
 
 
 def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(

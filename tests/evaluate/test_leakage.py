@@ -94,6 +94,12 @@ def test_the_rows_of_a_z_file_that_were_trained_on_are_marked(
     found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, say=lambda text: None)
     assert found.jets == {"fit": 3600, "test": 400}
     assert found.leaked == 0
+    assert not any("names and sizes" in note for note in found.notes)
+    arrays = dict(np.load(tmp_path / "z.npz"))
+    older = {key: value for key, value in metadata.items() if key != "digests"}
+    np.savez(tmp_path / "older.npz", **{**arrays, "metadata": np.array(json.dumps(older))})
+    found = evaluate_z(tmp_path / "older.npz", tmp_path / "older", settings=settings, say=lambda text: None)
+    assert any("compared names and sizes of files, not contents" in note for note in found.notes)
 
 
 def test_files_that_were_renamed_and_moved_are_recognised(run: Path, jobs: Path, schema: Path, tmp_path: Path) -> None:
