@@ -381,3 +381,87 @@ def test_rows_that_do_not_fit_the_columns_are_refused(tmp_path: Path) -> None:
             writer.write({**rows, "label": rows["label"][:2]})
         with pytest.raises(TypeError, match="cast"):
             writer.write({**rows, "label": rows["label"] + 0.5})
+
+
+NAMES = (
+    "soft/mass",
+    "a.b",
+    "a:b",
+    "a[3]",
+    "[0]",
+    "",
+    "é ✓",
+    "Z",
+    "Label",
+    "z2",
+    "z.x",
+    "metadata",
+    ".",
+    "..",
+    "/x",
+    "x/",
+)
+NAMES += ("a-b", "a;1", "a*", "sqrt(z)", "z/x", "jets", "0", "a\\b", "a\nb", "x" * 300, "a.npy", "column0", "%s", "\0")
+REFUSED = {
+    ".root": {"a[3]", "[0]", "/x", "\0"},
+    ".parquet": {"\0"},
+    ".h5": {"soft/mass", "", ".", "/x", "x/", "z/x", "\0"},
+    ".npz": {"metadata", "\0"},
+}
+
+
+@pytest.mark.parametrize("suffix", list(REFUSED))
+def test_names_of_kept_columns_are_kept_exactly_or_refused_before_the_work(tmp_path: Path, suffix: str) -> None:
+    kept = [name for name in NAMES if name not in REFUSED[suffix]]
+    columns = z_columns("jet", 2, labelled=False, kept=kept)
+    rows = {column.name: np.arange(6 * (column.width or 1)).reshape(6, *column.shape) for column in columns}
+    rows = {column.name: (rows[column.name] + number).astype(column.dtype) for number, column in enumerate(columns)}
+    with ZWriter(tmp_path / f"z{suffix}", columns, {}) as writer:
+        writer.write(rows)
+    back = read_z(tmp_path / f"z{suffix}")
+    assert set(back.columns) == set(rows) - {"z"}
+    assert same_bits(back.z, rows["z"])
+    for name in kept:
+        assert same_bits(back.columns[name], rows[name]), name
+        assert all(name in block for block in iterate_z(tmp_path / f"z{suffix}", 4))
+    for name in REFUSED[suffix]:
+        with pytest.raises(UsageError, match=r"(?s)cannot keep a column of this name.*(--out|rename)"):
+            ZWriter(tmp_path / f"bad{suffix}", z_columns("jet", 2, labelled=False, kept=[name]), {})
+    with pytest.raises(UsageError, match="cannot keep a column"):
+        ZWriter(tmp_path / f"bad{suffix}", z_columns("jet", 2, labelled=False, kept=["\udcff"]), {})
+    assert [path.name for path in tmp_path.iterdir()] == [f"z{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "name", ["a:b", "http:x", "s3:y", "root:z", "a*", "a?[b]", "@list", "jets.root:tree", "-", "é"]
+)
+def test_names_of_files_are_names_whatever_libraries_make_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = make_rows(9)
+    write(Path(f"{name}{suffix}"), rows)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}{suffix}"]
+    assert same_bits(read_z(f"{name}{suffix}").z, rows["z"])
+
+
+def test_a_tree_behind_a_colon_is_no_z_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.root", make_rows(1))
+    with pytest.raises(UsageError, match="suffix"):
+        read_z(f"{tmp_path}/a.root:jets")
+
+
+def test_a_shape_that_asks_for_more_than_the_file_holds_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "z.h5", "w") as file:
+        file.create_dataset("z", (10**12, 8), "f4", chunks=(1000, 8))  # never written
+    for rows in (10**9, 10**15):
+        with (
+            zipfile.ZipFile(tmp_path / "z.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("z.npy", "w") as one,
+        ):
+            np.lib.format.write_array_header_1_0(one, {"descr": "<f4", "fortran_order": False, "shape": (rows, 8)})
+        with pytest.raises(DataError, match="longer than its file"):
+            read_z(tmp_path / "z.npz")
+    with pytest.raises(DataError, match="claims more numbers than it can hold"):
+        read_z(tmp_path / "z.h5")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator
+import zlib
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from ssl_jets.errors import DataError, SslJetsError
 
+SEAL = "crc32"
 MOST_BYTES = 2**28
 """Largest JSON file that is read."""
 MOST_YAML_BYTES = 2**24
@@ -87,6 +89,16 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
     return found
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON content with `crc32`, the checksum of the rest."""
+    return {**content, SEAL: zlib.crc32(json.dumps(content).encode())}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Check whether JSON content is as it was when it was sealed."""
+    return sealed({name: value for name, value in content.items() if name != SEAL}) == content
 
 
 def load_yaml(text: str) -> Any:

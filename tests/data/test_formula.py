@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jets.data import pdg
-from ssl_jets.data.formula import Formula
+from ssl_jets.data.formula import MOST_LEVELS, Formula
 from ssl_jets.data.rows import Rows
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import KINDS
@@ -98,3 +98,26 @@ def test_pdg_numbers_have_kind_charge_and_mass_and_antiparticles_the_opposite_ch
     assert kinds == [*expected, "neutral hadron", "photon", "other", "other", "other"]
     assert pdg.charge(numbers).tolist() == [1, -1, 1, 1, 0, 0, 0, -1, 1, -1, 0, 0, 0, 0, 0]
     np.testing.assert_allclose(pdg.mass(numbers)[[0, 2, 6]], [0.13957, 0.93827, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 5000 + "x" + ")" * 5000,
+        "-" * 5000 + "x",
+        "+".join(["x"] * 4000),
+        "x" + ".y" * 20_000,
+        "abs(" * 90 + "x",
+        "**".join(["9"] * 2000),
+        "x if " * 2000,
+    ],
+)
+def test_a_formula_without_end_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"formula") as caught:
+        Formula(text)
+    assert len(str(caught.value)) < 25_000
+
+
+def test_a_formula_of_the_deepest_nesting_is_computed() -> None:
+    deep = Formula("+".join(["1"] * MOST_LEVELS))
+    assert deep.of_jets(ROWS).tolist() == [MOST_LEVELS] * 2

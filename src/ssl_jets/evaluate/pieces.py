@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_jets.errors import DataError
 from ssl_jets.evaluate.evaluation import plain
 from ssl_jets.output import write_text
 from ssl_jets.progress import Say
-from ssl_jets.reading import guarded, read_json
+from ssl_jets.reading import SEAL, guarded, is_sealed, read_json, sealed
 
 
 class Pieces:
@@ -49,7 +50,7 @@ class Pieces:
             return result
         self.say(f"{self.done} of {self.total}: {name}")
         result = plain(make())
-        text = json.dumps({"made_from": wanted, "result": result}, indent=1) + "\n"
+        text = json.dumps(sealed({"made_from": wanted, "result": result}), indent=1) + "\n"
         write_text(path, text)
         return result
 
@@ -60,4 +61,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     hint = "remove it: it is made again"
     found = read_json(path, "this is not a piece of a protocol", hint=hint)
     with guarded("this is not a piece of a protocol", path, hint=hint):
-        return {"made_from": found["made_from"], "result": found["result"]}
+        kept = {"made_from": found["made_from"], "result": found["result"]}
+    if SEAL in found and not is_sealed(found):  # older pieces have no seal
+        raise DataError("a piece of a protocol is damaged", where=path, hint=hint)
+    return kept

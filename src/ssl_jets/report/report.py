@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
 from ssl_jets.output import write_text
+from ssl_jets.reading import guarded
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.compared import compared
@@ -33,8 +35,23 @@ from ssl_jets.report.sections import evaluation, evaluation_tiles
 from ssl_jets.terminal import escaped
 
 REPORT, FIGURES = "report.html", "figures"
+Settings = ParamSpec("Settings")
 
 
+def _of_results(
+    write: Callable[Concatenate[str | Path, Settings], Path],
+) -> Callable[Concatenate[str | Path, Settings], Path]:
+    """Tell results that are damaged, or were written by another version, as one error."""
+
+    @wraps(write)
+    def checked(folder: str | Path, /, *args: Settings.args, **kwargs: Settings.kwargs) -> Path:
+        with guarded("no report can be made of these results", folder, hint="make them again, into another --out"):
+            return write(folder, *args, **kwargs)
+
+    return checked
+
+
+@_of_results
 def write_run_report(run_folder: str | Path) -> Path:
     """The report of a pretrain or finetune run, with the evaluations inside its folder; a run may be unfinished.
 
@@ -57,6 +74,7 @@ def write_run_report(run_folder: str | Path) -> Path:
     return _write(run.folder, _title(run), _model_line(run.model), body)
 
 
+@_of_results
 def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
     """The report of an evaluation.
 
@@ -82,6 +100,7 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     return _write(found.folder, title, _evaluated_line(found.metrics), body)
 
 
+@_of_results
 def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Path:
     """The report of several models side by side.
 
@@ -103,6 +122,7 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
     return _write(found.folder, "Comparison of " + ", ".join(found.models), line, body)
 
 
+@_of_results
 def write_labels_report(folder: str | Path) -> Path:
     """The report of label curves.
 
@@ -127,6 +147,7 @@ def write_labels_report(folder: str | Path) -> Path:
     )
 
 
+@_of_results
 def write_anomaly_report(folder: str | Path) -> Path:
     """The report of a search for anomalies.
 
@@ -152,6 +173,7 @@ def write_anomaly_report(folder: str | Path) -> Path:
     )
 
 
+@_of_results
 def write_generated_report(folder: str | Path) -> Path:
     """The report of a comparison of generated with real jets.
 
@@ -175,6 +197,7 @@ def write_generated_report(folder: str | Path) -> Path:
     return _write(found.folder, f"Generated and real jets: {names}", line, body)
 
 
+@_of_results
 def write_domain_report(folder: str | Path) -> Path:
     """The report of a domain protocol, from `domain.json`; the path of `report.html`.
 

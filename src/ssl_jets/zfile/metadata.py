@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.errors import DataError
-from ssl_jets.reading import guarded, json_object
+from ssl_jets.reading import SEAL, guarded, is_sealed, json_object, sealed
 from ssl_jets.zfile.checksums import CHANGED, DAMAGED, Checksums
 from ssl_jets.zfile.columns import Level
 
@@ -62,8 +61,7 @@ class ZMetadata:
 
 def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
     """One line of JSON, with the checksums of the rows and `crc32`, that of all the rest of the line."""
-    stored = {**metadata, "checksums": checksums.to_dict()}
-    return json.dumps({**stored, "crc32": _crc32(stored)})
+    return json.dumps(sealed({**metadata, "checksums": checksums.to_dict()}))
 
 
 def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
@@ -83,14 +81,10 @@ def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
             allowed=[f"format version up to {FORMAT_VERSION}"],
             hint="pip install --upgrade ssl-jets",
         )
-    crc32, stored = metadata.pop("crc32", None), metadata.get("checksums")
-    if crc32 is None and stored is None:
+    stored = metadata.pop("checksums", None)
+    if stored is None and SEAL not in metadata:
         return metadata, None
-    if crc32 != _crc32(metadata) or not isinstance(stored, dict):
+    if not isinstance(stored, dict) or not is_sealed({**metadata, "checksums": stored}):
         raise DataError(DAMAGED, where=path, found="other metadata", hint=CHANGED)
-    del metadata["checksums"]
+    del metadata[SEAL]
     return metadata, Checksums.from_dict(stored, path)
-
-
-def _crc32(metadata: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(metadata).encode())

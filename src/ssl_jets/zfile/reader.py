@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,10 @@ from ssl_jets.zfile.formats import Reading, format_of
 from ssl_jets.zfile.metadata import from_json
 
 ROWS = 16_384
+FREE_BYTES = 2**28
+"""Bytes of rows that are read from a file of any size."""
+MOST_COMPRESSED = 1000
+"""Bytes of rows for each byte of a larger file, at most."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def read_z(path: Path | str, level: Level = "jet") -> ZFile:
         for block in _blocks(reading, names, checksums, path):
             block[vector] = _matrix(block[vector], path, vector)
             if not columns:
+                _check_size(path, reading.rows, block)
                 columns = {
                     name: np.empty((reading.rows, *array.shape[1:]), array.dtype) for name, array in block.items()
                 }
@@ -115,6 +120,15 @@ def _blocks(
         return reading.blocks(names, ROWS)
     checksums.check_columns(names, reading.rows, path)
     return checksums.checked(reading.blocks(names, checksums.block), path)
+
+
+def _check_size(path: Path, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Check that a file does not claim far more rows than its bytes can hold, before memory is taken for them."""
+    asked = rows * sum(array[:1].nbytes for array in block.values())
+    if asked > max(FREE_BYTES, MOST_COMPRESSED * path.stat().st_size):
+        raise DataError(
+            "the z file claims more numbers than it can hold", where=path, found=f"{rows:,} rows, {asked:,} bytes"
+        )
 
 
 def _check_vector(path: Path, reading: Reading, vector: str) -> None:
