@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +15,13 @@ from typing import Any, NamedTuple
 import awkward as ak
 import numpy as np
 import pytest
+import typer
 
 from ssl_jets import __version__, cli, methods
+from ssl_jets.cli.app import app
+from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
+from ssl_jets.finetune.settings import FinetuneSettings
 
 QUICK = ["train.precision=32-true", "train.validation_jets=60", "data.buffer=300", "train.log_every=1"]
 TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
@@ -118,6 +124,9 @@ def test_resume_needs_no_other_option(
 ) -> None:
     assert ssl_jets(*pretrain_words(sample_files, "--out", "r")).code == 0
     done = ssl_jets("pretrain", "--out", "r", "--resume")
+    assert (done.code, done.out, done.err) == (0, "r\n", "the run is finished, nothing is left to do: r/model\n")
+    shutil.rmtree("r/model")  # as killed before it was written
+    done = ssl_jets("pretrain", "--out", "r", "--resume")
     assert (done.code, done.out) == (0, "r\n"), done.err
     assert "resumed at step 2 of 2" in done.err
 
@@ -206,6 +215,79 @@ def test_a_wrong_setting_is_one_message(
 def test_a_broken_settings_file_is_one_message(ssl_jets: Callable[..., Done], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.yaml").write_bytes(content)
     assert_one_message(ssl_jets("pretrain", "--config", "c.yaml"), 2)
+
+
+def test_all_wrong_settings_are_in_one_message(ssl_jets: Callable[..., Done]) -> None:
+    wrong = ["train.lr=-1", "train.stepps=3", "data.labelled=many"]
+    words = [word for one in wrong for word in ("--set", one)]
+    done = ssl_jets("pretrain", "--method", "mae", "--size", "huge", *words)
+    assert_one_message(done, 2, "--set train.steps=...")
+    where = [line.split()[1] for line in done.err.splitlines() if line.startswith("  where:")]
+    assert sorted(where) == ["data.labelled", "model.size", "train.lr", "train.stepps"]
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (["--lr", "1e-3"], "--set train.lr=1e-3"),
+        (["--weight-decay=0.1"], "--set train.weight_decay=0.1"),
+        (["--mask-ratio", "0.3", "--force"], "--set method.mask_ratio=0.3"),
+        (["--pair-bias", "--force"], "--set model.pair_bias=..."),
+    ],
+)
+def test_a_setting_that_is_given_as_an_option_is_answered_with_it(
+    ssl_jets: Callable[..., Done], words: list[str], setting: str
+) -> None:
+    assert_one_message(ssl_jets("pretrain", "--method", "mae", *words), 2, words[0].partition("=")[0], setting)
+
+
+def test_what_a_shell_makes_of_a_pattern_is_read(
+    ssl_jets: Callable[..., Done], sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("ssl_jets.pretrain.pretrain", lambda settings, folder, **more: asked.append(settings) or folder)
+    monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
+    files = [str(file.source) for file in sample_files[:3]]
+    done = ssl_jets("pretrain", "--method", "mae", "--data", *files[:2], "--val", files[2], "--steps", 1)
+    assert done.code == 0, done.err
+    assert asked[0].data.sources == tuple(files[:2])
+    assert asked[0].data.validation == (files[2],)
+    assert ssl_jets("pretrain", "--method", "mae", "--force", files[0]).code == 2  # behind no option
+
+
+def test_a_word_of_evaluate_is_a_run_unless_it_is_a_file(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.root", "b.root")]
+    for file in files:
+        file.touch()
+    command = typer.main.get_command(app).commands["evaluate"]  # type: ignore[attr-defined]
+    context = command.make_context("evaluate", ["A", "--data", *map(str, files), "B"])
+    assert context.params["data"] == [str(file) for file in files]
+    assert [str(run) for run in context.params["runs"]] == ["A", "B"]
+
+
+def test_help_has_choices_defaults_and_an_example_that_is_understood(
+    ssl_jets: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERMINAL_WIDTH", "300")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        done = ssl_jets(name, "--help")
+        example = command.epilog.removeprefix("Example: ")
+        assert " ".join(example.split()) in " ".join(done.out.split())
+        program, first, *words = shlex.split(example)
+        assert (program, first) == ("ssl-jets", name)
+        command.make_context(name, words)
+        texts = {option.name: option.help or "" for option in command.params}
+        if name == "pretrain":
+            assert all(method in texts["method"] for method in methods.names())
+        if name == "finetune":
+            default = FinetuneSettings.model_fields["mode"].default
+            assert f"Default: {default}." in texts["mode"]
+        if name in ("pretrain", "finetune"):
+            assert f"Default: {ModelSettings().size}." in texts["size"]
+            assert "Default: the recipe's, 5." in texts["epochs"]
+            assert "Default: " in texts["steps"]
 
 
 def test_a_command_without_what_it_needs_is_refused(ssl_jets: Callable[..., Done]) -> None:
@@ -449,3 +531,36 @@ def test_evaluate_refuses_an_option_that_it_would_not_heed(
     done = ssl_jets("evaluate", *words)
     assert done.code == 2
     assert option in done.err
+
+
+# Launches
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["evaluate", "run"], ["evaluate", "run", "--protocol", "labels"], ["generate", "--model", "run", "--jets", "5"],
+     ["inspect", "jets.root"], ["methods"], ["finetune", "--model", "run", "--plan"]],
+)  # fmt: skip
+def test_a_command_whose_work_is_not_shared_is_refused_in_a_launch_before_it_begins(
+    ssl_jets: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    launch = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    more = ["--out", "new.root"] if words[0] == "generate" else []
+    assert_one_message(ssl_jets(*words, *more), 2, "in one process", "without torchrun")
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("SLURM_STEP_NUM_TASKS", "2"), ("RANK", "x")]
+)
+def test_half_a_launch_is_one_message_of_every_command(
+    ssl_jets: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for words in (["inspect", "jets.root"], ["pretrain", "--method", "mae"], ["methods"]):
+        assert_one_message(ssl_jets(*words), 2, "the variables of a launch are incomplete", name)
+    assert ssl_jets("--version").code == 0
+    monkeypatch.setenv(name, "")
+    assert ssl_jets("methods", "mae").code == 0

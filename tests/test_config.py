@@ -240,3 +240,53 @@ def test_a_tree_without_settings_in_a_file_changes_nothing() -> None:
 def test_a_number_that_no_run_could_use_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
         resolve(RunSettings[MethodSettings], {"method": {}}, parse_set([setting]))
+
+
+def test_a_settings_file_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbftrain: {steps: 3}\n")
+    assert read_config(tmp_path / "mine.yaml") == {"train": {"steps": 3}}
+
+
+BOMBS = {
+    "aliases": "a: &a [1,2,3,4,5,6,7,8,9]\n"
+    + "\n".join(f"{'bcdefghijk'[i]}: &{'bcdefghijk'[i]} [{','.join([f'*{chr(97 + i)}'] * 9)}]" for i in range(10)),
+    "merged": "a: &a {x: 1}\n"
+    + "\n".join(f"{'bcdefgh'[i]}: &{'bcdefgh'[i]} {{<<: [{','.join([f'*{chr(97 + i)}'] * 9)}]}}" for i in range(7)),
+    "itself": "a: &a [*a]",
+    "brackets": "a: " + "[" * 5000,
+    "braces": "{" * 5000,
+    "dashes": "- " * 5000,
+    "keys": "\n".join(f"k{i}: 1" for i in range(60_000)),
+    "long": "a: " + "x" * (2**24 + 1),
+    "date": "a: 2026-13-45",
+    "empty number": "a: !!int ''",
+    "object": "a: !!python/object/apply:os.system [ls]",
+    "zero": "a: \0",
+    "bytes": "\udcff",
+}
+
+
+@pytest.mark.parametrize("name", list(BOMBS))
+def test_a_few_bytes_that_ask_for_everything_are_one_message(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(BOMBS[name].encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match="not valid YAML") as caught:
+        read_config(path)
+    assert len(str(caught.value)) < 3000
+
+
+def test_aliases_of_ordinary_size_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("common: &c {lr: 0.5, steps: 3}\ntrain: {<<: *c, steps: 7}\nagain: *c")
+    assert read_config(path) == {
+        "common": {"lr": 0.5, "steps": 3},
+        "train": {"lr": 0.5, "steps": 7},
+        "again": {"lr": 0.5, "steps": 3},
+    }
+
+
+@pytest.mark.parametrize("text", ["a" + ".b" * 5000 + "=1", "data.format=" + "[" * 5000, "data.format=!!int ''"])
+def test_a_setting_without_end_is_one_message(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_set([text])
+    assert len(str(caught.value)) < 6000

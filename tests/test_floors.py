@@ -15,12 +15,13 @@ import ssl_jets
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors"),
-    ("setting_errors", "launch"),
-    ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
-    ("data", "nn", "precision"),
+    ("launch", "terminal"),
+    ("setting_errors", "progress", "reading"),
+    ("config", "jets", "allocator", "output", "schedule", "signals"),
+    ("data", "nn", "precision", "weights"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
-    ("streams", "zrows"),
+    ("streams", "zrows", "checkpoint", "nonfinite", "resume"),
     ("train",),
     ("pretrain", "embed", "generate"),
     ("finetune", "describe", "evaluate"),
@@ -86,7 +87,7 @@ def test_the_package_and_the_table_hold_the_same_parts() -> None:
 
 def test_files_are_short() -> None:
     """300 lines is the aim; what is longer is listed here, so that it does not grow unseen."""
-    longer = {"train.py": 400, "embed.py": 400}
+    longer = {"train.py": 375, "embed.py": 400}
     for path in FILES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= longer.get(path.name, 300), path
@@ -120,6 +121,16 @@ for words in ([], *([name] for name in names)):
     assert "Usage" in text.getvalue() and (not words or words[0] in text.getvalue())
     if not words:
         assert time.process_time() - began < 0.5, time.process_time() - began
+"""
+    assert imported_by(program) == set()
+
+
+def test_methods_are_listed_and_described_without_torch() -> None:
+    program = """
+from ssl_jets.methods import names
+from ssl_jets.methods._describe import describe_method, list_methods
+list_methods()
+[describe_method(name) for name in names()]
 """
     assert imported_by(program) == set()
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from small_models import CLASSES, tiny_encoder
-from ssl_jets import __version__, model_file
+from ssl_jets import __version__
+from ssl_jets import weights as weights_on_disk
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, WEIGHTS, Model, load_model, save_model
@@ -76,7 +77,7 @@ def test_a_model_without_head_and_labels_comes_back_without(batch: Jets, tmp_pat
 def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
     config = json.loads((tmp_path / "model" / CONFIG).read_text())
-    assert config["format_version"] == 1
+    assert config["format_version"] == 2
     assert config["package_version"] == __version__
     assert config["method"] == "mae"
     assert config["encoder"] == {
@@ -139,10 +140,10 @@ def test_a_damaged_description_is_one_error(model: Model, tmp_path: Path, text: 
 
 def test_another_format_is_refused_and_named(model: Model, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
-    edit(tmp_path / "model", format_version=2, package_version="9.9")
+    edit(tmp_path / "model", format_version=3, package_version="9.9")
     with pytest.raises(SslJetsError, match="another format") as caught:
         load_model(tmp_path)
-    assert "format_version 2, package 9.9" in str(caught.value)
+    assert "format_version 3, package 9.9" in str(caught.value)
 
 
 def test_missing_weights_are_one_error(model: Model, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_failed_write_keeps_the_model_that_was_there(
         path.write_bytes(b"half of the wei")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_file, "save_file", full)
+    monkeypatch.setattr(weights_on_disk, "save_file", full)
     with pytest.raises(SslJetsError, match="No space left"):
         save_model(model, tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before

@@ -12,7 +12,8 @@ from small_models import CLASSES, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
-from ssl_jets.monitor import Monitor, ridge_accuracy
+from ssl_jets.monitor import Look, Monitor, in_words, ridge_accuracy
+from ssl_jets.nn.collapse import Verdict
 
 
 def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
@@ -69,3 +70,11 @@ def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
     assert math.isnan(ridge_accuracy(z, labels, torch.tensor([False, False, True, True]), 2))
     one_class = torch.zeros(4, dtype=torch.int64)
     assert math.isnan(ridge_accuracy(z, one_class, torch.tensor([True, True, False, False]), 2))
+
+
+def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
+    metrics = {"loss": 2.1314, "feature_loss": 0.7, "probe_accuracy": 0.396, "z_participation_ratio": 15.3}
+    assert in_words(Look(metrics, []), 64) == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
+    collapsed = [Verdict("narrow", "text"), Verdict("noise", "text")]
+    bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
+    assert in_words(Look(bare, collapsed), 64) == "z narrow, noise (rank 1 of 64)"

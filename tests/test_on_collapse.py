@@ -22,7 +22,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.simclr import SimCLR
 from ssl_jets.monitor import Look, Monitor, swapped_z
-from ssl_jets.nn.collapse import Verdict
+from ssl_jets.nn.collapse import ADVICE, Verdict
 from ssl_jets.run import Run
 from ssl_jets.train import ROLLBACKS, fit, make_fabric
 
@@ -78,7 +78,9 @@ def test_a_method_that_collapses_is_stopped_within_the_first_checks(
     assert caught.value.exit_code == 1
     assert "all jets have nearly the same z" in str(caught.value.found)
     assert f"step {looks[-1]['step']}" in str(caught.value.where)
-    assert f"warning: step {looks[-2]['step']}: all jets have nearly the same z" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"warning: step {looks[-2]['step']}: all jets have nearly the same z" in said
+    assert f"try: {ADVICE['constant']}" in said
     state = torch.load(run.checkpoint, weights_only=False)
     assert state["step"] == looks[-1]["step"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,14 @@ import torch
 import yaml
 
 from ssl_jets.config import MethodSettings, RunSettings, parse_set
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
 from ssl_jets.data.stream import TrainStream
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
+from ssl_jets.model_file import save_model
 from ssl_jets.pretrain import pretrain, resolve_pretrain
-from ssl_jets.signals import Interrupted
+from ssl_jets.signals import Interrupted, watched
 
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
@@ -127,11 +130,19 @@ def test_another_seed_is_another_run(
     assert digest(tmp_path / "r") != digest(uninterrupted["supervised"])
 
 
-def test_resuming_a_finished_run_changes_nothing(sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(
+    sample_files: list[JetFile],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     settings = settings_of(sample_files, "supervised", "train.steps=2")
     out = pretrain(settings, tmp_path / "r")
     before = (metrics(out), digest(out))
-    pretrain(settings, out, resume=True)
+    monkeypatch.setattr("ssl_jets.pretrain.open_for", None)  # it answers before any file is opened
+    capsys.readouterr()
+    assert pretrain(settings, out, resume=True) == out
+    assert capsys.readouterr().err == f"the run is finished, nothing is left to do: {out / 'model'}\n"
     assert (metrics(out), digest(out)) == before
 
 
@@ -153,7 +164,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_on
     assert digest(out) == digest(uninterrupted["mae"])
 
 
-@pytest.mark.parametrize("setting", ["train.lr=0.5", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"])
+@pytest.mark.parametrize(
+    "setting", ["train.batch_size=16", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"]
+)
 def test_resuming_with_another_setting_is_refused_by_its_name(
     sample_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
 ) -> None:
@@ -165,20 +178,32 @@ def test_resuming_with_another_setting_is_refused_by_its_name(
     assert (out / "config.yaml").read_text() == before
 
 
+def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclass: Any, tmp_path: Path) -> None:
+    files = [open_files([Source(str(write_jetclass("QCD.root", 80, seed=1)))])[0]]
+    settings = settings_of(files, "mae", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    before = (metrics(out), digest(out))
+    write_jetclass("QCD.root", 80, seed=2)  # as many jets, which the checkpoint cannot tell from those it has seen
+    with pytest.raises(UsageError, match="not those that the run began with") as caught:
+        pretrain(settings, out, resume=True)
+    assert "QCD.root" in str(caught.value.found)
+    assert (metrics(out), digest(out)) == before
+
+
 def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(
     sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_of(sample_files, "supervised", "train.steps=2")
     out = pretrain(settings, tmp_path / "r")
     config = yaml.safe_load((out / "config.yaml").read_text())
-    del config["train"]["on_collapse"], config["model"]["z_tokens"]
+    del config["train"]["accumulate"], config["model"]["z_tokens"]
     (out / "config.yaml").write_text(yaml.safe_dump(config))
     pretrain(settings, out, resume=True)
-    assert "newer than the run have their defaults: model.z_tokens, train.on_collapse" in capsys.readouterr().err
-    other = settings_of(sample_files, "supervised", "train.steps=2", "train.on_collapse=stop")
+    assert "newer than the run have their defaults: model.z_tokens, train.accumulate" in capsys.readouterr().err
+    other = settings_of(sample_files, "supervised", "train.steps=2", "train.accumulate=2")
     with pytest.raises(UsageError, match="other settings") as caught:
         pretrain(other, out, resume=True)
-    assert caught.value.found == "train.on_collapse"
+    assert caught.value.found == "train.accumulate"
 
 
 def command(files: list[JetFile], out: Path, *more: str) -> list[str]:
@@ -229,5 +254,87 @@ def test_a_damaged_checkpoint_is_told(sample_files: list[JetFile], tmp_path: Pat
     run = pretrain(settings, tmp_path / "run")
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:100_000])
+    shutil.rmtree(run / "model")  # else the run is finished, and needs no checkpoint
     with pytest.raises(SslJetsError, match=r"(?s)checkpoint cannot be read.*last\.ckpt"):
         pretrain(settings, run, resume=True)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_the_same(
+    sample_files: list[JetFile],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings, out = settings_of(sample_files, "supervised", "train.checkpoint_minutes=0"), tmp_path / "run"
+    raise_at(monkeypatch, 6, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings, out)
+    path = out / "checkpoints" / "last.ckpt"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    pretrain(settings, out, resume=True)
+    said = capsys.readouterr().err
+    assert "last.ckpt is damaged" in said
+    assert "going on from the older last-1.ckpt" in said
+    assert "resumed at step 5 of 12" in said
+    assert metrics(out) == metrics(uninterrupted["supervised"])
+    assert digest(out) == digest(uninterrupted["supervised"])
+
+
+def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    raise_at(monkeypatch, 8, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings_of(sample_files, "supervised"), out)
+    changed = ("train.lr=0.00025", "train.weight_decay=0.2", "train.clip=0.5", "train.on_nonfinite=skip")
+    pretrain(settings_of(sample_files, "supervised", *changed), out, resume=True)
+    train = yaml.safe_load((out / "config.yaml").read_text())["train"]
+    assert [train[name] for name in ("lr", "weight_decay", "clip", "on_nonfinite")] == [0.00025, 0.2, 0.5, "skip"]
+    log = (out / "log.txt").read_text()
+    assert "changed with this --resume: train.lr from 0.0005 to 0.00025\n" in log
+    assert "changed with this --resume: train.on_nonfinite from stop to skip\n" in log
+    rates, before = (
+        [line["lr"] for line in metrics(folder) if line["kind"] == "train"]
+        for folder in (out, uninterrupted["supervised"])
+    )
+    assert rates[:8] == before[:8]
+    assert rates[8:] == pytest.approx([rate / 2 for rate in before[8:]], rel=1e-5)
+    groups = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["optimizer"]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.2}
+
+
+def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
+    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        raise_at(monkeypatch, 2, signal.SIGUSR1)
+        settings = settings_of(sample_files, "supervised", "train.steps=2")
+        out = pretrain(settings, tmp_path / "a")
+        assert (out / "model" / "config.json").is_file()
+        assert received == [signal.SIGUSR1]
+        with watched(pass_on=False), monkeypatch.context() as patch:
+            patch.setattr(
+                "ssl_jets.pretrain.save_model", lambda *a: signal.raise_signal(signal.SIGUSR1) or save_model(*a)
+            )
+            out = pretrain(settings, tmp_path / "b")
+        assert (out / "model" / "config.json").is_file()
+        assert received == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("work", ["open_for", "sample_of", "make_monitor"])
+def test_a_signal_while_a_training_is_prepared_stops_it_at_once(
+    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr(f"ssl_jets.pretrain.{work}", lambda *_: signal.raise_signal(signal.SIGUSR1))
+    with pytest.raises(Interrupted) as caught:
+        pretrain(settings_of(sample_files, "supervised"), tmp_path / "run")
+    assert caught.value.signal == signal.SIGUSR1
+    assert not (tmp_path / "run" / "model").exists()

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from ssl_jets.config import TrainSettings, read_config
+from ssl_jets.data.identity import FileId
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.run import Run, free_folder, replace
+from ssl_jets.output import whole_file
+from ssl_jets.run import Run, free_folder
 
 SETTINGS = TrainSettings(lr=0.25)
 
@@ -43,6 +45,26 @@ def test_a_run_that_another_process_is_training_is_neither_taken_up_nor_replaced
         assert (tmp_path / "r" / "config.yaml").is_file()
         other.kill()
     Run(tmp_path / "r").create(SETTINGS, force=True)
+
+
+def test_a_run_goes_on_only_with_the_files_that_it_began_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path / "r")
+    run.create(SETTINGS)
+    files = [FileId("out.h5", 7, "a" * 32), FileId("out.h5", 7, "b" * 32)]
+    run.check_files(files[:1])
+    run.check_files(files)  # killed before its first checkpoint, it begins again
+    run.checkpoint.touch()
+    run.check_files(files[::-1])
+    for changed in ([files[0], files[0]], files[:1], [files[0], files[1]._replace(name="other.h5")]):
+        with pytest.raises(UsageError, match="not those that the run began with") as caught:
+            run.check_files(changed)
+        assert "other names or contents: o" in str(caught.value)
+    assert capsys.readouterr().err == ""
+    (run.checkpoint.parent / "files.json").unlink()
+    run.check_files(files)
+    assert "kept no record of its files" in capsys.readouterr().err
 
 
 def test_an_existing_run_is_refused_and_force_replaces_it_whole(tmp_path: Path) -> None:
@@ -140,12 +162,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     path = tmp_path / "file"
     path.write_text("old")
 
-    def half(fresh: Path) -> None:
-        fresh.write_text("new but ha")
-        raise OSError(28, "No space left on device")
+    def write() -> None:
+        with whole_file(path, force=True) as fresh:
+            fresh.write_text("new but ha")
+            raise OSError(28, "No space left on device")
 
     with pytest.raises(SslJetsError, match="No space left"):
-        replace(path, half)
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

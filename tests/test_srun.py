@@ -6,15 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ssl_jets import ranks
+from ssl_jets.config import TrainSettings
 from ssl_jets.data.files import JetFile
-from ssl_jets.errors import UsageError
-from ssl_jets.launch import join_srun, rank
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.launch import Launch, join, rank
+from ssl_jets.train import make_fabric
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN_OF_TWO = dict(zip(TORCHRUN, ("1", "1", "2", "2", "localhost", "29500")))
 STEP = {
     "SLURM_JOB_ID": "1234567",
     "SLURM_STEP_ID": "2",
@@ -25,6 +30,14 @@ STEP = {
     "SLURM_PROCID": "5",
     "SLURM_LOCALID": "1",
 }
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A process of its own, without any variable of a launch."""
+    for name in (*TORCHRUN, *STEP, "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
 
 
 @pytest.fixture
@@ -43,7 +56,7 @@ def told() -> list[str | None]:
 
 
 def test_a_task_has_the_variables_of_a_process_of_torchrun(step: pytest.MonkeyPatch) -> None:
-    join_srun()
+    join()
     assert told() == ["5", "1", "8", "4", "gpu07", "20672"]
 
 
@@ -52,28 +65,88 @@ def test_a_task_has_the_variables_of_a_process_of_torchrun(step: pytest.MonkeyPa
 )
 def test_the_first_machine_is_where_they_meet(step: pytest.MonkeyPatch, nodes: str, first: str) -> None:
     step.setenv("SLURM_STEP_NODELIST", nodes)
-    join_srun()
+    join()
     assert os.environ["MASTER_ADDR"] == first
 
 
 def test_one_task_is_alone_and_processes_of_torchrun_stay_its_own(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_NUM_TASKS", "1")
-    join_srun()
+    join()
     assert told() == [None] * len(TORCHRUN)
     step.setenv("SLURM_STEP_NUM_TASKS", "8")
-    step.setenv("RANK", "0")
-    join_srun()
-    assert told()[:3] == ["0", None, None]
+    for name, value in TORCHRUN_OF_TWO.items():
+        step.setenv(name, value)
+    assert join() == Launch(rank=1, local_rank=1, world=2, local_world=2)
+    assert told() == list(TORCHRUN_OF_TWO.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"LOCAL_RANK": "1"}, "RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"),
+        ({"WORLD_SIZE": "2"}, "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": ""}, "LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID, SLURM_LOCALID"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, "SLURM_LOCALID"),
+    ],
+)
+def test_variables_of_a_launch_that_are_not_all_there_are_one_message_with_their_names(
+    alone: pytest.MonkeyPatch, given: dict[str, str], missing: str
+) -> None:
+    for name, value in given.items():
+        alone.setenv(name, value)
+    with pytest.raises(UsageError, match="incomplete") as caught:
+        join()
+    assert caught.value.where == f"{missing}: not set"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "2"), ("RANK", "-1"), ("WORLD_SIZE", "two"), ("WORLD_SIZE", "0"), ("LOCAL_RANK", "2")],
+)
+def test_a_number_of_a_launch_that_cannot_be_is_named(alone: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for key, text in (TORCHRUN_OF_TWO | {name: value}).items():
+        alone.setenv(key, text)
+    with pytest.raises(UsageError, match="is wrong") as caught:
+        join()
+    assert (caught.value.where, caught.value.found) == (name, value)
+
+
+def test_an_empty_variable_counts_as_unset(alone: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *STEP):
+        alone.setenv(name, "")
+    assert join() is None
+    assert "LOCAL_RANK" not in os.environ  # which Fabric would read
 
 
 def test_machines_with_different_numbers_of_tasks_are_refused(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_TASKS_PER_NODE", "4,3")
     with pytest.raises(UsageError, match="ntasks-per-node"):
-        join_srun()
+        join()
     step.setenv("SLURM_STEP_TASKS_PER_NODE", "4(x2)")
     step.setenv("SLURM_STEP_NUM_TASKS", "7")
     with pytest.raises(UsageError, match="ntasks-per-node"):
-        join_srun()
+        join()
+
+
+def test_a_first_machine_whose_name_does_not_resolve_is_named_after_a_time_limit(
+    step: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    step.setenv("SLURM_STEP_NODELIST", "no-such-machine.invalid,b")
+    step.setattr(ranks, "NAMING", timedelta(0))
+    with pytest.raises(SslJetsError, match="does not resolve") as caught, ranks.launched():
+        pass
+    assert caught.value.where == "MASTER_ADDR=no-such-machine.invalid, MASTER_PORT=20672"
+    with pytest.raises(SslJetsError, match="does not resolve"):
+        make_fabric(TrainSettings())
+
+
+def test_processes_that_do_not_meet_are_told_where(step: pytest.MonkeyPatch) -> None:
+    step.setenv("SLURM_STEP_NODELIST", "localhost,b")
+    step.setattr(ranks, "MEETING", timedelta(seconds=1))
+    with pytest.raises(SslJetsError, match="do not meet") as caught, ranks.launched():
+        pass
+    assert "MASTER_ADDR=localhost" in str(caught.value.where)
 
 
 @pytest.mark.slow
@@ -109,13 +182,13 @@ def tasks(words: list[str], job: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [({}, 0), ({"LOCAL_RANK": "1"}, 1), ({"RANK": "5", "LOCAL_RANK": "1"}, 5)]
+    ("given", "expected"),
+    [({}, 0), ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, 1), ({"RANK": "5", "LOCAL_RANK": "1"}, 5)],
 )
 def test_a_process_that_fabric_started_knows_its_number(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: int
+    alone: pytest.MonkeyPatch, given: dict[str, str], expected: int
 ) -> None:
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+    meeting = {"WORLD_SIZE": "8", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in (given and given | meeting).items():
+        alone.setenv(name, value)
     assert rank() == expected

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import CLASSES, tiny_encoder
+from small_models import CLASSES, build_method, tiny_encoder
 from ssl_jets import train
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.memory import MemoryStream
@@ -222,6 +222,69 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
+class BadAt(InOrder):
+    """Batches of which some, by number from 1, have a jet that a reader would never let through."""
+
+    def __init__(self, jets: Jets, batch_size: int, *bad: int) -> None:
+        super().__init__(jets, batch_size)
+        self.bad = bad
+
+    def __next__(self) -> Jets:
+        jets = super().__next__()
+        if self.taken // self.batch_size in self.bad:
+            jets.particles[0, jets.columns.index("pt")] = math.nan
+        return jets
+
+
+def test_a_skipped_step_leaves_the_whole_state_as_it_was(batch: Jets, tmp_path: Path) -> None:
+    method = build_method("byol", batch)  # BatchNorm takes its statistics in the forward pass, the teacher after it
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    settings = settings_of(steps=1, on_nonfinite="skip")
+    done, run = run_fit(method, BadAt(batch, 8, 1), tmp_path, settings, file_names=["x.root"] * 10)
+    assert done.skipped_steps == 1
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert lines(run, "nonfinite") == [
+        {"step": 1, "kind": "nonfinite", "what": "the loss is not finite", "files": ["x.root"]}
+    ]
+    said = "step 1 is skipped: the loss is not finite, in a batch of jets from x.root"
+    assert said in (run.folder / "log.txt").read_text()
+
+
+def test_a_training_goes_on_after_skipped_steps_and_counts_them(batch: Jets, tmp_path: Path) -> None:
+    settings = settings_of(steps=6, on_nonfinite="skip", max_nonfinite=3)
+    method = supervised(batch)
+    _, run = run_fit(method, BadAt(batch, 8, 2, 3, 5), tmp_path, settings, file_names=["x.root"] * 10)
+    assert [line["step"] for line in lines(run, "nonfinite")] == [2, 3, 5]
+    assert [line.get("skipped_steps", 0) for line in lines(run)] == [0, 1, 2, 2, 3, 3]
+    assert [line["loss"] is None for line in lines(run)] == [False, True, True, False, True, False]
+    assert all(value.isfinite().all() for value in method.state_dict().values())
+
+
+def test_skipping_ends_after_some_steps_in_a_row(batch: Jets, tmp_path: Path) -> None:
+    settings = settings_of(steps=6, on_nonfinite="skip", max_nonfinite=2)
+    with pytest.raises(SslJetsError, match="not finite, in 2 steps in a row") as caught:
+        run_fit(supervised(batch), BadAt(batch, 8, 1, 3, 4), tmp_path, settings, file_names=["x.root"] * 10)
+    assert "step 3" in str(caught.value.where)
+
+
+def test_an_infinite_gradient_is_skipped_too(batch: Jets, tmp_path: Path) -> None:
+    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    settings = settings_of(steps=2, on_nonfinite="skip")
+    _, run = run_fit(method, InOrder(batch, 8), tmp_path, settings, file_names=["x.root"] * 10)
+    assert [line["what"] for line in lines(run, "nonfinite")] == ["the gradient is not finite"] * 2
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def test_skipping_changes_nothing_where_all_is_finite(batch: Jets, tmp_path: Path) -> None:
+    states = []
+    for how in ("stop", "skip"):
+        method = build_method("byol", batch)
+        run_fit(method, InOrder(batch, 8), tmp_path / how, settings_of(steps=2, on_nonfinite=how))
+        states.append(method.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
     """A disk that is full: every write beyond `size` bytes of a file fails."""
@@ -243,7 +306,7 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(batch: Jets, tmp
         fit(supervised(batch), InOrder(batch, 8), run, settings, fabric=make_fabric(settings))
     assert caught.value.where == checkpoint
     assert checkpoint.read_bytes() == before
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["last-1.ckpt", "last.ckpt"]
 
 
 def test_a_checkpoint_of_another_length_is_refused(batch: Jets, tmp_path: Path) -> None:

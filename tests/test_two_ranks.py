@@ -188,3 +188,15 @@ def test_what_any_rank_leaves_out_is_counted_over_all(bad_copy: tuple[str, str],
     assert "skipped" not in metrics(out)[-1]  # the first process met no bad file
     assert {file for file, _ in taken(tmp_path / "keys", 1)} == {0}
     assert {file for file, _ in taken(tmp_path / "keys", 0)} == {0, 1}
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_on_one_rank_is_skipped_by_both(tmp_path: Path) -> None:
+    program, out = Path(__file__).with_name("skipping.py"), tmp_path / "run"
+    printed = sorted(torchrun(program, "skip", out).stdout.split("\n"))[-2:]
+    (_, *first), (_, *second) = (line.split() for line in printed)
+    assert first[0] == "1"
+    assert first == second
+    assert math.isfinite(float(first[1]))
+    assert [(line["step"], line["files"]) for line in metrics(out, "nonfinite")] == [(2, ["rank1.root"])]
+    assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4]

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
+from ssl_jets import output
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.zfile import ZMetadata, ZWriter, iterate_z, read_z, z_columns
-from ssl_jets.zfile import writer as writer_module
 
 FORMATS = (".root", ".parquet", ".h5", ".hdf5", ".npz")
 DIM = 5
@@ -265,7 +265,7 @@ def test_a_full_disk_found_only_when_the_file_is_synced_is_told(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer_module, "sync", full)
+    monkeypatch.setattr(output, "sync", full)
     with pytest.raises(SslJetsError, match=r"(?s)No space left.*free some space"):
         write(tmp_path / "out.root", make_rows(20))
     assert list(tmp_path.iterdir()) == []
@@ -315,6 +315,16 @@ def test_vectors_of_other_tools_are_read(tmp_path: Path) -> None:
         assert back.metadata == {}
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_a_missing_value_of_a_parquet_file_is_missing_in_its_row(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"z": pa.array([[1, 2], None, [3, 4]], kind), "label": [1, None, 0], "n": [5, 6, None]}
+    pq.write_table(pa.table(columns), tmp_path / "null.parquet", row_group_size=2)
+    found = read_z(tmp_path / "null.parquet")
+    assert np.array_equal(found.z, np.array([[1, 2], [np.nan, np.nan], [3, 4]]), equal_nan=True)
+    assert found.columns["label"].tolist() == [1, -1, 0]
+    assert np.array_equal(found.columns["n"], [5, 6, np.nan], equal_nan=True)
+
+
 def test_a_jagged_or_missing_z_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "none.npz", x=np.zeros(3))
     with pytest.raises(DataError, match="column `z`"):
@@ -325,9 +335,6 @@ def test_a_jagged_or_missing_z_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"z": [[1.0], [1.0, 2.0, 3.0]]}), tmp_path / "jagged.parquet")
     with pytest.raises(DataError, match="different lengths"):
         read_z(tmp_path / "jagged.parquet")
-    pq.write_table(pa.table({"z": [[1.0], None]}), tmp_path / "null.parquet")
-    with pytest.raises(DataError, match=r"different lengths|missing"):
-        read_z(tmp_path / "null.parquet")
     with uproot.recreate(tmp_path / "none.root"):
         pass
     with pytest.raises(DataError, match="TTree `jets`"):
@@ -374,3 +381,87 @@ def test_rows_that_do_not_fit_the_columns_are_refused(tmp_path: Path) -> None:
             writer.write({**rows, "label": rows["label"][:2]})
         with pytest.raises(TypeError, match="cast"):
             writer.write({**rows, "label": rows["label"] + 0.5})
+
+
+NAMES = (
+    "soft/mass",
+    "a.b",
+    "a:b",
+    "a[3]",
+    "[0]",
+    "",
+    "é ✓",
+    "Z",
+    "Label",
+    "z2",
+    "z.x",
+    "metadata",
+    ".",
+    "..",
+    "/x",
+    "x/",
+)
+NAMES += ("a-b", "a;1", "a*", "sqrt(z)", "z/x", "jets", "0", "a\\b", "a\nb", "x" * 300, "a.npy", "column0", "%s", "\0")
+REFUSED = {
+    ".root": {"a[3]", "[0]", "/x", "\0"},
+    ".parquet": {"\0"},
+    ".h5": {"soft/mass", "", ".", "/x", "x/", "z/x", "\0"},
+    ".npz": {"metadata", "\0"},
+}
+
+
+@pytest.mark.parametrize("suffix", list(REFUSED))
+def test_names_of_kept_columns_are_kept_exactly_or_refused_before_the_work(tmp_path: Path, suffix: str) -> None:
+    kept = [name for name in NAMES if name not in REFUSED[suffix]]
+    columns = z_columns("jet", 2, labelled=False, kept=kept)
+    rows = {column.name: np.arange(6 * (column.width or 1)).reshape(6, *column.shape) for column in columns}
+    rows = {column.name: (rows[column.name] + number).astype(column.dtype) for number, column in enumerate(columns)}
+    with ZWriter(tmp_path / f"z{suffix}", columns, {}) as writer:
+        writer.write(rows)
+    back = read_z(tmp_path / f"z{suffix}")
+    assert set(back.columns) == set(rows) - {"z"}
+    assert same_bits(back.z, rows["z"])
+    for name in kept:
+        assert same_bits(back.columns[name], rows[name]), name
+        assert all(name in block for block in iterate_z(tmp_path / f"z{suffix}", 4))
+    for name in REFUSED[suffix]:
+        with pytest.raises(UsageError, match=r"(?s)cannot keep a column of this name.*(--out|rename)"):
+            ZWriter(tmp_path / f"bad{suffix}", z_columns("jet", 2, labelled=False, kept=[name]), {})
+    with pytest.raises(UsageError, match="cannot keep a column"):
+        ZWriter(tmp_path / f"bad{suffix}", z_columns("jet", 2, labelled=False, kept=["\udcff"]), {})
+    assert [path.name for path in tmp_path.iterdir()] == [f"z{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "name", ["a:b", "http:x", "s3:y", "root:z", "a*", "a?[b]", "@list", "jets.root:tree", "-", "é"]
+)
+def test_names_of_files_are_names_whatever_libraries_make_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = make_rows(9)
+    write(Path(f"{name}{suffix}"), rows)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}{suffix}"]
+    assert same_bits(read_z(f"{name}{suffix}").z, rows["z"])
+
+
+def test_a_tree_behind_a_colon_is_no_z_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.root", make_rows(1))
+    with pytest.raises(UsageError, match="suffix"):
+        read_z(f"{tmp_path}/a.root:jets")
+
+
+def test_a_shape_that_asks_for_more_than_the_file_holds_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "z.h5", "w") as file:
+        file.create_dataset("z", (10**12, 8), "f4", chunks=(1000, 8))  # never written
+    for rows in (10**9, 10**15):
+        with (
+            zipfile.ZipFile(tmp_path / "z.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("z.npy", "w") as one,
+        ):
+            np.lib.format.write_array_header_1_0(one, {"descr": "<f4", "fortran_order": False, "shape": (rows, 8)})
+        with pytest.raises(DataError, match="longer than its file"):
+            read_z(tmp_path / "z.npz")
+    with pytest.raises(DataError, match="claims more numbers than it can hold"):
+        read_z(tmp_path / "z.h5")

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssl_jets.errors import UsageError
+from ssl_jets.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
 from ssl_jets.setting_errors import explain, trees_of
 
 PrecisionSetting = Literal["auto", "32-true", "bf16-mixed"]
@@ -130,6 +131,11 @@ class TrainSettings(Settings):
     """AdamW weight decay on matrices (never on biases, norms and tokens)."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do at a step whose loss or gradient is not finite: stop with exit code 1, or leave the weights as they
+    are, count the step and go on with the next batch."""
+    max_nonfinite: int = Field(default=10, ge=1)
+    """With `on_nonfinite=skip`, steps in a row that are skipped before the training stops."""
     checkpointing: bool = False
     """Keep only the tokens between blocks and compute what is inside a block again on the way back: less memory for
     more time, the same gradients."""
@@ -150,6 +156,8 @@ class TrainSettings(Settings):
     to the last healthy look with half the learning rate (three times, then stop)."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints on disk: the newest, and those before it, which `--resume` takes where the newest is damaged."""
 
 
 class FileSettings(Settings):
@@ -200,12 +208,13 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        if not equals or not all(key.split(".")):
+        names = key.split(".")
+        if not equals or not all(names) or len(names) > MOST_LEVELS:
             raise UsageError(
                 "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
             )
         try:
-            value: Any = _number(yaml.safe_load(text))
+            value: Any = _number(load_yaml(text))
         except yaml.YAMLError as error:
             raise UsageError(
                 "the value of a setting is not valid YAML",
@@ -213,7 +222,7 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
                 found=assignment,
                 allowed=[str(error).partition("\n")[0]],
             ) from None
-        for name in reversed(key.split(".")):
+        for name in reversed(names):
             value = {name: value}
         tree = _merge(tree, value)
     return tree
@@ -222,10 +231,10 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, as a nested dict."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)  # a SafeLoader
+        tree = load_yaml(read_text(path, MOST_YAML_BYTES))
     except OSError as error:
         raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(
             "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
         ) from None
@@ -236,26 +245,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return tree
 
 
-class _OnceEach(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", node.value[number][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 def recipe(name: str) -> dict[str, Any]:
     """The tested settings of a method, as shipped in `recipes/NAME.yaml`; empty where it needs none."""
     file = resources.files("ssl_jets") / "recipes" / f"{name}.yaml"
     if not file.is_file():
         return {}
-    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = load_yaml(file.read_text(encoding="utf-8"))
     return tree
 
 

@@ -1,15 +1,14 @@
-"""What there is: methods with their settings, and files with their contents, as text for the terminal."""
+"""Files with their contents, as text for the terminal."""
 
 from __future__ import annotations
 
-import inspect
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssl_jets import methods
-from ssl_jets.config import DataSettings, Settings, recipe
+from ssl_jets.config import DataSettings
 from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
@@ -21,41 +20,14 @@ SAMPLE = 20_000
 
 _DATA = DataSettings()
 
-_MOST_COLUMNS = 30
-"""Jet columns that are shown with their numbers."""
+_MOST_COLUMNS, _MOST_BLOCKS, _MOST_LINES, _MOST_CLASSES = 16, 2, 20, 20
+"""Jet columns that are shown of a file, files of which columns are shown, lines about other files, classes: what fits
+on a screen."""
+
+_NAME = 19
+"""Least width of the names of columns; at most they have twice as much."""
 
 _BARS = " ▁▂▃▄▅▆▇█"
-
-
-def list_methods() -> str:
-    """One line for each method: its name and the first line of its file."""
-    found = [(name, _text(name).splitlines()[0].rstrip(".")) for name in methods.names()]
-    width = max(len(name) for name, _ in found)
-    return "\n".join(f"{name:<{width}}  {line}" for name, line in found)
-
-
-def describe_method(name: str) -> str:
-    """The docstring of a method's file, its settings with their defaults, and its recipe."""
-    config = methods.find(name).Config
-    lines = [_text(name), "", "Settings (--set KEY=VALUE):"]
-    lines += _settings(config, {key: field.default for key, field in config.model_fields.items()}, "method")
-    settings = [f"{tree}.{key} = {value}" for tree, values in recipe(name).items() for key, value in values.items()]
-    if settings:
-        lines += ["", "Recipe: " + ", ".join(settings)]
-    return "\n".join(lines)
-
-
-def _settings(settings: type[Settings], values: Mapping[str, Any], path: str) -> list[str]:
-    """Each setting with its default and its description; those of nested settings under their full key."""
-    lines = []
-    for key, field in settings.model_fields.items():
-        value = values[key]
-        if isinstance(value, Settings):
-            lines += [f"  {path}.{key}.*", f"      {field.description}"]
-            lines += _settings(type(value), dict(value), f"{path}.{key}")
-        elif key != "name":
-            lines += [f"  {path}.{key} = {value!r}", f"      {field.description}"]
-    return lines
 
 
 @dataclass(frozen=True)
@@ -83,50 +55,86 @@ def files_as_json(looked: Sequence[Looked], left_out: Mapping[str, str]) -> str:
     return json.dumps([*found, *({"file": name, "left_out": why} for name, why in left_out.items())], indent=1)
 
 
-def files_as_text(looked: Sequence[Looked]) -> str:
-    """All that was found, for people; of the columns with small histograms."""
-    return "\n\n".join(_block(one.file, one.seen) for one in looked)
+def files_as_text(looked: Sequence[Looked], *, columns: bool = False) -> str:
+    """What was found, for people; of the columns with small histograms.
+
+    Without `columns` it fits on a screen: some jet columns of the first files, and a line for each other file, first
+    for those in which something looks wrong.
+    """
+    shown = len(looked) if columns else _MOST_BLOCKS
+    blocks = [_block(one.file, one.seen, None if columns else _MOST_COLUMNS) for one in looked[:shown]]
+    others = sorted(looked[shown:], key=lambda one: not (one.seen.left_out or one.seen.suspicions))
+    lines = [_short(one.file, one.seen) for one in others[:_MOST_LINES]]
+    if hidden := len(others) - len(lines):
+        lines.append(f"and {hidden:,} more files: --columns or --json shows them")
+    return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
 
 
-def _block(file: JetFile, seen: Survey) -> str:
-    missing = [name for name in COLUMNS if name not in file.columns]
-    left_out = ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
-    whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
+def _short(file: JetFile, seen: Survey) -> str:
+    """One line about a file."""
+    wrong = [f"cannot be used: {_left_out(seen)}"] if seen.left_out else []
+    wrong += [f"suspicious: {text}" for text in seen.suspicions]
+    return "; ".join([_headline(file), *wrong])
+
+
+def _headline(file: JetFile) -> str:
     tree = f", {file.reader.NOUN} {file.tree}" if file.tree else ""
     rows = "entries" if file.events is None else "jets"
+    return f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {rows}"
+
+
+def _left_out(seen: Survey) -> str:
+    return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
+
+
+def _block(file: JetFile, seen: Survey, most: int | None) -> str:
+    """All about a file, with at most `most` of its jet columns."""
+    missing = [name for name in COLUMNS if name not in file.columns]
+    left_out = _left_out(seen)
+    whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
     lines = [
-        f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {rows}",
+        _headline(file),
         *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
         f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
         f"  classes:          {_classes(file, seen)}",
         f"  missing:          {', '.join(missing) or 'none'}",
         *(f"  suspicious:       {text}" for text in seen.suspicions),
-        f"  {'':<19}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
-        _line("particles a jet", "", seen.particles),
-        *(_line(name, UNITS.get(name, ""), numbers) for name, numbers in seen.columns.items()),
-        *(_line(name, "", numbers) for name, numbers in list(seen.jet_columns.items())[:_MOST_COLUMNS]),
+        *_table(seen, list(seen.jet_columns)[:most]),
     ]
-    if more := list(seen.jet_columns)[_MOST_COLUMNS:]:
-        lines.append(f"  and {len(more)} more jet columns: {', '.join(more)}")
+    if most is not None and (more := len(seen.jet_columns) - most) > 0:
+        lines.append(f"  and {more:,} more jet columns: --columns or --json shows them")
     return "\n".join(lines)
 
 
-def _line(name: str, unit: str, numbers: Numbers) -> str:
+def _table(seen: Survey, jet_columns: Sequence[str]) -> list[str]:
+    """The numbers of all particle columns and of some jet columns, below a header."""
+    width = min(max([_NAME, *(len(name) + 1 for name in jet_columns)]), 2 * _NAME)
+    return [
+        f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
+        _line("particles a jet", width, "", seen.particles),
+        *(_line(name, width, UNITS.get(name, ""), numbers) for name, numbers in seen.columns.items()),
+        *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
+    ]
+
+
+def _line(name: str, width: int, unit: str, numbers: Numbers) -> str:
     found = (numbers.least, numbers.median, numbers.most)
     values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in found)
     zeros = numbers.zeros / max(numbers.count, 1)
     top = max(numbers.histogram, default=0) or 1
     bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)
-    return f"  {name:<19}{unit:<5}{values}{zeros:>7.0%}{numbers.not_finite:>6}  {bars}"
+    return f"  {name:<{width}}{unit:<5}{values}{zeros:>7.0%}{numbers.not_finite:>6}  {bars}"
 
 
 def _classes(file: JetFile, seen: Survey) -> str:
     if not file.label_names:
         hint = like_labels(file.jet_columns)
         return "none (unlabelled)" + (f"; {hint}" if hint else "")
-    counted = [f"{name} {number:,}" for name, number in seen.labels.items() if number or len(seen.labels) <= 20]
-    more = "" if len(seen.labels) <= 20 else f" (the {len(counted)} seen of {len(seen.labels)})"
-    return ", ".join(counted) + more
+    if len(seen.labels) <= _MOST_CLASSES:
+        return ", ".join(f"{name} {number:,}" for name, number in seen.labels.items())
+    counted = [(name, number) for name, number in Counter(seen.labels).most_common() if number]
+    names = ", ".join(f"{name} {number:,}" for name, number in counted[:_MOST_CLASSES])
+    return names + f" ({len(counted)} seen of {len(seen.labels)})"
 
 
 def _collections(file: JetFile) -> str:
@@ -152,7 +160,3 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "missing": [name for name in COLUMNS if name not in file.columns],
         "jet_columns": list(file.jet_columns),
     }
-
-
-def _text(name: str) -> str:
-    return inspect.cleandoc(inspect.getmodule(methods.find(name)).__doc__ or "")

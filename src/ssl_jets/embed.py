@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,30 +15,22 @@ from torch import Tensor
 from ssl_jets.config import DataSettings, FileSettings, PrecisionSetting, Settings
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import (
-    JetFile,
-    Part,
-    check_same,
-    count,
-    fingerprint,
-    shared_columns,
-    shared_labels,
-    whole,
-)
+from ssl_jets.data.files import JetFile, Part, count, shared_columns, shared_labels, whole
 from ssl_jets.data.left_out import of_files
+from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.output import check_output, temporary_folder
+from ssl_jets.output import WorkFolder, check_output, clear_left_behind, real
 from ssl_jets.precision import Precision, autocast, resolve_precision
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
-from ssl_jets.zfile.formats import format_of
+from ssl_jets.zfile.formats import check_names, format_of
 from ssl_jets.zrows import Table, kept_columns
 
 _DATA, _REQUEST = DataSettings(), Request()
@@ -193,7 +184,8 @@ def embed(
     dim = model.encoder.dim if level == "jet" else model.encoder.width
     lost: dict[str, str] = {}
     files = open_named(sources, data, lost)
-    for line in (*of_files(lost), *suspicions_of(files)):
+    training = model.facts.get("training", {})
+    for line in (*of_files(lost), *copies_of(files), *suspicions_of(files), *Seen.of(training).notes(files)):
         say(line)
     encoded = columns_to_encode(model, files, say)
     request = Request.of(data, tuple(dict.fromkeys(keep)), encoded)
@@ -209,10 +201,12 @@ def embed(
         label_names=labels,
         kept=request.jet_columns,
         collections=tuple(file.collection for file in files),
-        trained=trained_entries(files, model.facts.get("training", {})),
+        digests=tuple(file.digest for file in files),
+        trained=trained_entries(files, training),
         files_left_out=lost,
     )
     columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
+    check_names(out, [column.name for column in columns])
     with Watch() as watch, launched() as ranks:
         place = device if device is not None else ranks.device()
         precise = resolve_precision(precision, place)
@@ -225,12 +219,11 @@ def embed(
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
     """Entries that a model was trained on, as (index of the file, start, stop): all but those it held out."""
-    known = {(str(name), int(size)) for name, size in training.get("files", [])}
-    held_out = training.get("held_out", [])
+    seen = Seen.of(training)
     found = []
     for index, file in enumerate(files):
-        if file.identity in known:
-            held = sorted((start, stop) for *of, start, stop in held_out if tuple(of) == file.identity)
+        if seen.trained(file.identity):
+            held = seen.ranges(file.identity)
             last = file.tree_entries(0, file.entries)[1]
             edges = [0, *(edge for block in held for edge in block), last]
             found += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]
@@ -302,7 +295,11 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
             writer.metadata = replace(metadata, left_out=_by_reason(skipped))
             return skipped
     check_same(ranks.gather(fingerprint(job.files)))
-    folder = Path(ranks.from_first(lambda: str(temporary_folder(out))))
+    work: WorkFolder | None = None
+    if ranks.rank == 0:
+        clear_left_behind(real(out))
+        work = WorkFolder(real(out))
+    folder = Path(ranks.from_first(lambda: str(work and work.path)))
     try:
         with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
             mine = job.run(parts, writer)
@@ -321,8 +318,8 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
             raise ranks.others_failed() from None
         raise
     finally:
-        if ranks.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+        if work is not None:
+            work.remove()
     return skipped
 
 
@@ -331,7 +328,7 @@ def _by_reason(skipped: Counter[str]) -> dict[str, int]:
 
 
 def _part(rank: int) -> str:
-    return f"rank{rank:05d}.h5"
+    return f"rank{rank:05d}.parquet"  # which keeps every name of a column
 
 
 def _encode(

@@ -10,14 +10,19 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
+MOST_SHOWN = 2000
+"""Most characters of one value in a message."""
+MOST_NAMED = 200
+"""Most characters of a name that are compared."""
+
 
 class SslJetsError(Exception):
     """Something a user can mend.
 
     Args:
         what: one sentence, without a full stop: what went wrong.
-        where: the file, setting or option it happened at.
-        found: what stood there.
+        where: the file, setting or option it happened at; cut in the message where it is very long.
+        found: what stood there; cut likewise.
         allowed: what may stand there, nearest first; more than eight entries are cut.
         hint: what to type next.
     """
@@ -40,11 +45,11 @@ class SslJetsError(Exception):
     def _message(self) -> str:
         lines = [self.what]
         if self.where is not None:
-            lines.append(f"  where:   {self.where}")
+            lines.append(f"  where:   {_bounded(self.where)}")
         if self.found is not None:
-            lines.append(f"  found:   {self.found}")
+            lines.append(f"  found:   {_bounded(self.found)}")
         if self.allowed is not None:
-            shown = ", ".join(str(entry) for entry in self.allowed[:8])
+            shown = ", ".join(_bounded(entry) for entry in self.allowed[:8])
             more = len(self.allowed) - 8
             lines.append(f"  allowed: {shown}" + (f" and {more} more" if more > 0 else ""))
         if self.hint is not None:
@@ -57,14 +62,26 @@ class UsageError(SslJetsError):
 
     exit_code = 2
 
+    def with_more(self, others: Iterable[UsageError]) -> UsageError:
+        """Return this error with the messages of others below its own."""
+        self.args = ("\n".join([str(self), *(f"and {other}" for other in others)]),)
+        return self
+
 
 class DataError(SslJetsError):
     """An input file that cannot be read, or whose contents are not jets (exit code 1)."""
 
 
+def _bounded(value: object) -> str:
+    """Return the text of a value; of one that is very long the first characters and its length."""
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text):,} characters)"
+
+
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """All `names`, those spelled most like `name` first."""
-    return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+    name = name[:MOST_NAMED].lower()
+    return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name, other[:MOST_NAMED].lower()).ratio())
 
 
 def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str]:
@@ -73,6 +90,7 @@ def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str
     They are spelled much like it (`batchsize`), or are one of its words (`max_epochs`); or its words, if there are
     several, stand in what is said of them (`learning_rate` in that of `lr`), the shortest text first.
     """
+    name = name[:MOST_NAMED]
     words = name.lower().split("_")
     phrase = re.compile(rf"\b{re.escape(' '.join(words))}", re.IGNORECASE)
     said = [other for other, text in texts.items() if len(words) > 1 and phrase.search(text)]

@@ -10,17 +10,13 @@ in `model.safetensors`.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ssl_jets import __version__, methods
@@ -31,8 +27,12 @@ from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.output import WorkFolder, clear_left_behind, real, sync
+from ssl_jets.reading import guarded, read_json
+from ssl_jets.weights import no_larger_than, read_weights, write_weights
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: training files have a digest of their contents; in 1 they have name and size only."""
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
@@ -84,33 +84,52 @@ def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
         weights |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
     if model.regressor is not None:
         weights |= {f"regressor.{name}": value for name, value in model.regressor.state_dict().items()}
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder = real(folder)
     try:
-        fresh.mkdir(parents=True, exist_ok=True)
-        digest = _write_weights(weights, fresh / WEIGHTS)
-        description = _describe(model, digest)
-        if whole is not None:
-            shared = _shared_modules(whole, model)
-            own = {
-                name: value
-                for name, value in whole.state_dict().items()
-                if not any(name.startswith(f"{path}.") for path in shared)
-            }
-            own_digest = _write_weights(own, fresh / METHOD_WEIGHTS)
-            description["whole"] = _describe_method(whole) | {"shared": shared, "weights_sha256": own_digest}
-        (fresh / CONFIG).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():  # moved aside first: a kill at any moment leaves one of the two models whole
-            folder.rename(old)
-        fresh.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = WorkFolder(folder)
+        try:
+            digest = _write(model, weights, whole, work.path / "fresh")
+            _swap(work.path / "fresh", folder, work.path / "old")
+        finally:
+            work.remove()
     except (OSError, SafetensorError) as error:
         raise SslJetsError("the model cannot be written", where=folder, found=error) from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+    clear_left_behind(folder)  # not before: it may hold the only model
     model.sha256 = digest
     return digest
+
+
+def _write(model: Model, weights: dict[str, Tensor], whole: Method | None, fresh: Path) -> str:
+    """Write all files of a model to a new folder; the SHA-256 of the weights."""
+    fresh.mkdir()
+    digest = write_weights(weights, fresh / WEIGHTS)
+    description = _describe(model, digest)
+    if whole is not None:
+        shared = _shared_modules(whole, model)
+        own = {
+            name: value
+            for name, value in whole.state_dict().items()
+            if not any(name.startswith(f"{path}.") for path in shared)
+        }
+        own_digest = write_weights(own, fresh / METHOD_WEIGHTS)
+        description["whole"] = _describe_method(whole) | {"shared": shared, "weights_sha256": own_digest}
+    (fresh / CONFIG).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    sync(fresh / CONFIG)
+    return digest
+
+
+def _swap(fresh: Path, folder: Path, old: Path) -> None:
+    """Put `fresh` in the place of `folder`, which is moved to `old` first: a kill leaves one of the two whole."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
 
 
 def load_model(path: str | Path) -> Model:
@@ -121,11 +140,9 @@ def load_model(path: str | Path) -> Model:
     """
     folder = _model_folder(Path(path))
     config = _read_config(folder)
-    weights = _read_weights(folder / WEIGHTS, config.get("weights_sha256"))
-    try:
-        return _build(config, weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise SslJetsError("the description does not fit the weights", where=folder / CONFIG, found=error) from None
+    weights = read_weights(folder / WEIGHTS, config.get("weights_sha256"))
+    with guarded("the description does not fit the weights", folder / CONFIG, error=SslJetsError):
+        return _build(config, weights, folder / CONFIG)
 
 
 def load_method(path: str | Path) -> Method:
@@ -145,59 +162,34 @@ def load_method(path: str | Path) -> Method:
             found=f"method {config.get('method')}",
             allowed=keeping,
         )
-    encoder = _read_weights(folder / WEIGHTS, config.get("weights_sha256"))
-    try:
-        weights = _read_weights(folder / METHOD_WEIGHTS, described["weights_sha256"])
+    encoder = read_weights(folder / WEIGHTS, config.get("weights_sha256"))
+    with guarded("the description does not fit the weights", folder / CONFIG, error=SslJetsError):
+        weights = read_weights(folder / METHOD_WEIGHTS, described["weights_sha256"])
         for path_in_method, module in described["shared"].items():
             weights |= {f"{path_in_method}.{name}": value for name, value in _of_module(encoder, module).items()}
+        with torch.device("meta"), no_larger_than(weights):
+            _build_method(described, folder / CONFIG)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
-            method = _build_method(described)
+            method = _build_method(described, folder / CONFIG)
         method.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise SslJetsError("the description does not fit the weights", where=folder / CONFIG, found=error) from None
     return method.eval()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SslJetsError("the model cannot be read", where=folder, found=error) from None
-    config = config if isinstance(config, dict) else {}
-    if config.get("format_version") != FORMAT_VERSION:
+    config = read_json(folder / CONFIG, "the model cannot be read", error=SslJetsError)
+    if config.get("format_version") not in range(1, FORMAT_VERSION + 1):
         raise SslJetsError(
             "the model was written in another format",
             where=folder / CONFIG,
             found=f"format_version {config.get('format_version')}, package {config.get('package_version')}",
-            allowed=[FORMAT_VERSION],
+            allowed=range(1, FORMAT_VERSION + 1),
         )
     return config
 
 
-def _read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
-    try:
-        digest = _digest(file)
-        weights = load_file(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise SslJetsError("the model cannot be read", where=file.parent, found=error) from None
-    if digest != sha256:
-        raise SslJetsError("the weights are not those the model was saved with", where=file, found=digest)
-    return weights
-
-
-def _write_weights(weights: dict[str, Tensor], file: Path) -> str:
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, file)
-    return _digest(file)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _build(config: dict[str, Any], weights: dict[str, Tensor]) -> Model:
-    with torch.device("meta"):  # no memory and no time for weights that are replaced
-        encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"]))
+def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Model:
+    with torch.device("meta"), no_larger_than(weights):  # no memory and no time for weights that are replaced
+        encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
     for name, module in (("encoder", encoder), ("head", head), ("regressor", regressor)):
@@ -209,11 +201,12 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor]) -> Model:
     return Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
 
 
-def _build_method(described: dict[str, Any]) -> Method:
+def _build_method(described: dict[str, Any], file: Path) -> Method:
     cls = methods.find(described["method"])
-    encoder = Encoder(resolve(ModelSettings, described["encoder"]))
-    parts = {name: _build_method(part) for name, part in described["parts"].items()}
-    return cls(resolve(cls.Config, described["settings"]), encoder, tuple(described["labels"]), **parts)
+    encoder = Encoder(resolve(ModelSettings, described["encoder"], file=file))
+    parts = {name: _build_method(part, file) for name, part in described["parts"].items()}
+    settings = resolve(cls.Config, described["settings"], file=file)
+    return cls(settings, encoder, tuple(described["labels"]), **parts)
 
 
 def _model_folder(path: Path) -> Path:

@@ -46,6 +46,23 @@ class Look:
     verdicts: list[Verdict]
 
 
+def in_words(look: Look, dim: int) -> str:
+    """Return one line of a look for a reader: loss, probe accuracy, and the state of z of `dim` numbers.
+
+    The rank is the participation ratio, by which a `narrow` z is judged.
+    """
+    metrics = look.metrics
+    found = [
+        f"{title} {metrics[name]:.4g}"
+        for name, title in (("loss", "held-out loss"), ("probe_accuracy", "probe accuracy"))
+        if math.isfinite(metrics.get(name, math.nan))
+    ]
+    state = ", ".join(verdict.name for verdict in look.verdicts) or "healthy"
+    ratio = metrics.get("z_participation_ratio")
+    rank = "" if ratio is None else f" (rank {ratio:.0f} of {dim})"
+    return ", ".join([*found, f"z {state}{rank}"])
+
+
 class Monitor:
     """Looks at a method on fixed held-out jets. Every look draws the same random numbers.
 

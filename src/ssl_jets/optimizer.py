@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,14 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Ad
         if parameters
     ]
     return torch.optim.AdamW(made, lr=settings.lr, betas=(0.9, 0.98))
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the moments of a checkpoint; the weight decay stays the one of the settings, which may have changed."""
+    decays = [group["weight_decay"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for group, decay in zip(optimizer.param_groups, decays):
+        group["weight_decay"] = decay
 
 
 def part_of(name: str, parts: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile, Part, count
 from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose
 from ssl_jets.data.survey import suspicions_of
@@ -39,14 +40,13 @@ from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.precision import resolve_precision
+from ssl_jets.resume import check_run, is_finished, open_run
 from ssl_jets.run import Run, Say
+from ssl_jets.signals import watched
 from ssl_jets.streams import make_stream, open_for
 from ssl_jets.train import Fit, fit, make_fabric
 
 _STATISTICS_JETS = 10_000
-
-_MAY_CHANGE = {"train.devices", "data.workers", "train.checkpoint_minutes"}
-"""Settings that another launch of the same run may change: they do not change what is trained."""
 
 
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
@@ -59,6 +59,7 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     return resolve(RunSettings[cls.Config], {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
 
 
+@watched()
 def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
     """Pretrain an encoder and write a run folder.
 
@@ -70,11 +71,16 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     Returns:
         `out`.
+
+    Raises:
+        Interrupted: a signal came before the last step; where steps were taken, the checkpoint is saved.
     """
     tune_memory()
     fabric = make_fabric(settings.train)
     settings = explicit(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
+    if is_finished(run, fabric, resume=resume):
+        return out
     data = open_for(settings.data, fabric)
     name = settings.method.name
     cls = methods.find(name)
@@ -94,13 +100,13 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     seed = settings.train.seed
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
-    begins = not (resume and run.checkpoint.is_file())
+    begins = not (resume and run.begun)
     if begins:
         encoder.features.measure(sample_of(data.blind, data.all_train, seed, Request.of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **parts)
     if begins:
         method.measure([subset] if subset is not None else sample_of(data.files, data.train, seed, request))
-    open_run(run, settings, fabric, resume=resume, force=force)
+    open_run(run, settings, data, fabric, resume=resume, force=force)
     announce(run, settings, data, method, subset)
     with closing(make_stream(data, settings, fabric, request, subset)) as stream:
         done = fit(
@@ -114,8 +120,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
             resume=resume,
             title=f"pretrain {name}",
         )
-    facts = {"method": name, "training": training_facts(data, settings, done)}
-    finish(run, method, data.label_names, facts, fabric)
+    training = training_facts(data, settings, done)
+    if needs_labels:
+        training["labelled_jets"] = count(data.train) if subset is None else len(subset)
+    finish(run, method, data.label_names, {"method": name, "training": training}, fabric)
     return out
 
 
@@ -165,49 +173,6 @@ def explicit(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[Meth
     return settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
 
 
-def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool) -> Run:
-    """The run, where `out` may be written; settings that changed since it was begun are refused. Nothing is replaced.
-
-    A setting that came into ssl-jets after the run was begun had its default before as well.
-    """
-    run = Run(out, writes=fabric.is_global_zero)
-    stored = out / "config.yaml"
-    if resume and stored.is_file():
-        begun, now = read_config(stored), _flat(settings.model_dump(mode="json"))
-        before = _flat(resolve(type(settings), begun).model_dump(mode="json"))
-        changed = [key for key in now if before[key] != now[key] and key not in _MAY_CHANGE]
-        if changed:
-            raise UsageError(
-                "the run was begun with other settings",
-                where=stored,
-                found=", ".join(changed),
-                hint="--resume without other options goes on with the settings of the run",
-            )
-        if newer := sorted(set(now) - set(_flat(begun))):
-            run.say(f"settings that are newer than the run have their defaults: {', '.join(newer)}")
-    else:
-        run.refuse_existing(force=force)
-    return run
-
-
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """`{"train": {"lr": 1e-3}}` as `{"train.lr": 1e-3}`."""
-    return {f"{name}.{key}": value for name, settings in tree.items() for key, value in settings.items()}
-
-
-def open_run(run: Run, settings: RunSettings[MethodSettings], fabric: Fabric, *, resume: bool, force: bool) -> None:
-    """Create the run folder, or take it up again. Called when the inputs are known to be good, as `force` removes."""
-    if not (resume and (run.folder / "config.yaml").is_file()):
-        run.create(settings, force=force)
-    else:
-        run.take()
-        if not run.checkpoint.is_file():  # killed before its first one, it begins again
-            run.forget_after(-1)
-            if run.writes:
-                run.healthy.unlink(missing_ok=True)
-    fabric.barrier()
-
-
 def announce(
     run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method, subset: Jets | None
 ) -> None:
@@ -234,9 +199,10 @@ def announce(
 
 def tell_of_files(run: Run, data: Dataset) -> None:
     """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
-    for line in (*of_files(data.left_out), *(suspicions_of(data.files) if run.writes else ())):
+    suspicions = suspicions_of(data.files) if run.writes else []
+    for line in (*of_files(data.left_out), *copies_of(data.files), *suspicions):
         run.say(line)
-    logged = run.checkpoint.is_file()  # when the run began
+    logged = run.begun  # when the run began
     if data.left_out and not logged:
         run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
     if data.jets_left_out and logged:
@@ -264,18 +230,16 @@ def read_all(
 
 def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: Fit) -> dict[str, Any]:
     """What a model remembers of its training: above all which jets it has seen."""
-    seen = sorted({part.file for part in data.all_train})
-    held_out = (*data.held_out, *data.unlabelled_held_out)
     return {
-        "files": [list(data.files[index].identity) for index in seen],
+        **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
         "columns": list(data.columns),
-        "held_out": [_tree_entries(data.files[part.file], part) for part in held_out],
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": count(data.train),
         "labelled": settings.data.labelled,
         "labelled_seed": settings.data.labelled_seed,
         "steps": done.steps,
+        "skipped_steps": done.skipped_steps,
         "jets": done.jets,
         "seconds": round(done.seconds, 1),
         "seed": settings.train.seed,
@@ -283,16 +247,13 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
     }
 
 
-def _tree_entries(file: JetFile, part: Part) -> list[Any]:
-    """`[name, bytes, start, stop]` in entries of the tree: where these are events, they mean all jets of an event."""
-    return [*file.identity, *file.tree_entries(part.start, part.stop)]
-
-
 def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:
-    """Write the trained model."""
-    if run.writes:
-        heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
-        model = Model(method.exported(), labels=labels, facts=facts, **heads)  # type: ignore[arg-type]
-        digest = save_model(model, run.model, method if method.whole else None)
-        run.say(f"model: {run.model} (sha256 {digest[:12]})")
-    fabric.barrier()
+    """Write the trained model. From here on a signal comes too late to stop anything."""
+    with watched() as watch:
+        watch.at_once = False
+        if run.writes:
+            heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
+            model = Model(method.exported(), labels=labels, facts=facts, **heads)  # type: ignore[arg-type]
+            digest = save_model(model, run.model, method if method.whole else None)
+            run.say(f"model: {run.model} (sha256 {digest[:12]})")
+        fabric.barrier()

@@ -10,6 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssl_jets.terminal import write
+
 Say = Callable[[str], None]
 """Told a message for the user."""
 
@@ -18,7 +20,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 def to_stderr(message: str) -> None:
     """One line on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    write(message, sys.stderr)
 
 
 class Bar:
@@ -67,7 +69,7 @@ class Bar:
         elif self.shown and time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
             of = f" of {self.total}" if self.total is not None else ""
-            print(f"{self.title}: {done}{of} {self.unit}  {note}".rstrip(), file=sys.stderr, flush=True)
+            to_stderr(f"{self.title}: {done}{of} {self.unit}  {note}".rstrip())
 
     def to_of(self, done: int, total: int) -> None:
         """`done` of `total` units are done, where the total was not known before."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +13,18 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from ssl_jets.data.files import Part
 from ssl_jets.errors import SslJetsError
-from ssl_jets.launch import join_srun
+from ssl_jets.launch import join
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: shares of equal size can take times of unequal length."""
+MEETING = timedelta(minutes=30)
+"""How long a process waits for the others to connect, as Fabric does for a training."""
+NAMING = timedelta(minutes=1)
+"""How long a name of a machine may not resolve."""
 
 T = TypeVar("T")
 
@@ -58,7 +65,8 @@ class Ranks:
         """The GPU of this process, or the CPU where there is none."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        launch = join()
+        return torch.device("cuda", (launch.local_rank if launch else 0) % torch.cuda.device_count())
 
 
 def lost_another(error: RuntimeError) -> bool:
@@ -72,18 +80,55 @@ def lost_another(error: RuntimeError) -> bool:
 @contextmanager
 def launched() -> Iterator[Ranks]:
     """The processes that torchrun or srun started, connected; one where there is no launcher."""
-    join_srun()
+    launch = join()
     if dist.is_initialized():
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
         yield Ranks(dist.get_rank(), dist.get_world_size(), group)
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+    elif launch is not None and launch.world > 1:
+        with meeting():
+            store, rank, world = next(rendezvous("env://", timeout=MEETING))
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
         try:
             yield Ranks(dist.get_rank(), dist.get_world_size())
         finally:
             dist.destroy_process_group()
     else:
         yield Ranks()
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Within it the processes of a launch connect: at MASTER_ADDR, or not, which is one message after a time limit.
+
+    Raises:
+        SslJetsError: the name of the first machine does not resolve, or the others do not come.
+    """
+    launch = join()
+    if launch is None or launch.world == 1 or dist.is_initialized():
+        yield
+        return
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    where, hint = f"MASTER_ADDR={address}, MASTER_PORT={port}", "export MASTER_ADDR=ADDRESS that all machines reach"
+    _wait_for_name(address, where, hint)
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SslJetsError("the processes of the launch do not meet", where=where, found=reason, hint=hint) from error
+
+
+def _wait_for_name(address: str, where: str, hint: str) -> None:
+    """Wait until a name resolves, which it may not do in the first seconds of a job."""
+    end = time.monotonic() + NAMING.total_seconds()
+    while True:
+        try:
+            socket.getaddrinfo(address, None)
+            return
+        except OSError as error:
+            if time.monotonic() >= end:
+                what = f"the name of the first machine does not resolve, after {NAMING.total_seconds():.0f} s"
+                raise SslJetsError(what, where=where, found=error.strerror or error, hint=hint) from None
+        time.sleep(min(1.0, NAMING.total_seconds()))
 
 
 def share(parts: Sequence[Part], rank: int, world: int, multiple: int) -> list[Part]:

@@ -3,8 +3,9 @@
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
-RUN/checkpoints/last.ckpt    for --resume only
+RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
 RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
+RUN/checkpoints/files.json   name, size and digest of each file that is read, for --resume
 RUN/log.txt                  what was said on the terminal
 """
 
@@ -14,17 +15,20 @@ import errno
 import fcntl
 import json
 import math
-import os
-import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ssl_jets.config import Settings, to_yaml
+from ssl_jets.data.identity import FileId
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.output import WorkFolder, clear_left_behind, open_to_append, real, write_bytes, write_text
+from ssl_jets.progress import to_stderr
+from ssl_jets.reading import guarded, read_text
+from ssl_jets.terminal import escaped
 
 Say = Callable[[str], None]
 
@@ -52,6 +56,16 @@ class Run:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints(self.checkpoint))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model is there, which is written last."""
+        return (self.model / "config.json").is_file()
+
+    @property
     def healthy(self) -> Path:
         """The state at the last look that found no collapse, with `train.on_collapse=rollback`."""
         return self.folder / "checkpoints" / "healthy.ckpt"
@@ -71,7 +85,7 @@ class Run:
         """
         if not self.writes:
             return
-        self._lock = (self.folder / ".lock").open("w", encoding="utf-8")
+        self._lock = open_to_append(self.folder / ".lock")
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -98,30 +112,58 @@ class Run:
     def create(self, settings: Settings, *, force: bool = False) -> None:
         """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it.
 
-        Killed at any moment, it leaves a run, or a folder that counts as empty.
+        Killed at any moment, it leaves a run, or a folder that counts as empty. A link to a folder stays one.
         """
         if not self.writes:
             return
         self.refuse_existing(force=force)
-        folder = self.folder.absolute()  # "." has no name
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        folder = real(self.folder)
         try:
-            if (self.folder / "config.yaml").is_file():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            old = WorkFolder(folder) if (folder / "config.yaml").is_file() else None
+            if old is not None:
                 self.take()
-                self.folder.rename(old)
-            self.folder.mkdir(parents=True, exist_ok=True)
+                folder.rename(old.path / "old")
+            folder.mkdir(exist_ok=True)
             self.take()
-            replace(self.folder / "config.yaml", lambda path: path.write_text(to_yaml(settings), encoding="utf-8"))
+            write_text(folder / "config.yaml", to_yaml(settings))
             self.checkpoint.parent.mkdir(exist_ok=True)
-            shutil.rmtree(old, ignore_errors=True)
+            if old is not None:
+                old.remove()
+            clear_left_behind(folder)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
+
+    def check_files(self, files: Sequence[FileId]) -> None:
+        """Record the files of a run that begins; of one that goes on, check that they are those it began with.
+
+        Raises:
+            UsageError: names or contents differ.
+        """
+        record = self.checkpoint.with_name("files.json")
+        if not self.begun:
+            if self.writes:
+                write_text(record, json.dumps(files))
+        elif not record.is_file():
+            self.say("the run was begun by an ssl-jets that kept no record of its files: they are taken as unchanged")
+        else:
+            with guarded("the list of files of the run cannot be read", record, hint="--force begins the run anew"):
+                rows = [FileId(*row) for row in json.loads(read_text(record))]
+            begun, now = (Counter((file.name, file.digest) for file in side) for side in (rows, files))
+            if begun != now:
+                differing = dict.fromkeys(name for name, _ in (begun - now) + (now - begun))
+                raise UsageError(
+                    "the files are not those that the run began with",
+                    where=record,
+                    found=f"other names or contents: {', '.join(list(differing)[:8])}",
+                    hint="--resume with the files as they were, or --out OTHER for a new run",
+                )
 
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""
         if self.writes:
-            print(message, file=sys.stderr, flush=True)
-            self._append(self.folder / "log.txt", message + "\n")
+            to_stderr(message)
+            self._append(self.folder / "log.txt", escaped(message) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
@@ -138,33 +180,31 @@ class Run:
         if not self.writes or not self.metrics.is_file():
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):  # killed while writing
-                continue
-        replace(self.metrics, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+        with guarded("the metrics of the run cannot be read", self.metrics):
+            for line in self.metrics.read_bytes().splitlines():
+                with suppress(ValueError, KeyError, TypeError, RecursionError):  # killed while writing, or damaged
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + b"\n")
+        write_bytes(self.metrics, b"".join(kept))
 
     def _append(self, path: Path, text: str) -> None:
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with open_to_append(path) as file:
                 file.write(text)
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=path, found=error.strerror) from None
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name and rename it, so that `path` is never half-written."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(fresh)
-        os.replace(fresh, path)
-    except OSError as error:
-        raise SslJetsError("a file cannot be written", where=path, found=error.strerror or error) from None
-    finally:
-        fresh.unlink(missing_ok=True)
+def checkpoints(path: Path) -> list[Path]:
+    """Return the checkpoints on disk, newest first: `last.ckpt`, then `last-1.ckpt`, `last-2.ckpt`, ..."""
+    older = [file for file in path.parent.glob(f"{path.stem}-*{path.suffix}") if _age(file) > 0]
+    return [*([path] if path.is_file() else []), *sorted(older, key=_age)]
+
+
+def _age(file: Path) -> int:
+    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    number = file.stem.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -12,11 +12,30 @@ from ssl_jets.errors import UsageError, near
 
 
 def explain(settings: type[BaseModel], error: ValidationError, under: str = "", file: Path | None = None) -> UsageError:
-    """The first mistake as one message: an unknown setting and what is likely meant, or a value that is not allowed.
+    """Return all mistakes as one message: unknown settings and what is likely meant, values that are not allowed.
 
     With `file` the settings are keys of that file alone, and `--set` cannot mend them.
     """
-    first = error.errors()[0]
+    found: dict[tuple[str, ...], UsageError] = {}
+    for one in error.errors():
+        # Of a field that may be of several types there is an error for each: the first is reported.
+        key = _path_of_field(settings, [str(part) for part in one["loc"]])
+        found.setdefault(key, _explain_one(settings, one, under, file))
+    first, *more = found.values()
+    return first.with_more(more)
+
+
+def _path_of_field(settings: type[BaseModel], path: list[str]) -> tuple[str, ...]:
+    """Return the keys of `path` down to the field, without what is inside its value."""
+    for depth, name in enumerate(path):
+        fields = _fields_at(settings, path[:depth])
+        if name not in fields:
+            return tuple(path[: depth + 1] if fields else path[:depth])
+    return tuple(path)
+
+
+def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path | None) -> UsageError:
+    """Return one mistake as a message."""
     inside = [str(part) for part in first["loc"]]
     path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)

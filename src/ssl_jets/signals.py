@@ -1,16 +1,20 @@
-"""The signal that ends a batch job is remembered, so that the loop can save and leave between two steps."""
+"""Signals that end a batch job, watched from the start of a command to its end."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """A signal ended the work in good order: a training is saved, an unfinished output is removed.
+
+    Like `KeyboardInterrupt` it is no `Exception`, as it may be raised inside a library that catches these.
 
     Attributes:
         signal: number of the signal; the process exits with 128 + signal.
@@ -22,10 +26,15 @@ class Interrupted(Exception):
 
 
 class Watch:
-    """While entered, SIGTERM, SIGUSR1 and SIGINT set `received`; a second SIGINT interrupts at once."""
+    """While entered, SIGTERM, SIGUSR1 and SIGINT set `received`; a second SIGINT interrupts at once.
 
-    def __init__(self) -> None:
-        self.received = 0
+    Attributes:
+        received: number of the last signal, 0 before one.
+        at_once: whether a signal raises `Interrupted` where it arrives: for work that leaves nothing behind.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.received, self.at_once = 0, at_once
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Watch:
@@ -44,3 +53,28 @@ class Watch:
         if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+        if self.at_once:
+            raise Interrupted(number)
+
+
+_current: list[Watch] = []
+
+
+@contextmanager
+def watched(*, pass_on: bool = True) -> Iterator[Watch]:
+    """Give the watch of a training, one for all functions that it passes through: the outermost enters it.
+
+    A signal stops the preparations at once and the training between two steps. After the last step it stops nothing:
+    the model is written, and then the signal is passed on to the caller's handler, or dropped without `pass_on`.
+    """
+    if _current:
+        yield _current[0]
+        return
+    with Watch(at_once=True) as watch:
+        _current.append(watch)
+        try:
+            yield watch
+        finally:
+            _current.clear()
+    if watch.received and pass_on:
+        signal.raise_signal(watch.received)

@@ -12,10 +12,11 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.files import JetFile, Part, check_same, fingerprint, shared_columns
+from ssl_jets.data.files import JetFile, Part, shared_columns
 from ssl_jets.data.memory import MemoryStream
 from ssl_jets.data.mixed import MixedStream, shares
 from ssl_jets.data.proportions import ProportionStream, sets_of
+from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.stream import Request, TrainStream
 from ssl_jets.jets import Jets
 from ssl_jets.ranks import Ranks

@@ -9,58 +9,41 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor
 
+from ssl_jets import checkpoint
 from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets
-from ssl_jets.launch import join_srun
+from ssl_jets.launch import join
 from ssl_jets.methods._method import Method
-from ssl_jets.monitor import YOUNG, Monitor
-from ssl_jets.nn.collapse import Verdict
+from ssl_jets.monitor import YOUNG, Monitor, in_words
+from ssl_jets.nn.collapse import ADVICE, Verdict
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.trunk import Trunk
-from ssl_jets.optimizer import let_rest, make_optimizer, set_rates
-from ssl_jets.output import sync
+from ssl_jets.nonfinite import GRADIENT, LOSS, NonFinite
+from ssl_jets.optimizer import let_rest, load_optimizer, make_optimizer, set_rates
 from ssl_jets.precision import resolve_precision
 from ssl_jets.progress import Bar
-from ssl_jets.ranks import Ranks, lost_another
+from ssl_jets.ranks import Ranks, meeting
 from ssl_jets.run import Run
 from ssl_jets.schedule import Schedule
-from ssl_jets.signals import Interrupted, Watch
+from ssl_jets.signals import Interrupted, watched
 from ssl_jets.streams import Rates, Stream
 
 EARLY = (8, 4, 2)
 """The first checks for a collapse come after the first of these shares of `validate_every`."""
 ROLLBACKS = 3
 """Times that a training is rolled back before it is stopped."""
-UNSAID = ("z_std_min", "z_mean_cosine", "z_uniformity")
-"""Measures that are logged, but not said on the terminal."""
-
-
-class StraightToDisk(TorchCheckpointIO):
-    """Fabric writes a checkpoint to memory first, twice. Here it goes to a file that is renamed when it is whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write it."""
-        torch.save(checkpoint, path)
-        sync(Path(path))
 
 
 @dataclass
@@ -70,6 +53,7 @@ class Fit:
     steps: int
     jets: int
     seconds: float
+    skipped_steps: int = 0
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
@@ -77,12 +61,11 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
     nodes = 1
-    join_srun()
-    joins = "RANK" in os.environ  # Fabric sets none in the processes that it starts
-    if joins:
-        world = int(os.environ["WORLD_SIZE"])
-        devices = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        nodes = world // devices
+    launch = join()
+    joins = launch is not None and not launch.by_fabric
+    if launch is not None and joins:
+        devices = launch.local_world
+        nodes = launch.world // devices
         if device == "cuda" and torch.cuda.device_count() < devices:
             hint = "srun --gpus-per-node=N --gpu-bind=none"
             raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
@@ -93,9 +76,10 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         num_nodes=nodes,
         precision=resolve_precision(settings.precision, device),
         # Named, since Fabric's own for SLURM refuses several devices in one task, and several tasks in some jobs.
-        plugins=[StraightToDisk(), TorchElasticEnvironment() if joins else LightningEnvironment()],
+        plugins=[TorchElasticEnvironment() if joins else LightningEnvironment()],
     )
-    fabric.launch()
+    with meeting():
+        fabric.launch()
     return fabric
 
 
@@ -131,6 +115,7 @@ class Loop:
         self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
         self.step, self.jets, self.seconds, self.lr = 0, 0, 0.0, 0.0
         self.failed, self.lr_scale, self.rollbacks = False, 1.0, 0
+        self.nonfinite = NonFinite(settings, file_names, self.ranks, fabric.device)
         self.window = Rates(stream)
         self.told = Counter[str]()
 
@@ -147,6 +132,7 @@ class Loop:
     def take_step(self) -> dict[str, float]:
         """One optimizer step; the loss and its parts, averaged over the accumulated batches."""
         settings, fabric = self.settings, self.fabric
+        self.nonfinite.begin(self.method)
         seed_step(settings.seed, self.step, fabric.global_rank)
         progress = self.schedule.progress(self.step)
         self.lr = self.learning_rate()
@@ -157,59 +143,40 @@ class Loop:
             moved = jets.to(fabric.device)
             with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
                 parts = self.wrapped(moved, progress)
-                self._refuse_nan(parts["loss"], jets, "the loss is not finite")
+                self.nonfinite.check(parts["loss"], jets, LOSS)
                 fabric.backward(parts["loss"] / settings.accumulate)
             for name, value in parts.items():
                 totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
             self.jets += len(jets) * fabric.world_size
         let_rest(self.optimizer)
         norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        self._refuse_nan(norm, jets, "the gradient is not finite")
-        self.optimizer.step()
+        self.nonfinite.check(norm, jets, GRADIENT)
+        if self.nonfinite.decide(self.step, self.method, self.run):
+            self.optimizer.step()
+            self.method.after_step(self.schedule.progress(self.step + 1))
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
         return totals | {"grad_norm": float(norm)}  # type: ignore[arg-type]
-
-    def _refuse_nan(self, value: Tensor | None, jets: Jets, what: str) -> None:
-        if value is None or bool(torch.isfinite(value).all()):
-            return
-        rows = [] if jets.source is None else jets.source[:, 0].unique().tolist()
-        names = ", ".join(self.file_names[row] for row in rows[:8])
-        raise SslJetsError(
-            what,
-            where=f"step {self.step}, in a batch of jets from {names or 'unknown files'}",
-            found=float(value.detach().float().mean()),
-            hint=f"a smaller --set train.lr={self.settings.lr / 4:g}, or --set train.precision=32-true",
-        )
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, by all ranks together."""
         streams, left_out = zip(*self.ranks.gather((self.stream.state_dict(), self.stream.skipped)), strict=True)
         self._tell_left_out(sum(left_out, Counter[str]()))
-        state = {
-            "method": self.wrapped,
-            "optimizer": self.optimizer,
-            "streams": list(streams),
-            "step": self.step,
-            "schedule": asdict(self.schedule),
-            "jets": self.jets,
-            "seconds": self.seconds,
-            "watch": {"failed": self.failed, "lr_scale": self.lr_scale, "rollbacks": self.rollbacks},
-            "monitor": self.monitor.state_dict() if self.monitor is not None else {},
-        }
-        fresh = path.with_name(f".{path.name}.tmp")
-        try:
-            self.fabric.save(fresh, state)
-        except (OSError, RuntimeError) as error:
-            fresh.unlink(missing_ok=True)
-            left = shutil.disk_usage(path.parent).free  # torch does not say that this is why
-            said = [] if left < 1e6 else [str(error).partition("\n")[0]]
-            found = "; ".join([*said, f"{left / 1e6:.0f} MB are left on the disk"])
-            raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
-        self.fabric.barrier()
         if self.run.writes:
-            os.replace(fresh, path)
+            state = {
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "streams": list(streams),
+                "step": self.step,
+                "schedule": asdict(self.schedule),
+                "jets": self.jets,
+                "seconds": self.seconds,
+                "watch": {"failed": self.failed, "lr_scale": self.lr_scale, "rollbacks": self.rollbacks},
+                "monitor": self.monitor.state_dict() if self.monitor is not None else {},
+                "nonfinite": self.nonfinite.state_dict(),
+            }
+            checkpoint.write(path, state, self.settings.keep_checkpoints if path == self.run.checkpoint else 1)
+        self.fabric.barrier()
 
     def _tell_left_out(self, left_out: Counter[str]) -> None:
         """What all ranks left out so far, said and logged where it has changed."""
@@ -217,28 +184,27 @@ class Loop:
             self.told = left_out
             self.run.log_left_out(self.step, left_out)
 
+    def take_up(self) -> None:
+        """Go on from the newest checkpoint of the run that is not damaged."""
+        for message in self.ranks.from_first(lambda: checkpoint.settle(self.run.checkpoint)):
+            self.run.say(f"warning: {message}")
+        self.load(self.run.checkpoint)
+        self.run.forget_after(self.step)
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
-        state: dict[str, Any] = {"method": self.wrapped, "optimizer": self.optimizer}
-        try:
-            rest = self.fabric.load(path, state)
-        except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and lost_another(error)):
-                raise
-            damaged = path == self.run.checkpoint and not isinstance(error, OSError)
-            raise SslJetsError(
-                "the checkpoint cannot be read, or is not one of this run",
-                where=path,
-                found=str(error).partition("\n")[0].partition(". ")[0],
-                hint=f"rm {path}, after which --resume begins the run anew" if damaged else None,
-            ) from error
-        self.stream.resume(rest["streams"])
-        self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
-        watch = rest["watch"]
-        self.failed, self.lr_scale, self.rollbacks = watch["failed"], watch["lr_scale"], watch["rollbacks"]
-        if self.monitor is not None:
-            self.monitor.load_state_dict(rest["monitor"])
-        self.schedule = Schedule(**rest["schedule"])
+        rest = checkpoint.read(path)
+        with checkpoint.one_message(path):
+            self.method.load_state_dict(rest["method"])
+            load_optimizer(self.optimizer, rest["optimizer"])
+            self.stream.resume(rest["streams"])
+            self.step, self.jets, self.seconds = rest["step"], rest["jets"], rest["seconds"]
+            watch = rest["watch"]
+            self.failed, self.lr_scale, self.rollbacks = watch["failed"], watch["lr_scale"], watch["rollbacks"]
+            if self.monitor is not None:
+                self.monitor.load_state_dict(rest["monitor"])
+            self.nonfinite.load_state_dict(rest.get("nonfinite", {}))  # absent before it could be skipped
+            self.schedule = Schedule(**rest["schedule"])
         if len(rest["streams"]) != self.fabric.world_size:
             self._change_ranks(len(rest["streams"]))
         elif not self.schedule.since and self.schedule.last != self.steps:
@@ -274,10 +240,9 @@ class Loop:
             verdicts = found.verdicts
             told = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
             self.run.log({"step": self.step, "kind": "validation" if whole else "check", **found.metrics, **told})
-            said = (f"{name} {value:.4g}" for name, value in found.metrics.items() if name not in UNSAID)
-            self.run.say(f"step {self.step}: held-out " + ", ".join(said))
+            self.run.say(f"step {self.step}: {in_words(found, self.method.exported().dim)}")
             for verdict in verdicts:
-                self.run.say(f"warning: step {self.step}: {verdict.text}")
+                self.run.say(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
         return self.fabric.broadcast(verdicts)
 
     def act(self, verdicts: list[Verdict]) -> None:
@@ -338,13 +303,13 @@ def fit(
 
     Raises:
         Interrupted: a signal came; the checkpoint is saved.
-        SslJetsError: the loss or the gradient is not finite, the representation has collapsed and the settings say to
-            stop (the checkpoint is saved), or the disk is full.
+        SslJetsError: the loss or the gradient is not finite (in several steps in a row, if such steps are skipped), the
+            representation has collapsed and the settings say to stop (the
+            checkpoint is saved), or the disk is full.
     """
     loop = Loop(method, stream, run, settings, fabric, monitor, file_names)
-    if resume and run.checkpoint.is_file():
-        loop.load(run.checkpoint)
-        run.forget_after(loop.step)
+    if resume and run.begun:
+        loop.take_up()
         run.say(f"resumed at step {loop.step} of {loop.steps}")
     early = {settings.validate_every // share for share in EARLY if settings.validate_every >= 10 * share}
     if early and not loop.step:  # what later checks compare with
@@ -354,7 +319,8 @@ def fit(
     started = time.monotonic() - loop.seconds
     saved = time.monotonic()
     loop.window.reset(loop.jets)
-    with Watch() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar:
+    with watched() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar:
+        watch.at_once = False
         while loop.step < loop.steps:
             parts = loop.take_step()
             loop.seconds = time.monotonic() - started
@@ -374,7 +340,7 @@ def fit(
             if signal and not done:
                 run.say(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
                 raise Interrupted(signal)
-    return Fit(loop.step, loop.jets, loop.seconds)
+    return Fit(loop.step, loop.jets, loop.seconds, loop.nonfinite.total)
 
 
 def _log(loop: Loop, parts: dict[str, float], bar: Bar) -> None:
@@ -382,6 +348,8 @@ def _log(loop: Loop, parts: dict[str, float], bar: Bar) -> None:
     record = {"step": loop.step, "kind": "train", **parts, "lr": loop.lr, **rates}
     epoch = loop.jets / max(1, loop.stream.jets_per_epoch)
     skipped = {"skipped": sum(loop.stream.skipped.values())} if loop.stream.skipped else {}
+    if loop.nonfinite.total:
+        skipped["skipped_steps"] = loop.nonfinite.total
     loop.run.log({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
     bar.to(loop.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
 

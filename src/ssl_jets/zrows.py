@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.chunks import read_jet_columns
+from ssl_jets.data.chunks import check_exact, read_jet_columns
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets
@@ -125,26 +125,17 @@ class Table:
             rows = {name: values[owner] for name, values in rows.items()}
             rows["token"] = encoded.tokens.numpy()
             rows["particle"] = np.arange(len(owner)) - jets.offsets.numpy()[owner]
-        self._check_types(jets, int(source[0, 0]))
         return {column.name: rows[column.name] for column in self._columns}
-
-    def _check_types(self, jets: Jets, file: int) -> None:
-        for column in self._columns:
-            if column.name not in jets.jet:
-                continue
-            kind = jets.jet[column.name].numpy().dtype
-            if not np.can_cast(kind, column.dtype, "safe"):
-                raise DataError(
-                    "a kept column has another type than in the first file",
-                    where=f"{self._files[file].source}, column {column.name}",
-                    found=kind,
-                    allowed=[np.dtype(column.dtype)],
-                )
 
 
 def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column, ...]:
-    """Kept jet columns, each with its type in the first file: floats as they are, integers as int64."""
-    if not names:
-        return ()
-    read = read_jet_columns(files[0], names, 0, 0)
-    return tuple(Column(name, values.dtype.str) for name, values in read.items())
+    """Return kept jet columns with the type that all files share.
+
+    Raises:
+        DataError: whole numbers beyond 2^53 that would be written as floating point.
+    """
+    for file in files:
+        for name in names:
+            if name in file.types.rounded:
+                check_exact(file, name)
+    return tuple(Column(name, files[0].types.of[name].str) for name in names)

@@ -25,7 +25,7 @@ Seen = tuple[int, int, int]
 """Epoch, file, entry."""
 
 
-def made_up_jets(file: JetFile, index: int, start: int, stop: int, request: Request) -> Chunk:
+def made_up_jets(file: JetFile, index: int, start: int, stop: int, request: Request, without: object) -> Chunk:
     """Jets of one particle; every seventh is bad."""
     entries = np.array([entry for entry in range(start, stop) if entry % 7 != 3], dtype=np.int64)
     source = np.stack([np.full_like(entries, index), entries, np.zeros_like(entries)], axis=1)

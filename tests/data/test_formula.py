@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jets.data import pdg
-from ssl_jets.data.formula import Formula
+from ssl_jets.data.formula import MOST_LEVELS, Formula
 from ssl_jets.data.rows import Rows
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import KINDS
@@ -32,6 +32,9 @@ OF = np.array([10.0, 20.0, 20.0, 20.0])
         ("where(x < 0 or x >= 4, j, clip(x, 0, 2))", np.where((X < 0) | (X >= 4), OF, np.clip(X, 0, 2))),
         ("0 < x < 4 and not a.b[2] == 2", (X > 0) & (X < 4) & (Y != 2)),
         ("x / j", X / OF),
+        ("x > 0 && !(x >= 4) || `a.b[2]` == .25", ((X > 0) & ~(X >= 4)) | (Y == 0.25)),
+        ("!x == 0 && x != 1", (~(X != 0) == 0) & (X != 1)),
+        ("`a.b`[2] * `x`", Y * X),
         ("x - sum(x)", X - np.array([1.0, 5.0, 5.0, 5.0])),
         ("j", OF),
         ("7", np.full(4, 7)),
@@ -76,6 +79,10 @@ def test_the_names_of_a_formula_are_the_branches_it_reads() -> None:
         ("x & y", "not allowed in a formula"),
         ("a['b']", "not allowed in a formula"),
         ("'text'", "not allowed in a formula"),
+        ("~x", "not allowed in a formula: '~' at character 1"),
+        ("`é b` && `x +* y` +* z", "at character 20"),
+        ("x && sqrtt(`é`)", r"no such function: 'sqrtt\(`é`\)' at character 6"),
+        ("``", "not a formula"),
         ("", "not a formula"),
     ],
 )
@@ -91,3 +98,26 @@ def test_pdg_numbers_have_kind_charge_and_mass_and_antiparticles_the_opposite_ch
     assert kinds == [*expected, "neutral hadron", "photon", "other", "other", "other"]
     assert pdg.charge(numbers).tolist() == [1, -1, 1, 1, 0, 0, 0, -1, 1, -1, 0, 0, 0, 0, 0]
     np.testing.assert_allclose(pdg.mass(numbers)[[0, 2, 6]], [0.13957, 0.93827, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 5000 + "x" + ")" * 5000,
+        "-" * 5000 + "x",
+        "+".join(["x"] * 4000),
+        "x" + ".y" * 20_000,
+        "abs(" * 90 + "x",
+        "**".join(["9"] * 2000),
+        "x if " * 2000,
+    ],
+)
+def test_a_formula_without_end_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"formula") as caught:
+        Formula(text)
+    assert len(str(caught.value)) < 25_000
+
+
+def test_a_formula_of_the_deepest_nesting_is_computed() -> None:
+    deep = Formula("+".join(["1"] * MOST_LEVELS))
+    assert deep.of_jets(ROWS).tolist() == [MOST_LEVELS] * 2

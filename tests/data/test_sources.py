@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from zipfile import ZipFile
 
+import numpy as np
 import pytest
 
 from ssl_jets.data import remote
@@ -93,6 +95,56 @@ def test_a_list_in_a_list_is_refused(folder: Path, line: str) -> None:
     (folder / "list.txt").write_text(f"{line}\n")
     with pytest.raises(UsageError, match="names another list"):
         resolve_sources([f"@{folder}/list.txt"])
+
+
+def test_messages_about_a_list_name_its_lines_and_do_not_show_them(folder: Path) -> None:
+    for content in ("hunter2", "@hunter2", "gopher://hunter2/a.root", "a.root\n:hunter2", f"{folder}/hunter2.root"):
+        (folder / "list.txt").write_text(content)
+        with pytest.raises((DataError, UsageError)) as caught:
+            resolve_sources([f"@{folder}/list.txt"])
+        assert "hunter2" not in str(caught.value)
+        assert "list.txt, line" in str(caught.value)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_list_may_have_a_byte_order_mark_and_comments_behind_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    (folder / "c #1.root").touch()
+    text = f"{start}{folder}/b.root  # the good one\r\n  # none\n{folder}/c #1.root\n"
+    expected = [Source(f"{folder}/b.root"), Source(f"{folder}/c #1.root")]
+    (folder / "list.txt").write_text(text, encoding="utf-8")
+    assert resolve_sources([f"@{folder}/list.txt"]) == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert resolve_sources(["-"]) == expected
+
+
+def test_files_of_a_folder_are_known_by_their_first_bytes_and_the_others_are_counted(tmp_path: Path) -> None:
+    kept = {"x.root.1": b"root\0\0\xf3", "y": b"PAR1", "z.bin": b"\x89HDF\r\n\x1a\n"}
+    passed_over = {"log": b"root [0] .q", "empty": b"", "n.txt": b"jets"}
+    for name, content in (kept | passed_over).items():
+        (tmp_path / name).write_bytes(content)
+    np.savez(tmp_path / "jets.npz", x=np.ones(3))
+    (tmp_path / "jets.npz").rename(tmp_path / "jets.npz.2")
+    with ZipFile(tmp_path / "words.docx", "w") as archive:
+        archive.writestr("word/document.xml", "")
+    said: list[str] = []
+    found = resolve_sources([str(tmp_path)], said.append)
+    assert [Path(source.path).name for source in found] == ["jets.npz.2", *kept]
+    assert len(said) == 1
+    assert f"{tmp_path}: 4 files, such as empty" in said[0]
+
+
+def test_a_file_of_a_known_suffix_is_listed_and_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "notes.txt").unlink()
+    monkeypatch.setattr("builtins.open", None)
+    assert len(resolve_sources([str(folder)])) == 3
+
+
+def test_what_a_folder_without_jets_holds_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("jets")
+    with pytest.raises(DataError, match=r"1 file, such as notes\.txt"):
+        resolve_sources([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -312,9 +312,9 @@ def test_a_restored_stream_reads_only_the_window_it_stands_in(
     entries: list[int] = []
     original = module.read_chunk
 
-    def counted(file: JetFile, index: int, start: int, stop: int, request: Request) -> Any:
+    def counted(file: JetFile, index: int, start: int, stop: int, request: Request, without: Any) -> Any:
         entries.append(stop - start)
-        return original(file, index, start, stop, request)
+        return original(file, index, start, stop, request, without)
 
     monkeypatch.setattr(module, "read_chunk", counted)
     with stream_of(files, buffer=20, batch_size=5) as stream:

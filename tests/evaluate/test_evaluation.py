@@ -1,6 +1,7 @@
 """Models and z files, measured: what is written, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from ssl_jets.data.files import open_files, whole
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
+from ssl_jets.data.subset import choose
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluate.bench import Bench
@@ -77,6 +79,32 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: 
     assert "held out" in said[0]
     assert "200" in said[0]
     assert "kNN" in summary_table(found)
+
+
+def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp_path: Path) -> None:
+    """A head of 36 labels stands beside readers of the same 36 jets, and every row names its number of jets."""
+    model = load_model(world.folder / "headed")
+    training = {**model.facts["training"], "labelled_jets": 36, "labelled_seed": 3}
+    run = tmp_path / "few"
+    save_model(Model(model.encoder, model.head, model.labels, {"method": "mae", "training": training}), run / "model")
+    wanted = small(world, fit_jets=5000, physics_jets=300)
+    found = evaluate_model(run, world.sources, tmp_path / "out", settings=wanted, say=lambda _: None)
+    few = [probe for probe in found.probes if probe.fit_jets == 36]
+    many = [probe for probe in found.probes if probe.fit_jets > 36]
+    assert [(probe.reader, probe.of) for probe in few] == [(probe.reader, probe.of) for probe in many]
+    assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in few}
+    head, *rows = summary_table(found).split("\n\n")[0].splitlines()[1:]
+    assert "36 jets" in head
+    assert sum("36 jets" in row for row in rows) == len(few) == 6
+    page = write_evaluation_report(tmp_path / "out").read_text()
+    for name in ("the model&#x27;s head (36 jets)", "linear, z (36 jets)", "The head had 36 labels"):
+        assert name in page, name
+    # Not some jets, those of the training: the subset of a finetuning does not depend on what else is read.
+    bench = Bench.of([model], world.sources, wanted, Notes(lambda _: None))
+    bench.roles = replace(bench.roles, fit=split(world.files, 0.1, 0)[0])
+    rows_of = bench.with_labels_of(load_model(run))
+    chosen = choose(bench.files, bench.roles.fit, 36, 3, Request())
+    np.testing.assert_array_equal(bench.fit.source.numpy()[rows_of], chosen.source.numpy())
 
 
 def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from measured import check_intervals
 from ssl_jets import cli
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.data.stream import ordered
@@ -64,6 +65,7 @@ def test_real_jets_are_as_far_from_real_jets_as_the_floor(same: GeneratedEvaluat
     for entry in same.distances:
         error = entry.generated.high - entry.generated.value + entry.real.high - entry.real.value
         assert abs(entry.generated.value - entry.real.value) < 3 * error, entry
+    assert check_intervals([same.distances, same.test.auc, same.floor.auc]) > 20
     assert same.test.auc.low95 < 0.5 < same.test.auc.high95
     assert same.floor.auc.low95 < 0.5 < same.floor.auc.high95
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from measured import check_intervals
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import Part, open_files
+from ssl_jets.data.seen import joint_training
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate import compare_models, comparison_table
-from ssl_jets.evaluate.bench import joint_training
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, save_model
@@ -63,6 +64,8 @@ def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(r
     losses = [found.evaluations[name].task.log_loss.value for name in ("run0", "run1", "ensemble")]
     assert losses[2] <= np.mean(losses[:2]) + 1e-9  # -ln is convex
     assert 0 < found.alike[0].cka.value < 1
+    assert check_intervals([found.metrics(), *(one.metrics() for one in found.evaluations.values())]) > 50
+    assert check_intervals([one.curves() for one in found.evaluations.values()]) > 100
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert written["models"] == ["run0", "run1", "ensemble"]
     assert "run1 - run0" in comparison_table(found)

@@ -57,7 +57,7 @@ def test_background_efficiency_equals_a_loop_over_thresholds(scored, digits: int
 def test_the_curve_passes_through_the_points_of_sklearn(scored) -> None:
     probabilities, labels = scored(800, 2)
     pair = Ranked.of(probabilities[:, 1], labels == 1, labels == 0)
-    grid = pair.grid(50)
+    grid = pair.grid(np.ones(len(labels)), 50, np.zeros(0, dtype=np.int64))
     points = pair.signal_efficiency(np.ones((1, len(labels))), grid)[0]
     eps_b, eps_s, _ = roc_curve(labels, probabilities[:, 1], drop_intermediate=False)
     for x, y in zip(grid, points):
@@ -75,7 +75,7 @@ def test_the_curve_equals_a_loop_over_thresholds_which_equal_scores_pass_togethe
     score = probabilities[:, 1]
     signal, background = score[labels == 1], score[labels == 0]
     pair = Ranked.of(score, labels == 1, labels == 0)
-    grid = pair.grid(30)
+    grid = pair.grid(np.ones(len(labels)), 30, np.zeros(0, dtype=np.int64))
     for x, y in zip(grid, pair.signal_efficiency(np.ones((1, len(labels))), grid)[0]):
         allowed = [t for t in background if np.mean(background >= t) <= x + 1e-12]
         expected = np.mean(signal >= min(allowed)) if allowed else np.mean(signal > background.max())

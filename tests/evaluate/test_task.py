@@ -6,6 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluate.calibration import calibration_rows
 from ssl_jets.evaluate.estimate import Bootstrap, Estimate
 from ssl_jets.evaluate.task import accuracy_and_auc, classify_metrics, largest_class
 
@@ -30,9 +31,25 @@ def test_calibration_error_equals_a_loop_over_bins(scored) -> None:
     expected = sum(
         abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)
     )
+    rows = calibration_rows(probabilities, labels, Bootstrap(900, 20))["calibration_error"]
+    assert rows[0] == pytest.approx(expected)
     found = classify_metrics(probabilities, labels, NAMES, resamples=20)
-    assert found.calibration_error.value == pytest.approx(expected)
+    assert found.calibration_error.value == pytest.approx(2 * expected - np.median(rows[1:]))
     assert found.reliability.jets.sum() == len(labels)
+
+
+def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number() -> None:
+    """Labels drawn with the probabilities themselves: the error is 0, and 15 bins of 1,000 jets find 0.03."""
+    found, plain = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        probabilities = rng.dirichlet(np.ones(3), 1000)
+        labels = (rng.random((1000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+        rows = calibration_rows(probabilities, labels, Bootstrap(1000, 60, seed))["calibration_error"]
+        found.append(Estimate.of_rows(rows, biased=True))
+        plain.append(rows[0])
+    assert np.mean(plain) > 0.03
+    assert np.mean([one.value for one in found]) < 0.6 * np.mean(plain)
 
 
 def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(scored) -> None:
@@ -155,7 +172,12 @@ def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
     weighted = classify_metrics(probabilities, labels, NAMES, weights=weights, resamples=3)
     repeated = classify_metrics(probabilities[copies], labels[copies], NAMES, resamples=3)
     plain = classify_metrics(probabilities, labels, NAMES, resamples=3)
-    for name in ("accuracy", "auc", "auc_rest", "log_loss", "calibration_error"):
+    error, same = (
+        calibration_rows(probabilities[rows], labels[rows], Bootstrap(len(rows), 3, weights=of))["calibration_error"][0]
+        for rows, of in ((np.arange(600), weights), (copies, None))
+    )
+    assert error == pytest.approx(same, abs=1e-12)
+    for name in ("accuracy", "auc", "auc_rest", "log_loss"):
         value = getattr(weighted, name).value
         assert value == pytest.approx(getattr(repeated, name).value, abs=1e-12), name
         assert value != pytest.approx(getattr(plain, name).value, abs=1e-6), name

@@ -14,8 +14,9 @@ from torch import nn
 
 from small_models import CLASSES, tiny_encoder
 from ssl_jets.config import RunSettings, parse_set
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.memory import MemoryStream
+from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.finetune import FinetuneSettings, finetune, resolve_finetune
 from ssl_jets.finetune.anchor import TowardsPretrained
@@ -99,7 +100,7 @@ def test_half_of_a_batch_is_of_the_target_and_its_loss_is_logged(
     facts = load_model(run).facts["training"]
     assert facts["steps"] == 40 // 8  # one epoch of 40 labelled jets, eight in a batch
     assert facts["jets"] == 16 * facts["steps"]
-    assert ["target.root", target.stat().st_size] in facts["files"]
+    assert list(open_files([Source(str(target))])[0].identity) in facts["files"]
     for line in lines(run):
         assert line["loss_domain"] != 0
         assert ("domain_accuracy" in line) == (adapt == "dann")
@@ -119,7 +120,7 @@ def test_reweight_says_how_much_of_the_source_is_left(
     assert lines(run)[-1]["loss"] != lines(plain)[-1]["loss"]
     facts = load_model(run).facts["training"]
     assert facts["jets"] == 3 * 16
-    assert ["target.root", target.stat().st_size] in facts["files"]  # its jets made the weights
+    assert list(open_files([Source(str(target))])[0].identity) in facts["files"]  # its jets made the weights
 
 
 def terms(encoder: Encoder) -> dict[str, DomainTerm]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.errors import SslJetsError
 from ssl_jets.finetune.modes.probe import fit_heads
 from ssl_jets.jets import Jets
 from ssl_jets.nn.heads import ClassHead
@@ -38,6 +39,13 @@ def test_the_standardisation_is_folded_into_the_head(hidden: int) -> None:
     assert losses_moved == pytest.approx(losses, rel=1e-2, abs=1e-3)
     with torch.no_grad():
         torch.testing.assert_close(moved(z * scale + shift), head(z), atol=0.05, rtol=0.01)
+
+
+def test_heads_whose_loss_is_not_finite_are_not_handed_on() -> None:
+    z, labels = labelled_z()
+    z[3] = torch.nan
+    with pytest.raises(SslJetsError, match="the loss of the heads is not finite"):
+        train(z, labels)
 
 
 @pytest.mark.parametrize("hidden", [0, 8])

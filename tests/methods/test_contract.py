@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
 from ssl_jets import methods, train
+from ssl_jets.config import Settings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
+from ssl_jets.methods._describe import describe_method, described_settings
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from torchrun import torchrun
@@ -31,6 +34,27 @@ every_method = pytest.mark.parametrize("name", methods.names())
 
 def build(name: str, jets: Jets, seed: int = 1, **settings: Any) -> Method:
     return build_method(name, jets, seed, **settings)
+
+
+def settings_of(
+    config: type[Settings], values: dict[str, Any], path: str
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Key, default and description of each setting of the class itself."""
+    for key, field in config.model_fields.items():
+        if isinstance(value := values[key], Settings):
+            yield f"{path}.{key}.*", None, field.description
+            yield from settings_of(type(value), dict(value), f"{path}.{key}")
+        elif key != "name":
+            yield f"{path}.{key}", repr(value), field.description
+
+
+@every_method
+def test_what_is_described_without_torch_is_what_the_settings_are(name: str) -> None:
+    config = methods.find(name).Config
+    defaults = {key: field.default for key, field in config.model_fields.items()}
+    assert described_settings(name) == list(settings_of(config, defaults, "method"))
+    text = inspect.cleandoc(inspect.getmodule(config).__doc__ or "")
+    assert describe_method(name).startswith(text + "\n\nSettings")
 
 
 def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:

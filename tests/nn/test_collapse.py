@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,3 +83,9 @@ def test_a_verdict_says_what_was_found_and_beside_what() -> None:
     (verdict,) = collapse.of_z(found, RANDOM, labels=False)
     assert "0.001" in verdict.text
     assert f"{RANDOM.variation:.2g}" in verdict.text
+
+
+def test_every_verdict_of_the_docs_has_a_first_remedy() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "collapse.md").read_text(encoding="utf-8")
+    table = text.partition("| verdict | when |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(collapse.ADVICE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from measured import check_intervals
 from small_models import tiny_encoder
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
@@ -44,6 +45,11 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         np.savez(tmp_path / "z.npz", z=z, label=label)
         sizes.add((tmp_path / "z.npz").stat().st_size)
         result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", say=lambda text: None)
+        assert check_intervals(result.metrics) == 8
         found.append(json.dumps(plain(result.metrics)))
     assert len(sizes) == 1
     assert found[0] != found[1]
+    said: list[str] = []
+    (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
+    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", say=said.append)
+    assert not [line for line in said if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from measured import check_intervals
 from ssl_jets.config import resolve
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
@@ -113,6 +114,7 @@ def test_the_result_is_written_printed_and_reported(
     result.write()
     found = json.loads((out / "domain.json").read_text())
     assert [entry["start"] for entry in found["summary"]] == ["mae", "mae", "supervised", "supervised"]
+    assert check_intervals(found) > 20
     assert found["before"]["mae"]["gap"]["floor"]["jets"] > 0
     table = domain_table(result).splitlines()
     assert len(table) == 1 + 4

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from measured import check_intervals
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import Part, open_files
 from ssl_jets.data.sources import sample_sources
@@ -43,6 +44,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert {one["steps"] for name, share in points for one in points[name, share]["seeds"] if "steps" in one} == {20}
     assert points["boosted trees", 0.5]["accuracy"] > 0.75
     assert points["boosted trees", 0.5]["accuracy"] > points["boosted trees", 0.02]["accuracy"]
+    assert check_intervals(found.metrics) == 12
     again: list[str] = []
     second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=again.append)
     assert second.metrics["points"] == found.metrics["points"]

@@ -29,7 +29,12 @@ def of(histogram: list[int], edges: list[float]) -> SimpleNamespace:
 def test_every_panel_has_its_unit(figures: list[Figure], tmp_path: Path) -> None:
     assert draw_columns({"jets.root": of([1, 3], [0, 1, 2])}, tmp_path / "columns.png") == ""
     (figure,) = figures
-    assert [place.get_xlabel() for place in figure.axes] == ["particles a jet", "pt [GeV]", "deta", "d0 [mm]"]
+    assert [place.get_xlabel() for place in figure.axes] == [
+        "particles in a jet",
+        r"particle $p_\mathrm{T}$ [GeV]",
+        r"particle $\Delta\eta$",
+        r"$d_0$ [mm]",
+    ]
     assert figure.axes[0].get_ylabel() == "density"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from report_folders import NAMES, write_evaluation
 from test_report import Page, read
 
@@ -73,9 +75,25 @@ def test_every_point_of_a_curve_has_its_interval(shown: SimpleNamespace) -> None
         assert column(rows, "high") == near(curve["high"])
 
 
+def significance(labels: np.ndarray[Any, Any], weights: np.ndarray[Any, Any] | None = None) -> SimpleNamespace:
+    """Metrics of jets of QCD (label 0) and S, with the rows of the CSV of their figure; None where there is none."""
+    rng = np.random.default_rng(0)
+    score = 1 / (1 + np.exp(-rng.normal(2 * labels, 1)))
+    both = np.column_stack([1 - score, score])
+    found = classify_metrics(both, labels, ("QCD", "S"), weights=weights, resamples=20)
+    curves = {"roc": plain(found.roc, digits=5)}
+    figure = more_figures.sic({"classes": ("QCD", "S"), "task": plain(vars(found))}, curves)
+    rows = None if figure is None else rows_of(csv_of(figure))
+    scale = None if figure is None else figure.axes[0].get_yscale()
+    plt.close("all")
+    return SimpleNamespace(task=found, curves=curves, rows=rows, scale=scale)
+
+
 def test_the_significance_is_that_of_the_table(shown: SimpleNamespace) -> None:
-    for curve, best in zip(shown.curves["roc"], shown.metrics["task"]["significance"], strict=True):
-        rows = [row for row in shown.drawn["sic"] if row["series"] == curve["signal"]]
+    found = significance(np.repeat([0, 1], (1100, 300)))
+    assert found.scale == "linear"
+    for curve, best in zip(found.curves["roc"], plain(found.task.significance), strict=True):
+        rows = [row for row in found.rows if row["series"] == curve["signal"]]
         eps_b, eps_s, low, high = (
             np.array(curve[key]) for key in ("background_efficiency", "signal_efficiency", "low", "high")
         )
@@ -83,22 +101,72 @@ def test_the_significance_is_that_of_the_table(shown: SimpleNamespace) -> None:
         for name, values in (("y", eps_s), ("low", low), ("high", high)):
             assert column(rows, name) == near((values / eps_b**0.5)[drawn])
         assert max(column(rows, "y")) == near(best["improvement"]["value"])
-        shown_cells = cells_after(shown.page, in_text(curve["signal"]), "50 %")
+    for best in shown.metrics["task"]["significance"]:
+        shown_cells = cells_after(shown.page, in_text(best["signal"]), "50 %")
         assert shown_cells[3].split()[0] == page.significant(best["improvement"]["value"])
 
 
 def test_with_weights_the_curve_begins_where_the_table_does() -> None:
+    labels = np.repeat([0, 1], (1100, 400))
+    weights = np.where(np.random.default_rng(1).random(1500) < 0.1, 20.0, 1.0)
+    found = significance(labels, weights)
+    assert 25 / 1100 < 2 * 25 / 1100 < found.curves["roc"][0]["sic_from"]
+    best = found.task.significance[0].improvement.value
+    assert max(column([row for row in found.rows if row["series"] == "S"], "y")) == near(best)
+
+
+def test_few_background_jets_carry_no_curve_of_the_significance(shown: SimpleNamespace) -> None:
+    few, enough = (significance(np.repeat([0, 1], (jets, 300))) for jets in (999, 1000))
+    assert few.rows is None
+    assert enough.rows is not None
+    jets = shown.metrics["task"]["rejections"][0]["background_jets"]
+    assert "sic" not in shown.drawn
+    assert f"is not drawn: of q/g (QCD) there are {jets} jets, and a curve needs 1,000." in shown.page.text
+
+
+def test_a_panel_of_many_curves_has_no_bands_and_the_csv_has_their_intervals() -> None:
     rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 400)
-    score = 1 / (1 + np.exp(-rng.normal(2 * labels, 1)))
-    weights = np.where(rng.random(800) < 0.1, 20.0, 1.0)
-    found = classify_metrics(np.column_stack([1 - score, score]), labels, ("QCD", "S"), weights=weights, resamples=20)
-    curves = {"roc": plain(found.roc, digits=5)}
-    assert 25 / 400 < 2 * 25 / 400 < curves["roc"][0]["sic_from"]
-    figure = more_figures.sic({"classes": ("QCD", "S")}, curves)
+    for classes in (4, 5):  # three and four curves
+        labels = rng.integers(0, classes, 600)
+        powers = np.exp(rng.normal(0.5 * np.eye(classes)[labels], 1))
+        names = ["QCD", *(f"S{index}" for index in range(1, classes))]
+        found = classify_metrics(powers / powers.sum(1, keepdims=True), labels, names, resamples=20)
+        metrics = {"classes": names, "task": plain(vars(found))}
+        figure = figures.roc(metrics, {"roc": plain(found.roc, digits=5)})
+        assert figure is not None
+        bands = [mark for mark in figure.axes[0].collections if isinstance(mark, PolyCollection)]
+        assert len(bands) == (3 if classes == 4 else 0)
+        rows = rows_of(csv_of(figure))
+        assert {row["interval"] for row in rows if row["series"] in names} == {"x: 68 %"}
+        points = [row for row in rows if row["series"].endswith("working point")]
+        assert {row["interval"] for row in points} == {"" if classes == 4 else "y: 68 %"}
+        plt.close(figure)
+
+
+def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_places() -> None:
+    curve = {"name": "lost", "unit": "share", "strengths": [0.0, 0.5], "largest_class": 0.1}
+    accuracy = [{"value": 0.5, "low": 0.4, "high": 0.6}] * 2
+    figure = more_figures.robustness({name: [{**curve, "accuracy": accuracy}] for name in "abcd"})
     assert figure is not None
-    best = found.significance[0].improvement.value
-    assert max(column([row for row in rows_of(csv_of(figure)) if row["series"] == "S"], "y")) == near(best)
+    lines = [line for line in figure.axes[0].get_lines() if line.get_label() in list("abcd")]
+    left = [line.get_transform().transform((0.0, 0.5))[0] for line in lines]
+    assert all(after > before for before, after in pairwise(left))
+    assert {row["x"] for row in rows_of(csv_of(figure)) if row["series"] in list("abcd")} == {0.0, 0.5}
+    plt.close(figure)
+
+
+def test_a_colour_bar_is_as_high_as_its_matrix() -> None:
+    models = {name: ({"classes": ("a", "b", "c")}, {"confusion": np.eye(3).tolist()}) for name in ("A", "B", "C")}
+    figure = figures.confusions(models)
+    assert figure is not None
+    figure.draw_without_rendering()
+    matrices = [axes for axes in figure.axes if axes.get_images()]
+    assert len(matrices) == 3
+    for axes in matrices:
+        (bar,) = axes.child_axes
+        matrix, beside = axes.get_window_extent(), bar.get_window_extent()
+        assert (beside.y0, beside.y1) == pytest.approx((matrix.y0, matrix.y1))
+        assert beside.x0 > matrix.x1
     plt.close(figure)
 
 
@@ -122,11 +190,13 @@ def test_a_class_of_small_weight_adds_up_to_100_per_cent_too() -> None:
 def test_bars_of_the_reliability_are_binomial(shown: SimpleNamespace) -> None:
     for key, series in (("reliability", "as the model says"), ("calibrated", "after temperature scaling")):
         points = shown.curves[key]
-        jets, accuracy = np.array(points["jets"], float), np.array(points["accuracy"], float)
+        jets, accuracy, confidence = (np.array(points[name], float) for name in ("jets", "accuracy", "confidence"))
+        few = jets < figures.BIN_JETS
+        jets, accuracy, confidence = (values[~few] for values in (jets, accuracy, confidence))
         right = accuracy * jets + 1
         error = np.sqrt(right * (jets + 2 - right) / (jets + 2) ** 3)
         rows = [row for row in shown.drawn["reliability"] if row["series"] == series]
-        assert column(rows, "x") == near(points["confidence"])
+        assert column(rows, "x") == near(confidence)
         assert column(rows, "y") == near(accuracy)
         assert column(rows, "low") == near(accuracy - error)
         assert column(rows, "high") == near(accuracy + error)
@@ -166,7 +236,7 @@ def test_every_reader_of_a_quantity_is_in_the_legend(shown: SimpleNamespace) -> 
     figure = more_figures.physics(shown.metrics)
     assert figure is not None
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert sorted(names) == ["boosted trees, z", "ridge, random weights", "ridge, z"]
+    assert names == ["boosted trees, z", "ridge, z", "ridge, random weights"]  # from above, as in a row
     plt.close(figure)
 
 
@@ -246,6 +316,17 @@ def test_what_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
     assert panels["part of the loss (training)"] == {"loss class", "kind loss"}
     assert panels["also logged (training)"] == {"accuracy", "sigma class"}
     plt.close(figure)
+
+
+def test_a_quantity_with_one_number_has_no_panel() -> None:
+    lines = [{"step": step, "kind": "train", "loss": 3.0, "lr": 1e-3} for step in (1, 2)]
+    figure = training.training([*lines, {"step": 2, "kind": "validation", "loss": 3.0, "rankme": 4.0}])
+    assert figure is not None
+    assert len(figure.axes) == 2
+    assert {"lr", "training"} <= set(column(rows_of(csv_of(figure)), "series"))
+    assert "rankme" not in column(rows_of(csv_of(figure)), "series")
+    plt.close(figure)
+    assert training.training(lines[:1]) is None
 
 
 def test_a_page_does_not_call_jets_unseen_that_were_seen(shown: SimpleNamespace, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ const found = {
   broken: links.filter(h => h.startsWith('#') && !document.getElementById(h.slice(1))),
   outside: links.filter(h => !h.startsWith('#') && !h.startsWith('data:')),
   fetched: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
+  signs: [...document.querySelectorAll('.sign')].map(s => getComputedStyle(s).display),
   wide, width: window.innerWidth,
 };
 document.body.innerHTML = '<pre id="found">' + JSON.stringify(found).replace(/</g, '&lt;') + '</pre>';
@@ -57,6 +58,7 @@ def test_figures_tables_and_links_are_there_and_nothing_is_fetched(
         assert natural > 300
         assert 100 < shown <= max(found["width"], 44 * 16)  # on a phone a wide figure scrolls inside its box
         assert alt
+    assert set(found["signs"]) == ({"block"} if width < 640 else {"none"})  # that a wide figure scrolls
     assert len(found["tables"]) >= 5
     assert all(rows > 0 for rows in found["tables"])
     assert found["headings"] > 3

@@ -4,6 +4,8 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 
 from ssl_jets.data.schema import known_schemas
+from ssl_jets.evaluate.robustness import STRESSES
+from ssl_jets.jets import COLUMNS
 from ssl_jets.report import names, page
 
 
@@ -12,6 +14,16 @@ def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
     for name in jetclass.labels:
         assert names.in_text(name) != name
         MathTextParser("agg").parse(names.in_figure(name))
+
+
+def test_axes_have_titles_and_units_in_the_symbols_of_physics() -> None:
+    for stress in STRESSES:
+        assert "pt" not in names.axis_label(stress.unit)
+    assert set(names.PARTICLE_LABELS) == set(COLUMNS)
+    columns = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_nparticles", "jet_tau3", "jet_tau4/jet_tau3")
+    for label in [*map(names.axis_label, columns), *names.PARTICLE_LABELS.values()]:
+        assert "_" not in label.split("$")[0]
+        MathTextParser("agg").parse(label)
 
 
 def test_ten_classes_have_ten_colours() -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from report_folders import write_evaluation, write_run
 
 from ssl_jets.errors import DataError
-from ssl_jets.report import write_evaluation_report, write_run_report
+from ssl_jets.report import album, write_evaluation_report, write_run_report
 from ssl_jets.report.figures import MAP_PANELS, mapped_classes
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -90,7 +92,7 @@ def test_every_figure_is_embedded_and_lies_in_the_folder(run: Path, run_page: Pa
         "evaluation-reliability",
         "evaluation-z_map",
     }
-    names |= {f"evaluation-{name}" for name in ("sic", "regression", "physics", "robustness")}
+    names |= {f"evaluation-{name}" for name in ("regression", "physics", "robustness")}
     names |= {"training", "collapse"}
     assert {file.stem for file in files} == names
     assert len(files) == 3 * len(names)
@@ -133,6 +135,53 @@ def test_settings_files_and_hashes_are_there(run_page: Page) -> None:
     for text in ("method.ratio", "0.4", "cd" * 32, "a.root 100, b.root 200", "ln GeV", "jets <1>.root", "1,234,567"):
         assert text in run_page.cells
     assert "Only held-out jets are <tested>." in run_page.text
+
+
+def test_the_fair_comparison_comes_first(run: Path, run_page: Page) -> None:
+    found = json.loads((run / "evaluation" / "metrics.json").read_text())["headline"]
+    gap = found["difference"]
+    assert gap["low95"] > 0
+    ours, base = found["z"], found["baseline"]
+    assert (ours["of"], base["of"]) == ("z", "z of random weights")
+    for text in (
+        f"on z (300 labelled jets) is above {base['reader']} on z of random weights (300 labelled jets)",
+        f"accuracy {ours['accuracy']['value']:.3f} against {base['accuracy']['value']:.3f} on the same 400 jets",
+        f"difference {gap['value']:+.3f} (68 %: {gap['low']:+.3f} to {gap['high']:+.3f}",
+    ):
+        assert text in run_page.text
+    assert run_page.text.index("on the same 400 jets") < run_page.text.index("effective rank of z")
+
+
+def test_figures_carry_the_line_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[list[str]] = []
+
+    def look(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+        if kind == "png":
+            shown.append([text.get_text() for text in figure.findobj(Text)])
+        return b""
+
+    monkeypatch.setattr(album, "_saved", look)
+    folder = write_evaluation(tmp_path / "e", head=False)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    label = {"experiment": "CMS", "status": "Simulation", "energy": 13.6, "luminosity": 138.0}
+    metrics["settings"]["figures"] = label
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_evaluation_report(folder)
+    assert len(shown) == 2
+    for texts in shown:
+        assert {"CMS", "Simulation", r"138 $\mathrm{fb}^{-1}$ (13.6 TeV)"} <= set(texts)
+
+
+def test_a_figure_that_is_drawn_no_more_is_removed(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "e", head=False)
+    old = folder / "figures" / "z_map.png"
+    write_evaluation_report(folder)
+    curves = json.loads((folder / "curves.json").read_text())
+    curves["map"]["x"] = []
+    assert old.exists()
+    (folder / "curves.json").write_text(json.dumps(curves))
+    write_evaluation_report(folder)
+    assert not old.exists()
 
 
 def test_names_with_markup_are_shown_as_they_are(run_page: Page) -> None:

@@ -133,7 +133,14 @@ def _protocol(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
 def _generated(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     folder = asked.out or _beside(Path(asked.generated[0]))
     found = evaluate.evaluate_generated(
-        asked.generated, asked.data, folder, data=settings.data, seed=settings.evaluate.seed, force=asked.force, say=say
+        asked.generated,
+        asked.data,
+        folder,
+        data=settings.data,
+        figures=settings.figures,
+        seed=settings.evaluate.seed,
+        force=asked.force,
+        say=say,
     )
     tell_reports(report.write_generated_report(folder))
     return folder / "generated.json", evaluate.generated_table(found)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from ssl_jets import __version__
+from ssl_jets.cli.command import Command
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
-from ssl_jets.cli.talk import rank
+from ssl_jets.cli.talk import say
 from ssl_jets.cli.train import finetune, pretrain
 from ssl_jets.cli.write import embed, generate
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.launch import Launch, join, rank
+from ssl_jets.terminal import ReaderEndedError, guarded, write
 
 app = typer.Typer(
     name="ssl-jets",
@@ -24,14 +27,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order of `--help`.
-for _command in (pretrain, embed, finetune, evaluate, generate, methods, inspect):
-    app.command()(_command)
+EXAMPLES: dict[Callable[..., None], str] = {
+    pretrain: "ssl-jets pretrain --method mae --size tiny --steps 100 --out runs/mae",
+    embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
+    finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
+    evaluate: "ssl-jets evaluate runs/tagger",
+    generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
+    methods: "ssl-jets methods mae",
+    inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",
+}
+"""An example of each command, in the order of `--help`."""
+for _command, _example in EXAMPLES.items():
+    app.command(cls=Command, epilog=f"Example: {_example}")(_command)
+_SHARED = ("pretrain", "finetune", "embed")
+"""Commands whose work the processes of a launch share."""
 _debug = False  # what `--debug` says, for `_fail`
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -40,36 +55,52 @@ def _root(
     if version:
         print(__version__)
         raise typer.Exit
+    launch = join()
+    if launch is not None and launch.world > 1 and context.invoked_subcommand not in _SHARED:
+        raise _alone(str(context.invoked_subcommand), launch)
+
+
+def _alone(command: str, launch: Launch) -> UsageError:
+    """The error of a command whose work several processes do not share."""
+    return UsageError(
+        f"{command} runs in one process",
+        found=f"process {launch.rank} of {launch.world} in a launch by torchrun or srun",
+        hint=f"without torchrun, or srun --ntasks=1; several processes share the work of {', '.join(_SHARED)}",
+    )
 
 
 def main() -> None:
     """Entry point: run a command; an error of the user's is one message and an exit code."""
     from ssl_jets.signals import Interrupted
 
-    try:
-        app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
-    except SslJetsError as error:
-        _fail(error, f"error: {error}", error.exit_code)
-    except Interrupted as stop:
-        sys.exit(128 + stop.signal)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
-    except RuntimeError as error:
-        from ssl_jets.ranks import Ranks, lost_another
+    with guarded():
+        try:
+            try:
+                app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
+            finally:
+                sys.stdout.flush()
+        except SslJetsError as error:
+            _fail(error, f"error: {error}", error.exit_code)
+        except Interrupted as stop:
+            say(str(stop))
+            sys.exit(128 + stop.signal)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except ReaderEndedError:
+            sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
+        except RuntimeError as error:
+            from ssl_jets.ranks import Ranks, lost_another
 
-        if not lost_another(error):
-            raise
-        _fail(error, f"error: {Ranks(rank()).others_failed()}", 1)
-    except OSError as error:
-        where = f"\n  where:   {error.filename}" if error.filename else ""
-        _fail(error, f"error: {error.strerror or error}{where}", 1)
+            if not lost_another(error):
+                raise
+            _fail(error, f"error: {Ranks(rank()).others_failed()}", 1)
+        except OSError as error:
+            where = f"\n  where:   {error.filename}" if error.filename else ""
+            _fail(error, f"error: {error.strerror or error}{where}", 1)
 
 
 def _fail(error: Exception, message: str, code: int) -> None:
     if _debug:
         raise error
-    print(message, file=sys.stderr)
+    write(message, sys.stderr)
     sys.exit(code)

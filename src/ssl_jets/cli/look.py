@@ -15,7 +15,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show the formula and the settings of one.")] = None,
 ) -> None:
     """List the pretraining methods, or describe one."""
-    from ssl_jets.describe import describe_method, list_methods
+    from ssl_jets.methods._describe import describe_method, list_methods
 
     put(list_methods() if name is None else describe_method(name))
 
@@ -24,6 +24,7 @@ def inspect(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
     schema: Schema = None,
     set_: Set = None,
+    columns: Annotated[bool, typer.Option("--columns", help="Show all columns of all files.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
     force: Force = False,
@@ -43,4 +44,4 @@ def inspect(
 
         few = draw_columns({str(one.file.source): one.seen for one in looked}, plot, force=force)
         say(f"figure: {plot}" + (f", of {few}" if few else ""))
-    put(files_as_json(looked, left_out) if json_ else files_as_text(looked))
+    put(files_as_json(looked, left_out) if json_ else files_as_text(looked, columns=columns))

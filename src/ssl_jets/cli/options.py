@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+
+from ssl_jets import methods
+from ssl_jets.config import ModelSettings, TrainSettings, recipe
+
+_SIZE = ModelSettings.model_fields["size"]
+_EPOCHS = sorted({recipe(name).get("train", {}).get("epochs", 1) for name in methods.names()})
 
 Data = Annotated[
     list[str] | None,
@@ -28,11 +34,31 @@ Schema = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")]
-Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training jets.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Jets of one forward pass.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
-Devices = Annotated[int | None, typer.Option("--devices", help="Devices of this machine to use.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps. Default: as many as --epochs takes.")]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        "--epochs", help=f"Passes over the training jets. Default: the recipe's, {' or '.join(map(str, _EPOCHS))}."
+    ),
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Jets of one forward pass. Default: the recipe's.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help=f"Seed of every random choice. Default: {TrainSettings.model_fields['seed'].default}."),
+]
+Devices = Annotated[
+    int | None, typer.Option("--devices", help="Devices of this machine to use. Default: all GPUs, or one CPU process.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="|".join(get_args(_SIZE.annotation)),
+        help=f"Width and blocks of the encoder; with --mode distil of the student. Default: {_SIZE.default}.",
+    ),
+]
 Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
 
 

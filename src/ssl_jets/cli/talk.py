@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from ssl_jets import launch
-
-
-def rank() -> int:
-    """Number of this process, also among those that `srun` started."""
-    launch.join_srun()
-    return launch.rank()
+from ssl_jets.launch import rank
+from ssl_jets.terminal import write
 
 
 def on_rank_0(action: Callable[[], object]) -> None:
@@ -20,11 +16,15 @@ def on_rank_0(action: Callable[[], object]) -> None:
 
 
 def put(result: object) -> None:
-    on_rank_0(lambda: print(result, flush=True))
+    """Print a result. A path stays as it is for the script that reads it; on a terminal it is escaped, as all text."""
+    if isinstance(result, Path) and not sys.stdout.isatty():
+        on_rank_0(lambda: print(result, flush=True))
+    else:
+        on_rank_0(lambda: write(result, sys.stdout))
 
 
 def say(message: str) -> None:
-    on_rank_0(lambda: print(message, file=sys.stderr, flush=True))
+    on_rank_0(lambda: write(message, sys.stderr))
 
 
 def say_sample(data: Sequence[str] | None) -> None:

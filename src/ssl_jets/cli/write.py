@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Seed, Set, set_settings
-from ssl_jets.cli.talk import put, rank, say, say_sample
+from ssl_jets.cli.talk import put, say, say_sample
+from ssl_jets.launch import rank
 
 
 class Level(StrEnum):

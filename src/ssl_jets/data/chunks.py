@@ -16,7 +16,9 @@ from ssl_jets.data import columns as of
 from ssl_jets.data.contents import wrong_type
 from ssl_jets.data.event_rows import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.rows import Rows, one_jet_an_entry
+from ssl_jets.data.formula_text import quoted
+from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
+from ssl_jets.data.schema import known_schemas
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import KINDS, Jets
 
@@ -26,6 +28,7 @@ Array = npt.NDArray[Any]
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 _WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
 _NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
+WEAK = "pt is zero"
 _OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
 _OTHERWISE = {
@@ -78,6 +81,9 @@ class BadJetError(DataError):
     """A jet that cannot be used, in a file that can be read."""
 
 
+_STEP = 100_000
+"""Rows of a column that are checked at once."""
+
 DEFAULT = Request()
 """All particle columns, no jet columns, and an error at a bad jet."""
 
@@ -103,22 +109,21 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
 
 
 def _refuse_type(file: JetFile, name: str) -> None:
-    """Refuse a branch that the file has, but that holds something else than one number per jet.
-
-    Raises:
-        DataError: it is one; of another name nothing is known.
-    """
+    """Raise a DataError for a branch that the file has, but that holds something else than one number per jet."""
     with file.reader.open_tables(file.source.path, external=True) as tables:
         for table in tables:
             if table.name == file.tree and name in table.branches and table.depth(name) != 0:
                 raise wrong_type(name, {0}, table, file.place)
 
 
-def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Request) -> tuple[Jets, Counter[str]]:
+def read_chunk(
+    file: JetFile, index: int, start: int, stop: int, request: Request, without: Entries = NO_ENTRIES
+) -> tuple[Jets, Counter[str]]:
     """Entries `start` to `stop` of a file as jets in the order of the file, and what was left out, by reason.
 
-    Particle values are float32, labels int64, jet columns of the type in the file (integers int64, so that event
-    numbers stay exact). `index` is the number of the file that goes into `Jets.source`.
+    Particle values are float32, labels int64, jet columns of the type in the files (integers int64, so that event
+    numbers stay exact; see `types.py`), NaN where the file lacks a value. `index` is the number of the file that goes
+    into `Jets.source`; entries of the tree in `without` are passed over.
 
     Raises:
         DataError: a bad jet (unless they are skipped), a negative weight, branches of differing lengths,
@@ -126,13 +131,13 @@ def read_chunk(file: JetFile, index: int, start: int, stop: int, request: Reques
     """
     columns = file.columns if request.columns is None else request.columns
     form = file.schema
-    rows, skipped = read_rows(file, form.needed(columns, request.of_jets, file.label_branches), start, stop)
+    rows, skipped = read_rows(file, form.needed(columns, request.of_jets, file.label_branches), start, stop, without)
     source = np.stack([np.full_like(rows.entry, index), rows.entry, rows.number], axis=1)
     jets = Jets(
         particles=torch.from_numpy(of.particle_columns(form, rows, columns)),
         offsets=torch.from_numpy(rows.offsets),
         columns=columns,
-        jet={name: torch.from_numpy(of.jet_column(form, rows, name)) for name in request.jet_columns},
+        jet={name: torch.from_numpy(_jet_column(file, rows, name)) for name in request.jet_columns},
         labels=torch.from_numpy(of.labels(file.label_names, file.label_formulas, file.label_branches, rows)),
         weights=None if request.weights is None else torch.from_numpy(_weights(file, rows, request.weights)),
         source=torch.from_numpy(source),
@@ -151,28 +156,52 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
         DataError: the file cannot be read.
     """
     rows = of.unpad(file.schema, _all_rows(file, file.schema.needed((), names, ()), start, stop))
-    return {name: of.jet_column(file.schema, rows, name) for name in names}
+    return {name: _jet_column(file, rows, name) for name in names}
 
 
-def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> tuple[Rows, Counter[str]]:
+def _jet_column(file: JetFile, rows: Rows, name: str) -> Array:
+    """A jet column in the type that all files of the run share."""
+    return of.jet_column(file.schema, rows, name).astype(file.types.of[name], copy=False)
+
+
+def check_exact(file: JetFile, name: str) -> None:
+    """Refuse whole numbers that are not exact as the floating point numbers in which they are given.
+
+    Raises:
+        DataError: one is beyond 2^53.
+    """
+    for start in range(0, file.entries, _STEP):
+        values = read_jet_columns(file, [name], start, min(start + _STEP, file.entries))[name]
+        if (wrong := np.flatnonzero(np.abs(values) >= 2**53)).size:
+            raise DataError(
+                "whole numbers of a column are too large for floating point, which other files or missing values need",
+                where=f"{file.source}, column {name}",
+                found=f"{values[wrong[0]]:.0f} in about row {start + wrong[0]}",
+                allowed=["numbers below 2^53"],
+            )
+
+
+def read_rows(
+    file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES
+) -> tuple[Rows, Counter[str]]:
     """Branches of entries, jet by jet, without the places and jets that the format's cuts leave out.
 
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
     """
-    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop))
+    rows = of.unpad(file.schema, _all_rows(file, branches, start, stop, without))
     return of.chosen_jets(file.schema, rows)
 
 
-def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int) -> Rows:
+def _all_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES) -> Rows:
     """Here the entries become jets."""
 
     def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
         return file.reader.read(file.source.path, file.tree, names, first, last)
 
     if file.events is None:
-        return one_jet_an_entry(read(branches, start, stop), np.arange(start, stop, dtype=np.int64), file.place)
-    return event_rows(read, file.events, branches, start, stop, file.place)
+        return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
+    return event_rows(read, file.events, branches, start, stop, file.place, without)
 
 
 def _weights(file: JetFile, rows: Rows, name: str) -> Array:
@@ -188,7 +217,7 @@ def _weights(file: JetFile, rows: Rows, name: str) -> Array:
             "a jet has a negative weight, with which a loss has no smallest value and a ROC curve is not defined",
             where=f"{rows.where(negative[0])}, column {name}",
             found=f"{weights[negative[0]]:g}; {rows.some(negative)}",
-            hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({name})}}}}` in a schema",
+            hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({quoted(name)})}}}}` in a schema",
         )
     return weights
 
@@ -212,12 +241,28 @@ def _bad_jets(
                 where=rows.where(found[0]),
                 found=(_label_of(file, rows, found[0]) if reason == _UNCLASSED else "") + rows.some(found),
                 allowed=file.label_names if reason == _UNCLASSED else None,
-                hint="--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
+                hint=padding_hint(file)
+                if reason == WEAK and _is_padded(jets)
+                else "--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
             )
         new = found[~bad[found]]
         skipped[reason] += len(new)
         bad[new] = True
     return bad, skipped
+
+
+def padding_hint(file: JetFile) -> str:
+    """Return how to read lists that are filled up with zeros."""
+    origin, form = file.schema.particles["pt"], file.schema
+    base = f"`extends: {form.name}` and " if form in known_schemas() else ""
+    pt = origin.formula or quoted(origin.branch or "")
+    return f"lists padded with zeros are read with {base}`particle_cut: {pt} > 0` in a schema: --schema FILE"
+
+
+def _is_padded(jets: Jets) -> bool:
+    """Check whether most jets end in a particle of pt zero."""
+    last = (jets.offsets[1:] - 1)[jets.lengths > 0]
+    return bool((jets.column("pt")[last] == 0).float().mean() > 0.5)
 
 
 def _label_of(file: JetFile, rows: Rows, jet: int) -> str:
@@ -240,7 +285,7 @@ def _findings(file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str]) ->
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()
         if len(pt) and not pt.min() > 0:
-            findings.append(("pt is zero", np.flatnonzero(pt <= 0)))
+            findings.append((WEAK, np.flatnonzero(pt <= 0)))
     return ((reason, where) for reason, where in findings if len(where))
 
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from ssl_jets.config import Settings
-from ssl_jets.data.readers import Table
-from ssl_jets.data.rows import Raw, Rows
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.data.readers import Number, Table
+from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows
+from ssl_jets.errors import UsageError
 
 Array = npt.NDArray[Any]
 
@@ -130,6 +130,10 @@ class ClusterTable:
         """The type of the branch that a number comes from."""
         return self.table.typename(self.cluster.event.get(name, self.cluster.table))
 
+    def number(self, name: str) -> Number:
+        """The type of a number of a jet or of its event."""
+        return Number(np.dtype(np.float32)) if name in JET_NAMES else self.table.number(self.cluster.event[name])
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Events at which a read may begin without decoding anything twice."""
         return self.table.clusters(self.cluster.in_file(names))
@@ -155,20 +159,20 @@ def require_fastjet(where: object) -> None:
         ) from None
 
 
-def clustered(raw: Raw, cluster: Cluster, names: Sequence[str], start: int, place: str) -> Rows:
+def clustered(raw: Raw, cluster: Cluster, names: Sequence[str], entry: Entries, place: str) -> Rows:
     """The jets of events, `cluster.jets` for each, with the branches of the given names.
 
     Args:
         raw: the branches of the events.
         cluster: how jets are made.
         names: names of particles, jets and events as the format's formulas use them.
-        start: number of the first event.
+        entry: numbers of the events in the file.
         place: the file, for messages.
 
     Raises:
-        DataError: a particle whose numbers are not finite, or whose pt is negative.
+        BadEntriesError: a particle whose numbers are not finite, or whose pt is negative.
     """
-    counts, values = _particles(np.asarray(raw[cluster.table]), cluster, start, place)
+    counts, values = _particles(np.asarray(raw[cluster.table]), cluster, entry, place)
     events, most = len(counts), cluster.jets
     momenta = _momenta(*(values[:, cluster.particle.index(name)] for name in ("pt", "eta", "phi")))
     jets, members, index = _constituents(momenta, counts, cluster)
@@ -191,13 +195,13 @@ def clustered(raw: Raw, cluster: Cluster, names: Sequence[str], start: int, plac
         offsets=offsets,
         particle={name: values[index, at] for at, name in enumerate(cluster.particle) if name in names},
         jet={name: numbers[name] for name in names if name in numbers} | of_events,
-        entry=np.repeat(np.arange(start, start + events), most),
+        entry=np.repeat(entry, most),
         number=np.tile(np.arange(most), events),
         place=place,
     )
 
 
-def _particles(table: Array, cluster: Cluster, start: int, place: str) -> tuple[Array, Array]:
+def _particles(table: Array, cluster: Cluster, entry: Entries, place: str) -> tuple[Array, Array]:
     """Particles of each event, `[event]`, and the numbers of all, float64 `[particle, number]`."""
     width = len(cluster.particle)
     places = table.shape[1] // width
@@ -205,9 +209,11 @@ def _particles(table: Array, cluster: Cluster, start: int, place: str) -> tuple[
     pt = values[:, :, cluster.particle.index("pt")]
     wrong = np.flatnonzero((~np.isfinite(values).all(axis=2) | (pt < 0)).any(axis=1))
     if len(wrong):
-        raise DataError(
+        raise BadEntriesError(
             "an event has a particle whose numbers are not finite, or whose pt is negative",
-            where=f"{place}, entry {start + wrong[0]}",
+            entry[wrong],
+            "bad_jets",
+            where=f"{place}, entry {entry[wrong[0]]}",
             found=f"{len(wrong)} of the {len(table)} events read here",
         )
     return np.count_nonzero(pt, axis=1), values[pt > 0]

@@ -81,8 +81,11 @@ def labels(names: Sequence[str], formulas: Sequence[str], branches: Sequence[str
         classes = np.array([names.index(name) if name in names else -1 for name in _texts(values)], dtype=np.int64)
         wrong = classes < 0
     else:
-        classes = values.astype(np.int64)
+        classes = np.nan_to_num(values, nan=NO_CLASS).astype(np.int64)
         wrong = (classes != values) | (classes < 0) | (classes >= len(names))
+    for branch in branches:  # formulas such as `flavour != 5` hold for NaN
+        if branch in rows.jet and rows.jet[branch].dtype.kind == "f":
+            wrong |= np.isnan(rows.jet[branch])
     return np.where(wrong, NO_CLASS, classes)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ssl_jets.data import columns as of
 from ssl_jets.data.detect import missing_branches
 from ssl_jets.data.formula import formula
+from ssl_jets.data.formula_text import quoted
 from ssl_jets.data.readers import Table
 from ssl_jets.data.rows import Rows, empty_rows
 from ssl_jets.data.schema import Schema
@@ -70,7 +71,8 @@ def check_branches(
     origins = [form.particles[name] for name in columns]
     lists = {branch for origin in origins if origin.formula is None for branch in origin.branches}
     index = classes.branches if not classes.formulas else ()
-    numbers = {form.jets[name].branch for name in named} | {*classes.formulas} | {*index}
+    direct = {quoted(name): name for name in classes.branches}
+    numbers = {form.jets[name].branch for name in named} | {direct.get(text) for text in classes.formulas} | {*index}
     needed = form.needed(columns, named, classes.branches)
     for name in needed:
         wanted = {1} if name in lists else {0} if name in numbers else {0, 1}
@@ -126,6 +128,16 @@ def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tu
     return tuple(present)
 
 
+def _label_formula(label: str, there: Collection[str]) -> str:
+    """The formula of a label that was asked for: a branch, whatever it is called, or a formula."""
+    if label in there:
+        return quoted(label)
+    try:
+        return formula(label).text
+    except ValueError:
+        return quoted(label)
+
+
 def present_labels(form: Schema, there: Collection[str], asked: tuple[str, ...] | None, where: str) -> Classes:
     """Return the classes asked for, or those of the format; none without labels."""
     if asked is None and form.label_index is not None:
@@ -134,7 +146,7 @@ def present_labels(form: Schema, there: Collection[str], asked: tuple[str, ...] 
     wanted = dict(form.labels)
     if asked is not None:
         names = {branch: name for name, branch in form.labels.items()}
-        wanted = {names.get(label, label): form.labels.get(label, label) for label in asked}
+        wanted = {names.get(label, label): form.labels.get(label) or _label_formula(label, there) for label in asked}
     branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
     missing = [branch for branch in branches if branch not in there]
     if len(missing) == len(branches):

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
+from ssl_jets.data.seen import shared
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
+from ssl_jets.data.types import with_common_types
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.launch import rank
+from ssl_jets.progress import to_stderr
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,9 @@ def open_dataset(settings: DataSettings) -> Dataset:
     files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
     if settings.validation:
         held = open_named(settings.validation, settings, left_out)
-        what = "a file to validate on is one to train on, or has its name and size, by which a model knows its files"
-        _refuse_twice(files, held, what, "data.validation")
+        _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
         held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
-        data = Dataset([*files, *held], whole(files), held_out, left_out=left_out)
+        data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=left_out)
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
         data = Dataset(files, train, held_out, left_out=left_out)
@@ -93,14 +96,13 @@ def open_named(
     """
     skipping = left_out if settings.bad_files == "skip" else None
     labels = settings.labels if labelled else None
-    sources = resolve_sources(names) if names else sample_sources()
+    sources = resolve_sources(names, to_stderr if rank() == 0 else lambda message: None) if names else sample_sources()
     return open_files(sources, labels, settings.format, settings.jets, skipping, settings.external)
 
 
 def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:
     """Refuse others that are among the files."""
-    known = {file.identity for file in files}
-    if twice := [file for file in others if file.identity in known]:
+    if twice := shared(files, others):
         raise UsageError(what, where=where, found=twice[0].source)
 
 
@@ -120,10 +122,13 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     if not settings.unlabelled:
         return replace(data, unlabelled=data.train)
     files = open_named(settings.unlabelled, settings, data.left_out, labelled=False)
-    _refuse_twice(data.files, files, "a file is both labelled and unlabelled", "data.unlabelled")
+    _refuse_twice(
+        data.files, files, "a file is both labelled and unlabelled, or a copy of one that is", "data.unlabelled"
+    )
     parts: tuple[list[Part], list[Part]] = (whole(files), [])
     if not settings.validation:
         parts = split(files, settings.validation_fraction, settings.split_seed)
     first = len(data.files)
     train, held_out = ([Part(part.file + first, part.start, part.stop) for part in side] for side in parts)
-    return replace(data, files=[*data.files, *files], unlabelled=train, unlabelled_held_out=held_out)
+    together = with_common_types([*data.files, *files])
+    return replace(data, files=together, unlabelled=train, unlabelled_held_out=held_out)

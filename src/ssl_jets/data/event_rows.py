@@ -14,8 +14,7 @@ from ssl_jets.data.clusters import Cluster, clustered
 from ssl_jets.data.events import Layout
 from ssl_jets.data.links import Links, by_element, by_range, by_reference, by_table
 from ssl_jets.data.nested import Nested, nested_rows
-from ssl_jets.data.rows import Raw, Rows, flatten
-from ssl_jets.errors import DataError
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten
 
 Array = npt.NDArray[Any]
 Read = Callable[[Sequence[str], int, int], Raw]
@@ -57,7 +56,15 @@ class JetsOfEvents:
         return int(self.first[start]), int(self.first[stop])
 
 
-def event_rows(read: Read, events: JetsOfEvents, names: Sequence[str], start: int, stop: int, place: str) -> Rows:
+def event_rows(
+    read: Read,
+    events: JetsOfEvents,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    place: str,
+    without: Entries = NO_ENTRIES,
+) -> Rows:
     """The jets `start` to `stop` of all jets of a file, with the branches of the given names.
 
     Args:
@@ -67,9 +74,11 @@ def event_rows(read: Read, events: JetsOfEvents, names: Sequence[str], start: in
         start: first jet.
         stop: one beyond the last.
         place: the file, for messages.
+        without: events that are left out.
 
     Raises:
-        DataError: branches of differing lengths, links that cannot be, a file that cannot be read.
+        BadEntriesError: branches of differing lengths, links that cannot be.
+        DataError: a file that cannot be read.
     """
     layout, (begin, end) = events.layout, events.entries(start, stop)
     if isinstance(layout, Nested):
@@ -79,15 +88,15 @@ def event_rows(read: Read, events: JetsOfEvents, names: Sequence[str], start: in
     pieces = []
     for low in range(begin, max(end, begin + 1), PIECE):
         high = min(low + PIECE, end)
-        raw = read(branches, low, high)
-        counts = np.diff(events.first[low : high + 1]).astype(np.int64)
+        raw, entry = chosen(read(branches, low, high), low, high, without)
+        counts = (events.first[entry + 1] - events.first[entry]).astype(np.int64)
         if isinstance(layout, Cluster):
-            piece = clustered(raw, layout, names, low, place)
+            piece = clustered(raw, layout, names, entry, place)
         elif isinstance(layout, Nested):
-            piece = nested_rows(raw, names, counts, low, place)
+            piece = nested_rows(raw, names, counts, entry, place)
         else:
-            piece = _Events(raw, layout, counts, low, place).rows(names)
-        number = np.arange(*events.jets(low, high))
+            piece = _Events(raw, layout, counts, entry, place).rows(names)
+        number = np.repeat(events.first[entry], counts) + piece.number
         pieces.append(piece.select((number >= start) & (number < stop)))
     return join(pieces)
 
@@ -130,8 +139,8 @@ def _branches(layout: Layout, names: Sequence[str]) -> list[str]:
 class _Events:
     """Branches of a range of events, as they are in the file."""
 
-    def __init__(self, raw: Raw, layout: Layout, jets: Array, start: int, place: str) -> None:
-        self._raw, self._layout, self._start, self._place = raw, layout, start, place
+    def __init__(self, raw: Raw, layout: Layout, jets: Array, entry: Entries, place: str) -> None:
+        self._raw, self._layout, self._entry, self._place = raw, layout, entry, place
         self._jets = jets
         """Jets of each event."""
         self._particles = [self._lengths(block) for block in range(len(next(iter(layout.particle.values()))))]
@@ -147,7 +156,7 @@ class _Events:
             offsets=links.offsets,
             particle={name: self._particle(name)[links.particle] for name in names if name in self._layout.particle},
             jet=jet,
-            entry=entry + self._start,
+            entry=self._entry[entry],
             number=np.arange(len(entry)) - before[entry],
             place=self._place,
             lost=links.lost,
@@ -228,14 +237,16 @@ class _Events:
     def _check(self, lengths: Array, expected: Array, branch: str) -> None:
         wrong = np.flatnonzero(lengths != expected)
         if len(wrong):
-            raise DataError(
+            raise BadEntriesError(
                 f"the branch {branch} does not have as many values as others of the event",
-                where=self._where(wrong[0]),
+                self._entry[wrong],
+                "bad_files",
+                where=self._where(wrong[0])[1],
                 found=f"{lengths[wrong[0]]} and {expected[wrong[0]]}; {len(wrong)} of the {len(lengths)} entries read",
             )
 
-    def _where(self, entry: int) -> str:
-        return f"{self._place}, entry {self._start + int(entry)}"
+    def _where(self, entry: int) -> tuple[int, str]:
+        return int(self._entry[entry]), f"{self._place}, entry {self._entry[entry]}"
 
 
 def _of_place(values: Any, place: int) -> Array:

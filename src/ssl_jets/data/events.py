@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from ssl_jets.config import Settings
 from ssl_jets.data.links import Link, element_key
-from ssl_jets.data.readers import Table
+from ssl_jets.data.readers import Number, Table
 from ssl_jets.errors import UsageError, nearest
 
 _ARRAYS = re.compile(r"^(?:float|double|u?int\d+_t)\[\]\[(\d+)\]$")
@@ -131,7 +131,8 @@ class Events(Settings):
         particle = {own: tuple(block[own] for block in blocks) for own in shared}
         prefix = self.prefix.format_map(words)
         arrays = {name.partition("[")[0]: name for name in table.branches if name.startswith(prefix) and "[" in name}
-        keys = tuple(tuple(element_key(_plain(one), number) for number in link.classes.values()) for one in containers)
+        stores = [one.removesuffix("Dyn").removesuffix("Aux") for one in containers]
+        keys = tuple(tuple(element_key(one, number) for number in link.classes.values()) for one in stores)
         return Layout(name, particle, jet, link, prefix, arrays, keys)
 
     def _blocks(self, words: Mapping[str, str], containers: Sequence[str]) -> list[dict[str, str | float]]:
@@ -223,6 +224,10 @@ class EventTable:
         branches = self._particle_branches(name) or [self.layout.jet.get(name, name)]
         return ", ".join(self.table.typename(branch) for branch in branches)
 
+    def number(self, name: str) -> Number:
+        """The type of a number of a jet or of its event."""
+        return self.table.number((self.layout.jet_branch(name) or (name,))[0])
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the names may begin without decoding anything twice."""
         branches = [branch for name in names for branch in self._particle_branches(name)]
@@ -260,11 +265,6 @@ def _filled(tree: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]
 def _numbers(block: Mapping[str, str | float], words: Mapping[str, str]) -> dict[str, str | float]:
     """A block of particles with all names in braces replaced; what then is a number is one."""
     return {own: _number(str(origin).format_map(words)) for own, origin in block.items()}
-
-
-def _plain(container: str) -> str:
-    """The name of an ATLAS collection, from that of the store of its columns."""
-    return container.removesuffix("Dyn").removesuffix("Aux")
 
 
 def _number(text: str) -> str | float:

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from ssl_jets.data import contents
 from ssl_jets.data.detect import detect
 from ssl_jets.data.event_rows import JetsOfEvents
+from ssl_jets.data.identity import FileId, digest_of
 from ssl_jets.data.readers import Reader, Table, check_entries, reader_of
 from ssl_jets.data.remote import size
 from ssl_jets.data.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
+from ssl_jets.data.types import JetTypes, own_types, with_common_types
 from ssl_jets.data.views import as_jets
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.launch import rank
@@ -42,11 +44,12 @@ class JetFile:
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
         jet_columns: jet columns it has: those that the format names, then its flat branches.
+        types: the types of jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
-        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; or, for a label that is
-            one number, none.
+        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; none for a label index.
         label_branches: the branches the label is read from.
         events: where an entry is an event, its jets; None where it is a jet.
+        digest: of the contents, the same for every copy; "" where it is not known.
     """
 
     source: Source
@@ -58,10 +61,12 @@ class JetFile:
     bytes: int
     columns: tuple[str, ...]
     jet_columns: tuple[str, ...] = field(repr=False)
+    types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
     label_branches: tuple[str, ...] = field(default=(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
+    digest: str = field(default="", repr=False)
 
     @property
     def place(self) -> str:
@@ -98,9 +103,9 @@ class JetFile:
         return os.path.basename(self.source.path)
 
     @property
-    def identity(self) -> tuple[str, int]:
-        """What a model remembers of the file: its name and size, but not where it lay."""
-        return (self.name, self.bytes)
+    def identity(self) -> FileId:
+        """The file as a model remembers it."""
+        return FileId(self.name, self.bytes, self.digest)
 
     @property
     def group(self) -> str:
@@ -143,8 +148,7 @@ def open_files(
         external: whether to open other files that a file leads to (HDF5).
 
     Raises:
-        DataError: a file that cannot be read or whose format is unknown, a missing branch, files without any jet.
-            With `left_out` only where that is so of all files.
+        DataError: a file (with `left_out`: all files) that cannot be read or is of no known format, or no jets at all.
         UsageError: `labels` or `jets` that no file has.
     """
     if not sources:
@@ -176,19 +180,18 @@ def open_files(
             found=f"{jets}; {files[0].source} holds one jet in each entry",
         )
     if labels and not any(file.label_names for file in files):
-        known = [*files[0].jet_columns, *files[0].schema.labels]
         raise UsageError(
             "no file has the labels that were asked for",
             where="data.labels",
             found=", ".join(labels),
-            allowed=nearest(labels[0], known),
+            allowed=nearest(labels[0], [*files[0].jet_columns, *files[0].schema.labels]),
         )
-    return files
+    return with_common_types(files)
 
 
-def or_skip(error: DataError) -> DataError:
+def or_skip(error: DataError, setting: str = "bad_files") -> DataError:
     """The same error, which also says how to go on without what cannot be read."""
-    skip = "--set data.bad_files=skip leaves out what cannot be read and counts it"
+    skip = f"--set data.{setting}=skip leaves out what cannot be read and counts it"
     hint = f"{error.hint}, or {skip}" if error.hint else skip
     return DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint)
 
@@ -203,22 +206,6 @@ def count(parts: Sequence[Part]) -> int:
     return sum(part.entries for part in parts)
 
 
-def fingerprint(files: Sequence[JetFile]) -> list[tuple[str, int, int]]:
-    """What tells whether another process opened the same files: name, size and entries of each."""
-    return [(*file.identity, file.entries) for file in files]
-
-
-def check_same(fingerprints: Sequence[list[tuple[str, int, int]]]) -> None:
-    """Refuse to share files that are not the same for all processes, as where one of them could not open some.
-
-    Raises:
-        DataError: they differ.
-    """
-    if any(theirs != fingerprints[0] for theirs in fingerprints):
-        numbers = ", ".join(str(len(theirs)) for theirs in fingerprints)
-        raise DataError("the processes of this launch do not see the same files", found=f"{numbers} files")
-
-
 def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
     """The particle columns of the files, which must be the same in all of them.
 
@@ -227,11 +214,10 @@ def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
     """
     for file in files[1:]:
         if file.columns != files[0].columns:
-            differing = sorted(set(file.columns) ^ set(files[0].columns))
             raise DataError(
                 "the files have different particle columns",
                 where=f"{files[0].source} and {file.source}",
-                found=f"{', '.join(differing)} only in one of them",
+                found=f"{', '.join(sorted({*file.columns} ^ {*files[0].columns}))} only in one of them",
             )
     return files[0].columns
 
@@ -272,13 +258,15 @@ def _open(
         table: Table = tables[index]
         if not external:
             check_entries(table.entries, size(source.path), source)
+        digest = digest_of(source.path, tables[index])
         table, events = as_jets(table, form, jets, partial(reader.read, source.path, table.name), source.path)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = contents.present_columns(form, table, source, reader.NOUN)
         classes = contents.present_labels(form, table.branches, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
         needed = contents.check_branches(form, columns, named, classes, table, where)
-        clusters = table.clusters(needed)
+        clusters, used = table.clusters(needed), {*classes.branches, *named}
+        jet_columns = (*named, *(name for name in flat if name not in used))
         return JetFile(
             source=source,
             schema=form,
@@ -288,9 +276,11 @@ def _open(
             clusters=tuple(dict.fromkeys(clusters if events is None else events.first[list(clusters)].tolist())),
             bytes=size(source.path),
             columns=columns,
-            jet_columns=(*named, *(name for name in flat if name not in (*classes.branches, *named))),
+            jet_columns=jet_columns,
+            types=own_types(form, table, jet_columns),
             label_names=classes.names,
             label_formulas=classes.formulas,
             label_branches=classes.branches,
             events=events,
+            digest=digest,
         )

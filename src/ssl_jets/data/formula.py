@@ -2,7 +2,8 @@
 
 The text is parsed by Python's `ast` and interpreted here, node by node; nothing is ever evaluated by Python, and a node
 that is not listed is refused. A name may have dots and whole numbers in brackets, as branches have:
-`Jet.PT`, `PFCands[3]`. A number of a jet beside numbers of its particles counts for each of them.
+`Jet.PT`, `PFCands[3]`; any other name is written in backticks. A number of a jet beside numbers of its particles counts
+for each of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data import pdg
+from ssl_jets.data.formula_text import to_python
 from ssl_jets.errors import UsageError, nearest
 
 Array = npt.NDArray[Any]
@@ -82,6 +84,11 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
 """Name to the number of arguments (-2: two or more) and the function. `sign` of 0 is 1; `wrap` brings an angle into
 -pi to pi; `eta` and `phi` are those of a momentum; `kind`, `charge` and `mass` those of a PDG number."""
 
+MOST_CHARACTERS = 10_000
+"""Longest text of a formula."""
+MOST_LEVELS = 150
+"""Deepest nesting of a formula: `a + b + c` has two levels of sums."""
+
 NAMES = (*sorted(_FUNCTIONS), "sum")
 """Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
 
@@ -96,6 +103,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: np.negative,
     ast.UAdd: lambda x: x,
     ast.Not: np.logical_not,
+    ast.Invert: np.logical_not,
     ast.And: np.logical_and,
     ast.Or: np.logical_or,
     ast.Eq: np.equal,
@@ -120,12 +128,15 @@ class Formula:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"a formula has at most {MOST_CHARACTERS:,} characters, not {len(text):,}")
         try:
-            self._root = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self._python = to_python(text.strip())
+            self._root = ast.parse(self._python.text.strip(), mode="eval").body
+        except (SyntaxError, RecursionError, MemoryError) as error:
             place = getattr(error, "offset", None)
-            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {_place(text, place)}") from None
-        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root)))
+            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._place(place)}") from None
+        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root, MOST_LEVELS)))
 
     def of_jets(self, values: Values) -> Array:
         """The value for each jet, `[jet]`.
@@ -147,9 +158,11 @@ class Formula:
         """The value for each particle, `[particle]`."""
         return _particles(self._evaluate(self._root, values), values)
 
-    def _check(self, node: ast.AST) -> Iterator[str]:
-        """Names of the branches under a node; an error at a node that is not allowed."""
-        if (name := _branch(node)) is not None:
+    def _check(self, node: ast.AST, levels: int) -> Iterator[str]:
+        """Names of the branches under a node; an error at a node that is not allowed, or after too many levels."""
+        if not levels:
+            raise ValueError(f"a formula is nested at most {MOST_LEVELS} deep")
+        if (name := self._branch(node)) is not None:
             yield name
             return
         inner: list[ast.AST]
@@ -168,21 +181,21 @@ class Formula:
                 self._check_call(node, function, len(args))
                 inner = [*args]
             case _:
-                raise ValueError(f"not allowed in a formula: {_excerpt(self.text, node)}")
+                raise ValueError(f"not allowed in a formula: {self._excerpt(node)}")
         for part in inner:
-            yield from self._check(part)
+            yield from self._check(part, levels - 1)
 
     def _check_call(self, node: ast.AST, function: str, given: int) -> None:
         if function not in NAMES:
             near = ", ".join(nearest(function, NAMES)[:4])
-            raise ValueError(f"no such function: {_excerpt(self.text, node)}; known are {near}, ...")
+            raise ValueError(f"no such function: {self._excerpt(node)}; known are {near}, ...")
         wanted = 1 if function == "sum" else _FUNCTIONS[function][0]
         if given != wanted and not (wanted < 0 and given >= -wanted):
             much = f"{-wanted} or more" if wanted < 0 else str(wanted)
-            raise ValueError(f"{function} takes {much} arguments, not {given}: {_excerpt(self.text, node)}")
+            raise ValueError(f"{function} takes {much} arguments, not {given}: {self._excerpt(node)}")
 
     def _evaluate(self, node: ast.AST, values: Values) -> _Result:
-        if (name := _branch(node)) is not None:
+        if (name := self._branch(node)) is not None:
             found, is_particle = values.find(name)
             return _computable(found), is_particle
         with np.errstate(all="ignore"):  # what is not finite is found and told with its entry
@@ -214,6 +227,33 @@ class Formula:
             found = [(values.spread(value), True) if level is False else (value, level) for value, level in found]
         return function(*(value for value, _ in found)), any(levels) if levels else None
 
+    def _branch(self, node: ast.AST) -> str | None:
+        """The name of a branch: `a`, `a.b`, `a[3]`; None for anything else."""
+        names, rest = self._python.names, ""
+        while True:
+            match node:
+                case ast.Name(id=first):
+                    return f"{names.get(first, first)}{rest}"
+                case ast.Attribute(value=inner, attr=field):
+                    rest = f".{names.get(field, field)}{rest}"
+                case ast.Subscript(value=inner, slice=ast.Constant(value=int() as index)):
+                    rest = f"[{index}]{rest}"
+                case _:
+                    return None
+            node = inner
+
+    def _excerpt(self, node: ast.AST) -> str:
+        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)
+        places = self._python.places
+        shown = self.text.strip()[places[start] : None if end is None else places[end]]
+        return f"{shown!r} at {self._place(start + 1)}"
+
+    def _place(self, offset: int | None) -> str:
+        """The place in the text of a character of the parsed one, counted from 1."""
+        if offset is None or offset > len(self._python.text.strip()):
+            return "its end"
+        return f"character {self._python.places[offset - 1] + 1}"
+
 
 @cache
 def formula(text: str) -> Formula:
@@ -244,24 +284,3 @@ def _fold(operator: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
 
 def _chain(operators: list[Callable[..., Any]], parts: tuple[Any, ...]) -> Any:
     return _fold(np.logical_and, tuple(op(a, b) for op, a, b in zip(operators, parts, parts[1:])))
-
-
-def _branch(node: ast.AST) -> str | None:
-    """The name of a branch: `a`, `a.b`, `a[3]`; None for anything else."""
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=value, attr=field) if (before := _branch(value)) is not None:
-            return f"{before}.{field}"
-        case ast.Subscript(value=value, slice=ast.Constant(value=int() as index)) if _branch(value) is not None:
-            return f"{_branch(value)}[{index}]"
-    return None
-
-
-def _excerpt(text: str, node: ast.AST) -> str:
-    start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)
-    return f"{text.strip()[start:end]!r} at {_place(text, start + 1)}"
-
-
-def _place(text: str, offset: int | None) -> str:
-    return "its end" if offset is None or offset > len(text.strip()) else f"character {offset}"

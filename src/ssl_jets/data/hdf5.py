@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.hdf5_datasets import check_compression, datasets, row_bytes, unusable
+from ssl_jets.data.identity import BLOCK, block, positions
 from ssl_jets.data.pandas_table import column_names
-from ssl_jets.data.readers import MOST_PLACES, check_read, readable
+from ssl_jets.data.readers import MOST_PLACES, Number, check_read, readable
 
 NOUN = "group"
 
@@ -84,6 +85,11 @@ class Group:
         dtype, shape = _cell(self._datasets[place.dataset], place.field)
         return f"{dtype}[{', '.join(map(str, shape))}]"
 
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch."""
+        place = self._places[name]
+        return Number(_cell(self._datasets[place.dataset], place.field)[0].newbyteorder("="))
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which the chunks of all datasets begin, from 0 to the number of rows."""
         datasets = {self._places[name].dataset for name in names}
@@ -112,6 +118,14 @@ class Group:
             block = block[place.field] if place.field else block
             result[name] = block if place.at is None else block[..., place.at]
         return result
+
+    def stored(self) -> Iterator[object]:
+        """Yield names, types and shapes of the datasets, and beginnings of some of their rows or chunks."""
+        members = list(self._datasets.items())
+        for name, dataset in members:
+            yield name, dataset.dtype.descr, dataset.shape, dataset.chunks
+        for index, at in positions(len(members) if self.entries else 0):
+            yield from _stored(members[index][1], int(at * self.entries))
 
     def depth(self, name: str) -> int:
         """Axes of a row of a branch, at most one; -1 of others, and where it holds no numbers."""
@@ -190,6 +204,23 @@ def _branches(name: str, dataset: h5py.Dataset) -> dict[str, _Place]:
     if dataset.ndim > 1 and dataset.shape[-1] <= MOST_PLACES:
         branches |= {f"{name}[{at}]": _Place(name, "", at) for at in range(dataset.shape[-1])}
     return branches
+
+
+def _stored(dataset: h5py.Dataset, row: int) -> Iterator[object]:
+    """Yield the bytes from a row on, or the size and the bytes of its chunk; they are the same in every copy."""
+    if dataset.chunks:
+        first = (row // dataset.chunks[0] * dataset.chunks[0], *(0,) * (dataset.ndim - 1))
+        chunk = dataset.id.get_chunk_info_by_coord(first)
+        start, size = chunk.byte_offset, chunk.size
+        yield size
+    else:
+        width = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+        start, size = dataset.id.get_offset(), (len(dataset) - row) * width
+        start = None if start is None else start + row * width
+    if start is not None:
+        yield block(start, size)
+    elif not dataset.dtype.hasobject:  # in the header, in other files, or never written
+        yield dataset[row].tobytes()[:BLOCK]
 
 
 def _numbered(places: dict[str, _Place]) -> dict[str, list[str]]:

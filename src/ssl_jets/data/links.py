@@ -16,11 +16,16 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from ssl_jets.config import Settings
-from ssl_jets.errors import DataError
+from ssl_jets.data.rows import BadEntriesError
 
 Array = npt.NDArray[Any]
-Where = Callable[[int], str]
-"""The name of an entry in messages, by its number in the range."""
+Where = Callable[[int], tuple[int, str]]
+"""The number in the file of an entry and its name in messages, by its number in the range."""
+
+
+def _in_range(entry: int) -> tuple[int, str]:
+    return entry, str(entry)
+
 
 REFERENCE = 0xFFFFFF
 """The bits of a TRef, and of an object's fUniqueID, that number the object within its event; the others number the
@@ -82,7 +87,9 @@ class Links:
     lost: Array
 
 
-def by_table(jets: Array, particles: Array, rows: Array, jet: Array, particle: Array, where: Where = str) -> Links:
+def by_table(
+    jets: Array, particles: Array, rows: Array, jet: Array, particle: Array, where: Where = _in_range
+) -> Links:
     """Links from a table beside the jets, each row of which joins a jet to a particle (CMS NanoAOD).
 
     A row whose jet is negative belongs to no jet of the collection.
@@ -96,15 +103,18 @@ def by_table(jets: Array, particles: Array, rows: Array, jet: Array, particle: A
         where: names an entry in a message.
 
     Raises:
-        DataError: a row of a jet that the event does not have: jets were removed, and the numbers of others shifted.
+        BadEntriesError: a row of a jet that the event does not have: jets were removed, and the numbers of others
+            shifted.
     """
     entry = np.repeat(np.arange(len(rows)), rows)
     jet = jet.astype(np.int64)
     if (beyond := np.flatnonzero(jet >= jets[entry])).size:
         row = beyond[0]
-        raise DataError(
+        raise BadEntriesError(
             "the table of the jets' particles names a jet that the event does not have",
-            where=where(entry[row]),
+            _numbers(entry[beyond], where),
+            "bad_files",
+            where=where(entry[row])[1],
             found=f"jet {jet[row]} of {jets[entry[row]]}",
             hint="write the table anew with the jets; where jets were removed, its numbers mean other jets",
         )
@@ -114,7 +124,7 @@ def by_table(jets: Array, particles: Array, rows: Array, jet: Array, particle: A
 
 
 def by_range(
-    jets: Array, particles: Array, rows: Array, begin: Array, end: Array, particle: Array, where: Where = str
+    jets: Array, particles: Array, rows: Array, begin: Array, end: Array, particle: Array, where: Where = _in_range
 ) -> Links:
     """Links from a range `begin` to `end` of a list of particles for each jet (EDM4hep).
 
@@ -128,15 +138,17 @@ def by_range(
         where: names an entry in a message.
 
     Raises:
-        DataError: a range that goes beyond the list.
+        BadEntriesError: a range that goes beyond the list.
     """
     entry = np.repeat(np.arange(len(jets)), jets)
     begin, end = begin.astype(np.int64), end.astype(np.int64)
     if (wrong := np.flatnonzero((begin < 0) | (begin > end) | (end > rows[entry]))).size:
         one = wrong[0]
-        raise DataError(
+        raise BadEntriesError(
             "a jet's particles lie beyond the list of its event",
-            where=where(entry[one]),
+            _numbers(entry[wrong], where),
+            "bad_files",
+            where=where(entry[one])[1],
             found=f"{begin[one]} to {end[one]} of {rows[entry[one]]}",
         )
     lengths = end - begin
@@ -206,6 +218,10 @@ def element_key(collection: str, class_number: int) -> int:
         for _ in range(8):
             crc = crc >> 1 ^ (_CRC64 if crc & 1 else 0)
     return crc & _KEY
+
+
+def _numbers(entries: Array, where: Where) -> Array:
+    return np.array([where(entry)[0] for entry in np.unique(entries)])
 
 
 def _first(counts: Array) -> Array:

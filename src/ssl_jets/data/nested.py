@@ -13,9 +13,9 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.readers import Table
-from ssl_jets.data.rows import Array, Raw, Rows, one_jet_an_entry
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.data.readers import Number, Table
+from ssl_jets.data.rows import Array, BadEntriesError, Entries, Raw, Rows, one_jet_an_entry
+from ssl_jets.errors import UsageError
 
 _LOOK = 1000
 """Entries that show which lists have as many numbers as the entry has jets."""
@@ -94,6 +94,10 @@ class NestedTable:
         """The type of a branch."""
         return self.table.typename(name)
 
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch."""
+        return self.table.number(name)
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the branches may begin without decoding anything twice."""
         return self.table.clusters(names)
@@ -107,20 +111,19 @@ class NestedTable:
         return self.table.lengths(self._counted)
 
 
-def nested_rows(raw: Raw, names: Sequence[str], counts: Array, start: int, place: str) -> Rows:
+def nested_rows(raw: Raw, names: Sequence[str], counts: Array, entry: Entries, place: str) -> Rows:
     """The jets of entries with the branches of the given names.
 
     Args:
         raw: branches of the entries.
         names: branches to take.
         counts: jets of each entry.
-        start: number of the first entry.
+        entry: numbers of the entries.
         place: the file, for messages.
 
     Raises:
-        DataError: a branch with another number of jets, or branches of particles that differ in length.
+        BadEntriesError: a branch with another number of jets, or branches of particles that differ in length.
     """
-    entry = np.repeat(np.arange(start, start + len(counts)), counts)
     jets = {}
     for name in names:
         values = raw[name]
@@ -129,15 +132,17 @@ def nested_rows(raw: Raw, names: Sequence[str], counts: Array, start: int, place
             continue
         wrong = np.flatnonzero(_counts(values) != counts)
         if len(wrong):
-            raise DataError(
+            raise BadEntriesError(
                 f"the branch {name} does not have as many values as the entry has jets",
-                where=f"{place}, entry {start + wrong[0]}",
+                entry[wrong],
+                "bad_files",
+                where=f"{place}, entry {entry[wrong[0]]}",
                 found=f"{_counts(values)[wrong[0]]} and {counts[wrong[0]]}; {len(wrong)} of the entries read",
             )
         jets[name] = ak.flatten(values, axis=1)  # [entry, jet, particle] -> [jet, particle]
-    number = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return replace(one_jet_an_entry(jets, entry, place), number=number)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return replace(one_jet_an_entry(jets, np.repeat(entry, counts), place), number=number)
 
 
 def _counts(values: ak.Array) -> Array:
-    return np.asarray(ak.num(values, axis=1))
+    return np.asarray(ak.fill_none(ak.num(values, axis=1), 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any, NamedTuple
@@ -12,7 +12,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.readers import MOST_PLACES, check_read, overclaimed, readable
+from ssl_jets.data.readers import MOST_PLACES, Number, check_read, overclaimed, readable
 
 NOUN = "table"
 
@@ -29,11 +29,12 @@ Array = npt.NDArray[Any]
 
 
 class _Member(NamedTuple):
-    """An array of the archive: its type, its shape, and the bytes in front of its numbers."""
+    """An array of the archive: its type, its shape, the bytes in front of its numbers, and its CRC-32."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     header: int
+    checksum: int
 
     @property
     def row_bytes(self) -> int:
@@ -60,7 +61,12 @@ class Arrays:
             if one.shape[1:] and one.shape[-1] <= MOST_PLACES
             for at in range(one.shape[-1])
         ]
-        self.branches = (*members, *inner)
+        self.branches = tuple(dict.fromkeys((*members, *inner)))
+
+    def stored(self) -> Iterator[object]:
+        """Yield name, type, shape and CRC-32 of each array: the archive has a checksum of all bytes."""
+        for name, member in self.members.items():
+            yield name, member.dtype.descr, member.shape, member.checksum
 
     def flat(self) -> tuple[str, ...]:
         """Branches with one number per row."""
@@ -72,8 +78,12 @@ class Arrays:
 
     def typename(self, name: str) -> str:
         """Type and shape of a branch."""
-        member = self.members[_split(name)[0]]
+        member = self.members[self.split(name)[0]]
         return f"{member.dtype}[{', '.join(map(str, member.shape[1:]))}]"
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch."""
+        return Number(self.members[self.split(name)[0]].dtype.newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Rows at which a read may begin; what lies before them is decompressed and dropped all the same."""
@@ -81,18 +91,22 @@ class Arrays:
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers a branch of lists has in each row: as many places in all."""
-        return np.full(self.entries, self.members[_split(name)[0]].shape[1], dtype=np.int64)
+        return np.full(self.entries, self.members[self.split(name)[0]].shape[1], dtype=np.int64)
+
+    def split(self, name: str) -> tuple[str, int | None]:
+        """Split `X[3]` into the array and the place on its last axis."""
+        return _split(name, self.members)
 
     def depth(self, name: str) -> int:
         """Axes of a row of a branch, at most one; -1 of others, and where it holds no numbers."""
-        base, at = _split(name)
+        base, at = self.split(name)
         member = self.members[base]
         axes = len(member.shape) - 1 - (at is not None)
         return axes if axes < 2 and member.dtype.kind in "biuf" else -1
 
     def is_text(self, name: str) -> bool:
         """Whether a branch holds one string per row."""
-        member = self.members[_split(name)[0]]
+        member = self.members[self.split(name)[0]]
         return member.dtype.kind in "SU" and len(member.shape) == 1
 
 
@@ -123,7 +137,8 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
         DataError: the file cannot be read, or is truncated or corrupt.
     """
     with readable(path, "npz"), ZipFile(path) as archive:
-        places = {name: _split(name) for name in names}
+        names_of_arrays = {name.removesuffix(".npy") for name in archive.namelist()}
+        places = {name: _split(name, names_of_arrays) for name in names}
         members = {base: _member(archive, archive.getinfo(f"{base}.npy")) for base, _ in places.values()}
         usable = {base: member for base, member in members.items() if not isinstance(member, str)}
         check_read(sum(member.row_bytes for member in usable.values()) * (stop - start), path)
@@ -147,7 +162,7 @@ def _member(archive: ZipFile, info: ZipInfo) -> _Member | str:
         return "no rows"
     if fortran and len(shape) > 1:
         return "stored column by column: save it anew in C order"
-    member = _Member(dtype, shape, head.tell())
+    member = _Member(dtype, shape, head.tell(), info.CRC)
     claimed = member.row_bytes * shape[0]
     if claimed != info.file_size - member.header:
         return f"its header claims {claimed:,} bytes, of which {info.file_size - member.header:,} are stored"
@@ -166,7 +181,8 @@ def _skip(file: IO[bytes], bytes_: int) -> None:
         bytes_ -= len(file.read(min(bytes_, _PIECE))) or bytes_
 
 
-def _split(name: str) -> tuple[str, int | None]:
-    """`X[3]` to the array and the place on its last axis."""
-    base, bracket, at = name.partition("[")
-    return base, int(at.rstrip("]")) if bracket else None
+def _split(name: str, arrays: Container[str]) -> tuple[str, int | None]:
+    if name in arrays:
+        return name, None
+    base, _, at = name.rpartition("[")
+    return base, int(at.rstrip("]"))

@@ -10,13 +10,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError, SslJetsError
+
+
+class Number(NamedTuple):
+    """Type of the numbers of a branch.
+
+    Attributes:
+        dtype: in the byte order of this machine.
+        missing: whether whole numbers or flags may be missing; such a value is read as NaN.
+    """
+
+    dtype: np.dtype[Any]
+    missing: bool = False
 
 
 class Table(Protocol):
@@ -49,6 +62,9 @@ class Table(Protocol):
     def typename(self, name: str) -> str:
         """The type of a branch, for messages."""
 
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch of `flat`."""
+
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
         number of entries."""
@@ -57,18 +73,26 @@ class Table(Protocol):
         """How many numbers a branch of lists has in each entry."""
 
 
+class StoredTable(Table, Protocol):
+    """A table as it is stored in a file."""
+
+    def stored(self) -> Iterator[object]:
+        """Yield the structure of the table, and `Block`s of bytes of its branches, the same for every copy of it."""
+
+
 class Reader(Protocol):
     """A module that reads one kind of file."""
 
     NOUN: str
     """What a table is called in such files."""
 
-    def open_tables(self, path: str, external: bool = False) -> AbstractContextManager[Sequence[Table]]:
+    def open_tables(self, path: str, external: bool = False) -> AbstractContextManager[Sequence[StoredTable]]:
         """All tables of a file, with `external` also of the other files that it leads to (HDF5)."""
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Entries `start` to `stop` of the branches `names`: an awkward array of lists or numbers each, or a numpy
-        array `[entry]` or `[entry, place]`. Little more is in memory than what is returned."""
+        array `[entry]` or `[entry, place]`. A number that the file lacks is NaN (or None), a list is None. Little more
+        is in memory than what is returned."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,7 @@ class Kind:
         module: name of the reader's module in `ssl_jets.data`; imported when the first such file is opened.
         title: name for people.
         magic: how such a file begins.
-        suffixes: suffixes for which a folder is searched.
+        suffixes: of files of a folder that are taken without a look into them.
     """
 
     module: str
@@ -89,7 +113,7 @@ class Kind:
 
 
 KINDS = (
-    Kind("root", "ROOT", b"root", (".root",)),
+    Kind("root", "ROOT", b"root\0", (".root",)),  # the version behind it is a small number
     Kind("parquet", "Parquet", b"PAR1", (".parquet", ".pq")),
     Kind("hdf5", "HDF5", b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5")),
     Kind("npz", "npz", b"PK\x03\x04", (".npz",)),
@@ -97,7 +121,7 @@ KINDS = (
 """All kinds of files that are read."""
 
 SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
-"""Suffixes of the files that are looked for in a folder."""
+"""Suffixes of the files of a folder that are taken without a look into them."""
 
 MOST_PLACES = 20_000
 """Longest last axis of an array whose places have names (`name[3]`)."""
@@ -111,8 +135,11 @@ _FREE, _MOST_RATIO = 64 << 20, 10_000
 _ENTRIES_PER_BYTE = 100
 """Entries that a byte of a file stands for at most."""
 
-_HEAD = 16
+_HEAD = 512
 """Bytes that tell the kinds apart."""
+
+_ZIP_NAME = 30
+"""Bytes of a zip archive in front of the name of its first member."""
 
 
 def reader_of(path: str) -> Reader:
@@ -171,6 +198,19 @@ def check_read(bytes_: int, where: object) -> None:
     if bytes_ > MOST_READ:
         found = f"{bytes_:,} bytes for the entries of one read"
         raise DataError("the entries of the file are too large", where=where, found=found, allowed=[f"{MOST_READ:,}"])
+
+
+def has_known_bytes(path: str | Path) -> bool:
+    """Check whether a file begins like one of a kind that is read; of zip archives only those of arrays do."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if head.startswith(b"PK"):
+        length = int.from_bytes(head[26:28], "little")
+        return head[_ZIP_NAME : _ZIP_NAME + length].endswith(b".npy")
+    return any(head.startswith(kind.magic) for kind in KINDS)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ssl_jets.errors import UsageError
@@ -47,3 +48,13 @@ def size(path: str) -> int:
 
     system, name = fsspec.core.url_to_fs(path)
     return int(system.size(name) or 0)
+
+
+def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Read several ranges of bytes of a file elsewhere, in one request where the protocol allows that."""
+    import fsspec
+
+    system, name = fsspec.core.url_to_fs(path)
+    starts, stops = ([edges[side] for edges in ranges] for side in (0, 1))
+    found: list[bytes] = system.cat_ranges([name] * len(ranges), starts, stops, on_error="raise")
+    return found

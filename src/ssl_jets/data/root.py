@@ -17,7 +17,8 @@ import numpy.typing as npt
 import uproot
 from uproot.source.file import MultithreadedFileSource
 
-from ssl_jets.data.readers import readable
+from ssl_jets.data.identity import BLOCK, block, positions
+from ssl_jets.data.readers import Number, readable
 from ssl_jets.data.remote import is_remote
 from ssl_jets.errors import DataError
 
@@ -30,19 +31,20 @@ _MOST_OPEN = 16
 
 _OPENED = threading.local()
 
-_NUMBERS = {"float", "double", "bool", "char", *(f"std::{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
-"""C++ types that are numbers."""
+_NUMBERS = {"float": "f4", "double": "f8", "bool": "?", "char": "i1"} | {
+    f"std::{u}int{bits}_t": f"{u or 'i'}{bits // 8}" for u in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""C++ types that are numbers, to numpy's."""
 
-_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec)<(.*)>$")
+_LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec|std::array)<(.*?)(?:, *\d+)?>$")
+_OPTIONAL = re.compile(r"std::optional<(.*)>")
 
 
 class Tree:
     """A TTree of an open file, as far as its branches go."""
 
-    ignored: Mapping[str, str] = {}
-
     def __init__(self, name: str, tree: Any) -> None:
-        self.name = name
+        self.name, self.ignored = name, dict[str, str]()
         self._tree = tree
         self.branches: tuple[str, ...] = tuple(dict.fromkeys(tree.keys(full_paths=False)))
         self.entries = int(tree.num_entries)
@@ -61,9 +63,8 @@ class Tree:
 
     def depth(self, name: str) -> int:
         """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
-        if _is_number(self._tree[name].interpretation):
-            return 0
-        return 1 if not self.not_lists([name]) else _levels(self.typename(name))
+        is_number = _is_number(self._tree[name].interpretation)
+        return 0 if is_number else 1 if not self.not_lists([name]) else _levels(self.typename(name))
 
     def is_text(self, name: str) -> bool:
         """Whether a branch holds one string per entry."""
@@ -72,6 +73,12 @@ class Tree:
     def typename(self, name: str) -> str:
         """The C++ type of a branch."""
         return str(self._tree[name].typename)
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a branch, or of the lists it holds."""
+        interpretation = self._tree[name].interpretation
+        inner = interpretation.content if isinstance(interpretation, uproot.AsJagged) else interpretation
+        return Number(np.dtype(inner.to_dtype).base.newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
@@ -85,44 +92,72 @@ class Tree:
         """How many numbers the branch `name` has in each entry."""
         return _lengths(self._tree[name].array(array_cache=None))
 
+    def stored(self) -> Iterator[object]:
+        """Yield names of branches, sizes of their baskets, and ends of some baskets, as keys hold times and places."""
+        filled = []
+        for name in self.branches:
+            branch = self._tree[name]
+            here = int(np.count_nonzero(branch.member("fBasketSeek")[: branch.num_baskets]))
+            sizes = branch.member("fBasketBytes")[:here].tolist()
+            yield name, sizes
+            # Baskets of a tree that was never closed properly are in the header of the tree.
+            yield from (bytes(basket.data[:BLOCK]) for basket in branch.embedded_baskets)
+            filled += [(branch.member("fBasketSeek"), sizes)] if sizes else []
+        for index, at in positions(len(filled)):
+            seek, sizes = filled[index]
+            basket = int(at * len(sizes))
+            taken = min(sizes[basket] // 2, BLOCK)
+            yield block(int(seek[basket]) + sizes[basket] - taken, taken)
+
 
 class NTuple:
     """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
 
-    ignored: Mapping[str, str] = {}
-
     def __init__(self, name: str, ntuple: Any) -> None:
-        self.name = name
+        self.name, self.ignored = name, dict[str, str]()
         self._ntuple = ntuple
-        self.branches: tuple[str, ...] = tuple(ntuple.keys(recursive=True))
+        self._items = dict(ntuple.items(recursive=True))
+        self.branches: tuple[str, ...] = tuple(self._items)
         self.entries = int(ntuple.num_entries)
 
     def flat(self) -> tuple[str, ...]:
         """Fields with one number per entry."""
-        return tuple(name for name in self.branches if self.typename(name) in _NUMBERS and not self._in_list(name))
+        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
 
     def _in_list(self, name: str) -> bool:
         """Whether a field is part of a list; those of ROOT's importer, which has one per counter, have no type."""
         above = name.rpartition(".")[0]
-        outer = self.typename(above) if above else "struct"
-        return not outer or _LIST.match(outer) is not None or (bool(above) and self._in_list(above))
+        outer = self._plain(above) if above in self._items else "struct"
+        return not outer or _LIST.match(outer) is not None or (above in self._items and self._in_list(above))
 
     def not_lists(self, names: Sequence[str]) -> list[str]:
         """Those of the fields `names` that do not hold a list of numbers per entry."""
-        return [name for name in names if _LIST.sub(r"\1", self.typename(name)) not in _NUMBERS or name in self.flat()]
+        return [name for name in names if _LIST.sub(r"\1", self._plain(name)) not in _NUMBERS or name in self.flat()]
 
     def depth(self, name: str) -> int:
         """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
-        levels = _levels(self.typename(name))
+        levels = _levels(self._plain(name))
         return levels + 1 if levels >= 0 and self._in_list(name) else levels
 
     def is_text(self, name: str) -> bool:
         """Whether a field holds one string per entry."""
-        return self.typename(name) == "std::string" and not self._in_list(name)
+        return self._plain(name) == "std::string" and not self._in_list(name)
 
     def typename(self, name: str) -> str:
         """The C++ type of a field."""
-        return str(self._ntuple[name].typename)
+        return str(self._items[name].typename)
+
+    def _plain(self, name: str) -> str:
+        """The C++ type of a field without `std::optional`."""
+        kind = self.typename(name)
+        while (shorter := _OPTIONAL.sub(r"\1", kind)) != kind:
+            kind = shorter
+        return kind
+
+    def number(self, name: str) -> Number:
+        """The type of the numbers of a field, or of the lists it holds; those of an optional field may be missing."""
+        dtype = np.dtype(_NUMBERS[_LIST.sub(r"\1", self._plain(name))])
+        return Number(dtype, dtype.kind != "f" and self._plain(name) != self.typename(name))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
         """Entries at which the clusters begin, from 0 to the number of entries."""
@@ -131,7 +166,18 @@ class NTuple:
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """How many numbers the field `name` has in each entry."""
-        return _lengths(self._ntuple[name].array())
+        return _lengths(self._items[name].array())
+
+    def stored(self) -> Iterator[object]:
+        """Yield names of fields, sizes of the pages of each cluster, and beginnings of some pages."""
+        clusters = [[column.pages for column in columns] for columns in self._ntuple.page_link_list]
+        yield self.branches
+        yield [[[page.locator.num_bytes for page in pages] for pages in columns] for columns in clusters]
+        for index, at in positions(len(self._ntuple.column_records)):
+            columns = clusters[int(at * len(clusters))] if clusters else []
+            if index < len(columns) and columns[index]:
+                page = columns[index][0].locator
+                yield block(page.offset, page.num_bytes)
 
 
 @contextmanager
@@ -196,7 +242,9 @@ def _open(path: str) -> Any:
         return uproot.open(path, **caches)
     _check_header(path)
     # Not by memory map: where a mapped file is cut short, or its disk fails, the process is killed by SIGBUS.
-    return uproot.open(path, handler=MultithreadedFileSource, use_threads=False, num_workers=1, **caches)
+    # As {file: no object}: a colon in the name names no tree, and `a::b` is no address.
+    local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
+    return uproot.open({os.path.abspath(path): None}, **local, **caches)
 
 
 def _check_header(path: str) -> None:
@@ -221,7 +269,7 @@ def _check_header(path: str) -> None:
 
 
 def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
-    return np.asarray(ak.num(lists, axis=1), dtype=np.int64)
+    return np.asarray(ak.fill_none(ak.num(lists, axis=1), 0), dtype=np.int64)
 
 
 def _levels(typename: str) -> int:
@@ -241,5 +289,10 @@ def _is_number(interpretation: object) -> bool:
 
 
 def _is_list_of_numbers(interpretation: object) -> bool:
-    """A list of numbers per entry, of any length."""
-    return isinstance(interpretation, uproot.AsJagged) and _is_number(interpretation.content)
+    """A list of numbers per entry, of any length or of a fixed one."""
+    if isinstance(interpretation, uproot.AsJagged):
+        return _is_number(interpretation.content)
+    if not isinstance(interpretation, uproot.AsDtype):
+        return False
+    dtype = np.dtype(interpretation.to_dtype)
+    return len(dtype.shape) == 1 and dtype.base.kind in "biuf"

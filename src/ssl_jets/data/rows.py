@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
@@ -13,8 +13,27 @@ import numpy.typing as npt
 from ssl_jets.errors import DataError
 
 Array = npt.NDArray[Any]
+Entries = npt.NDArray[np.int64]
 Raw = Mapping[str, Any]
 """Branch to its entries: an awkward array of lists or of numbers, or a numpy array `[entry]` or `[entry, place]`."""
+
+
+NO_ENTRIES: Entries = np.empty(0, dtype=np.int64)
+
+
+class BadEntriesError(DataError):
+    """Entries that cannot be made into jets, in a file whose other entries can.
+
+    Args:
+        entries: their numbers in the file, each once.
+        setting: of `data.*`, what decides whether they are left out.
+        more: as for `DataError`.
+    """
+
+    def __init__(self, what: str, entries: Array, setting: Literal["bad_jets", "bad_files"], **more: Any) -> None:
+        super().__init__(what, **more)
+        self.entries: Entries = np.unique(entries)
+        self.setting = setting
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +117,24 @@ def _some(wrong: Array, entries: Array) -> str:
     return f"{len(wrong)} of the {len(entries)} entries read here"
 
 
-def one_jet_an_entry(raw: Raw, entry: Array, place: str) -> Rows:
+def chosen(raw: Raw, start: int, stop: int, without: Entries) -> tuple[Raw, Entries]:
+    """Return the entries `start` to `stop` but for those of `without`, and their numbers."""
+    entry = np.arange(start, stop, dtype=np.int64)
+    if not np.any((without >= start) & (without < stop)):
+        return raw, entry
+    keep = ~np.isin(entry, without)
+    return {name: values[keep] for name, values in raw.items()}, entry[keep]
+
+
+def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
     """The given entries, each of them a jet; lists are branches of particles, numbers those of jets.
 
+    A jet of which a list is missing (null) has no particles.
+
     Raises:
-        DataError: branches of particles that differ in length.
+        BadEntriesError: branches of particles that differ in length.
     """
+    raw = _without_incomplete(raw)
     jet = {name: _numbers(values) for name, values in raw.items() if values.ndim == 1}
     offsets, first = np.zeros(len(entry) + 1, dtype=np.int64), ""
     particle: dict[str, Array] = {}
@@ -116,17 +147,37 @@ def one_jet_an_entry(raw: Raw, entry: Array, place: str) -> Rows:
         elif not np.array_equal(offsets, own):
             lengths, expected = np.diff(own), np.diff(offsets)
             wrong = np.flatnonzero(lengths != expected)
-            raise DataError(
+            raise BadEntriesError(
                 f"the branches {first} and {name} hold different numbers of particles",
+                entry[wrong],
+                "bad_files",
                 where=f"{place}, entry {entry[wrong[0]]}",
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
 
 
+def _without_incomplete(raw: Raw) -> Raw:
+    """Empty all lists of the entries of which one is missing (null)."""
+    optional = [values for values in raw.values() if not isinstance(values, np.ndarray) and values.layout.is_option]
+    missing = [ak.to_numpy(ak.is_none(values)) for values in optional if values.ndim > 1]
+    if not missing or not (incomplete := np.any(missing, axis=0)).any():
+        return raw
+    return {
+        name: values if values.ndim == 1 else ak.fill_none(ak.mask(values, ~incomplete), [], axis=0)
+        for name, values in raw.items()
+    }
+
+
 def _numbers(values: Any) -> Array:
-    """A flat branch, in the byte order of this machine, which torch needs and files of HDF5 and npz may not have."""
-    array = values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
+    """A flat branch, in the byte order of this machine, which torch needs and files of HDF5 and npz may not have.
+
+    Numbers that are missing (None) are NaN.
+    """
+    found: Any = values if isinstance(values, np.ndarray) else ak.to_numpy(values)
+    if isinstance(found, np.ma.MaskedArray):
+        found = np.ma.filled(found if found.dtype.kind == "f" else found.astype(np.float64), np.nan)
+    array: Array = np.asarray(found)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -142,6 +193,11 @@ def flatten(values: Any) -> tuple[Array, Array]:
     """Offsets, int64 `[entry + 1]`, and the contents of all lists end to end."""
     if isinstance(values, np.ndarray):
         return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1], values.reshape(-1)
-    layout = ak.to_layout(values).to_ListOffsetArray64(True)
+    layout = ak.to_layout(values)
+    if layout.is_option:
+        layout = ak.to_layout(ak.fill_none(values, [], axis=0))
+    if layout.is_numpy:  # an array of fixed length
+        layout = layout.to_RegularArray()
+    layout = layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data)
-    return offsets, np.asarray(layout.content.to_backend_array())[: offsets[-1]]
+    return offsets, _numbers(ak.Array(layout.content))[: offsets[-1]]

@@ -12,7 +12,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_jets.config import Settings, read_config, resolve
@@ -21,6 +20,7 @@ from ssl_jets.data.events import Events
 from ssl_jets.data.formula import formula
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS, NEEDED
+from ssl_jets.reading import load_yaml
 
 _UNITS = {
     "GeV": ("GeV", 1.0),
@@ -278,7 +278,7 @@ def load_schema(path: str | Path) -> Schema:
 def _known_trees() -> dict[str, dict[str, Any]]:
     folder = resources.files("ssl_jets.data") / "schemas"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+    return {file.name.removesuffix(".yaml"): load_yaml(file.read_text(encoding="utf-8")) for file in files}
 
 
 def _parse(tree: dict[str, Any], path: Path) -> Schema:

@@ -83,7 +83,9 @@ class Plan:
         self._windows = -(-sum(part.entries for part in parts) // (world * buffer))
         groups: dict[str, list[Part]] = {}
         # Sorted by name, so that the order in which the files were given does not matter.
-        for part in sorted(parts, key=lambda part: (*files[part.file].identity, files[part.file].source.path, part)):
+        for part in sorted(
+            parts, key=lambda part: (*files[part.file].identity[:2], files[part.file].source.path, part)
+        ):
             groups.setdefault(files[part.file].group, []).append(part)
         self._groups: list[list[Part]] = []
         for members in groups.values():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from ssl_jets.data.readers import SUFFIXES
+from ssl_jets.data.readers import KINDS, SUFFIXES, has_known_bytes
 from ssl_jets.data.remote import check_protocol, is_remote
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,23 @@ class Source:
         return self.path if self.tree is None else f"{self.path}:{self.tree}"
 
 
-def resolve_sources(names: Sequence[str]) -> list[Source]:
+def resolve_sources(names: Sequence[str], say: Callable[[str], None] = lambda message: None) -> list[Source]:
     """The files meant by `names`, in their order; files of a folder or a pattern are sorted by path.
 
-    A name is a file, a folder (searched with its subfolders for files of a known suffix), a pattern (`*`, `?`, `[...]`,
-    `**`), `@list.txt` (one name a line, relative to the working folder; empty lines and lines with `#` in front are
-    passed over) or `-` (such a list on standard input), or the URL of a file (`root://`, `http://`, `https://`). A tree
-    is named behind a colon: `file.root:tree`.
+    A name is a file, a folder (searched with its subfolders for files of a known suffix, or that begin like files of a
+    known kind), a pattern (`*`, `?`, `[...]`, `**`), `@list.txt` (one name a line, relative to the working folder;
+    empty lines and what follows a `#` are passed over) or `-` (such a list on standard input), or the URL of a file
+    (`root://`, `http://`, `https://`). A tree is named behind a colon: `file.root:tree`.
+
+    Args:
+        names: as the user gave them.
+        say: called with the number of files of a folder that are passed over.
 
     Raises:
         UsageError: no names, a file that is named twice, a list in a list, a URL whose package is not installed.
         DataError: a file, folder or list that does not exist, or a folder, pattern or list without files.
     """
-    sources = [source for name in names for source in _resolve(name)]
+    sources = [source for name in names for source in _resolve(name, say)]
     if not sources:
         raise UsageError("no input files are named", hint="--data FILE, a folder, a pattern, @list.txt or -")
     _refuse_duplicates(sources)
@@ -60,41 +66,51 @@ def sample_sources() -> list[Source]:
     raise DataError("the bundled sample is missing", where=installed, hint="name your own files: --data FILE")
 
 
-def _resolve(name: str) -> Iterator[Source]:
+def _resolve(name: str, say: Callable[[str], None]) -> Iterator[Source]:
     if name == "-":
-        yield from _resolve_list(sys.stdin, "standard input")
+        yield from _resolve_list(sys.stdin.read(), "standard input", say)
     elif name.startswith("@"):
         path = Path(name[1:])
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path)
+        except (OSError, ValueError) as error:
             raise DataError("the list of files cannot be read", where=path, found=error, allowed=_near(path)) from None
-        yield from _resolve_list(lines, str(path))
+        yield from _resolve_list(text, str(path), say)
     else:
-        yield from _resolve_path(name)
+        yield from _resolve_path(name, say)
 
 
-def _resolve_list(lines: Iterable[str], where: str) -> Iterator[Source]:
-    names = [line.strip() for line in lines]
-    names = [name for name in names if name and not name.startswith("#")]
+def _resolve_list(text: str, where: str, say: Callable[[str], None]) -> Iterator[Source]:
+    """The files of a list. Messages name its lines by number: it may be any file, and one of secrets."""
+    lines = enumerate(text.removeprefix("\ufeff").splitlines(), 1)
+    names = [(number, name) for number, line in lines if (name := _without_comment(line.strip()))]
     if not names:
         raise DataError("the list of files is empty", where=where)
-    for name in names:
+    for number, name in names:
+        line = f"{where}, line {number}"
         if name == "-" or name.startswith("@"):
-            raise UsageError("a list of files names another list", where=where, found=name)
-        yield from _resolve_path(name)
+            raise UsageError("a list of files names another list", where=line)
+        try:
+            yield from _resolve_path(name, say)
+        except (DataError, UsageError) as error:
+            raise type(error)(error.what, where=line, allowed=error.allowed, hint=error.hint) from None
 
 
-def _resolve_path(name: str) -> Iterator[Source]:
+def _without_comment(line: str) -> str:
+    """A line without what follows a `#` at its beginning or behind a space, unless a file is called so."""
+    if line.startswith("#"):
+        return ""
+    return line if Path(line).exists() else re.split(r"\s#", line, maxsplit=1)[0].rstrip()
+
+
+def _resolve_path(name: str, say: Callable[[str], None]) -> Iterator[Source]:
     path, tree = _split_tree(name)
     if is_remote(path):
         check_protocol(path)
         yield Source(path, tree)
         return
     if Path(path).is_dir():
-        found = sorted(str(file) for file in Path(path).rglob("*") if _is_input(file, Path(path)))
-        if not found:
-            raise DataError("the folder has no files of a known format", where=path, allowed=SUFFIXES)
+        found = _files_of(Path(path), say)
     elif Path(path).exists():
         found = [path]
     else:
@@ -106,15 +122,36 @@ def _resolve_path(name: str) -> Iterator[Source]:
         yield Source(file, tree)
 
 
-def _is_input(file: Path, folder: Path) -> bool:
-    """Whether a file found in a folder is meant: one of a known suffix, and not hidden, as unfinished ones are."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
+def _files_of(folder: Path, say: Callable[[str], None]) -> list[str]:
+    """The files of a folder and its subfolders that are of a known kind; hidden ones, as unfinished ones are, are not.
+
+    A file of a known suffix is taken unseen, so that a folder of thousands of them is listed and not read.
+    """
+    found, others = list[str](), list[str]()
+    for file in folder.rglob("*"):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
+            continue
+        known = file.suffix.lower() in SUFFIXES or has_known_bytes(file)
+        (found if known else others).append(str(file))
+    passed_over = f"{_counted(others)}, such as {Path(min(others)).name}" if others else None
+    if not found:
+        allowed = [kind.title for kind in KINDS]
+        raise DataError("the folder has no files of a known format", where=folder, found=passed_over, allowed=allowed)
+    if passed_over:
+        say(f"{folder}: {passed_over}, of no format that is read: passed over")
+    return sorted(found)
+
+
+def _counted(files: Sequence[str]) -> str:
+    return f"{len(files):,} file{'s' if len(files) > 1 else ''}"
 
 
 def _split_tree(name: str) -> tuple[str, str | None]:
     """`file.root:tree` to its two parts; a path that exists as it stands is never cut."""
     path, colon, tree = name.rpartition(":")
+    starts = (name[:at] for at, character in enumerate(name) if character == ":")
+    if not Path(name).exists() and (longest := next(filter(lambda start: Path(start).is_file(), starts), None)):
+        path, tree = longest, name[len(longest) + 1 :]  # the name of a tree may have colons, too
     if not colon or Path(name).exists() or (is_remote(name) and "/" in tree):  # root://host:1094//file.root
         return name, None
     if not path or not tree:

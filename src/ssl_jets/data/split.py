@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.data.files import JetFile, Part
+from ssl_jets.data.seen import copies
 from ssl_jets.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -20,14 +22,17 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
     Files of one group (same name but for the number) are held out whole where that comes near the fraction (within
     half of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each
     side of it, since two jets of one event are neighbours; where an entry is an event, the block is of whole events.
-    The outcome depends on the names and entries of the files, on `fraction` and on `seed`, and not on folders or on the
+    Copies of one file are split alike, so that no jet is on both sides. The outcome depends on the names and entries of
+    the files, on `fraction` and on `seed`, and not on folders or (but for files of one name and as many entries) on the
     order of the files.
 
     Raises:
         DataError: too few jets for both.
     """
     groups: dict[str, list[int]] = {}
-    for index in sorted(range(len(files)), key=lambda index: (files[index].name, files[index].entries)):
+    again = copies(files)
+    single = [index for index in range(len(files)) if index not in again]
+    for index in sorted(single, key=lambda index: (files[index].name, files[index].entries)):
         groups.setdefault(files[index].group, []).append(index)
     train: list[Part] = []
     held: list[Part] = []
@@ -45,6 +50,8 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
                 train += [Part(index, 0, start - gap), Part(index, stop + gap, file.entries)]
             else:
                 (held if position in apart else train).append(Part(index, 0, file.entries))
+    for side in (train, held):
+        side += [replace(part, file=copy) for copy, first in again.items() for part in side if part.file == first]
     train, held = (
         sorted((p for p in side if p.entries > 0), key=lambda p: (p.file, p.start)) for side in (train, held)
     )
@@ -67,24 +74,6 @@ def first_halves(file: Array, entry: Array) -> Array:
         inside = file == index
         first |= inside & (entry < np.median(entry[inside]))
     return first
-
-
-def held_out_of_both(first: dict[str, Any], second: dict[str, Any]) -> list[list[Any]]:
-    """Entries `[name, bytes, start, stop]` that neither of two trainings has seen, of the files that either has seen.
-
-    Where both have seen a file, the entries that both held out; where one has, those that it held out.
-    """
-    ranges: set[tuple[Any, ...]] = set()
-    for facts, other in ((first, second), (second, first)):
-        shared = {tuple(file) for file in other["files"]}
-        for name, size, start, stop in facts["held_out"]:
-            if (name, size) not in shared:
-                ranges.add((name, size, start, stop))
-                continue
-            for *file, low, high in other["held_out"]:
-                if file == [name, size] and max(start, low) < min(stop, high):
-                    ranges.add((name, size, max(start, low), min(stop, high)))
-    return [list(row) for row in sorted(ranges)]
 
 
 def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,12 +56,7 @@ def choose(
     if not any(files[part.file].label_names for part in parts):
         label = np.zeros_like(label)
     source, label = source[label >= 0], label[label >= 0]
-    wanted = _per_class(label, labels, setting)
-    number = _random_numbers(files, source, seed)
-    taken = np.zeros(len(label), dtype=bool)
-    for index, count in wanted.items():
-        rows = np.flatnonzero(label == index)
-        taken[rows[np.argsort(number[rows], kind="stable")[:count]]] = True
+    taken = _taken(files, source, label, _per_class(label, labels, setting), seed)
     keys = np.sort(_keys(source[taken]))
     kept = []
     for jets in ordered(files, parts, request, skipped=skipped):
@@ -69,6 +64,31 @@ def choose(
         mask = np.isin(_keys(jets.source.numpy()), keys)
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
     return concatenate(kept)
+
+
+def rows_of_labels(files: Sequence[JetFile], source: Integers, label: Integers, labels: int, seed: int) -> Integers:
+    """Choose about `labels` of labelled jets in memory by the rule of `choose`, as sorted indices; all if fewer.
+
+    Args:
+        files, seed: as for `choose`.
+        source: file, entry and jet of each, `[jet, 3]`.
+        label: int64 `[jet]`.
+        labels: their number.
+    """
+    share = min(1.0, labels / len(label))
+    return np.flatnonzero(_taken(files, source, label, _per_class(label, share, ""), seed))
+
+
+def _taken(
+    files: Sequence[JetFile], source: Integers, label: Integers, wanted: Mapping[int, int], seed: int
+) -> Integers:
+    """Of each class the wanted number of jets with the smallest random numbers, bool `[jet]`."""
+    number = _random_numbers(files, source, seed)
+    taken = np.zeros(len(label), dtype=bool)
+    for index, count in wanted.items():
+        rows = np.flatnonzero(label == index)
+        taken[rows[np.argsort(number[rows], kind="stable")[:count]]] = True
+    return taken
 
 
 def _keys(source: Integers) -> Integers:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import WEAK, Request, padding_hint, read_chunk
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.data.windows import read_part
 from ssl_jets.jets import COLUMNS, Jets, concatenate
@@ -178,6 +178,8 @@ def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[s
     not_finite = sum(number for reason, number in left_out.items() if reason.endswith("is not finite"))
     if not_finite > total / 2 and file.schema.particle_cut is None:
         yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are not"
+    if left_out[WEAK] > total / 2:
+        yield f"most jets have particles of pt zero: {padding_hint(file)}"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:

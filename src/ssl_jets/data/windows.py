@@ -9,10 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ssl_jets.data.chunks import BadJetError, Request, read_chunk
 from ssl_jets.data.files import JetFile, Part, count, or_skip
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 
@@ -28,21 +30,35 @@ class Chunk(NamedTuple):
 
 
 def read_part(files: Sequence[JetFile], part: Part, request: Request) -> Chunk:
-    """The jets of `part`; without any where its file cannot be read and the request says to skip that.
+    """The jets of `part`, without the entries (or, of a file that is corrupt, all of them) that the request skips.
 
     Raises:
         DataError: the file cannot be read, or has a bad jet.
     """
     file = files[part.file]
-    try:
-        jets, left_out = read_chunk(file, part.file, part.start, part.stop, request)
-        return Chunk(jets if len(jets) else None, left_out)
-    except BadJetError:
-        raise
-    except DataError as error:
-        if request.bad_files == "skip":
-            return Chunk(None, Counter({f"{error.what}: {file.source}": part.entries}))
-        raise or_skip(error) from error
+    without, lost = NO_ENTRIES, Counter[str]()
+    while True:
+        try:
+            jets, left_out = read_chunk(file, part.file, part.start, part.stop, request, without)
+            return Chunk(jets if len(jets) else None, lost + left_out)
+        except BadJetError:
+            raise
+        except BadEntriesError as error:
+            if getattr(request, error.setting) == "error":
+                raise or_skip(error, error.setting) from error
+            # What one check found is left out; those that follow it may find more.
+            without = np.union1d(without, error.entries)
+            lost[f"{error.what}: {file.source}"] += _jets_in(file, part, error.entries)
+        except DataError as error:
+            if request.bad_files == "skip":
+                return Chunk(None, Counter({f"{error.what}: {file.source}": part.entries}))
+            raise or_skip(error) from error
+
+
+def _jets_in(file: JetFile, part: Part, entries: Entries) -> int:
+    """Count the jets of `part` that lie in the given entries of the tree."""
+    ranges = (file.jets_of(entry, entry + 1) for entry in entries.tolist())
+    return sum(min(stop, part.stop) - max(start, part.start) for start, stop in ranges)
 
 
 def read_ahead(

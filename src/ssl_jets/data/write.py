@@ -61,7 +61,8 @@ def write_jets(
     written = 0
     with (
         whole_file(path, force=force) as temporary,
-        uproot.recreate(temporary, compression=uproot.ZSTD(1)) as file,
+        temporary.open("w+b") as raw,  # opened here: uproot takes `a::b.root` for an address
+        uproot.recreate(raw, compression=uproot.ZSTD(1)) as file,
     ):
         tree = None
         for jets in _blocks(batches):

@@ -99,7 +99,7 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
     chance = (place + 1) / (place.max(initial=0) + 2)
     probabilities = np.column_stack([1 - chance, chance])
     bootstrap = Bootstrap(len(rows), 100, seed, test.weights[rows])
-    pair = ranked(probabilities, labels, 1, 0)
+    pair = ranked(probabilities, labels, 1, 0, bootstrap.weights)
     if pair is None:
         nothing = Estimate(None, None, None, None, None)
         return nothing, nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from ssl_jets.evaluate.bench import Bench, subset, tree_inputs
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.outputs import encode
 from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes, reference_probes
-from ssl_jets.evaluate.probes import RANDOM, Probe, knn_probe, linear_probe, tree_probe
+from ssl_jets.evaluate.probes import COLUMNS, RANDOM, Labelled, Probe, knn_probe, linear_probe, tree_probe
 from ssl_jets.evaluate.robustness import some
 from ssl_jets.nn.encoder import Encoder, random_like
 
@@ -23,13 +24,13 @@ class Untrained:
     Attributes:
         encoder: of the same shape and feature statistics.
         z_test: its z of the test jets, `[jet, D]`.
-        probes: of the class; empty without labels.
+        sides: the jets to fit on and to test on, of which z is read; None without labels.
         physics: of physics quantities.
     """
 
     encoder: Encoder
     z_test: Array
-    probes: list[Probe]
+    sides: tuple[Labelled, Labelled] | None
     physics: list[PhysicsProbe]
 
 
@@ -44,13 +45,33 @@ class Baselines:
     def __init__(self, bench: Bench, device: torch.device) -> None:
         self.bench, self.device = bench, device
         self._untrained: dict[str, Untrained] = {}
+        self._probes: dict[tuple[str, str, int], Probe] = {}
 
     @cached_property
-    def trees(self) -> Probe:
-        """Boosted trees on jet columns, told the class."""
-        bench = self.bench
-        fit, test = (bench.labelled(jets, tree_inputs(jets)) for jets in (bench.fit, bench.test))
-        return tree_probe(fit, test, seed=bench.seed)
+    def columns(self) -> tuple[Labelled, Labelled]:
+        """Jets to fit on and to test on, of which jet columns are read."""
+        fit, test = (self.bench.labelled(jets, tree_inputs(jets)) for jets in (self.bench.fit, self.bench.test))
+        return fit, test
+
+    def probes(self, encoder: Encoder, rows: Array | None = None) -> list[Probe]:
+        """Probes of the class: of z of random weights, and boosted trees on jet columns.
+
+        Args:
+            encoder: whose shape the random weights have.
+            rows: the jets to fit on, as indices into `Bench.fit`; by default all.
+        """
+        chosen = "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
+        found = []
+        untrained = self.untrained(encoder).sides
+        assert untrained is not None  # there are classes
+        of_z = [(probe, untrained, RANDOM) for probe in (linear_probe, knn_probe)]
+        for probe, (fit, test), of in (*of_z, (tree_probe, self.columns, COLUMNS)):
+            key = (chosen, probe.__name__, id(fit))
+            if key not in self._probes:
+                some_of = fit if rows is None else fit.some(rows)
+                self._probes[key] = probe(some_of, test, of=of, seed=self.bench.seed)
+            found.append(self._probes[key])
+        return found
 
     @cached_property
     def rows(self) -> tuple[Array, Array]:
@@ -96,8 +117,7 @@ class Baselines:
         bench = self.bench
         z_test = encode(encoder, bench.test, self.device)
         if not bench.classes:
-            return Untrained(encoder, z_test, [], self.physics_of(encoder, RANDOM))
+            return Untrained(encoder, z_test, None, self.physics_of(encoder, RANDOM))
         z_fit = encode(encoder, bench.fit, self.device)
-        fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
-        probes = [probe(fit, test, of=RANDOM, seed=bench.seed) for probe in (linear_probe, knn_probe)]
-        return Untrained(encoder, z_test, probes, self.physics(z_fit, z_test, RANDOM))
+        sides = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
+        return Untrained(encoder, z_test, sides, self.physics(z_fit, z_test, RANDOM))

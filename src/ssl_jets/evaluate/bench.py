@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_labels
 from ssl_jets.data.left_out import of_files, of_jets
-from ssl_jets.data.split import first_halves, held_out_of_both
+from ssl_jets.data.seen import Seen, copies_of, joint_training
+from ssl_jets.data.split import first_halves
 from ssl_jets.data.stream import Request
+from ssl_jets.data.subset import rows_of_labels
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.embed import columns_to_encode
 from ssl_jets.errors import DataError
@@ -85,13 +87,13 @@ class Bench:
         """
         lost: dict[str, str] = {}
         opened = open_named(sources, settings.data, lost)
-        for line in (*of_files(lost), *suspicions_of(opened)):
+        training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
+        for line in (*of_files(lost), *copies_of(opened), *suspicions_of(opened), *Seen.of(training).notes(opened)):
             tell(line)
         files, classes = _labelled_files(opened, tell)
         headed = [model for model in models if model.head is not None]
         for model in headed if classes else ():
             _check_classes(model.labels, classes)
-        training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
         _tell_roles(roles, files, bool(headed), tell)
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
@@ -120,6 +122,19 @@ class Bench:
             return ()
         tell_absent(y_fit, y_test, self.named, self.tell)
         return self.named
+
+    def with_labels_of(self, model: Model) -> Array | None:
+        """Choose rows of `fit` as labelled as the head of a model was, so that readers of them compare with it.
+
+        They are the jets that the head was trained on where `fit` has all jets of its training, else as many others.
+        None where the number is not known, or no smaller than that of `fit`.
+        """
+        labels = labelled_jets(model)
+        if model.head is None or labels is None or labels >= len(self.fit):
+            return None
+        assert self.fit.source is not None
+        seed = model.facts["training"].get("labelled_seed") or 0
+        return rows_of_labels(self.files, self.fit.source.numpy(), labels_of(self.fit), labels, seed)
 
     @cached_property
     def probed(self) -> Jets:
@@ -191,6 +206,13 @@ class Bench:
         return jets
 
 
+def labelled_jets(model: Model) -> int | None:
+    """Return how many labelled jets a model was trained on, in its finetuning or before; None where it is not known."""
+    training = model.facts.get("training", {})
+    found = [facts.get("labelled_jets") for facts in (training, training.get("pretrained", {}))]
+    return max((number for number in found if number is not None), default=None)
+
+
 def labels_of(jets: Jets) -> Array:
     """Labels, int64 `[jet]`."""
     assert jets.labels is not None
@@ -214,22 +236,6 @@ def tree_inputs(jets: Jets) -> Array:
 def subset(jets: Jets, rows: Array) -> Jets:
     """Some of the jets."""
     return jets if len(rows) == len(jets) else jets.select(torch.from_numpy(rows))
-
-
-def joint_training(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The training facts of several models as of one: what any of them has seen is seen."""
-    if len(facts) == 1:
-        return dict(facts[0])
-    known = [{"files": list(one.get("files", [])), "held_out": list(one.get("held_out", []))} for one in facts]
-
-    def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-        files = {tuple(file) for file in [*first["files"], *second["files"]]}
-        return {"files": sorted(map(list, files)), "held_out": held_out_of_both(first, second)}
-
-    joint = reduce(both, known)
-    if any(one.get("files") and "held_out" not in one for one in facts):
-        del joint["held_out"]  # of that model nobody knows what it has not seen
-    return joint
 
 
 def _labelled_files(files: list[JetFile], tell: Notes) -> tuple[list[JetFile], tuple[str, ...]]:

@@ -106,8 +106,9 @@ def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) 
     rows: dict[str, list[Array]] = {"log_loss": [], "calibration_error": []}
     for weights in bootstrap.blocks():
         total = weights.sum(axis=1)
-        rows["log_loss"].append(weights @ loss / total)
-        rows["calibration_error"].append(np.abs(weights @ gap).sum(axis=1) / total)
+        with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
+            rows["log_loss"].append(weights @ loss / total)
+            rows["calibration_error"].append(np.abs(weights @ gap).sum(axis=1) / total)
     return {name: np.concatenate(blocks) for name, blocks in rows.items()}
 
 

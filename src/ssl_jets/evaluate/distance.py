@@ -67,7 +67,10 @@ def _distances(first: Sample, second: Sample, w_first: Array, w_second: Array, o
 
 def _with_error(rows: Array) -> Estimate:
     """Row 0 is the value, the others are resamples, whose standard deviation is its error."""
-    value, error = float(rows[0]), float(np.nanstd(rows[1:]))
+    value, known = float(rows[0]), rows[1:][np.isfinite(rows[1:])]
+    if not len(known):
+        return Estimate(value, None, None, None, None)
+    error = float(known.std())
     low95, low = max(0.0, value - 2 * error), max(0.0, value - error)
     return Estimate(value, low, value + error, low95, value + 2 * error)
 

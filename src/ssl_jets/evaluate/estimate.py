@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-QUANTILES = (2.5, 16.0, 84.0, 97.5)
-"""Percentiles of the resamples that bound the 95 % and the 68 % interval."""
+QUANTILES = (2.5, 16.0, 50.0, 84.0, 97.5)
+"""Percentiles of the resamples: bounds of the 95 % and the 68 % interval, and the median between them."""
 
 BLOCK = 2_000_000
 """Weights held as float64 at one time: 16 MB."""
@@ -24,10 +24,10 @@ BLOCK = 2_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its central bootstrap intervals.
+    """A number and its central bootstrap intervals, which contain it.
 
     Attributes:
-        value: the number on the jets themselves; None where it is not defined.
+        value: the number on the jets themselves, corrected for a known bias; None where it is not defined.
         low, high: the 68 % interval; None where that side is open.
         low95, high95: the 95 % interval.
         limit: True where `value` is only a lower limit.
@@ -42,18 +42,23 @@ class Estimate:
 
     @classmethod
     def of(cls, value: float, replicates: Array, *, biased: bool = False) -> Estimate:
-        """From the value and its resamples `[resample]`; resamples that are NaN are left out.
+        """Return the estimate from the value and its resamples `[resample]`; resamples that are NaN are left out.
 
-        The interval is the percentile one. With `biased` it is the basic one (percentiles mirrored at the value),
-        for a measure that is never negative and that resampling itself pushes up.
+        The interval is the percentile one, extended to the value where few jets put the value outside of it.
+
+        With `biased`, for a measure between 0 and 1 that finitely many jets push up: resampling adds about the same
+        bias once more, so value and percentiles are reflected, 2 value - (median, percentiles), and cut off at 0
+        and 1. The median lies between the percentiles, hence the corrected value in its interval.
         """
         replicates = replicates[np.isfinite(replicates)]
         if not np.isfinite(value) or len(replicates) == 0:
             return cls(float(value) if np.isfinite(value) else None, None, None, None, None)
-        low95, low, high, high95 = (float(bound) for bound in np.percentile(replicates, QUANTILES))
+        low95, low, median, high, high95 = (float(bound) for bound in np.percentile(replicates, QUANTILES))
         if biased:
-            low95, low, high, high95 = (max(0.0, float(2 * value - bound)) for bound in (high95, high, low, low95))
-        return cls(float(value), low, high, low95, high95)
+            reflected = [min(1.0, max(0.0, 2 * float(value) - bound)) for bound in (high95, high, median, low, low95)]
+            low95, low, value, high, high95 = reflected
+        value = float(value)
+        return cls(value, min(low, value), max(high, value), min(low95, value), max(high95, value))
 
     @classmethod
     def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from ssl_jets import __version__
 from ssl_jets.evaluate.estimate import Array
+from ssl_jets.evaluate.headline import headline
 from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Probe
 from ssl_jets.evaluate.regression import RegressionMetrics
@@ -24,7 +24,7 @@ from ssl_jets.evaluate.robustness import Curve
 from ssl_jets.evaluate.task import TaskMetrics
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.spread import Spread
-from ssl_jets.run import replace
+from ssl_jets.output import write_text
 
 FORMAT_VERSION = 1
 METRICS, CURVES = "metrics.json", "curves.json"
@@ -137,7 +137,8 @@ class Evaluation:
             "files_left_out": self.files_left_out,
             "settings": self.settings,
             "task": task,
-            "probes": self.probes,
+            "probes": [_without(probe, "rows") for probe in self.probes],
+            "headline": headline(self.probes),
             "regression": [_without(found, "responses", "density") for found in self.regression],
             "physics": self.physics,
             "robustness": self.robustness,
@@ -167,7 +168,7 @@ class Evaluation:
         """Write both files to `folder`, each in one step, `metrics.json` last."""
         texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
         for name, text in texts.items():
-            replace(self.folder / name, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
+            write_text(self.folder / name, text + "\n")
 
 
 def plain(value: Any, digits: int | None = None) -> Any:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,16 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, whole
 from ssl_jets.data.left_out import of_both
+from ssl_jets.data.seen import copies_of, shared
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluate.comparison import BINS, SPECTRUM_JETS, Distance, Histogram, Samples, binned
 from ssl_jets.evaluate.distance import TwoSample, two_sample_test
 from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
 from ssl_jets.evaluate.selection import draw
-from ssl_jets.output import check_folder
+from ssl_jets.evaluate.settings import FigureSettings
+from ssl_jets.output import check_folder, write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
 
@@ -38,6 +38,7 @@ FEWEST = 50
 """Jets below which nothing is said."""
 
 _DATA = DataSettings()
+_FIGURES = FigureSettings()
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class GeneratedEvaluation:
         """Write both files to `folder`, each in one step, `generated.json` last."""
         texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
         for name, text in texts.items():
-            replace(self.folder / name, partial(Path.write_text, data=text + "\n", encoding="utf-8"))
+            write_text(self.folder / name, text + "\n")
 
 
 def evaluate_generated(
@@ -125,6 +126,7 @@ def evaluate_generated(
     out: str | Path,
     *,
     data: DataSettings = _DATA,
+    figures: FigureSettings = _FIGURES,
     seed: int = 0,
     max_jets: int = 20_000,
     force: bool = False,
@@ -140,6 +142,7 @@ def evaluate_generated(
         real: files of real jets; none means the bundled sample.
         out: folder to write to.
         data: bad jets and files, threads; format and collection of jets, for the side that they fit, or for both.
+        figures: the line above every figure.
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
         force: replace what is there.
@@ -170,7 +173,7 @@ def evaluate_generated(
             allowed=[f"{FEWEST} generated and {2 * FEWEST} real, or more"],
         )
     note = f"{jets:,} generated jets against {jets:,} real ones, and {jets:,} other real ones against the same"
-    notes = [*found_by, *of_both(lost, left_out), note]
+    notes = [*found_by, *of_both(lost, left_out), *copies_of([*made_files, *real_files]), note]
     for line in notes:
         say(line)
     samples = Samples.of(made, both, jets, seed)
@@ -181,7 +184,12 @@ def evaluate_generated(
         jets=jets,
         left_out=dict(left_out),
         files_left_out=lost,
-        settings={"seed": seed, "max_jets": max_jets, "spectrum_jets": SPECTRUM_JETS},
+        settings={
+            "seed": seed,
+            "max_jets": max_jets,
+            "spectrum_jets": SPECTRUM_JETS,
+            "figures": figures.model_dump(),
+        },
         distances=list(samples.distances(seed)),
         test=two_sample_test(samples.real.observed, samples.made.observed, seed=seed),
         floor=two_sample_test(samples.real.observed, samples.other.observed, seed=seed),
@@ -244,7 +252,5 @@ def _without_scores(test: TwoSample) -> Mapping[str, Any]:
 
 
 def _refuse_shared(made: Sequence[JetFile], real: Sequence[JetFile]) -> None:
-    own = {Path(file.source.path).resolve() for file in made}
-    for file in real:
-        if Path(file.source.path).resolve() in own:
-            raise UsageError("a file is named as generated and as real", where=file.source)
+    if twice := shared(made, real):
+        raise UsageError("a file is named as generated and as real, or a copy of one", where=twice[0].source)

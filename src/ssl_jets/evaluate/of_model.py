@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from ssl_jets.evaluate.baselines import Baselines
-from ssl_jets.evaluate.bench import KINEMATICS, Bench, halves_of, labels_of, subset
+from ssl_jets.evaluate.bench import KINEMATICS, Bench, halves_of, labelled_jets, labels_of, subset
 from ssl_jets.evaluate.collapse import spreads
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
 from ssl_jets.evaluate.outputs import encode, probabilities, regressed
-from ssl_jets.evaluate.probes import Probe, knn_probe, linear_reader, scored, tree_probe
+from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, linear_reader, scored, tree_probe
 from ssl_jets.evaluate.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
 from ssl_jets.evaluate.robustness import Curve, robustness, some
 from ssl_jets.evaluate.settings import EvaluateSettings
@@ -47,9 +47,9 @@ def evaluate_model(
 
     With labels of two classes or more: linear, kNN and tree probes of z, the same of an encoder of random weights, and
     boosted trees on jet columns; how the accuracy falls where jets are changed; for a model with a head, the metrics of
-    its classification. For a model that regresses columns: bias and resolution. Always: probes of physics quantities,
-    the spread of z, and whether it has collapsed. What is left out is said. Of files the model was trained on, only the
-    jets held out from the training are test jets.
+    its classification, and all readers fitted on as many labels as the head had, too. For a model that regresses
+    columns: bias and resolution. Always: probes of physics quantities, the spread of z, and whether it has collapsed.
+    What is left out is said. Of files the model was trained on, only the jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.
@@ -127,6 +127,7 @@ def measure(
             "split_seed": bench.settings.data.split_seed,
             "precision": native_precision(device),
             "device": device.type,
+            "figures": bench.settings.figures.model_dump(),
         },
         notes=list(bench.tell.said),
         seconds=time.perf_counter() - began,
@@ -175,13 +176,10 @@ class _Work:
         reader = linear_reader(fit, len(bench.classes))
         self.probed = reader(self.z_test)
         untrained = self.baselines.untrained(model.encoder)
-        probes = [
-            scored("linear", "z", fit, test, self.probed, self.seed),
-            knn_probe(fit, test, seed=self.seed),
-            *self._trees_on_z(fit, test),
-            *untrained.probes,
-            self.baselines.trees,
-        ]
+        probes = [scored("linear", "z", fit, test, self.probed, self.seed), *self._others(fit, test)]
+        if (rows := bench.with_labels_of(model)) is not None:
+            few = fit.some(rows)
+            probes += [linear_probe(few, test, seed=self.seed), *self._others(few, test, rows)]
         jets = {"fit": len(bench.fit), "test": len(bench.test)}
         z_task = self.z_test if bench.task is bench.test else encode(model.encoder, bench.task, self.device)
         task = None
@@ -203,9 +201,12 @@ class _Work:
             "map": ZMap.of(self.z_test, labels_of(bench.test), self.seed),
         }
 
-    def _trees_on_z(self, fit: Any, test: Any) -> list[Probe]:
-        most = self.bench.settings.evaluate.physics_jets
-        return [tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed)] if most else []
+    def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[Probe]:
+        """All probes but the linear one of z, and the baselines, fitted on these `rows` of `Bench.fit`."""
+        most, found = self.bench.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
+        if most:
+            found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
+        return [*found, *self.baselines.probes(self.model.encoder, rows)]
 
     def regression(self, z_task: Array) -> list[RegressionMetrics]:
         """Of the model's regressor."""
@@ -281,4 +282,5 @@ def facts_of(model: Model) -> dict[str, Any]:
         "dim": model.encoder.dim,
         "encoder": model.encoder.cfg.model_dump(mode="json"),
         "head": model.head is not None,
+        "labelled_jets": labelled_jets(model),
     }

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,8 @@ from ssl_jets.evaluate.similarity import cka
 from ssl_jets.evaluate.task import accuracy_and_auc_rows
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.spread import spread
-from ssl_jets.output import check_folder
+from ssl_jets.output import check_folder, write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace as write_in_one_step
 
 COMPARISON = "comparison.json"
 ENSEMBLE = "ensemble"
@@ -107,7 +105,7 @@ class Comparison:
         for evaluation in self.evaluations.values():
             evaluation.write()
         text = json.dumps(self.metrics(), indent=1) + "\n"
-        write_in_one_step(self.folder / COMPARISON, partial(Path.write_text, data=text, encoding="utf-8"))
+        write_text(self.folder / COMPARISON, text)
 
 
 def compare_models(

@@ -85,7 +85,11 @@ def evaluate_z(
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings={**wanted.model_dump(mode="json"), "weights": settings.data.weights},
+        settings={
+            **wanted.model_dump(mode="json"),
+            "weights": settings.data.weights,
+            "figures": settings.figures.model_dump(),
+        },
         task=None,
         probes=found.probes,
         physics=found.physics,
@@ -144,6 +148,11 @@ class _Roles:
         if trained is None:
             tell("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
+        elif not file.metadata.get("digests"):
+            tell(
+                "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
+                "marks as trained on may be others where files have the same name and size"
+            )
         fit: Array = usable & trained
         test: Array = usable & ~trained
         if fit.any() and not wanted.seen:

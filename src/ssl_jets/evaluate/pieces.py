@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import DataError
 from ssl_jets.evaluate.evaluation import plain
+from ssl_jets.output import write_text
 from ssl_jets.progress import Say
-from ssl_jets.run import replace
+from ssl_jets.reading import SEAL, guarded, is_sealed, read_json, sealed
 
 
 class Pieces:
@@ -50,16 +50,18 @@ class Pieces:
             return result
         self.say(f"{self.done} of {self.total}: {name}")
         result = plain(make())
-        text = json.dumps({"made_from": wanted, "result": result}, indent=1) + "\n"
-        replace(path, partial(Path.write_text, data=text, encoding="utf-8"))
+        text = json.dumps(sealed({"made_from": wanted, "result": result}), indent=1) + "\n"
+        write_text(path, text)
         return result
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"made_from": found["made_from"], "result": found["result"]}
-    except (ValueError, KeyError, TypeError):
-        raise DataError("this is not a piece of a protocol", where=path, hint="remove it: it is made again") from None
+    hint = "remove it: it is made again"
+    found = read_json(path, "this is not a piece of a protocol", hint=hint)
+    with guarded("this is not a piece of a protocol", path, hint=hint):
+        kept = {"made_from": found["made_from"], "result": found["result"]}
+    if SEAL in found and not is_sealed(found):  # older pieces have no seal
+        raise DataError("a piece of a protocol is damaged", where=path, hint=hint)
+    return kept

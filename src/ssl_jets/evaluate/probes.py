@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssl_jets.evaluate.estimate import Array, Estimate
-from ssl_jets.evaluate.task import accuracy_and_auc, largest_class
+from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate, relative
+from ssl_jets.evaluate.task import accuracy_and_auc_rows, largest_class
 
 MAX_FIT_JETS = 50_000
 """Most jets a probe is fitted on; of more, the caller draws a random subset."""
@@ -37,6 +37,9 @@ TREES = "boosted trees"
 RANDOM = "z of random weights"
 """What the baselines read: z of an encoder of the same shape that was never trained."""
 
+COLUMNS = "jet columns"
+"""What the reference trees read."""
+
 PARTICLES = "particles"
 """Name of the column that holds the number of particles of a jet."""
 
@@ -55,6 +58,7 @@ class Probe:
         fit_jets, test_jets: jets it was fitted and scored on.
         accuracy, auc: the latter macro, one-versus-one.
         largest_class: the accuracy of a guess that ignores the jet.
+        rows: accuracy of every row of the bootstrap, for paired differences; not written.
     """
 
     reader: str
@@ -65,6 +69,7 @@ class Probe:
     accuracy: Estimate
     auc: Estimate
     largest_class: float
+    rows: Array | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ class Labelled:
     def reading(self, x: Array) -> Labelled:
         """The same jets, of which something else is read."""
         return Labelled(x, self.y, self.weights)
+
+    def some(self, rows: Array) -> Labelled:
+        """These jets alone, with weights of mean 1."""
+        return Labelled(self.x[rows], self.y[rows], relative(self.weights[rows]))
 
     def first(self, most: int, seed: int) -> Labelled:
         """At most `most` random jets."""
@@ -153,7 +162,7 @@ def knn_votes(
     return result
 
 
-def tree_probe(fit: Labelled, test: Labelled, *, of: str = "jet columns", seed: int = 0) -> Probe:
+def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 0) -> Probe:
     """Gradient-boosted trees; on jet columns (NaN is allowed) the reference a z should beat."""
     probabilities = fitted_trees(fit, _classes(fit, test), seed)(test.x)
     return scored(TREES, of, fit, test, probabilities, seed)
@@ -203,6 +212,8 @@ def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
 
 def scored(reader: str, of: str, fit: Labelled, test: Labelled, probabilities: Array, seed: int) -> Probe:
     """A probe from its probabilities for the test jets, `[jet, class]`."""
-    accuracy, auc = accuracy_and_auc(probabilities, test.y, weights=test.weights, seed=seed)
+    bootstrap = Bootstrap(len(test.y), seed=seed, weights=test.weights)
+    accuracy, auc = accuracy_and_auc_rows(probabilities, test.y, bootstrap)
     guess = largest_class(test.y, test.weights)
-    return Probe(reader, of, fit.x.shape[1], len(fit.y), len(test.y), accuracy, auc, guess)
+    numbers = (Estimate.of_rows(accuracy), Estimate.of_rows(auc), guess)
+    return Probe(reader, of, fit.x.shape[1], len(fit.y), len(test.y), *numbers, rows=accuracy)

@@ -83,7 +83,8 @@ class Ranked:
         background_above: number of background jets at or above each signal jet, `[signal jet]`.
         signal_above: number of signal jets at or above each background jet, `[background jet]`, with that above all
             of them in front, `[1 + background jet]`.
-        level: number of background jets at or above each background jet, equals together, `[background jet]`.
+        level, signal_level: number of background jets at or above each background jet, equals together,
+            `[background jet]`; the same of signal jets, `[signal jet]`.
     """
 
     signal: Array
@@ -91,6 +92,7 @@ class Ranked:
     background_above: Array
     signal_above: Array
     level: Array
+    signal_level: Array
 
     @classmethod
     def of(cls, score: Array, is_signal: Array, is_background: Array) -> Ranked:
@@ -110,23 +112,30 @@ class Ranked:
                 ]
             ),
             np.searchsorted(falling_b, falling_b, side="right"),
+            np.searchsorted(falling_s, falling_s, side="right"),
         )
 
-    def background_efficiency(self, weights: Array, efficiency: float) -> Array:
-        """eps_B `[row]` at the highest threshold that keeps the share `efficiency` of the signal."""
+    def cut(self, weights: Array, efficiency: float) -> tuple[Array, Array]:
+        """Find the highest threshold that keeps the share `efficiency` of the signal.
+
+        Returns:
+            The number of background jets at or above it, `[row]`, and eps_S there, `[row]`, NaN where no signal has
+            weight. Jets of equal scores pass together, so eps_S can exceed `efficiency`.
+        """
         kept = np.cumsum(weights[:, self.signal], axis=1)
         last = np.argmax(kept >= efficiency * kept[:, -1:] - 1e-9, axis=1)
-        passed = _cumulative(weights[:, self.background])
-        rows = np.arange(len(weights))
+        passed = self.background_above[last]
         with np.errstate(invalid="ignore"):
-            share: Array = passed[rows, self.background_above[last]] / passed[:, -1]
-        return np.where(kept[:, -1] > 0, share, np.nan)
+            level = kept[np.arange(len(kept)), self.signal_level[last] - 1] / kept[:, -1]
+        return passed, level
 
-    def survivors(self, weights: Array, efficiency: float) -> int:
-        """Background jets, whatever their weights `[jet]`, at the same threshold."""
-        kept = np.cumsum(weights[self.signal])
-        last = int(np.argmax(kept >= efficiency * kept[-1] - 1e-9))
-        return int(np.count_nonzero(weights[self.background[: self.background_above[last]]]))
+    def background_efficiency(self, weights: Array, efficiency: float) -> Array:
+        """eps_B `[row]` at the threshold of `cut`; NaN where signal or background have no weight."""
+        passed, level = self.cut(weights, efficiency)
+        sums = _cumulative(weights[:, self.background])
+        with np.errstate(invalid="ignore"):
+            share: Array = sums[np.arange(len(sums)), passed] / sums[:, -1]
+        return np.where(np.isfinite(level), share, np.nan)
 
     def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
         """eps_S `[row, point]` at thresholds that keep at most the shares `background_efficiencies` `[point]`.
@@ -142,10 +151,22 @@ class Ranked:
                 points[row] = below[self.signal_above[last]] / below[-1]
         return points
 
-    def grid(self, points: int) -> Array:
-        """At most `points` values of eps_B, evenly spaced in its logarithm from one background jet to all."""
-        jets = len(self.background)
-        return np.unique(np.round(np.geomspace(1, jets, points))) / jets
+    def grid(self, weights: Array, points: int, cuts: Array) -> Array:
+        """Return values of eps_B at which a threshold can stand: those of `cuts`, and at most `points` others.
+
+        The others are the shares of the first 1, ..., n background jets, evenly spaced in the logarithm of their
+        number. Background jets of equal scores pass together.
+
+        Args:
+            weights: of the jets, `[jet]`.
+            points: their number, at most.
+            cuts: numbers of background jets, `[cut]`.
+        """
+        sums = _cumulative(weights[None, self.background])[0]
+        chosen = np.unique(np.round(np.geomspace(1, len(self.background), points))).astype(np.int64)
+        passed = np.concatenate([self.level[chosen - 1], cuts])
+        shares: Array = np.unique(sums[passed] / sums[-1])
+        return shares[shares > 0]
 
 
 def _cumulative(weights: Array) -> Array:

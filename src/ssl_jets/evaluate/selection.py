@@ -14,6 +14,7 @@ import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, whole
+from ssl_jets.data.seen import Ranges, Seen
 from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.thin import thin
@@ -27,9 +28,6 @@ SPARSITY = 10
 """At most this many times the wanted jets are read, in stretches spread over all parts."""
 
 _REQUEST = Request()
-
-Ranges = dict[tuple[str, int], list[tuple[int, int]]]
-"""Ranges of entries by the identity of a file."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +61,31 @@ def assign_roles(
 
     Args:
         files: the files of the evaluation.
-        training: the model's training facts: `files` as [name, bytes], `held_out` as [name, bytes, start, stop].
+        training: the model's training facts, of which `files` and `held_out` are read (see `Seen`).
         data: the split of new files.
         seen: use all jets for the head, and those of trained files like those of new ones for the probes.
 
     Raises:
         DataError: no jets are left to test on, or the model does not say which were held out.
     """
-    known = {(str(name), int(size)) for name, size in training.get("files", [])}
-    trained = tuple(file.identity in known for file in files)
+    known = Seen.of(training)
+    trained = tuple(known.trained(file.identity) for file in files)
     if seen:
-        return _all_of(files, training, trained, data)
-    held = _held_out(training, files) if any(trained) else {}
-    new = tuple(not is_known and file.identity not in held for file, is_known in zip(files, trained))
+        return _all_of(files, known, trained, data)
+    if any(trained) and known.held_out is None:
+        raise DataError(
+            "the model was trained on these files and does not say which of their jets were held out",
+            where=", ".join(file.name for file in files[:8]),
+            hint=f"name other files: --data FILE; or {FORCE}",
+        )
+    held = [_held_out(known, file) if any(trained) else [] for file in files]
+    new = tuple(not is_known and not ranges for is_known, ranges in zip(trained, held))
     fit: list[Part] = []
     test: list[Part] = []
     for index, file in enumerate(files):
         if not new[index]:
-            ranges = held.get(file.identity, [])
-            test += [Part(index, start, stop) for start, stop in ranges]
-            fit += _between(index, file.entries, ranges) if trained[index] else []
+            test += [Part(index, start, stop) for start, stop in held[index]]
+            fit += _between(index, file.entries, held[index]) if trained[index] else []
     task = list(test)
     if any(new):
         chosen = [index for index, is_new in enumerate(new) if is_new]
@@ -99,35 +102,18 @@ def assign_roles(
     return Roles(fit, test, task, trained, new)
 
 
-def _all_of(
-    files: Sequence[JetFile], training: Mapping[str, Any], trained: tuple[bool, ...], data: DataSettings
-) -> Roles:
+def _all_of(files: Sequence[JetFile], known: Seen, trained: tuple[bool, ...], data: DataSettings) -> Roles:
     """All jets as if the model were new to them, with the number of those that it was trained on."""
-    held = _held_out(training, files) if any(trained) and "held_out" in training else {}
     fit, test = split(files, data.validation_fraction, data.split_seed)
-    seen = [file for file, known in zip(files, trained) if known]
-    apart = sum(stop - start for file in seen for start, stop in held.get(file.identity, []))
+    seen = [file for file, is_known in zip(files, trained) if is_known]
+    apart = sum(stop - start for file in seen for start, stop in _held_out(known, file))
     leaked = sum(file.entries for file in seen) - apart
-    return Roles(fit, test, whole(files), trained, tuple(not known for known in trained), leaked)
+    return Roles(fit, test, whole(files), trained, tuple(not is_known for is_known in trained), leaked)
 
 
-def _held_out(training: Mapping[str, Any], files: Sequence[JetFile]) -> Ranges:
-    if "held_out" not in training:
-        raise DataError(
-            "the model was trained on these files and does not say which of their jets were held out",
-            where=", ".join(file.name for file in files[:8]),
-            hint=f"name other files: --data FILE; or {FORCE}",
-        )
-    ranges: Ranges = {}
-    for name, size, start, stop in training["held_out"]:
-        ranges.setdefault((str(name), int(size)), []).append((int(start), int(stop)))
-    known = {file.identity: file for file in files}
-    # The model's facts are entries of the tree; where these are events, any of their jets may be read now.
-    return {
-        identity: [known[identity].jets_of(start, stop) for start, stop in sorted(found)]
-        for identity, found in ranges.items()
-        if identity in known
-    }
+def _held_out(known: Seen, file: JetFile) -> Ranges:
+    """Return the jets held out of a file: facts are entries of the tree; of events, any collection may be read now."""
+    return [file.jets_of(start, stop) for start, stop in known.ranges(file.identity)]
 
 
 def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list[Part]:

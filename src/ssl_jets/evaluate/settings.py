@@ -58,6 +58,19 @@ class AnomalySettings(Settings):
     """Neighbours of the kNN distance."""
 
 
+class FigureSettings(Settings):
+    """The line above every figure (`figures.*`): the experiment at its left end, the data at its right end."""
+
+    experiment: str = ""
+    """Name in bold, such as CMS; `mplhep` sets it in the style of an experiment that it has."""
+    status: str = ""
+    """Words behind it, such as Simulation Preliminary."""
+    energy: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Energy of the collisions, sqrt(s) in TeV."""
+    luminosity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Integrated luminosity in fb^-1."""
+
+
 class EvaluateSettings(Settings):
     """Everything an evaluation is made from."""
 
@@ -65,3 +78,4 @@ class EvaluateSettings(Settings):
     evaluate: MeasureSettings = MeasureSettings()
     labels: LabelSettings = LabelSettings()
     anomaly: AnomalySettings = AnomalySettings()
+    figures: FigureSettings = FigureSettings()

@@ -10,16 +10,20 @@ from ssl_jets.evaluate.evaluation import Evaluation
 from ssl_jets.evaluate.generated import GeneratedEvaluation
 from ssl_jets.evaluate.of_models import Comparison
 from ssl_jets.evaluate.physics import PhysicsProbe
+from ssl_jets.evaluate.probes import Probe
 
 
 def summary_table(evaluation: Evaluation) -> str:
     """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
     blocks = []
-    readers = [("head", "z", evaluation.task.accuracy, evaluation.task.auc)] if evaluation.task else []
-    readers += [(probe.reader, probe.of, probe.accuracy, probe.auc) for probe in evaluation.probes]
-    if readers:
-        rows = [(reader, of, number(accuracy), number(auc)) for reader, of, accuracy, auc in readers]
-        blocks.append(plain_table(("reader", "of", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+    rows = []
+    if evaluation.task:
+        fitted = _count(evaluation.model.get("labelled_jets"))
+        rows.append(("head", "z", fitted, number(evaluation.task.accuracy), number(evaluation.task.auc)))
+    for probe in evaluation.probes:
+        rows.append((probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)))
+    if rows:
+        blocks.append(plain_table(("reader", "of", "fitted on", "accuracy (68 %)", "macro AUC (68 %)"), rows))
     if evaluation.task and evaluation.task.rejections:
         quoted = [
             (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
@@ -64,11 +68,14 @@ def comparison_table(found: Comparison) -> str:
     """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
     rows = []
     for name, one in found.evaluations.items():
-        linear = next((probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")), None)
-        spread = one.spread["z"]
-        cells = [number(of.accuracy) if of is not None else "" for of in (one.task, linear)]
+        spread, labels = one.spread["z"], one.model.get("labelled_jets")
+        linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")]
+        fair = ["" if one.task is None else _count(labels), *_fitted(linear[1:2])]
+        head_of = "" if one.task is None else number(one.task.accuracy)
+        cells = (fair[0], head_of, fair[1], *_fitted(linear[:1]))
         rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
-    head = ("run", "method", "head, accuracy (68 %)", "linear probe, accuracy (68 %)", "effective rank")
+    probed = ("linear probe on these labels", "linear probe on all")
+    head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
     blocks = [plain_table(head, rows)]
     if found.differences:
         pairs = [
@@ -107,6 +114,15 @@ def _physics(found: Sequence[PhysicsProbe]) -> str:
         cells = [values.get(reader) for reader in readers]
         rows.append((quantity, *("" if value is None else f"{value:.3f}" for value in cells)))
     return plain_table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
+
+
+def _fitted(probes: Sequence[Probe]) -> list[str]:
+    """Return the accuracy of a probe, behind the number of jets it is fitted on; "" without one."""
+    return [f"{_count(probe.fit_jets)}: {number(probe.accuracy)}" for probe in probes] or [""]
+
+
+def _count(jets: int | None) -> str:
+    return "not known" if jets is None else f"{jets:,} jets"
 
 
 def _with_error(found: Estimate) -> str:

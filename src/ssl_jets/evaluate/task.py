@@ -11,7 +11,7 @@ from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
 from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
 from ssl_jets.evaluate.ranking import macro_auc, macro_auc_rest, pair_auc
-from ssl_jets.evaluate.working_points import Rejection, Roc, Significance, curves, ranked, rejection_at
+from ssl_jets.evaluate.working_points import Rejection, Roc, Significance, against, ranked
 
 EFFICIENCY = 0.5
 """Signal efficiency at which a background rejection is quoted (arXiv:2202.03772)."""
@@ -34,10 +34,10 @@ class TaskMetrics:
         log_loss: mean of -ln p(true class).
         calibration_error: expected calibration error of the most probable class.
         class_accuracy, class_auc: of each class; the area is one-versus-rest.
-        rejections: one per class that is not the background.
-        significance: the largest significance improvement, one per rejection.
+        rejections: of each class that is not the background, at each signal efficiency.
+        significance: the largest significance improvement of each of these classes.
         confusion: jets `[true class, most probable class]`, the sum of their weights.
-        roc: one per rejection.
+        roc: of each of these classes, through its rejections.
         reliability: confidence against accuracy.
         calibrated: the same after temperature scaling.
     """
@@ -68,7 +68,7 @@ def classify_metrics(
     weights: Array | None = None,
     first: Array | None = None,
     background: str | None = None,
-    efficiencies: Mapping[str, float] | None = None,
+    efficiencies: Mapping[str, float] | Sequence[float] | None = None,
     resamples: int = 200,
     seed: int = 0,
 ) -> TaskMetrics:
@@ -81,7 +81,7 @@ def classify_metrics(
         weights: of the jets, `[jet]`; by default all 1.
         first: the jets of the first half for temperature scaling, bool `[jet]`; by default a random half.
         background: class the others are told apart from; by default "QCD" where there is one, else the first.
-        efficiencies: signal efficiency by class, over the defaults.
+        efficiencies: signal efficiency by class, over the defaults; or those of every class, instead of the defaults.
         resamples, seed: of the bootstrap over jets.
     """
     names = tuple(names)
@@ -93,9 +93,7 @@ def classify_metrics(
         )
     bootstrap = Bootstrap(len(labels), resamples, seed, weights)
     scalars = _scalars(probabilities, labels, bootstrap)
-    points = _working_points(
-        probabilities, labels, names, background, {**EFFICIENCIES, **(efficiencies or {})}, bootstrap
-    )
+    points = _working_points(probabilities, labels, names, background, efficiencies or {}, bootstrap)
     if first is None:
         first = np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2
     counts = np.bincount(labels, minlength=len(names))
@@ -110,7 +108,7 @@ def classify_metrics(
         calibration_error=Estimate.of_rows(scalars["calibration_error"], biased=True),
         class_accuracy={name: Estimate.of_rows(scalars["class_accuracy"][:, i]) for i, name in enumerate(names)},
         class_auc={name: Estimate.of_rows(scalars["class_auc"][:, i]) for i, name in enumerate(names)},
-        rejections=[rejection for rejection, _, _ in points],
+        rejections=[rejection for rejections, _, _ in points for rejection in rejections],
         significance=[found for _, _, found in points],
         confusion=_confusion(probabilities, labels, bootstrap.weights),
         roc=[curve for _, curve, _ in points],
@@ -132,7 +130,8 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     accuracy, auc = [], []
     for weights in bootstrap.blocks():
-        accuracy.append(weights @ correct / weights.sum(axis=1))
+        with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
+            accuracy.append(weights @ correct / weights.sum(axis=1))
         auc.append(macro_auc(pair_auc(probabilities, labels, weights)[0]))
     return np.concatenate(accuracy), np.concatenate(auc)
 
@@ -173,17 +172,19 @@ def _working_points(
     labels: Array,
     names: tuple[str, ...],
     background: str,
-    efficiencies: Mapping[str, float],
+    efficiencies: Mapping[str, float] | Sequence[float],
     bootstrap: Bootstrap,
-) -> list[tuple[Rejection, Roc, Significance]]:
+) -> list[tuple[list[Rejection], Roc, Significance]]:
     """Of each class that has jets, against the background."""
     found = []
     for index, name in enumerate(names):
-        pair = ranked(probabilities, labels, index, names.index(background))
+        pair = ranked(probabilities, labels, index, names.index(background), bootstrap.weights)
         if name != background and pair is not None:
-            efficiency = efficiencies.get(name, EFFICIENCY)
-            rejection = rejection_at(pair, bootstrap, name, background, efficiency)
-            found.append((rejection, *curves(pair, bootstrap, name, background)))
+            if isinstance(efficiencies, Mapping):
+                of_class = [{**EFFICIENCIES, **efficiencies}.get(name, EFFICIENCY)]
+            else:
+                of_class = list(efficiencies)
+            found.append(against(pair, bootstrap, name, background, of_class))
     return found
 
 

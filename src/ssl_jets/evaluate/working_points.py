@@ -5,6 +5,8 @@ All with the two-class score p_S / (p_S + p_B), which is the best of p_S and p_B
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,17 +28,23 @@ class Rejection:
 
     Attributes:
         signal, background: class names.
-        efficiency: eps_S.
-        background_jets, survivors: background jets, and how many of them pass.
-        rejection: where no jet survives, `value` is the number of background jets, `limit` is True, and `low` and
-            `low95` are the one-sided 68 % and 95 % Poisson limits.
+        efficiency: the eps_S that is asked for.
+        signal_efficiency: eps_S of the threshold, which can be larger where few jets, or jets of equal scores, leave
+            no threshold between. Here the point lies on the curve.
+        background_jets, survivors: background jets of weight, and how many of them pass.
+        background_weight, survivor_weight: the sums of their weights, whose ratio is the rejection.
+        rejection: where no jet survives, `value` is the number of background jets of equal weight, `limit` is True,
+            and `low` and `low95` are the one-sided 68 % and 95 % Poisson limits.
     """
 
     signal: str
     background: str
     efficiency: float
+    signal_efficiency: float
     background_jets: int
     survivors: int
+    background_weight: float
+    survivor_weight: float
     rejection: Estimate
 
 
@@ -77,27 +85,38 @@ class Significance:
     improvement: Estimate
 
 
-def ranked(probabilities: Array, labels: Array, signal: int, background: int) -> Ranked | None:
-    """The jets of the two classes by their two-class score; None where one has no jets."""
-    is_signal, is_background = labels == signal, labels == background
+def ranked(probabilities: Array, labels: Array, signal: int, background: int, weights: Array) -> Ranked | None:
+    """Rank the jets of the two classes by their two-class score; None where one has no jets of weight."""
+    is_signal, is_background = (labels == signal) & (weights > 0), (labels == background) & (weights > 0)
     if not is_signal.any() or not is_background.any():
         return None
     return Ranked.of(two_class_score(probabilities, signal, background), is_signal, is_background)
 
 
-def rejection_at(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiency: float) -> Rejection:
-    """1 / eps_B at a signal efficiency."""
+def against(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiencies: Sequence[float] = ()
+) -> tuple[list[Rejection], Roc, Significance]:
+    """Rejections at signal efficiencies, the curve through all of them, and the largest significance improvement."""
+    rejections = [_rejection(pair, bootstrap, signal, background, efficiency) for efficiency in efficiencies]
+    cuts = [pair.cut(bootstrap.weights[None], efficiency)[0] for efficiency in efficiencies]
+    return rejections, *curves(pair, bootstrap, signal, background, cuts)
+
+
+def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiency: float) -> Rejection:
     shares = np.concatenate([pair.background_efficiency(weights, efficiency) for weights in bootstrap.blocks()])
-    survivors = pair.survivors(bootstrap.weights, efficiency)
+    passed, level = (found[0] for found in pair.cut(bootstrap.weights[None], efficiency))
+    weights = bootstrap.weights[pair.background]
+    survivors = int(passed)
     if survivors == 0:
         # No jet passes: eps_B < -ln(1 - CL) / N_b at confidence CL (Poisson, one-sided).
-        jets = effective(bootstrap.weights[pair.background])
+        jets = effective(weights)
         low, low95 = (jets / -np.log(1 - level) for level in (0.68, 0.95))
         estimate = Estimate(float(jets), float(low), None, float(low95), None, limit=True)
     else:
         low95, low, high, high95 = _inverse(Estimate.of_rows(shares))
         estimate = Estimate(1 / float(shares[0]), low, high, low95, high95)
-    return Rejection(signal, background, efficiency, len(pair.background), survivors, estimate)
+    counted = (len(weights), survivors, float(weights.sum()), float(weights[:survivors].sum()))
+    return Rejection(signal, background, efficiency, float(level), *counted, estimate)
 
 
 def effective(weights: Array) -> float:
@@ -114,13 +133,18 @@ def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None,
     return low95, low, high, high95
 
 
-def curves(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str) -> tuple[Roc, Significance]:
-    """The ROC curve with its band, and the largest significance improvement on it."""
-    grid = pair.grid(ROC_POINTS)
+def curves(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, cuts: Sequence[Array] = ()
+) -> tuple[Roc, Significance]:
+    """The ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
+    grid = pair.grid(bootstrap.weights, ROC_POINTS, np.concatenate([np.zeros(1, dtype=np.int64), *cuts]))
     rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
-    low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # resamples without signal
+        low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
     enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
-    roc = Roc(signal, background, grid, rows[0], low, high, float(enough[0]) if len(enough) else None)
+    band = np.fmin(low, rows[0]), np.fmax(high, rows[0])  # as in `Estimate`, an interval contains its value
+    roc = Roc(signal, background, grid, rows[0], *band, float(enough[0]) if len(enough) else None)
     return roc, _significance(roc, rows)
 
 

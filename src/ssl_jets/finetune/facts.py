@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_jets.data.split import held_out_of_both
+from ssl_jets.data.seen import joint_training
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.model_file import Model
 from ssl_jets.pretrain import training_facts
@@ -16,8 +16,8 @@ def facts_of(pretrained: Model, work: Work, done: Fit, **more: Any) -> dict[str,
     facts, mode = training_facts(work.data, work.settings, done), work.settings.method.mode
     if not MODES[mode].starts_anew:
         before = pretrained.facts["training"]
-        facts["held_out"] = held_out_of_both(facts, before)
-        facts["files"] = sorted(map(list, {tuple(file) for file in [*facts["files"], *before["files"]]}))
+        joint = joint_training([facts, before])
+        facts = {name: value for name, value in facts.items() if name != "held_out"} | joint
         facts["pretrained"] = {"sha256": pretrained.sha256, **before}
     facts |= {"mode": mode, **more}
     return {"method": mode if MODES[mode].starts_anew else pretrained.method, "training": facts}

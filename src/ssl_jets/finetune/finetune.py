@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
 from ssl_jets.data.mixed import shares
+from ssl_jets.data.seen import Seen
 from ssl_jets.finetune.domain.adapt import adapt
 from ssl_jets.finetune.facts import facts_of
 from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
@@ -24,11 +24,15 @@ from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data, trained_on
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_of_files
+from ssl_jets.pretrain import explicit, finish, sample_of, tell_of_files
+from ssl_jets.progress import to_stderr
+from ssl_jets.resume import check_run, is_finished, open_run
 from ssl_jets.run import Run
+from ssl_jets.signals import watched
 from ssl_jets.train import make_fabric
 
 
+@watched()
 def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool = False, force: bool = False) -> Path:
     """Train heads, or heads and encoder, on labelled jets, and write a run folder with the model.
 
@@ -40,6 +44,9 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
 
     Returns:
         `out`.
+
+    Raises:
+        Interrupted: a signal came before the last step; where steps were taken, the checkpoint is saved.
     """
     tune_memory()
     pretrained = load_model(settings.method.model)
@@ -47,14 +54,16 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     settings = explicit(settings, fabric)
     settings, planned = _fitted(settings, fabric)
     run = check_run(settings, out, fabric, resume=resume, force=force)
+    if is_finished(run, fabric, resume=resume):
+        return out
     data, request, subset = read_data(settings, fabric)
     mixed = trained_on(data, settings)
     used = count(data.train) if subset is None else len(subset)
     objective = begin(settings, pretrained, data.label_names)
-    begins = not (resume and run.checkpoint.is_file())
+    begins = not (resume and run.begun)
     if begins:
         objective.measure([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
-    open_run(run, settings, fabric, resume=resume, force=force)
+    open_run(run, settings, data, fabric, resume=resume, force=force)
     _announce(run, settings, data, pretrained, objective, used)
     adapt(objective, settings, data, subset, run, begins=begins)
     work = Work(_with_length(settings, mixed, used, fabric), mixed, request, subset, run, fabric, resume)
@@ -65,7 +74,13 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     most = peak(fabric.device)
     run.say(f"peak memory: {shown(most)}" + (f", {shown(planned)} in the plan" if planned else ""))
     facts = facts_of(
-        pretrained, replace(work, data=data), done, labelled_jets=used, peak_memory=most, planned_memory=planned
+        pretrained,
+        replace(work, data=data),
+        done,
+        labelled_jets=used,
+        labelled_seed=settings.method.subset_seed,
+        peak_memory=most,
+        planned_memory=planned,
     )
     finish(run, objective, data.label_names, facts, fabric)
     return out
@@ -77,14 +92,14 @@ def _fitted(
     """The settings with the mode that fits best, where they ask for it, and the bytes it is planned to use."""
     if settings.method.mode != "fit":
         return settings, None
-    row = best_that_fits(settings, _to_stderr) if fabric.is_global_zero else None
+    row = best_that_fits(settings, _tell_plan) if fabric.is_global_zero else None
     row = fabric.broadcast(row)
     assert row is not None
     return row.candidate.of(settings), row.cost.peak
 
 
-def _to_stderr(text: str) -> None:
-    print(f"plan: {text}", file=sys.stderr, flush=True)
+def _tell_plan(text: str) -> None:
+    to_stderr(f"plan: {text}")
 
 
 def _announce(
@@ -97,6 +112,9 @@ def _announce(
 ) -> None:
     """Say what is about to be trained, on what."""
     tell_of_files(run, data)
+    if not MODES[settings.method.mode].starts_anew:
+        for line in Seen.of(pretrained.facts["training"]).notes(data.files):
+            run.say(line)
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     run.say(
         f"{settings.method.mode}: {used:,} of {count(data.train):,} labelled jets{classes}, "

@@ -23,14 +23,7 @@ def find(name: str) -> type[Method]:
     Raises:
         UsageError: there is no such method (with the nearest names).
     """
-    if name not in names():
-        raise UsageError(
-            "there is no such method",
-            where="--method",
-            found=name,
-            allowed=nearest(name, names()),
-            hint="ssl-jets methods",
-        )
+    check(name)
     from ssl_jets.methods._method import Method
 
     module = import_module(f"{__name__}.{name}")
@@ -40,3 +33,15 @@ def find(name: str) -> type[Method]:
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     )
     return method
+
+
+def check(name: str) -> None:
+    """Raise UsageError where there is no method of this name."""
+    if name not in names():
+        raise UsageError(
+            "there is no such method",
+            where="--method",
+            found=name,
+            allowed=nearest(name, names()),
+            hint="ssl-jets methods",
+        )

@@ -25,6 +25,17 @@ LEAST_RISE = 1e-3
 LEAST_CODES = 0.02
 """Share of the codebook that is used at all."""
 
+ADVICE = {
+    "constant": "--resume with a smaller --set train.lr=..., or --set train.on_collapse=rollback",
+    "narrow": "wait for the next look; if it stays, a smaller train.lr, a larger batch or another method",
+    "noise": "milder augmentations, or more steps",
+    "alike": "--resume with a smaller --set train.lr=..., or --set train.on_collapse=rollback",
+    "teacher": "a smaller momentum of the teacher (`ssl-jets methods NAME` lists the settings)",
+    "ignored": "hide more of the jet, or a method whose decoder reads z alone, such as bottleneck_mae",
+    "codes": "a smaller codebook, or a smaller train.lr",
+}
+"""First remedies, by the name of the verdict; docs/collapse.md has more."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -26,16 +26,15 @@ from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.of_zfile import labelled_sides
 from ssl_jets.evaluate.outputs import encode
 from ssl_jets.evaluate.pieces import Pieces
-from ssl_jets.evaluate.probes import RANDOM, Labelled
+from ssl_jets.evaluate.probes import COLUMNS, RANDOM, Labelled
 from ssl_jets.evaluate.settings import EvaluateSettings
 from ssl_jets.evaluate.summary import number, plain_table
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
+from ssl_jets.output import write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 ANOMALY = "anomaly.json"
-COLUMNS = "jet columns"
 
 _SETTINGS = EvaluateSettings()
 
@@ -89,7 +88,8 @@ def anomaly_scan(
         hint = "more jets: --set evaluate.fit_jets=100000, or --data with more background"
         raise DataError("too few background jets to search in", found=f"{alone} of {background}", hint=hint)
     tell(f"{alone:,} {background} jets, half of them with signal jets hidden among them, half alone")
-    pieces = Pieces(out / "pieces", made, len(inputs) * (1 + len(signals)), say)
+    made_from = {**made, "z": made["z"][1]} if z else made  # the digest of a z file, of any name
+    pieces = Pieces(out / "pieces", made_from, len(inputs) * (1 + len(signals)), say)
     scores, scans = [], []
     search, k = _Search(names, background, settings), settings.anomaly.neighbours
     for of, sides in inputs.items():
@@ -113,13 +113,14 @@ def anomaly_scan(
         "background": background,
         "background_jets": alone,
         "seeds": settings.anomaly.seeds,
+        "settings": {"figures": settings.figures.model_dump()},
         "distances": scores,
         "cwola": scans,
         "notes": tell.said,
     }
     metrics = plain(metrics)
     text = json.dumps(metrics, indent=1) + "\n"
-    replace(out / ANOMALY, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / ANOMALY, text)
     return AnomalyScan(out, metrics)
 
 

@@ -14,7 +14,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,18 +27,19 @@ from ssl_jets.evaluate.domain_gap import domain_gap
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.of_models import names_of
 from ssl_jets.evaluate.pieces import Pieces
+from ssl_jets.evaluate.settings import FigureSettings
 from ssl_jets.evaluate.task import accuracy_and_auc
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.finetune.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
+from ssl_jets.output import write_text
 from ssl_jets.precision import resolve_precision
 from ssl_jets.pretrain import pretrain, resolve_pretrain
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.protocols.domain_jets import DomainJets
 from ssl_jets.protocols.domain_result import SUPERVISED, DomainResult
-from ssl_jets.run import replace
 
 
 class DomainSettings(Settings):
@@ -84,6 +84,7 @@ class DomainRun(Settings):
 
     protocol: DomainSettings = DomainSettings()
     data: DataSettings = DataSettings()
+    figures: FigureSettings = FigureSettings()
     pretraining: dict[str, Any] = Field(default={})
     """Further settings of every pretraining: `pretraining.train.lr`."""
     finetuning: dict[str, Any] = Field(default={})
@@ -225,7 +226,7 @@ class _Protocol:
         if not (mark.is_file() and mark.read_text(encoding="utf-8") == digest):
             if run.exists():
                 shutil.rmtree(run)
-            replace(mark, partial(Path.write_text, data=digest, encoding="utf-8"))
+            write_text(mark, digest)
         if not (run / "model" / "config.json").is_file():
             train(settings, run, resume=True)
         return run

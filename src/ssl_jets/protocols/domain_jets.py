@@ -12,6 +12,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import Part, shared_labels
 from ssl_jets.data.left_out import of_both
+from ssl_jets.data.seen import Seen, shared
 from ssl_jets.data.stream import Request
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluate.estimate import Array
@@ -73,8 +74,8 @@ class DomainJets:
         Raises:
             DataError: the training has seen them.
         """
-        seen = {(str(name), int(size)) for name, size in training.get("files", [])}
-        if trained := [file.name for file in self.files["target"] if file.identity in seen]:
+        seen = Seen.of(training)
+        if trained := [file.name for file in self.files["target"] if seen.trained(file.identity)]:
             raise DataError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
         return self._target, self._labels(self._target, "target")
 
@@ -83,12 +84,11 @@ class DomainJets:
         return of_both(self.files_left_out, self.skipped)
 
     def _checked(self) -> tuple[str, ...]:
-        twice = {file.identity for file in self.files["data"]} & {file.identity for file in self.files["target"]}
-        if twice:
+        if twice := shared(self.files["data"], self.files["target"]):
             raise UsageError(
                 "the labelled jets of the other domain are only to test on, and must not be trained on",
                 where="--domain, --target",
-                found=", ".join(sorted(name for name, _ in twice)),
+                found=", ".join(sorted(file.name for file in twice)),
             )
         ours, theirs = (shared_labels(self.files[role]) for role in ("simulation", "target"))
         if not ours or set(ours) != set(theirs):

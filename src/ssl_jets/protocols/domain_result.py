@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from ssl_jets import __version__
 from ssl_jets.evaluate.evaluation import plain, versions
 from ssl_jets.evaluate.summary import plain_table
-from ssl_jets.run import replace
+from ssl_jets.output import write_text
 
 FORMAT_VERSION = 1
 RESULT = "domain.json"
@@ -130,7 +129,7 @@ class DomainResult:
             "rows": self.rows,
         }
         text = json.dumps(plain(found), indent=1) + "\n"
-        replace(self.folder / RESULT, partial(Path.write_text, data=text, encoding="utf-8"))
+        write_text(self.folder / RESULT, text)
 
 
 def domain_table(result: DomainResult) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from ssl_jets import __version__
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
 from ssl_jets.errors import DataError
@@ -38,8 +39,8 @@ from ssl_jets.evaluate.summary import plain_table
 from ssl_jets.evaluate.task import accuracy_and_auc_rows, largest_class
 from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.output import open_to_append, write_text
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.run import replace
 
 LABELS = "labels.json"
 SCRATCH, TREES = "from scratch", "boosted trees"
@@ -126,7 +127,7 @@ def label_curves(
             "models": {name: {"sha256": model.sha256, "method": model.method} for name, model in loaded.items()},
             **made,
             "classes": data.label_names,
-            "settings": wanted.model_dump(mode="json"),
+            "settings": {**wanted.model_dump(mode="json"), "figures": settings.figures.model_dump()},
             "test_jets": len(bench.task),
             "largest_class": largest_class(labels_of(bench.task), bench.weights(bench.task)),
             "leaked": bench.roles.leaked,
@@ -136,7 +137,7 @@ def label_curves(
         }
     )
     text = json.dumps(metrics, indent=1) + "\n"
-    replace(out / LABELS, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / LABELS, text)
     return LabelCurves(out, metrics)
 
 
@@ -164,10 +165,7 @@ def _split_of(settings: EvaluateSettings, model: Model, sources: Sequence[str]) 
 
 def _facts(data: Dataset) -> dict[str, Any]:
     """What the finetunings will have seen, as a model remembers it."""
-    return {
-        "files": [list(data.files[index].identity) for index in sorted({part.file for part in data.train})],
-        "held_out": [[*data.files[part.file].identity, part.start, part.stop] for part in data.held_out],
-    }
+    return Seen.of_parts(data.files, data.train, data.held_out).facts()
 
 
 class _Work:
@@ -197,11 +195,12 @@ class _Work:
             },
         }
         assert curve.model is not None
-        # Another folder for other settings: a training of theirs cannot be gone on with.
-        mark = hashlib.sha256(json.dumps([layers, curve.sha256], sort_keys=True).encode()).hexdigest()[:8]
+        # Another folder for other settings or files: a training of theirs cannot be gone on with.
+        made_from = [layers, curve.sha256, [file.identity for file in self.data.files]]
+        mark = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
         folder = self.out / "runs" / f"{curve.name.replace(' ', '-')}-{share:g}-{seed}-{mark}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+        with open_to_append(folder.parent / f"{folder.name}.log") as log, redirect_stderr(log):
             finetune(resolve_finetune(curve.model, layers), folder, resume=True)
         model = load_model(folder)
         z = encode(model.encoder, self.bench.task, self.device)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ssl_jets.output import write_bytes
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
 from ssl_jets.report.figures import style
+from ssl_jets.report.label import draw_label
 from ssl_jets.report.numbers import csv_of
-from ssl_jets.run import replace
 
 PIXELS = 92
 """Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
@@ -26,17 +27,21 @@ class Album:
     Args:
         folder: for the files.
         prefix: of their names.
+        label: settings of the line above each figure (`label_of`).
     """
 
-    def __init__(self, folder: Path, prefix: str = "") -> None:
-        self.folder, self.prefix = folder, prefix
+    def __init__(self, folder: Path, prefix: str = "", label: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.prefix, self.label = folder, prefix, label or {}
 
     def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
         """The figure as HTML with its caption, filled in with `values`; nothing where there is nothing to draw."""
         with style():
             figure = draw()
             if figure is None:
+                for suffix in ("png", "pdf", "csv"):  # of an earlier report
+                    (self.folder / f"{self.prefix}{name}.{suffix}").unlink(missing_ok=True)
                 return []
+            draw_label(figure, self.label)
             png = _saved(figure, "png", {"Software": None})
             files = {
                 "pdf": ("application/pdf", _saved(figure, "pdf", {"Creator": None, "CreationDate": None})),
@@ -47,7 +52,7 @@ class Album:
         stem = f"{self.prefix}{name}"
         downloads = {f"{stem}.{suffix}": entry for suffix, entry in files.items()}
         for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
-            replace(self.folder / file, partial(Path.write_bytes, data=data))
+            write_bytes(self.folder / file, data)
         return [page.picture(png, width, *caption(name, **values), downloads)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssl_jets.report.intervals import MOST_BANDS
+
 _ALT = {
     "roc": "ROC curves",
     "confusion": "Confusion matrix",
@@ -32,14 +34,13 @@ _ALT = {
 
 _CAPTION = {
     "roc": "How many {background} jets there are for each one that is kept, against the share of signal that is"
-    " kept; higher is better. Bands are 68 % intervals. Dots mark the efficiencies of the table; a triangle is "
-    "a lower limit.",
+    " kept; higher is better. Dots mark the efficiencies of the table; a triangle is a lower limit. {intervals}",
     "confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal only.",
     "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of "
-    "itself. Bars are binomial errors.",
+    "itself. Bars are binomial errors; bins of fewer than {jets} jets are left out.",
     "sic": "By this factor a cut makes the significance S/√B of a signal grow, in a background so large that "
-    "only S and B count. Shown where at least 25 {background} jets of equal weight pass, as in the table; bands "
-    "are 68 % intervals, the dotted line is no cut at all.",
+    "only S and B count. Shown where at least 25 {background} jets of equal weight pass, as in the table; the "
+    "dotted line is no cut at all. {intervals}",
     "regression": "Left: regressed against true, on the dotted line they are equal; jets beyond the axes are in the "
     "outermost cells. Right: bias (median of "
     "regressed - true) and resolution (half of the central 68 %) in bins of equal numbers of jets, with 68 % "
@@ -49,7 +50,7 @@ _CAPTION = {
     "instead, without kin (masses, counts, or ratios of N-subjettiness). Bars are 95 % intervals; what is below"
     " -0.2 is drawn there.",
     "robustness": "Accuracy of {reader} where the jets it is tested on are changed, {jets:,} of them, and the "
-    "reader is not. Columns that are removed are declared missing. Bands are 68 % intervals and shared: along a"
+    "reader is not. Columns that are removed are declared missing. Bands or bars are 68 % intervals and shared: along a"
     " curve, and between models, the jets are the same. The dotted line is a guess of the largest class.",
     "compared_roc": "Background rejection of each class, one line a model. Bands are 68 % intervals.",
     "compared_probes": "Each model in its colour; grey are the baselines. Thick bars are 68 %, thin bars 95 % "
@@ -62,12 +63,12 @@ _CAPTION = {
     "z (variation near 0), or z becomes one number (participation ratio near 1). Red rings: looks that found one.",
     "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
     "label_curves": "Accuracy on {jets:,} jets {seen}, against the labelled jets used for "
-    "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands are the "
+    "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands or bars are the "
     "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point. Dotted: a guess, "
     "of the largest class or at random.",
     "cwola": "Classification without labels (CWoLa): a reader learns to tell a mixture of {background} with a "
     "few signal jets from {background} alone, without being told which are signal. Points are means over "
-    "{seeds} draws, bands the standard deviation; the dotted line is no gain. Right of the dashed line S/√B in "
+    "{seeds} draws, bands or bars the standard deviation; the dotted line is no gain. Right of the dashed line S/√B in "
     "the mixture exceeds 1.",
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
     "from {background} jets and nothing is known of the signal. 0.5 is chance (dotted). Bars are 68 % "
@@ -95,6 +96,13 @@ _CAPTION = {
     "domain_gap": "How well a linear classifier tells simulation from data by z: before finetuning (open) and after it "
     "(blue). The tick is the floor.",
 }
+
+
+def intervals(lines: int) -> str:
+    """Where the 68 % intervals of a figure with this number of curves are."""
+    if lines <= MOST_BANDS:
+        return "Bands are 68 % intervals."
+    return "The 68 % intervals of the curves are in the CSV: so many bands would hide each other."
 
 
 def caption(name: str, **values: object) -> tuple[str, str]:

@@ -9,10 +9,9 @@ from typing import Protocol
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssl_jets.data.survey import UNITS
 from ssl_jets.output import whole_file
 from ssl_jets.report.figures import style
-from ssl_jets.report.names import COLOURS
+from ssl_jets.report.names import COLOURS, PARTICLE_LABELS
 
 
 class Histogram(Protocol):
@@ -32,6 +31,8 @@ class Sample(Protocol):
     @property
     def columns(self) -> Mapping[str, Histogram]: ...
 
+
+_COUNT = "particles in a jet"
 
 _MOST_FILES = 10
 """Files that are drawn; more could not be told apart."""
@@ -59,13 +60,13 @@ def draw_columns(samples: Mapping[str, Sample], path: Path, *, force: bool = Fal
     with style(), whole_file(path, force=force) as temporary:
         rows = -(-(len(names) + 1) // 4)
         figure, axes = plt.subplots(rows, 4, figsize=(14, 3 * rows), layout="constrained", squeeze=False)
-        for place, name in zip(axes.flat, ["particles a jet", *names]):
+        for place, name in zip(axes.flat, [_COUNT, *names]):
             for (file, sample), paint in zip(drawn.items(), COLOURS):
-                column = sample.particles if name == "particles a jet" else sample.columns.get(name)
+                column = sample.particles if name == _COUNT else sample.columns.get(name)
                 if column is not None and any(column.histogram):
                     counts, width = np.array(column.histogram), np.diff(column.edges)
                     place.stairs(counts / counts.sum() / width, column.edges, label=file, color=paint)
-            place.set(xlabel=_with_unit(name), yscale="log")
+            place.set(xlabel=PARTICLE_LABELS.get(name, name.replace("$", r"\$")), yscale="log")
         for place in axes.flat[len(names) + 1 :]:
             place.set_axis_off()
         for first in axes[:, 0]:
@@ -85,7 +86,3 @@ def short_names(paths: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return list(paths)
-
-
-def _with_unit(name: str) -> str:
-    return f"{name} [{UNITS[name]}]" if UNITS.get(name) else name

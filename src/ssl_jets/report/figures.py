@@ -21,11 +21,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ssl_jets.report.intervals import band, bars
+from ssl_jets.report.intervals import MOST_BANDS, band, bars
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
-from ssl_jets.report.panels import panel_grid
+from ssl_jets.report.panels import colour_bar, panel_grid
 
 Json = Mapping[str, Any]
+
+BIN_JETS = 10
+"""Fewest jets of a bin of the reliability diagram: the error of an accuracy of fewer is above 15 %."""
 
 MAP_PANELS = 20
 """Most classes that the map of z shows: each takes a panel."""
@@ -74,25 +77,31 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
         paint, most = colour(name, classes), max(most, float(1 / eps_b.min()))
         look: dict[str, Any] = {"color": paint, "linestyle": line_style(name, classes), "label": in_figure(name)}
         # The rejection holds from one background jet's score to the next.
-        band(axes.step(eps_s, 1 / eps_b, where="post", **look)[0], low, high, along="x")
+        line = axes.step(eps_s, 1 / eps_b, where="post", **look)[0]
+        band(line, low, high, along="x", among=len(curves["roc"]))
     for entry in metrics["task"]["rejections"]:
-        marker = "^" if entry["rejection"]["limit"] else "o"
-        axes.plot(
-            entry["efficiency"],
-            entry["rejection"]["value"],
-            marker=marker,
-            markersize=6,
-            color=colour(entry["signal"], classes),
-            markeredgecolor="black",
-            markeredgewidth=0.6,
-            linestyle="none",
-            label=f"_{entry['signal']}, working point",
-        )
+        _working_point(axes, entry, colour(entry["signal"], classes), bare=len(curves["roc"]) <= MOST_BANDS)
     axes.set(xlim=(0, 1), ylim=(1, 1.5 * most), yscale="log")
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
     axes.set_ylabel(rf"background rejection $1/\varepsilon_B$ ({in_figure(background)})")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
     return figure
+
+
+def _working_point(axes: Axes, entry: Json, paint: str, *, bare: bool) -> None:
+    """Mark a rejection; a triangle is a lower limit. Not `bare`: with its interval."""
+    found = entry["rejection"]
+    look: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.6, "linestyle": "none"}
+    (point,) = axes.plot(
+        entry["signal_efficiency"],
+        found["value"],
+        "^" if found["limit"] else "o",
+        color=paint,
+        label=f"_{entry['signal']}, working point",
+        **look,
+    )
+    if not bare and found["low"] is not None and found["high"] is not None:
+        bars(point, found["low"], found["high"])
 
 
 def confusion(metrics: Json, curves: Json) -> Figure | None:
@@ -107,12 +116,11 @@ def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
         return None
     classes = max(len(metrics["classes"]) for metrics, _ in headed.values())
     side = 2.6 + 0.5 * classes
-    figure, places = panel_grid(len(headed), side, side, 2, (0.8, 0))
+    figure, places = panel_grid(len(headed), side + 0.8, side, 2)
     for axes, (name, (metrics, curves)) in zip(places, headed.items()):
         image = _matrix(axes, curves["confusion"], [in_figure(of) for of in metrics["classes"]])
         axes.set_title(name)
-    rows = -(-len(headed) // 2)
-    figure.colorbar(image, ax=figure.axes, label="jets of the true class [%]", shrink=0.8 / rows, pad=0.02)
+        colour_bar(axes, image, "jets of the true class [%]")
     return figure
 
 
@@ -162,12 +170,18 @@ def probes(metrics: Json, curves: Json) -> Figure | None:
 
 
 def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
-    """Name, numbers, and whether it is a baseline: the model first, baselines last."""
+    """Return name with the number of jets fitted on, numbers, and whether it is a baseline: the model comes first."""
     rows: list[tuple[str, Json, bool]] = []
     if metrics["task"] is not None:
-        rows.append(("the model's head", metrics["task"], False))
-    found = [(reader(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
+        labels = metrics["model"].get("labelled_jets")
+        fitted = {"fit_jets": labels} if labels is not None else {}
+        rows.append(("the model's head" + _jets(fitted), {**metrics["task"], **fitted}, False))
+    found = [(reader(probe) + _jets(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
     return rows + sorted(found, key=lambda row: row[2])
+
+
+def _jets(numbers: Json) -> str:
+    return f" ({numbers['fit_jets']:,} jets)" if "fit_jets" in numbers else ""
 
 
 def dot(axes: Axes, estimate: Json, place: int, paint: str, name: str) -> None:
@@ -191,6 +205,7 @@ def reliability(metrics: Json, curves: Json) -> Figure | None:
     for points, paint, marker, label in ((found, COLOURS[0], "o", "as the model says"), after):
         if points is not None:
             jets, confidence, accuracy = (np.array(points[key], float) for key in ("jets", "confidence", "accuracy"))
+            jets, confidence, accuracy = (of[jets >= BIN_JETS] for of in (jets, confidence, accuracy))
             # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
             share = (accuracy * jets + 1) / (jets + 2)
             error = np.sqrt(share * (1 - share) / (jets + 2))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_jets import reading
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
+from ssl_jets.reading import guarded, json_object
 
 
 @dataclass(frozen=True)
@@ -145,27 +146,23 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing or is not JSON.
     """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError("a file of the report cannot be read", where=path, found=error.strerror) from None
-    except json.JSONDecodeError as error:
-        raise DataError("a file of the report is not JSON", where=path, found=error) from None
-    return found
+    return reading.read_json(path, "a file of the report cannot be read")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
     if not path.is_file():
         return []
-    texts = path.read_text(encoding="utf-8").splitlines()
+    with guarded("a file of the report cannot be read", path):
+        texts = path.read_bytes().splitlines()
     lines = []
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(json_object(text.decode("utf-8")))
+        except (ValueError, RecursionError):
             if number < len(texts):
+                found = text.decode("utf-8", errors="replace")
                 raise DataError(
-                    "a line of the metrics is not JSON", where=f"{path}, line {number}", found=text
+                    "a line of the metrics is not JSON", where=f"{path}, line {number}", found=found
                 ) from None
     return lines

@@ -9,6 +9,7 @@ from ssl_jets.report.album import Album
 from ssl_jets.report.domain import domain_sections, domain_tiles
 from ssl_jets.report.folders import comparisons_in, protocols_in
 from ssl_jets.report.generated import generated_sections, generated_tiles
+from ssl_jets.report.label import label_of
 from ssl_jets.report.protocols import anomaly_sections, label_sections
 
 PROTOCOLS = {
@@ -30,11 +31,12 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
     for made in comparisons_in(run):
-        album = Album(figures, f"{prefix}{made.folder.name}-")
+        album = Album(figures, f"{prefix}{made.folder.name}-", label_of(made.metrics))
         sections = [generated_tiles(made.metrics), *generated_sections(made, album)]
         body.append(page.part(f"Generated jets: {made.folder.name}{whose}", sections))
     for name, kind, metrics in protocols_in(run, PROTOCOLS):
         title, sections_of = PROTOCOLS[kind]
         named = "" if name == kind else f": {name}"
-        body.append(page.part(f"{title}{named}{whose}", sections_of(metrics, Album(figures, f"{prefix}{name}-"))))
+        album = Album(figures, f"{prefix}{name}-", label_of(metrics))
+        body.append(page.part(f"{title}{named}{whose}", sections_of(metrics, album)))
     return body

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ssl_jets.report.intervals import band, bars
+from ssl_jets.report.intervals import band, band_or_bars, bars
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
 from ssl_jets.report.panels import level, name_rows, panel_grid
 
@@ -27,40 +27,52 @@ READERS = {
 }
 """Name, colour and marker of each reader of a physics quantity."""
 
+SIC_BACKGROUND = 1000
+"""Fewest background jets of a curve of the significance improvement: with 100, its left half is a quarter of them."""
+
 _LEAST = -0.2
 """Where an explained share below it is drawn."""
 
 
 def sic(metrics: Json, curves: Json) -> Figure | None:
-    """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where enough background passes."""
-    drawn = [curve for curve in curves["roc"] if curve.get("sic_from") is not None]
+    """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where enough background passes.
+
+    None with fewer than `SIC_BACKGROUND` background jets.
+    """
+    enough = background_jets(metrics) >= SIC_BACKGROUND
+    drawn = [curve for curve in curves["roc"] if enough and curve.get("sic_from") is not None]
     if not drawn:
         return None
     figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     for curve in drawn:
         name = curve["signal"]
-        draw_sic(axes, curve, colour(name, metrics["classes"]), line_style(name, metrics["classes"]), in_figure(name))
-    finish_sic(axes)
+        look: dict[str, Any] = {
+            "color": colour(name, metrics["classes"]),
+            "linestyle": line_style(name, metrics["classes"]),
+            "label": in_figure(name),
+        }
+        _draw_sic(axes, curve, look, len(drawn))
+    axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+    axes.set(xlim=(0, 1), ylim=(0, None))
+    axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
+    axes.set_ylabel(r"significance improvement $\varepsilon_S/\varepsilon_B^{1/2}$")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
     return figure
 
 
-def draw_sic(axes: Axes, curve: Json, paint: str, style: str, label: str) -> None:
-    """One curve with its 68 % band, from the least eps_B that the table allows."""
+def background_jets(metrics: Json) -> int:
+    """Background jets that the head is tested on."""
+    return max((entry["background_jets"] for entry in metrics["task"]["rejections"]), default=0)
+
+
+def _draw_sic(axes: Axes, curve: Json, look: Mapping[str, Any], among: int) -> None:
+    """One curve with its 68 % interval, from the least eps_B that the table allows."""
     eps_b, eps_s, low, high = (
         np.array(curve[key], float) for key in ("background_efficiency", "signal_efficiency", "low", "high")
     )
     known, root = eps_b >= curve["sic_from"], np.sqrt(eps_b)
-    (line,) = axes.plot(eps_s[known], (eps_s / root)[known], color=paint, linestyle=style, label=label)
-    band(line, (low / root)[known], (high / root)[known])
-
-
-def finish_sic(axes: Axes) -> None:
-    """Axes and the line of no improvement."""
-    axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
-    axes.set(xlim=(0, 1), yscale="log")
-    axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
-    axes.set_ylabel(r"significance improvement $\varepsilon_S/\varepsilon_B^{1/2}$")
+    (line,) = axes.plot(eps_s[known], (eps_s / root)[known], **look)
+    band(line, (low / root)[known], (high / root)[known], among=among)
 
 
 def regression(curves: Json) -> Figure | None:
@@ -132,7 +144,11 @@ def physics(metrics: Json) -> Figure | None:
     name_rows(axes, [axis_label(name) for name in names])
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xlim=(-0.22, 1.02), xlabel=r"explained share of the variance $R^2$")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+    ordered = [READERS[key][0] for key in readers]
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    names = [name for name in ordered if name in handles]
+    look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0, "frameon": False}
+    axes.legend([handles[name] for name in names], names, **look)
     return figure
 
 
@@ -152,14 +168,14 @@ def robustness(found: Mapping[str, Sequence[Json]]) -> Figure | None:
                     np.array([point[key] for point in curve["accuracy"]], float) for key in ("value", "low", "high")
                 )
                 (line,) = axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name or "_accuracy")
-                band(line, low, high)
+                band_or_bars(line, low, high, "68 %", index, len(found))
                 guess = curve.get("largest_class", guess)
                 if curve["unit"] == "removed":
                     axes.set_xticks([0, 1], ["with", "without"])
                     axes.set_xlim(-0.2, 1.2)
                     axes.minorticks_off()
                 else:
-                    axes.set_xlabel(curve["unit"])
+                    axes.set_xlabel(axis_label(curve["unit"]))
         if guess is not None:
             level(axes, guess, "largest class")
         axes.set_title(stress)

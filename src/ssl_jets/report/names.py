@@ -71,14 +71,34 @@ _LABELS = {
     "tau21": r"$\tau_{21}$",
     "tau32": r"$\tau_{32}$",
     "tau43": r"$\tau_{43}$",
-    "jet_tau2/jet_tau1": r"$\tau_{21}$",
-    "jet_tau3/jet_tau2": r"$\tau_{32}$",
+    **{f"jet_tau{n}": rf"$\tau_{n}$" for n in (1, 2, 3, 4)},
+    **{f"jet_tau{n}/jet_tau{n - 1}": rf"$\tau_{{{n}{n - 1}}}$" for n in (2, 3, 4)},
     "pt": r"$p_\mathrm{T}$ [GeV]",
     "jet_pt": r"jet $p_\mathrm{T}$ [GeV]",
     "jet_energy": "jet energy [GeV]",
     "eta": r"$\eta$",
     "jet_eta": r"jet $\eta$",
+    "jet_phi": r"jet $\phi$ [rad]",
+    "jet_mass": "jet mass [GeV]",
+    "jet_nparticles": "particles in a jet",
+    "a of σ(pt)/pt = a / sqrt(pt/GeV)": r"$a$ in $\sigma(p_\mathrm{T})/p_\mathrm{T} = a\,(p_\mathrm{T}/$GeV$)^{-1/2}$",
+    "a of σ = a / (pt/GeV), at most 0.1": r"$a$ in $\sigma = a\,(p_\mathrm{T}/\mathrm{GeV})^{-1}$, at most 0.1",
+    "factor": r"factor on $p_\mathrm{T}$",
 }
+
+PARTICLE_LABELS = {
+    "pt": r"particle $p_\mathrm{T}$ [GeV]",
+    "deta": r"particle $\Delta\eta$",
+    "dphi": r"particle $\Delta\phi$ [rad]",
+    "energy": "particle energy [GeV]",
+    "charge": "charge [e]",
+    "kind": "kind of particle",
+    "d0": r"$d_0$ [mm]",
+    "d0err": r"error of $d_0$ [mm]",
+    "dz": r"$d_z$ [mm]",
+    "dzerr": r"error of $d_z$ [mm]",
+}
+"""Titles of axes by canonical column of the particles."""
 
 
 def axis_label(name: str) -> str:

@@ -16,9 +16,10 @@ Json = Mapping[str, Any]
 def run_sections(run: RunFolder, album: Album) -> list[str]:
     """Training curves and settings of a run."""
     body: list[str] = []
-    if run.lines:
-        body += [page.heading("Training"), *album.add("training", lambda: training(run.lines))]
-        body += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    drawn = album.add("training", lambda: training(run.lines))
+    drawn += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    if drawn:
+        body += [page.heading("Training"), *drawn]
     return [*body, page.heading("How it was made"), *run_facts(run)]
 
 
@@ -34,7 +35,7 @@ def run_facts(run: RunFolder) -> list[str]:
 
 def run_tiles(run: RunFolder) -> str:
     """The headline numbers of a run."""
-    train = [line for line in run.lines if line["kind"] == "train"]
+    train = [line for line in run.lines if line["kind"] == "train" and line["loss"] is not None]  # null: skipped
     held = [line for line in run.lines if line["kind"] == "validation"]
     entries = []
     if train:

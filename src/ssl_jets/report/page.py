@@ -65,6 +65,11 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def lead(text: str) -> str:
+    """The sentence at the top of a page, of plain text."""
+    return f'<p class="lead">{escape(text)}</p>'
+
+
 def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
     """The headline numbers: name, value, and a line below it."""
     shown = [
@@ -73,6 +78,13 @@ def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
         for name, value, more in entries
     ]
     return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
+
+
+_PHONE = 520
+"""Widest figure in pixels of CSS that a phone shows without scrolling much."""
+
+_SIGN = '<p class="sign" aria-hidden="true">↔ swipe the figure sideways</p>'
+"""Shown below a figure that is wider than the screen of a phone."""
 
 
 def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[str, tuple[str, bytes]]) -> str:
@@ -89,7 +101,8 @@ def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[s
         for name, (kind, data) in downloads.items()
     )
     return (
-        f'<figure><img width="{width}" alt="{escape(alt)}" src="{_inline("image/png", png)}">'
+        f'<figure><div class="scroll"><img width="{width}" alt="{escape(alt)}" src="{_inline("image/png", png)}"></div>'
+        f"{_SIGN if width > _PHONE else ''}"
         f'<figcaption>{escape(caption)} <span class="saves">{links}</span></figcaption></figure>'
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ssl_jets.report.names import GREY
 
@@ -31,6 +32,12 @@ def panel_grid(
     for left_over in axes.flat[number:]:
         left_over.set_visible(False)
     return figure, list(axes.flat[:number])
+
+
+def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
+    """Add a colour bar as high as the matrix at its right."""
+    beside = axes.inset_axes((1.03, 0, 0.045, 1), label="<colorbar>")
+    axes.figure.colorbar(image, cax=beside, label=label)
 
 
 def level(axes: Axes, value: float, name: str) -> None:

@@ -9,10 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.intervals import band, bars
+from ssl_jets.report.intervals import band_or_bars, bars
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.panels import level, name_rows, panel_grid
 from ssl_jets.report.sections import notes
@@ -48,8 +49,10 @@ def label_sections(metrics: Json, album: Album) -> list[str]:
     ]
 
 
-def label_curves(metrics: Json) -> Figure:
-    """Mean and standard deviation over seeds, of accuracy and of the area."""
+def label_curves(metrics: Json) -> Figure | None:
+    """Mean and standard deviation over seeds, of accuracy and of the area; None with one number of labels."""
+    if len({point["labels"] for point in metrics["points"]}) < 2:
+        return None
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     for axes, key, label in ((panels[0], "accuracy", "accuracy"), (panels[1], "auc", "macro AUC (one-vs-one)")):
         for index, curve in enumerate(metrics["curves"]):
@@ -59,7 +62,9 @@ def label_curves(metrics: Json) -> Figure:
             paint = GREY if curve in ("from scratch", "boosted trees") else COLOURS[index % len(COLOURS)]
             line = "--" if curve == "boosted trees" else "-"
             look: dict[str, Any] = {"linestyle": line, "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
-            band(axes.plot(x, mean, color=paint, **look, label=curve)[0], mean - std, mean + std, "standard deviation")
+            (line,) = axes.plot(x, mean, color=paint, **look, label=curve)
+            ends = (mean - std, mean + std)
+            band_or_bars(line, *ends, "standard deviation", index, len(metrics["curves"]))
         guess = metrics.get("largest_class") if key == "accuracy" else 0.5
         if guess is not None:
             level(axes, guess, "largest class" if key == "accuracy" else "chance")
@@ -118,14 +123,20 @@ def anomaly_sections(metrics: Json, album: Album) -> list[str]:
     ]
 
 
-def cwola(metrics: Json) -> Figure:
-    """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read."""
-    signals = list(dict.fromkeys(scan["signal"] for scan in metrics["cwola"]))
-    read = list(dict.fromkeys(scan["of"] for scan in metrics["cwola"]))
+def cwola(metrics: Json) -> Figure | None:
+    """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read.
+
+    Signals with one number of hidden jets have no panel; None where no signal has more.
+    """
+    drawn = [scan for scan in metrics["cwola"] if sum(point["improvement"] is not None for point in scan["points"]) > 1]
+    signals = list(dict.fromkeys(scan["signal"] for scan in drawn))
+    if not signals:
+        return None
+    read = list(dict.fromkeys(scan["of"] for scan in drawn))
     figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(places, signals):
-        for scan in (scan for scan in metrics["cwola"] if scan["signal"] == signal):
-            _scan(axes, scan["points"], *_look(scan["of"], read), scan["of"])
+        for scan in (scan for scan in drawn if scan["signal"] == signal):
+            _scan(axes, scan, read)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         axes.set(xscale="log", ylim=(0, None))
         axes.axvline(np.sqrt(metrics["background_jets"] / 2), color=GREY, linestyle="--", linewidth=1)
@@ -143,6 +154,7 @@ def distance(metrics: Json) -> Figure:
     keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
     height = 1.4 + len(signals) * max(0.6, 0.14 * len(keys))
     figure, axes = plt.subplots(figsize=(8.4, height), layout="constrained")
+    handles: dict[tuple[str, str], Line2D] = {}
     for entry in metrics["distances"]:
         key, auc = (entry["of"], entry["score"]), entry["auc"]
         if auc["value"] is None:
@@ -152,25 +164,31 @@ def distance(metrics: Json) -> Figure:
         shape: dict[str, Any] = (
             {"marker": "o"} if entry["score"] == "kNN" else {"marker": "s", "markerfacecolor": "white"}
         )
-        label = f"{entry['score']}, {entry['of']}"
-        shown = label if entry["signal"] == signals[0] else f"_{label}"
-        (point,) = axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=shown, **shape)
+        label = f"_{entry['score']}, {entry['of']}"
+        (point,) = axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
+        handles.setdefault(key, point)
         bars(point, auc["low"], auc["high"], along="x")
     name_rows(axes, [in_figure(name) for name in signals])
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
     axes.set_xlabel("area under the ROC curve")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=11)
+    shown = [key for key in keys if key in handles]
+    names = [f"{score}, {of}" for of, score in shown]
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    axes.legend([handles[key] for key in shown], names, **where, frameon=False, fontsize=11)
     return figure
 
 
-def _scan(axes: Axes, points: Sequence[Json], paint: str, marker: str, label: str) -> None:
-    there = [point for point in points if point["improvement"] is not None]
+def _scan(axes: Axes, scan: Json, read: Sequence[str]) -> None:
+    """One line: mean and standard deviation over draws; `read` are all that the panel may have."""
+    there = [point for point in scan["points"] if point["improvement"] is not None]
+    paint, marker = _look(scan["of"], read)
     x, mean, std = (
         np.array([point[key] or 0.0 for point in there], float)
         for key in ("signal_jets", "improvement", "improvement_std")
     )
-    (line,) = axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=label)
-    band(line, mean - std, mean + std, "standard deviation")
+    (line,) = axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=scan["of"])
+    place, among = read.index(scan["of"]), len(read)
+    band_or_bars(line, mean - std, mean + std, "standard deviation", place, among)
 
 
 def _look(of: str, read: Sequence[str]) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
+from ssl_jets.output import write_text
+from ssl_jets.reading import guarded
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.compared import compared
@@ -24,15 +26,32 @@ from ssl_jets.report.folders import (
     read_run,
 )
 from ssl_jets.report.generated import generated_sections, generated_tiles
+from ssl_jets.report.headline import headline
 from ssl_jets.report.inside import inside
+from ssl_jets.report.label import label_of
 from ssl_jets.report.of_run import run_sections, run_tiles
 from ssl_jets.report.protocols import anomaly_sections, label_sections
 from ssl_jets.report.sections import evaluation, evaluation_tiles
-from ssl_jets.run import replace
+from ssl_jets.terminal import escaped
 
 REPORT, FIGURES = "report.html", "figures"
+Settings = ParamSpec("Settings")
 
 
+def _of_results(
+    write: Callable[Concatenate[str | Path, Settings], Path],
+) -> Callable[Concatenate[str | Path, Settings], Path]:
+    """Tell results that are damaged, or were written by another version, as one error."""
+
+    @wraps(write)
+    def checked(folder: str | Path, /, *args: Settings.args, **kwargs: Settings.kwargs) -> Path:
+        with guarded("no report can be made of these results", folder, hint="make them again, into another --out"):
+            return write(folder, *args, **kwargs)
+
+    return checked
+
+
+@_of_results
 def write_run_report(run_folder: str | Path) -> Path:
     """The report of a pretrain or finetune run, with the evaluations inside its folder; a run may be unfinished.
 
@@ -43,17 +62,19 @@ def write_run_report(run_folder: str | Path) -> Path:
         DataError: not a run folder, or a file in it that cannot be read.
     """
     run = read_run(Path(run_folder))
-    body = [run_tiles(run)]
-    for found in evaluations_in(run.folder):
+    evaluations = evaluations_in(run.folder)
+    body = [*(headline(first.metrics) for first in evaluations[:1]), run_tiles(run)]
+    for found in evaluations:
         name = found.folder.name
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
         body += [page.heading(title), evaluation_tiles(found.metrics)]
-        body += evaluation(found, Album(run.folder / FIGURES, f"{name}-"))
+        body += evaluation(found, Album(run.folder / FIGURES, f"{name}-", label_of(found.metrics)))
     body += inside(run.folder, run.folder / FIGURES)
     body += run_sections(run, Album(run.folder / FIGURES))
     return _write(run.folder, _title(run), _model_line(run.model), body)
 
 
+@_of_results
 def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
     """The report of an evaluation.
 
@@ -70,15 +91,16 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     """
     found = read_evaluation(Path(evaluation_folder))
     run = read_run(Path(run_folder)) if run_folder is not None and is_run(Path(run_folder)) else None
-    album = Album(found.folder / FIGURES)
-    body = [evaluation_tiles(found.metrics), *evaluation(found, album)]
+    album = Album(found.folder / FIGURES, label=label_of(found.metrics))
+    body = [headline(found.metrics), evaluation_tiles(found.metrics), *evaluation(found, album)]
     if run is not None:
-        body += run_sections(run, album)
+        body += run_sections(run, Album(found.folder / FIGURES))
     model = found.metrics["model"]
     title = f"Evaluation of {model['method']}" if run is None else f"Evaluation of {run.folder.resolve().name}"
     return _write(found.folder, title, _evaluated_line(found.metrics), body)
 
 
+@_of_results
 def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Path:
     """The report of several models side by side.
 
@@ -94,12 +116,13 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
     """
     found = read_comparison(Path(folder))
     read = {name: read_run(run) for name, run in runs.items() if is_run(run)}
-    body = compared(found, read, Album(found.folder / FIGURES))
     first = next(iter(found.models.values())).metrics
+    body = compared(found, read, Album(found.folder / FIGURES, label=label_of(first)))
     line = f"{first['jets']['test']:,} test jets, the same for all; {found.comparison['date'][:10]}"
     return _write(found.folder, "Comparison of " + ", ".join(found.models), line, body)
 
 
+@_of_results
 def write_labels_report(folder: str | Path) -> Path:
     """The report of label curves.
 
@@ -116,9 +139,15 @@ def write_labels_report(folder: str | Path) -> Path:
     metrics = read_protocol(folder, "labels")
     line = f"{metrics['test_jets']:,} test jets, {metrics['settings']['seeds']} seeds, {metrics['date'][:10]}"
     names = ", ".join(metrics["models"])
-    return _write(folder, f"Label curves of {names}", line, label_sections(metrics, Album(folder / FIGURES)))
+    return _write(
+        folder,
+        f"Label curves of {names}",
+        line,
+        label_sections(metrics, Album(folder / FIGURES, label=label_of(metrics))),
+    )
 
 
+@_of_results
 def write_anomaly_report(folder: str | Path) -> Path:
     """The report of a search for anomalies.
 
@@ -136,9 +165,15 @@ def write_anomaly_report(folder: str | Path) -> Path:
     made = metrics["made_from"]
     names = ", ".join(made["models"]) if "models" in made else made["z"][0]
     line = f"background {metrics['background']}, {metrics['seeds']} draws, {metrics['date'][:10]}"
-    return _write(folder, f"Anomalies in {names}", line, anomaly_sections(metrics, Album(folder / FIGURES)))
+    return _write(
+        folder,
+        f"Anomalies in {names}",
+        line,
+        anomaly_sections(metrics, Album(folder / FIGURES, label=label_of(metrics))),
+    )
 
 
+@_of_results
 def write_generated_report(folder: str | Path) -> Path:
     """The report of a comparison of generated with real jets.
 
@@ -154,11 +189,15 @@ def write_generated_report(folder: str | Path) -> Path:
     found = read_generated(Path(folder))
     metrics = found.metrics
     names = ", ".join(file["name"] for file in metrics["generated"])
-    body = [generated_tiles(metrics), *generated_sections(found, Album(found.folder / FIGURES))]
+    body = [
+        generated_tiles(metrics),
+        *generated_sections(found, Album(found.folder / FIGURES, label=label_of(metrics))),
+    ]
     line = f"{metrics['jets']:,} jets of each, {metrics['date'][:10]}"
     return _write(found.folder, f"Generated and real jets: {names}", line, body)
 
 
+@_of_results
 def write_domain_report(folder: str | Path) -> Path:
     """The report of a domain protocol, from `domain.json`; the path of `report.html`.
 
@@ -166,14 +205,14 @@ def write_domain_report(folder: str | Path) -> Path:
         DataError: the file is missing or cannot be read.
     """
     found = read_json(Path(folder) / "domain.json")
-    body = [domain_tiles(found), *domain_sections(found, Album(Path(folder) / FIGURES))]
+    body = [domain_tiles(found), *domain_sections(found, Album(Path(folder) / FIGURES, label=label_of(found)))]
     line = f"{len(found['rows'])} finetunings, {found['date'][:10]}"
     return _write(Path(folder), "Simulation and data", line, body)
 
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
     html = page.page(title, subtitle, body, f"Written by ssl-jets {__version__}.")
-    replace(folder / REPORT, partial(Path.write_text, data=html, encoding="utf-8"))
+    write_text(folder / REPORT, escaped(html))
     return folder / REPORT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_jets.report import figures, more_figures, page
+from ssl_jets.report import captions, figures, more_figures, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import EvaluationFolder
 from ssl_jets.report.names import in_text
@@ -33,11 +33,12 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         rejections = metrics["task"]["rejections"]
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
-        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background)
-        body += [_rejection_table(metrics)]
-        body += album.add("sic", lambda: more_figures.sic(metrics, curves), background=background)
+        errors = captions.intervals(len(curves["roc"]))
+        body += album.add("roc", lambda: figures.roc(metrics, curves), background=background, intervals=errors)
+        body += [rejection_table(metrics)]
+        body += _significance(metrics, curves, album, background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
-        body += album.add("reliability", lambda: figures.reliability(metrics, curves))
+        body += album.add("reliability", lambda: figures.reliability(metrics, curves), jets=figures.BIN_JETS)
     if metrics["probes"]:
         body += [page.heading("Probes of z beside the baselines")]
         body += album.add("probes", lambda: figures.probes(metrics, curves))
@@ -170,7 +171,7 @@ def _task_tables(metrics: Json) -> list[str]:
     ]
 
 
-def _rejection_table(metrics: Json) -> str:
+def rejection_table(metrics: Json) -> str:
     rows = []
     for entry in metrics["task"]["rejections"]:
         found = entry["rejection"]
@@ -181,7 +182,7 @@ def _rejection_table(metrics: Json) -> str:
                 f"{100 * entry['efficiency']:g} %",
                 ("≥ " if found["limit"] else "") + page.significant(found["value"]),
                 f"> {low}" if found["limit"] else f"{low} to {high}",
-                f"{entry['survivors']:,} of {entry['background_jets']:,}",
+                _passed(entry),
                 *_best(metrics["task"], entry["signal"]),
             )
         )
@@ -195,6 +196,30 @@ def _rejection_table(metrics: Json) -> str:
         "at ε_S",
     )
     return page.table(head, rows)
+
+
+def _significance(metrics: Json, curves: Json, album: Album, background: str) -> list[str]:
+    """The figure of the significance improvement, or why there is none."""
+    drawn = album.add(
+        "sic",
+        lambda: more_figures.sic(metrics, curves),
+        background=background,
+        intervals=captions.intervals(len(curves["roc"])),
+    )
+    jets = more_figures.background_jets(metrics)
+    if drawn or not jets or jets >= more_figures.SIC_BACKGROUND:
+        return drawn
+    text = f"ε_S/√ε_B is not drawn: of {background} there are {jets:,} jets, and a curve needs"
+    return [page.paragraph(f"{text} {more_figures.SIC_BACKGROUND:,}.")]
+
+
+def _passed(entry: Json) -> str:
+    """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
+    jets = f"{entry['survivors']:,} of {entry['background_jets']:,}"
+    weights = (entry["survivor_weight"], entry["background_weight"])
+    if weights == (entry["survivors"], entry["background_jets"]):
+        return jets
+    return f"{page.significant(weights[0], 4)} of {page.significant(weights[1], 4)} by weight ({jets} jets)"
 
 
 def _best(task: Json, signal: str) -> tuple[str, str]:
@@ -220,10 +245,12 @@ def _probe_table(metrics: Json) -> str:
         )
         for name, numbers, _ in figures.probe_rows(metrics)
     ]
-    jets = metrics["jets"]
-    return page.table(
-        ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %"), rows
-    ) + page.paragraph(f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others.")
+    jets, labels = metrics["jets"], metrics["model"].get("labelled_jets")
+    text = f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others."
+    if metrics["task"] is not None and labels is not None and labels < jets["fit"]:
+        text += f" The head had {labels:,} labels: compare it with the readers that are fitted on as many."
+    head = ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %")
+    return page.table(head, rows) + page.paragraph(text)
 
 
 def _spread_table(metrics: Json) -> str:

@@ -14,7 +14,10 @@ from ssl_jets.report.panels import panel_grid
 
 Lines = Sequence[Mapping[str, Any]]
 
-BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds", "skipped"}
+BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds"} | {
+    "skipped",
+    "skipped_steps",
+}
 BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
 """Keys of a training line that are shown elsewhere, or not at all."""
 
@@ -53,8 +56,11 @@ COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[3]
 
 
 def training(lines: Lines) -> Figure | None:
-    """Loss, probe, spread of z and throughput against the step; None without a line."""
-    if not lines:
+    """Loss, probe, spread of z and throughput against the step; None without two lines of the loss.
+
+    A quantity with a single number has no panel.
+    """
+    if not _has(lines, "loss"):
         return None
     train = [line for line in lines if line["kind"] == "train"]
     held = [line for line in lines if line["kind"] == "validation"]
@@ -118,7 +124,7 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
 
 def groups_of(train: Lines) -> dict[str, list[str]]:
     """What the method logs, by the panel it is shown in: parts of the loss have "loss" in their names."""
-    names = sorted({name for line in train for name, value in line.items() if _is_number(value)} - BOOKKEEPING)
+    names = sorted({name for line in train for name in line if name not in BOOKKEEPING and _has(train, name)})
     parts = [name for name in names if "loss" in name]
     others = [name for name in names if "loss" not in name]
     return {label: group for label, group in (("part of the loss", parts), ("also logged", others)) if group}
@@ -166,7 +172,8 @@ def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _has(lines: Lines, key: str) -> bool:
-    return any(_is_number(line.get(key)) for line in lines)
+    """Check that two steps or more have a number at `key`: one point is no curve."""
+    return len({line["step"] for line in lines if _is_number(line.get(key))}) > 1
 
 
 def _is_number(value: object) -> bool:

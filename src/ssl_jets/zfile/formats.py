@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,21 +50,43 @@ class Reading(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written and read."""
+    """How one format is written and read.
+
+    Attributes:
+        name: for people.
+        sink: writes a file.
+        reading: reads a file.
+        refused: a regular expression that matches in names of columns that the format cannot keep as they are.
+    """
 
     name: str
     sink: Callable[[Path, Sequence[Column]], Sink]
     reading: Callable[[Path], Reading]
+    refused: str = r"\0"
 
 
-_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading)
+_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|(^|/)\.?(/|$)")  # "/" makes groups, "." is none
 SUFFIXES: dict[str, Format] = {
-    ".root": Format("ROOT", root.RootSink, root.RootReading),
+    ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|[\[\]]"),
     ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
     ".h5": _HDF5,
     ".hdf5": _HDF5,
-    ".npz": Format("npz", npz.NpzSink, npz.NpzReading),
+    ".npz": Format("npz", npz.NpzSink, npz.NpzReading, r"\0|^metadata$"),
 }
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Check that the format of `path` keeps the names of columns as they are.
+
+    Raises:
+        UsageError: it does not.
+    """
+    kind = format_of(path)
+    for name in names:
+        if re.search(kind.refused, name) or name.encode(errors="replace").decode() != name:
+            able = (suffix for suffix, other in SUFFIXES.items() if not re.search(other.refused, name))
+            hint = next((f"--out {path.with_suffix(suffix)}" for suffix in able), "rename the column")
+            raise UsageError(f"{kind.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
 
 
 def format_of(path: Path) -> Format:

@@ -95,12 +95,14 @@ class _Patient(io.FileIO):
 
 
 class Hdf5Reading:
-    """Reads slices of the datasets at the root that have as many rows as z."""
+    """Reads slices of the datasets that have as many rows as z."""
 
     def __init__(self, path: Path) -> None:
         # Many network file systems of computing centres have no locks.
         self._file = h5py.File(path, "r", locking="best-effort")
-        sets = {name: item for name, item in self._file.items() if isinstance(item, h5py.Dataset) and item.ndim > 0}
+        sets: dict[str, Any] = {}  # those of groups have names with a slash
+        self._file.visititems(lambda name, item: sets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+        sets = {name: item for name, item in sets.items() if item.ndim > 0}
         vectors = [len(sets[name]) for name in VECTORS.values() if name in sets]
         self.rows = vectors[0] if vectors else 0
         self.names = tuple(name for name, item in sets.items() if name in VECTORS.values() or self._is_column(item))

@@ -10,6 +10,8 @@ from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.errors import DataError
+from ssl_jets.reading import SEAL, guarded, is_sealed, json_object, sealed
+from ssl_jets.zfile.checksums import CHANGED, DAMAGED, Checksums
 from ssl_jets.zfile.columns import Level
 
 FORMAT_VERSION = 1
@@ -25,6 +27,7 @@ class ZMetadata:
         dim: numbers of one z or token.
         level: "jet" or "particle".
         files: the input files; `source_file` is an index into this list.
+        digests: for each input file the digest of its contents, the same for a copy of any name.
         label_names: the class of each value of `label`; empty where there are no labels.
         kept: the jet columns copied from the input.
         collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
@@ -38,6 +41,7 @@ class ZMetadata:
     dim: int
     level: Level
     files: tuple[str, ...]
+    digests: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
@@ -55,23 +59,19 @@ class ZMetadata:
         }
 
 
-def to_json(metadata: Mapping[str, Any]) -> str:
-    """One line of JSON."""
-    return json.dumps(metadata, ensure_ascii=True)
+def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
+    """One line of JSON, with the checksums of the rows and `crc32`, that of all the rest of the line."""
+    return json.dumps(sealed({**metadata, "checksums": checksums.to_dict()}))
 
 
-def from_json(text: str, path: Path) -> dict[str, Any]:
-    """The metadata of a file.
+def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
+    """The metadata of a file, and the checksums of its rows; None for files of versions without checksums.
 
     Raises:
-        DataError: not a JSON object, or written by a newer format version.
+        DataError: not a JSON object, damaged, or written by a newer format version.
     """
-    try:
-        metadata = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError("the metadata of the z file is not JSON", where=path, found=error) from None
-    if not isinstance(metadata, dict):
-        raise DataError("the metadata of the z file is not a JSON object", where=path, found=type(metadata).__name__)
+    with guarded("the metadata of the z file is not JSON", path):
+        metadata = json_object(text)
     version = metadata.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise DataError(
@@ -81,4 +81,10 @@ def from_json(text: str, path: Path) -> dict[str, Any]:
             allowed=[f"format version up to {FORMAT_VERSION}"],
             hint="pip install --upgrade ssl-jets",
         )
-    return metadata
+    stored = metadata.pop("checksums", None)
+    if stored is None and SEAL not in metadata:
+        return metadata, None
+    if not isinstance(stored, dict) or not is_sealed({**metadata, "checksums": stored}):
+        raise DataError(DAMAGED, where=path, found="other metadata", hint=CHANGED)
+    del metadata[SEAL]
+    return metadata, Checksums.from_dict(stored, path)

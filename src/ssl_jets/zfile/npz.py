@@ -6,6 +6,7 @@ output and then copied into the archive.
 
 from __future__ import annotations
 
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,8 @@ class NpzSink:
         self._path, self._columns = path, columns
         self._rows = 0
         self._spools: dict[str, IO[bytes]] = {}
-        for column in columns:
-            self._spools[column.name] = path.with_name(f"{path.name}.{column.name}").open("w+b")
+        for number, column in enumerate(columns):
+            self._spools[column.name] = path.with_name(f"column{number}").open("w+b")
 
     def write(self, rows: Rows) -> None:
         for column in self._columns:
@@ -57,8 +58,9 @@ class NpzSink:
         self._discard(column.name)
 
     def _discard(self, name: str) -> None:
-        self._spools.pop(name).close()
-        self._path.with_name(f"{self._path.name}.{name}").unlink()
+        spool = self._spools.pop(name)
+        spool.close()
+        Path(spool.name).unlink()
 
     def abort(self) -> None:
         for name in list(self._spools):
@@ -106,6 +108,8 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.N
         if dtype.hasobject:
             raise DataError("an array holds Python objects, which are not read", where=f"{path}, {info.filename}")
         header = member.tell()
+        if header + dtype.itemsize * math.prod(shape) > info.file_size:
+            raise DataError("an array is longer than its file", where=f"{path}, {info.filename}", found=shape)
     if info.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.kind not in "biuf":
         with archive.open(info) as member:
             loaded: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)

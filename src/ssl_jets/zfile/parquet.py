@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssl_jets.errors import DataError
@@ -25,7 +26,7 @@ class ParquetSink:
         self._schema = pa.schema([_field(column) for column in columns])
         # A dictionary pays where few values repeat, not for the floats of z.
         repeated = [name for name in ("source_file", "source_jet", "label") if name in self._schema.names]
-        self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=repeated)
+        self._writer = pq.ParquetWriter(path.absolute(), self._schema, use_dictionary=repeated)
 
     def write(self, rows: Rows) -> None:
         arrays = [_to_arrow(rows[field.name], field.type) for field in self._schema]
@@ -47,10 +48,11 @@ class ParquetReading:
     def __init__(self, path: Path) -> None:
         self._path = path
         # pre_buffer would keep the bytes of every row group read so far.
-        self._file = pq.ParquetFile(path, pre_buffer=False)
+        self._file = pq.ParquetFile(path.absolute(), pre_buffer=False)
         schema = self._file.schema_arrow
         self.rows = int(self._file.metadata.num_rows)
         self.names = tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
+        self._with_nulls = _with_nulls(self._file.metadata)
         text = (self._file.metadata.metadata or {}).get(METADATA)
         self.metadata = None if text is None else text.decode()
 
@@ -61,7 +63,15 @@ class ParquetReading:
             yield self._to_numpy(pa.Table.from_batches([batch]))
 
     def _to_numpy(self, table: Any) -> dict[str, npt.NDArray[Any]]:
-        return {name: _from_arrow(table[name].combine_chunks(), self._path) for name in table.column_names}
+        return {name: self._column(name, table[name].combine_chunks()) for name in table.column_names}
+
+    def _column(self, name: str, array: Any) -> npt.NDArray[Any]:
+        """One column. A missing (null) label is -1, that of no class; any other missing number is NaN."""
+        if name == "label":
+            array = array.fill_null(-1)
+        elif name in self._with_nulls and not hasattr(array.type, "value_field"):
+            array = array.cast(pa.float64())
+        return _from_arrow(array, self._path)
 
     def close(self) -> None:
         self._file.close()
@@ -82,19 +92,26 @@ def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
+def _with_nulls(metadata: Any) -> set[str]:
+    """The columns of which a value is missing, in any row group."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(metadata.num_columns)]
+    return {one.path_in_schema for one in columns if one.is_stats_set and one.statistics.null_count}
+
+
 def _from_arrow(array: Any, path: Path) -> npt.NDArray[Any]:
-    """One column; a list of numbers per row, all of one length, becomes a matrix."""
+    """One column; a list of numbers per row, all of one length, becomes a matrix, with NaN in rows without a list."""
     kind = array.type
     if not hasattr(kind, "value_field"):
         values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
         return values
-    numbers = array.flatten()
-    if pa.types.is_fixed_size_list(kind):
-        width = kind.list_size
-    else:
-        width = len(numbers) // max(len(array), 1)
-        if pa.compute.any(pa.compute.not_equal(array.value_lengths(), width)).as_py():
-            raise DataError("the vectors of a column have different lengths", where=path)
-    if array.null_count or len(numbers) != len(array) * width:
-        raise DataError("a vector of the file is missing (null)", where=path)
-    return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(array), width)
+    lengths = pc.list_value_length(array)
+    width = kind.list_size if pa.types.is_fixed_size_list(kind) else pc.max(lengths).as_py() or 0
+    if not pc.all(pc.equal(lengths, width), min_count=0).as_py():
+        raise DataError("the vectors of a column have different lengths", where=path)
+    numbers = np.asarray(array.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
+    if not array.null_count:
+        return numbers
+    rows = np.full((len(array), width), np.nan, dtype=np.result_type(numbers.dtype, np.float32))
+    rows[array.is_valid().to_numpy(zero_copy_only=False)] = numbers
+    return rows

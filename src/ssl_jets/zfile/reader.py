@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import uproot
 
 from ssl_jets.errors import DataError, nearest
+from ssl_jets.reading import guarded
+from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import VECTORS, Level
 from ssl_jets.zfile.formats import Reading, format_of
 from ssl_jets.zfile.metadata import from_json
 
 ROWS = 16_384
+FREE_BYTES = 2**28
+"""Bytes of rows that are read from a file of any size."""
+MOST_COMPRESSED = 1000
+"""Bytes of rows for each byte of a larger file, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,15 @@ def read_z(path: Path | str, level: Level = "jet") -> ZFile:
     """
     path, vector = Path(path), VECTORS[level]
     with _open(path) as reading:
-        metadata = {} if reading.metadata is None else from_json(reading.metadata, path)
+        metadata, checksums = _metadata(reading, path)
         _check_vector(path, reading, vector)
         names = [vector, *(name for name in reading.names if name not in VECTORS.values())]
         columns: dict[str, npt.NDArray[Any]] = {}
         start = 0
-        for block in reading.blocks(names, ROWS):
+        for block in _blocks(reading, names, checksums, path):
             block[vector] = _matrix(block[vector], path, vector)
             if not columns:
+                _check_size(path, reading.rows, block)
                 columns = {
                     name: np.empty((reading.rows, *array.shape[1:]), array.dtype) for name, array in block.items()
                 }
@@ -80,7 +85,10 @@ def iterate_z(path: Path | str, rows: int = ROWS) -> Iterator[dict[str, npt.NDAr
     """
     path = Path(path)
     with _open(path) as reading:
-        yield from reading.blocks(reading.names, rows)
+        for block in _blocks(reading, reading.names, _metadata(reading, path)[1], path):
+            length = len(next(iter(block.values()), ()))
+            for start in range(0, max(length, 1), rows):
+                yield {name: values[start : start + rows] for name, values in block.items()}
 
 
 @contextmanager
@@ -92,15 +100,35 @@ def _open(path: Path) -> Iterator[Reading]:
         raise DataError("there is no such z file", where=path, allowed=names or None)
     reading: Reading | None = None
     try:
-        reading = kind.reading(path)
-        yield reading
-    except (OSError, ValueError, zipfile.BadZipFile, uproot.DeserializationError) as error:
-        raise DataError(
-            f"the file cannot be read as {kind.name}", where=path, found=str(error).splitlines()[0]
-        ) from error
+        with guarded(f"the file cannot be read as {kind.name}", path):
+            reading = kind.reading(path.absolute())  # which no library takes for a URL
+            yield reading
     finally:
         if reading is not None:
             reading.close()
+
+
+def _metadata(reading: Reading, path: Path) -> tuple[dict[str, Any], Checksums | None]:
+    return ({}, None) if reading.metadata is None else from_json(reading.metadata, path)
+
+
+def _blocks(
+    reading: Reading, names: Sequence[str], checksums: Checksums | None, path: Path
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """All rows in blocks that were checked, where the file has checksums."""
+    if checksums is None:
+        return reading.blocks(names, ROWS)
+    checksums.check_columns(names, reading.rows, path)
+    return checksums.checked(reading.blocks(names, checksums.block), path)
+
+
+def _check_size(path: Path, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Check that a file does not claim far more rows than its bytes can hold, before memory is taken for them."""
+    asked = rows * sum(array[:1].nbytes for array in block.values())
+    if asked > max(FREE_BYTES, MOST_COMPRESSED * path.stat().st_size):
+        raise DataError(
+            "the z file claims more numbers than it can hold", where=path, found=f"{rows:,} rows, {asked:,} bytes"
+        )
 
 
 def _check_vector(path: Path, reading: Reading, vector: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import uproot
+from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.errors import DataError
 from ssl_jets.zfile.columns import VECTORS, Column, Rows
@@ -22,8 +23,10 @@ class RootSink:
     """Writes one basket per branch and block."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        # Opened here: uproot takes `a::b.root` and `s3:x` for addresses.
+        self._raw = path.open("w+b")
         # zstd is read by ROOT 6.20 and later, and is faster here than no compression.
-        self._file = uproot.recreate(path, compression=uproot.ZSTD(1))
+        self._file = uproot.recreate(self._raw, compression=uproot.ZSTD(1))
         try:
             self._tree = self._file.mktree(
                 TREE, {column.name: np.dtype((column.dtype, column.shape)) for column in columns}
@@ -38,17 +41,22 @@ class RootSink:
     def close(self, metadata: str) -> None:
         self._file[METADATA] = metadata
         self._file.close()
+        self._raw.close()
 
     def abort(self) -> None:
         with suppress(OSError):
             self._file.close()
+        with suppress(OSError):
+            self._raw.close()
 
 
 class RootReading:
     """Reads the TTree `jets`, or the only TTree of a foreign file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = uproot.open(path, array_cache=None)
+        # As {file: no object}: a colon in the name names no tree. By a local reader: it is no address.
+        local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
+        self._file = uproot.open({str(path.absolute()): None}, array_cache=None, **local)
         self._tree = self._file[_tree_name(self._file, path)]
         self.rows = int(self._tree.num_entries)
         self.names = tuple(branch.name for branch in self._tree.branches if _is_column(branch))

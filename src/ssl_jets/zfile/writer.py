@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.output import check_output, disk_error, sync, temporary_folder
+from ssl_jets.output import WholeFile, disk_error
+from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import Column, Rows
-from ssl_jets.zfile.formats import Sink, format_of
+from ssl_jets.zfile.formats import Sink, check_names, format_of
 from ssl_jets.zfile.metadata import ZMetadata, to_json
 
 BLOCK_BYTES = 2**24
@@ -33,7 +32,8 @@ class ZWriter:
         block_bytes: bytes gathered before they are written.
 
     Raises:
-        UsageError: an unknown suffix, or the file exists and `force` is not given.
+        UsageError: an unknown suffix, a name of a column that the format cannot keep, or the file exists and `force` is
+            not given.
         SslJetsError: the folder or the disk does not take the file. Nothing is left behind.
     """
 
@@ -47,22 +47,15 @@ class ZWriter:
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self.path, self.rows, self.metadata = Path(path), 0, metadata
-        self._force = force
-        sink = format_of(self.path).sink
-        check_output(self.path, force=force)
+        check_names(self.path, [column.name for column in columns])
         rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
         self._block = {column.name: column.empty(rows) for column in columns}
         self._block_rows, self._filled = rows, 0
+        self._checksums = Checksums(rows)
         self._sink: Sink | None = None
-        self._folder: Path | None = temporary_folder(self.path)
+        self._file = WholeFile(self.path, force=force)
         with self._writing():
-            self._sink = sink(self._temporary, columns)
-
-    @property
-    def _temporary(self) -> Path:
-        if self._folder is None:
-            raise ValueError(f"{self.path} is closed")
-        return self._folder / self.path.name
+            self._sink = format_of(self.path).sink(self._file.fresh, columns)
 
     @property
     def _opened(self) -> Sink:
@@ -89,8 +82,10 @@ class ZWriter:
         self.rows += count
 
     def _flush(self) -> None:
+        rows = {name: block[: self._filled] for name, block in self._block.items()}
         with self._writing():
-            self._opened.write({name: block[: self._filled] for name, block in self._block.items()})
+            self._opened.write(rows)
+        self._checksums.add(rows)
         self._filled = 0
 
     def close(self) -> None:
@@ -99,21 +94,16 @@ class ZWriter:
             self._flush()
         metadata = self.metadata.to_dict() if isinstance(self.metadata, ZMetadata) else self.metadata
         with self._writing():
-            self._opened.close(to_json(metadata))
+            self._opened.close(to_json(metadata, self._checksums))
             self._sink = None
-            sync(self._temporary)
-            check_output(self.path, force=self._force)
-            os.replace(self._temporary, self.path)
-        self.discard()
+            self._file.commit()
 
     def discard(self) -> None:
         """Drop everything written so far that is not yet in place."""
         if self._sink is not None:
             self._sink.abort()
             self._sink = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._file.discard()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ssl_jets.data.files import count
 from ssl_jets.embed import embed_jets, embed_parts
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.jets import Jets, concatenate
@@ -63,7 +64,7 @@ class Probe(Mode):
 
 def heads_first(objective: Objective, work: Work) -> None:
     """LP-FT (arXiv:2202.10054): the heads on the frozen z first. A run that goes on has them in its checkpoint."""
-    if work.settings.method.probe_first and not (work.resume and work.run.checkpoint.is_file()):
+    if work.settings.method.probe_first and not (work.resume and work.run.begun):
         train_heads(objective, work)
 
 
@@ -165,7 +166,11 @@ def fit_heads(
         optimizer.step()
         weights.clamp()
         schedule.step()
-        progress(step + 1, float(loss.detach()))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            hint = f"a smaller --set train.lr={lr / FEW_LEARN / 4:g}"
+            raise SslJetsError("the loss of the heads is not finite", where=f"step {step}", found=value, hint=hint)
+        progress(step + 1, value)
     fold(tasks, mean, std)
     return float(loss.detach())
 

@@ -1,0 +1,75 @@
+"""Identity of a file of jets: a digest of its contents, which a copy keeps under any name and in any folder.
+
+The digest covers the number of entries, the structure of the table that holds the jets, and at most `BLOCKS` blocks of
+the bytes in which its numbers are stored. Positions in the file, unused space and other tables do not enter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ssl_jets.data.readers import StoredTable
+from ssl_jets.data.remote import is_remote, read_ranges
+
+BLOCKS, BLOCK = 32, 512
+"""Blocks of a table that enter its digest, and most bytes of one: 16 kB of a file of any size."""
+
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, are spread evenly and have no period, unlike rows with padded places."""
+
+
+class FileId(NamedTuple):
+    """A file as a model remembers it.
+
+    Attributes:
+        name: without its folder.
+        bytes: size.
+        digest: of the contents; "" in models of versions that compared names and sizes only.
+    """
+
+    name: str
+    bytes: int
+    digest: str = ""
+
+
+class Block(NamedTuple):
+    """Bytes of a file, from `start` to `stop`."""
+
+    start: int
+    stop: int
+
+
+def block(start: int, size: int) -> Block:
+    """Return the first `BLOCK` of `size` bytes that begin at `start`."""
+    return Block(start, start + min(size, BLOCK))
+
+
+def positions(branches: int) -> Iterator[tuple[int, float]]:
+    """Yield index of a branch and relative position in it, in [0, 1), for each block.
+
+    2 branches: 16 positions in each; 64 branches: one position in every second one.
+    """
+    if branches:
+        for number in range(BLOCKS):
+            yield number * branches // BLOCKS, number * _GOLDEN % 1
+
+
+def digest_of(path: str, table: StoredTable) -> str:
+    """Return the digest of a table, 32 hexadecimal digits."""
+    items = [table.entries, *table.stored()]
+    contents = iter(_read(path, [item for item in items if isinstance(item, Block)]))
+    found = hashlib.sha256()
+    for item in items:
+        content = next(contents) if isinstance(item, Block) else repr(item).encode()
+        found.update(len(content).to_bytes(8, "little") + content)
+    return found.hexdigest()[:32]
+
+
+def _read(path: str, blocks: Sequence[Block]) -> list[bytes]:
+    if is_remote(path):
+        return read_ranges(path, blocks)
+    with open(path, "rb") as file:
+        return [os.pread(file.fileno(), stop - start, start) for start, stop in blocks]

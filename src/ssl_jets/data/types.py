@@ -1,0 +1,71 @@
+"""Types of jet columns: the type in which a file gives a column, and the common type of several files.
+
+Floating types stay as they are, whole numbers are int64. Whole numbers and flags of a column with missing values, and
+those of a column that is floating in another file, are float64, which is exact up to 2^53.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_jets.data.readers import Table
+from ssl_jets.data.schema import Schema, Value
+
+if TYPE_CHECKING:
+    from ssl_jets.data.files import JetFile
+
+
+@dataclass(frozen=True)
+class JetTypes:
+    """Types of the jet columns of a file.
+
+    Attributes:
+        of: jet column to the type in which it is given.
+        rounded: columns of whole numbers of 64 bits that are given as float64.
+    """
+
+    of: Mapping[str, np.dtype[Any]]
+    rounded: frozenset[str] = frozenset()
+
+
+def own_types(form: Schema, table: Table, names: Sequence[str]) -> JetTypes:
+    """Return the types of the jet columns `names` of one file."""
+    found: dict[str, np.dtype[Any]] = {}
+    rounded = set()
+    for name in names:
+        value = form.jets.get(name, Value(branch=name))
+        if value.branch is None:
+            found[name] = np.dtype(np.float32)
+            continue
+        dtype, missing = table.number(value.branch)
+        if missing and dtype.kind != "f":
+            found[name] = np.dtype(np.float64)
+            rounded |= {name} if dtype.itemsize == 8 else set()
+        else:
+            found[name] = np.dtype(np.int64) if dtype.kind in "iu" else dtype
+        if value.factor != 1.0:
+            found[name] = np.result_type(found[name], np.float32)
+    return JetTypes(found, frozenset(rounded))
+
+
+def with_common_types(files: Sequence[JetFile]) -> list[JetFile]:
+    """Return the same files, which give each jet column in one type: the smallest that holds those of all."""
+    common = dict(files[0].types.of)
+    for file in files[1:]:
+        if file.types.of != common:
+            for name, dtype in file.types.of.items():
+                common[name] = np.promote_types(common.get(name, dtype), dtype)
+    floats = {name for name, dtype in common.items() if dtype.kind == "f"}
+
+    def in_common(file: JetFile) -> JetFile:
+        own = file.types.of
+        if own == common:
+            return file
+        whole_numbers = {name for name, dtype in own.items() if dtype.kind == "i" and name in floats}
+        return replace(file, types=JetTypes({name: common[name] for name in own}, file.types.rounded | whole_numbers))
+
+    return [in_common(file) for file in files]

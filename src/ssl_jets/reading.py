@@ -1,0 +1,176 @@
+"""Reading files of ours that may be damaged or made to harm: one guard, and bounded YAML and JSON."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_jets.errors import DataError, SslJetsError
+
+SEAL = "crc32"
+MOST_BYTES = 2**28
+"""Largest JSON file that is read."""
+MOST_YAML_BYTES = 2**24
+"""Largest YAML file that is read."""
+MOST_NODES = 50_000
+"""Most keys and values of a YAML document, with the contents of aliases counted each time."""
+MOST_LEVELS = 50
+"""Deepest nesting of a YAML document."""
+
+
+@contextmanager
+def guarded(
+    what: str, where: object, *, hint: str | None = None, error: type[SslJetsError] = DataError
+) -> Iterator[None]:
+    """Turn whatever the bytes of a damaged file raise into one error.
+
+    Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, KeyError, MemoryError, ...
+
+    Args:
+        what: the first line of the message.
+        where: the file.
+        hint: what to type next.
+        error: the class of the error.
+    """
+    try:
+        yield
+    except SslJetsError:
+        raise
+    except Exception as cause:
+        raise error(what, where=where, found=_reason(cause), hint=hint) from cause
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(cause, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    line = str(cause).strip().partition("\n")[0]
+    return f"{type(cause).__name__}: {line}" if line else type(cause).__name__
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """Return the text of a UTF-8 file of at most `most` bytes, without the byte-order mark of Windows.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is longer, or is not UTF-8.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return data.decode("utf-8-sig")
+
+
+def read_json(
+    path: Path, what: str, *, hint: str | None = None, error: type[SslJetsError] = DataError
+) -> dict[str, Any]:
+    """Return the JSON object of a file; `what`, `hint` and `error` are those of `guarded`."""
+    with guarded(what, path, hint=hint, error=error):
+        return json_object(read_text(path))
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object of a text.
+
+    Raises:
+        ValueError, RecursionError: the text is none.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
+    return found
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON content with `crc32`, the checksum of the rest."""
+    return {**content, SEAL: zlib.crc32(json.dumps(content).encode())}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Check whether JSON content is as it was when it was sealed."""
+    return sealed({name: value for name, value in content.items() if name != SEAL}) == content
+
+
+def load_yaml(text: str) -> Any:
+    """Return the value of a YAML document, with bounds on its size checked before it is built.
+
+    Raises:
+        yaml.YAMLError: no valid YAML, a key that is given twice, or a document that is too large.
+    """
+    loader = _Bounded(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _expanded(node, {})
+        return loader.construct_document(node)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a date such as 2026-13-45, or `!!int ""`
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
+    finally:
+        loader.dispose()
+
+
+class _Bounded(yaml.SafeLoader):
+    """YAML of limited size and depth, in which a key that is given twice is an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node and those under it."""
+        self._nodes += 1
+        self._level += 1
+        if self._nodes > MOST_NODES:
+            raise _too_large(f"more than {MOST_NODES:,} keys and values")
+        if self._level > MOST_LEVELS:
+            raise _too_large(f"nested more than {MOST_LEVELS} deep")
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct the mapping of a node; of a key given twice the first value would be lost."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = None if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
+            if key is None or not isinstance(key, Hashable):
+                continue
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Count the nodes under `node`, those of an alias each time: ten aliases of ten aliases are a hundred values."""
+    if (known := sizes.get(id(node))) is not None:
+        if known == 0:
+            raise _too_large("an alias that contains itself")
+        return known
+    sizes[id(node)] = 0  # being counted
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        size += sum(_expanded(key, sizes) + _expanded(value, sizes) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_expanded(value, sizes) for value in node.value)
+    if size > MOST_NODES:
+        raise _too_large(f"aliases that expand to more than {MOST_NODES:,} values")
+    sizes[id(node)] = size
+    return size
+
+
+def _too_large(found: str) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, found, None)

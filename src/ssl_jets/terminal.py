@@ -1,0 +1,110 @@
+"""Text on stdout and stderr: escaped control characters, replaced characters, streams whose reader has ended.
+
+Names of files, columns and classes come from others. With control characters in them they could move the cursor, set
+the title of the window, or hide text. The reader of a stream may end (`ssl-jets ... 2>&1 | head -1`), and a stream may
+be closed (`2>&-`): messages and progress are dropped from then on, and the work goes on. A result that nobody can read
+is an error.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tabs and ends of lines; marks of direction; bytes of file names that are no text."""
+
+_ASCII = dict(zip("▁▂▃▄▅▆▇█–━", ".:-=+*#@--"))
+"""Bars of histograms and of progress."""
+
+_HANDLER = "ssl_jets.replace"
+
+
+def escaped(text: object) -> str:
+    r"""Return a text with control characters written out.
+
+    >>> escaped("jets\x1b[31m.root")
+    'jets\\x1b[31m.root'
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def write(text: object, stream: TextIO) -> None:
+    """Print a text, with control characters written out."""
+    print(escaped(text), file=stream, flush=True)
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace one character: a bar by one of ASCII, a byte of a file name by itself, any other by its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # how Python reads a byte of a name that is no UTF-8
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return _ASCII.get(character, character.encode("unicode_escape").decode("ascii")), error.start + 1
+
+
+class ReaderEndedError(Exception):
+    """The program that reads stdout has ended. (click would turn a `BrokenPipeError` into exit code 1.)"""
+
+
+class Outlet:
+    """A text stream that goes to nowhere once a write has failed.
+
+    Args:
+        stream: where the text goes.
+        needed: whether a failed write is raised, after which the stream is silent.
+    """
+
+    def __init__(self, stream: TextIO, *, needed: bool) -> None:
+        self._stream, self._needed = stream, needed
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        """Point the descriptor to nowhere, so that neither later writes nor the interpreter's last flush fail."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        if self._needed:
+            raise ReaderEndedError if isinstance(error, BrokenPipeError) else error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Guard both streams of this process while a command runs."""
+    before = sys.stdout, sys.stderr
+    codecs.register_error(_HANDLER, _replace)
+    # Opened in this order, they take the descriptors 0 to 2, which an output file must not get.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    out, err = (stream or open(os.devnull, "w", encoding="utf-8") for stream in before)  # noqa: SIM115
+    for stream in (out, err):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+    sys.stdout, sys.stderr = Outlet(out, needed=True), Outlet(err, needed=False)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
