@@ -75,6 +75,7 @@ def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
 def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     metrics = {"loss": 2.1314, "feature_loss": 0.7, "probe_accuracy": 0.396, "z_participation_ratio": 15.3}
     assert in_words(Look(metrics, []), 64) == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
+    assert in_words(Look({"z_participation_ratio": 1.2}, []), 64, young=True) == "z young (rank 1 of 64)"
     collapsed = [Verdict("narrow", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
     assert in_words(Look(bare, collapsed), 64) == "z narrow, noise (rank 1 of 64)"

@@ -46,10 +46,10 @@ class Look:
     verdicts: list[Verdict]
 
 
-def in_words(look: Look, dim: int) -> str:
+def in_words(look: Look, dim: int, *, young: bool = False) -> str:
     """Return one line of a look for a reader: loss, probe accuracy, and the state of z of `dim` numbers.
 
-    The rank is the participation ratio, by which a `narrow` z is judged.
+    The rank is the participation ratio, by which a `narrow` z is judged, but not a `young` one.
     """
     metrics = look.metrics
     found = [
@@ -57,7 +57,7 @@ def in_words(look: Look, dim: int) -> str:
         for name, title in (("loss", "held-out loss"), ("probe_accuracy", "probe accuracy"))
         if math.isfinite(metrics.get(name, math.nan))
     ]
-    state = ", ".join(verdict.name for verdict in look.verdicts) or "healthy"
+    state = ", ".join(verdict.name for verdict in look.verdicts) or ("young" if young else "healthy")
     ratio = metrics.get("z_participation_ratio")
     rank = "" if ratio is None else f" (rank {ratio:.0f} of {dim})"
     return ", ".join([*found, f"z {state}{rank}"])

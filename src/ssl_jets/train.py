@@ -151,10 +151,12 @@ class Loop:
         let_rest(self.optimizer)
         norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         self.nonfinite.check(norm, jets, GRADIENT)
-        if self.nonfinite.decide(self.step, self.method, self.run):
+        taken = self.nonfinite.decide(self.step, self.method, self.run)
+        if taken:
             self.optimizer.step()
-            self.method.after_step(self.schedule.progress(self.step + 1))
         self.optimizer.zero_grad(set_to_none=True)
+        if taken:
+            self.method.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
         return totals | {"grad_norm": float(norm)}  # type: ignore[arg-type]
 
@@ -231,16 +233,16 @@ class Loop:
         """A look at held-out jets by rank 0, whole or a quick check, logged; the others wait. What all ranks know."""
         verdicts: list[Verdict] = []
         if self.monitor is not None and self.run.writes:
-            progress = self.schedule.progress(self.step)
+            progress, young = self.schedule.progress(self.step), self.step < YOUNG
             with self.fabric.autocast(), alone():
                 if whole:
-                    found = self.monitor.look(self.method, progress, young=self.step < YOUNG)
+                    found = self.monitor.look(self.method, progress, young=young)
                 else:
                     found = self.monitor.check(self.method, progress)
             verdicts = found.verdicts
             told = {"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}
             self.run.log({"step": self.step, "kind": "validation" if whole else "check", **found.metrics, **told})
-            self.run.say(f"step {self.step}: {in_words(found, self.method.exported().dim)}")
+            self.run.say(f"step {self.step}: {in_words(found, self.method.exported().dim, young=young or not whole)}")
             for verdict in verdicts:
                 self.run.say(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
         return self.fabric.broadcast(verdicts)
