@@ -14,7 +14,7 @@ import ssl_jets
 
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("", "errors"),
+    ("", "errors", "short_repr"),
     ("setting_errors", "launch"),
     ("config", "jets", "allocator", "output", "progress", "schedule", "signals"),
     ("data", "nn", "precision"),

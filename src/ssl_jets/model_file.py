@@ -31,13 +31,14 @@ from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.short_repr import ShortRepr
 
 FORMAT_VERSION = 1
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
-@dataclass(eq=False)
-class Model:
+@dataclass(eq=False, repr=False)
+class Model(ShortRepr):
     """A trained model.
 
     Attributes:

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import IO, Any
 from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.left_out import of_jets
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.progress import to_stderr
 
 Say = Callable[[str], None]
 
@@ -120,7 +120,7 @@ class Run:
     def say(self, message: str) -> None:
         """One line to stderr and to `log.txt`."""
         if self.writes:
-            print(message, file=sys.stderr, flush=True)
+            to_stderr(message)
             self._append(self.folder / "log.txt", message + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EXAMPLES = {
+EXAMPLES: dict[Callable[..., None], str] = {
     pretrain: "ssl-jets pretrain --method mae --size tiny --steps 100 --out runs/mae",
     embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
     finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
@@ -59,7 +60,7 @@ def main() -> None:
     try:
         app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
     except SslJetsError as error:
-        _fail(error, f"error: {error}", error.exit_code)
+        _fail(error, f"error: {error.message}", error.exit_code)
     except Interrupted as stop:
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:

@@ -35,6 +35,7 @@ from ssl_jets.nn.spread import spread
 from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.run import replace as write_in_one_step
+from ssl_jets.short_repr import ShortRepr
 
 COMPARISON = "comparison.json"
 ENSEMBLE = "ensemble"
@@ -70,8 +71,8 @@ class Alike:
     cka: Estimate
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(ShortRepr):
     """The outcome of `compare_models`.
 
     Attributes:

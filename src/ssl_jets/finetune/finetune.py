@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from ssl_jets.finetune.start import begin, read_data, trained_on
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.pretrain import check_run, explicit, finish, open_run, sample_of, tell_of_files
+from ssl_jets.progress import to_stderr
 from ssl_jets.run import Run
 from ssl_jets.train import make_fabric
 
@@ -84,7 +84,7 @@ def _fitted(
 
 
 def _to_stderr(text: str) -> None:
-    print(f"plan: {text}", file=sys.stderr, flush=True)
+    to_stderr(f"plan: {text}")
 
 
 def _announce(

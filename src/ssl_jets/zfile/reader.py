@@ -14,6 +14,7 @@ import numpy.typing as npt
 import uproot
 
 from ssl_jets.errors import DataError, nearest
+from ssl_jets.short_repr import ShortRepr
 from ssl_jets.zfile.columns import VECTORS, Level
 from ssl_jets.zfile.formats import Reading, format_of
 from ssl_jets.zfile.metadata import from_json
@@ -21,8 +22,8 @@ from ssl_jets.zfile.metadata import from_json
 ROWS = 16_384
 
 
-@dataclass(frozen=True)
-class ZFile:
+@dataclass(frozen=True, repr=False)
+class ZFile(ShortRepr):
     """A z file in memory.
 
     Attributes:
