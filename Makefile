@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_LOWEST ?= .venv-lowest
 DEMO ?= demo
 SIZE ?= tiny
 BATCH ?= 128
@@ -16,13 +17,14 @@ TOOL := $(BIN)/ssl-jets
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all test-lowest lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo      pretrain, embed, finetune and evaluate on the bundled sample (under $(DEMO)/)"
 	@echo "make test      style, types and the quick tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-lowest  quick tests of files and commands with the lowest versions that pyproject.toml allows"
 	@echo "make lint      style and types only"
 	@echo "make clean     remove the environment, the demo and all caches"
 
@@ -60,6 +62,12 @@ test: lint
 test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m ""
 
+# What reads and writes files, and the command line: an old version shows there first.
+test-lowest:
+	$(PYTHON) -m venv $(VENV_LOWEST)
+	$(VENV_LOWEST)/bin/python -m pip install -c constraints-lowest.txt -e . pytest hypothesis
+	OMP_NUM_THREADS=1 $(VENV_LOWEST)/bin/python -m pytest tests/data tests/test_cli.py tests/test_zfile.py
+
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_LOWEST) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks data -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -261,7 +261,7 @@ def test_a_word_of_evaluate_is_a_run_unless_it_is_a_file(tmp_path: Path) -> None
         file.touch()
     command = typer.main.get_command(app).commands["evaluate"]  # type: ignore[attr-defined]
     context = command.make_context("evaluate", ["A", "--data", *map(str, files), "B"])
-    assert context.params["data"] == [str(file) for file in files]
+    assert list(context.params["data"]) == [str(file) for file in files]
     assert [str(run) for run in context.params["runs"]] == ["A", "B"]
 
 

@@ -14,7 +14,7 @@ import ssl_jets
 
 PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("", "errors"),
+    ("", "errors", "short_repr"),
     ("launch", "terminal"),
     ("setting_errors", "progress", "reading"),
     ("config", "jets", "allocator", "output", "schedule", "signals"),

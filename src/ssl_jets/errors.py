@@ -40,9 +40,19 @@ class SslJetsError(Exception):
     ) -> None:
         self.what, self.where, self.found, self.hint = what, where, found, hint
         self.allowed = None if allowed is None else list(allowed)
-        super().__init__(self._message())
+        self.more: list[SslJetsError] = []
+        super().__init__(self._own_message())  # all of it, for a copy in another process
 
-    def _message(self) -> str:
+    def __str__(self) -> str:
+        """The message for Python: options with the keyword behind them."""
+        return _with_keywords(self.message)
+
+    @property
+    def message(self) -> str:
+        """The message for the command line."""
+        return "\n".join([self._own_message(), *(f"and {other.message}" for other in self.more)])
+
+    def _own_message(self) -> str:
         lines = [self.what]
         if self.where is not None:
             lines.append(f"  where:   {_bounded(self.where)}")
@@ -64,7 +74,7 @@ class UsageError(SslJetsError):
 
     def with_more(self, others: Iterable[UsageError]) -> UsageError:
         """Return this error with the messages of others below its own."""
-        self.args = ("\n".join([str(self), *(f"and {other}" for other in others)]),)
+        self.more = list(others)
         return self
 
 
@@ -76,6 +86,12 @@ def _bounded(value: object) -> str:
     """Return the text of a value; of one that is very long the first characters and its length."""
     text = str(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text):,} characters)"
+
+
+def _with_keywords(text: str) -> str:
+    """`--force to replace it` to `--force (force=True) to replace it`, and the like."""
+    text = re.sub(r"--(force|resume)\b", r"--\1 (\1=True)", text)
+    return re.sub(r"--set (\w+)\.(\w+)=(\S+)", r'--set \1.\2=\3 ({"\1": {"\2": \3}})', text)
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

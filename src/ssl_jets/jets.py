@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import UsageError
+from ssl_jets.short_repr import ShortRepr
 
 COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
 """Canonical particle columns: pt, energy [GeV]; deta, dphi relative to the jet axis; charge [e]; kind (an index into
@@ -31,8 +32,8 @@ MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
 """Mass that is assumed of each kind [GeV]: charged hadrons are taken for pions, neutral hadrons for massless."""
 
 
-@dataclass(eq=False)
-class Jets:
+@dataclass(eq=False, repr=False)
+class Jets(ShortRepr):
     """A batch of jets. Not to be changed in place; not `frozen` only because Fabric refuses frozen dataclasses.
 
     Attributes:

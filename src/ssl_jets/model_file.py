@@ -29,6 +29,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.output import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.reading import guarded, read_json
+from ssl_jets.short_repr import ShortRepr
 from ssl_jets.weights import no_larger_than, read_weights, write_weights
 
 FORMAT_VERSION = 2
@@ -36,8 +37,8 @@ FORMAT_VERSION = 2
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
-@dataclass(eq=False)
-class Model:
+@dataclass(eq=False, repr=False)
+class Model(ShortRepr):
     """A trained model.
 
     Attributes:

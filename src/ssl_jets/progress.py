@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a plain line now and then in a batch log."""
+"""Progress: a live bar on a terminal, a live line in a notebook, a plain line now and then in a batch log."""
 
 from __future__ import annotations
 
@@ -16,11 +16,34 @@ Say = Callable[[str], None]
 """Told a message for the user."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.2
+_BAR = 24
 
 
 def to_stderr(message: str) -> None:
-    """One line on stderr."""
-    write(message, sys.stderr)
+    """Print one line on stderr; in a notebook, which shows stderr as errors, on stdout."""
+    write(message, sys.stdout if in_notebook() else sys.stderr)
+
+
+def in_notebook() -> bool:
+    """Check for a Jupyter kernel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+class _LiveLine:
+    """A line of a notebook that is written again in place; needs no widgets."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, title: str, done: int, total: int | None, unit: str, note: str) -> None:
+        """Show a bar where the total is known."""
+        full = round(_BAR * min(done / total, 1)) if total else 0
+        bar = f"{'█' * full}{'░' * (_BAR - full)} {done:,} of {total:,}" if total else f"{done:,}"
+        self.handle.update({"text/plain": f"{title}  {bar} {unit}  {note}".rstrip()}, raw=True)
 
 
 class Bar:
@@ -36,8 +59,9 @@ class Bar:
     def __init__(self, title: str, total: int | None, unit: str, *, shown: bool = True) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.live: Progress | None = None
+        self.line = _LiveLine() if shown and in_notebook() else None
         self.shown, self.last, self.done = shown, time.monotonic(), 0
-        if shown and sys.stderr.isatty():
+        if shown and self.line is None and sys.stderr.isatty():
             console = Console(stderr=True)
             self.live = Progress(
                 TextColumn("{task.description}"),
@@ -66,6 +90,10 @@ class Bar:
         self.done = done
         if self.live is not None:
             self.live.update(self.task, completed=done, note=note)
+        elif self.line is not None:
+            if time.monotonic() - self.last >= _SECONDS_BETWEEN_DRAWINGS or done == self.total:
+                self.last = time.monotonic()
+                self.line.write(self.title, done, self.total, self.unit, note)
         elif self.shown and time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
             of = f" of {self.total}" if self.total is not None else ""

@@ -144,7 +144,7 @@ def test_the_fair_comparison_comes_first(run: Path, run_page: Page) -> None:
     ours, base = found["z"], found["baseline"]
     assert (ours["of"], base["of"]) == ("z", "z of random weights")
     for text in (
-        f"on z (300 labelled jets) is above {base['reader']} on z of random weights (300 labelled jets)",
+        f"on z (300 labelled jets) is above a {base['reader']} probe on z of random weights (300 labelled jets)",
         f"accuracy {ours['accuracy']['value']:.3f} against {base['accuracy']['value']:.3f} on the same 400 jets",
         f"difference {gap['value']:+.3f} (68 %: {gap['low']:+.3f} to {gap['high']:+.3f}",
     ):

@@ -80,7 +80,7 @@ def main() -> None:
             finally:
                 sys.stdout.flush()
         except SslJetsError as error:
-            _fail(error, f"error: {error}", error.exit_code)
+            _fail(error, f"error: {error.message}", error.exit_code)
         except Interrupted as stop:
             say(str(stop))
             sys.exit(128 + stop.signal)

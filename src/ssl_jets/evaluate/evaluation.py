@@ -25,6 +25,7 @@ from ssl_jets.evaluate.task import TaskMetrics
 from ssl_jets.nn.collapse import Verdict
 from ssl_jets.nn.spread import Spread
 from ssl_jets.output import write_text
+from ssl_jets.short_repr import ShortRepr
 
 FORMAT_VERSION = 1
 METRICS, CURVES = "metrics.json", "curves.json"
@@ -74,8 +75,8 @@ class ZMap:
         return cls(points[:, 0], points[:, 1], labels[rows], (float(values[-1] / total), float(values[-2] / total)))
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(ShortRepr):
     """The outcome of `evaluate_model` or `evaluate_z`.
 
     Attributes:

@@ -31,6 +31,7 @@ from ssl_jets.evaluate.selection import draw
 from ssl_jets.evaluate.settings import FigureSettings
 from ssl_jets.output import check_folder, write_text
 from ssl_jets.progress import Say, to_stderr
+from ssl_jets.short_repr import ShortRepr
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
 
@@ -50,8 +51,8 @@ class ComparedFile:
     entries: int
 
 
-@dataclass(frozen=True)
-class GeneratedEvaluation:
+@dataclass(frozen=True, repr=False)
+class GeneratedEvaluation(ShortRepr):
     """The outcome of `evaluate_generated`.
 
     Attributes:

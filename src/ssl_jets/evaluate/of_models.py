@@ -33,6 +33,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.spread import spread
 from ssl_jets.output import check_folder, write_text
 from ssl_jets.progress import Say, to_stderr
+from ssl_jets.short_repr import ShortRepr
 
 COMPARISON = "comparison.json"
 ENSEMBLE = "ensemble"
@@ -68,8 +69,8 @@ class Alike:
     cka: Estimate
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(ShortRepr):
     """The outcome of `compare_models`.
 
     Attributes:

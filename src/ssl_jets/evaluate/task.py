@@ -12,6 +12,7 @@ from ssl_jets.evaluate.calibration import Calibrated, Reliability, calibrate, ca
 from ssl_jets.evaluate.estimate import Array, Bootstrap, Estimate
 from ssl_jets.evaluate.ranking import macro_auc, macro_auc_rest, pair_auc
 from ssl_jets.evaluate.working_points import Rejection, Roc, Significance, against, ranked
+from ssl_jets.short_repr import ShortRepr
 
 EFFICIENCY = 0.5
 """Signal efficiency at which a background rejection is quoted (arXiv:2202.03772)."""
@@ -20,8 +21,8 @@ EFFICIENCIES: Mapping[str, float] = {"Hqql": 0.99, "Tbl": 0.995}
 """The classes for which the field quotes it elsewhere (the same paper)."""
 
 
-@dataclass(frozen=True)
-class TaskMetrics:
+@dataclass(frozen=True, repr=False)
+class TaskMetrics(ShortRepr):
     """Classification of labelled jets.
 
     Attributes:

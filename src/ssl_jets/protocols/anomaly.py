@@ -33,6 +33,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.output import write_text
 from ssl_jets.progress import Say, to_stderr
+from ssl_jets.short_repr import ShortRepr
 
 ANOMALY = "anomaly.json"
 
@@ -42,8 +43,8 @@ Inputs = dict[str, tuple[Labelled, Labelled]]
 """Jets to fit and to test on, by what is read of them."""
 
 
-@dataclass(frozen=True)
-class AnomalyScan:
+@dataclass(frozen=True, repr=False)
+class AnomalyScan(ShortRepr):
     """The outcome of `anomaly_scan`; the contents of `anomaly.json` are in `metrics`."""
 
     folder: Path

@@ -15,6 +15,7 @@ from ssl_jets import __version__
 from ssl_jets.evaluate.evaluation import plain, versions
 from ssl_jets.evaluate.summary import plain_table
 from ssl_jets.output import write_text
+from ssl_jets.short_repr import ShortRepr
 
 FORMAT_VERSION = 1
 RESULT = "domain.json"
@@ -69,8 +70,8 @@ class DomainSummary:
     values: dict[str, Spread]
 
 
-@dataclass(frozen=True)
-class DomainResult:
+@dataclass(frozen=True, repr=False)
+class DomainResult(ShortRepr):
     """The outcome of the domain protocol.
 
     Attributes:

@@ -41,6 +41,7 @@ from ssl_jets.finetune import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.output import open_to_append, write_text
 from ssl_jets.progress import Say, to_stderr
+from ssl_jets.short_repr import ShortRepr
 
 LABELS = "labels.json"
 SCRATCH, TREES = "from scratch", "boosted trees"
@@ -48,8 +49,8 @@ SCRATCH, TREES = "from scratch", "boosted trees"
 _SETTINGS = EvaluateSettings()
 
 
-@dataclass(frozen=True)
-class LabelCurves:
+@dataclass(frozen=True, repr=False)
+class LabelCurves(ShortRepr):
     """The outcome of `label_curves`; the contents of `labels.json` are in `metrics`."""
 
     folder: Path

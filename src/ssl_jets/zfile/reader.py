@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ssl_jets.errors import DataError, nearest
 from ssl_jets.reading import guarded
+from ssl_jets.short_repr import ShortRepr
 from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import VECTORS, Level
 from ssl_jets.zfile.formats import Reading, format_of
@@ -25,8 +26,8 @@ MOST_COMPRESSED = 1000
 """Bytes of rows for each byte of a larger file, at most."""
 
 
-@dataclass(frozen=True)
-class ZFile:
+@dataclass(frozen=True, repr=False)
+class ZFile(ShortRepr):
     """A z file in memory.
 
     Attributes:
