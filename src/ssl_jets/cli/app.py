@@ -12,6 +12,7 @@ import typer
 from ssl_jets import __version__
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
+from ssl_jets.cli.once import Once
 from ssl_jets.cli.talk import rank
 from ssl_jets.cli.train import finetune, pretrain
 from ssl_jets.cli.write import embed, generate
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 # In the order of `--help`.
 for _command in (pretrain, embed, finetune, evaluate, generate, methods, inspect):
-    app.command()(_command)
+    app.command(cls=Once)(_command)
 _debug = False  # what `--debug` says, for `_fail`
 
 

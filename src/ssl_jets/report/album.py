@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,14 @@ class Album:
         for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
             replace(self.folder / file, partial(Path.write_bytes, data=data))
         return [page.picture(png, width, *caption(name, **values), downloads)]
+
+    def table(self, name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+        """Write a table that is too large for the page as CSV beside the figures, and name it on the page."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([head, *rows])
+        path = self.folder / f"{self.prefix}{name}.csv"
+        replace(path, partial(Path.write_text, data=stream.getvalue(), encoding="utf-8"))
+        return [page.paragraph(f"The whole matrix is in {self.folder.name}/{path.name}.")]
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

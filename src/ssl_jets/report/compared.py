@@ -15,6 +15,7 @@ from ssl_jets.report.figures import confusions, dot, probe_rows
 from ssl_jets.report.folders import ComparisonFolder, RunFolder
 from ssl_jets.report.inside import inside
 from ssl_jets.report.intervals import band
+from ssl_jets.report.many import many_classes, shown_classes
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.of_run import run_facts
 from ssl_jets.report.panels import panel_grid
@@ -38,7 +39,9 @@ def compared(found: ComparisonFolder, runs: Mapping[str, RunFolder], album: Albu
         body += [page.heading("Differences"), _differences(found.comparison)]
     headed = {name: one for name, one in curves.items() if one["roc"]}
     if headed:
-        body += [page.heading("Classification by the heads"), *album.add("compared_roc", lambda: roc(headed))]
+        classes = shown_classes(metrics[next(iter(headed))])
+        body += [page.heading("Classification by the heads"), *many_classes(metrics[next(iter(headed))])]
+        body += album.add("compared_roc", lambda: roc(headed, classes))
         body += [_rejections({name: metrics[name] for name in headed})]
         both = {name: (metrics[name], one) for name, one in headed.items()}
         body += album.add("compared_confusion", lambda: confusions(both))
@@ -90,10 +93,10 @@ def probes(metrics: Mapping[str, Json]) -> Figure | None:
     return figure
 
 
-def roc(curves: Mapping[str, Json]) -> Figure | None:
-    """One panel a class, one line a model."""
+def roc(curves: Mapping[str, Json], classes: Sequence[str]) -> Figure | None:
+    """One panel for each of `classes`, one line a model."""
     names = list(curves)
-    signals = [curve["signal"] for curve in curves[names[0]]["roc"]]
+    signals = [curve["signal"] for curve in curves[names[0]]["roc"] if curve["signal"] in classes]
     background = curves[names[0]]["roc"][0]["background"]
     figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(places, signals):
@@ -187,13 +190,16 @@ def _rejections(metrics: Mapping[str, Json]) -> str:
     for entry in first:
         cells = []
         for one in metrics.values():
-            of_class = {other["signal"]: other["rejection"] for other in one["task"]["rejections"]}
-            found = of_class[entry["signal"]]
+            found = next(other["rejection"] for other in one["task"]["rejections"] if _same_point(other, entry))
             bounds = " to ".join(page.significant(found[which]) for which in ("low", "high"))
             limit = "≥ " if found["limit"] else ""
             cells.append(f"{limit}{page.significant(found['value'])}" + ("" if found["limit"] else f" ({bounds})"))
         rows.append((in_text(entry["signal"]), f"{100 * entry['efficiency']:g} %", *cells))
     return page.table(("rejection of", "efficiency", *metrics), rows)
+
+
+def _same_point(one: Json, other: Json) -> bool:
+    return all(one[key] == other[key] for key in ("signal", "efficiency"))
 
 
 def _with_interval(estimate: Json | None) -> str:

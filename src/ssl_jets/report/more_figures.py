@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ssl_jets.report.intervals import band, bars
+from ssl_jets.report.many import shown_classes
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
 from ssl_jets.report.panels import level, name_rows, panel_grid
 
@@ -33,13 +34,14 @@ _LEAST = -0.2
 
 def sic(metrics: Json, curves: Json) -> Figure | None:
     """Significance improvement eps_S / sqrt(eps_B) against the signal efficiency, where enough background passes."""
-    drawn = [curve for curve in curves["roc"] if curve.get("sic_from") is not None]
+    classes = shown_classes(metrics)
+    drawn = [curve for curve in curves["roc"] if curve.get("sic_from") is not None and curve["signal"] in classes]
     if not drawn:
         return None
     figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     for curve in drawn:
         name = curve["signal"]
-        draw_sic(axes, curve, colour(name, metrics["classes"]), line_style(name, metrics["classes"]), in_figure(name))
+        draw_sic(axes, curve, colour(name, classes), line_style(name, classes), in_figure(name))
     finish_sic(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
     return figure

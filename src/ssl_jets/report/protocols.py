@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.intervals import band, bars
+from ssl_jets.report.many import MOST_CLASSES
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.panels import level, name_rows, panel_grid
 from ssl_jets.report.sections import notes
@@ -100,6 +101,8 @@ def anomaly_sections(metrics: Json, album: Album) -> list[str]:
         f"scored by their distance from {background} jets."
     )
     draws = {"background": background, "seeds": metrics["seeds"]}
+    if len(metrics["classes"]) - 1 > MOST_CLASSES:
+        text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
     return [
         *notes(metrics),
@@ -120,7 +123,7 @@ def anomaly_sections(metrics: Json, album: Album) -> list[str]:
 
 def cwola(metrics: Json) -> Figure:
     """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read."""
-    signals = list(dict.fromkeys(scan["signal"] for scan in metrics["cwola"]))
+    signals = list(dict.fromkeys(scan["signal"] for scan in metrics["cwola"]))[:MOST_CLASSES]
     read = list(dict.fromkeys(scan["of"] for scan in metrics["cwola"]))
     figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(places, signals):
@@ -138,14 +141,14 @@ def cwola(metrics: Json) -> Figure:
 
 def distance(metrics: Json) -> Figure:
     """Area under the ROC curve of each signal, a point for each score and thing that is read."""
-    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))
+    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))[:MOST_CLASSES]
     read = list(dict.fromkeys(entry["of"] for entry in metrics["distances"]))
     keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
     height = 1.4 + len(signals) * max(0.6, 0.14 * len(keys))
     figure, axes = plt.subplots(figsize=(8.4, height), layout="constrained")
     for entry in metrics["distances"]:
         key, auc = (entry["of"], entry["score"]), entry["auc"]
-        if auc["value"] is None:
+        if auc["value"] is None or entry["signal"] not in signals:
             continue
         place = signals.index(entry["signal"]) + (keys.index(key) - (len(keys) - 1) / 2) / (len(keys) + 2)
         paint, _ = _look(entry["of"], read)
