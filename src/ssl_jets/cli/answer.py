@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import Any
 
 from ssl_jets import evaluate, protocols, report
 from ssl_jets.allocator import tune_memory
+from ssl_jets.cli.remembered import Remembered
 from ssl_jets.cli.talk import say, say_sample
 from ssl_jets.config import resolve
 from ssl_jets.errors import UsageError
@@ -54,8 +55,12 @@ def answer(asked: Asked) -> str:
     """
     tune_memory()
     _check(asked)
-    settings = resolve(EvaluateSettings, asked.settings or {})
-    if not asked.z:
+    remembered = Remembered() if asked.data or not asked.models else Remembered.of(asked.models)
+    settings = resolve(EvaluateSettings, {"data": remembered.reading}, asked.settings or {})
+    if remembered.sources:
+        asked = replace(asked, data=remembered.sources)
+        say(remembered.line())
+    elif not asked.z:
         say_sample(asked.data)
     if asked.protocol is not None:
         written, table = _protocol(asked, settings)

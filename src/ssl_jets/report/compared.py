@@ -138,27 +138,28 @@ def cka(comparison: Json) -> Figure | None:
 
 
 def _models(metrics: Mapping[str, Json]) -> str:
-    rows = []
+    """Two tables, each narrow enough for a page: the numbers of each run, and its model."""
+    numbers, models = [], []
     for name, one in metrics.items():
-        model, spread = one["model"], one["spread"]["z"]
-        linear = next((probe for probe in one["probes"] if (probe["reader"], probe["of"]) == ("linear", "z")), None)
+        model, spread, found = one["model"], one["spread"]["z"], one["task"] or {}
+        linear = [probe for probe in one["probes"] if (probe["reader"], probe["of"]) == ("linear", "z")]
+        labels = model.get("labelled_jets")
+        had = ("–" if labels is None else f"{labels:,}") if found else "–"
+        heads = (_with_interval(found.get(key)) for key in ("accuracy", "auc", "calibration_error"))
+        numbers.append((name, had, *heads, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = f"{model['parameters']:,}" if "parameters" in model else "–"
-        found = one["task"] or {}
-        rows.append(
-            (
-                name,
-                str(model["method"]),
-                parameters,
-                _with_interval(found.get("accuracy")),
-                _with_interval(found.get("auc")),
-                _with_interval(found.get("calibration_error")),
-                _with_interval(linear and linear["accuracy"]),
-                f"{page.number(spread['rankme'], 1)} of {spread['dimensions']}",
-                model["sha256"][:12] or "–",
-            )
-        )
-    head = ("run", "method", "parameters", "head: accuracy", "macro AUC", "calibration error", "linear probe: accuracy")
-    return page.table((*head, "effective rank of z", "model"), rows)
+        rank = f"{page.number(spread['rankme'], 1)} of {spread['dimensions']}"
+        models.append((name, str(model["method"]), parameters, rank, model["sha256"][:12] or "–"))
+    probed = ("linear probe on these labels", "linear probe on all")
+    head = ("run", "labels", "head: accuracy", "macro AUC", "calibration error", *probed)
+    text = "A head is to be compared with the probe that is fitted on as many labels."
+    of_models = page.table(("run", "method", "parameters", "effective rank of z", "model"), models)
+    return page.table(head, numbers) + page.paragraph(text) + of_models
+
+
+def _fitted(probes: Sequence[Json]) -> str:
+    """Return the accuracy of a probe and the number of jets it is fitted on; a dash without one."""
+    return "–" if not probes else f"{_with_interval(probes[0]['accuracy'])}, on {probes[0]['fit_jets']:,} jets"
 
 
 def _differences(comparison: Json) -> str:
