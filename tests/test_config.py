@@ -144,8 +144,9 @@ def test_a_value_that_is_not_yaml_is_refused() -> None:
     assert "data.labels=[a, b" in str(caught.value)
 
 
-def test_of_two_assignments_to_one_key_the_later_wins() -> None:
-    assert parse_set(["train.lr=1", "train.lr=2"]) == {"train": {"lr": 2}}
+def test_a_key_that_is_assigned_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        parse_set(["train.lr=1", "train.lr=2"])
 
 
 @pytest.mark.parametrize("name", methods.names())

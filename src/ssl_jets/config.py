@@ -36,7 +36,7 @@ class Settings(BaseModel):
         defaults = {name: field.default for name, field in cls.model_fields.items()}
         nested = {name: default for name, default in defaults.items() if isinstance(default, Settings)}
         return {
-            name: _merge(nested[name].model_dump(), value) if name in nested and isinstance(value, Mapping) else value
+            name: merge(nested[name].model_dump(), value) if name in nested and isinstance(value, Mapping) else value
             for name, value in given.items()
         }
 
@@ -196,7 +196,7 @@ def resolve(
     for given in layers:
         # A tree without settings in a YAML file: `train:` and nothing under it.
         layer = {name: {} if value is None and name in trees_of(settings) else value for name, value in given.items()}
-        merged = _merge(_without_length(merged, layer), layer)
+        merged = merge(_without_length(merged, layer), layer)
     try:
         return settings.model_validate(merged)
     except ValidationError as error:
@@ -204,7 +204,7 @@ def resolve(
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["train.lr=1e-4"]` to `{"train": {"lr": 1e-4}}`; values are read as YAML."""
+    """`["train.lr=1e-4"]` to `{"train": {"lr": 1e-4}}`; values are read as YAML; a setting given twice is refused."""
     tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -224,8 +224,19 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
             ) from None
         for name in reversed(names):
             value = {name: value}
-        tree = _merge(tree, value)
+        if twice := _shared_key(tree, value):
+            raise UsageError("this setting is given twice", where="--set", found=twice, hint="give it once")
+        tree = merge(tree, value)
     return tree
+
+
+def _shared_key(tree: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the first setting of both trees, such as `train.lr`; "" without one."""
+    for key in set(tree) & set(other):
+        both = isinstance(tree[key], Mapping) and isinstance(other[key], Mapping)
+        if below := _shared_key(tree[key], other[key]) if both else key:
+            return f"{key}.{below}" if both else key
+    return ""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -259,11 +270,12 @@ def to_yaml(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another, key by key."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

@@ -60,12 +60,19 @@ def test_the_overlaid_training_has_a_line_for_each_run_and_rings_for_collapses(t
     lines = (runs["a"] / "metrics.jsonl").read_text().splitlines()
     look = next(line for line in lines if '"validation"' in line)
     collapsed = json.dumps(json.loads(look) | {"step": 60, "collapse": ["constant"], "rankme": 1.25})
-    (runs["a"] / "metrics.jsonl").write_text("\n".join([*lines[:-1], collapsed]) + "\n")
+    early = json.dumps(json.loads(look) | {"step": 3, "kind": "check", "rankme": 7.125})
+    (runs["a"] / "metrics.jsonl").write_text("\n".join([early, *lines[:-1], collapsed]) + "\n")
     folder = write_comparison(tmp_path / "comparison", list(runs))
     write_comparison_report(folder, runs)
     csv = (folder / "figures" / "compared_collapse.csv").read_text()
     assert csv.count("1.25") == 2  # as a point of the line of `a`, and as a ring
     assert {",a," in csv, ",b," in csv} == {True}
+    assert ",a,3,7.125," in csv  # the early look of `a`
+
+
+def test_a_run_that_has_the_name_of_its_method_has_a_title_of_one_word(tmp_path: Path) -> None:
+    assert "<h1>mae</h1>" in write_run_report(write_run(tmp_path / "mae")).read_text()
+    assert "<h1>other: mae</h1>" in write_run_report(write_run(tmp_path / "other")).read_text()
 
 
 def test_the_report_of_a_run_is_written_again_after_what_lies_in_its_folder(

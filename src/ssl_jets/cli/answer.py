@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import Any
 
 from ssl_jets import evaluate, protocols, report
 from ssl_jets.allocator import tune_memory
+from ssl_jets.cli.remembered import Remembered
 from ssl_jets.cli.talk import say, say_sample
 from ssl_jets.config import resolve
 from ssl_jets.errors import UsageError
@@ -23,7 +24,7 @@ class Asked:
 
     Attributes:
         models: run folders.
-        z: a z file.
+        z: z files of one model.
         generated: files of generated jets.
         ensemble: whether the mean of the models is measured.
         protocol: "labels" or "anomaly".
@@ -35,7 +36,7 @@ class Asked:
     """
 
     models: tuple[Path, ...] = ()
-    z: Path | None = None
+    z: tuple[Path, ...] = ()
     generated: tuple[str, ...] = ()
     ensemble: bool = False
     protocol: str | None = None
@@ -54,8 +55,12 @@ def answer(asked: Asked) -> str:
     """
     tune_memory()
     _check(asked)
-    settings = resolve(EvaluateSettings, asked.settings or {})
-    if asked.z is None:
+    remembered = Remembered() if asked.data or not asked.models else Remembered.of(asked.models)
+    settings = resolve(EvaluateSettings, {"data": remembered.reading}, asked.settings or {})
+    if remembered.sources:
+        asked = replace(asked, data=remembered.sources)
+        say(remembered.line())
+    elif not asked.z:
         say_sample(asked.data)
     if asked.protocol is not None:
         written, table = _protocol(asked, settings)
@@ -75,7 +80,7 @@ def _check(asked: Asked) -> None:
             where="--model, --z, --generated",
             hint="ssl-jets evaluate RUN",
         )
-    if asked.z is not None and asked.data:
+    if asked.z and asked.data:
         raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
     if asked.ensemble and (len(asked.models) < 2 or asked.protocol):
         raise UsageError("an ensemble is made of several runs", where="--ensemble", hint="evaluate A B C --ensemble")
@@ -86,13 +91,13 @@ def _check(asked: Asked) -> None:
 def _one(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     """A model or a z file."""
     run = None
-    if asked.z is None:
+    if not asked.z:
         model = asked.models[0]
         run = model.parent if model.name == "model" else model
         folder = asked.out or run / "evaluation"
         found = evaluate.evaluate_model(model, asked.data, folder, settings=settings, force=asked.force, say=say)
     else:
-        folder = asked.out or _beside(asked.z)
+        folder = asked.out or _beside(asked.z[0])
         found = evaluate.evaluate_z(asked.z, folder, settings=settings, force=asked.force, say=say)
     tell_reports(report.write_evaluation_report(folder, run))
     return folder / "metrics.json", evaluate.summary_table(found)
@@ -113,13 +118,12 @@ def _models(asked: Asked, settings: EvaluateSettings) -> str:
 
 def _protocol(asked: Asked, settings: EvaluateSettings) -> tuple[Path, str]:
     """A protocol goes on with what lies in its folder, so it needs no --force."""
-    first = asked.models[0] if asked.models else asked.z
-    assert first is not None  # `_check` saw to it
+    first = (*asked.models, *asked.z)[0]
     run = first.parent if first.name == "model" else first
     beside = first.with_suffix("").with_name(f"{first.stem}-{asked.protocol}") if asked.z else run / str(asked.protocol)
     folder = asked.out or (beside if len(asked.models) < 2 else Path("runs") / f"{asked.protocol}-curves")
     if asked.protocol == "labels":
-        if asked.z is not None:
+        if asked.z:
             hint = "--protocol anomaly reads a z file"
             raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
         curves = protocols.label_curves(asked.models, asked.data, folder, settings=settings, say=say)

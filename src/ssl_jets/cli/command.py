@@ -1,4 +1,4 @@
-"""How the words of a command line are read: several files behind one option, and settings given as options."""
+"""Words of a command line: several values behind one option, options given twice, settings given as options."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from typer.core import TyperCommand
 
 from ssl_jets.errors import UsageError
 
+NUMBER = "NUMBER"
+"""`metavar` of the options that take several numbers."""
+
 
 class Command(TyperCommand):
-    """A command whose options for files take several words, as a shell makes them of `*.root`."""
+    """A command whose options for files and numbers take several words, as a shell makes them of `*.root`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words; an unknown option that is a setting is answered with its `--set`.
 
         Raises:
-            UsageError: a setting is given as an option.
+            UsageError: a setting is given as an option, or an option of one value is given twice.
         """
+        args = self._numbers_one_by_one(self._files_one_by_one(args))
         try:
-            return super().parse_args(ctx, self._one_by_one(args))
+            self._refuse_twice(ctx, args)
+            return super().parse_args(ctx, args)
         except Exception as error:
             # Typer brings a click of its own, or uses the installed one: the class is known by its name.
             if type(error).__name__ != "NoSuchOption":
@@ -29,7 +34,7 @@ class Command(TyperCommand):
             _refuse_setting(args, str(vars(error)["option_name"]))
             raise
 
-    def _one_by_one(self, args: list[str]) -> list[str]:
+    def _files_one_by_one(self, args: list[str]) -> list[str]:
         """Repeat the option before each further word: `--data a b` becomes `--data a --data b`.
 
         A word may also be an argument of the command, such as a run; then it belongs to the option if it is a file.
@@ -55,6 +60,33 @@ class Command(TyperCommand):
             words.append(word)
         return words
 
+    def _numbers_one_by_one(self, args: list[str]) -> list[str]:
+        """Repeat an option of numbers before each further one: `--efficiency 0.3 0.5` has two values."""
+        several = {
+            name
+            for option in self.params
+            if getattr(option, "multiple", False) and option.metavar == NUMBER
+            for name in option.opts
+        }
+        words: list[str] = []
+        option, values = "", 0
+        for word in args:
+            if option and _is_number(word):
+                words += [option] * (values > 0)
+                values += 1
+            else:
+                option, values = (word, 0) if word in several else ("", 0)
+            words.append(word)
+        return words
+
+    def _refuse_twice(self, ctx: Any, args: list[str]) -> None:
+        """Refuse an option that is given twice, unless it is a list: the first value would be lost in silence."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in dict.fromkeys(given):
+            one = option.param_type_name == "option" and not getattr(option, "multiple", False)
+            if one and not getattr(option, "is_flag", False) and given.count(option) > 1:
+                raise UsageError("this option is given twice", where=max(option.opts, key=len), hint="give it once")
+
 
 def _refuse_setting(args: list[str], option: str) -> None:
     """Raise UsageError where an unknown option is the name of a setting; otherwise do nothing."""
@@ -79,3 +111,11 @@ def _of_method(args: list[str]) -> set[str]:
 
     named = [after for word, after in pairwise(args) if word == "--method" and after in methods.names()]
     return {key.removeprefix("method.").removesuffix(".*") for name in named for key, *_ in described_settings(name)}
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

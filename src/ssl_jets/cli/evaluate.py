@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ssl_jets.cli.command import NUMBER
 from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, set_settings
 from ssl_jets.cli.talk import put, say
 from ssl_jets.errors import UsageError
@@ -29,7 +30,10 @@ def evaluate(
     model: Annotated[
         list[Path] | None, typer.Option("--model", metavar="RUN", help="RUN, spelled as for other commands.")
     ] = None,
-    z: Annotated[Path | None, typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool.")] = None,
+    z: Annotated[
+        list[Path] | None,
+        typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool; several are one table."),
+    ] = None,
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
@@ -47,6 +51,10 @@ def evaluate(
         list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
     ] = None,
     schema: Schema = None,
+    efficiency: Annotated[
+        list[float] | None,
+        typer.Option("--efficiency", metavar=NUMBER, help="Signal efficiencies of rejections: --efficiency 0.3 0.5."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
@@ -67,6 +75,7 @@ def evaluate(
             "--generated": generated,
             "--ensemble": ensemble,
             "--seed": seed is not None,
+            "--efficiency": efficiency,
         }
     if given := [option for option, value in wrong.items() if value]:
         hint = "--set protocol.seeds=3 says how many" if "--seed" in given else None
@@ -76,16 +85,15 @@ def evaluate(
         models = [*(runs or []), *(model or [])]
         _domain_protocol(models, data, domain, target, out, set_settings(set_, schema), json_)
         return
-    assignments = [*(set_ or []), *([] if seed is None else [f"evaluate.seed={seed}"])]
     asked = Asked(
         models=(*(runs or []), *(model or [])),
-        z=z,
+        z=tuple(z or ()),
         generated=tuple(generated or ()),
         ensemble=ensemble,
         protocol=protocol and protocol.value,
         data=tuple(data or ()),
         out=out,
-        settings=set_settings(assignments, schema),
+        settings=set_settings(set_, schema, seed=seed, efficiencies=efficiency or None),
         json=json_,
         force=force,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -80,8 +79,10 @@ def flag_settings(
     }
 
 
-def set_settings(assignments: list[str] | None, schema: str | None) -> dict[str, Any]:
-    """The settings of `--set`, and the format of `--schema`."""
-    from ssl_jets.config import parse_set
+def set_settings(assignments: list[str] | None, schema: str | None, **of_options: object) -> dict[str, Any]:
+    """The settings of `--set`; over them the format of `--schema`, and keys of `evaluate.*` that options name."""
+    from ssl_jets.config import merge, parse_set
 
-    return parse_set([*(assignments or []), *([f"data.format={json.dumps(schema)}"] if schema else [])])
+    given = {key: value for key, value in of_options.items() if value is not None}
+    options = ({"data": {"format": schema}} if schema else {}) | ({"evaluate": given} if given else {})
+    return merge(parse_set(assignments or []), options)

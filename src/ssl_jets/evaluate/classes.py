@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_jets.evaluate.estimate import Array
 from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.probes import ITERATIONS, tree_iterations
 
 MOST_NAMED = 20
 """Classes that a note names, at most."""
@@ -25,7 +26,7 @@ def only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
 
 
 def tell_absent(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: Notes) -> None:
-    """Name the classes that cannot be measured."""
+    """Name the classes that cannot be measured, and how many classes limit the trees."""
     tested = {classes[label] for label in np.unique(y_test)}
     unfitted = tested - {classes[label] for label in np.unique(y_fit)}
     if untested := [name for name in classes if name not in tested]:
@@ -33,6 +34,8 @@ def tell_absent(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: Not
             f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
             f"are left out of all averages over classes: {_some_of(untested)}"
         )
+    if (iterations := tree_iterations(len(tested))) < ITERATIONS:
+        tell(f"of {len(tested)} classes boosted trees take {iterations} iterations of larger steps, not {ITERATIONS}")
     if unfitted:
         tell(
             f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "

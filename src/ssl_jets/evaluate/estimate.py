@@ -94,10 +94,14 @@ class Bootstrap:
         for row in self.counts:
             row[:] = np.bincount(rng.integers(0, jets, jets), minlength=jets)
 
-    def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """First the weights (the jets themselves), then those of all resamples in blocks, `[rows, jet]`."""
+    def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
+        """Yield first the weights (the jets themselves), then those of all resamples in blocks, `[rows, jet]`.
+
+        Args:
+            numbers: computed from each row, such as those of all pairs of classes: they bound the block as the jets do.
+        """
         resamples, jets = self.counts.shape
         yield self.weights[None, :].copy()
-        rows = max(1, BLOCK // max(1, jets))
+        rows = max(1, BLOCK // max(numbers, jets))
         for start in range(0, resamples, rows):
             yield self.counts[start : start + rows] * self.weights

@@ -250,6 +250,7 @@ def head_metrics(headed: Array, bench: Bench) -> TaskMetrics:
         weights=bench.weights(jets),
         first=halves_of(jets),
         background=bench.settings.evaluate.background,
+        efficiencies=bench.settings.evaluate.efficiencies or None,
         seed=bench.seed,
     )
 

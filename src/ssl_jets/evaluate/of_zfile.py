@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from ssl_jets.data.split import first_halves
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.bench import FEWEST
+from ssl_jets.evaluate.classes import tell_absent
 from ssl_jets.evaluate.estimate import Array, relative
 from ssl_jets.evaluate.evaluation import METRICS, Evaluation, InputFile, ZMap
 from ssl_jets.evaluate.notes import Notes
@@ -21,24 +22,25 @@ from ssl_jets.evaluate.physics import PhysicsProbe, Side, physics_probes
 from ssl_jets.evaluate.probes import Labelled, Probe, knn_probe, linear_probe, tree_columns, tree_probe
 from ssl_jets.evaluate.selection import FORCE
 from ssl_jets.evaluate.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluate.ztable import read_table
 from ssl_jets.nn.spread import spread
 from ssl_jets.output import check_folder
 from ssl_jets.progress import Say, to_stderr
-from ssl_jets.zfile import ZFile, read_z
+from ssl_jets.zfile import ZFile
 
 _SETTINGS = EvaluateSettings()
 _KEYS = {"source_file", "source_entry", "source_jet", "label"}
 
 
 def evaluate_z(
-    path: str | Path,
+    paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     settings: EvaluateSettings = _SETTINGS,
     force: bool = False,
     say: Say = to_stderr,
 ) -> Evaluation:
-    """Measure the z of a file and write `metrics.json` and `curves.json`.
+    """Measure the z of a file, or of several of one model as one table, and write `metrics.json` and `curves.json`.
 
     With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
     columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file
@@ -47,16 +49,17 @@ def evaluate_z(
     no random encoder to compare with.
 
     Args:
-        path: the z file.
+        paths: the z file, or several.
         out, settings, force, say: as `evaluate_model`.
 
     Raises:
         SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.
     """
     began = time.perf_counter()
-    path, out = Path(path), Path(out)
+    out, tell, wanted = Path(out), Notes(say), settings.evaluate
     check_folder(out, METRICS, force=force)
-    file, tell, wanted = read_z(path), Notes(say), settings.evaluate
+    paths, rows, file = read_table(paths)
+    path = ", ".join(map(str, paths))
     usable = _finite(file)
     if usable.sum() < 2:
         raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
@@ -68,6 +71,9 @@ def evaluate_z(
     if not labelled:
         names = ()
         tell("the z file has no labels of two classes to fit and to test with, so there are no probes of the class")
+    else:
+        fitted, tested = (labels[rows][labels[rows] >= 0] for rows in (roles.fit, roles.test))
+        tell_absent(fitted, tested, names, tell)
     if wanted.physics_jets and not found.physics:
         tell(
             "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
@@ -80,7 +86,10 @@ def evaluate_z(
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
-        files=[InputFile(path.name, path.stat().st_size, len(file), bool(roles.trained.any()), bool(found.probes))],
+        files=[
+            InputFile(one.name, one.stat().st_size, number, bool(trained.any()), bool(found.probes))
+            for one, number, trained in zip(paths, rows, np.split(roles.trained, np.cumsum(rows)[:-1]), strict=True)
+        ],
         classes=names,
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
@@ -103,14 +112,15 @@ def evaluate_z(
 
 
 def labelled_sides(
-    path: Path, settings: EvaluateSettings, tell: Notes
+    paths: Sequence[Path], settings: EvaluateSettings, tell: Notes
 ) -> tuple[tuple[Labelled, Labelled], tuple[Labelled, Labelled] | None, tuple[str, ...]]:
-    """z of the labelled jets of a file to fit and to test on, the same of its kept jet columns, and the classes.
+    """Read z of the labelled jets of files to fit and to test on, the same of their kept jet columns, and the classes.
 
     Raises:
         SslJetsError: no z file, no labels of two classes, or only jets that were trained on.
     """
-    file, wanted = read_z(path), settings.evaluate
+    paths, _, file = read_table(paths)
+    path, wanted = ", ".join(map(str, paths)), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
     roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
     roles.leaked(roles.test, tell)
@@ -143,7 +153,7 @@ class _Roles:
     trained: Array
 
     @classmethod
-    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: Notes, path: Path) -> _Roles:
+    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: Notes, path: str) -> _Roles:
         trained = _trained(file)
         if trained is None:
             tell("the z file does not say which of its jets the model was trained on")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,12 @@ LINEAR_C = 1.0
 
 NEIGHBOURS = 20
 """Neighbours of the kNN probe."""
+
+ITERATIONS = 100
+"""Iterations of the boosted trees, each with a tree a class."""
+
+MOST_TREES = 2000
+"""Trees, at most but for ten iterations: of more than 20 classes there are fewer iterations, of larger steps."""
 
 _MANY_CLASSES = "The number of unique classes"
 """How scikit-learn wonders whether few jets of many classes are a regression; they are not."""
@@ -170,11 +177,20 @@ def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 
 
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
     """Boosted trees: columns `[jet, column]` to probabilities `[jet, class]`."""
-    trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
+    iterations = tree_iterations(len(np.unique(fit.y)))
+    # With few jets a class, large steps need the penalty, and leaves of 20 jets would hold other classes.
+    few: dict[str, Any] = {"learning_rate": 0.3, "l2_regularization": 1.0, "min_samples_leaf": 5}
+    steps = {"learning_rate": 0.1} if iterations == ITERATIONS else few
+    trees = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=seed, **steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MANY_CLASSES)
         trees.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
     return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
+
+
+def tree_iterations(classes: int) -> int:
+    """Return the iterations of boosted trees of this number of classes."""
+    return min(ITERATIONS, max(10, MOST_TREES // classes))
 
 
 def tree_columns(jet_columns: Mapping[str, Array]) -> dict[str, Array]:

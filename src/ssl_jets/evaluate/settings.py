@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class MeasureSettings(Settings):
     """Most jets anything is measured on."""
     background: str | None = None
     """Class the others are told apart from; by default QCD where there is one, else the first."""
+    efficiencies: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Signal efficiencies of the rejections (`--efficiency`); by default 0.5, but 0.99 of `Hqql` and 0.995 of `Tbl`."""
     physics_jets: int = Field(default=4000, ge=0)
     """Most jets that probes of physics quantities, and trees that read z, are fitted on; 0 leaves them out."""
     robust_jets: int = Field(default=2000, ge=0)

@@ -12,6 +12,9 @@ from ssl_jets.evaluate.of_models import Comparison
 from ssl_jets.evaluate.physics import PhysicsProbe
 from ssl_jets.evaluate.probes import Probe
 
+REJECTIONS = 60
+"""Rejections that are printed, at most; all are in `metrics.json` and the report."""
+
 
 def summary_table(evaluation: Evaluation) -> str:
     """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
@@ -29,6 +32,7 @@ def summary_table(evaluation: Evaluation) -> str:
             (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
             for found in evaluation.task.rejections
         ]
+        quoted = quoted[:REJECTIONS]
         background = evaluation.task.rejections[0].background
         blocks.append(plain_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
     if evaluation.task:

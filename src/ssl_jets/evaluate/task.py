@@ -130,7 +130,7 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
     """The same of every row of the bootstrap, `[row]` each. On one bootstrap the difference of two models is paired."""
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     accuracy, auc = [], []
-    for weights in bootstrap.blocks():
+    for weights in bootstrap.blocks(probabilities.shape[1] ** 2):
         with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
             accuracy.append(weights @ correct / weights.sum(axis=1))
         auc.append(macro_auc(pair_auc(probabilities, labels, weights)[0]))
@@ -152,7 +152,7 @@ def _scalars(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[
     member = np.eye(probabilities.shape[1])[labels]
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     rows: dict[str, list[Array]] = {}
-    for weights in bootstrap.blocks():
+    for weights in bootstrap.blocks(probabilities.shape[1] ** 2):
         one_versus_one, one_versus_rest = pair_auc(probabilities, labels, weights)
         with np.errstate(invalid="ignore"):
             found = {

@@ -56,7 +56,7 @@ def anomaly_scan(
     sources: Sequence[str],
     out: str | Path,
     *,
-    z: str | Path | None = None,
+    z: str | Path | Sequence[str | Path] = (),
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
     say: Say = to_stderr,
@@ -70,7 +70,7 @@ def anomaly_scan(
         models: run folders.
         sources: as `evaluate_model`; labels are needed to choose and to judge.
         out: folder to write to.
-        z: a z file, instead of models and sources.
+        z: z files of one model, instead of models and sources.
         settings: `anomaly.*`, `evaluate.fit_jets` (more background jets make a finer search), `evaluate.background`.
         device, say: as `evaluate_model`.
 
@@ -79,7 +79,9 @@ def anomaly_scan(
     """
     out, tell = Path(out), Notes(say)
     made, inputs, names = (
-        _of_file(Path(z), settings, tell) if z else _of_models(models, sources, settings, device, tell)
+        _of_files([Path(path) for path in ([z] if isinstance(z, str | Path) else z)], settings, tell)
+        if z
+        else _of_models(models, sources, settings, device, tell)
     )
     background, signals = _classes(names, settings)
     fit = next(iter(inputs.values()))[0]
@@ -206,13 +208,16 @@ def _of_models(
     return made, inputs, bench.classes
 
 
-def _of_file(path: Path, settings: EvaluateSettings, tell: Notes) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
-    """z of a file, and its kept jet columns."""
-    sides, columns, names = labelled_sides(path, settings, tell)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    made = {"z": [path.name, digest], **_common(settings)}
-    return made, {"z": sides} | ({COLUMNS: columns} if columns else {}), names
+def _of_files(
+    paths: Sequence[Path], settings: EvaluateSettings, tell: Notes
+) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
+    """z of files, and their kept jet columns."""
+    sides, columns, names = labelled_sides(paths, settings, tell)
+    made: list[str] = []
+    for path in paths:
+        with path.open("rb") as file:
+            made += [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+    return {"z": made, **_common(settings)}, {"z": sides} | ({COLUMNS: columns} if columns else {}), names
 
 
 def _common(settings: EvaluateSettings) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ssl_jets.output import write_bytes
+from ssl_jets.output import write_bytes, write_text
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
 from ssl_jets.report.figures import style
@@ -54,6 +55,14 @@ class Album:
         for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
             write_bytes(self.folder / file, data)
         return [page.picture(png, width, *caption(name, **values), downloads)]
+
+    def table(self, name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+        """Write a table that is too large for the page as CSV beside the figures, and name it on the page."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([head, *rows])
+        path = self.folder / f"{self.prefix}{name}.csv"
+        write_text(path, stream.getvalue())
+        return [page.paragraph(f"The whole matrix is in {self.folder.name}/{path.name}.")]
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

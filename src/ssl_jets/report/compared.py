@@ -15,6 +15,7 @@ from ssl_jets.report.figures import confusions, dot, probe_rows
 from ssl_jets.report.folders import ComparisonFolder, RunFolder
 from ssl_jets.report.inside import inside
 from ssl_jets.report.intervals import band
+from ssl_jets.report.many import many_classes, shown_classes
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.of_run import run_facts
 from ssl_jets.report.panels import panel_grid
@@ -38,7 +39,9 @@ def compared(found: ComparisonFolder, runs: Mapping[str, RunFolder], album: Albu
         body += [page.heading("Differences"), _differences(found.comparison)]
     headed = {name: one for name, one in curves.items() if one["roc"]}
     if headed:
-        body += [page.heading("Classification by the heads"), *album.add("compared_roc", lambda: roc(headed))]
+        classes = shown_classes(metrics[next(iter(headed))])
+        body += [page.heading("Classification by the heads"), *many_classes(metrics[next(iter(headed))])]
+        body += album.add("compared_roc", lambda: roc(headed, classes))
         body += [_rejections({name: metrics[name] for name in headed})]
         both = {name: (metrics[name], one) for name, one in headed.items()}
         body += album.add("compared_confusion", lambda: confusions(both))
@@ -90,10 +93,10 @@ def probes(metrics: Mapping[str, Json]) -> Figure | None:
     return figure
 
 
-def roc(curves: Mapping[str, Json]) -> Figure | None:
-    """One panel a class, one line a model."""
+def roc(curves: Mapping[str, Json], classes: Sequence[str]) -> Figure | None:
+    """One panel for each of `classes`, one line a model."""
     names = list(curves)
-    signals = [curve["signal"] for curve in curves[names[0]]["roc"]]
+    signals = [curve["signal"] for curve in curves[names[0]]["roc"] if curve["signal"] in classes]
     background = curves[names[0]]["roc"][0]["background"]
     figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(places, signals):
@@ -135,27 +138,28 @@ def cka(comparison: Json) -> Figure | None:
 
 
 def _models(metrics: Mapping[str, Json]) -> str:
-    rows = []
+    """Two tables, each narrow enough for a page: the numbers of each run, and its model."""
+    numbers, models = [], []
     for name, one in metrics.items():
-        model, spread = one["model"], one["spread"]["z"]
-        linear = next((probe for probe in one["probes"] if (probe["reader"], probe["of"]) == ("linear", "z")), None)
+        model, spread, found = one["model"], one["spread"]["z"], one["task"] or {}
+        linear = [probe for probe in one["probes"] if (probe["reader"], probe["of"]) == ("linear", "z")]
+        labels = model.get("labelled_jets")
+        had = ("–" if labels is None else f"{labels:,}") if found else "–"
+        heads = (_with_interval(found.get(key)) for key in ("accuracy", "auc", "calibration_error"))
+        numbers.append((name, had, *heads, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = f"{model['parameters']:,}" if "parameters" in model else "–"
-        found = one["task"] or {}
-        rows.append(
-            (
-                name,
-                str(model["method"]),
-                parameters,
-                _with_interval(found.get("accuracy")),
-                _with_interval(found.get("auc")),
-                _with_interval(found.get("calibration_error")),
-                _with_interval(linear and linear["accuracy"]),
-                f"{page.number(spread['rankme'], 1)} of {spread['dimensions']}",
-                model["sha256"][:12] or "–",
-            )
-        )
-    head = ("run", "method", "parameters", "head: accuracy", "macro AUC", "calibration error", "linear probe: accuracy")
-    return page.table((*head, "effective rank of z", "model"), rows)
+        rank = f"{page.number(spread['rankme'], 1)} of {spread['dimensions']}"
+        models.append((name, str(model["method"]), parameters, rank, model["sha256"][:12] or "–"))
+    probed = ("linear probe on these labels", "linear probe on all")
+    head = ("run", "labels", "head: accuracy", "macro AUC", "calibration error", *probed)
+    text = "A head is to be compared with the probe that is fitted on as many labels."
+    of_models = page.table(("run", "method", "parameters", "effective rank of z", "model"), models)
+    return page.table(head, numbers) + page.paragraph(text) + of_models
+
+
+def _fitted(probes: Sequence[Json]) -> str:
+    """Return the accuracy of a probe and the number of jets it is fitted on; a dash without one."""
+    return "–" if not probes else f"{_with_interval(probes[0]['accuracy'])}, on {probes[0]['fit_jets']:,} jets"
 
 
 def _differences(comparison: Json) -> str:
@@ -187,13 +191,16 @@ def _rejections(metrics: Mapping[str, Json]) -> str:
     for entry in first:
         cells = []
         for one in metrics.values():
-            of_class = {other["signal"]: other["rejection"] for other in one["task"]["rejections"]}
-            found = of_class[entry["signal"]]
+            found = next(other["rejection"] for other in one["task"]["rejections"] if _same_point(other, entry))
             bounds = " to ".join(page.significant(found[which]) for which in ("low", "high"))
             limit = "≥ " if found["limit"] else ""
             cells.append(f"{limit}{page.significant(found['value'])}" + ("" if found["limit"] else f" ({bounds})"))
         rows.append((in_text(entry["signal"]), f"{100 * entry['efficiency']:g} %", *cells))
     return page.table(("rejection of", "efficiency", *metrics), rows)
+
+
+def _same_point(one: Json, other: Json) -> bool:
+    return all(one[key] == other[key] for key in ("signal", "efficiency"))
 
 
 def _with_interval(estimate: Json | None) -> str:

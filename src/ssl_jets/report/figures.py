@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ssl_jets.report.intervals import MOST_BANDS, band, bars
+from ssl_jets.report.many import shown_classes
 from ssl_jets.report.names import COLOURS, GREY, colour, in_figure, line_style, reader
 from ssl_jets.report.panels import colour_bar, panel_grid
 
@@ -67,10 +68,10 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
     """Background rejection against signal efficiency, with 68 % bands."""
     if not curves["roc"]:
         return None
-    classes, background = metrics["classes"], curves["roc"][0]["background"]
+    classes, background = shown_classes(metrics), curves["roc"][0]["background"]
     figure, axes = plt.subplots(figsize=(7.6, 5.2), layout="constrained")
     most = 0.0
-    for curve in curves["roc"]:
+    for curve in (curve for curve in curves["roc"] if curve["signal"] in classes):
         name = curve["signal"]
         eps_b = np.array(curve["background_efficiency"], dtype=float)
         eps_s, low, high = (np.array(curve[key], dtype=float) for key in ("signal_efficiency", "low", "high"))
@@ -79,7 +80,7 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
         # The rejection holds from one background jet's score to the next.
         line = axes.step(eps_s, 1 / eps_b, where="post", **look)[0]
         band(line, low, high, along="x", among=len(curves["roc"]))
-    for entry in metrics["task"]["rejections"]:
+    for entry in (entry for entry in metrics["task"]["rejections"] if entry["signal"] in classes):
         _working_point(axes, entry, colour(entry["signal"], classes), bare=len(curves["roc"]) <= MOST_BANDS)
     axes.set(xlim=(0, 1), ylim=(1, 1.5 * most), yscale="log")
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
@@ -114,26 +115,32 @@ def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
     headed = {name: found for name, found in models.items() if found[1]["confusion"] is not None}
     if not headed:
         return None
-    classes = max(len(metrics["classes"]) for metrics, _ in headed.values())
+    classes = max(len(shown_classes(metrics)) for metrics, _ in headed.values())
     side = 2.6 + 0.5 * classes
     figure, places = panel_grid(len(headed), side + 0.8, side, 2)
     for axes, (name, (metrics, curves)) in zip(places, headed.items()):
-        image = _matrix(axes, curves["confusion"], [in_figure(of) for of in metrics["classes"]])
+        image = _matrix(axes, curves["confusion"], metrics["classes"], shown_classes(metrics))
         axes.set_title(name)
         colour_bar(axes, image, "jets of the true class [%]")
     return figure
 
 
-def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> AxesImage:
-    counts = np.array(confusion, dtype=float)
-    total = counts.sum(axis=1, keepdims=True)
-    share = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequence[str], shown: Sequence[str]) -> AxesImage:
+    """Draw the rows and columns of the shown classes; a last column takes the others together."""
+    counts, chosen = np.array(confusion, dtype=float), [list(classes).index(name) for name in shown]
+    total = counts.sum(axis=1, keepdims=True)[chosen]
+    names, counts = [in_figure(name) for name in shown], counts[chosen]
+    columns = counts[:, chosen]
+    if len(shown) < len(classes):
+        columns = np.column_stack([columns, counts.sum(axis=1) - columns.sum(axis=1)])
+    share = 100 * np.divide(columns, total, out=np.zeros_like(columns), where=total > 0)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, label="_share [%]")
     for (row, column), value in np.ndenumerate(share):
-        if value >= 0.5:  # an empty text takes as long to lay out as any, and of 188 classes there are 35,000
+        if value >= 0.5:  # an empty text takes as long to lay out as any
             paint = "white" if value > 55 else "black"
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=10, color=paint)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    heads = [*names, "others"][: columns.shape[1]]
+    axes.set_xticks(range(len(heads)), heads, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.minorticks_off()
     axes.tick_params(length=0)

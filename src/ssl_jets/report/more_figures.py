@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ssl_jets.report.intervals import band, band_or_bars, bars
+from ssl_jets.report.many import shown_classes
 from ssl_jets.report.names import COLOURS, GREY, axis_label, colour, in_figure, line_style
 from ssl_jets.report.panels import level, name_rows, panel_grid
 
@@ -39,16 +40,17 @@ def sic(metrics: Json, curves: Json) -> Figure | None:
 
     None with fewer than `SIC_BACKGROUND` background jets.
     """
-    enough = background_jets(metrics) >= SIC_BACKGROUND
-    drawn = [curve for curve in curves["roc"] if enough and curve.get("sic_from") is not None]
+    enough, classes = background_jets(metrics) >= SIC_BACKGROUND, shown_classes(metrics)
+    found = (curve for curve in curves["roc"] if enough and curve.get("sic_from") is not None)
+    drawn = [curve for curve in found if curve["signal"] in classes]
     if not drawn:
         return None
     figure, axes = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     for curve in drawn:
         name = curve["signal"]
         look: dict[str, Any] = {
-            "color": colour(name, metrics["classes"]),
-            "linestyle": line_style(name, metrics["classes"]),
+            "color": colour(name, classes),
+            "linestyle": line_style(name, classes),
             "label": in_figure(name),
         }
         _draw_sic(axes, curve, look, len(drawn))

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.intervals import band_or_bars, bars
+from ssl_jets.report.many import MOST_CLASSES
 from ssl_jets.report.names import COLOURS, GREY, in_figure, in_text
 from ssl_jets.report.panels import level, name_rows, panel_grid
 from ssl_jets.report.sections import notes
@@ -105,6 +106,8 @@ def anomaly_sections(metrics: Json, album: Album) -> list[str]:
         f"scored by their distance from {background} jets."
     )
     draws = {"background": background, "seeds": metrics["seeds"]}
+    if len(metrics["classes"]) - 1 > MOST_CLASSES:
+        text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
     return [
         *notes(metrics),
@@ -129,7 +132,7 @@ def cwola(metrics: Json) -> Figure | None:
     Signals with one number of hidden jets have no panel; None where no signal has more.
     """
     drawn = [scan for scan in metrics["cwola"] if sum(point["improvement"] is not None for point in scan["points"]) > 1]
-    signals = list(dict.fromkeys(scan["signal"] for scan in drawn))
+    signals = list(dict.fromkeys(scan["signal"] for scan in drawn))[:MOST_CLASSES]
     if not signals:
         return None
     read = list(dict.fromkeys(scan["of"] for scan in drawn))
@@ -149,7 +152,7 @@ def cwola(metrics: Json) -> Figure | None:
 
 def distance(metrics: Json) -> Figure:
     """Area under the ROC curve of each signal, a point for each score and thing that is read."""
-    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))
+    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))[:MOST_CLASSES]
     read = list(dict.fromkeys(entry["of"] for entry in metrics["distances"]))
     keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
     height = 1.4 + len(signals) * max(0.6, 0.14 * len(keys))
@@ -157,7 +160,7 @@ def distance(metrics: Json) -> Figure:
     handles: dict[tuple[str, str], Line2D] = {}
     for entry in metrics["distances"]:
         key, auc = (entry["of"], entry["score"]), entry["auc"]
-        if auc["value"] is None:
+        if auc["value"] is None or entry["signal"] not in signals:
             continue
         place = signals.index(entry["signal"]) + (keys.index(key) - (len(keys) - 1) / 2) / (len(keys) + 2)
         paint, _ = _look(entry["of"], read)

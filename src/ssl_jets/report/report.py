@@ -218,7 +218,8 @@ def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
 
 def _title(run: RunFolder) -> str:
     method = run.model.get("method") or run.settings.get("method", {}).get("name") or "run"
-    return f"{run.folder.resolve().name}: {method}"
+    name = run.folder.resolve().name
+    return name if name == method else f"{name}: {method}"
 
 
 def _model_line(model: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from ssl_jets.report import captions, figures, more_figures, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.folders import EvaluationFolder
+from ssl_jets.report.many import folded_if_many, many_classes, shown_classes
 from ssl_jets.report.names import in_text
 
 Json = Mapping[str, Any]
@@ -34,10 +35,12 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
         background = in_text(rejections[0]["background"]) if rejections else "background"
         body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
         errors = captions.intervals(len(curves["roc"]))
+        body += many_classes(metrics)
         body += album.add("roc", lambda: figures.roc(metrics, curves), background=background, intervals=errors)
-        body += [rejection_table(metrics)]
+        body += [folded_if_many("Rejections of all classes", rejection_table(metrics), len(rejections))]
         body += _significance(metrics, curves, album, background)
         body += album.add("confusion", lambda: figures.confusion(metrics, curves))
+        body += _whole_confusion(metrics, curves, album)
         body += album.add("reliability", lambda: figures.reliability(metrics, curves), jets=figures.BIN_JETS)
     if metrics["probes"]:
         body += [page.heading("Probes of z beside the baselines")]
@@ -54,6 +57,15 @@ def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
     jets = len(curves["map"]["x"])
     body += album.add("z_map", lambda: figures.z_map(metrics, curves), jets=jets, classes=classes)
     return [*body, _spread_table(metrics), *_provenance(metrics)]
+
+
+def _whole_confusion(metrics: Json, curves: Json, album: Album) -> list[str]:
+    """Write the confusion matrix of all classes as CSV, where its figure does not show all."""
+    classes = metrics["classes"]
+    if len(shown_classes(metrics)) == len(classes):
+        return []
+    rows = [[name, *row] for name, row in zip(classes, curves["confusion"], strict=True)]
+    return album.table("confusion_all", ("true class", *classes), rows)
 
 
 def notes(metrics: Json) -> list[str]:

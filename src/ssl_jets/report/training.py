@@ -105,7 +105,7 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
 
     Red rings: looks that found a collapse.
     """
-    looks = {name: [line for line in lines if line["kind"] == "validation"] for name, lines in runs.items()}
+    looks = {name: [line for line in lines if line["kind"] in ("check", "validation")] for name, lines in runs.items()}
     shown = [panel for panel in wanted if any(_has(lines, panel[0]) for lines in looks.values())]
     if not shown:
         return None

@@ -1,0 +1,80 @@
+"""The files that runs were trained on, for an evaluation without `--data`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.errors import DataError, SslJetsError, UsageError
+
+READING = ("format", "jets", "labels", "bad_jets", "bad_files")
+"""Settings of a run by which its files are read (`data.*`)."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Files of a run, and the settings by which they are read.
+
+    Attributes:
+        sources: as for `--data`; none for the bundled sample.
+        reading: settings `data.*` that the run has.
+    """
+
+    sources: tuple[str, ...] = ()
+    reading: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, runs: Sequence[Path]) -> Remembered:
+        """Read `config.yaml` of each run; a model folder alone remembers nothing.
+
+        Raises:
+            UsageError: the runs were trained on different files.
+            DataError: files are no longer there.
+        """
+        found = {run: cls._of(run) for run in runs}
+        first_run, first = next(iter(found.items()))
+        for run, other in found.items():
+            if (other.sources, other.reading.get("format")) != (first.sources, first.reading.get("format")):
+                raise UsageError(
+                    "the runs were trained on different files",
+                    where=f"{first_run}, {run}",
+                    hint="name the files to evaluate on: --data FILE",
+                )
+        first._check(first_run)
+        labels = [one.reading["labels"] for one in found.values() if one.reading.get("labels")]
+        return cls(first.sources, first.reading | ({"labels": labels[-1]} if labels else {}))
+
+    @classmethod
+    def _of(cls, run: Path) -> Remembered:
+        from ssl_jets.config import read_config
+
+        config = (run.parent if run.name == "model" else run) / "config.yaml"
+        if not config.is_file():
+            return cls()
+        data = read_config(config).get("data") or {}
+        sources = [*(data.get("sources") or data.get("proportions") or ()), *(data.get("validation") or ())]
+        return cls(tuple(sources), {key: data[key] for key in READING if data.get(key) is not None})
+
+    def _check(self, run: Path) -> None:
+        from ssl_jets.data.sources import resolve_sources
+
+        try:
+            if "-" in self.sources:
+                raise DataError("standard input", where="-")
+            if self.sources:
+                resolve_sources(self.sources)
+        except SslJetsError as error:
+            raise DataError(
+                "the files that the run was trained on cannot be found",
+                where=run,
+                found=error.where,
+                hint="name the files to evaluate on: --data FILE",
+            ) from None
+
+    def line(self) -> str:
+        """Return the message that names the files."""
+        names = ", ".join(self.sources[:4]) + (f" and {len(self.sources) - 4} more" if len(self.sources) > 4 else "")
+        schema = self.reading.get("format")
+        return f"no --data: the files of the run, {names}" + (f", read with {schema}" if schema else "")

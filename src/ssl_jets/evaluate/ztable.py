@@ -1,0 +1,80 @@
+"""Several z files of one model as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.zfile import ZFile, read_z
+
+SAME = {"model_sha256": "the model", "level": "the level", "label_names": "the classes"}
+"""Metadata in which the files of a table must agree."""
+
+
+def read_table(paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[int], ZFile]:
+    """Read z files, one after the other: their paths, their numbers of rows, and all rows.
+
+    `source_file` and `trained` count the input files of all of them.
+
+    Raises:
+        UsageError: a file is named twice.
+        DataError: files of different models, classes, or columns; or as `read_z`.
+    """
+    named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    if len({path.resolve() for path in named}) < len(named):
+        raise UsageError("a z file is named twice", where="--z", found=", ".join(map(str, named)))
+    files = [read_z(path) for path in named]
+    for path, file in zip(named[1:], files[1:], strict=True):
+        _check_same(named[0], files[0], path, file)
+    return named, [len(file) for file in files], files[0] if len(files) == 1 else _joined(files)
+
+
+def _check_same(path: Path, first: ZFile, other_path: Path, other: ZFile) -> None:
+    facts = {text: (first.metadata.get(key), other.metadata.get(key)) for key, text in SAME.items()}
+    facts["the numbers of z"] = (first.z.shape[1], other.z.shape[1])
+    facts["the columns"] = (_shapes(first), _shapes(other))
+    for text, (one, another) in facts.items():
+        if one != another:
+            raise DataError(
+                f"z files of one table agree in {text}",
+                where=f"{path}, {other_path}",
+                found=f"{one} and {another}",
+                hint="evaluate each by itself: --z FILE --out DIR",
+            )
+
+
+def _shapes(file: ZFile) -> list[str]:
+    """Names of the columns, with the numbers in a row where it is not one."""
+    return sorted(f"{name}{list(values.shape[1:]) or ''}" for name, values in file.columns.items())
+
+
+def _joined(files: Sequence[ZFile]) -> ZFile:
+    columns = {name: np.concatenate([file.columns[name] for file in files]) for name in files[0].columns}
+    metadata: dict[str, Any] = dict(files[0].metadata)
+    offsets = np.cumsum([0, *(_inputs(file) for file in files)])
+    metadata["files"] = [name for file in files for name in file.metadata.get("files", [])]
+    if all("trained" in file.metadata for file in files):
+        metadata["trained"] = [
+            (int(index + offset), *entries)
+            for file, offset in zip(files, offsets)
+            for index, *entries in file.metadata["trained"]
+        ]
+    else:
+        metadata.pop("trained", None)
+    if "source_file" in columns:
+        columns["source_file"] = np.concatenate(
+            [file.columns["source_file"].astype(np.int64) + offset for file, offset in zip(files, offsets)]
+        )
+    else:
+        columns["source_file"] = np.repeat(np.arange(len(files)), [len(file) for file in files])
+    return ZFile(np.concatenate([file.z for file in files]), columns, metadata)
+
+
+def _inputs(file: ZFile) -> int:
+    """Number of input files of a z file."""
+    source = file.columns.get("source_file", np.zeros(1, dtype=np.int64))
+    return max(len(file.metadata.get("files", [])), int(source.max(initial=0)) + 1)
