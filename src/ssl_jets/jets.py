@@ -31,6 +31,20 @@ MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
 """Mass that is assumed of each kind [GeV]: charged hadrons are taken for pions, neutral hadrons for massless."""
 
 
+def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
+    """Turn angles beyond pi back into [-pi, pi], in place; an angle inside keeps every bit.
+
+    Example:
+        >>> dphi = np.array([6.0, -0.5], dtype=np.float32)
+        >>> wrap_azimuth(dphi)
+        >>> [f"{angle:.4f}" for angle in dphi]
+        ['-0.2832', '-0.5000']
+    """
+    beyond = np.flatnonzero((np.abs(dphi) > np.float32(np.pi)) & np.isfinite(dphi))
+    turn = dphi[beyond].astype(np.float64)
+    dphi[beyond] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
+
+
 @dataclass(eq=False)
 class Jets:
     """A batch of jets. Not to be changed in place; not `frozen` only because Fabric refuses frozen dataclasses.
@@ -60,7 +74,8 @@ class Jets:
         """Jets of your own numbers.
 
         Args:
-            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`).
+            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`). dphi may be any
+                difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
 
         Raises:
@@ -81,7 +96,9 @@ class Jets:
                 )
         together = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
-        return cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
+        jets = cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
+        wrap_azimuth(jets.column("dphi").numpy())
+        return jets
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
