@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "nn", "precision"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
-    ("streams", "zrows"),
+    ("streams", "zrows", "encoding"),
     ("train",),
     ("pretrain", "embed", "generate"),
     ("finetune", "describe", "evaluate"),

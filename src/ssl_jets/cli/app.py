@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets import __version__
+from ssl_jets.allocator import explain_shortage
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
 from ssl_jets.cli.talk import rank
@@ -27,6 +28,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for _command in (pretrain, embed, finetune, evaluate, generate, methods, inspect):
     app.command()(_command)
+_LESS = "fewer jets at a time: --batch-size, --set data.buffer=..., evaluate.fit_jets, evaluate.test_jets"
 _debug = False  # what `--debug` says, for `_fail`
 
 
@@ -47,7 +49,8 @@ def main() -> None:
     from ssl_jets.signals import Interrupted
 
     try:
-        app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
+        with explain_shortage(_LESS):
+            app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
     except SslJetsError as error:
         _fail(error, f"error: {error}", error.exit_code)
     except Interrupted as stop:

@@ -13,7 +13,7 @@ import torch
 
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_labels
-from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.left_out import of_files, of_jets, require_jets
 from ssl_jets.data.split import first_halves, held_out_of_both
 from ssl_jets.data.stream import Request
 from ssl_jets.data.survey import suspicions_of
@@ -167,8 +167,8 @@ class Bench:
             DataError: none is above zero.
         """
         weights: Array = weights_of(jets).numpy().astype(np.float64)
-        if not weights.any():
-            raise DataError("the weights of all jets are zero", where=f"column {self.settings.data.weights}")
+        where = f"column {self.settings.data.weights}"
+        require_jets(int((weights > 0).sum()), "to measure with", where=where, left_out={"weight 0": len(jets)})
         return relative(weights)
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
@@ -187,6 +187,7 @@ class Bench:
         if skipped:
             self.tell(of_jets(skipped))
             self.skipped += skipped
+        self.weights(jets)  # refuses jets of which none counts
         return jets
 
 
