@@ -60,7 +60,7 @@ def two_classes(path: Path, weight: Any, entries: int = 120) -> str:
 @pytest.mark.parametrize("mode", sorted(set(MODES) - {"distil"}))
 def test_no_mode_trains_on_jets_of_weight_0(model: Path, tmp_path: Path, mode: str) -> None:
     files = {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}, "method": {"mode": mode}}
-    with pytest.raises(DataError, match="no jet is left to learn from") as caught:
+    with pytest.raises(DataError, match="no jet to learn from") as caught:
         finetune(resolve_finetune(model, files, WEIGHTED), tmp_path / "run")
     assert "weight 0" in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -68,7 +68,7 @@ def test_no_mode_trains_on_jets_of_weight_0(model: Path, tmp_path: Path, mode: s
 
 def test_no_number_of_labels_is_chosen_among_jets_of_weight_0(model: Path, tmp_path: Path) -> None:
     files = {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}, "method": {"mode": "full", "labels": 0.1}}
-    with pytest.raises(DataError, match="no jet is left to learn from"):
+    with pytest.raises(DataError, match="no jet to learn from"):
         finetune(resolve_finetune(model, files, WEIGHTED), tmp_path / "run")
 
 
@@ -77,7 +77,7 @@ def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Pa
     settings = resolve_pretrain(
         "supervised", quick, WEIGHTED, {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}}
     )
-    with pytest.raises(DataError, match="no jet is left to learn from"):
+    with pytest.raises(DataError, match="no jet to learn from"):
         pretrain(settings, tmp_path / "run")
     settings = resolve_pretrain("supervised", quick, {"data": {"sources": [str(write_jetclass())]}})
     with pytest.raises(DataError, match="one class only") as caught:
@@ -101,16 +101,16 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
     assert chosen.weights is not None
     assert float(chosen.weights.min()) > 0
     assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90)
-    with pytest.raises(DataError, match="no jet is left to learn from"):
+    with pytest.raises(DataError, match="no jet to learn from"):
         count_labelled(files, [Part(0, 0, 30)], request, None, classes=False)
 
 
 def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
     path, settings = two_classes(tmp_path / "a.root", 0), EvaluateSettings(data=DataSettings(weights="weight"))
-    with pytest.raises(DataError, match="no jet is left to measure with"):
+    with pytest.raises(DataError, match="no jet to measure with"):
         evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
     done = embed(model, [path], tmp_path / "z.npz", keep=["weight"], say=lambda _: None)
-    with pytest.raises(DataError, match="no jet is left to measure with"):
+    with pytest.raises(DataError, match="no jet to measure with"):
         evaluate_z(done.path, tmp_path / "out", settings=settings, say=lambda _: None)
 
 
@@ -163,17 +163,17 @@ def test_nothing_is_written_where_no_jet_has_a_z(model: Path, tmp_path: Path, wr
         branches["part_deta"] = branches["part_deta"] * np.float32(np.nan)
 
     path = str(write_jetclass(edit=all_bad))
-    with pytest.raises(DataError, match="no jet is left that can be embedded") as caught:
+    with pytest.raises(DataError, match="no jet that can be embedded") as caught:
         embed(model, [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
     assert "50: part_deta is not finite" in str(caught.value)
     assert not (tmp_path / "z.npz").exists()
-    with pytest.raises(DataError, match="no jet is left that can be used"):
+    with pytest.raises(DataError, match="no jet that can be used"):
         read_jets([path], data=SKIP, say=lambda _: None)
     settings = EvaluateSettings(data=SKIP)
-    with pytest.raises(DataError, match="no jet is left of 5 to evaluate on"):
+    with pytest.raises(DataError, match="no jet of 5 to evaluate on"):
         evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
     quick = parse_set([*QUICK, "model.size=tiny", "data.bad_jets=skip"])
-    with pytest.raises(DataError, match="no jet is left that can be used"):
+    with pytest.raises(DataError, match="no jet that can be used"):
         pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [path]}}), tmp_path / "run")
 
 
@@ -185,5 +185,5 @@ def test_a_model_that_gives_no_number_is_no_z(tmp_path: Path, write_jetclass: Wr
     with pytest.raises(DataError, match="its z is not finite") as caught:
         embed(tmp_path / "run", [path], tmp_path / "z.npz", say=lambda _: None)
     assert "entry 0" in str(caught.value.where)
-    with pytest.raises(DataError, match="no jet is left that can be embedded"):
+    with pytest.raises(DataError, match="no jet that can be embedded"):
         embed(tmp_path / "run", [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)

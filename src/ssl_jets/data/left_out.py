@@ -35,7 +35,7 @@ def require_jets(jets: int, purpose: str, *, where: object = None, left_out: Map
 
     Args:
         jets: how many are left.
-        purpose: what they are for, after "no jet is left".
+        purpose: what they are for, after "there is no jet".
         where: the files or the setting that they were selected by.
         left_out: the others, by reason.
 
@@ -44,7 +44,7 @@ def require_jets(jets: int, purpose: str, *, where: object = None, left_out: Map
     """
     if not jets:
         reasons = of_jets(left_out) if left_out else "no jets"
-        raise DataError(f"no jet is left {purpose}", where=where, found=reasons)
+        raise DataError(f"there is no jet {purpose}", where=where, found=reasons)
 
 
 def named(files: Sequence[JetFile], parts: Sequence[Part]) -> str:
