@@ -39,7 +39,8 @@ def jetclass_branches(entries: int, *, label: str | None = "QCD", seed: int = 0)
         "part_charge": lists(charge.astype(np.float32)),
     }
     for name in ("part_d0val", "part_d0err", "part_dzval", "part_dzerr"):
-        branches[name] = lists((rng.normal(0, 1, particles) * (charge != 0)).astype(np.float32))
+        values = (rng.normal(0, 1, particles) * (charge != 0)).astype(np.float32)
+        branches[name] = lists(np.abs(values) if name.endswith("err") else values)
     for index, name in enumerate(KIND_FLAGS):
         branches[name] = lists((kinds == index).astype(np.int32))
     if label is not None:

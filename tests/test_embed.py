@@ -27,6 +27,7 @@ from ssl_jets.data.files import Part, open_files, whole
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.embed import embed, embed_parts
+from ssl_jets.encoding import batches_of
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
@@ -132,7 +133,7 @@ def test_batches_do_not_depend_on_how_the_reading_is_cut(sources: list[str]) -> 
     files = open_files(resolve_sources(sources))
     seen = []
     for chunk in (13, 40, 1000):
-        batches = list(embed_module._batches(files, ordered(files, whole(files), chunk=chunk), 32))
+        batches = list(batches_of(files, ordered(files, whole(files), chunk=chunk), 32))
         seen.append([batch.source.tolist() for batch in batches if batch.source is not None])
         assert [len(batch) for batch in batches] == [32, 32, 26, 32, 32, 6, 32, 18]
     assert all(order == seen[0] for order in seen)

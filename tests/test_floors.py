@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "nn", "precision", "weights"),
     ("methods",),
     ("model_file", "run", "monitor", "ranks", "zfile", "optimizer"),
-    ("streams", "zrows", "checkpoint", "nonfinite", "resume"),
+    ("streams", "zrows", "encoding", "checkpoint", "nonfinite", "resume"),
     ("train",),
     ("pretrain", "embed", "generate"),
     ("finetune", "describe", "evaluate"),

@@ -177,3 +177,14 @@ def test_moving_to_a_device_takes_everything_along() -> None:
     bare = made_jets([2])
     bare.labels = bare.source = None
     assert bare.to("meta").labels is None
+
+
+def test_jets_of_arrays_have_their_dphi_wrapped_and_no_other_value_changed() -> None:
+    values = np.array([[5.0, 0.1, 6.2], [4.0, 0.2, -0.1], [3.0, 0.3, -4.0]])
+    jets = Jets.of([values], columns=("pt", "deta", "dphi"))
+    torch.testing.assert_close(jets.column("dphi"), torch.tensor([6.2 - 2 * np.pi, -0.1, 2 * np.pi - 4.0]).float())
+    assert torch.equal(jets.particles[:, :2], torch.tensor(values[:, :2]).float())
+    assert values[0, 2] == 6.2  # the caller's array stays as it is
+    given = values.astype(np.float32)
+    Jets.of([given], columns=("pt", "deta", "dphi"))
+    assert given[0, 2] == np.float32(6.2)

@@ -13,11 +13,17 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ssl_jets.errors import SslJetsError
 
 KERNELS = "64"
 """Kernels that torch and oneDNN keep each. A step on a batch needs some 20 to 60, each as often as there are blocks."""
 CACHES = (("LRU_CACHE_CAPACITY",), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"))
 """Variables that set how many: of torch, of oneDNN (either of two names). Read at the first product."""
+LESS_TO_TRAIN = "a smaller --batch-size with a larger --set train.accumulate, or --set train.checkpointing=true"
+"""Settings that make a training take less memory."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
@@ -52,3 +58,25 @@ def keep_blocks() -> bool:
     except (OSError, AttributeError):  # musl
         return False
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 64 << 20))
+
+
+@contextmanager
+def explain_shortage(hint: str) -> Iterator[None]:
+    """Turn an allocation that fails into one message, whose `hint` names the setting to lower.
+
+    Raises:
+        SslJetsError: memory is used up.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        found = str(error).partition("\n")[0] or type(error).__name__
+        raise SslJetsError("there is not enough memory", found=found, hint=hint) from error
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Tell whether memory is used up: on a CPU torch raises a plain `RuntimeError`, on a GPU one of its own."""
+    said = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)

@@ -57,7 +57,8 @@ class DataSettings(Settings):
     workers: int = Field(default=1, ge=1)
     """Background threads that read files ahead of the training."""
     bad_jets: Literal["error", "skip"] = "error"
-    """What to do with a jet without particles or with NaN or infinite values: stop, or leave it out and count it."""
+    """What to do with a jet without particles, or with values that are NaN, infinite or beyond any that a particle has:
+    stop, or leave it out and count it."""
     bad_files: Literal["error", "skip"] = "error"
     """What to do with a file that cannot be read, or part of one: stop, or leave it out and count its jets."""
     proportions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_jets.allocator import explain_shortage
 from ssl_jets.config import DataSettings, FileSettings, PrecisionSetting, Settings
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_columns, shared_labels, whole
-from ssl_jets.data.left_out import of_files
+from ssl_jets.data.left_out import named, of_files, require_jets
 from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
 from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.survey import suspicions_of
+from ssl_jets.encoding import batches_of, encode, with_finite_z
 from ssl_jets.errors import DataError, SslJetsError, UsageError
-from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.nn.encoder import Encoder
 from ssl_jets.output import WorkFolder, check_output, clear_left_behind, real
-from ssl_jets.precision import Precision, autocast, resolve_precision
+from ssl_jets.precision import Precision, resolve_precision
 from ssl_jets.progress import Say, to_stderr
 from ssl_jets.ranks import Ranks, launched, share
 from ssl_jets.signals import Interrupted, Watch
@@ -93,8 +95,9 @@ def embed_parts(
     """
     chunks = ordered(files, parts, request, workers=workers, skipped=skipped)
     total, before = count(parts), 0
-    batches = _batches(files, chunks, batch)
-    for jets, encoded in _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False):
+    batches = batches_of(files, chunks, batch)
+    pairs = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch, tokens=False)
+    for jets, encoded in with_finite_z(files, pairs, request, Counter() if skipped is None else skipped):
         yield jets, encoded.z
         before += len(jets)
         if progress is not None:
@@ -111,7 +114,7 @@ def embed_jets(
 ) -> Tensor:
     """z of jets in memory, float32 `[jet, D]` on the CPU. The encoder is moved to `device`, in evaluation mode."""
     batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
-    encoded = _encode(encoder, batches, device, resolve_precision(precision, device), tokens=False)
+    encoded = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch, tokens=False)
     return torch.cat([entry.z for _, entry in encoded])
 
 
@@ -213,7 +216,8 @@ def embed(
         job = _Job(
             model.encoder, files, request, columns, level, place, batch_size, precise, data.workers, report, watch
         )
-        skipped = _embed_ranks(job, ranks, out, metadata, force)
+        with explain_shortage(f"--batch-size {max(1, batch_size // 2)}"):
+            skipped = _embed_ranks(job, ranks, out, metadata, force)
     return EmbedSummary(out, count(whole(files)), skipped.total(), time.monotonic() - began, _by_reason(skipped), lost)
 
 
@@ -262,12 +266,14 @@ class _Job:
     def run(self, parts: Sequence[Part], writer: ZWriter) -> Counter[str]:
         """Write the rows of `parts`; the number of jets left out, by reason."""
         skipped: Counter[str] = Counter()
-        chunks = ordered(self.files, parts, self.request, workers=self.workers, skipped=skipped)
+        more: Any = {"workers": self.workers, "skipped": skipped, "may_be_empty": True}  # the whole is checked
+        chunks = ordered(self.files, parts, self.request, **more)
         table = Table(self.files, parts, self.columns, self.level, self.request.bad_files)
         tokens = self.level == "particle"
         total = count(parts)
-        batches = _batches(self.files, chunks, self.batch)
-        for jets, encoded in _encode(self.encoder, batches, self.device, self.precision, tokens=tokens):
+        batches = batches_of(self.files, chunks, self.batch)
+        pairs = encode(self.encoder, batches, self.device, self.precision, batch=self.batch, tokens=tokens)
+        for jets, encoded in with_finite_z(self.files, pairs, self.request, skipped):
             for rows in table.add(jets, encoded):
                 writer.write(rows)
             if self.report is not None:
@@ -278,6 +284,12 @@ class _Job:
         if self.report is not None:
             self.report(total, total)
         return skipped
+
+    def require_some(self, skipped: Counter[str]) -> None:
+        """Refuse an input of which no jet has a z, once the shares of all processes are known."""
+        parts = whole(self.files)
+        where = named(self.files, parts)
+        require_jets(count(parts) - skipped.total(), "that can be embedded", where=where, left_out=skipped)
 
     def stop_at_signal(self) -> None:
         """Leave by an exception, so that what was written so far is cleared up."""
@@ -292,6 +304,7 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
     if ranks.world == 1:
         with ZWriter(out, job.columns, metadata, force=force) as writer:
             skipped = job.run(parts, writer)
+            job.require_some(skipped)
             writer.metadata = replace(metadata, left_out=_by_reason(skipped))
             return skipped
     check_same(ranks.gather(fingerprint(job.files)))
@@ -304,6 +317,7 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
         with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
             mine = job.run(parts, writer)
         skipped = sum(ranks.gather(mine), Counter())
+        job.require_some(skipped)
         if ranks.rank == 0:
             metadata = replace(metadata, left_out=_by_reason(skipped))
             with ZWriter(out, job.columns, metadata, force=force) as writer:
@@ -329,50 +343,6 @@ def _by_reason(skipped: Counter[str]) -> dict[str, int]:
 
 def _part(rank: int) -> str:
     return f"rank{rank:05d}.parquet"  # which keeps every name of a column
-
-
-def _encode(
-    encoder: Encoder,
-    batches: Iterable[Jets],
-    device: torch.device | str,
-    precision: Precision,
-    *,
-    tokens: bool,
-) -> Iterator[tuple[Jets, Encoded]]:
-    """Batches of jets with z (and tokens, otherwise none), all on the CPU, float32."""
-    encoder = encoder.to(device).eval()
-    for jets in batches:
-        with torch.inference_mode(), autocast(device, precision):
-            z, particles = encoder(jets.to(device))
-        # Copied outside of inference mode: to the CPU, and as tensors that others may compute gradients with.
-        z = z.to("cpu", torch.float32, copy=True)
-        particles = particles.to("cpu", torch.float32, copy=True) if tokens else torch.empty(0, encoder.width)
-        yield jets, Encoded(z, particles)
-
-
-def _batches(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
-    """Jets regrouped by file and `number // size`, so that batches do not depend on how the reading is cut."""
-    held: Jets | None = None
-    for chunk in chunks:
-        if held is not None and _file(held) == _file(chunk):
-            chunk = concatenate([held, chunk])
-        elif held is not None:
-            yield held
-        blocks = torch.from_numpy(files[_file(chunk)].numbers(_source(chunk).numpy()) // size)
-        lengths = torch.unique_consecutive(blocks, return_counts=True)[1].tolist()
-        *complete, held = (chunk.select(index) for index in torch.split(torch.arange(len(chunk)), lengths))
-        yield from complete
-    if held is not None:
-        yield held
-
-
-def _source(jets: Jets) -> Tensor:
-    assert jets.source is not None  # everything read from files has it
-    return jets.source
-
-
-def _file(jets: Jets) -> int:
-    return int(_source(jets)[0, 0])
 
 
 def _check_kept(files: Sequence[JetFile], request: Request) -> None:

@@ -6,7 +6,7 @@ linear layer, norm and loss works on real particles only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,8 +28,25 @@ NEEDED = ("pt", "deta", "dphi")
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Kinds of particle; the column `kind` holds the index."""
 
+USUAL = 256
+"""Particles of a jet up to which a batch of a number of jets is meant."""
+
 MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
 """Mass that is assumed of each kind [GeV]: charged hadrons are taken for pions, neutral hadrons for massless."""
+
+
+def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
+    """Turn angles beyond pi back into [-pi, pi], in place; an angle inside keeps every bit.
+
+    Example:
+        >>> dphi = np.array([6.0, -0.5], dtype=np.float32)
+        >>> wrap_azimuth(dphi)
+        >>> [f"{angle:.4f}" for angle in dphi]
+        ['-0.2832', '-0.5000']
+    """
+    beyond = np.flatnonzero((np.abs(dphi) > np.float32(np.pi)) & np.isfinite(dphi))
+    turn = dphi[beyond].astype(np.float64)
+    dphi[beyond] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
 
 
 @dataclass(eq=False, repr=False)
@@ -61,7 +78,8 @@ class Jets(ShortRepr):
         """Jets of your own numbers.
 
         Args:
-            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`).
+            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`). dphi may be any
+                difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
 
         Raises:
@@ -82,7 +100,9 @@ class Jets(ShortRepr):
                 )
         together = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
-        return cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
+        jets = cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
+        wrap_azimuth(jets.column("dphi").numpy())
+        return jets
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -194,6 +214,32 @@ class Jets(ShortRepr):
         padded[row, position] = self.particles[fits]
         mask[row, position] = True
         return padded, mask
+
+
+def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
+    """Cut a batch where its jets are long: memory counts particles, and pairs of them, where a batch counts jets.
+
+    Args:
+        jets: at most `size` jets. They come as they are unless they have more than `USUAL` particles in the mean (or in
+            the root mean square).
+        size: jets of a batch of usual jets.
+
+    Yields:
+        consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
+        particles; a single jet however long.
+    """
+    budgets = torch.tensor([size * USUAL, size * USUAL**2])
+    costs = torch.stack([jets.lengths, jets.lengths.square()], dim=1).cpu()
+    if not len(jets) or bool((costs.sum(0) <= budgets).all()):
+        yield jets
+        return
+    first, spent = 0, torch.zeros_like(budgets)
+    for number, cost in enumerate(costs):
+        if number > first and bool((spent + cost > budgets).any()):
+            yield jets.select(torch.arange(first, number))
+            first, spent = number, torch.zeros_like(budgets)
+        spent = spent + cost
+    yield jets.select(torch.arange(first, len(jets)))
 
 
 def offsets_of(lengths: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ssl_jets import methods
-from ssl_jets.allocator import tune_memory
+from ssl_jets.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.config import (
     DataSettings,
     MethodSettings,
@@ -26,10 +26,10 @@ from ssl_jets.config import (
 from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile, Part, count
-from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.left_out import BAD_AMONG, of_files, of_jets, require_jets
 from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.data.subset import choose
+from ssl_jets.data.subset import choose, count_labelled
 from ssl_jets.data.survey import suspicions_of
 from ssl_jets.data.thin import thin
 from ssl_jets.errors import DataError, UsageError
@@ -38,7 +38,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, load_method, load_model, save_model
 from ssl_jets.monitor import Monitor
 from ssl_jets.nn.encoder import Encoder, parameter_count
-from ssl_jets.nn.tasks import TaskSettings
+from ssl_jets.nn.tasks import LABEL, TaskSettings, weights_of
 from ssl_jets.precision import resolve_precision
 from ssl_jets.resume import check_run, is_finished, open_run
 from ssl_jets.run import Run, Say
@@ -96,6 +96,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
     request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=weighted)
     subset = labelled_subset(data, settings.data, request)
+    if isinstance(settings.method, TaskSettings):
+        count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
     parts = load_parts(cls, settings.method, data.columns)
     seed = settings.train.seed
     torch.manual_seed(seed)
@@ -108,7 +110,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         method.measure([subset] if subset is not None else sample_of(data.files, data.train, seed, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)
     announce(run, settings, data, method, subset)
-    with closing(make_stream(data, settings, fabric, request, subset)) as stream:
+    opened = make_stream(data, settings, fabric, request, subset)
+    with explain_shortage(LESS_TO_TRAIN), closing(opened) as stream:
         done = fit(
             method,
             stream,
@@ -184,7 +187,8 @@ def announce(
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
     jets = f"{of_events} jets" if of_events else "jets"
-    run.say(f"data: {count(data.train):,} {jets} to train on, {count(data.held_out):,} held out{classes}")
+    jets += " to train on" + BAD_AMONG * (settings.data.bad_jets == "skip")
+    run.say(f"data: {count(data.train):,} {jets}, {count(data.held_out):,} held out{classes}")
     if subset is not None:
         run.say(f"labels of {len(subset):,} jets")
     if data.unlabelled:
@@ -217,6 +221,9 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, say: 
     jets = read_all(data.files, thin(data.held_out, settings.validation_jets, seed=0), request, left_out)
     if say is not None and left_out:
         say(f"held-out {of_jets(left_out)}")
+    if jets is not None:
+        weighed, zero = int((weights_of(jets) > 0).sum()), {"weight 0": len(jets)}
+        require_jets(weighed, "to validate on", where=f"column {request.weights}", left_out=zero)
     return None if jets is None else Monitor(jets, settings.batch_size, len(data.label_names))
 
 

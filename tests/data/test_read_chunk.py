@@ -21,6 +21,8 @@ from ssl_jets.jets import KINDS, Jets
 
 Write = Callable[..., Path]
 Branches = dict[str, Any]
+OWN = "{{extends: jetclass, particles: {{pt: {pt}, deta: {{branch: part_deta}}, dphi: {dphi}}}}}"
+"""A schema of one's own."""
 
 
 def opened(path: Path) -> JetFile:
@@ -161,6 +163,72 @@ def test_a_particle_without_pt_is_bad(write_jetclass: Write) -> None:
     with pytest.raises(DataError, match="pt is zero") as caught:
         read(write_jetclass(edit=spoil))
     assert "entry 5" in str(caught.value)
+
+
+def overflow(branches: Branches, entry: int, value: float) -> None:
+    set_value(branches, "part_px", entry, 0, value)
+
+
+def test_a_jet_bad_in_a_computed_column_is_found_beside_one_bad_in_a_branch(write_jetclass: Write) -> None:
+    def spoil(branches: Branches) -> None:
+        set_value(branches, "part_deta", 3, 0, np.nan)
+        for entry, value in ((5, 1e25), (7, 2e6)):  # the pt of the first is infinite in float32
+            overflow(branches, entry, value)
+        set_value(branches, "part_energy", 9, 0, 1e7)
+        set_value(branches, "part_deta", 11, 0, -999)
+
+    path = write_jetclass(edit=spoil)
+    kept, skipped = read_chunk(opened(path), 0, 0, 50, Request(bad_jets="skip"))
+    assert skipped == {
+        "part_deta is not finite": 1,
+        "pt is beyond 1,000,000": 2,
+        "energy is beyond 1,000,000": 1,
+        "its momentum pt cosh(deta) is beyond 1,000,000": 1,
+    }
+    assert kept.source is not None
+    assert kept.source[:, 1].tolist() == [entry for entry in range(50) if entry not in (3, 5, 7, 9, 11)]
+    assert kept.particles.abs().max() <= 1e6
+    with pytest.raises(DataError, match="pt is beyond 1,000,000") as caught:
+        read(path, 5, 20)
+    assert "unit: MeV" in str(caught.value)
+
+
+def test_a_negative_pt_has_a_reason_of_its_own(write_jetclass: Write, tmp_path: Path) -> None:
+    schema = tmp_path / "mine.yaml"
+    schema.write_text(OWN.format(pt="{branch: part_px, unit: GeV}", dphi="{branch: part_dphi}"))
+    path = write_jetclass(edit=lambda branches: branches.update(part_px=abs(branches["part_px"]) + 1))
+    file = open_files([Source(str(path))], form=str(schema))[0]
+    assert read_chunk(file, 0, 0, 50, Request(bad_jets="skip"))[1] == {}
+    path = write_jetclass(edit=lambda branches: set_value(branches, "part_px", 4, 0, -3.0))
+    left_out = read_chunk(open_files([Source(str(path))], form=str(schema))[0], 0, 4, 5, Request(bad_jets="skip"))[1]
+    assert left_out == {"pt is negative": 1}
+
+
+@pytest.mark.parametrize(
+    "schema", [None, OWN.format(pt="{formula: 'hypot(part_px, part_py)', unit: GeV}", dphi="{formula: part_dphi + 0}")]
+)
+def test_dphi_is_wrapped_and_angles_inside_keep_every_bit(
+    write_jetclass: Write, tmp_path: Path, schema: str | None
+) -> None:
+    turned = {(3, 0): 6.1, (8, 0): -6.0, (9, 0): 9.3}
+
+    def unwrap(branches: Branches) -> None:
+        set_value(branches, "part_dphi", 12, 0, float(np.float32(np.pi)))
+        for (entry, particle), value in turned.items():
+            set_value(branches, "part_dphi", entry, particle, value)
+
+    if schema is not None:
+        (tmp_path / "mine.yaml").write_text(schema)
+    path = write_jetclass(edit=unwrap)
+    file = open_files([Source(str(path))], form=None if schema is None else str(tmp_path / "mine.yaml"))[0]
+    raw, wrapped = (read_chunk(file, 0, 0, 50, Request(wrap=wrap))[0] for wrap in (False, True))
+    inside = raw.column("dphi").abs() <= np.float32(np.pi)
+    assert int((~inside).sum()) == len(turned)
+    assert torch.equal(wrapped.column("dphi")[inside], raw.column("dphi")[inside])
+    expected = torch.tensor([value - 2 * np.pi * round(value / (2 * np.pi)) for value in turned.values()])
+    torch.testing.assert_close(wrapped.column("dphi")[~inside].double(), expected.double(), rtol=0, atol=2e-6)
+    others = [name for name in raw.columns if name != "dphi"]
+    assert all(torch.equal(raw.column(name), wrapped.column(name)) for name in others)
 
 
 def test_a_jet_bad_for_two_reasons_is_counted_once(write_jetclass: Write) -> None:

@@ -111,3 +111,30 @@ def test_a_first_look_names_the_file_that_is_suspicious_and_passes_over_what_can
     assert not any("MeV" in text for text in suspicions_of(files))
     files.append(opened(write_jetclass("mev.root", edit=in_mev)))
     assert [text for text in suspicions_of(files) if "MeV" in text and "mev.root" in text]
+
+
+def test_values_outside_the_range_of_their_column_are_counted_by_jet_and_dphi_is_shown_wrapped(
+    write_jetclass: Write,
+) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        for name, values in {
+            "part_dphi": {3: 6.1, 8: -6.0},
+            "part_deta": {4: 7.0},
+            "part_d0err": {5: -1.0},
+            "part_energy": {6: -2.0},
+            "part_charge": {7: 0.5},
+        }.items():
+            lists = content[name].to_list()
+            for entry, value in values.items():
+                lists[entry][0] = value
+            content[name] = ak.values_astype(ak.Array(lists), np.float32)
+
+    file = opened(write_jetclass(edit=spoil))
+    seen = survey(file, 1000)
+    assert max(abs(seen.columns["dphi"].least), seen.columns["dphi"].most) <= np.float32(np.pi)
+    for texts in (seen.suspicions, suspicions_of([file])):
+        assert any("dphi is outside [-pi, pi] in 2 of the 50 jets" in text for text in texts)
+        assert any("|deta| is above 5 in 1 of the 50 jets" in text for text in texts)
+        assert any("d0err is negative in 1 of the 50 jets" in text for text in texts)
+        assert any("energy is negative in 1 of the 50 jets" in text for text in texts)
+        assert any("charge has other values" in text for text in texts)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from ssl_jets.allocator import explain_shortage
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetune import memory
-from ssl_jets.finetune.memory import available, parse_memory, peak, shown, told_when_it_ends
+from ssl_jets.finetune.memory import available, parse_memory, peak, shown
 
 CPU = torch.device("cpu")
 
@@ -35,6 +38,7 @@ def test_an_amount_is_shown_with_the_unit_of_its_size() -> None:
 
 def test_the_peak_is_that_of_the_process_itself_and_stays_when_memory_is_freed() -> None:
     program = """
+import numpy as np
 import torch
 from ssl_jets.finetune.memory import peak
 cpu = torch.device("cpu")
@@ -72,8 +76,20 @@ def test_a_limit_of_the_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_shortage_becomes_one_message_and_other_errors_stay() -> None:
-    with pytest.raises(SslJetsError, match="not enough memory") as caught, told_when_it_ends():
-        torch.empty(2**60)
-    assert "--plan" in str(caught.value.hint)
-    with pytest.raises(RuntimeError, match="shape"), told_when_it_ends():
+    shortages: list[Callable[[], object]] = [
+        lambda: torch.empty(2**60),
+        lambda: np.empty(2**55),
+        lambda: _raise(MemoryError()),
+        lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+    ]
+    for shortage in shortages:
+        with pytest.raises(SslJetsError, match="not enough memory") as caught, explain_shortage("--batch-size 8"):
+            shortage()
+        assert caught.value.hint == "--batch-size 8"
+        assert caught.value.found
+    with pytest.raises(RuntimeError, match="shape"), explain_shortage(""):
         raise RuntimeError("a shape is wrong")
+
+
+def _raise(error: Exception) -> None:
+    raise error

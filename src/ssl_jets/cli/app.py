@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets import __version__
+from ssl_jets.allocator import explain_shortage
 from ssl_jets.cli.command import Command
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.look import inspect, methods
@@ -41,6 +42,7 @@ for _command, _example in EXAMPLES.items():
     app.command(cls=Command, epilog=f"Example: {_example}")(_command)
 _SHARED = ("pretrain", "finetune", "embed")
 """Commands whose work the processes of a launch share."""
+_LESS = "fewer jets at a time: --batch-size, --set data.buffer=..., evaluate.fit_jets, evaluate.test_jets"
 _debug = False  # what `--debug` says, for `_fail`
 
 
@@ -76,7 +78,8 @@ def main() -> None:
     with guarded():
         try:
             try:
-                app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
+                with explain_shortage(_LESS):
+                    app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
             finally:
                 sys.stdout.flush()
         except SslJetsError as error:

@@ -20,7 +20,7 @@ from ssl_jets.data.formula_text import quoted
 from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
 from ssl_jets.data.schema import known_schemas
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import KINDS, Jets, wrap_azimuth
 
 Array = npt.NDArray[Any]
 
@@ -29,12 +29,21 @@ _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
 _WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
 _NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
 WEAK = "pt is zero"
+_LARGEST = 1e6
+"""Largest size of a column that a particle can have, in its unit (GeV, mm, e): far above any collider and detector, and
+far below the numbers at which squares overflow in float32."""
+_BEYOND = "{name} is beyond 1,000,000"
+_MOMENTUM = "its momentum pt cosh(deta) is beyond 1,000,000"
 _OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
 _OTHERWISE = {
     _LOST: ", --set data.jets=NAME reads other jets of the file",
     _UNCLASSED: ", --set data.labels=[...] names the classes to use, `labels` in a schema of yours what they are",
     _NO_KIND: "; of a PDG number in your schema, write `kind: {formula: kind(BRANCH)}`",
+    **dict.fromkeys(
+        [_BEYOND.format(name="pt"), _BEYOND.format(name="energy"), _MOMENTUM],
+        "; momenta are in GeV: of a file in MeV, write `unit: MeV` in a schema",
+    ),
 }
 """What else can be done about a reason."""
 
@@ -45,12 +54,14 @@ class Request:
 
     Attributes:
         jet_columns: jet columns to read besides the particles.
-        bad_jets: a jet without particles or of no class, or with a particle whose values are not finite or whose pt
-            is zero: "error" stops at it, "skip" leaves it out and counts it.
+        bad_jets: a jet without particles or of no class, or with a particle whose values are not finite or beyond any
+            that a particle can have, or whose pt is zero or negative: "error" stops at it, "skip" leaves it out and
+            counts it.
         bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
         columns: particle columns to read, in the order of `COLUMNS`; None means all, which must then be the same in
             all files.
         weights: jet column that becomes `Jets.weights`; None for none.
+        wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, to be looked at.
     """
 
     jet_columns: tuple[str, ...] = ()
@@ -58,6 +69,7 @@ class Request:
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
     weights: str | None = None
+    wrap: bool = True
 
     @classmethod
     def of(
@@ -142,9 +154,9 @@ def read_chunk(
         weights=None if request.weights is None else torch.from_numpy(_weights(file, rows, request.weights)),
         source=torch.from_numpy(source),
     )
-    origins = {name: form.particles[name] for name in columns}
-    computed = [name for name, origin in origins.items() if origin.formula is not None or origin.absolute]
-    bad, left_out = _bad_jets(file, jets, rows, computed, request.bad_jets)
+    if request.wrap and "dphi" in columns:
+        wrap_azimuth(jets.column("dphi").numpy())
+    bad, left_out = _bad_jets(file, jets, rows, request.bad_jets)
     good = jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets
     return good, skipped + left_out
 
@@ -222,14 +234,14 @@ def _weights(file: JetFile, rows: Rows, name: str) -> Array:
     return weights
 
 
-def _bad_jets(
-    file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str], policy: str
-) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
+def _bad_jets(file: JetFile, jets: Jets, rows: Rows, policy: str) -> tuple[npt.NDArray[np.bool_], Counter[str]]:
     """Which jets cannot be used, and how many for each reason (the first that holds); an error unless skipping."""
     bad = np.zeros(len(jets), dtype=np.bool_)
     skipped: Counter[str] = Counter()
     jet_of = None
-    for reason, where in _findings(file, jets, rows, computed):
+    for reason, where in _findings(file, jets, rows):
+        if not len(where):
+            continue
         if reason in _OF_JETS:
             found = where
         else:
@@ -246,7 +258,8 @@ def _bad_jets(
                 else "--set data.bad_jets=skip leaves such jets out and counts them" + _OTHERWISE.get(reason, ""),
             )
         new = found[~bad[found]]
-        skipped[reason] += len(new)
+        if len(new):
+            skipped[reason] += len(new)
         bad[new] = True
     return bad, skipped
 
@@ -269,24 +282,43 @@ def _label_of(file: JetFile, rows: Rows, jet: int) -> str:
     return of.label_values(file.label_formulas, file.label_branches, rows, jet) + "; "
 
 
-def _findings(file: JetFile, jets: Jets, rows: Rows, computed: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """What is wrong, as a reason with the indices of jets (`_OF_JETS`) or of particles."""
+def _findings(file: JetFile, jets: Jets, rows: Rows) -> Iterator[tuple[str, Array]]:
+    """Find unusable jets: reasons, each with indices of jets (`_OF_JETS`) or of particles; branches before columns."""
     nothing = np.empty(0, dtype=np.int64)
-    lost = np.flatnonzero(rows.lost) if rows.lost is not None else nothing
-    weightless = nothing if jets.weights is None else _not_finite(jets.weights.numpy())
-    unclassed = nothing if jets.labels is None else np.flatnonzero(jets.labels.numpy() == of.NO_CLASS)
-    findings = list(zip(_OF_JETS, (lost, np.flatnonzero(jets.lengths.numpy() == 0), weightless, unclassed)))
-    findings += [(f"{name} is not finite", _not_finite(content)) for name, content in rows.particle.items()]
-    if all(not len(where) for _, where in findings[len(_OF_JETS) :]):  # then what was computed is the reason
-        findings += [(f"{name} is not finite", _not_finite(jets.column(name).numpy())) for name in computed]
-    if "kind" in jets.columns and file.schema.particles["kind"].branch is not None:
+    yield _LOST, nothing if rows.lost is None else np.flatnonzero(rows.lost)
+    yield _EMPTY, np.flatnonzero(jets.lengths.numpy() == 0)
+    yield _WEIGHTLESS, nothing if jets.weights is None else _not_finite(jets.weights.numpy())
+    yield _UNCLASSED, nothing if jets.labels is None else np.flatnonzero(jets.labels.numpy() == of.NO_CLASS)
+    for name, content in rows.particle.items():
+        yield f"{name} is not finite", _not_finite(content)
+    if "kind" in jets.columns and file.schema.particles["kind"].flags is None:
         kind = jets.column("kind").numpy()
-        findings.append((_NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))))
+        yield _NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))
+    yield from _of_columns(jets)
+
+
+def _of_columns(jets: Jets) -> Iterator[tuple[str, Array]]:
+    """Find values that no particle has, as indices of particles: also those computed from finite branches."""
+    particles = jets.particles.numpy()
+    if not particles.size:
+        return
+    if not (particles.max() <= _LARGEST and particles.min() >= -_LARGEST):  # neither holds for NaN
+        for name in jets.columns:
+            values = jets.column(name).numpy()
+            bounded = name not in ("kind", "dphi")  # an index, an angle
+            yield f"{name} is not finite", np.flatnonzero(np.isnan(values) if bounded else ~np.isfinite(values))
+            if bounded:  # an infinite one is one that overflowed
+                yield _BEYOND.format(name=name), np.flatnonzero(np.abs(values) > _LARGEST)
     if "pt" in jets.columns:
         pt = jets.column("pt").numpy()
-        if len(pt) and not pt.min() > 0:
-            findings.append((WEAK, np.flatnonzero(pt <= 0)))
-    return ((reason, where) for reason, where in findings if len(where))
+        if not pt.min() > 0:
+            yield WEAK, np.flatnonzero(pt == 0)
+            yield "pt is negative", np.flatnonzero(pt < 0)
+        deta = np.abs(jets.column("deta").numpy()) if "deta" in jets.columns else np.zeros_like(pt)
+        with np.errstate(all="ignore"):
+            if not float(pt.max()) * np.cosh(float(deta.max())) <= _LARGEST:
+                momentum = pt * np.cosh(deta.astype(np.float64))
+                yield _MOMENTUM, np.flatnonzero(momentum > _LARGEST)
 
 
 def _not_finite(content: Array) -> Array:

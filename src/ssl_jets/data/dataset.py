@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
+from ssl_jets.data.left_out import require_jets
 from ssl_jets.data.seen import shared
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.types import with_common_types
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import UsageError
 from ssl_jets.launch import rank
 from ssl_jets.progress import to_stderr
 
@@ -107,8 +108,8 @@ def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str
 
 
 def _not_empty(data: Dataset) -> Dataset:
-    if not count(data.train):
-        raise DataError("there are no jets to train on", where=", ".join(data.names[:8]))
+    require_jets(count(data.train), "to train on", where=", ".join(data.names[:8]))
+    require_jets(count(data.held_out), "to validate on", where=", ".join(data.names[:8]))
     return data
 
 

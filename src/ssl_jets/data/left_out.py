@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ssl_jets.errors import DataError
+
+if TYPE_CHECKING:  # a report imports this file, and none that reads
+    from ssl_jets.data.files import JetFile, Part
+
+BAD_AMONG = " (bad ones among them)"
+"""Behind a number of entries of which bad jets will still be left out."""
 
 
 def of_files(left_out: Mapping[str, str]) -> list[str]:
@@ -19,3 +28,25 @@ def of_both(files: Mapping[str, str], jets: Mapping[str, int]) -> list[str]:
 def of_jets(left_out: Mapping[str, int]) -> str:
     """One line about jets that could not be used, from their number for each reason; the most frequent first."""
     return "jets left out: " + "; ".join(f"{jets:,}: {why}" for why, jets in Counter(left_out).most_common())
+
+
+def require_jets(jets: int, purpose: str, *, where: object = None, left_out: Mapping[str, int] | None = None) -> None:
+    """Refuse a selection that leaves nothing, whatever emptied it: every command that selects jets calls this.
+
+    Args:
+        jets: how many are left.
+        purpose: what they are for, after "there is no jet".
+        where: the files or the setting that they were selected by.
+        left_out: the others, by reason.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not jets:
+        reasons = of_jets(left_out) if left_out else "no jets"
+        raise DataError(f"there is no jet {purpose}", where=where, found=reasons)
+
+
+def named(files: Sequence[JetFile], parts: Sequence[Part]) -> str:
+    """Name the first files of `parts`, for messages."""
+    return ", ".join(str(files[index].source) for index in sorted({part.file for part in parts})[:8])

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import Part, whole
-from ssl_jets.data.left_out import of_both
+from ssl_jets.data.left_out import of_both, require_jets
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.progress import Say, to_stderr
 
@@ -46,7 +45,5 @@ def read_jets(
     batches = list(ordered(files, parts, request, workers=data.workers, skipped=skipped))
     for line in of_both(lost, skipped):
         say(line)
-    if not batches:
-        where = ", ".join(str(file.source) for file in files[:8])
-        raise DataError("the files hold no jet that can be used", where=where)
+    require_jets(len(batches), "that can be used")  # `each` may be 0
     return concatenate(batches)

@@ -13,6 +13,7 @@ import torch
 from ssl_jets.data.chunks import DEFAULT, Request, check_request
 from ssl_jets.data.course import Course
 from ssl_jets.data.files import JetFile, Part, count, shared_columns, shared_labels
+from ssl_jets.data.left_out import named, of_jets, require_jets
 from ssl_jets.data.shuffle import CHUNK, Plan, cut
 from ssl_jets.data.windows import Windows, read_ahead
 from ssl_jets.errors import DataError, UsageError
@@ -31,6 +32,8 @@ def ordered(
     chunk: int = CHUNK,
     workers: int = 1,
     skipped: Counter[str] | None = None,
+    *,
+    may_be_empty: bool = False,
 ) -> Iterator[Jets]:
     """The jets of `parts` in that order, in batches of at most `chunk` entries.
 
@@ -43,13 +46,16 @@ def ordered(
         chunk: most entries of a batch.
         workers: threads that read ahead.
         skipped: the number of jets left out is added here, by reason.
+        may_be_empty: let pass that no jet of `parts` can be used; for one share of several, whose sum is checked.
 
     Raises:
         UsageError: a column that a file does not have.
-        DataError: files of differing columns or classes, a bad jet, a file that cannot be read.
+        DataError: files of differing columns or classes, a bad jet, a file that cannot be read, no jet that can be
+            used.
     """
     _check(files, parts, request)
-    return _ordered(files, parts, request, chunk, workers, skipped)
+    left_out: Counter[str] = Counter() if skipped is None else skipped
+    return _ordered(files, parts, request, chunk, workers, left_out, may_be_empty=may_be_empty)
 
 
 def _ordered(
@@ -58,18 +64,22 @@ def _ordered(
     request: Request,
     chunk: int,
     workers: int,
-    skipped: Counter[str] | None,
+    skipped: Counter[str],
+    *,
+    may_be_empty: bool,
 ) -> Iterator[Jets]:
+    found = may_be_empty or not count(parts)
     chunks = (piece for part in parts for piece in cut(files[part.file], part, chunk))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
     try:
         for jets, left_out in read_ahead(pool, workers, files, chunks, request):
-            if skipped is not None:
-                skipped.update(left_out)
+            skipped.update(left_out)
             if jets is not None:
+                found = True
                 yield jets
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    require_jets(found, "that can be used", where=named(files, parts), left_out=skipped)
 
 
 class TrainStream:
@@ -266,8 +276,7 @@ class TrainStream:
         rows = self._course.rows()
         self._empty_windows = 0 if self._jets is not None else self._empty_windows + 1
         if self._empty_windows > 10 + len(self._course.plan(rows.world).windows(rows.epoch, rows.rank)):
-            reasons = ", ".join(f"{number} times {reason}" for reason, number in self.skipped.items())
-            raise DataError("all jets to train on were left out", found=reasons)
+            raise DataError("all jets to train on were left out", found=of_jets(self.skipped))
 
     def _drop(self) -> None:
         """Forget the window and what is being read."""

@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ssl_jets.data.files import JetFile, Part
+from ssl_jets.data.files import JetFile, Part, count
+from ssl_jets.data.left_out import named, require_jets
 from ssl_jets.data.stream import Request, ordered
-from ssl_jets.errors import UsageError
+from ssl_jets.data.thin import thin
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 
 Integers = npt.NDArray[Any]
+
+_GLANCE = 1000
+"""Jets of all files in which classes are looked for first."""
 
 
 def choose(
@@ -31,9 +36,9 @@ def choose(
 ) -> Jets:
     """The chosen labelled jets of `parts`, in memory. Jets of files without labels count as one class.
 
-    Each jet has a random number made from `seed`, the name of its file and its entry; of each class those with the
-    smallest numbers are taken, in proportion to the class. So a larger subset contains every smaller one of the same
-    seed, and neither the order nor the folder of the files matters.
+    A jet of weight 0 is not chosen. Each jet has a random number made from `seed`, the name of its file and its entry;
+    of each class those with the smallest numbers are taken, in proportion to the class. So a larger subset contains
+    every smaller one of the same seed, and neither the order nor the folder of the files matters.
 
     Args:
         files: the files.
@@ -47,15 +52,7 @@ def choose(
     Raises:
         UsageError: more labels are asked for than there are, or fewer than one a class.
     """
-    # Whether a jet is bad, its other columns may tell.
-    columns = request.columns if request.bad_jets == "skip" else ("pt",)
-    narrow = replace(request, jet_columns=(), columns=columns)
-    found = [(jets.source, jets.labels) for jets in ordered(files, parts, narrow)]
-    source = torch.cat([entry for entry, _ in found if entry is not None]).numpy()
-    label = torch.cat([entry for _, entry in found if entry is not None]).numpy()
-    if not any(files[part.file].label_names for part in parts):
-        label = np.zeros_like(label)
-    source, label = source[label >= 0], label[label >= 0]
+    source, label = _labelled(files, parts, request)
     taken = _taken(files, source, label, _per_class(label, labels, setting), seed)
     keys = np.sort(_keys(source[taken]))
     kept = []
@@ -85,10 +82,79 @@ def _taken(
     """Of each class the wanted number of jets with the smallest random numbers, bool `[jet]`."""
     number = _random_numbers(files, source, seed)
     taken = np.zeros(len(label), dtype=bool)
-    for index, count in wanted.items():
+    for index, number_of_class in wanted.items():
         rows = np.flatnonzero(label == index)
-        taken[rows[np.argsort(number[rows], kind="stable")[:count]]] = True
+        taken[rows[np.argsort(number[rows], kind="stable")[:number_of_class]]] = True
     return taken
+
+
+def count_labelled(
+    files: Sequence[JetFile], parts: Sequence[Part], request: Request, subset: Jets | None, *, classes: bool
+) -> tuple[int, int]:
+    """Count the jets that a training learns from, and all that it could: those of weight 0 are none of them.
+
+    Args:
+        files, parts, request: as for `choose`.
+        subset: the jets that were chosen; None for all.
+        classes: whether classes are to be told apart.
+
+    Raises:
+        DataError: no such jet, or with `classes` only jets of one class.
+    """
+    label = None if request.weights is None else _labelled(files, parts, request)[1]
+    of = count(parts) if label is None else len(label)
+    used = of if subset is None else len(subset)
+    if not classes:
+        return used, of
+    if subset is not None:
+        seen = set() if subset.labels is None else set(subset.labels.tolist())
+    else:
+        seen = _classes(files, parts, request) if label is None else set(label.tolist())
+    if len(seen) < 2:
+        names = next((files[part.file].label_names for part in parts if files[part.file].label_names), ())
+        raise DataError(
+            "there is one class only, where a classifier needs two",
+            where=named(files, parts),
+            found=f"{used:,} jets of {', '.join(names[index] for index in seen) or 'no class'}",
+            hint="name files of the other classes too: --data FILE --data FILE",
+        )
+    return used, of
+
+
+def _labelled(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> tuple[Integers, Integers]:
+    """Find the jets that can be learned from: rows (file, entry, jet), and labels (0 where no file has any)."""
+    source, label, left_out = [], [], Counter[str]()
+    unlabelled = not any(files[part.file].label_names for part in parts)
+    for jets in ordered(files, parts, _narrow(request), skipped=left_out):
+        assert jets.source is not None  # everything read from files has it
+        assert jets.labels is not None
+        counts = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
+        own = np.zeros(len(jets), dtype=np.int64) if unlabelled else jets.labels.numpy()
+        chosen = counts & (own >= 0)
+        source.append(jets.source.numpy()[chosen])
+        label.append(own[chosen])
+        left_out += Counter({"weight 0": int((~counts).sum()), "no label": int((counts & (own < 0)).sum())})
+    labels = np.concatenate(label)
+    require_jets(len(labels), "to learn from", where=named(files, parts), left_out=left_out)
+    return np.concatenate(source), labels
+
+
+def _narrow(request: Request) -> Request:
+    """The same request with as few columns as are needed to find out which jets are bad."""
+    columns = request.columns if request.bad_jets == "skip" else ("pt",)
+    return replace(request, jet_columns=(), columns=columns)
+
+
+def _classes(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> set[int]:
+    """Find classes among the jets, until there are two: mostly in a small sample of all files."""
+    seen: set[int] = set()
+    for some in (thin(parts, _GLANCE, seed=0), parts):
+        for jets in ordered(files, some, _narrow(request), may_be_empty=True):
+            assert jets.labels is not None  # everything read from files has it
+            seen |= set(jets.labels.unique().tolist()) - {-1}
+            if len(seen) > 1:
+                return seen
+    return seen
 
 
 def _keys(source: Integers) -> Integers:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ssl_jets.data.chunks import WEAK, Request, padding_hint, read_chunk
 from ssl_jets.data.files import JetFile, Part
 from ssl_jets.data.windows import read_part
-from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +26,9 @@ _MOST_WHOLE = 10_000
 
 _STRETCHES = 4
 """Places of a file that are looked at."""
+
+_WIDEST = 5
+"""Largest plausible |deta|: jets are a few tenths wide, and detectors end at pseudorapidities of about 5."""
 
 _GLANCE_JETS, _GLANCE_FILES = 200, 4
 """What `suspicions_of` looks at."""
@@ -114,7 +117,7 @@ def survey(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "erro
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(file.jet_columns, "skip", bad_files)
+    request = Request(file.jet_columns, "skip", bad_files, wrap=False)
     left_out = Counter[str]()
     batches = []
     for start, stop in _stretches(file.entries, most):
@@ -124,6 +127,9 @@ def survey(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "erro
     if not batches:
         batches.append(read_chunk(file, 0, 0, 0, request)[0])
     jets = concatenate(batches)
+    suspicions = [*_of_left_out(file, len(jets), left_out), *(_suspicions(jets) if len(jets) else ())]
+    if "dphi" in jets.columns:
+        wrap_azimuth(jets.column("dphi").numpy())  # as every reader gets it
     columns = {name: Numbers.of(jets.column(name).numpy()) for name in jets.columns}
     return Survey(
         jets=len(jets),
@@ -132,7 +138,7 @@ def survey(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "erro
         jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
         labels=_labels(jets, file.label_names),
         left_out=dict(left_out),
-        suspicions=[*_of_left_out(file, len(jets), left_out), *(_suspicions(jets) if len(jets) else ())],
+        suspicions=suspicions,
     )
 
 
@@ -148,7 +154,7 @@ def suspicions_of(files: Sequence[JetFile]) -> list[str]:
     found = []
     for file in list(first.values())[:_GLANCE_FILES]:
         part = Part(0, 0, min(file.entries, _GLANCE_JETS))
-        jets = read_part([file], part, Request((), "skip", "skip")).jets if part.entries else None
+        jets = read_part([file], part, Request((), "skip", "skip", wrap=False)).jets if part.entries else None
         found += [] if jets is None else [f"suspicious: {file.source}: {text}" for text in _suspicions(jets)]
     return found
 
@@ -183,8 +189,22 @@ def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[s
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:
-    """Values that no jet has in the units they are said to be in."""
+    """Find values that no jet has in the units and ranges of the canonical columns. dphi is not wrapped yet."""
     has = {name: jets.column(name).numpy() for name in jets.columns}
+    yield from _of_momenta(jets, has)
+    yield from _of_directions(jets, has)
+    for name in ("d0err", "dzerr"):
+        error = has.get(name, np.empty(0))
+        if (error < 0).any():
+            yield f"{name} is negative in {_jets_with(jets, error < 0)}"
+        error = error[error > 0]
+        if len(error) and not 0.003 < np.median(error) < 3:
+            yield f"{name} has a median of {np.median(error):.2g} mm: is it in cm or in um?"
+    if "charge" in has and not np.isin(has["charge"], (-1, 0, 1)).all():
+        yield "charge has other values than -1, 0 and 1"
+
+
+def _of_momenta(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
     if "pt" in has:
         total = float(np.median(np.bincount(jets.jet_of_particle.numpy(), has["pt"], len(jets))))
         if total > 14_000:
@@ -193,13 +213,23 @@ def _suspicions(jets: Jets) -> Iterator[str]:
             yield f"pt adds up to {total:.3g} GeV in half of the jets: is it in TeV, or a share of the jet's?"
     if {"pt", "energy"} <= has.keys() and (share := float((has["energy"] < 0.99 * has["pt"]).mean())) > 0.01:
         yield f"energy is below pt for {share:.0%} of the particles: are their units the same?"
-    for name in ("d0", "dz"):
-        error = has.get(f"{name}err", np.empty(0))
-        error = error[error > 0]
-        if len(error) and not 0.003 < np.median(error) < 3:
-            yield f"{name}err has a median of {np.median(error):.2g} mm: is it in cm or in um?"
+    if "energy" in has and (has["energy"] < 0).any():
+        yield f"energy is negative in {_jets_with(jets, has['energy'] < 0)}"
+
+
+def _of_directions(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
     for name in ("deta", "dphi"):
         if name in has and (wide := float(np.median(np.abs(has[name])))) > 0.8:
             yield f"|{name}| has a median of {wide:.2g}: is it relative to the axis of the jet?"
-    if "charge" in has and not np.isin(has["charge"], (-1, 0, 1)).all():
-        yield "charge has other values than -1, 0 and 1"
+    if "deta" in has and (far := np.abs(has["deta"]) > _WIDEST).any():
+        yield f"|deta| is above {_WIDEST} in {_jets_with(jets, far)}: is it relative to the axis, or a placeholder?"
+    if "dphi" in has and (beyond := np.abs(has["dphi"]) > np.float32(np.pi)).any():
+        most = np.abs(has["dphi"]).max()
+        text = f"dphi is outside [-pi, pi] in {_jets_with(jets, beyond)}, where it is wrapped into it"
+        yield text + (f"; up to {most:.4g}: is it in degrees, or a placeholder?" if most > 4 * np.pi else "")
+
+
+def _jets_with(jets: Jets, particles: Array) -> str:
+    """Count the jets with a particle in the mask `[particle]`, of those looked at."""
+    count = len(np.unique(jets.jet_of_particle.numpy()[particles]))
+    return f"{count:,} of the {len(jets):,} jets looked at"

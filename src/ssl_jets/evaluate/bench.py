@@ -14,7 +14,7 @@ import torch
 from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, Part, count, shared_labels
-from ssl_jets.data.left_out import of_files, of_jets
+from ssl_jets.data.left_out import of_files, of_jets, require_jets
 from ssl_jets.data.seen import Seen, copies_of, joint_training
 from ssl_jets.data.split import first_halves
 from ssl_jets.data.stream import Request
@@ -183,8 +183,8 @@ class Bench:
             DataError: none is above zero.
         """
         weights: Array = weights_of(jets).numpy().astype(np.float64)
-        if not weights.any():
-            raise DataError("the weights of all jets are zero", where=f"column {self.settings.data.weights}")
+        where = f"column {self.settings.data.weights}"
+        require_jets(int((weights > 0).sum()), "to measure with", where=where, left_out={"weight 0": len(jets)})
         return relative(weights)
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
@@ -203,6 +203,7 @@ class Bench:
         if skipped:
             self.tell(of_jets(skipped))
             self.skipped += skipped
+        self.weights(jets)  # refuses jets of which none counts
         return jets
 
 

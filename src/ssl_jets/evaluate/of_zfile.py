@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_jets.data.left_out import require_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluate.bench import FEWEST
@@ -123,6 +124,7 @@ def labelled_sides(
     path, wanted = ", ".join(map(str, paths)), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
     roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
+    roles.require_weights(weights, settings.data.weights)
     roles.leaked(roles.test, tell)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
@@ -182,6 +184,12 @@ class _Roles:
         fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
         return cls(fit, test, unseen, trained)
 
+    def require_weights(self, weights: Array, name: str | None) -> None:
+        """Refuse sides of which no jet counts."""
+        for rows in (self.fit, self.test) if name is not None else ():
+            counting = int((weights[rows] > 0).sum())
+            require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
+
     def leaked(self, rows: Array, tell: Notes) -> int:
         """How many of the rows measured on the model was trained on; that there are any is said."""
         leaked = int(self.trained[rows].sum())
@@ -202,6 +210,7 @@ class _Found:
 def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
     """Probes of the class, where jets are labelled, and of the kept columns."""
     weights = _weights(file, settings.data.weights)
+    roles.require_weights(weights, settings.data.weights)
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
     sides, probes = [roles.fit, roles.test], list[Probe]()
     if labelled:

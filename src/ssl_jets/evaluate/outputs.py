@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from ssl_jets.errors import SslJetsError
 from ssl_jets.evaluate.estimate import Array
-from ssl_jets.jets import Jets
+from ssl_jets.jets import Jets, within_memory
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.precision import autocast, native_precision
@@ -21,8 +23,11 @@ def encode(encoder: Encoder, jets: Jets, device: torch.device) -> Array:
     z = []
     with autocast(device, native_precision(device)):
         for rows in torch.split(torch.arange(len(jets)), BATCH):
-            z.append(encoder(jets.select(rows).to(device)).z.float().cpu())
+            pieces = within_memory(jets.select(rows), BATCH)
+            z += [encoder(piece.to(device)).z.float().cpu() for piece in pieces]
     result: Array = torch.cat(z).numpy()
+    if lost := int((~np.isfinite(result).all(axis=1)).sum()):
+        raise SslJetsError("the model gives z that is not finite", found=f"{lost:,} of {len(result):,} jets")
     return result
 
 

@@ -14,6 +14,7 @@ import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import JetFile, Part, count, whole
+from ssl_jets.data.left_out import named, require_jets
 from ssl_jets.data.seen import Ranges, Seen
 from ssl_jets.data.split import split
 from ssl_jets.data.stream import Request, ordered
@@ -158,15 +159,15 @@ def draw(
     if counted is not None:
         counted += parts
     runs = [([part for part, _ in run], skipped if new else None) for new, run in groupby(pieces, key=itemgetter(1))]
-    for jets in chain.from_iterable(ordered(files, run, request, workers=workers, skipped=left) for run, left in runs):
+    batches = (ordered(files, run, request, workers=workers, skipped=left, may_be_empty=True) for run, left in runs)
+    for jets in chain.from_iterable(batches):
         assert jets.source is not None  # everything read from files has it
         source = jets.source.numpy()
         file = int(source[0, 0])
         keep = wanted[file][files[file].numbers(source)]
         if keep.any():
             found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
-    if not found:
-        raise DataError("there are no jets to evaluate on", found=f"{total} entries")
+    require_jets(len(found), f"of {total:,} to evaluate on", where=named(files, parts), left_out=skipped)
     return concatenate(found)
 
 

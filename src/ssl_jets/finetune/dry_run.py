@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from ssl_jets.allocator import tune_memory
+from ssl_jets.allocator import is_shortage, tune_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.finetune.domain.adapt import equip
-from ssl_jets.finetune.memory import available, in_use, is_shortage, peak
+from ssl_jets.finetune.memory import available, in_use, peak
 from ssl_jets.finetune.modes import MODES
 from ssl_jets.finetune.settings import FinetuneSettings
 from ssl_jets.finetune.start import begin, read_data, trained_on

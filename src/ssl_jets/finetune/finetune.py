@@ -8,20 +8,21 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from ssl_jets.allocator import tune_memory
+from ssl_jets.allocator import explain_shortage, tune_memory
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
+from ssl_jets.data.left_out import BAD_AMONG
 from ssl_jets.data.mixed import shares
 from ssl_jets.data.seen import Seen
 from ssl_jets.finetune.domain.adapt import adapt
 from ssl_jets.finetune.facts import facts_of
-from ssl_jets.finetune.memory import peak, shown, told_when_it_ends
+from ssl_jets.finetune.memory import peak, shown
 from ssl_jets.finetune.modes import MODES, Work
 from ssl_jets.finetune.objective import Objective
 from ssl_jets.finetune.plan import best_that_fits
 from ssl_jets.finetune.settings import FinetuneSettings
-from ssl_jets.finetune.start import begin, read_data, trained_on
+from ssl_jets.finetune.start import begin, labelled_jets, read_data, trained_on
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.pretrain import explicit, finish, sample_of, tell_of_files
@@ -58,17 +59,19 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         return out
     data, request, subset = read_data(settings, fabric)
     mixed = trained_on(data, settings)
-    used = count(data.train) if subset is None else len(subset)
+    counts = labelled_jets(settings, data, request, subset)
     objective = begin(settings, pretrained, data.label_names)
     begins = not (resume and run.begun)
     if begins:
         objective.measure([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)
-    _announce(run, settings, data, pretrained, objective, used)
+    _announce(run, settings, data, pretrained, objective, counts)
     adapt(objective, settings, data, subset, run, begins=begins)
-    work = Work(_with_length(settings, mixed, used, fabric), mixed, request, subset, run, fabric, resume)
+    an_epoch = count(data.train) if subset is None else len(subset)
+    work = Work(_with_length(settings, mixed, an_epoch, fabric), mixed, request, subset, run, fabric, resume)
     mode = MODES[settings.method.mode](work.settings)
-    with told_when_it_ends():
+    hint = "ssl-jets finetune --plan measures what fits; --mode fit takes it; a smaller --batch-size takes less"
+    with explain_shortage(hint):
         done = mode.train(objective, work)
     mode.finish(objective)
     most = peak(fabric.device)
@@ -77,7 +80,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         pretrained,
         replace(work, data=data),
         done,
-        labelled_jets=used,
+        labelled_jets=counts[0],
         labelled_seed=settings.method.subset_seed,
         peak_memory=most,
         planned_memory=planned,
@@ -108,16 +111,18 @@ def _announce(
     data: Dataset,
     pretrained: Model,
     objective: Objective,
-    used: int,
+    counts: tuple[int, int],
 ) -> None:
     """Say what is about to be trained, on what."""
+    used, of = counts
     tell_of_files(run, data)
     if not MODES[settings.method.mode].starts_anew:
         for line in Seen.of(pretrained.facts["training"]).notes(data.files):
             run.say(line)
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
+    bad = BAD_AMONG * (settings.data.bad_jets == "skip")
     run.say(
-        f"{settings.method.mode}: {used:,} of {count(data.train):,} labelled jets{classes}, "
+        f"{settings.method.mode}: {used:,} of {of:,} labelled jets{bad}{classes}, "
         f"{count(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     every = sum(parameter.numel() for parameter in objective.parameters())

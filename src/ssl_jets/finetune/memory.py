@@ -7,12 +7,12 @@ import re
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import UsageError
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
@@ -78,24 +78,6 @@ def _left_of_groups() -> Iterator[int]:
                 yield limit - used + (int(cached[1]) if cached else 0)
             if group == CGROUP:
                 return
-
-
-@contextmanager
-def told_when_it_ends() -> Iterator[None]:
-    """An allocation that fails becomes one message."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if not is_shortage(error):
-            raise
-        hint = "ssl-jets finetune --plan measures what fits; --mode fit takes it"
-        raise SslJetsError("there is not enough memory", found=str(error).partition("\n")[0], hint=hint) from None
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory is used up. On a CPU torch raises a plain `RuntimeError`."""
-    known = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _kilobytes(file: Path, name: str) -> int:

@@ -24,7 +24,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.finetune.dry_run import Cost, Job, save_batches
 from ssl_jets.finetune.memory import available, parse_memory, shown
 from ssl_jets.finetune.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
-from ssl_jets.finetune.start import read_data, trained_on
+from ssl_jets.finetune.start import labelled_jets, read_data, trained_on
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.launch import environment_alone
 from ssl_jets.pretrain import sample_of
@@ -178,6 +178,7 @@ class Bench:
 
     def __enter__(self) -> Bench:
         data, request, subset = read_data(self.settings)
+        labelled_jets(self.settings, data, request, subset)
         self.labels = list(data.label_names)
         self.jets = subset if subset is not None else concatenate(list(sample_of(data.files, data.train, 0, request)))
         target, without_columns = trained_on(data, self.settings).unlabelled, Request.of(self.settings.data)

@@ -11,7 +11,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.contents import like_labels
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.stream import Request
-from ssl_jets.data.subset import choose
+from ssl_jets.data.subset import choose, count_labelled
 from ssl_jets.errors import DataError
 from ssl_jets.finetune.anchor import TowardsPretrained
 from ssl_jets.finetune.modes import MODES
@@ -34,6 +34,17 @@ def read_data(
     _refuse_missing_labels(settings, data)
     request = Request.of(settings.data, settings.method.jet_columns, weighted=True)
     return data, request, _subset(settings, data, request)
+
+
+def labelled_jets(
+    settings: RunSettings[FinetuneSettings], data: Dataset, request: Request, subset: Jets | None
+) -> tuple[int, int]:
+    """Count the jets that the tasks learn from, and all that could be chosen.
+
+    Raises:
+        DataError: there are none, or only jets of one class where classes are to be told apart.
+    """
+    return count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
 
 
 def trained_on(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Dataset:

@@ -3,14 +3,15 @@
 On CUDA in half precision it is PyTorch's variable-length flash attention. Elsewhere consecutive jets of equal length
 form a run, which is one exact batched product without any padding; the encoder orders jets by length so that runs are
 long. On CPUs the product, softmax, product of a run are written out; against a
-padded transformer with PyTorch's fused kernel see `benchmarks/results`.
+padded transformer with PyTorch's fused kernel see `benchmarks/results`. Of jets of more than `LONG` tokens the weights
+are made in slices, so that memory grows with the number of tokens and not with its square.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
@@ -25,6 +26,11 @@ try:
     from torch.nn.attention import varlen
 except ImportError:  # torch < 2.10
     varlen = None  # type: ignore[assignment]
+LONG = 256
+"""Tokens of a jet above which the weights of its attention are made in slices, on the way back once more, and never
+kept: their number grows as the square of it."""
+SLICE = 2**24
+"""Weights of a slice: 64 MiB."""
 _CAUSAL_KERNEL: dict[str, Any] = {"is_causal": True}
 if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn).parameters:  # torch > 2.10
     _CAUSAL_KERNEL = {"window_size": (-1, 0)}
@@ -107,44 +113,103 @@ class _ExactAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, *bias: Tensor) -> Tensor:
-        scale = 1 / math.sqrt(q.shape[-1])
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         saved: list[Tensor] = []
         with torch.autocast(q.device.type, enabled=False):
             for index, (start, jets, length) in enumerate(layout.runs):
                 queries, keys, values = (_by_head(x, start, jets, length) for x in (q, k, v))
-                added = bias[index].to(queries.dtype).reshape(-1, length, length) if bias else queries.new_empty(1)
-                scores = torch.baddbmm(added, queries, keys.transpose(1, 2), beta=int(bool(bias)), alpha=scale)
-                if layout.causal:  # a weight of zero also stops the gradient
-                    scores.masked_fill_(scores.new_ones(length, length, dtype=torch.bool).triu(1), -math.inf)
-                weights = torch.softmax(scores, dim=-1)
-                _view(out, start, jets, length).copy_(torch.bmm(weights, values).view(jets, -1, length, q.shape[-1]))
-                saved += [queries, keys, values, weights]
+                added = bias[index].to(queries.dtype).reshape(-1, length, length) if bias else None
+                if length > LONG:
+                    mixed = _mix_in_slices(queries, keys, values, added, causal=layout.causal)
+                    saved += [queries, keys, values, queries.new_empty(0) if added is None else added]
+                else:
+                    weights = _weights(queries, keys, added, causal=layout.causal)
+                    mixed = torch.bmm(weights, values)
+                    saved += [queries, keys, values, weights]
+                _view(out, start, jets, length).copy_(mixed.view(jets, -1, length, q.shape[-1]))
         ctx.save_for_backward(*saved)
         ctx.runs, ctx.shape, ctx.bias_dtypes = layout.runs, q.shape, [b.dtype for b in bias]
+        ctx.causal = layout.causal
         return out
 
     @staticmethod
     @once_differentiable  # what forward saves is cut from the graph: a second derivative would be wrong in silence
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        scale = 1 / math.sqrt(ctx.shape[-1])
         grads = [grad.new_empty(ctx.shape) for _ in range(3)]
         bias_grads: list[Tensor] = []
         with torch.autocast(grad.device.type, enabled=False):
             for index, (start, jets, length) in enumerate(ctx.runs):
-                queries, keys, values, weights = saved[4 * index : 4 * index + 4]
+                queries, keys, values, last = saved[4 * index : 4 * index + 4]
                 grad_out = _by_head(grad, start, jets, length)
-                grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
-                grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
-                grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+                if length > LONG:
+                    added = last if ctx.bias_dtypes else None
+                    *of_run, of_bias = _gradients_in_slices(queries, keys, values, added, grad_out, causal=ctx.causal)
+                else:
+                    *of_run, of_bias = _gradients(queries, keys, values, last, grad_out)
                 if ctx.bias_dtypes:
-                    bias_grads.append(grad_scores.view(jets, -1, length, length).to(ctx.bias_dtypes[index]))
-                grad_queries = torch.bmm(grad_scores, keys).mul_(scale)
-                grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries).mul_(scale)
-                for whole, part in zip(grads, (grad_queries, grad_keys, grad_values), strict=True):
+                    bias_grads.append(of_bias.view(jets, -1, length, length).to(ctx.bias_dtypes[index]))
+                for whole, part in zip(grads, of_run, strict=True):
                     _view(whole, start, jets, length).copy_(part.view(jets, -1, length, ctx.shape[-1]))
         return (*grads, None, *bias_grads)
+
+
+def _weights(queries: Tensor, keys: Tensor, added: Tensor | None, *, causal: bool, first: int = 0) -> Tensor:
+    """Attention weights `[jet * head, query, key]` of the queries from number `first` of each jet on."""
+    bias, beta = (queries.new_empty(1), 0) if added is None else (added, 1)
+    scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), beta=beta, alpha=1 / math.sqrt(queries.shape[-1]))
+    if causal:  # a weight of zero also stops the gradient
+        later = scores.new_ones(*scores.shape[1:], dtype=torch.bool).triu(1 + first)
+        scores.masked_fill_(later, -math.inf)
+    return torch.softmax(scores, dim=-1)
+
+
+def _gradients(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, grad_out: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys, values and scores."""
+    scale = 1 / math.sqrt(queries.shape[-1])
+    grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
+    grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
+    grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+    grad_queries = torch.bmm(grad_scores, keys).mul_(scale)
+    grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries).mul_(scale)
+    return grad_queries, grad_keys, grad_values, grad_scores
+
+
+def _slices(matrices: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Cut `matrices` of `length` x `length` weights into ranges of matrices and of their rows, `SLICE` weights each."""
+    many, rows = max(1, SLICE // length**2), min(length, max(1, SLICE // length))
+    for matrix in range(0, matrices, many):
+        for row in range(0, length, rows):
+            yield slice(matrix, matrix + many), slice(row, row + rows)
+
+
+def _mix_in_slices(queries: Tensor, keys: Tensor, values: Tensor, added: Tensor | None, *, causal: bool) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v of long jets, `[jet * head, query, d]`."""
+    mixed = torch.empty_like(queries)
+    for which, rows in _slices(len(queries), queries.shape[1]):
+        bias = None if added is None else added[which, rows]
+        weights = _weights(queries[which, rows], keys[which], bias, causal=causal, first=rows.start)
+        mixed[which, rows] = torch.bmm(weights, values[which])
+    return mixed
+
+
+def _gradients_in_slices(
+    queries: Tensor, keys: Tensor, values: Tensor, added: Tensor | None, grad_out: Tensor, *, causal: bool
+) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys, values and, where there is a bias, scores of long jets, from weights made anew."""
+    grads = [torch.zeros_like(x) for x in (queries, keys, values)]
+    of_bias = queries.new_empty(0) if added is None else torch.empty_like(added)
+    for which, rows in _slices(len(queries), queries.shape[1]):
+        bias = None if added is None else added[which, rows]
+        some, grad = queries[which, rows], grad_out[which, rows]
+        weights = _weights(some, keys[which], bias, causal=causal, first=rows.start)
+        of_queries, of_keys, of_values, of_scores = _gradients(some, keys[which], values[which], weights, grad)
+        grads[0][which, rows] = of_queries
+        grads[1][which] += of_keys
+        grads[2][which] += of_values
+        if added is not None:
+            of_bias[which, rows] = of_scores
+    return (*grads, of_bias)
 
 
 def _view(x: Tensor, start: int, jets: int, length: int) -> Tensor:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ssl_jets.data.files import count
+from ssl_jets.data.left_out import require_jets
 from ssl_jets.embed import embed_jets, embed_parts
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetune.modes._mode import FEW_LEARN, Mode, Work
@@ -112,6 +113,7 @@ def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
         chosen = objective.tasks.has(jets).nonzero()[:, 0]
         bare = replace(jets, particles=jets.particles[:0], offsets=torch.zeros_like(jets.offsets))
         found.append((bare.select(chosen), z[chosen]))
+    require_jets(sum(len(z) for _, z in found), "with a target to learn from")
     return torch.cat([z for _, z in found]), concatenate([jets for jets, _ in found])
 
 

@@ -1,0 +1,189 @@
+"""A selection that leaves no jet is one error in every command and mode, whatever emptied it; counts add up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import torch
+
+from finetune_settings import QUICK
+from jetclass_files import jetclass_branches, write_tree
+from ssl_jets.config import DataSettings, ModelSettings, parse_set
+from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.files import Part, count, open_files, whole
+from ssl_jets.data.read import read_jets
+from ssl_jets.data.sources import Source
+from ssl_jets.data.stream import Request, ordered
+from ssl_jets.data.subset import choose, count_labelled
+from ssl_jets.describe import look_at
+from ssl_jets.embed import embed
+from ssl_jets.errors import DataError
+from ssl_jets.evaluate import evaluate_model, evaluate_z
+from ssl_jets.evaluate.bench import Bench
+from ssl_jets.evaluate.notes import Notes
+from ssl_jets.evaluate.settings import EvaluateSettings
+from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.finetune.modes import MODES
+from ssl_jets.model_file import Model, load_model, save_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.zfile import read_z
+
+Write = Callable[..., Path]
+SKIP = DataSettings(bad_jets="skip")
+WEIGHTED = parse_set([*QUICK, "data.weights=weight"])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run") / "model"
+    facts = {"method": "mae", "training": {"files": [], "held_out": []}}
+    save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), folder)
+    return folder.parent
+
+
+def two_classes(path: Path, weight: Any, entries: int = 120) -> str:
+    branches = jetclass_branches(entries, label="QCD") | {"weight": np.broadcast_to(np.float32(weight), entries).copy()}
+    odd = np.arange(entries) % 2 == 1
+    branches["label_QCD"], branches["label_Hbb"] = (~odd).astype(np.float32), odd
+    return str(write_tree(path, {"tree": branches}))
+
+
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {"distil"}))
+def test_no_mode_trains_on_jets_of_weight_0(model: Path, tmp_path: Path, mode: str) -> None:
+    files = {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}, "method": {"mode": mode}}
+    with pytest.raises(DataError, match="no jet to learn from") as caught:
+        finetune(resolve_finetune(model, files, WEIGHTED), tmp_path / "run")
+    assert "weight 0" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_number_of_labels_is_chosen_among_jets_of_weight_0(model: Path, tmp_path: Path) -> None:
+    files = {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}, "method": {"mode": "full", "labels": 0.1}}
+    with pytest.raises(DataError, match="no jet to learn from"):
+        finetune(resolve_finetune(model, files, WEIGHTED), tmp_path / "run")
+
+
+def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Path, write_jetclass: Write) -> None:
+    quick = parse_set([*QUICK, "model.size=tiny"])
+    settings = resolve_pretrain(
+        "supervised", quick, WEIGHTED, {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}}
+    )
+    with pytest.raises(DataError, match="no jet to learn from"):
+        pretrain(settings, tmp_path / "run")
+    settings = resolve_pretrain("supervised", quick, {"data": {"sources": [str(write_jetclass())]}})
+    with pytest.raises(DataError, match="one class only") as caught:
+        pretrain(settings, tmp_path / "run")
+    assert "QCD" in str(caught.value.found)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_is_not_finetuned_on_one_class(model: Path, tmp_path: Path, write_jetclass: Write) -> None:
+    settings = resolve_finetune(model, {"data": {"sources": [str(write_jetclass())]}}, parse_set(QUICK))
+    with pytest.raises(DataError, match="one class only"):
+        finetune(settings, tmp_path / "run")
+
+
+def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
+    weight = np.where(np.arange(120) < 30, 0, 2)
+    files = open_files([Source(two_classes(tmp_path / "a.root", weight))])
+    request = Request(weights="weight")
+    assert count_labelled(files, whole(files), request, None, classes=True) == (90, 90)
+    chosen = choose(files, whole(files), 20.0, 0, request)
+    assert chosen.weights is not None
+    assert float(chosen.weights.min()) > 0
+    assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90)
+    with pytest.raises(DataError, match="no jet to learn from"):
+        count_labelled(files, [Part(0, 0, 30)], request, None, classes=False)
+
+
+def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
+    path, settings = two_classes(tmp_path / "a.root", 0), EvaluateSettings(data=DataSettings(weights="weight"))
+    with pytest.raises(DataError, match="no jet to measure with"):
+        evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
+    done = embed(model, [path], tmp_path / "z.npz", keep=["weight"], say=lambda _: None)
+    with pytest.raises(DataError, match="no jet to measure with"):
+        evaluate_z(done.path, tmp_path / "out", settings=settings, say=lambda _: None)
+
+
+def spoil(branches: dict[str, Any]) -> None:
+    """Make jets bad for three reasons: a NaN, a pt that overflows, no class."""
+    for name, entries, value in (("part_deta", (1, 2), np.nan), ("part_px", (4, 5, 6), 1e25)):
+        lists = branches[name].to_list()
+        for entry in entries:
+            lists[entry][0] = value
+        branches[name] = ak.values_astype(ak.Array(lists), np.float32)
+    branches["label_QCD"][9] = 0
+
+
+REASONS = {"part_deta is not finite": 2, "pt is beyond 1,000,000": 3, "it belongs to no class, or to several": 1}
+
+
+def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: Path, write_jetclass: Write) -> None:
+    path = write_jetclass(edit=spoil)
+    (looked,) = look_at([str(path)], {}, SKIP)
+    assert looked.seen.left_out == REASONS
+    assert looked.seen.jets + sum(looked.seen.left_out.values()) == 50
+    done = embed(model, [str(path)], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
+    found = read_z(done.path)
+    lost = np.isnan(found.z).any(axis=1)
+    assert (done.jets, done.skipped, done.reasons) == (50, 6, REASONS)
+    assert found.metadata["left_out"] == REASONS
+    assert np.flatnonzero(lost).tolist() == [1, 2, 4, 5, 6, 9]
+    assert set(found.columns["label"][lost]) == {-1}
+    said: list[str] = []
+    assert len(read_jets([str(path)], data=SKIP, say=said.append)) == 44
+    counted = [f"{number}: {why}" for why, number in Counter(REASONS).most_common()]
+    assert said == ["jets left out: " + "; ".join(counted)]
+    bench = Bench.of([load_model(model)], [str(path)], EvaluateSettings(data=SKIP), Notes(lambda _: None))
+    read = count(bench.roles.fit) + count(bench.roles.test)
+    assert len(bench.fit) + len(bench.test) + bench.skipped.total() == read
+    assert read >= 48  # but for the neighbours of the held-out block
+    out, quick = tmp_path / "run", parse_set([*QUICK, "model.size=tiny", "data.bad_jets=skip"])
+    pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [str(path)]}}), out)
+    log = (out / "log.txt").read_text()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    (left_out,) = [line for line in lines if line["kind"] == "left_out"]
+    data = open_dataset(DataSettings(sources=(str(path),), bad_jets="skip"))
+    used = sum(len(jets) for jets in ordered(data.files, data.train, Request(bad_jets="skip")))
+    assert used + left_out["all"] == count(data.train)
+    assert f"data: {count(data.train)} jets to train on (bad ones among them)" in log
+
+
+def test_nothing_is_written_where_no_jet_has_a_z(model: Path, tmp_path: Path, write_jetclass: Write) -> None:
+    def all_bad(branches: dict[str, Any]) -> None:
+        branches["part_deta"] = branches["part_deta"] * np.float32(np.nan)
+
+    path = str(write_jetclass(edit=all_bad))
+    with pytest.raises(DataError, match="no jet that can be embedded") as caught:
+        embed(model, [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
+    assert "50: part_deta is not finite" in str(caught.value)
+    assert not (tmp_path / "z.npz").exists()
+    with pytest.raises(DataError, match="no jet that can be used"):
+        read_jets([path], data=SKIP, say=lambda _: None)
+    settings = EvaluateSettings(data=SKIP)
+    with pytest.raises(DataError, match="no jet of 5 to evaluate on"):
+        evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
+    quick = parse_set([*QUICK, "model.size=tiny", "data.bad_jets=skip"])
+    with pytest.raises(DataError, match="no jet that can be used"):
+        pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [path]}}), tmp_path / "run")
+
+
+def test_a_model_that_gives_no_number_is_no_z(tmp_path: Path, write_jetclass: Write) -> None:
+    encoder = Encoder(ModelSettings(size="tiny"))
+    encoder.extra_tokens.data.fill_(torch.nan)
+    save_model(Model(encoder, facts={"method": "mae"}), tmp_path / "run" / "model")
+    path = str(write_jetclass())
+    with pytest.raises(DataError, match="its z is not finite") as caught:
+        embed(tmp_path / "run", [path], tmp_path / "z.npz", say=lambda _: None)
+    assert "entry 0" in str(caught.value.where)
+    with pytest.raises(DataError, match="no jet that can be embedded"):
+        embed(tmp_path / "run", [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
