@@ -27,13 +27,13 @@ class ZMetadata:
         dim: numbers of one z or token.
         level: "jet" or "particle".
         files: the input files; `source_file` is an index into this list.
-        digests: for each input file the digest of its contents, the same for a copy of any name.
         label_names: the class of each value of `label`; empty where there are no labels.
         kept: the jet columns copied from the input.
         collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
         trained: entries that the model was trained on, as (index of the file, start, stop).
         left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
         files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.
+        digests: for each input file the digest of its contents, the same for a copy of any name.
     """
 
     model_sha256: str
@@ -41,13 +41,13 @@ class ZMetadata:
     dim: int
     level: Level
     files: tuple[str, ...]
-    digests: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
     trained: tuple[tuple[int, int, int], ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     files_left_out: Mapping[str, str] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As stored: these fields and the versions of format and package."""
