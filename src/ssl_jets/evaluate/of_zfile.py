@@ -160,11 +160,6 @@ class _Roles:
         if trained is None:
             tell("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
-        elif not file.metadata.get("digests"):
-            tell(
-                "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
-                "marks as trained on may be others where files have the same name and size"
-            )
         fit: Array = usable & trained
         test: Array = usable & ~trained
         if fit.any() and not wanted.seen:
@@ -179,6 +174,11 @@ class _Roles:
         else:
             first = _first(file, usable)
             fit, test = usable & first, usable & ~first
+        if file.metadata.get("trained") is not None and not file.metadata.get("digests"):
+            tell(
+                "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
+                "marks as trained on may be others where files have the same name and size"
+            )
         sides = (fit, test, usable if wanted.seen else usable & ~trained)
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
         fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
