@@ -52,8 +52,8 @@ def write(path: Path, events: int, particles: int) -> Path:
 
 def rate(path: Path) -> float:
     from ssl_jets.data.files import open_files, whole
+    from ssl_jets.data.loading.stream import ordered
     from ssl_jets.data.sources import Source
-    from ssl_jets.data.stream import ordered
 
     files = open_files([Source(str(path))])
     began = time.process_time()

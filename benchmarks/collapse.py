@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets.methods import names
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.pretraining import pretrain, resolve_pretrain
 
 Settings = dict[str, Any]
 

@@ -36,27 +36,27 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.stream import Request
-from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate.probes import (
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.diagnostics.representation import participation_ratio, rankme
+from ssl_jets.embedding.encoding import embed_jets
+from ssl_jets.evaluation.probes.classes import (
     PARTICLES,
     TREE_COLUMNS,
     Labelled,
-    Probe,
+    ProbeResult,
     knn_probe,
     linear_probe,
     tree_columns,
     tree_probe,
 )
-from ssl_jets.evaluate.selection import draw
-from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.evaluation.roles import draw
+from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, random_like
-from ssl_jets.nn.spread import participation_ratio, rankme
-from ssl_jets.nn.summary import summarise
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.nn.observables import jet_observables
+from ssl_jets.pretraining import pretrain, resolve_pretrain
 
 Row = dict[str, Any]
 
@@ -67,7 +67,7 @@ FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
 RANDOM, TREES = "random weights", "boosted trees"
 SUMMARY, SUMMARY_TREES = "the summary itself", "boosted trees on the summary"
-"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/summary.py`)."""
+"""What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/observables.py`)."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
     "knn": ("kNN", ".3f"),
@@ -176,7 +176,7 @@ class Bench:
         """The baselines of methods that ask z for the summary of the jet."""
 
         def told(jets: Jets) -> np.ndarray:
-            return summarise(jets, load_model(self.folder(like, seed)).encoder.features).numpy()
+            return jet_observables(jets, load_model(self.folder(like, seed)).encoder.features).numpy()
 
         self.baseline("summary", SUMMARY, seed, told, linear_probe)
         self.baseline("summary_trees", SUMMARY_TREES, seed, told, partial(tree_probe, seed=seed))
@@ -186,7 +186,7 @@ class Bench:
         self.baseline("trees", TREES, seed, columns, partial(tree_probe, seed=seed))
 
     def baseline(
-        self, file: str, title: str, seed: int, numbers: Callable[[Jets], np.ndarray], probe: Callable[..., Probe]
+        self, file: str, title: str, seed: int, numbers: Callable[[Jets], np.ndarray], probe: Callable[..., ProbeResult]
     ) -> Row:
         """A probe of numbers of the jets that no network made."""
 
@@ -197,7 +197,7 @@ class Bench:
         return cached(self.work / "rows" / f"{file}-{seed}.json", measure)
 
 
-def accuracy_of(found: Probe) -> Row:
+def accuracy_of(found: ProbeResult) -> Row:
     """What a row has of the probe: the accuracy with the ends of its interval, and the AUC."""
     return {"linear": [found.accuracy.value, found.accuracy.low, found.accuracy.high], "auc": found.auc.value}
 

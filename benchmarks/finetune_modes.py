@@ -24,14 +24,14 @@ import torch
 
 from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.stream import Request
-from ssl_jets.data.thin import thin
-from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate import classify_metrics
-from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.subset import subsample
+from ssl_jets.embedding.encoding import embed_jets
+from ssl_jets.evaluation import classification_metrics
+from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
-from ssl_jets.pretrain import read_all
+from ssl_jets.training.run_setup import read_all
 
 MODES = ("probe", "head", "last", "lora", "full", "scratch")
 VARIANTS = {
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, test: Jets, title: str, labels: float, seed: i
         assert test.labels is not None
         with torch.inference_mode():
             probabilities = model.head(z).softmax(1).numpy()
-        metrics = classify_metrics(probabilities, test.labels.numpy(), model.labels, resamples=10)
+        metrics = classification_metrics(probabilities, test.labels.numpy(), model.labels, resamples=10)
         found = {"accuracy": metrics.accuracy.value, "auc": metrics.auc.value, "seconds": seconds}
         done.write_text(json.dumps(found))
     measured: dict[str, float] = json.loads(done.read_text())
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--test-jets", type=int, default=10_000)
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
-    test = read_all(data.files, thin(data.held_out, args.test_jets, 0), Request())
+    test = read_all(data.files, subsample(data.held_out, args.test_jets, 0), Request())
     assert test is not None
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seeds):

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import torch
 
-from ssl_jets.allocator import tune_memory
 from ssl_jets.config import DataSettings, ModelSettings, RunSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.stream import Request
-from ssl_jets.finetune import FinetuneSettings, make_plan, resolve_finetune
-from ssl_jets.finetune.memory import shown
-from ssl_jets.finetune.plan import MODES_BY_REACH, Candidate, Row, all_candidates
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.finetuning import FinetuneSettings, make_plan, resolve_finetune
+from ssl_jets.finetuning.memory_plan import MODES_BY_REACH, Candidate, PlanRow, all_candidates
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.pretrain import sample_of
+from ssl_jets.runtime.allocator import tune_memory
+from ssl_jets.runtime.memory import shown
+from ssl_jets.training.run_setup import sample_of
 
 
 def make_model(size: str, folder: Path) -> Path:
@@ -33,7 +33,7 @@ def make_model(size: str, folder: Path) -> Path:
     data = open_dataset(DataSettings())
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size=size))  # type: ignore[arg-type]
-    encoder.features.measure(sample_of(data.files, data.train, 0, Request()))
+    encoder.features.fit_statistics(sample_of(data.files, data.train, 0, Request()))
     facts = {"method": "random", "training": {"files": [], "held_out": []}}
     save_model(Model(encoder, facts=facts), folder / "model")
     return folder
@@ -57,7 +57,7 @@ def used(candidate: Candidate, settings: RunSettings[FinetuneSettings], steps: i
     return int(load_model(run).facts["training"]["peak_memory"])
 
 
-def table(rows: list[Row], memory: int, peaks: dict[Candidate, int]) -> list[str]:
+def table(rows: list[PlanRow], memory: int, peaks: dict[Candidate, int]) -> list[str]:
     """Rows of Markdown."""
     lines = ["| mode | batch | checkpointing | weights that learn | peak, planned | peak, used | s / step | fits |"]
     lines.append("|" + "---|" * 8)

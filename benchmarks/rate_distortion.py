@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.pretraining import pretrain, resolve_pretrain
 
 PARTS = ("feature_loss", "flow_loss", "kind_loss", "count_loss", "summary_loss")
 

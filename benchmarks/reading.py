@@ -73,10 +73,10 @@ def ours(names: list[str], buffer: int) -> dict[str, Callable[[], float]]:
     import torch
     import uproot
 
-    from ssl_jets.allocator import tune_memory
     from ssl_jets.data.files import open_files, whole
+    from ssl_jets.data.loading.stream import TrainStream, ordered
     from ssl_jets.data.sources import resolve_sources
-    from ssl_jets.data.stream import TrainStream, ordered
+    from ssl_jets.runtime.allocator import tune_memory
 
     tune_memory()
     torch.set_num_threads(1)

@@ -61,10 +61,10 @@ def read(folder: str, buffer: int, most: int) -> dict[str, float]:
     """One epoch, or the first `most` jets of it."""
     import torch
 
-    from ssl_jets.allocator import tune_memory
     from ssl_jets.data.files import open_files, whole
+    from ssl_jets.data.loading.stream import TrainStream
     from ssl_jets.data.sources import resolve_sources
-    from ssl_jets.data.stream import TrainStream
+    from ssl_jets.runtime.allocator import tune_memory
 
     tune_memory()
     torch.set_num_threads(1)

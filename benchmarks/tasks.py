@@ -23,15 +23,16 @@ import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.stream import Request
-from ssl_jets.data.thin import thin
-from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate import classify_metrics
-from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.subset import subsample
+from ssl_jets.embedding.encoding import embed_jets
+from ssl_jets.evaluation import classification_metrics
+from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.regression import columns_of
-from ssl_jets.pretrain import pretrain, read_all, resolve_pretrain
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from ssl_jets.training.run_setup import read_all
 
 TARGETS = ("jet_sdmass", "jet_nparticles", "jet_tau2/jet_tau1")
 UNITS = {"jet_sdmass": "GeV", "jet_nparticles": "particles", "jet_tau2/jet_tau1": "1"}
@@ -50,7 +51,7 @@ def tested(folder: Path, test: Jets, make: Callable[[], object]) -> dict[str, An
             if model.head is not None:
                 assert test.labels is not None
                 probabilities = model.head(z).softmax(1).numpy()
-                metrics = classify_metrics(probabilities, test.labels.numpy(), model.labels, resamples=10)
+                metrics = classification_metrics(probabilities, test.labels.numpy(), model.labels, resamples=10)
                 found |= {"accuracy": metrics.accuracy.value, "auc": metrics.auc.value}
             if model.regressor is not None:
                 truth, raw = model.regressor.targets(test), model.regressor.targets.raw(test)
@@ -171,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     request = Request(jet_columns=columns_of(TARGETS))
-    test = read_all(data.files, thin(data.held_out, args.test_jets, 0), request)
+    test = read_all(data.files, subsample(data.held_out, args.test_jets, 0), request)
     assert test is not None
     tables = {"tasks": several_tasks, "semi": few_labels}
     found = ["\n".join(tables[name](args, test)) for name in args.tables]

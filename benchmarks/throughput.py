@@ -19,16 +19,16 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.allocator import keep_blocks, keep_few_kernels
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.stream import Request
-from ssl_jets.data.thin import thin
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.subset import subsample
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn.encoder import SIZES, Encoder
-from ssl_jets.pretrain import read_all
+from ssl_jets.runtime.allocator import keep_blocks, keep_few_kernels
+from ssl_jets.training.run_setup import read_all
 
 
 class Padded(nn.Module):
@@ -121,11 +121,11 @@ def main() -> None:
     kept = False if args.default_allocator else keep_blocks()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     # A batch for each round, since a batch seen before finds its kernels made.
-    jets = read_all(data.files, thin(data.train, args.jets * (args.rounds + 1), 0), Request())
+    jets = read_all(data.files, subsample(data.train, args.jets * (args.rounds + 1), 0), Request())
     assert jets is not None
     warm, *batches = (jets.select(index) for index in torch.randperm(len(jets)).chunk(args.rounds + 1))
     encoder = Encoder(ModelSettings(size=args.size))
-    encoder.features.measure(batches)
+    encoder.features.fit_statistics(batches)
     timed = variants(encoder)
     for action in timed.values():
         action(warm)

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-from jetclass_files import jetclass_branches, write_tree
-from ssl_jets.data.files import JetFile, Part, open_files
+from ssl_jets.data.files import EntryRange, JetFile, open_files
+from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.sources import sample_sources
-from ssl_jets.data.stream import Request, ordered
 from ssl_jets.jets import Jets, concatenate
+from support.jetclass_files import jetclass_branches, write_tree
 
 torch.set_num_threads(1)  # the batches are small: more threads cost more than they save
 
@@ -47,7 +47,7 @@ def sample_files() -> list[JetFile]:
 @pytest.fixture(scope="session")
 def sample_jets(sample_files: list[JetFile]) -> Jets:
     """500 real jets of the sample, 50 of each class and the classes in turn, with labels and jet columns."""
-    parts = [Part(index, 0, 50) for index in range(len(sample_files))]
+    parts = [EntryRange(index, 0, 50) for index in range(len(sample_files))]
     jets = concatenate(list(ordered(sample_files, parts, Request(jet_columns=JET_COLUMNS))))
     return jets.select(torch.arange(500).view(10, 50).T.reshape(-1))
 

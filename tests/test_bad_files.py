@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from faulty_files import spoil_basket, truncate
-from finetune_settings import QUICK
-from jetclass_files import jetclass_branches, write_tree
 from ssl_jets.config import DataSettings, ModelSettings, parse_set
-from ssl_jets.describe import files_as_json, look_at
-from ssl_jets.embed import embed
+from ssl_jets.data.inspection import files_as_json, inspect_files
+from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError
-from ssl_jets.evaluate import evaluate_generated, evaluate_model
-from ssl_jets.evaluate.settings import EvaluateSettings
-from ssl_jets.finetune import finetune, resolve_finetune
+from ssl_jets.evaluation import evaluate_generated, evaluate_model
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.zfile import read_z
+from support.faulty_files import spoil_basket, truncate
+from support.finetune_settings import QUICK
+from support.jetclass_files import jetclass_branches, write_tree
 
 Write = Callable[..., Path]
 SKIP = DataSettings(bad_files="skip")
@@ -133,9 +133,9 @@ def test_finetune_logs_it_however_it_reads(
 
 def test_inspect_lists_what_it_could_not_open(paths: list[str]) -> None:
     with pytest.raises(DataError, match="truncated"):
-        look_at(paths, {})
+        inspect_files(paths, {})
     left_out: dict[str, str] = {}
-    looked = look_at(paths, left_out, SKIP)
+    looked = inspect_files(paths, left_out, SKIP)
     assert [one.file.source.path for one in looked] == [paths[0], paths[2], paths[3]]
     assert looked[1].seen.jets + sum(looked[1].seen.left_out.values()) == 50
     assert looked[1].seen.left_out

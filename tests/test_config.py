@@ -25,10 +25,10 @@ from ssl_jets.config import (
     to_yaml,
 )
 from ssl_jets.errors import UsageError
-from ssl_jets.finetune import FinetuneSettings
+from ssl_jets.finetuning import FinetuneSettings
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.simclr import SimCLR
-from ssl_jets.pretrain import resolve_pretrain
+from ssl_jets.pretraining import resolve_pretrain
 
 MaeRun = RunSettings[MaskedAutoencoder.Config]
 

@@ -12,24 +12,24 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from pretended_device import DeviceError, There, fabric_there, pretended_device
-from small_models import build_method, made_jets, tiny_encoder
 from ssl_jets import methods
 from ssl_jets.config import TrainSettings
-from ssl_jets.embed import embed_jets
-from ssl_jets.finetune.domain.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
-from ssl_jets.finetune.domain.terms import Coral, Dann, Mmd
-from ssl_jets.finetune.domain.weights import SourceWeights
-from ssl_jets.finetune.modes._mode import Given
-from ssl_jets.finetune.objective import Objective
+from ssl_jets.diagnostics.monitor import Monitor
+from ssl_jets.embedding.encoding import embed_jets
+from ssl_jets.finetuning.adaptation import CoralTerm, DannTerm, MmdTerm
+from ssl_jets.finetuning.modes.base import BatchList
+from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
+from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.monitor import Monitor
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.masking import Strategy, hide
 from ssl_jets.nn.tasks import TaskSettings
-from ssl_jets.run import Run
-from ssl_jets.train import Loop
+from ssl_jets.training.loop import Loop
+from ssl_jets.training.run_folder import Run
+from support.pretended_device import DeviceError, There, fabric_there, pretended_device
+from support.small_models import build_method, made_jets, tiny_encoder
 
 LABELS = ("QCD", "Hbb", "Tbqq")
 
@@ -66,7 +66,7 @@ class Quiet(Run):
 def train(method: Method, jets: Jets) -> list[float]:
     """Losses of two steps on the pretended device, with every look of the monitor."""
     settings = TrainSettings(steps=2, batch_size=len(jets), precision="32-true")
-    stream = Given([jets, jets])
+    stream = BatchList([jets, jets])
     monitor = Monitor(jets, len(jets), len(LABELS))
     loop = Loop(method, stream, Quiet(Path(os.devnull)), settings, fabric_there(), monitor, ("a", "b", "c"))
     losses = [loop.take_step()["loss"] for _ in range(2)]
@@ -92,11 +92,11 @@ def test_a_loss_and_its_gradient_are_the_same_there(name: str, jets: Jets, devic
 @pytest.mark.parametrize("name", methods.names())
 def test_methods_train_embed_and_generate_there(name: str, jets: Jets, device: torch.device) -> None:
     method = build_method(name, jets)
-    method.measure([jets])
+    method.fit_statistics([jets])
     assert all(loss == loss for loss in train(method, jets))
     z = embed_jets(method.exported(), jets, device=device, precision="32-true")
     assert not isinstance(z, There)
-    if method.generates:
+    if method.can_generate:
         assert isinstance(method.generate(2).particles, There)
     for ability in ("reconstruct", "interpolate", "complete"):
         if hasattr(method, ability):
@@ -115,9 +115,9 @@ def use(method: Any, ability: str, jets: Jets) -> list[Jets]:
 
 TERMS = {
     "none": lambda dim: {},
-    "dann": lambda dim: {"domain": Dann(DannSettings(), dim, {2})},
-    "coral": lambda dim: {"domain": Coral(CoralSettings(), {2})},
-    "mmd": lambda dim: {"domain": Mmd(MmdSettings(), {2})},
+    "dann": lambda dim: {"domain": DannTerm(DannSettings(), dim, {2})},
+    "coral": lambda dim: {"domain": CoralTerm(CoralSettings(), {2})},
+    "mmd": lambda dim: {"domain": MmdTerm(MmdSettings(), {2})},
 }
 
 
@@ -130,7 +130,7 @@ def test_finetuning_trains_there(adapt: str, regression: str, jets: Jets) -> Non
     encoder = tiny_encoder(jets, pool="attention", pair_bias=True)
     cfg = TaskSettings(targets=("label", "jet_sdmass"), regression=regression, class_weights="balanced")
     objective = Objective(cfg, encoder, LABELS, TERMS[adapt](encoder.dim))
-    objective.measure([jets])
+    objective.fit_statistics([jets])
     objective.source_weights = SourceWeights(ReweightSettings(), encoder)
     assert all(loss == loss for loss in train(objective, jets))
 

@@ -13,21 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetune_settings import QUICK
-from small_models import made_jets, tiny_encoder
 from ssl_jets.config import parse_set
 from ssl_jets.data.chunks import Request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.mixed import MixedStream
+from ssl_jets.data.loading.mixed import MixedStream
+from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.sources import Source
-from ssl_jets.data.stream import TrainStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods.semi_supervised import SemiSupervised
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from support.finetune_settings import QUICK
+from support.small_models import made_jets, tiny_encoder
 
 Write = Callable[..., Path]
 NAMES = ("a", "b", "c")
@@ -71,7 +71,7 @@ def plain_losses(tasks: Tasks, z: Tensor, jets: Jets) -> dict[str, float]:
 def test_a_loss_is_the_weighted_mean(class_weights: Any) -> None:
     jets = weighted_jets()
     tasks = Tasks(TaskSettings(targets=(LABEL, "mass"), class_weights=class_weights), 4, NAMES)
-    tasks.measure([jets])
+    tasks.fit_statistics([jets])
     z = torch.randn(len(jets), 4)
     losses, logged = tasks(z, jets)
     for name, expected in plain_losses(tasks, z, jets).items():
@@ -92,7 +92,7 @@ def test_equal_weights_change_nothing_and_their_scale_does_not_matter() -> None:
 
     def losses(weights: Tensor | None) -> list[float]:
         given = replace(jets, weights=weights)
-        tasks.measure([given])
+        tasks.fit_statistics([given])
         return [float(loss.value.detach()) for loss in tasks(z, given)[0].values()]
 
     assert losses(torch.full((24,), 0.3)) == pytest.approx(losses(None), rel=1e-5)
@@ -113,7 +113,7 @@ def test_jets_of_weight_0_do_not_matter(method: str) -> None:
     made = cls(cls.Config(name=method, targets=(LABEL, "mass"), class_weights="balanced"), encoder, NAMES).eval()
 
     def loss(of: Jets) -> float:
-        made.measure([of])
+        made.fit_statistics([of])
         torch.manual_seed(1)
         return float(made.loss(of, 0.5)["loss"])
 

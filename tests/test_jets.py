@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from small_models import made_jets
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate, offsets_of
+from support.small_models import made_jets
 
 Rows = list[list[float]]
 lengths_of_jets = st.lists(st.integers(0, 6), min_size=1, max_size=6)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from small_models import made_jets, tiny_encoder
-from ssl_jets.embed import embed_jets
-from ssl_jets.evaluate import outputs
+from ssl_jets.embedding import predict
+from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.jets import USUAL, Jets, within_memory
 from ssl_jets.nn import attention
-from ssl_jets.nn.attention import Layout, attend
+from ssl_jets.nn.attention import AttentionLayout, attend
+from support.small_models import made_jets, tiny_encoder
 
 CPU = torch.device("cpu")
 
@@ -38,14 +38,14 @@ def test_z_of_a_long_jet_is_that_of_the_jet_alone_wherever_it_stands(monkeypatch
     each = [jets.select(torch.tensor([row])) for row in range(len(jets))]
     alone = torch.cat([embed_jets(encoder, jet, precision="32-true") for jet in each])
     torch.testing.assert_close(embed_jets(encoder, jets, batch=5, precision="32-true"), alone, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(outputs, "BATCH", 5)
-    assert torch.equal(torch.from_numpy(outputs.encode(encoder, jets, CPU)), embed_jets(encoder, jets, batch=5))
+    monkeypatch.setattr(predict, "BATCH", 5)
+    assert torch.equal(torch.from_numpy(predict.encode(encoder, jets, CPU)), embed_jets(encoder, jets, batch=5))
 
 
 def _gradients(jets: Jets, *, causal: bool, biased: bool) -> list[torch.Tensor]:
     """Output of attention and the gradients of all that goes in."""
     generator = torch.Generator().manual_seed(0)
-    tokens, layout = len(jets.particles), Layout.of(jets.offsets, causal)
+    tokens, layout = len(jets.particles), AttentionLayout.of(jets.offsets, causal)
     qkv = [torch.randn(tokens, 2, 8, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
     bias = [
         torch.randn(many, 2, length, length, generator=generator, dtype=torch.float64).requires_grad_()

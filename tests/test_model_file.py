@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from small_models import CLASSES, tiny_encoder
 from ssl_jets import __version__
-from ssl_jets import weights as weights_on_disk
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, WEIGHTS, Model, load_model, save_model
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.runtime import weights as weights_on_disk
+from support.small_models import CLASSES, tiny_encoder
 
 FACTS = {"method": "mae", "training": {"files": [["a.root", 12]], "steps": 3, "validation_fraction": 0.1}}
 
@@ -55,7 +55,7 @@ def test_z_and_logits_come_back_to_the_last_bit(model: Model, batch: Jets, tmp_p
 def test_a_regressor_comes_back_with_its_units(batch: Jets, tmp_path: Path) -> None:
     encoder = tiny_encoder(batch)
     regressor = Regressor(encoder.dim, ["jet_sdmass", "jet_tau2/jet_tau1"], hidden=4)
-    regressor.targets.measure([batch])
+    regressor.targets.fit_statistics([batch])
     model = Model(encoder, regressor=regressor)
     save_model(model, tmp_path / "model")
     loaded = load_model(tmp_path)
@@ -216,7 +216,7 @@ def test_loading_draws_no_random_numbers_and_a_changed_weight_stays_out_of_the_f
 def test_pool_and_kind_of_regression_come_back(batch: Jets, tmp_path: Path, kind: str) -> None:
     encoder = tiny_encoder(batch, pool="attention").eval()
     regressor = Regressor(encoder.dim, ["jet_sdmass"], 0, kind, (0.1, 0.5))  # type: ignore[arg-type]
-    regressor.targets.measure([batch])
+    regressor.targets.fit_statistics([batch])
     save_model(Model(encoder, regressor=regressor), tmp_path / "model")
     loaded = load_model(tmp_path)
     assert loaded.regressor is not None

@@ -13,28 +13,28 @@ import numpy as np
 import pytest
 import torch
 
-from finetune_settings import QUICK
-from jetclass_files import jetclass_branches, write_tree
 from ssl_jets.config import DataSettings, ModelSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.files import Part, count, open_files, whole
+from ssl_jets.data.files import EntryRange, count, open_files, whole
+from ssl_jets.data.inspection import inspect_files
+from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import Source
-from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.subset import choose, count_labelled
-from ssl_jets.describe import look_at
-from ssl_jets.embed import embed
+from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError
-from ssl_jets.evaluate import evaluate_model, evaluate_z
-from ssl_jets.evaluate.bench import Bench
-from ssl_jets.evaluate.notes import Notes
-from ssl_jets.evaluate.settings import EvaluateSettings
-from ssl_jets.finetune import finetune, resolve_finetune
-from ssl_jets.finetune.modes import MODES
+from ssl_jets.evaluation import evaluate_model, evaluate_z
+from ssl_jets.evaluation.evaluation_data import EvaluationData
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.finetuning.modes import MODES
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.pretrain import pretrain, resolve_pretrain
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import read_z
+from support.finetune_settings import QUICK
+from support.jetclass_files import jetclass_branches, write_tree
 
 Write = Callable[..., Path]
 SKIP = DataSettings(bad_jets="skip")
@@ -102,7 +102,7 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
     assert float(chosen.weights.min()) > 0
     assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90)
     with pytest.raises(DataError, match="no jet to learn from"):
-        count_labelled(files, [Part(0, 0, 30)], request, None, classes=False)
+        count_labelled(files, [EntryRange(0, 0, 30)], request, None, classes=False)
 
 
 def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ REASONS = {"part_deta is not finite": 2, "pt is beyond 1,000,000": 3, "it belong
 
 def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: Path, write_jetclass: Write) -> None:
     path = write_jetclass(edit=spoil)
-    (looked,) = look_at([str(path)], {}, SKIP)
+    (looked,) = inspect_files([str(path)], {}, SKIP)
     assert looked.seen.left_out == REASONS
     assert looked.seen.jets + sum(looked.seen.left_out.values()) == 50
     done = embed(model, [str(path)], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
@@ -143,7 +143,7 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     assert len(read_jets([str(path)], data=SKIP, say=said.append)) == 44
     counted = [f"{number}: {why}" for why, number in Counter(REASONS).most_common()]
     assert said == ["jets left out: " + "; ".join(counted)]
-    bench = Bench.of([load_model(model)], [str(path)], EvaluateSettings(data=SKIP), Notes(lambda _: None))
+    bench = EvaluationData.of([load_model(model)], [str(path)], EvaluateSettings(data=SKIP), MessageLog(lambda _: None))
     read = count(bench.roles.fit) + count(bench.roles.test)
     assert len(bench.fit) + len(bench.test) + bench.skipped.total() == read
     assert read >= 48  # but for the neighbours of the held-out block

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from small_models import CLASSES, build_method
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings
 from ssl_jets.errors import SslJetsError, UsageError
@@ -20,7 +19,8 @@ from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_method, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.pretrain import load_parts
+from ssl_jets.pretraining import load_required
+from support.small_models import CLASSES, build_method
 
 
 class Words(Method):
@@ -31,7 +31,7 @@ class Words(Method):
 
         size: int = 3
 
-    whole: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -54,8 +54,8 @@ class Sentences(Method):
 
         words: str = ""
 
-    whole: ClassVar[bool] = True
-    parts: ClassVar[tuple[str, ...]] = ("words",)
+    saves_full_method: ClassVar[bool] = True
+    requires: ClassVar[tuple[str, ...]] = ("words",)
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = (), *, words: Method) -> None:
         super().__init__(cfg, encoder, labels)
@@ -78,7 +78,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 def save(method: Method, run: Path, columns: tuple[str, ...] = COLUMNS) -> Path:
     facts = {"method": method.settings.name, "training": {"columns": list(columns)}}
     model = Model(method.exported(), None, CLASSES, facts)
-    save_model(model, run / "model", method if method.whole else None)
+    save_model(model, run / "model", method if method.saves_full_method else None)
     return run
 
 
@@ -146,9 +146,9 @@ def test_a_run_that_kept_its_encoder_only_is_refused(batch: Jets, tmp_path: Path
 def test_the_parts_of_a_method_are_loaded_from_the_runs_that_its_settings_name(batch: Jets, tmp_path: Path) -> None:
     words = build_method("words", batch)
     run = save(words, tmp_path / "run")
-    parts = load_parts(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
+    parts = load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
     assert torch.equal(parts["words"](batch, 0.0)["loss"], words(batch, 0.0)["loss"])
-    assert load_parts(Words, Words.Config(name="words"), COLUMNS) == {}
+    assert load_required(Words, Words.Config(name="words"), COLUMNS) == {}
 
 
 def test_a_part_that_is_not_named_missing_of_another_method_or_of_other_columns_is_refused(
@@ -156,7 +156,7 @@ def test_a_part_that_is_not_named_missing_of_another_method_or_of_other_columns_
 ) -> None:
     def refused(run: Path | str, match: str) -> SslJetsError:
         with pytest.raises(SslJetsError, match=match) as caught:
-            load_parts(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
+            load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
         return caught.value
 
     error = refused("", "method sentences starts from a run of method words")

@@ -14,13 +14,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ssl_jets.data.files import Part, open_files
+from ssl_jets.data.files import EntryRange, open_files
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.sources import sample_sources
-from ssl_jets.data.stream import ordered
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn.augment import AUGMENTATIONS
-from ssl_jets.report.figures import style
-from ssl_jets.report.names import COLOURS, GREY
+from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.style import COLOURS, GREY
 
 STRENGTH = {
     "rotate": math.pi, "reflect": 1.0, "boost": 0.6, "shift": 0.3, "crop_region": 0.7, "crop_hardest": 0.7,
@@ -37,7 +37,7 @@ TRACK_SIGNIFICANCE = 5.0
 def main() -> None:
     """Write `augmentations.png` beside this file."""
     (file,) = (file for file in open_files(sample_sources()) if file.name == SAMPLE)
-    (jet,) = ordered([file], [Part(0, ENTRY, ENTRY + 1)])
+    (jet,) = ordered([file], [EntryRange(0, ENTRY, ENTRY + 1)])
     with style():
         figure, grid = plt.subplots(3, 5, figsize=(13, 8.6), sharex=True, sharey=True, layout="constrained")
         panels = iter(grid.flat)

@@ -13,11 +13,11 @@ import torch
 from augmentations import draw, key
 from held_out import asked, held_out
 
-from ssl_jets.evaluate.observables import observables
+from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.methods.diffusion_mae import DiffusionMaskedAutoencoder
 from ssl_jets.model_file import load_method
 from ssl_jets.nn import masking
-from ssl_jets.report.figures import style
+from ssl_jets.report.figures.evaluation import style
 
 SHOWN = ("QCD", "Hbb", "Tbqq")
 SAMPLES = 3

@@ -18,11 +18,11 @@ from augmentations import draw, key
 from held_out import asked, held_out
 from matplotlib.figure import Figure
 
-from ssl_jets.evaluate.observables import observables
+from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.jets import Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
 from ssl_jets.model_file import load_method
-from ssl_jets.report.figures import style
+from ssl_jets.report.figures.evaluation import style
 
 SHOWN = ("QCD", "Wqq", "Hbb", "H4q", "Tbqq", "Tbl")
 FROM, TO = "Tbqq", "QCD"

@@ -10,7 +10,7 @@ import torch
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
-from ssl_jets.evaluate.selection import assign_roles, draw
+from ssl_jets.evaluation.roles import assign_roles, draw
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 

@@ -15,11 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssl_jets.errors import UsageError
-from ssl_jets.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
+from ssl_jets.runtime.precision import PrecisionSetting
+from ssl_jets.runtime.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
 from ssl_jets.setting_errors import explain, trees_of
-
-PrecisionSetting = Literal["auto", "32-true", "bf16-mixed"]
-"""Number format of the arithmetic; `auto` is the best that the device has."""
 
 
 class Settings(BaseModel):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import UsageError
-from ssl_jets.short_repr import ShortRepr
+from ssl_jets.runtime.short_repr import ShortRepr
 
 COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
 """Canonical particle columns: pt, energy [GeV]; deta, dphi relative to the jet axis; charge [e]; kind (an index into

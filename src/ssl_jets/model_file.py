@@ -27,10 +27,10 @@ from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
-from ssl_jets.output import WorkFolder, clear_left_behind, real, sync
-from ssl_jets.reading import guarded, read_json
-from ssl_jets.short_repr import ShortRepr
-from ssl_jets.weights import no_larger_than, read_weights, write_weights
+from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
+from ssl_jets.runtime.reading import guarded, read_json
+from ssl_jets.runtime.short_repr import ShortRepr
+from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
 
 FORMAT_VERSION = 2
 """2: training files have a digest of their contents; in 1 they have name and size only."""
@@ -156,7 +156,7 @@ def load_method(path: str | Path) -> Method:
     config = _read_config(folder)
     described = config.get("whole")
     if described is None:
-        keeping = [name for name in methods.names() if methods.find(name).whole]
+        keeping = [name for name in methods.names() if methods.find(name).saves_full_method]
         raise SslJetsError(
             "this run kept its encoder, not the whole method",
             where=folder,
@@ -244,7 +244,7 @@ def _describe_method(method: Method) -> dict[str, Any]:
         "settings": method.settings.model_dump(mode="json"),
         "encoder": method.exported().cfg.model_dump(mode="json"),
         "labels": list(method.labels),
-        "parts": {name: _describe_method(getattr(method, name)) for name in method.parts},
+        "parts": {name: _describe_method(getattr(method, name)) for name in method.requires},
     }
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import uproot
 
-from jetclass_files import jetclass_branches, write_tree
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.identity import BLOCK, BLOCKS, Block
-from ssl_jets.data.readers import reader_of
-from ssl_jets.data.remote import read_ranges
+from ssl_jets.data.readers.registry import reader_of
+from ssl_jets.data.readers.remote import read_ranges
 from ssl_jets.data.sources import Source
+from support.jetclass_files import jetclass_branches, write_tree
 
 JETS = 60
 

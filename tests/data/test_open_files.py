@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import uproot
 
-from jetclass_files import CLASSES, jetclass_branches, write_tree
 from ssl_jets.data.files import JetFile, open_files, shared_columns, shared_labels
-from ssl_jets.data.schema import Schema, known_schemas, load_schema
+from ssl_jets.data.schemas.schema import Schema, known_schemas, load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import COLUMNS
+from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 
 Write = Callable[..., Path]
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 import uproot
 
-from jetclass_files import CLASSES, KIND_FLAGS
 from ssl_jets.data.chunks import Request, check_request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets
+from support.jetclass_files import CLASSES, KIND_FLAGS
 
 Write = Callable[..., Path]
 Branches = dict[str, Any]

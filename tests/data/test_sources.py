@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from ssl_jets.data import remote
+from ssl_jets.data.readers import remote
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.errors import DataError, UsageError
 

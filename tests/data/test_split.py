@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data import root
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.files import JetFile, Part, count, whole
-from ssl_jets.data.schema import known_schemas
+from ssl_jets.data.files import EntryRange, JetFile, count, whole
+from ssl_jets.data.readers import root
+from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import first_halves, split
 from ssl_jets.errors import DataError, UsageError
@@ -28,7 +28,7 @@ def jet_file(name: str, entries: int, folder: str = "data") -> JetFile:
     return JetFile(Source(f"{folder}/{name}"), schema, root, "tree", entries, (0, entries), 1000, (), ())
 
 
-def entries_of(parts: Sequence[Part], files: Sequence[JetFile]) -> set[tuple[str, int]]:
+def entries_of(parts: Sequence[EntryRange], files: Sequence[JetFile]) -> set[tuple[str, int]]:
     listed = [(files[part.file].name, entry) for part in parts for entry in range(part.start, part.stop)]
     assert len(listed) == len(set(listed))
     return set(listed)
@@ -105,7 +105,7 @@ def test_too_few_jets_to_split_is_an_error(entries: int, fraction: float) -> Non
 
 
 def test_whole_leaves_out_files_without_entries() -> None:
-    assert whole([jet_file("a.root", 0), jet_file("b.root", 5)]) == [Part(1, 0, 5)]
+    assert whole([jet_file("a.root", 0), jet_file("b.root", 5)]) == [EntryRange(1, 0, 5)]
 
 
 def test_a_file_cannot_be_trained_on_and_validated_on(sample_files: list[JetFile]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_jets.data.files import JetFile, Part, open_files, whole
+from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
+from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.data.stream import Request
 from ssl_jets.data.subset import choose
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
@@ -25,7 +25,7 @@ def files(sample_files: list[JetFile]) -> list[JetFile]:
     return sample_files[:CLASSES]
 
 
-PARTS = [Part(index, 100, 100 + ENTRIES) for index in range(CLASSES)]
+PARTS = [EntryRange(index, 100, 100 + ENTRIES) for index in range(CLASSES)]
 
 
 def chosen(jets: Jets, files: list[JetFile]) -> set[tuple[str, int]]:
@@ -33,7 +33,7 @@ def chosen(jets: Jets, files: list[JetFile]) -> set[tuple[str, int]]:
     return {(files[file].name, entry) for file, entry, _ in jets.source.tolist()}
 
 
-def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[Part] = PARTS) -> set[tuple[str, int]]:
+def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[EntryRange] = PARTS) -> set[tuple[str, int]]:
     jets = choose(files, parts, labels, seed, Request())
     found = chosen(jets, files)
     assert len(found) == len(jets)
@@ -48,7 +48,7 @@ def test_every_class_gives_in_proportion_and_at_least_one(files: list[JetFile], 
 
 
 def test_classes_of_other_sizes_give_in_proportion(files: list[JetFile]) -> None:
-    parts = [Part(0, 0, 400), Part(1, 0, 100)]
+    parts = [EntryRange(0, 0, 400), EntryRange(1, 0, 100)]
     assert Counter(name for name, _ in take(files, 50, parts=parts)) == {files[0].name: 40, files[1].name: 10}
 
 
@@ -65,9 +65,9 @@ def test_the_seed_makes_the_subset(files: list[JetFile]) -> None:
 
 def test_neither_the_order_of_the_files_nor_of_the_parts_matters(files: list[JetFile]) -> None:
     turned = files[::-1]
-    parts = [Part(CLASSES - 1 - part.file, part.start, part.stop) for part in PARTS]
+    parts = [EntryRange(CLASSES - 1 - part.file, part.start, part.stop) for part in PARTS]
     halves = [
-        Part(part.file, start, start + ENTRIES // 2) for part in parts for start in (part.start, part.start + 250)
+        EntryRange(part.file, start, start + ENTRIES // 2) for part in parts for start in (part.start, part.start + 250)
     ]
     assert take(turned, 0.1, parts=parts) == take(turned, 0.1, parts=halves) == take(files, 0.1)
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 import uproot
 
-from small_models import CLASSES, made_jets, without_columns
 from ssl_jets.data.files import JetFile, open_files, shared_labels, whole
+from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.sources import resolve_sources
-from ssl_jets.data.stream import Request, ordered
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets, concatenate
+from support.small_models import CLASSES, made_jets, without_columns
 
 AXIS = ("jet_eta", "jet_phi")
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, tiny_encoder
+from ssl_jets.diagnostics.monitor import swapped_z
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.bottleneck_mae import BottleneckMaskedAutoencoder
-from ssl_jets.monitor import swapped_z
-from ssl_jets.nn import chance, masking
+from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.features import TARGETS, TRACK_TARGETS
+from support.small_models import made_jets, tiny_encoder
 
 
 def build(jets: Jets, **settings: float | str) -> BottleneckMaskedAutoencoder:
@@ -25,7 +25,7 @@ def fix_chance(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> tuple[Tensor, Ten
     torch.manual_seed(5)
     hidden, noise = masking.hide(jets, "random", 0.4), torch.randn(len(jets), 15)
     monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    monkeypatch.setattr(chance, "normal_per_jet", lambda _jets, _width: noise)
+    monkeypatch.setattr(random, "normal_per_jet", lambda _jets, _width: noise)
     return hidden, noise
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.byol import BYOL
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.ema import rising
-from ssl_jets.nn.standardise import whitened
+from ssl_jets.nn.normalize import whiten
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> BYOL:
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_plain_loops_over_the_jets(batch: Jets, targets: str
     predictions = [method.predictor(method.projector(method.encoder(view).z)).detach() for view in views]
     targets = [method.teacher_projector(method.teacher(view).z) for view in views]
     if method.cfg.targets == "whitened":
-        targets = [whitened(rows) for rows in targets]
+        targets = [whiten(rows) for rows in targets]
     total = 0.0
     for jet in range(len(jets)):
         total += distance(predictions[0][jet], targets[1][jet]) + distance(predictions[1][jet], targets[0][jet])

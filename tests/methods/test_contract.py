@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from content_masks import chance_by_content
 from torch import Tensor
 
-from small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
-from ssl_jets import methods, train
+from ssl_jets import methods
 from ssl_jets.config import Settings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._describe import describe_method, described_settings
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from torchrun import torchrun
+from ssl_jets.training import loop
+from support.content_masks import chance_by_content
+from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
+from support.torchrun import torchrun
 
 COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "vicreg"})
 """Methods whose loss compares the jets of a batch by design."""
@@ -189,15 +190,15 @@ def one_and_two_ranks(
     sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Tensor]]]]:
     """States of all methods, trained by one process on whole batches, and by each of two on their halves."""
-    import two_ranks
+    from support import two_ranks
 
     folder = tmp_path_factory.mktemp("ranks")
     batches = [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
     torch.save(batches, folder / "batches.pt")
-    torchrun(Path(__file__).with_name("two_ranks.py"), folder / "batches.pt", folder)
+    torchrun(two_ranks.__file__, folder / "batches.pt", folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
-            patch.setattr(train, name, getattr(train, name))  # put back what the program replaces
+            patch.setattr(loop, name, getattr(loop, name))  # put back what the program replaces
         alone = two_ranks.train_all(batches, world=1)
     return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

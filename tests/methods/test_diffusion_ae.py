@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, tiny_encoder, without_columns
+from ssl_jets.diagnostics.monitor import swapped_z
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
-from ssl_jets.monitor import swapped_z
-from ssl_jets.nn import chance
-from ssl_jets.nn.bottleneck import on_sphere
+from ssl_jets.nn import random
 from ssl_jets.nn.features import TARGETS
+from ssl_jets.nn.normalize import project_to_sphere
+from support.small_models import made_jets, tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float) -> DiffusionAutoencoder:
@@ -58,9 +58,9 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     torch.manual_seed(5)
     t, noise, of_z = torch.rand(6), torch.randn(len(jets.particles), TARGETS), torch.randn(2, 6, 16)
     draws = iter(of_z)
-    monkeypatch.setattr(chance, "uniform_per_jet", lambda _jets: t.double())
-    monkeypatch.setattr(chance, "normal", lambda _jets, _width: noise)
-    monkeypatch.setattr(chance, "normal_per_jet", lambda _jets, _width: next(draws))
+    monkeypatch.setattr(random, "uniform_per_jet", lambda _jets: t.double())
+    monkeypatch.setattr(random, "normal", lambda _jets, _width: noise)
+    monkeypatch.setattr(random, "normal_per_jet", lambda _jets, _width: next(draws))
     weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, method.cfg.summary_weight, 1.0)
     total = 0.0
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
 
 def test_the_prior_does_not_train_the_encoder(batch: Jets) -> None:
     method = build(batch)
-    clean = on_sphere(method.encoder(batch).z)
+    clean = project_to_sphere(method.encoder(batch).z)
     assert clean.requires_grad
     torch.testing.assert_close(clean.square().mean(1), torch.ones(len(batch)))
     gradients = []
@@ -149,7 +149,7 @@ def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
 
 def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
     method, jets = overfitted
-    z = on_sphere(method.encoder(jets).z)
+    z = project_to_sphere(method.encoder(jets).z)
     torch.manual_seed(0)
     noise = torch.randn(int(jets.lengths.sum()), TARGETS + 1)
     again = method.decode(z, jets.lengths, noise)
@@ -190,7 +190,7 @@ def test_the_number_of_particles_is_drawn_by_its_probability() -> None:
 def test_jets_are_made_under_the_condition_of_the_training(batch: Jets) -> None:
     bare = without_columns(batch, "d0", "d0err", "dz", "dzerr")
     method = build(bare)
-    method.measure([bare])
+    method.fit_statistics([bare])
     assert torch.equal(method.present, method.encoder.features.present(bare))
     assert 0 < method.present.sum() < TARGETS
     seen = []

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, tiny_encoder, without_columns
+from ssl_jets.diagnostics.monitor import swapped_z
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.diffusion_mae import DiffusionMaskedAutoencoder
-from ssl_jets.monitor import swapped_z
-from ssl_jets.nn import chance, masking
+from ssl_jets.nn import masking, random
 from ssl_jets.nn.features import FEATURES, TARGETS
+from support.small_models import made_jets, tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float) -> DiffusionMaskedAutoencoder:
@@ -26,8 +26,8 @@ def fix_chance(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> tuple[Tensor, Ten
     hidden = masking.hide(jets, "random", 0.5)
     t, noise = torch.rand(len(jets)), torch.randn(int(hidden.sum()), TARGETS)
     monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    monkeypatch.setattr(chance, "uniform_per_jet", lambda _jets: t.double())
-    monkeypatch.setattr(chance, "normal", lambda _jets, _width: noise)
+    monkeypatch.setattr(random, "uniform_per_jet", lambda _jets: t.double())
+    monkeypatch.setattr(random, "normal", lambda _jets, _width: noise)
     return hidden, t, noise
 
 

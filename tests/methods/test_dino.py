@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods import dino
 from ssl_jets.methods.dino import Dino
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.prototypes import sinkhorn
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> Dino:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import made_jets, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods import jepa
 from ssl_jets.methods.jepa import Jepa
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
+from support.small_models import made_jets, tiny_encoder
 
 STILL = Views(rotate=0.0, reflect=0.0, drop=0.0, smear=0.0)
 """Views without any augmentation."""

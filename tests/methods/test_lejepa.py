@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods import lejepa
 from ssl_jets.methods.lejepa import LeJepa
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.sigreg import sigreg
+from ssl_jets.nn.regularizers import sigreg
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> LeJepa:
@@ -40,7 +40,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_views(
     torch.manual_seed(8)
     ours = method(jets, 0.0)
     torch.manual_seed(8)
-    directions = chance.directions(method.cfg.projector_width, method.cfg.directions, torch.device("cpu"))
+    directions = random.directions(method.cfg.projector_width, method.cfg.directions, torch.device("cpu"))
     clouds = []
     for view in views:
         z = [method.encoder(view.select(torch.tensor([jet]))).z for jet in range(len(jets))]

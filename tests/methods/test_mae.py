@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, tiny_encoder, without_columns
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.nn import masking
 from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
+from support.small_models import made_jets, tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float | str) -> MaskedAutoencoder:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import build_method, made_jets, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.masked_tokens import MaskedTokens
 from ssl_jets.methods.tokenizer import Tokenizer
 from ssl_jets.nn import masking
+from support.small_models import build_method, made_jets, tiny_encoder
 
 
 def build(jets: Jets, tokenizer_seed: int = 10, **settings: float) -> MaskedTokens:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import build_method, made_jets, tiny_encoder
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.next_token import NextToken
 from ssl_jets.methods.tokenizer import Tokenizer
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
+from support.small_models import build_method, made_jets, tiny_encoder
 
 
 def build(jets: Jets, **settings: float) -> NextToken:
@@ -21,7 +21,7 @@ def build(jets: Jets, **settings: float) -> NextToken:
 def fix_chance(monkeypatch: pytest.MonkeyPatch, length: Tensor, nothing: Tensor) -> None:
     """The two draws of the loss: how much of the jet is read, and whether anything is."""
     draws = [length, nothing]
-    monkeypatch.setattr(chance, "uniform_per_jet", lambda _jets: draws.pop(0))
+    monkeypatch.setattr(random, "uniform_per_jet", lambda _jets: draws.pop(0))
 
 
 def logits_after(method: NextToken, start: Tensor, read: int, codes: list[int]) -> Tensor:
@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_codes(
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 9, 14, 14])[jets.jet_of_particle])
     method = build(jets, summary_weight=0.7)
-    method.measure([jets])
+    method.fit_statistics([jets])
     assert float(method.mean_length) == float(jets.lengths.float().mean())
     length = torch.tensor([0.5, 0.99, 0.0, 0.7, 0.0, 0.3]).double()
     nothing = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.9]).double()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from content_masks import chance_by_content
 
-from small_models import CLASSES, tiny_encoder
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.semi_supervised import SemiSupervised
-from ssl_jets.pretrain import resolve_pretrain
+from ssl_jets.pretraining import resolve_pretrain
+from support.content_masks import chance_by_content
+from support.small_models import CLASSES, tiny_encoder
 
 
 def build(jets: Jets, **settings: Any) -> SemiSupervised:

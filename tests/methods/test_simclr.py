@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods import simclr
 from ssl_jets.methods._describe import describe_method
 from ssl_jets.methods.simclr import SimCLR, similarities
 from ssl_jets.nn.augment import make_view
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> SimCLR:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from small_models import CLASSES, tiny_encoder
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn import collectives
 from ssl_jets.nn.task_weights import RATE
+from support.small_models import CLASSES, tiny_encoder
 
 
 def build(jets: Jets, **settings: float) -> Supervised:
@@ -93,7 +93,7 @@ def several(jets: Jets, **settings: Any) -> Supervised:
     encoder = tiny_encoder(jets)
     torch.manual_seed(1)
     method = Supervised(Supervised.Config(**({"targets": TARGETS} | settings)), encoder, CLASSES)
-    method.measure([jets])
+    method.fit_statistics([jets])
     return method
 
 

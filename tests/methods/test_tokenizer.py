@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import made_jets, tiny_encoder, without_columns
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.tokenizer import Tokenizer
 from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
+from support.small_models import made_jets, tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float) -> Tokenizer:
@@ -159,7 +159,7 @@ def test_the_codebook_moves_in_training_only_and_only_after_a_step(batch: Jets) 
 def test_a_look_is_over_all_batches_together_and_in_physical_units(batch: Jets) -> None:
     method = build(batch).eval()
     method.quantiser.codebook[:] = nn.functional.normalize(torch.randn_like(method.quantiser.codebook)) * 4
-    look = method.look(batch.select(piece) for piece in torch.arange(64).split(10))
+    look = method.validation_metrics(batch.select(piece) for piece in torch.arange(64).split(10))
     codes = method.codes(batch)
     used = codes.unique()
     assert look["code_usage"] == pytest.approx(len(used) / 512)

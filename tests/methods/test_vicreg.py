@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.methods.vicreg import VICReg
 from ssl_jets.nn.augment import make_view
-from ssl_jets.nn.decorrelate import spread_terms
+from ssl_jets.nn.regularizers import vicreg_terms
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: object) -> VICReg:
@@ -55,22 +55,22 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_dimensions(batch: Jets) -
 def test_constant_dimensions_cost_variance_and_repeated_ones_covariance() -> None:
     torch.manual_seed(0)
     free = 2 * torch.randn(2000, 4)
-    assert float(spread_terms(free)[0]) == 0.0
-    assert float(spread_terms(free)[1]) < 0.5
+    assert float(vicreg_terms(free)[0]) == 0.0
+    assert float(vicreg_terms(free)[1]) < 0.5
     constant = free.clone()
     constant[:, 1] = 3.0
-    assert float(spread_terms(constant)[0]) == pytest.approx(0.99 / 4)
+    assert float(vicreg_terms(constant)[0]) == pytest.approx(0.99 / 4)
     repeated = free.clone()
     repeated[:, 1] = repeated[:, 0]
-    assert float(spread_terms(repeated)[1]) == pytest.approx(2 * 16 / 4, rel=0.2)
+    assert float(vicreg_terms(repeated)[1]) == pytest.approx(2 * 16 / 4, rel=0.2)
 
 
 def test_statistics_are_exact_under_autocast() -> None:
     torch.manual_seed(0)
     views = torch.randn(30, 8) + 4
-    exact = spread_terms(views)
+    exact = vicreg_terms(views)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert all(torch.equal(a, b) for a, b in zip(spread_terms(views), exact, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(vicreg_terms(views), exact, strict=True))
 
 
 def hardest(jets: Jets) -> Jets:

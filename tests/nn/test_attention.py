@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.nn import attention
-from ssl_jets.nn.attention import Layout, attend
+from ssl_jets.nn.attention import AttentionLayout, attend
 
 LENGTHS = ([1], [2], [128], [1, 2, 128], [3, 3, 3], [5, 2, 2, 1, 7, 2, 5, 5], [128, 1, 128])
 HEADS, WIDTH = 2, 4
 
 
-def layout_of(lengths: list[int], causal: bool = False) -> Layout:
-    return Layout.of(torch.tensor([0, *lengths]).cumsum(0), causal)
+def layout_of(lengths: list[int], causal: bool = False) -> AttentionLayout:
+    return AttentionLayout.of(torch.tensor([0, *lengths]).cumsum(0), causal)
 
 
 def random_qkv(lengths: list[int], dtype: torch.dtype) -> list[Tensor]:
@@ -28,7 +28,7 @@ def random_qkv(lengths: list[int], dtype: torch.dtype) -> list[Tensor]:
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for _ in range(3)]
 
 
-def random_bias(layout: Layout, dtype: torch.dtype) -> list[Tensor]:
+def random_bias(layout: AttentionLayout, dtype: torch.dtype) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(jets, HEADS, length, length, generator=generator, dtype=dtype).requires_grad_()
@@ -207,7 +207,7 @@ def test_the_fused_kernel_agrees_with_a_plain_softmax_per_jet(causal: bool) -> N
         torch.randn(sum(lengths), 4, 32, generator=generator).cuda().bfloat16().requires_grad_() for _ in range(3)
     ]
     exact = [x.detach().float().requires_grad_() for x in inputs]
-    layout = Layout.of(torch.tensor([0, *lengths]).cumsum(0).cuda(), causal)
+    layout = AttentionLayout.of(torch.tensor([0, *lengths]).cumsum(0).cuda(), causal)
     ours, expected = attend(*inputs, layout), plain(*exact, lengths, causal=causal)
     torch.testing.assert_close(ours.float(), expected, atol=0.03, rtol=0.03)
     for mine, theirs in zip(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.content_masks import chance_by_content
-from small_models import made_jets, shuffle_particles, without_columns
 from ssl_jets.jets import Jets
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.augment import AUGMENTATIONS, KEPT, Augmentation, Views, make_view
+from support.content_masks import chance_by_content
+from support.paths import ROOT
+from support.small_models import made_jets, shuffle_particles, without_columns
 
 STRONG = {
     "rotate": math.pi, "reflect": 0.5, "boost": 0.9, "shift": 0.3, "crop_region": 0.9, "crop_hardest": 0.9,
@@ -196,9 +196,9 @@ def test_augmented_jets_depend_on_the_seed_alone(augmentation: Augmentation) -> 
 @every
 def test_all_chance_comes_from_nn_chance(augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     jets = made_jets([30] * 10)
-    monkeypatch.setattr(chance, "uniform", lambda jets: torch.full((len(jets.particles),), 0.3).double())
-    monkeypatch.setattr(chance, "uniform_per_jet", lambda jets: torch.full((len(jets),), 0.3).double())
-    monkeypatch.setattr(chance, "once", lambda: 0.3)
+    monkeypatch.setattr(random, "uniform", lambda jets: torch.full((len(jets.particles),), 0.3).double())
+    monkeypatch.setattr(random, "uniform_per_jet", lambda jets: torch.full((len(jets),), 0.3).double())
+    monkeypatch.setattr(random, "once", lambda: 0.3)
     first, second = (apply(augmentation, jets, seed=seed) for seed in (0, 1))
     assert torch.equal(first.particles, second.particles)
     assert first.columns == second.columns
@@ -330,7 +330,7 @@ def test_all_augmentations_together_leave_whole_jets(jets: Jets, seed: int) -> N
 
 
 def test_the_table_of_the_docs_is_that_of_the_code() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "augmentations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "augmentations.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     words = next(row for row in rows if row[1:] == list(KEPT))[1:]
     said = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssl_jets.nn.batch_norm import BatchNorm
+from ssl_jets.nn.normalize import BatchNorm
 
 
 def test_it_is_torchs_batch_norm_in_training_in_values_and_gradients() -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from small_models import made_jets
 from ssl_jets.jets import Jets
 from ssl_jets.nn.augment import beam, thin
+from support.small_models import made_jets
 
 
 def test_beam_forgets_the_energies_and_leaves_all_else() -> None:

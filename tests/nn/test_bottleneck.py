@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from small_models import made_jets
-from ssl_jets.nn.bottleneck import blurred, on_sphere
+from ssl_jets.nn.normalize import add_noise, project_to_sphere
+from support.small_models import made_jets
 
 
 def test_z_keeps_its_direction_and_loses_its_scale() -> None:
     torch.manual_seed(0)
     z = torch.randn(5, 12)
-    unit = on_sphere(z)
+    unit = project_to_sphere(z)
     torch.testing.assert_close(unit.square().mean(1), torch.ones(5))
     torch.testing.assert_close(torch.cosine_similarity(unit, z), torch.ones(5))
-    torch.testing.assert_close(on_sphere(1000 * z), unit)
+    torch.testing.assert_close(project_to_sphere(1000 * z), unit)
 
 
 def test_the_blur_is_normal_noise_of_the_given_size_of_each_number() -> None:
     torch.manual_seed(0)
     jets, z = made_jets([1] * 5000), torch.randn(5000, 8)
-    noise = blurred(jets, z, 0.3) - on_sphere(z)
+    noise = add_noise(jets, z, 0.3) - project_to_sphere(z)
     torch.testing.assert_close(noise.T.cov(), 0.09 * torch.eye(8), atol=6e-3, rtol=0)
     assert float(noise.mean()) == pytest.approx(0, abs=5e-3)
-    assert torch.equal(blurred(jets, z, 0.0), on_sphere(z))
+    assert torch.equal(add_noise(jets, z, 0.0), project_to_sphere(z))

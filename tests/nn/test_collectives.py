@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.nn.collectives import alone, gather, rank, world
-from torchrun import torchrun
+from support.torchrun import torchrun
 
 JETS, WIDTH = 3, 2
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import Layout
+from ssl_jets.nn.attention import AttentionLayout
 from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count, random_like
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.pair_bias import PairBias
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.transformer import Transformer
+from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 KINDS_OF_ENCODER = ({}, {"registers": 0}, {"pair_bias": True})
@@ -171,7 +171,7 @@ def test_random_like_has_other_weights_and_the_same_statistics(batch: Jets) -> N
 
 def test_trunk_keeps_the_order_of_jets_and_of_their_extra_tokens() -> None:
     torch.manual_seed(0)
-    trunk = Trunk(16, 2, 2).eval()
+    trunk = Transformer(16, 2, 2).eval()
     lengths = [3, 1, 0, 5, 1]
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     particles, extra = torch.randn(sum(lengths), 16), torch.randn(len(lengths), 2, 16)
@@ -187,7 +187,7 @@ def test_pair_features_are_those_of_massless_particles() -> None:
     jets, extra, heads = made_jets([4, 4, 1, 6]), 3, 4
     bias = PairBias(heads)
     bias.mlp = nn.Identity()  # type: ignore[assignment]
-    layout = Layout.of(jets.offsets + extra * torch.arange(5))
+    layout = AttentionLayout.of(jets.offsets + extra * torch.arange(5))
     runs = bias(jets, layout, extra)
     assert [tuple(run.shape) for run in runs] == [(2, 4, 7, 7), (1, 4, 4, 4), (1, 4, 9, 9)]
     per_jet = [jet for run in runs for jet in run]
@@ -214,7 +214,7 @@ def test_pair_features_are_those_of_massless_particles() -> None:
 def test_collinear_particles_have_a_finite_pair_bias() -> None:
     jets = made_jets([5])
     jets.particles[:, [jets.columns.index("deta"), jets.columns.index("dphi")]] = 0.1
-    (run,) = PairBias(2)(jets, Layout.of(jets.offsets), 0)
+    (run,) = PairBias(2)(jets, AttentionLayout.of(jets.offsets), 0)
     assert run.isfinite().all()
 
 

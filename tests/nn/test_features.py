@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from small_models import made_jets, without_columns
 from ssl_jets.jets import COLUMNS, KINDS, Jets
 from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TARGETS, TRACK_TARGETS, Features
+from support.small_models import made_jets, without_columns
 
 NAMES = [feature.name for feature in FEATURES]
 
 
 def measured(jets: Jets) -> Features:
     features = Features()
-    features.measure([jets])
+    features.fit_statistics([jets])
     return features
 
 
@@ -57,7 +57,7 @@ def test_measured_statistics_are_those_of_numpy(batch: Jets) -> None:
 
 def test_statistics_do_not_depend_on_how_the_jets_are_cut_into_batches(batch: Jets) -> None:
     whole, cut = measured(batch), Features()
-    cut.measure(batch.select(index) for index in torch.arange(len(batch)).split(7))
+    cut.fit_statistics(batch.select(index) for index in torch.arange(len(batch)).split(7))
     torch.testing.assert_close(cut.mean, whole.mean, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(cut.std, whole.std, atol=1e-6, rtol=1e-6)
 

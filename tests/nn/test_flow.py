@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from small_models import made_jets, shuffle_particles
 from ssl_jets.jets import Jets
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge, integrate, precondition
+from ssl_jets.nn.flow import Condition, SetFlow, VectorFlow, integrate, interpolant, precondition
+from support.small_models import made_jets, shuffle_particles
 
 DIM, WIDTH = 6, 16
 
@@ -27,11 +27,11 @@ def test_the_bridge_ends_at_noise_and_data_and_moves_straight() -> None:
     torch.manual_seed(0)
     data, noise = torch.randn(2, 5, 3).double()
     zeros = torch.zeros(5).double()
-    torch.testing.assert_close(bridge(data, noise, zeros)[0], noise)
-    torch.testing.assert_close(bridge(data, noise, zeros + 1)[0], data)
+    torch.testing.assert_close(interpolant(data, noise, zeros)[0], noise)
+    torch.testing.assert_close(interpolant(data, noise, zeros + 1)[0], data)
     t = torch.rand(5).double()
-    ahead, velocity = bridge(data, noise, t + 1e-3)
-    torch.testing.assert_close((ahead - bridge(data, noise, t)[0]) / 1e-3, velocity)
+    ahead, velocity = interpolant(data, noise, t + 1e-3)
+    torch.testing.assert_close((ahead - interpolant(data, noise, t)[0]) / 1e-3, velocity)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.2, 0.5, 0.9, 1.0])
@@ -41,7 +41,7 @@ def test_without_a_network_the_velocity_is_the_exact_one_of_normal_data(t: float
     torch.testing.assert_close(skip * x, normal_field(0.0, 1.0, x, t))
     torch.manual_seed(0)
     data, noise = torch.randn(2, 200_000, 1)
-    between, velocity = bridge(data, noise, torch.full((200_000,), t))
+    between, velocity = interpolant(data, noise, torch.full((200_000,), t))
     assert float((into * between).std()) == pytest.approx(1, abs=0.01)
     assert float((velocity - skip * between).std()) == pytest.approx(out, rel=0.01)  # what F has to say is of order 1
     assert float(((velocity - skip * between) * between).mean()) == pytest.approx(0, abs=0.02)
@@ -75,7 +75,7 @@ def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=300)
     for _ in range(300):
         data, t = draw(256), torch.rand(256)
-        between, velocity = bridge(data, torch.randn_like(data), t)
+        between, velocity = interpolant(data, torch.randn_like(data), t)
         loss = (flow(between, t) - velocity).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -89,15 +89,15 @@ def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
         assert float(made[side].std(0).max()) < 0.4  # one bump: normal data of this covariance have 1
 
 
-def flow_and_given(jets: Jets, tokens: bool) -> tuple[SetFlow, Given]:
+def flow_and_given(jets: Jets, tokens: bool) -> tuple[SetFlow, Condition]:
     torch.manual_seed(0)
     flow = SetFlow(DIM, WIDTH, blocks=2, z_tokens=2, token_width=5 if tokens else 0)
     made = jets.rank_by_pt() % 2 == 0 if tokens else torch.ones(len(jets.particles), dtype=torch.bool)
     known = torch.randn(int((~made).sum()), 5) if tokens else None
-    return flow, Given(torch.randn(len(jets), DIM), jets.offsets, made, torch.ones(TARGETS), known)
+    return flow, Condition(torch.randn(len(jets), DIM), jets.offsets, made, torch.ones(TARGETS), known)
 
 
-def apply(flow: SetFlow, given: Given, x: Tensor, t: float = 0.4) -> Tensor:
+def apply(flow: SetFlow, given: Condition, x: Tensor, t: float = 0.4) -> Tensor:
     """Velocity and logits side by side."""
     with torch.no_grad():
         return torch.cat(flow(x, torch.full((len(given.z),), t), given), dim=1)
@@ -119,7 +119,7 @@ def test_a_set_flow_is_equivariant_to_the_order_of_particles_and_blind_to_other_
     torch.testing.assert_close(apply(flow, moved, x[place[index][made]]), out[place[index][made]])
     first = int(jets.offsets[1])
     rows, others = int(given.made[:first].sum()), int((~given.made[:first]).sum())
-    alone = Given(given.z[:1], jets.offsets[:2], given.made[:first], given.present,
+    alone = Condition(given.z[:1], jets.offsets[:2], given.made[:first], given.present,
                   None if given.tokens is None else given.tokens[:others])  # fmt: skip
     torch.testing.assert_close(apply(flow, alone, x[:rows]), out[:rows])
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from methods.content_masks import chance_by_content
-from small_models import made_jets, shuffle_particles, without_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn import masking
+from support.content_masks import chance_by_content
+from support.small_models import made_jets, shuffle_particles, without_columns
 
 STRATEGIES: tuple[masking.Strategy, ...] = get_args(masking.Strategy)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
@@ -156,15 +156,15 @@ def test_hidden_rank_is_the_pt_rank_among_the_hidden(batch: Jets) -> None:
             sum(other > pt or (other == pt and place < mine) for place, other in enumerate(pts))
             for mine, pt in enumerate(pts)
         ]
-    assert masking.hidden_rank(batch, hidden).tolist() == expected
+    assert masking.hidden_pt_rank(batch, hidden).tolist() == expected
 
 
 def test_hidden_rank_does_not_change_when_visible_particles_change(batch: Jets) -> None:
     torch.manual_seed(0)
     hidden = masking.hide(batch, "random", 0.4)
-    before = masking.hidden_rank(batch, hidden)
+    before = masking.hidden_pt_rank(batch, hidden)
     changed = batch.particles.clone()
     changed[~hidden, 0] = 1000 * torch.rand(int((~hidden).sum()))
     altered = Jets(changed, batch.offsets, batch.columns)
-    assert torch.equal(masking.hidden_rank(altered, hidden), before)
+    assert torch.equal(masking.hidden_pt_rank(altered, hidden), before)
     assert not torch.equal(altered.rank_by_pt()[hidden], batch.rank_by_pt()[hidden])

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from small_models import made_jets, shuffle_particles, tiny_encoder
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import attend_once
 from ssl_jets.nn.encoder import Encoder
+from support.small_models import made_jets, shuffle_particles, tiny_encoder
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from small_models import made_jets
 from ssl_jets.jets import Jets
 from ssl_jets.nn import masking
+from support.small_models import made_jets
 
 
 def test_one_region_is_the_nearest_particles_to_one_of_them(batch: Jets) -> None:

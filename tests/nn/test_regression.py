@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_models import made_jets
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.regression import LEVELS, SMALLEST_WIDTH, Regressor, Targets, columns_of
+from support.small_models import made_jets
 
 
 def with_columns(**columns: Tensor) -> Jets:
@@ -38,7 +38,7 @@ def test_columns_of_targets_are_named_once() -> None:
 
 def test_the_standardisation_is_that_of_the_formula(heavy: Jets) -> None:
     targets = Targets(["mass"])
-    targets.measure([heavy])
+    targets.fit_statistics([heavy])
     known = sorted(float(value) for value in heavy.jet["mass"] if not math.isnan(value))
     low, centre, high = (known[round(share * (len(known) - 1))] for share in (0.16, 0.5, 0.84))
     tamed = [math.asinh((value - centre) / ((high - low) / 2)) for value in known]
@@ -52,7 +52,7 @@ def test_the_standardisation_is_that_of_the_formula(heavy: Jets) -> None:
 
 def test_targets_have_mean_0_and_variance_1_and_a_short_tail(heavy: Jets) -> None:
     targets = Targets(["mass", "count", "a/b"])
-    targets.measure([heavy.select(torch.arange(1000)), heavy.select(torch.arange(1000, 2001))])
+    targets.fit_statistics([heavy.select(torch.arange(1000)), heavy.select(torch.arange(1000, 2001))])
     values = targets(heavy)
     for column in values.T:
         known = column[column.isfinite()]
@@ -63,14 +63,14 @@ def test_targets_have_mean_0_and_variance_1_and_a_short_tail(heavy: Jets) -> Non
 
 def test_a_jet_without_a_value_is_missing_there_and_nowhere_else(heavy: Jets) -> None:
     targets = Targets(["mass", "count", "a/b"])
-    targets.measure([heavy])
+    targets.fit_statistics([heavy])
     missing = targets(heavy).isnan().nonzero().tolist()
     assert missing == [[3, 2], [4, 2], [7, 0]]
 
 
 def test_physical_is_the_inverse(heavy: Jets) -> None:
     targets = Targets(["mass", "count", "a/b"])
-    targets.measure([heavy])
+    targets.fit_statistics([heavy])
     values = targets(heavy)
     known = values.isfinite()
     torch.testing.assert_close(targets.physical(values)[known], targets.raw(heavy).float()[known], rtol=1e-4, atol=1e-4)
@@ -80,20 +80,20 @@ def test_physical_is_the_inverse(heavy: Jets) -> None:
 def test_a_column_of_few_values_stays_finite(values: list[float]) -> None:
     targets = Targets(["flag"])
     jets = with_columns(flag=torch.tensor(values))
-    targets.measure([jets])
+    targets.fit_statistics([jets])
     assert targets(jets).isfinite().all()
     torch.testing.assert_close(targets.physical(targets(jets))[:, 0], torch.tensor(values), atol=1e-5, rtol=1e-5)
 
 
 def test_a_target_that_no_jet_has_is_refused_by_its_name() -> None:
     with pytest.raises(SslJetsError, match="no training jet") as caught:
-        Targets(["mass"]).measure([with_columns(mass=torch.full((9,), torch.nan))])
+        Targets(["mass"]).fit_statistics([with_columns(mass=torch.full((9,), torch.nan))])
     assert caught.value.where == "target mass"
 
 
 def test_the_regressor_speaks_in_physical_units_after_a_round_trip(heavy: Jets) -> None:
     regressor = Regressor(4, ["mass", "a/b"], hidden=3)
-    regressor.targets.measure([heavy])
+    regressor.targets.fit_statistics([heavy])
     again = Regressor(4, ["mass", "a/b"], hidden=3)
     again.load_state_dict(regressor.state_dict())
     z = torch.randn(5, 4)
@@ -111,7 +111,7 @@ def learned(kind: str, levels: tuple[float, ...] = LEVELS) -> tuple[Regressor, T
     z = torch.stack([sign, sign.abs()], dim=1)
     torch.manual_seed(0)
     regressor = Regressor(2, ["x"], 16, kind, levels)  # type: ignore[arg-type]
-    regressor.targets.measure([jets])
+    regressor.targets.fit_statistics([jets])
     target = regressor.targets(jets)
     optimizer = torch.optim.Adam(regressor.parameters(), lr=0.02)
     for step in range(300):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.nn.task_weights import LARGEST, LIKELIHOOD, RATE, REGRESSION, TaskLoss, TaskWeights, classification
-from ssl_jets.optimizer import make_optimizer
+from ssl_jets.training.optimizer import make_optimizer
 
 CLASSES = 10
 FORMS = {"label": classification(CLASSES), "mass": REGRESSION}

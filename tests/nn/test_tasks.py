@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from small_models import made_jets
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
+from support.small_models import made_jets
 
 NAMES = ("a", "b", "c")
 
@@ -36,7 +36,7 @@ def test_given_weights_are_those_of_torch(jets: Jets) -> None:
 
 def test_balanced_classes_count_the_same(jets: Jets) -> None:
     tasks = Tasks(TaskSettings(class_weights="balanced"), 4, NAMES)
-    tasks.measure([jets])
+    tasks.fit_statistics([jets])
     assert tasks.class_weights is not None
     shares = tasks.class_weights * torch.tensor([6, 3, 1])
     torch.testing.assert_close(shares, shares.mean().expand(3))
@@ -77,7 +77,7 @@ def test_a_jet_without_a_target_has_no_part_whatever_the_head(jets: Jets, kind: 
     values[3] = torch.nan
     jets = replace(jets, jet={"m": values})
     tasks = Tasks(TaskSettings(targets=("m",), regression=kind), 4, NAMES)  # type: ignore[arg-type]
-    tasks.measure([jets])
+    tasks.fit_statistics([jets])
     assert tasks.forms == {"m": form}
     z = torch.randn(12, 4)
     known = torch.arange(12) != 3

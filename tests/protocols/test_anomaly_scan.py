@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from measured import check_intervals
-from small_models import tiny_encoder
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
-from ssl_jets.evaluate.evaluation import plain
-from ssl_jets.evaluate.settings import AnomalySettings, EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.settings import AnomalySettings, EvaluateSettings, MeasureSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import anomaly_scan
+from support.measured import check_intervals
+from support.small_models import tiny_encoder
 
 
 def test_an_unknown_signal_is_refused_before_any_jet_is_encoded(

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from measured import check_intervals
 from ssl_jets.config import resolve
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.report import write_domain_report
+from support.measured import check_intervals
 
 SMALL = {
     "protocol": {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
-from report_folders import write_evaluation, write_run
 
 from ssl_jets.report import album, write_run_report
+from support.report_folders import write_evaluation, write_run
 
 
 @pytest.fixture(scope="session")

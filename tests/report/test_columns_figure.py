@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ssl_jets.report.columns import draw_columns, short_names
+from ssl_jets.report.figures.columns import draw_columns, short_names
 
 
 @pytest.fixture

@@ -13,15 +13,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
-from report_folders import NAMES, write_evaluation
 from test_report import Page, read
 
-from ssl_jets.evaluate.evaluation import plain
-from ssl_jets.evaluate.regression import regression_metrics
-from ssl_jets.evaluate.task import classify_metrics
-from ssl_jets.report import figures, more_figures, page, training, write_evaluation_report
-from ssl_jets.report.names import in_text
+from ssl_jets.evaluation.metrics.classification import classification_metrics
+from ssl_jets.evaluation.metrics.regression import regression_metrics
+from ssl_jets.evaluation.result import plain
+from ssl_jets.report import page, write_evaluation_report
+from ssl_jets.report.figures import evaluation as evaluation_figures
+from ssl_jets.report.figures import physics as physics_figures
+from ssl_jets.report.figures import training as training_figures
+from ssl_jets.report.figures.style import in_text
 from ssl_jets.report.numbers import HEAD, csv_of
+from support.paths import ROOT
+from support.report_folders import NAMES, write_evaluation
 
 Rows = list[dict[str, Any]]
 
@@ -80,9 +84,9 @@ def significance(labels: np.ndarray[Any, Any], weights: np.ndarray[Any, Any] | N
     rng = np.random.default_rng(0)
     score = 1 / (1 + np.exp(-rng.normal(2 * labels, 1)))
     both = np.column_stack([1 - score, score])
-    found = classify_metrics(both, labels, ("QCD", "S"), weights=weights, resamples=20)
+    found = classification_metrics(both, labels, ("QCD", "S"), weights=weights, resamples=20)
     curves = {"roc": plain(found.roc, digits=5)}
-    figure = more_figures.sic({"classes": ("QCD", "S"), "task": plain(vars(found))}, curves)
+    figure = physics_figures.sic({"classes": ("QCD", "S"), "task": plain(vars(found))}, curves)
     rows = None if figure is None else rows_of(csv_of(figure))
     scale = None if figure is None else figure.axes[0].get_yscale()
     plt.close("all")
@@ -130,9 +134,9 @@ def test_a_panel_of_many_curves_has_no_bands_and_the_csv_has_their_intervals() -
         labels = rng.integers(0, classes, 600)
         powers = np.exp(rng.normal(0.5 * np.eye(classes)[labels], 1))
         names = ["QCD", *(f"S{index}" for index in range(1, classes))]
-        found = classify_metrics(powers / powers.sum(1, keepdims=True), labels, names, resamples=20)
+        found = classification_metrics(powers / powers.sum(1, keepdims=True), labels, names, resamples=20)
         metrics = {"classes": names, "task": plain(vars(found))}
-        figure = figures.roc(metrics, {"roc": plain(found.roc, digits=5)})
+        figure = evaluation_figures.roc(metrics, {"roc": plain(found.roc, digits=5)})
         assert figure is not None
         bands = [mark for mark in figure.axes[0].collections if isinstance(mark, PolyCollection)]
         assert len(bands) == (3 if classes == 4 else 0)
@@ -146,7 +150,7 @@ def test_a_panel_of_many_curves_has_no_bands_and_the_csv_has_their_intervals() -
 def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_places() -> None:
     curve = {"name": "lost", "unit": "share", "strengths": [0.0, 0.5], "largest_class": 0.1}
     accuracy = [{"value": 0.5, "low": 0.4, "high": 0.6}] * 2
-    figure = more_figures.robustness({name: [{**curve, "accuracy": accuracy}] for name in "abcd"})
+    figure = physics_figures.robustness({name: [{**curve, "accuracy": accuracy}] for name in "abcd"})
     assert figure is not None
     lines = [line for line in figure.axes[0].get_lines() if line.get_label() in list("abcd")]
     left = [line.get_transform().transform((0.0, 0.5))[0] for line in lines]
@@ -157,7 +161,7 @@ def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_plac
 
 def test_a_colour_bar_is_as_high_as_its_matrix() -> None:
     models = {name: ({"classes": ("a", "b", "c")}, {"confusion": np.eye(3).tolist()}) for name in ("A", "B", "C")}
-    figure = figures.confusions(models)
+    figure = evaluation_figures.confusions(models)
     assert figure is not None
     figure.draw_without_rendering()
     matrices = [axes for axes in figure.axes if axes.get_images()]
@@ -181,7 +185,7 @@ def test_a_row_of_the_confusion_matrix_adds_up_to_all_jets_of_a_class(shown: Sim
 
 def test_a_class_of_small_weight_adds_up_to_100_per_cent_too() -> None:
     counts = {"confusion": [[0.02, 0.08, 0], [3, 1, 0], [0, 0, 0]]}
-    figure = figures.confusion({"classes": ("a", "b", "c")}, counts)
+    figure = evaluation_figures.confusion({"classes": ("a", "b", "c")}, counts)
     assert figure is not None
     assert column(rows_of(csv_of(figure)), "value") == near([20, 80, 0, 75, 25, 0, 0, 0, 0])
     plt.close(figure)
@@ -191,7 +195,7 @@ def test_bars_of_the_reliability_are_binomial(shown: SimpleNamespace) -> None:
     for key, series in (("reliability", "as the model says"), ("calibrated", "after temperature scaling")):
         points = shown.curves[key]
         jets, accuracy, confidence = (np.array(points[name], float) for name in ("jets", "accuracy", "confidence"))
-        few = jets < figures.BIN_JETS
+        few = jets < evaluation_figures.BIN_JETS
         jets, accuracy, confidence = (values[~few] for values in (jets, accuracy, confidence))
         right = accuracy * jets + 1
         error = np.sqrt(right * (jets + 2 - right) / (jets + 2) ** 3)
@@ -203,7 +207,7 @@ def test_bars_of_the_reliability_are_binomial(shown: SimpleNamespace) -> None:
 
 
 def test_readers_have_their_names_and_both_intervals(shown: SimpleNamespace) -> None:
-    readers = figures.probe_rows(shown.metrics)
+    readers = evaluation_figures.probe_rows(shown.metrics)
     for panel, key in (("1: accuracy", "accuracy"), ("2: macro AUC (one-vs-one)", "auc")):
         rows = [row for row in shown.drawn["probes"] if row["panel"] == panel]
         expected = []
@@ -233,7 +237,7 @@ def test_physics_quantities_are_drawn_and_printed_with_their_intervals(shown: Si
 
 
 def test_every_reader_of_a_quantity_is_in_the_legend(shown: SimpleNamespace) -> None:
-    figure = more_figures.physics(shown.metrics)
+    figure = physics_figures.physics(shown.metrics)
     assert figure is not None
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert names == ["boosted trees, z", "ridge, z", "ridge, random weights"]  # from above, as in a row
@@ -271,7 +275,7 @@ def test_predictions_beyond_all_true_values_are_drawn_at_the_edge(offset: float)
     assert np.sum(found["density"]["counts"]) == 60
     empty = {**found, "density": {**found["density"], "counts": np.zeros((60, 60)).tolist()}}
     for entry in (found, empty):
-        figure = more_figures.regression({"regression": [entry]})
+        figure = physics_figures.regression({"regression": [entry]})
         assert figure is not None
         figure.draw_without_rendering()
         plt.close(figure)
@@ -291,7 +295,7 @@ def test_changed_jets_have_their_intervals_and_the_guess_of_the_largest_class(sh
 
 def test_a_probe_stands_beside_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
     metrics = {**shown.metrics, "task": {**shown.metrics["task"], "largest_class": 0.9}}
-    figure = figures.probes(metrics, shown.curves)
+    figure = evaluation_figures.probes(metrics, shown.curves)
     assert figure is not None
     panel = figure.axes[0]
     levels = [line.get_xdata() for line in panel.get_lines() if line.get_linestyle() == ":"]
@@ -308,7 +312,7 @@ def test_a_map_says_which_point_is_of_which_class(shown: SimpleNamespace) -> Non
 
 def test_what_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
     values = {"loss_class": 1.0, "kind_loss": 2.0, "accuracy": 0.5, "sigma_class": 0.7, "lr": 1e-3}
-    figure = training.training([{"step": step, "kind": "train", "loss": 3.0, **values} for step in (1, 2)])
+    figure = training_figures.training([{"step": step, "kind": "train", "loss": 3.0, **values} for step in (1, 2)])
     assert figure is not None
     panels: dict[str, set[str]] = {}
     for row in rows_of(csv_of(figure)):
@@ -320,13 +324,13 @@ def test_what_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
 
 def test_a_quantity_with_one_number_has_no_panel() -> None:
     lines = [{"step": step, "kind": "train", "loss": 3.0, "lr": 1e-3} for step in (1, 2)]
-    figure = training.training([*lines, {"step": 2, "kind": "validation", "loss": 3.0, "rankme": 4.0}])
+    figure = training_figures.training([*lines, {"step": 2, "kind": "validation", "loss": 3.0, "rankme": 4.0}])
     assert figure is not None
     assert len(figure.axes) == 2
     assert {"lr", "training"} <= set(column(rows_of(csv_of(figure)), "series"))
     assert "rankme" not in column(rows_of(csv_of(figure)), "series")
     plt.close(figure)
-    assert training.training(lines[:1]) is None
+    assert training_figures.training(lines[:1]) is None
 
 
 def test_a_page_does_not_call_jets_unseen_that_were_seen(shown: SimpleNamespace, tmp_path: Path) -> None:
@@ -337,5 +341,5 @@ def test_a_page_does_not_call_jets_unseen_that_were_seen(shown: SimpleNamespace,
 
 
 def test_a_csv_has_the_columns_that_are_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
     assert ", ".join(f"`{name}`" for name in HEAD) in text

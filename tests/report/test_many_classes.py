@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.evaluate.estimate import BLOCK, Bootstrap
-from ssl_jets.evaluate.evaluation import Evaluation, InputFile, ZMap
-from ssl_jets.evaluate.probes import tree_iterations
-from ssl_jets.evaluate.task import accuracy_and_auc_rows, classify_metrics
-from ssl_jets.nn.spread import spread
+from ssl_jets.diagnostics.representation import representation_statistics
+from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, classification_metrics
+from ssl_jets.evaluation.probes.classes import tree_iterations
+from ssl_jets.evaluation.result import Evaluation, InputFile, ZMap
 from ssl_jets.report import write_evaluation_report
 
 CLASSES = 64
@@ -34,9 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         jets={"fit": 300, "test": len(labels)},
         left_out={},
         settings={"seed": 0, "robust_jets": 0},
-        task=classify_metrics(probabilities, labels, names, resamples=4),
+        task=classification_metrics(probabilities, labels, names, resamples=4),
         probes=[],
-        spread={"z": spread(torch.from_numpy(z))},
+        spread={"z": representation_statistics(torch.from_numpy(z))},
         map=ZMap.of(z, labels),
     ).write()
     return folder
@@ -80,7 +80,7 @@ def test_the_size_of_a_block_changes_no_number(monkeypatch: pytest.MonkeyPatch) 
     labels = rng.integers(0, 12, 200)
     probabilities = rng.dirichlet(np.ones(12), 200)
     whole = accuracy_and_auc_rows(probabilities, labels, Bootstrap(200, 20))
-    monkeypatch.setattr("ssl_jets.evaluate.estimate.BLOCK", 600)
+    monkeypatch.setattr("ssl_jets.evaluation.metrics.bootstrap.BLOCK", 600)
     for one, other in zip(whole, accuracy_and_auc_rows(probabilities, labels, Bootstrap(200, 20)), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -3,33 +3,34 @@
 import pytest
 from matplotlib.mathtext import MathTextParser
 
-from ssl_jets.data.schema import known_schemas
-from ssl_jets.evaluate.robustness import STRESSES
+from ssl_jets.data.schemas.schema import known_schemas
+from ssl_jets.evaluation.probes.robustness import STRESSES
 from ssl_jets.jets import COLUMNS
-from ssl_jets.report import names, page
+from ssl_jets.report import page
+from ssl_jets.report.figures import style
 
 
 def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
     jetclass = next(schema for schema in known_schemas() if schema.name == "jetclass")
     for name in jetclass.labels:
-        assert names.in_text(name) != name
-        MathTextParser("agg").parse(names.in_figure(name))
+        assert style.in_text(name) != name
+        MathTextParser("agg").parse(style.in_figure(name))
 
 
 def test_axes_have_titles_and_units_in_the_symbols_of_physics() -> None:
     for stress in STRESSES:
-        assert "pt" not in names.axis_label(stress.unit)
-    assert set(names.PARTICLE_LABELS) == set(COLUMNS)
+        assert "pt" not in style.axis_label(stress.unit)
+    assert set(style.PARTICLE_LABELS) == set(COLUMNS)
     columns = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_nparticles", "jet_tau3", "jet_tau4/jet_tau3")
-    for label in [*map(names.axis_label, columns), *names.PARTICLE_LABELS.values()]:
+    for label in [*map(style.axis_label, columns), *style.PARTICLE_LABELS.values()]:
         assert "_" not in label.split("$")[0]
         MathTextParser("agg").parse(label)
 
 
 def test_ten_classes_have_ten_colours() -> None:
     classes = [f"class {i}" for i in range(10)]
-    assert len({names.colour(name, classes) for name in classes}) == 10
-    pairs = {(names.colour(name, classes), names.line_style(name, classes)) for name in classes}
+    assert len({style.colour(name, classes) for name in classes}) == 10
+    pairs = {(style.colour(name, classes), style.line_style(name, classes)) for name in classes}
     assert len(pairs) == 10
 
 

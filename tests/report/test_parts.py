@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from report_folders import write_comparison, write_domain, write_labels, write_run
 
-from ssl_jets.cli.answer import tell_reports
+from ssl_jets.cli.evaluation import log_reports
 from ssl_jets.report import write_comparison_report, write_run_report
+from support.report_folders import write_comparison, write_domain, write_labels, write_run
 
 OF_RUN = {"training", "collapse"}
 
@@ -79,7 +79,7 @@ def test_the_report_of_a_run_is_written_again_after_what_lies_in_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run")
-    tell_reports(write_domain(run / "domain") / "report.html")
+    log_reports(write_domain(run / "domain") / "report.html")
     assert "0.6125" in (run / "report.html").read_text()
-    tell_reports(tmp_path / "elsewhere" / "report.html")
+    log_reports(tmp_path / "elsewhere" / "report.html")
     assert capsys.readouterr().err.count("report of the run") == 1

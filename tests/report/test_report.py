@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from report_folders import write_evaluation, write_run
 
 from ssl_jets.errors import DataError
 from ssl_jets.report import album, write_evaluation_report, write_run_report
-from ssl_jets.report.figures import MAP_PANELS, mapped_classes
+from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
+from support.report_folders import write_evaluation, write_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

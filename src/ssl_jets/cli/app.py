@@ -10,16 +10,19 @@ from typing import Annotated
 import typer
 
 from ssl_jets import __version__
-from ssl_jets.allocator import explain_shortage
 from ssl_jets.cli.command import Command
+from ssl_jets.cli.console import say
+from ssl_jets.cli.embed import embed
 from ssl_jets.cli.evaluate import evaluate
-from ssl_jets.cli.look import inspect, methods
-from ssl_jets.cli.talk import say
-from ssl_jets.cli.train import finetune, pretrain
-from ssl_jets.cli.write import embed, generate
+from ssl_jets.cli.finetune import finetune
+from ssl_jets.cli.generate import generate
+from ssl_jets.cli.inspect import inspect
+from ssl_jets.cli.methods import methods
+from ssl_jets.cli.pretrain import pretrain
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.launch import Launch, join, rank
-from ssl_jets.terminal import ReaderEndedError, guarded, write
+from ssl_jets.runtime.allocator import explain_shortage
+from ssl_jets.runtime.launcher import Launch, join, rank
+from ssl_jets.runtime.terminal import ReaderEndedError, guarded, write
 
 app = typer.Typer(
     name="ssl-jets",
@@ -73,7 +76,7 @@ def _alone(command: str, launch: Launch) -> UsageError:
 
 def main() -> None:
     """Entry point: run a command; an error of the user's is one message and an exit code."""
-    from ssl_jets.signals import Interrupted
+    from ssl_jets.runtime.signals import Interrupted
 
     with guarded():
         try:
@@ -92,7 +95,7 @@ def main() -> None:
         except ReaderEndedError:
             sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
         except RuntimeError as error:
-            from ssl_jets.ranks import Ranks, lost_another
+            from ssl_jets.runtime.process_group import Ranks, lost_another
 
             if not lost_another(error):
                 raise

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ssl_jets.cli.command import NUMBER
+from ssl_jets.cli.console import put, say
 from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, set_settings
-from ssl_jets.cli.talk import put, say
 from ssl_jets.errors import UsageError
 
 
@@ -62,7 +62,7 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
-    from ssl_jets.cli.answer import Asked, answer
+    from ssl_jets.cli.evaluation import EvaluateRequest, run_evaluation
 
     of_domain = protocol is Protocol.domain
     wrong: dict[str, object] = {"--domain": domain, "--target": target}
@@ -85,7 +85,7 @@ def evaluate(
         models = [*(runs or []), *(model or [])]
         _domain_protocol(models, data, domain, target, out, set_settings(set_, schema), json_)
         return
-    asked = Asked(
+    asked = EvaluateRequest(
         models=(*(runs or []), *(model or [])),
         z=tuple(z or ()),
         generated=tuple(generated or ()),
@@ -97,7 +97,7 @@ def evaluate(
         json=json_,
         force=force,
     )
-    put(answer(asked))
+    put(run_evaluation(asked))
 
 
 def _domain_protocol(
@@ -109,16 +109,16 @@ def _domain_protocol(
     tree: dict[str, Any],
     json_: bool,
 ) -> None:
-    from ssl_jets.allocator import tune_memory
-    from ssl_jets.cli.answer import tell_reports
+    from ssl_jets.cli.evaluation import log_reports
     from ssl_jets.config import resolve
     from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
     from ssl_jets.report import write_domain_report
+    from ssl_jets.runtime.allocator import tune_memory
 
     files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
     tune_memory()
     one = models[0] if len(models) == 1 else Path("runs")
     folder = out or (one.parent if one.name == "model" else one) / "domain"
     found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=say)
-    tell_reports(write_domain_report(folder))
+    log_reports(write_domain_report(folder))
     put((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))

@@ -11,31 +11,45 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
-from ssl_jets.data import columns as of
-from ssl_jets.data.contents import wrong_type
-from ssl_jets.data.event_rows import event_rows
+from ssl_jets.data.events.gather import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.formula_text import quoted
 from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
-from ssl_jets.data.schema import known_schemas
+from ssl_jets.data.schemas import columns as of
+from ssl_jets.data.schemas.check import wrong_type
+from ssl_jets.data.schemas.formula_text import quoted
+from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import KINDS, Jets, wrap_azimuth
 
-Array = npt.NDArray[Any]
-
-
 _EMPTY, _LOST = "no particles", "particles of it are not stored in the file"
+
+
 _WEIGHTLESS, _UNCLASSED = "its weight is not finite", "it belongs to no class, or to several"
+
+
 _NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
+
+
 WEAK = "pt is zero"
+
+
 _LARGEST = 1e6
 """Largest size of a column that a particle can have, in its unit (GeV, mm, e): far above any collider and detector, and
 far below the numbers at which squares overflow in float32."""
+
+
 _BEYOND = "{name} is beyond 1,000,000"
+
+
 _MOMENTUM = "its momentum pt cosh(deta) is beyond 1,000,000"
+
+
 _OF_JETS = (_LOST, _EMPTY, _WEIGHTLESS, _UNCLASSED)
 """Reasons that are found jet by jet; all others particle by particle."""
+
+
 _OTHERWISE = {
     _LOST: ", --set data.jets=NAME reads other jets of the file",
     _UNCLASSED: ", --set data.labels=[...] names the classes to use, `labels` in a schema of yours what they are",
@@ -95,6 +109,7 @@ class BadJetError(DataError):
 
 _STEP = 100_000
 """Rows of a column that are checked at once."""
+
 
 DEFAULT = Request()
 """All particle columns, no jet columns, and an error at a bad jet."""

@@ -7,15 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import JetFile, Part, count, open_files, shared_columns, shared_labels, whole
-from ssl_jets.data.left_out import require_jets
+from ssl_jets.data.files import (
+    EntryRange,
+    JetFile,
+    count,
+    open_files,
+    shared_columns,
+    shared_labels,
+    whole,
+    with_common_types,
+)
 from ssl_jets.data.seen import shared
+from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
-from ssl_jets.data.types import with_common_types
 from ssl_jets.errors import UsageError
-from ssl_jets.launch import rank
-from ssl_jets.progress import to_stderr
+from ssl_jets.runtime.console import to_stderr
+from ssl_jets.runtime.launcher import rank
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,10 @@ class Dataset:
     """
 
     files: list[JetFile]
-    train: list[Part]
-    held_out: list[Part]
-    unlabelled: list[Part] = field(default_factory=list)
-    unlabelled_held_out: list[Part] = field(default_factory=list)
+    train: list[EntryRange]
+    held_out: list[EntryRange]
+    unlabelled: list[EntryRange] = field(default_factory=list)
+    unlabelled_held_out: list[EntryRange] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     jets_left_out: Counter[str] = field(default_factory=Counter)
 
@@ -46,7 +54,7 @@ class Dataset:
         return shared_labels([self.files[index] for index in sorted({part.file for part in self.train})])
 
     @property
-    def all_train(self) -> list[Part]:
+    def all_train(self) -> list[EntryRange]:
         """Entries to train on, with or without labels, each once."""
         return self.train if self.unlabelled in ([], self.train) else [*self.train, *self.unlabelled]
 
@@ -73,7 +81,7 @@ def open_dataset(settings: DataSettings) -> Dataset:
     if settings.validation:
         held = open_named(settings.validation, settings, left_out)
         _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
-        held_out = [Part(part.file + len(files), part.start, part.stop) for part in whole(held)]
+        held_out = [EntryRange(part.file + len(files), part.start, part.stop) for part in whole(held)]
         data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=left_out)
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
@@ -126,10 +134,10 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     _refuse_twice(
         data.files, files, "a file is both labelled and unlabelled, or a copy of one that is", "data.unlabelled"
     )
-    parts: tuple[list[Part], list[Part]] = (whole(files), [])
+    parts: tuple[list[EntryRange], list[EntryRange]] = (whole(files), [])
     if not settings.validation:
         parts = split(files, settings.validation_fraction, settings.split_seed)
     first = len(data.files)
-    train, held_out = ([Part(part.file + first, part.start, part.stop) for part in side] for side in parts)
+    train, held_out = ([EntryRange(part.file + first, part.start, part.stop) for part in side] for side in parts)
     together = with_common_types([*data.files, *files])
     return replace(data, files=together, unlabelled=train, unlabelled_held_out=held_out)

@@ -6,28 +6,26 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ssl_jets.data import contents
-from ssl_jets.data.detect import detect
-from ssl_jets.data.event_rows import JetsOfEvents
+from ssl_jets.arrays import Array
+from ssl_jets.data.events.gather import JetsOfEvents
+from ssl_jets.data.events.views import as_jets
 from ssl_jets.data.identity import FileId, digest_of
-from ssl_jets.data.readers import Reader, Table, check_entries, reader_of
-from ssl_jets.data.remote import size
-from ssl_jets.data.schema import Schema, load_schema
+from ssl_jets.data.readers.base import Reader, Table, check_entries
+from ssl_jets.data.readers.registry import reader_of
+from ssl_jets.data.readers.remote import size
+from ssl_jets.data.schemas import check
+from ssl_jets.data.schemas.detect import detect
+from ssl_jets.data.schemas.schema import Schema, load_schema
 from ssl_jets.data.sources import Source
-from ssl_jets.data.types import JetTypes, own_types, with_common_types
-from ssl_jets.data.views import as_jets
+from ssl_jets.data.types import JetTypes, common_types, own_types
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.launch import rank
-from ssl_jets.progress import Bar
-
-Array = npt.NDArray[Any]
+from ssl_jets.runtime.console import Bar
+from ssl_jets.runtime.launcher import rank
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class JetFile:
 
 
 @dataclass(frozen=True, order=True)
-class Part:
+class EntryRange:
     """Entries `start` to `stop` of file number `file` of a list."""
 
     file: int
@@ -189,6 +187,12 @@ def open_files(
     return with_common_types(files)
 
 
+def with_common_types(files: Sequence[JetFile]) -> list[JetFile]:
+    """Return the same files, which give each jet column in one type (`types.py`)."""
+    types = common_types([file.types for file in files])
+    return [file if own is file.types else replace(file, types=own) for file, own in zip(files, types)]
+
+
 def or_skip(error: DataError, setting: str = "bad_files") -> DataError:
     """The same error, which also says how to go on without what cannot be read."""
     skip = f"--set data.{setting}=skip leaves out what cannot be read and counts it"
@@ -196,12 +200,12 @@ def or_skip(error: DataError, setting: str = "bad_files") -> DataError:
     return DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint)
 
 
-def whole(files: Sequence[JetFile]) -> list[Part]:
+def whole(files: Sequence[JetFile]) -> list[EntryRange]:
     """All entries of all files."""
-    return [Part(index, 0, file.entries) for index, file in enumerate(files) if file.entries]
+    return [EntryRange(index, 0, file.entries) for index, file in enumerate(files) if file.entries]
 
 
-def count(parts: Sequence[Part]) -> int:
+def count(parts: Sequence[EntryRange]) -> int:
     """Entries of all parts together."""
     return sum(part.entries for part in parts)
 
@@ -261,10 +265,10 @@ def _open(
         digest = digest_of(source.path, tables[index])
         table, events = as_jets(table, form, jets, partial(reader.read, source.path, table.name), source.path)
         flat, where = table.flat(), f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
-        columns = contents.present_columns(form, table, source, reader.NOUN)
-        classes = contents.present_labels(form, table.branches, labels, where)
+        columns = check.present_columns(form, table, source, reader.NOUN)
+        classes = check.present_labels(form, table.branches, labels, where)
         named = tuple(name for name, value in form.jets.items() if set(value.branches) <= set(table.branches))
-        needed = contents.check_branches(form, columns, named, classes, table, where)
+        needed = check.check_branches(form, columns, named, classes, table, where)
         clusters, used = table.clusters(needed), {*classes.branches, *named}
         jet_columns = (*named, *(name for name in flat if name not in used))
         return JetFile(

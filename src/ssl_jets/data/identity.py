@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ssl_jets.data.readers import StoredTable
-from ssl_jets.data.remote import is_remote, read_ranges
+from ssl_jets.data.readers.base import StoredTable
+from ssl_jets.data.readers.remote import is_remote, read_ranges
 
 BLOCKS, BLOCK = 32, 512
 """Blocks of a table that enter its digest, and most bytes of one: 16 kB of a file of any size."""

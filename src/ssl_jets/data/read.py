@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import Part, whole
-from ssl_jets.data.left_out import of_both, require_jets
-from ssl_jets.data.stream import Request, ordered
+from ssl_jets.data.files import EntryRange, whole
+from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.skipped import require_jets, skipped_lines
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.progress import Say, to_stderr
+from ssl_jets.runtime.console import Log, to_stderr
 
 _DATA = DataSettings()
 
@@ -22,7 +22,7 @@ def read_jets(
     each: int | None = None,
     keep: Sequence[str] = (),
     data: DataSettings = _DATA,
-    say: Say = to_stderr,
+    say: Log = to_stderr,
 ) -> Jets:
     """The jets of `sources` in input order; about 1.7 kB of memory each.
 
@@ -40,10 +40,12 @@ def read_jets(
     lost: dict[str, str] = {}
     skipped: Counter[str] = Counter()
     files = open_named(sources, data, lost)
-    parts = [Part(part.file, 0, part.entries if each is None else min(part.entries, each)) for part in whole(files)]
+    parts = [
+        EntryRange(part.file, 0, part.entries if each is None else min(part.entries, each)) for part in whole(files)
+    ]
     request = Request.of(data, tuple(keep), weighted=True)
     batches = list(ordered(files, parts, request, workers=data.workers, skipped=skipped))
-    for line in of_both(lost, skipped):
+    for line in skipped_lines(lost, skipped):
         say(line)
     require_jets(len(batches), "that can be used")  # `each` may be 0
     return concatenate(batches)

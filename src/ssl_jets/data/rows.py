@@ -10,10 +10,12 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 
-Array = npt.NDArray[Any]
 Entries = npt.NDArray[np.int64]
+
+
 Raw = Mapping[str, Any]
 """Branch to its entries: an awkward array of lists or of numbers, or a numpy array `[entry]` or `[entry, place]`."""
 

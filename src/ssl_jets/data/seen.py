@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
 
-from ssl_jets.data.files import JetFile, Part
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.identity import FileId
 from ssl_jets.errors import DataError
 
@@ -49,7 +49,7 @@ class Seen:
         return cls(tuple(files), tuple(row for row in rows if row[0] not in unclear))
 
     @classmethod
-    def of_parts(cls, files: Sequence[JetFile], train: Sequence[Part], held_out: Sequence[Part]) -> Seen:
+    def of_parts(cls, files: Sequence[JetFile], train: Sequence[EntryRange], held_out: Sequence[EntryRange]) -> Seen:
         """Describe a training on entries of files."""
         trained = sorted({part.file for part in train})
         rows = [(files[part.file], files[part.file].tree_entries(part.start, part.stop)) for part in held_out]

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from ssl_jets.data.readers import KINDS, SUFFIXES, has_known_bytes
-from ssl_jets.data.remote import check_protocol, is_remote
+from ssl_jets.data.readers.registry import FILE_FORMATS, SUFFIXES, has_known_bytes
+from ssl_jets.data.readers.remote import check_protocol, is_remote
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.reading import read_text
+from ssl_jets.runtime.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _files_of(folder: Path, say: Callable[[str], None]) -> list[str]:
         (found if known else others).append(str(file))
     passed_over = f"{_counted(others)}, such as {Path(min(others)).name}" if others else None
     if not found:
-        allowed = [kind.title for kind in KINDS]
+        allowed = [kind.title for kind in FILE_FORMATS]
         raise DataError("the folder has no files of a known format", where=folder, found=passed_over, allowed=allowed)
     if passed_over:
         say(f"{folder}: {passed_over}, of no format that is read: passed over")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ssl_jets.data.files import JetFile, Part
+from ssl_jets.arrays import Array
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.seen import copies
 from ssl_jets.errors import DataError
 
-Array = npt.NDArray[Any]
 
-
-def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Part], list[Part]]:
+def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[EntryRange], list[EntryRange]]:
     """Parts to train on, and parts held out.
 
     Files of one group (same name but for the number) are held out whole where that comes near the fraction (within
@@ -34,8 +31,8 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
     single = [index for index in range(len(files)) if index not in again]
     for index in sorted(single, key=lambda index: (files[index].name, files[index].entries)):
         groups.setdefault(files[index].group, []).append(index)
-    train: list[Part] = []
-    held: list[Part] = []
+    train: list[EntryRange] = []
+    held: list[EntryRange] = []
     for group, members in groups.items():
         entries = [files[index].entries for index in members]
         apart = _held_files(entries, fraction, np.random.default_rng([seed, *group.encode()]))
@@ -44,12 +41,12 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[Pa
             if apart is None:
                 rng = np.random.default_rng([seed, file.entries, *file.name.encode()])
                 start, stop = file.jets_of(*file.tree_entries(*_held_block(file.entries, fraction, rng)))
-                held.append(Part(index, start, stop))
+                held.append(EntryRange(index, start, stop))
                 # Without a block (a tiny file) nothing has neighbours to drop, and an event is whole by itself.
                 gap = 1 if stop > start and file.events is None else 0
-                train += [Part(index, 0, start - gap), Part(index, stop + gap, file.entries)]
+                train += [EntryRange(index, 0, start - gap), EntryRange(index, stop + gap, file.entries)]
             else:
-                (held if position in apart else train).append(Part(index, 0, file.entries))
+                (held if position in apart else train).append(EntryRange(index, 0, file.entries))
     for side in (train, held):
         side += [replace(part, file=copy) for copy, first in again.items() for part in side if part.file == first]
     train, held = (
@@ -97,3 +94,30 @@ def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tupl
     size = min(max(round(fraction * entries), 1), entries - 1)
     start = int(rng.integers(entries - size + 1))
     return start, start + size
+
+
+def share(parts: Sequence[EntryRange], rank: int, world: int, multiple: int) -> list[EntryRange]:
+    """The contiguous share of `parts` for one of `world` processes, about the same number of entries for each.
+
+    Parts are cut only at entries that are multiples of `multiple`. The shares of all ranks one after another are
+    `parts`.
+    """
+    total = sum(part.entries for part in parts)
+    low, high = total * rank // world, total * (rank + 1) // world
+    mine = []
+    before = 0
+    for part in parts:
+        start, stop = (_cut(part, bound - before, multiple) for bound in (low, high))
+        if start < stop:
+            mine.append(EntryRange(part.file, start, stop))
+        before += part.entries
+    return mine
+
+
+def _cut(part: EntryRange, entries: int, multiple: int) -> int:
+    """The entry about `entries` behind the start of the part where it may be cut."""
+    if entries <= 0:
+        return part.start
+    if entries >= part.entries:
+        return part.stop
+    return max((part.start + entries) // multiple * multiple, part.start)

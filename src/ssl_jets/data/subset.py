@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ssl_jets.data.files import JetFile, Part, count
-from ssl_jets.data.left_out import named, require_jets
-from ssl_jets.data.stream import Request, ordered
-from ssl_jets.data.thin import thin
+from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.skipped import named, require_jets
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 
 Integers = npt.NDArray[Any]
+
 
 _GLANCE = 1000
 """Jets of all files in which classes are looked for first."""
@@ -27,7 +27,7 @@ _GLANCE = 1000
 
 def choose(
     files: Sequence[JetFile],
-    parts: Sequence[Part],
+    parts: Sequence[EntryRange],
     labels: float,
     seed: int,
     request: Request,
@@ -89,7 +89,7 @@ def _taken(
 
 
 def count_labelled(
-    files: Sequence[JetFile], parts: Sequence[Part], request: Request, subset: Jets | None, *, classes: bool
+    files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request, subset: Jets | None, *, classes: bool
 ) -> tuple[int, int]:
     """Count the jets that a training learns from, and all that it could: those of weight 0 are none of them.
 
@@ -121,7 +121,7 @@ def count_labelled(
     return used, of
 
 
-def _labelled(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> tuple[Integers, Integers]:
+def _labelled(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
     """Find the jets that can be learned from: rows (file, entry, jet), and labels (0 where no file has any)."""
     source, label, left_out = [], [], Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in parts)
@@ -145,10 +145,10 @@ def _narrow(request: Request) -> Request:
     return replace(request, jet_columns=(), columns=columns)
 
 
-def _classes(files: Sequence[JetFile], parts: Sequence[Part], request: Request) -> set[int]:
+def _classes(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request) -> set[int]:
     """Find classes among the jets, until there are two: mostly in a small sample of all files."""
     seen: set[int] = set()
-    for some in (thin(parts, _GLANCE, seed=0), parts):
+    for some in (subsample(parts, _GLANCE, seed=0), parts):
         for jets in ordered(files, some, _narrow(request), may_be_empty=True):
             assert jets.labels is not None  # everything read from files has it
             seen |= set(jets.labels.unique().tolist()) - {-1}
@@ -188,3 +188,37 @@ def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> In
         number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         number = number ^ (number >> np.uint64(31))
     return number
+
+
+_SHORTEST = 50
+"""A stretch is not shorter than this, since each costs an opening of its file."""
+
+
+def subsample(parts: Sequence[EntryRange], jets: int, seed: int) -> list[EntryRange]:
+    """`jets` entries of `parts`, one stretch of each, seeded.
+
+    Each part gives in proportion to its size; where there are more parts than stretches, a random choice of them gives.
+    The stretches come in the order of `parts`, and two seeds agree on nothing but the mixture.
+    """
+    total = count(parts)
+    if jets >= total:
+        return list(parts)
+    rng = np.random.default_rng(seed)
+    # Cumulative rounding: the stretches add up to `jets` to the last one.
+    edges = np.rint(np.cumsum([0, *(part.entries for part in parts)]) * (jets / total)).astype(int)
+    shares = np.diff(edges)
+    if jets < _SHORTEST * len(parts):
+        entries = np.array([part.entries for part in parts])
+        order = rng.choice(len(parts), size=int(np.count_nonzero(entries)), replace=False, p=entries / total)
+        given = np.minimum(-(-jets // max(1, jets // _SHORTEST)), entries[order])
+        # As many parts as it takes, the last of which gives what is missing.
+        given = np.diff(np.minimum(np.cumsum(given), jets), prepend=0)
+        if given.sum() == jets:
+            shares = np.zeros(len(parts), dtype=int)
+            shares[order] = given
+    thinned = []
+    for part, share in zip(parts, shares.tolist()):
+        if share:
+            start = part.start + int(rng.integers(part.entries - share + 1))
+            thinned.append(EntryRange(part.file, start, start + share))
+    return thinned

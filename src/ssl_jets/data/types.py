@@ -7,16 +7,13 @@ those of a column that is floating in another file, are float64, which is exact 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ssl_jets.data.readers import Table
-from ssl_jets.data.schema import Schema, Value
-
-if TYPE_CHECKING:
-    from ssl_jets.data.files import JetFile
+from ssl_jets.data.readers.base import Table
+from ssl_jets.data.schemas.schema import Schema, Value
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,19 @@ def own_types(form: Schema, table: Table, names: Sequence[str]) -> JetTypes:
     return JetTypes(found, frozenset(rounded))
 
 
-def with_common_types(files: Sequence[JetFile]) -> list[JetFile]:
-    """Return the same files, which give each jet column in one type: the smallest that holds those of all."""
-    common = dict(files[0].types.of)
+def common_types(files: Sequence[JetTypes]) -> list[JetTypes]:
+    """Return the types of each file with one type for a jet column of all: the smallest that holds those of all."""
+    common = dict(files[0].of)
     for file in files[1:]:
-        if file.types.of != common:
-            for name, dtype in file.types.of.items():
+        if file.of != common:
+            for name, dtype in file.of.items():
                 common[name] = np.promote_types(common.get(name, dtype), dtype)
     floats = {name for name, dtype in common.items() if dtype.kind == "f"}
 
-    def in_common(file: JetFile) -> JetFile:
-        own = file.types.of
-        if own == common:
+    def in_common(file: JetTypes) -> JetTypes:
+        if file.of == common:
             return file
-        whole_numbers = {name for name, dtype in own.items() if dtype.kind == "i" and name in floats}
-        return replace(file, types=JetTypes({name: common[name] for name in own}, file.types.rounded | whole_numbers))
+        whole_numbers = {name for name, dtype in file.of.items() if dtype.kind == "i" and name in floats}
+        return JetTypes({name: common[name] for name in file.of}, file.rounded | whole_numbers)
 
     return [in_common(file) for file in files]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import uproot
 
-from ssl_jets.data.schema import Schema, known_schemas
+from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets, concatenate
-from ssl_jets.output import whole_file
+from ssl_jets.runtime.atomic import whole_file
 
 TREE, COUNTER, METADATA = "tree", "npart", "metadata"
 SUFFIX = ".root"

@@ -25,16 +25,16 @@ class Method(nn.Module):
         encoder: the encoder to train.
         labels: names of the classes of the training jets; empty where they have none.
 
-    A method that names `parts` is also handed these trained methods, as keyword arguments, and keeps each as the
-    attribute of that name.
+    A method that names others in `requires` is also handed these trained methods, as keyword arguments, and keeps each
+    as the attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]
-    generates: ClassVar[bool] = False
+    can_generate: ClassVar[bool] = False
     """Whether `generate` makes jets."""
-    whole: ClassVar[bool] = False
+    saves_full_method: ClassVar[bool] = False
     """Whether a trained model keeps the whole method, settings and all weights, and not only what is exported."""
-    parts: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ()
     """Settings that hold a run of the method of that name, from which this one starts."""
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...]) -> None:
@@ -57,22 +57,22 @@ class Method(nn.Module):
         """The loss: what a distributed wrapper hooks into."""
         return self.loss(jets, progress)
 
-    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+    def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """What only all held-out jets together tell, to log at each look; in evaluation mode, without gradient."""
         return {}
 
-    def compared(self, z: Tensor) -> Tensor | None:
+    def projection(self, z: Tensor) -> Tensor | None:
         """What the loss compares between jets and between views, made of z `[jet, D]`: `[jet, out]`; None where it
         compares nothing."""
         return None
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Take statistics of training jets, with their `jet_columns`, before the first step; not when resuming."""
 
     def after_step(self, progress: float) -> None:
         """Called after each optimizer step; teachers move here."""
 
-    def rates(self, progress: float) -> Mapping[str, float]:
+    def lr_multipliers(self, progress: float) -> Mapping[str, float]:
         """Factors on the learning rate, by what the names of parameters begin with; the longest beginning holds.
 
         The beginnings are the same throughout. A factor of 0 lets these parameters rest. Others have the factor 1.
@@ -98,11 +98,11 @@ class Method(nn.Module):
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
-        """Jet columns that `loss` and `measure` read with these settings."""
+        """Jet columns that `loss` and `fit_statistics` read with these settings."""
         return ()
 
     def generate(self, jets: int) -> Jets:
-        """New jets, as many as asked for, by the methods with `generates`; chance is that of torch's generator."""
+        """New jets, as many as asked for, by the methods with `can_generate`; chance is that of torch's generator."""
         raise NotImplementedError
 
 

@@ -10,8 +10,8 @@
 The masked autoencoder of He et al., arXiv:2111.06377, with the particle tokens withheld from the decoder: all that it
 knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those
 predicted; no particle stands beside it in the decoder that its rank could be compared with. How many there are is for
-z to say as well, and what they amount to (`nn/summary.py`): the errors of single particles are nearly the same whether
-z knows the mass and the prongs of the jet or not.
+z to say as well, and what they amount to (`nn/observables.py`): the errors of single particles are nearly the same
+whether z knows the mass and the prongs of the jet or not.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
-from ssl_jets.nn.bottleneck import blurred, on_sphere
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
 from ssl_jets.nn.heads import CountHead
-from ssl_jets.nn.summary import Summary
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.normalize import add_noise, project_to_sphere
+from ssl_jets.nn.observables import JetObservables
+from ssl_jets.nn.transformer import Transformer
 
 
 class BottleneckMaskedAutoencoder(Method):
@@ -63,7 +63,7 @@ class BottleneckMaskedAutoencoder(Method):
         ranks: int = Field(default=128, ge=1)
         """Particles with a name of their own; softer ones share the last name. Also the largest number predicted."""
 
-    whole: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -72,16 +72,16 @@ class BottleneckMaskedAutoencoder(Method):
         self.z_in = nn.Linear(encoder.dim, (1 + encoder.cfg.z_tokens) * width)
         self.names = nn.Embedding(cfg.ranks, width)
         nn.init.normal_(self.names.weight, std=0.02)
-        self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+        self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         self.counts = CountHead(encoder.dim, cfg.ranks, width)
-        self.summary = Summary(encoder.dim)
+        self.summary = JetObservables(encoder.dim)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """L1 on the features, cross-entropy on the kind and on the number of particles."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
-        z = blurred(jets, self.encoder(jets.keep(~hidden)).z, self.cfg.blur)
+        z = add_noise(jets, self.encoder(jets.keep(~hidden)).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
         values, weights, kinds = self.encoder.features.targets(predicted)
         guess, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
@@ -97,9 +97,9 @@ class BottleneckMaskedAutoencoder(Method):
         loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the summaries."""
-        self.summary.measure(batches, self.encoder.features)
+        self.summary.fit_statistics(batches, self.encoder.features)
 
     def _decode(self, z: Tensor, offsets: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[particle, TARGETS]` and logits of the kind of the particles with these ranks."""
@@ -112,7 +112,7 @@ class BottleneckMaskedAutoencoder(Method):
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
         """The jets again, from their z alone: the median number of particles, the best kind and features of each."""
-        z = on_sphere(self.encoder(jets).z)
+        z = project_to_sphere(self.encoder(jets).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)

@@ -24,11 +24,10 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
-from ssl_jets.nn.standardise import whitened
+from ssl_jets.nn.normalize import BatchNorm, whiten
 
 
 class BYOL(Method):
@@ -65,7 +64,7 @@ class BYOL(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance on the sphere to the teacher of the other view, both ways."""
         first, second = (make_view(jets, self.cfg.views) for _ in range(2))
-        predicted = [self.predictor(self.compared(self.encoder(view).z)) for view in (first, second)]
+        predicted = [self.predictor(self.projection(self.encoder(view).z)) for view in (first, second)]
         with torch.no_grad():
             targets = [self._target(self.teacher_projector(self.teacher(view).z)) for view in (second, first)]
         pairs = zip(predicted, targets, strict=True)
@@ -73,13 +72,13 @@ class BYOL(Method):
         loss = (2 - 2 * cosine).sum(0).mean()
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """The student's projections."""
         projections: Tensor = self.projector(z)
         return projections
 
     def _target(self, projected: Tensor) -> Tensor:
-        return whitened(projected) if self.cfg.targets == "whitened" else projected
+        return whiten(projected) if self.cfg.targets == "whitened" else projected
 
     def momentum(self, progress: float) -> float:
         """m after the share `progress` of the training."""

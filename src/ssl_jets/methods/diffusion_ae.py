@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import chance
-from ssl_jets.nn.bottleneck import blurred, on_sphere
+from ssl_jets.nn import random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
-from ssl_jets.nn.flow import Given, SetFlow, VectorFlow, bridge
+from ssl_jets.nn.flow import Condition, SetFlow, VectorFlow, interpolant
 from ssl_jets.nn.heads import CountHead
-from ssl_jets.nn.summary import Summary
+from ssl_jets.nn.normalize import add_noise, project_to_sphere
+from ssl_jets.nn.observables import JetObservables
 
 
 class DiffusionAutoencoder(Method):
@@ -51,7 +51,7 @@ class DiffusionAutoencoder(Method):
         count_weight: float = Field(default=0.1, ge=0)
         """Weight c of the cross-entropy on the number of particles."""
         summary_weight: float = Field(default=5.0, ge=0)
-        """Weight a of the error of the jet's summary (`nn/summary.py`), told by a linear map of z."""
+        """Weight a of the error of the jet's summary (`nn/observables.py`), told by a linear map of z."""
         most_particles: int = Field(default=128, ge=1)
         """The largest number of particles that can be drawn."""
         prior_width: int = Field(default=256, ge=8)
@@ -60,15 +60,15 @@ class DiffusionAutoencoder(Method):
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
     present: Tensor
-    generates: ClassVar[bool] = True
-    whole: ClassVar[bool] = True
+    can_generate: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
         self.cfg, self.encoder = cfg, encoder
         self.decoder = SetFlow(encoder.dim, cfg.decoder_width, cfg.decoder_blocks, encoder.cfg.z_tokens)
         self.counts = CountHead(encoder.dim, cfg.most_particles, cfg.decoder_width)
-        self.summary = Summary(encoder.dim)
+        self.summary = JetObservables(encoder.dim)
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
         self.register_buffer("present", torch.ones(TARGETS))
 
@@ -76,40 +76,40 @@ class DiffusionAutoencoder(Method):
         """Errors of the particles, of their number and of the prior over z."""
         z = self.encoder(jets).z
         values, _, kinds = self.encoder.features.targets(jets)
-        t, noise = chance.uniform_per_jet(jets).float(), chance.normal(jets, TARGETS)
-        given = self._given(blurred(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
+        t, noise = random.uniform_per_jet(jets).float(), random.normal(jets, TARGETS)
+        given = self._given(add_noise(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
         error, wrong_kind = self.decoder.errors(values, kinds, noise, t, given)
         parts = {
             "flow_loss": jets.mean(error).mean(),
             "kind_loss": jets.mean(wrong_kind).mean(),
             "count_loss": self.counts.error(given.z, jets.lengths).mean(),
             "summary_loss": self.summary.error(given.z, jets, self.encoder.features).mean(),
-            "prior_loss": self._prior_error(jets, on_sphere(z.detach()), t).mean(),
+            "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
         weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.summary_weight, 1.0)
         loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the summaries, and which targets the training data have."""
         batches = list(batches)
-        self.summary.measure(batches, self.encoder.features)
+        self.summary.fit_statistics(batches, self.encoder.features)
         self.present.copy_(torch.stack([self.encoder.features.present(jets) for jets in batches]).amax(0))
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
-        between, velocity = bridge(z, chance.normal_per_jet(jets, self.encoder.dim), t)
+        between, velocity = interpolant(z, random.normal_per_jet(jets, self.encoder.dim), t)
         error: Tensor = self.prior(between, t) - velocity
         return error.square().mean(1)
 
     @staticmethod
-    def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Given:
-        return Given(z, offsets, torch.ones(int(offsets[-1]), dtype=torch.bool, device=z.device), present)
+    def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Condition:
+        return Condition(z, offsets, torch.ones(int(offsets[-1]), dtype=torch.bool, device=z.device), present)
 
     @torch.no_grad()
     def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
         """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
-        given = self._given(on_sphere(z), offsets_of(counts), self.present)
+        given = self._given(project_to_sphere(z), offsets_of(counts), self.present)
         drawn = self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps))
         jets = Jets(drawn, given.offsets)
         return jets.scaled_to(self.summary.pt(given.z)) if self.cfg.summary_weight else jets
@@ -125,7 +125,7 @@ class DiffusionAutoencoder(Method):
 
         The noise of a particle is the same at each place, and n the median of p(n | z): what changes, changes by z.
         """
-        a, b = (on_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
+        a, b = (project_to_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
         most = self.cfg.most_particles
         noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)
@@ -142,7 +142,7 @@ class DiffusionAutoencoder(Method):
         """New jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
         device = self.encoder.features.mean.device
         z = self.prior.sample(torch.randn(jets, self.encoder.dim, device=device), self.cfg.steps)
-        counts = self.counts.quantile(on_sphere(z), torch.rand(jets, device=device))
+        counts = self.counts.quantile(project_to_sphere(z), torch.rand(jets, device=device))
         return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device))
 
     def exported(self) -> Encoder:

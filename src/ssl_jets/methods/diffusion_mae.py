@@ -24,10 +24,10 @@ from torch import Tensor
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import chance, masking
+from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
-from ssl_jets.nn.flow import Given, SetFlow
+from ssl_jets.nn.flow import Condition, SetFlow
 
 
 class DiffusionMaskedAutoencoder(Method):
@@ -49,7 +49,7 @@ class DiffusionMaskedAutoencoder(Method):
         steps: int = Field(default=25, ge=1)
         """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
 
-    whole: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -62,15 +62,15 @@ class DiffusionMaskedAutoencoder(Method):
         """Squared error of the velocity and cross-entropy on the kind of the hidden particles."""
         given, masked = self._encode(jets, masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio))
         values, _, kinds = self.encoder.features.targets(masked)
-        t, noise = chance.uniform_per_jet(jets).float(), chance.normal(masked, TARGETS)
+        t, noise = random.uniform_per_jet(jets).float(), random.normal(masked, TARGETS)
         error, wrong_kind = self.decoder.errors(values, kinds, noise, t, given)
         flow, kind = masked.mean(error).mean(), masked.mean(wrong_kind).mean()
         return {"loss": flow + self.cfg.kind_weight * kind, "flow_loss": flow.detach(), "kind_loss": kind.detach()}
 
-    def _encode(self, jets: Jets, hidden: Tensor) -> tuple[Given, Jets]:
+    def _encode(self, jets: Jets, hidden: Tensor) -> tuple[Condition, Jets]:
         """What the decoder is told, and the hidden particles."""
         z, tokens = self.encoder(jets.keep(~hidden))
-        return Given(z, jets.offsets, hidden, self.encoder.features.present(jets), tokens), jets.keep(hidden)
+        return Condition(z, jets.offsets, hidden, self.encoder.features.present(jets), tokens), jets.keep(hidden)
 
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
@@ -79,7 +79,7 @@ class DiffusionMaskedAutoencoder(Method):
         columns = [COLUMNS.index(name) for name in jets.columns]
         completed = []
         for _ in range(samples):
-            values, kinds = self.decoder.sample(chance.normal(masked, TARGETS + 1), given, self.cfg.steps)
+            values, kinds = self.decoder.sample(random.normal(masked, TARGETS + 1), given, self.cfg.steps)
             particles = jets.particles.clone()
             particles[hidden] = self.encoder.features.particles(values, kinds)[:, columns]
             completed.append(replace(jets, particles=particles))

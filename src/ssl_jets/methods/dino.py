@@ -71,7 +71,7 @@ class Dino(Method):
         with torch.no_grad():
             taught = [self.teacher_head(self.teacher(view).z) for view in views]
         views += [make_view(jets, self.cfg.local_view) for _ in range(self.cfg.local_views)]
-        said = [(self.compared(self.encoder(view).z) / self.cfg.student_temperature).log_softmax(1) for view in views]
+        said = [(self.projection(self.encoder(view).z) / self.cfg.student_temperature).log_softmax(1) for view in views]
         targets = [self._target(cosines) for cosines in taught]
         pairs = [(target, share) for u, target in enumerate(targets) for v, share in enumerate(said) if u != v]
         loss = torch.stack([-(target * share).sum(1).mean() for target, share in pairs]).mean()
@@ -80,7 +80,7 @@ class Dino(Method):
         used = torch.stack(targets).mean((0, 1))
         return {"loss": loss, "prototypes_used": torch.special.entr(used).sum().exp()}
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """The student's cosines with the prototypes."""
         cosines: Tensor = self.head(z)
         return cosines

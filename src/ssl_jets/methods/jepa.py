@@ -26,14 +26,13 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.collectives import gather
-from ssl_jets.nn.decorrelate import spread_terms
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.heads import Projector
-from ssl_jets.nn.standardise import standardised
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.normalize import BatchNorm, standardize
+from ssl_jets.nn.regularizers import vicreg_terms
+from ssl_jets.nn.transformer import Transformer
 
 
 class Jepa(Method):
@@ -76,7 +75,7 @@ class Jepa(Method):
         self.z_in = nn.Linear(encoder.dim, width)
         self.tokens_in = nn.Linear(encoder.width, width)
         self.names = nn.Sequential(nn.Linear(4 * masking.POSITION_WAVES, width), nn.GELU(), nn.Linear(width, width))
-        self.predictor = Trunk(width, cfg.predictor_blocks, max(1, width // 16))
+        self.predictor = Transformer(width, cfg.predictor_blocks, max(1, width // 16))
         self.tokens_out = nn.Linear(width, encoder.width)
         self.z_out = Projector(encoder.dim, 4 * encoder.dim, encoder.width, 2, BatchNorm)
         self.teacher_out = teacher_of(self.z_out)
@@ -87,13 +86,13 @@ class Jepa(Method):
         hidden = masking.hide_regions(seen, self.cfg.regions, self.cfg.region_ratio)
         with torch.no_grad():
             taught = self.teacher(turned)
-            whole = standardised(self.teacher_out(taught.z))
+            whole = standardize(self.teacher_out(taught.z))
         context = self.encoder(seen.keep(~hidden))
-        per_particle = _distance(self._predict(seen, hidden, context), standardised(taught.tokens[hidden]))
+        per_particle = _distance(self._predict(seen, hidden, context), standardize(taught.tokens[hidden]))
         tokens = jets.keep(hidden).mean(per_particle).mean()
-        said = self.compared(context.z)
+        said = self.projection(context.z)
         z = _distance(said, whole).mean()
-        variance, covariance = spread_terms(gather(said))
+        variance, covariance = vicreg_terms(gather(said))
         spread = variance + covariance / 25
         return {
             "loss": tokens + self.cfg.z_weight * z + self.cfg.spread_weight * spread,
@@ -113,7 +112,7 @@ class Jepa(Method):
         tokens: Tensor = self.tokens_out(predicted)
         return tokens
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """What is said of the whole jet, q(z), float32."""
         said: Tensor = self.z_out(z)
         return said.float()

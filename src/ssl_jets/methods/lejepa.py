@@ -4,7 +4,7 @@
     c   = mean over the global views of p_v
     L   = mean over jets, views and dimensions of (p_v - c)^2  +  w  mean over views of S(p_v)
 
-with S the distance from a standard normal cloud in random directions (`nn/sigreg.py`), which is what keeps z from
+with S the distance from a standard normal cloud in random directions (`nn/regularizers.py`), which is what keeps z from
 collapsing. Balestriero and LeCun, arXiv:2511.08544.
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
-from ssl_jets.nn.sigreg import sigreg
+from ssl_jets.nn.normalize import BatchNorm
+from ssl_jets.nn.regularizers import sigreg
 
 
 class LeJepa(Method):
@@ -54,15 +54,15 @@ class LeJepa(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Squared distance of the views to their centre, and SIGReg of each view."""
         kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
-        views = torch.stack([self.compared(self.encoder(make_view(jets, kind)).z) for kind in kinds])
+        views = torch.stack([self.projection(self.encoder(make_view(jets, kind)).z) for kind in kinds])
         centre = views[: self.cfg.global_views].mean(0)
         agreement = (views - centre).square().mean()
-        directions = chance.directions(self.cfg.projector_width, self.cfg.directions, views.device)
+        directions = random.directions(self.cfg.projector_width, self.cfg.directions, views.device)
         spread = torch.stack([sigreg(view, directions) for view in views]).mean()
         loss = agreement + self.cfg.sigreg_weight * spread
         return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": spread.detach()}
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """The projections, float32."""
         projections: Tensor = self.projector(z)
         return projections.float()

@@ -24,7 +24,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.transformer import Transformer
 
 
 class MaskedAutoencoder(Method):
@@ -60,7 +60,7 @@ class MaskedAutoencoder(Method):
             self.decoder = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         else:
             self.tokens_in = nn.Linear(encoder.width, width)
-            self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+            self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
 
@@ -84,7 +84,7 @@ class MaskedAutoencoder(Method):
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
         """Decoder output at the hidden particles, `[hidden particle, width]`."""
         z = self.z_in(z).float()
-        names = self.names(masking.hidden_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
+        names = self.names(masking.hidden_pt_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
         names = names + z[jets.jet_of_particle[hidden]]
         if self.cfg.decoder == "mlp":
             told: Tensor = self.decoder(names)

@@ -24,7 +24,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method, Tokens
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.transformer import Transformer
 
 
 class MaskedTokens(Method):
@@ -46,7 +46,7 @@ class MaskedTokens(Method):
         ranks: int = Field(default=64, ge=1)
         """Hidden particles with a name of their own; softer ones share the last name."""
 
-    parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    requires: ClassVar[tuple[str, ...]] = ("tokenizer",)
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = (), *, tokenizer: Method) -> None:
         super().__init__(cfg, encoder, labels)
@@ -57,7 +57,7 @@ class MaskedTokens(Method):
         self.tokens_in = nn.Linear(encoder.width, width)
         self.names = nn.Embedding(cfg.ranks, width)
         nn.init.normal_(self.names.weight, std=0.02)
-        self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+        self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.codes_out = nn.Linear(width, cast(Tokens, tokenizer).size)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class MaskedTokens(Method):
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
         """Decoder output at the hidden particles, `[hidden particle, width]`."""
         z = self.z_in(z).float()
-        names = self.names(masking.hidden_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
+        names = self.names(masking.hidden_pt_rank(jets, hidden).clamp(max=self.cfg.ranks - 1))
         names = names + z[jets.jet_of_particle[hidden]]
         particles = names.new_empty(len(hidden), names.shape[1])
         particles = particles.index_put((~hidden,), self.tokens_in(tokens).to(names.dtype))

@@ -10,7 +10,7 @@ with it the stop, and jets that are made would be too short. With m = 0 this is 
 arXiv:2403.05618), and the model makes jets from nothing. With m > 0 it is a prefix language model (Raffel et al.,
 arXiv:1910.10683) whose prefix reaches the decoder through z alone: z learns to tell of the hard part of a jet all that
 helps to foresee the rest. Particles are read with continuous features. After a few codes these say more of the next one
-than z does; what all of them amount to (`nn/summary.py`) is for z to tell.
+than z does; what all of them amount to (`nn/observables.py`) is for z to tell.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.methods._method import Method, Tokens
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.summary import Summary
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.observables import JetObservables
+from ssl_jets.nn.transformer import Transformer
 
 
 class NextToken(Method):
@@ -50,9 +50,9 @@ class NextToken(Method):
         longest: int = Field(default=128, ge=1)
         """Particles of the longest jet that is generated; softer ones share the last place."""
 
-    generates: ClassVar[bool] = True
-    whole: ClassVar[bool] = True
-    parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    can_generate: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
+    requires: ClassVar[tuple[str, ...]] = ("tokenizer",)
 
     mean_length: Tensor
 
@@ -66,15 +66,15 @@ class NextToken(Method):
         self.places = nn.Embedding(cfg.longest + 1, width)
         for embedding in (self.codes_in, self.places):
             nn.init.normal_(embedding.weight, std=0.02)
-        self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
-        self.summary = Summary(encoder.dim)
+        self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
+        self.summary = JetObservables(encoder.dim)
         self.register_buffer("mean_length", torch.ones(()))
         self.codes_out = nn.Linear(width, self.stop + 1)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of each next code and of the stop, how many are guessed right, and the error of the summary."""
-        read = (chance.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1
-        read[(chance.uniform_per_jet(jets) < self.cfg.from_nothing) | (jets.lengths == 1)] = 0
+        read = (random.uniform_per_jet(jets) * (jets.lengths - 1)).long() + 1
+        read[(random.uniform_per_jet(jets) < self.cfg.from_nothing) | (jets.lengths == 1)] = 0
         prefix = jets.rank_by_pt() < read[jets.jet_of_particle]
         rest = jets.keep(~prefix)
         codes = torch.empty_like(rest.jet_of_particle)
@@ -93,10 +93,10 @@ class NextToken(Method):
         loss = code + self.cfg.summary_weight * summary
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the summaries, and the mean number of particles."""
         batches = list(batches)
-        self.summary.measure(batches, self.encoder.features)
+        self.summary.fit_statistics(batches, self.encoder.features)
         self.mean_length.fill_(float(torch.cat([jets.lengths for jets in batches]).float().mean()))
 
     def _predict(self, z: Tensor, read: Tensor, codes: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class NextToken(Method):
             logits = logits[offsets[1:] - 1]
             if length == 0:  # no jet is empty
                 logits[:, self.stop] = -torch.inf
-            codes[growing, length] = chance.choose(logits)
+            codes[growing, length] = random.choose(logits)
             growing = growing[codes[growing, length] != self.stop]
             if not len(growing):
                 break

@@ -53,7 +53,7 @@ class SemiSupervised(Method):
             if name in ("supervised", "semi_supervised"):
                 allowed = [other for other in names() if other not in ("supervised", "semi_supervised")]
                 raise UsageError("this method needs labels", where="method.unlabelled", found=name, allowed=allowed)
-            if find(name).parts:
+            if find(name).requires:
                 raise UsageError("this method starts from another run", where="method.unlabelled", found=name)
             return name
 
@@ -84,24 +84,24 @@ class SemiSupervised(Method):
         losses[UNLABELLED] = TaskLoss(own.pop("loss"), first + (last - first) * progress)
         return {"loss": self.weights(losses), **logged, **own, **self.weights.parts(losses)}
 
-    def compared(self, z: Tensor) -> Tensor | None:
+    def projection(self, z: Tensor) -> Tensor | None:
         """What the other method compares."""
-        return self.method.compared(z)
+        return self.method.projection(z)
 
-    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+    def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """What the other method looks at."""
-        return self.method.look(batches)
+        return self.method.validation_metrics(batches)
 
     def after_step(self, progress: float) -> None:
         """The step of the other method; every s within its limits."""
         self.method.after_step(progress)
         self.weights.clamp()
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the regression targets, and those that the other method wants."""
         batches = list(batches)
-        self.tasks.measure(batches)
-        self.method.measure(batches)
+        self.tasks.fit_statistics(batches)
+        self.method.fit_statistics(batches)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:

@@ -48,12 +48,12 @@ class SimCLR(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """NT-Xent, and how often the other view of a jet is the nearest of all."""
-        first, second = (self.compared(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
+        first, second = (self.projection(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
         logits, partner = similarities(first, second, self.cfg.temperature)
         accuracy = (logits.argmax(1) == partner).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, partner), "accuracy": accuracy}
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """The projections."""
         projections: Tensor = self.projector(z)
         return projections

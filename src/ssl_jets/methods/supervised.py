@@ -48,9 +48,9 @@ class Supervised(Method):
         """Keep every s within its limits."""
         self.weights.clamp()
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the regression targets."""
-        self.tasks.measure(batches)
+        self.tasks.fit_statistics(batches)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.quantise import Quantiser, perplexity, usage
-from ssl_jets.nn.trunk import Trunk
+from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
+from ssl_jets.nn.transformer import Transformer
 
 
 class Tokenizer(Method):
@@ -58,7 +58,7 @@ class Tokenizer(Method):
         dead_below: float = Field(default=0.03, ge=0, lt=1)
         """A code that is used less than this share of the mean is moved to a particle of the batch."""
 
-    whole: ClassVar[bool] = True
+    saves_full_method: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
@@ -67,9 +67,9 @@ class Tokenizer(Method):
         self.to_code = nn.Sequential(
             nn.Linear(encoder.width, cfg.code_width), nn.LayerNorm(cfg.code_width, elementwise_affine=False)
         )
-        self.quantiser = Quantiser(cfg.codes, cfg.code_width, cfg.decay, cfg.dead_below)
+        self.quantiser = VectorQuantizer(cfg.codes, cfg.code_width, cfg.decay, cfg.dead_below)
         self.from_code = nn.Linear(cfg.code_width, width)
-        self.decoder = Trunk(width, cfg.decoder_blocks, max(1, width // 16))
+        self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         self.z_in = nn.Linear(encoder.dim, width)
@@ -82,7 +82,7 @@ class Tokenizer(Method):
         vectors = self.to_code(encoded.tokens).float()
         quantised = self.quantiser(vectors)
         if self.training:
-            self.quantiser.collect(vectors, quantised.codes, chance.uniform(jets))
+            self.quantiser.collect(vectors, quantised.codes, random.uniform(jets))
         z = self.z_in(encoded.z).float()
         names = self.names(jets.rank_by_pt().clamp(max=self.cfg.ranks - 1)) + z[jets.jet_of_particle]
         from_codes = self._errors(
@@ -125,7 +125,7 @@ class Tokenizer(Method):
         values, logits = self._decode(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))
         return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
 
-    def look(self, batches: Iterable[Jets]) -> dict[str, float]:
+    def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Use of the codebook, and medians of what is lost in pt, angle and jet mass."""
         counts = torch.zeros(self.size)
         lost: dict[str, list[Tensor]] = {"pt": [], "angle": [], "mass": []}

@@ -18,11 +18,11 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.collectives import gather
-from ssl_jets.nn.decorrelate import spread_terms
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.normalize import BatchNorm
+from ssl_jets.nn.regularizers import vicreg_terms
 
 
 class VICReg(Method):
@@ -55,9 +55,9 @@ class VICReg(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """The weighted sum, and its three parts."""
-        first, second = (self.compared(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
+        first, second = (self.projection(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
         invariance = (first - second).square().mean()
-        (v1, c1), (v2, c2) = (spread_terms(gather(views)) for views in (first, second))
+        (v1, c1), (v2, c2) = (vicreg_terms(gather(views)) for views in (first, second))
         cfg = self.cfg
         return {
             "loss": cfg.invariance * invariance + cfg.variance * (v1 + v2) + cfg.covariance * (c1 + c2),
@@ -66,7 +66,7 @@ class VICReg(Method):
             "covariance": (c1 + c2).detach(),
         }
 
-    def compared(self, z: Tensor) -> Tensor:
+    def projection(self, z: Tensor) -> Tensor:
         """The projections, float32."""
         projections: Tensor = self.projector(z)
         return projections.float()

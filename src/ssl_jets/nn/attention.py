@@ -37,7 +37,7 @@ if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn)
 
 
 @dataclass(eq=False)
-class Layout:
+class AttentionLayout:
     """Where the jets of a packed tensor of tokens lie, and which tokens of its jet a token sees.
 
     Attributes:
@@ -51,7 +51,7 @@ class Layout:
     causal: bool = False
 
     @classmethod
-    def of(cls, offsets: Tensor, causal: bool = False) -> Layout:
+    def of(cls, offsets: Tensor, causal: bool = False) -> AttentionLayout:
         """The layout of packed jets with these `offsets`. A jet without tokens is refused."""
         lengths = (offsets[1:] - offsets[:-1]).tolist()
         runs, start = [], 0
@@ -64,7 +64,7 @@ class Layout:
         return cls(offsets, runs, causal)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Sequence[Tensor] | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v within each jet; where `layout` is causal, over the keys up to the query's own.
 
     Args:
@@ -112,7 +112,7 @@ class _ExactAttention(torch.autograd.Function):
     """One autograd node for all runs: per-run nodes would cost more than the arithmetic of short jets."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, *bias: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, *bias: Tensor) -> Tensor:
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         saved: list[Tensor] = []
         with torch.autocast(q.device.type, enabled=False):

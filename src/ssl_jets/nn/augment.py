@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ssl_jets.config import Settings
 from ssl_jets.jets import KINDS, Jets, offsets_of
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 from ssl_jets.nn.masking import distance_to_one
 
 _NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
@@ -109,7 +109,7 @@ def make_view(jets: Jets, views: Views) -> Jets:
 
 def rotate(jets: Jets, strength: float) -> Jets:
     """Turn (deta, dphi) of each jet by one angle in [-strength, strength]."""
-    angle = _signed(chance.uniform_per_jet(jets), jets) * strength
+    angle = _signed(random.uniform_per_jet(jets), jets) * strength
     cos, sin = angle.cos(), angle.sin()
     deta, dphi = jets.column("deta"), jets.column("dphi")
     return _with(jets, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
@@ -117,7 +117,7 @@ def rotate(jets: Jets, strength: float) -> Jets:
 
 def reflect(jets: Jets, strength: float) -> Jets:
     """Mirror a jet with probability `strength`: dphi changes sign, and with it the sign of d0."""
-    sign = torch.where(chance.uniform_per_jet(jets) < strength, -1.0, 1.0).to(jets.particles.dtype)
+    sign = torch.where(random.uniform_per_jet(jets) < strength, -1.0, 1.0).to(jets.particles.dtype)
     sign = sign[jets.jet_of_particle]
     changed = {"dphi": sign * jets.column("dphi")}
     if "d0" in jets.columns:
@@ -127,7 +127,7 @@ def reflect(jets: Jets, strength: float) -> Jets:
 
 def boost(jets: Jets, strength: float) -> Jets:
     """Boost along the axis: pt and energy times f, angles to the axis divided by f; pt_i pt_j dR_ij^2 stays."""
-    factor = (_signed(chance.uniform_per_jet(jets), jets) * strength).exp()
+    factor = (_signed(random.uniform_per_jet(jets), jets) * strength).exp()
     grown = {name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns}
     return _with(jets, **grown, deta=jets.column("deta") / factor, dphi=jets.column("dphi") / factor)
 
@@ -136,8 +136,8 @@ def shift(jets: Jets, strength: float) -> Jets:
     """Move each jet as a whole."""
     return _with(
         jets,
-        deta=jets.column("deta") + _signed(chance.uniform_per_jet(jets), jets) * strength,
-        dphi=jets.column("dphi") + _signed(chance.uniform_per_jet(jets), jets) * strength,
+        deta=jets.column("deta") + _signed(random.uniform_per_jet(jets), jets) * strength,
+        dphi=jets.column("dphi") + _signed(random.uniform_per_jet(jets), jets) * strength,
     )
 
 
@@ -153,19 +153,19 @@ def crop_hardest(jets: Jets, strength: float) -> Jets:
 
 def thin(jets: Jets, strength: float) -> Jets:
     """Keep particles by chance, at least the share 1 - strength."""
-    return _keep_first(jets, jets.rank_within(chance.uniform(jets)), strength)
+    return _keep_first(jets, jets.rank_within(random.uniform(jets)), strength)
 
 
 def drop(jets: Jets, strength: float) -> Jets:
     """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
-    lost = chance.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
+    lost = random.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
     return jets.keep(~lost | (jets.rank_by_pt() == 0))
 
 
 def split(jets: Jets, strength: float) -> Jets:
     """Split neutral particles with probability `strength` in two, of s and 1 - s of pt and energy, s in [.05, .95)."""
-    share = (0.05 + 0.9 * chance.uniform(jets)).to(jets.particles.dtype)
-    chosen = (chance.uniform(jets) < strength) & _neutral(jets)
+    share = (0.05 + 0.9 * random.uniform(jets)).to(jets.particles.dtype)
+    chosen = (random.uniform(jets) < strength) & _neutral(jets)
     copies = 1 + chosen.long()
     index = torch.repeat_interleave(torch.arange(len(copies), device=copies.device), copies)
     first = torch.ones_like(index, dtype=torch.bool)
@@ -180,14 +180,14 @@ def split(jets: Jets, strength: float) -> Jets:
 def smear(jets: Jets, strength: float) -> Jets:
     """Move each particle by normal numbers of width strength / pt, at most 0.1 wide (JetCLR)."""
     width = (strength / jets.column("pt").clamp(min=1e-3)).clamp(max=0.1).unsqueeze(1)
-    noise = chance.normal(jets, 2) * width
+    noise = random.normal(jets, 2) * width
     return _with(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
 
 
 def resolution(jets: Jets, strength: float) -> Jets:
     """Scale pt and energy of each particle by exp(n strength / sqrt(pt)), n standard normal."""
     width = (strength / jets.column("pt").clamp(min=1e-3).sqrt()).clamp(max=1.0)
-    return _scaled(jets, (chance.normal(jets, 1)[:, 0] * width).exp())
+    return _scaled(jets, (random.normal(jets, 1)[:, 0] * width).exp())
 
 
 def beam(jets: Jets, strength: float) -> Jets:
@@ -197,7 +197,7 @@ def beam(jets: Jets, strength: float) -> Jets:
     """
     if "energy" not in jets.columns:
         return jets
-    eta = (chance.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
+    eta = (random.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
     return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
 
 
@@ -234,7 +234,7 @@ AUGMENTATIONS = (
 
 
 def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
-    share = 1 - strength * chance.uniform_per_jet(jets)
+    share = 1 - strength * random.uniform_per_jet(jets)
     count = (jets.lengths * share).ceil().long()
     return jets.keep(rank < count[jets.jet_of_particle])
 
@@ -267,7 +267,7 @@ def _with(jets: Jets, **changed: Tensor) -> Jets:
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:
-    if chance.once() >= strength:
+    if random.once() >= strength:
         return jets
     kept = [index for index, name in enumerate(jets.columns) if name not in names]
     return replace(jets, particles=jets.particles[:, kept], columns=tuple(jets.columns[index] for index in kept))

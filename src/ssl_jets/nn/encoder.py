@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
+from ssl_jets.nn.attention import attend_once
 from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.nn.pair_bias import PairBias
-from ssl_jets.nn.pooling import AttentionPool, MeanPool
-from ssl_jets.nn.trunk import Trunk, init_weights
+from ssl_jets.nn.transformer import Transformer, init_weights
 
 SIZES = {"tiny": (64, 4, 2), "small": (128, 8, 4), "base": (256, 8, 8), "large": (512, 12, 16)}
 """Width, blocks and heads of each size; a head is 32 wide."""
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     Each jet becomes the sequence class tokens, registers, particles; there is no positional encoding. z is the class
     token after the last norm; with a bottleneck, several class tokens end to end, each brought to `z_width` numbers.
     Registers take what attention must dump somewhere and are discarded. With `pool` "mean" or "attention" z is made
-    from the particle tokens instead (`nn/pooling.py`).
+    from the particle tokens instead (`nn/encoder.py`).
 
     Args:
         cfg: size, number of registers, bottleneck, pair bias, pool.
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
         self.set_pool(cfg.pool)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
-        self.trunk = Trunk(width, blocks, heads)
+        self.trunk = Transformer(width, blocks, heads)
 
     def forward(self, jets: Jets) -> Encoded:
         """z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
@@ -97,3 +97,49 @@ def random_like(encoder: Encoder, seed: int) -> Encoder:
 def parameter_count(module: nn.Module) -> int:
     """Trainable numbers of a module."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+class MeanPool(nn.Module):
+    """The mean of the particle tokens; zero for a jet without particles."""
+
+    def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
+        """`[jet, width]` and `[particle, width]` to `[jet, width]`."""
+        return jets.mean(tokens)
+
+
+class AttentionPool(nn.Module):
+    """A block of class attention (CaiT, arXiv:2103.17239; for frozen tokens the attentive probe of arXiv:2404.08471).
+
+        c <- c + W attention(query W_q norm(c), keys and values W_kv norm(tokens))
+        c <- c + MLP(norm(c)),      z = norm(c)
+
+    with the class token c. It starts near z = norm(c), as the last maps are small. A jet without particles attends to
+    nothing and keeps its class token.
+
+    Args:
+        width: numbers of a token.
+        heads: heads of the attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_class, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.apply(init_weights)
+        for layer in (self.proj, self.mlp[-1]):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.data.mul_(0.1)
+
+    def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
+        """`[jet, width]` and `[particle, width]` to `[jet, width]`."""
+        query = self.query(self.norm_class(class_token)).unflatten(1, (self.heads, -1))
+        keys, values = self.key_value(self.norm_tokens(tokens)).unflatten(1, (2, self.heads, -1)).unbind(1)
+        z = class_token + self.proj(attend_once(query, keys, values, jets.jet_of_particle).flatten(1))
+        pooled: Tensor = self.norm(z + self.mlp(z))
+        return pooled

@@ -77,7 +77,7 @@ class Features(nn.Module):
         """Numbers per particle."""
         return len(FEATURES) + len(KINDS)
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Set mean and standard deviation from `batches` of the training stream (at least two particles)."""
         count, total, square = 0, torch.zeros(len(FEATURES)).double(), torch.zeros(len(FEATURES)).double()
         for jets in batches:

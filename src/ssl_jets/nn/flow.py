@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.trunk import Trunk, init_weights
+from ssl_jets.nn.transformer import Transformer, init_weights
 
 
-def bridge(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def interpolant(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Where the straight path from noise to data is at time t, and its velocity.
 
     Args:
@@ -108,7 +108,7 @@ class VectorFlow(nn.Module):
 
 
 @dataclass(eq=False)
-class Given:
+class Condition:
     """What a `SetFlow` is told of each jet.
 
     Attributes:
@@ -156,14 +156,14 @@ class SetFlow(nn.Module):
         self.time = TimeEmbedding(width)
         self.data_in = nn.Linear(TARGETS, width)
         self.tokens_in = nn.Linear(token_width, width) if token_width else None
-        self.trunk = Trunk(width, blocks, max(1, width // 16))
+        self.trunk = Transformer(width, blocks, max(1, width // 16))
         self.velocity_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         for layer in (self.z_in, self.data_in, self.velocity_out, self.kinds_out, self.tokens_in):
             if layer is not None:
                 init_weights(layer)
 
-    def forward(self, x: Tensor, t: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """Velocity `[made particle, TARGETS]` and logits of the signed kind `[made particle, SIGNED_KINDS]`.
 
         Args:
@@ -183,7 +183,9 @@ class SetFlow(nn.Module):
         decoded = self.trunk(rows, given.offsets, of_jet[:, 1:])[1][given.made]
         return skip * x + out * self.velocity_out(decoded).float(), self.kinds_out(decoded).float()
 
-    def errors(self, values: Tensor, kinds: Tensor, noise: Tensor, t: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+    def errors(
+        self, values: Tensor, kinds: Tensor, noise: Tensor, t: Tensor, given: Condition
+    ) -> tuple[Tensor, Tensor]:
         """Of each particle to make, the squared error of the velocity averaged over the targets present, and the
         cross-entropy of its signed kind (0 where that is -1, unknown), both `[made particle]`.
 
@@ -194,13 +196,13 @@ class SetFlow(nn.Module):
             t: time of each jet, `[jet]`.
             given: what is known.
         """
-        x, velocity = bridge(values, noise, t[given.owner])
+        x, velocity = interpolant(values, noise, t[given.owner])
         predicted, logits = self(x, t, given)
         error = ((predicted - velocity).square() * given.present).sum(1) / given.present.sum().clamp(min=1)
         return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, given: Given, steps: int) -> tuple[Tensor, Tensor]:
+    def sample(self, noise: Tensor, given: Condition, steps: int) -> tuple[Tensor, Tensor]:
         """Particles from noise: standardised targets `[made particle, TARGETS]` and signed kinds int64.
 
         Args:

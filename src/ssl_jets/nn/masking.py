@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
-from ssl_jets.nn import chance
+from ssl_jets.nn import random
 
 Strategy = Literal["random", "region", "pt", "kind"]
 """Names of the masks that `hide` can draw."""
@@ -36,27 +36,27 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
     """
     owner = jets.jet_of_particle
     if strategy == "pt":
-        order = jets.rank_within(chance.uniform(jets))
+        order = jets.rank_within(random.uniform(jets))
         before = _sum_before(jets, order, jets.column("pt"))
         total = jets.sum(jets.column("pt"))[owner]
         wanted = (before < ratio * total) & (order < jets.lengths[owner] - 1)
         return wanted | ((order == 0) & (jets.lengths[owner] > 1))
     if strategy == "random":
-        key = chance.uniform(jets)
+        key = random.uniform(jets)
     elif strategy == "region":
         key = distance_to_one(jets)
     else:
         if "kind" not in jets.columns:
             raise DataError("the mask `kind` needs the kind of the particles, and these files lack it")
-        turn = torch.stack([chance.uniform_per_jet(jets) for _ in KINDS], dim=1)
-        key = turn[owner, jets.column("kind").long()] + 1e-6 * chance.uniform(jets)
+        turn = torch.stack([random.uniform_per_jet(jets) for _ in KINDS], dim=1)
+        key = turn[owner, jets.column("kind").long()] + 1e-6 * random.uniform(jets)
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)
     return jets.rank_within(key) < count[owner]
 
 
 def distance_to_one(jets: Jets) -> Tensor:
     """Distance dR of each particle to one of its jet chosen by chance, `[particle]`."""
-    centre = jets.rank_within(chance.uniform(jets)) == 0
+    centre = jets.rank_within(random.uniform(jets)) == 0
     deta, dphi = (jets.column(name) - jets.column(name)[centre][jets.jet_of_particle] for name in ("deta", "dphi"))
     return torch.hypot(deta, dphi)
 
@@ -74,7 +74,7 @@ def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
     Returns:
         bool `[particle]`, true where hidden.
     """
-    stays = jets.rank_within(chance.uniform(jets)) == 0
+    stays = jets.rank_within(random.uniform(jets)) == 0
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)[jets.jet_of_particle]
     hidden = torch.zeros_like(stays)
     for _ in range(regions):
@@ -82,7 +82,7 @@ def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
     return hidden
 
 
-def hidden_rank(jets: Jets, hidden: Tensor) -> Tensor:
+def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:
     """The name of each hidden particle: its pt rank among the hidden ones only, int64 `[hidden particle]`.
 
     A set has no positions, so a decoder must be told which particle it is to predict. The rank in the full jet would

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import Layout
+from ssl_jets.nn.attention import AttentionLayout
 
 
 class PairBias(nn.Module):
@@ -22,7 +22,7 @@ class PairBias(nn.Module):
             nn.Linear(4, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, heads)
         )
 
-    def forward(self, jets: Jets, layout: Layout, extra: int) -> list[Tensor]:
+    def forward(self, jets: Jets, layout: AttentionLayout, extra: int) -> list[Tensor]:
         """For each run of `layout` a tensor `[jet, head, length, length]`.
 
         Args:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.nn.batch_norm import BatchNorm
 from ssl_jets.nn.collectives import gather, rank
 from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.normalize import BatchNorm
 
 
 class PrototypeHead(nn.Module):

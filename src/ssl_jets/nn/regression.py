@@ -43,7 +43,7 @@ class Targets(nn.Module):
         for statistic, value in (("centre", 0.0), ("scale", 1.0), ("mean", 0.0), ("std", 1.0)):
             self.register_buffer(statistic, torch.full((len(self.names),), value, dtype=torch.float64))
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Set the statistics from `batches` of the training stream; jets without a target are passed over.
 
         Raises:
@@ -84,7 +84,7 @@ class Targets(nn.Module):
         return (self.centre + self.scale * torch.sinh(self.mean + self.std * values.double())).float()
 
 
-Kind = Literal["mean", "quantile", "gaussian"]
+RegressionOutput = Literal["mean", "quantile", "gaussian"]
 """What a head says of a target: its mean, several quantiles, or a Gaussian for each jet."""
 
 LEVELS = (0.16, 0.5, 0.84)
@@ -113,7 +113,12 @@ class Regressor(nn.Module):
     """
 
     def __init__(
-        self, dim: int, names: Sequence[str], hidden: int = 0, kind: Kind = "mean", levels: Sequence[float] = LEVELS
+        self,
+        dim: int,
+        names: Sequence[str],
+        hidden: int = 0,
+        kind: RegressionOutput = "mean",
+        levels: Sequence[float] = LEVELS,
     ) -> None:
         super().__init__()
         self.dim, self.hidden, self.kind = dim, hidden, kind

@@ -14,7 +14,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import LEVELS, Kind, Regressor, columns_of
+from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, columns_of
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
@@ -37,7 +37,7 @@ class TaskSettings(MethodSettings):
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     """Weight of the jets of each class in the loss, in the order of the classes; `balanced` gives each class as much
     as any other; by default each jet counts as much as any other."""
-    regression: Kind = "mean"
+    regression: RegressionOutput = "mean"
     """What is said of a jet column: its `mean`, several `quantile`s, or a `gaussian` with a width for each jet."""
     quantiles: tuple[float, ...] = LEVELS
     """The quantiles, rising, with 0.5 among them."""
@@ -107,14 +107,14 @@ class Tasks(nn.Module):
         self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
         self.register_buffer("class_weights", self._given_weights())
 
-    def measure(self, batches: Iterable[Jets]) -> None:
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Statistics of the regression targets, and the shares of the classes, from training jets of weight above 0."""
         balanced = self.head is not None and self.cfg.class_weights == "balanced"
         if self.regressor is None and not balanced:
             return
         batches = [jets.select(weights_of(jets).nonzero()[:, 0]) for jets in batches]
         if self.regressor is not None:
-            self.regressor.targets.measure(batches)
+            self.regressor.targets.fit_statistics(batches)
         if balanced:
             labels = torch.cat([self._labels(jets) for jets in batches])
             weights = torch.cat([weights_of(jets) for jets in batches])[labels >= 0]

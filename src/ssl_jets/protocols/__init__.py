@@ -3,7 +3,7 @@
 from ssl_jets.protocols.anomaly import AnomalyScan, anomaly_scan, anomaly_table
 from ssl_jets.protocols.domain import DomainRun, domain_protocol
 from ssl_jets.protocols.domain_result import DomainResult, domain_table
-from ssl_jets.protocols.labels import LabelCurves, label_curves, labels_table
+from ssl_jets.protocols.label_curves import LabelCurves, label_curves, labels_table
 
 __all__ = [
     "AnomalyScan",

@@ -15,25 +15,24 @@ from urllib.parse import quote
 import numpy as np
 
 from ssl_jets import __version__
+from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.evaluate.anomaly import cwola, distance_scores
-from ssl_jets.evaluate.bench import Bench, tree_inputs
-from ssl_jets.evaluate.estimate import Estimate
-from ssl_jets.evaluate.evaluation import FORMAT_VERSION, plain, versions
-from ssl_jets.evaluate.notes import Notes
-from ssl_jets.evaluate.of_model import torch_device
-from ssl_jets.evaluate.of_models import names_of
-from ssl_jets.evaluate.of_zfile import labelled_sides
-from ssl_jets.evaluate.outputs import encode
-from ssl_jets.evaluate.pieces import Pieces
-from ssl_jets.evaluate.probes import COLUMNS, RANDOM, Labelled
-from ssl_jets.evaluate.settings import EvaluateSettings
-from ssl_jets.evaluate.summary import number, plain_table
+from ssl_jets.evaluation.compare import names_of
+from ssl_jets.evaluation.evaluation_data import EvaluationData, tree_inputs
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.one import torch_device
+from ssl_jets.evaluation.probes.classes import COLUMNS, RANDOM, Labelled
+from ssl_jets.evaluation.result import FORMAT_VERSION, plain, versions
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.evaluation.tables import number, plain_table
+from ssl_jets.evaluation.zfile import labelled_sides
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
-from ssl_jets.output import write_text
-from ssl_jets.progress import Say, to_stderr
-from ssl_jets.short_repr import ShortRepr
+from ssl_jets.protocols.anomaly_scores import cwola, distance_scores
+from ssl_jets.protocols.cache import ResultCache
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.short_repr import ShortRepr
 
 ANOMALY = "anomaly.json"
 
@@ -59,7 +58,7 @@ def anomaly_scan(
     z: str | Path | Sequence[str | Path] = (),
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
-    say: Say = to_stderr,
+    say: Log = to_stderr,
 ) -> AnomalyScan:
     """Search for every class as if nobody had named it, and write `anomaly.json`.
 
@@ -77,7 +76,7 @@ def anomaly_scan(
     Raises:
         SslJetsError: no labels, an unknown class, too few background jets.
     """
-    out, tell = Path(out), Notes(say)
+    out, tell = Path(out), MessageLog(say)
     made, inputs, names = (
         _of_files([Path(path) for path in ([z] if isinstance(z, str | Path) else z)], settings, tell)
         if z
@@ -92,7 +91,7 @@ def anomaly_scan(
         raise DataError("too few background jets to search in", found=f"{alone} of {background}", hint=hint)
     tell(f"{alone:,} {background} jets, half of them with signal jets hidden among them, half alone")
     made_from = {**made, "z": made["z"][1]} if z else made  # the digest of a z file, of any name
-    pieces = Pieces(out / "pieces", made_from, len(inputs) * (1 + len(signals)), say)
+    pieces = ResultCache(out / "pieces", made_from, len(inputs) * (1 + len(signals)), say)
     scores, scans = [], []
     search, k = _Search(names, background, settings), settings.anomaly.neighbours
     for of, sides in inputs.items():
@@ -182,12 +181,16 @@ def anomaly_table(found: AnomalyScan) -> str:
 
 
 def _of_models(
-    paths: Sequence[str | Path], sources: Sequence[str], settings: EvaluateSettings, device: str | None, tell: Notes
+    paths: Sequence[str | Path],
+    sources: Sequence[str],
+    settings: EvaluateSettings,
+    device: str | None,
+    tell: MessageLog,
 ) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
     """z of each model, z of random weights of the first, and jet columns, of the same jets."""
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
-    bench = Bench.of(list(models.values()), sources, settings, tell)
+    bench = EvaluationData.of(list(models.values()), sources, settings, tell)
     bench.need_classes("the protocol anomaly, to choose signals and to judge the search,")
     _classes(bench.classes, settings)  # a misspelt one is refused before the work
     where, first = torch_device(device), next(iter(models.values()))
@@ -209,7 +212,7 @@ def _of_models(
 
 
 def _of_files(
-    paths: Sequence[Path], settings: EvaluateSettings, tell: Notes
+    paths: Sequence[Path], settings: EvaluateSettings, tell: MessageLog
 ) -> tuple[dict[str, Any], Inputs, tuple[str, ...]]:
     """z of files, and their kept jet columns."""
     sides, columns, names = labelled_sides(paths, settings, tell)

@@ -20,26 +20,26 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings, RunSettings, Settings
-from ssl_jets.embed import embed_jets
+from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.errors import UsageError
-from ssl_jets.evaluate.domain_gap import domain_gap
-from ssl_jets.evaluate.estimate import Array
-from ssl_jets.evaluate.of_models import names_of
-from ssl_jets.evaluate.pieces import Pieces
-from ssl_jets.evaluate.settings import FigureSettings
-from ssl_jets.evaluate.task import accuracy_and_auc
-from ssl_jets.finetune import finetune, resolve_finetune
-from ssl_jets.finetune.settings import ADAPTED_Z
+from ssl_jets.evaluation.compare import names_of
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
+from ssl_jets.evaluation.settings import FigureSettings
+from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.finetuning.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
-from ssl_jets.output import write_text
-from ssl_jets.precision import resolve_precision
-from ssl_jets.pretrain import pretrain, resolve_pretrain
-from ssl_jets.progress import Say, to_stderr
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from ssl_jets.protocols.cache import ResultCache
+from ssl_jets.protocols.domain_gap import domain_gap
 from ssl_jets.protocols.domain_jets import DomainJets
 from ssl_jets.protocols.domain_result import SUPERVISED, DomainResult
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.precision import resolve_precision
 
 
 class DomainSettings(Settings):
@@ -92,7 +92,7 @@ class DomainRun(Settings):
 
 
 def domain_protocol(
-    settings: DomainRun, out: Path, *, models: Sequence[Path] = (), say: Say = to_stderr
+    settings: DomainRun, out: Path, *, models: Sequence[Path] = (), say: Log = to_stderr
 ) -> DomainResult:
     """Run what is not there yet, and write `domain.json`.
 
@@ -143,7 +143,7 @@ def domain_protocol(
 class _Protocol:
     """Trains and measures; every piece once."""
 
-    def __init__(self, run: DomainRun, out: Path, models: int, say: Say) -> None:
+    def __init__(self, run: DomainRun, out: Path, models: int, say: Log) -> None:
         self.run, self.settings, self.out = run, run.protocol, out
         self.jets = DomainJets(run.data, run.protocol.target, run.protocol.test_jets)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -151,7 +151,7 @@ class _Protocol:
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
         made_from = {"files": self._files, "device": self.device.type, "data": run.data.model_dump(mode="json")}
-        self.pieces = Pieces(out / "pieces", made_from, total, say)
+        self.pieces = ResultCache(out / "pieces", made_from, total, say)
 
     def pretrained(self) -> dict[str, Path]:
         """A run of each method on the jets of the data, whose labels, if any, no method sees."""

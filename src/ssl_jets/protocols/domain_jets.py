@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import Part, shared_labels
-from ssl_jets.data.left_out import of_both
+from ssl_jets.data.files import EntryRange, shared_labels
+from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen, shared
-from ssl_jets.data.stream import Request
+from ssl_jets.data.skipped import skipped_lines
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluate.estimate import Array
-from ssl_jets.evaluate.selection import assign_roles, draw
+from ssl_jets.evaluation.roles import assign_roles, draw
 from ssl_jets.jets import Jets
 
 
@@ -43,7 +43,7 @@ class DomainJets:
         self.data, self.most = data, most
         self.files_left_out: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
-        self._counted: dict[str, list[Part]] = {}
+        self._counted: dict[str, list[EntryRange]] = {}
         given = {"simulation": data.sources, "data": data.unlabelled, "target": target}
         for (role, sources), option in zip(given.items(), ("--data", "--domain", "--target")):
             if not sources:
@@ -81,7 +81,7 @@ class DomainJets:
 
     def left_out(self) -> list[str]:
         """What to say of files and jets that were left out."""
-        return of_both(self.files_left_out, self.skipped)
+        return skipped_lines(self.files_left_out, self.skipped)
 
     def _checked(self) -> tuple[str, ...]:
         if twice := shared(self.files["data"], self.files["target"]):

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ssl_jets import __version__
-from ssl_jets.evaluate.evaluation import plain, versions
-from ssl_jets.evaluate.summary import plain_table
-from ssl_jets.output import write_text
-from ssl_jets.short_repr import ShortRepr
+from ssl_jets.evaluation.result import plain, versions
+from ssl_jets.evaluation.tables import plain_table
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.short_repr import ShortRepr
 
 FORMAT_VERSION = 1
 RESULT = "domain.json"
@@ -39,14 +39,14 @@ VALUES: dict[str, Callable[[Json], float]] = {
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStatistics:
     """Mean over seeds, and their standard deviation (n - 1); None for one seed."""
 
     mean: float
     std: float | None
 
     @classmethod
-    def of(cls, values: list[float]) -> Spread:
+    def of(cls, values: list[float]) -> SeedStatistics:
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class DomainSummary:
     start: str
     adapt: str
     seeds: int
-    values: dict[str, Spread]
+    values: dict[str, SeedStatistics]
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,7 +107,7 @@ class DomainResult(ShortRepr):
                 start,
                 adapt,
                 len(rows),
-                {name: Spread.of([value(row) for row in rows]) for name, value in VALUES.items()},
+                {name: SeedStatistics.of([value(row) for row in rows]) for name, value in VALUES.items()},
             )
             for (start, adapt), rows in groups.items()
         ]

@@ -11,12 +11,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ssl_jets.output import write_bytes, write_text
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
-from ssl_jets.report.figures import style
-from ssl_jets.report.label import draw_label
+from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.label import draw_label
 from ssl_jets.report.numbers import csv_of
+from ssl_jets.runtime.atomic import write_bytes, write_text
 
 PIXELS = 92
 """Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""

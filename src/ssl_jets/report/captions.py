@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_jets.report.intervals import MOST_BANDS
+from ssl_jets.report.figures.style import MOST_BANDS
 
 _ALT = {
     "roc": "ROC curves",

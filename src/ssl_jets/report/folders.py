@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_jets import reading
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
-from ssl_jets.reading import guarded, json_object
+from ssl_jets.runtime import reading
+from ssl_jets.runtime.reading import guarded, json_object
 
 
 @dataclass(frozen=True)

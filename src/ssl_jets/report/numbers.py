@@ -22,11 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from ssl_jets.report.intervals import intervals_of
-from ssl_jets.report.names import plain
+from ssl_jets.report.figures.style import intervals_of, plain
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     """A point, a bin or a cell of a series; NaN where it has no such number.
 
     Attributes:
@@ -47,7 +46,7 @@ class Row(NamedTuple):
     high: float = math.nan
 
 
-HEAD = ("panel", *Row._fields)
+HEAD = ("panel", *CsvRow._fields)
 
 
 def csv_of(figure: Figure) -> str:
@@ -68,13 +67,13 @@ def csv_of(figure: Figure) -> str:
     return stream.getvalue()
 
 
-def _rows(axes: Axes) -> Iterator[Row]:
+def _rows(axes: Axes) -> Iterator[CsvRow]:
     for line in axes.get_lines():
         if name := _name(line):
             yield from _of_line(axes, line, name)
     for mark in axes.collections:
         if isinstance(mark, PathCollection) and (name := _name(mark)):
-            yield from (Row(name, *point) for point in np.asarray(mark.get_offsets(), dtype=float).tolist())
+            yield from (CsvRow(name, *point) for point in np.asarray(mark.get_offsets(), dtype=float).tolist())
         elif isinstance(mark, QuadMesh) and (name := _name(mark)):
             yield from _of_mesh(mark, name)
     for patch in axes.patches:
@@ -83,18 +82,18 @@ def _rows(axes: Axes) -> Iterator[Row]:
     for image in axes.get_images():
         if name := _name(image):
             values: Any = np.ma.filled(np.ma.asarray(image.get_array()), np.nan)
-            yield from (Row(name, column, row, value) for (row, column), value in np.ndenumerate(values))
+            yield from (CsvRow(name, column, row, value) for (row, column), value in np.ndenumerate(values))
 
 
-def _of_line(axes: Axes, line: Line2D, name: str) -> Iterator[Row]:
+def _of_line(axes: Axes, line: Line2D, name: str) -> Iterator[CsvRow]:
     x, y = (np.atleast_1d(np.asarray(values, dtype=float)) for values in line.get_data())
     if line.get_transform() == axes.get_yaxis_transform(which="grid"):
-        yield Row(name, math.nan, float(y[0]))
+        yield CsvRow(name, math.nan, float(y[0]))
     elif line.get_transform() == axes.get_xaxis_transform(which="grid"):
-        yield Row(name, float(x[0]), math.nan)
+        yield CsvRow(name, float(x[0]), math.nan)
     else:
         for index in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
-            row = Row(name, float(x[index]), float(y[index]))
+            row = CsvRow(name, float(x[index]), float(y[index]))
             found = [
                 row._replace(
                     interval=f"{drawn.along}: {drawn.of}", low=float(drawn.low[index]), high=float(drawn.high[index])
@@ -104,25 +103,25 @@ def _of_line(axes: Axes, line: Line2D, name: str) -> Iterator[Row]:
             yield from found or [row]
 
 
-def _of_steps(patch: StepPatch, name: str) -> Iterator[Row]:
+def _of_steps(patch: StepPatch, name: str) -> Iterator[CsvRow]:
     """Bins at their centres; of an area between two lines its middle."""
     heights, edges, base = patch.get_data()
     if is_area := np.ndim(base) > 0:
         heights, bottom = (heights + base) / 2, np.asarray(base, dtype=float)
     for index, (low, high) in enumerate(pairwise(edges)):
-        row = Row(name, (low + high) / 2, float(heights[index]), interval="x: bin", low=low, high=high)
+        row = CsvRow(name, (low + high) / 2, float(heights[index]), interval="x: bin", low=low, high=high)
         yield row
         if is_area:
             yield row._replace(interval="y: error", low=bottom[index], high=2 * row.y - bottom[index])
 
 
-def _of_mesh(mesh: QuadMesh, name: str) -> Iterator[Row]:
+def _of_mesh(mesh: QuadMesh, name: str) -> Iterator[CsvRow]:
     corners = np.asarray(mesh.get_coordinates(), dtype=float)
     centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
     values: Any = np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan)
     for place, value in np.ndenumerate(values):
         if np.isfinite(value):
-            yield Row(name, float(centres[place][0]), float(centres[place][1]), float(value))
+            yield CsvRow(name, float(centres[place][0]), float(centres[place][1]), float(value))
 
 
 def _name(artist: Any) -> str:

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
-from ssl_jets.output import write_text
-from ssl_jets.reading import guarded
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.compared import compared
-from ssl_jets.report.domain import domain_sections, domain_tiles
+from ssl_jets.report.figures.label import label_of
 from ssl_jets.report.folders import (
     RunFolder,
     evaluations_in,
@@ -25,14 +22,16 @@ from ssl_jets.report.folders import (
     read_protocol,
     read_run,
 )
-from ssl_jets.report.generated import generated_sections, generated_tiles
 from ssl_jets.report.headline import headline
-from ssl_jets.report.inside import inside
-from ssl_jets.report.label import label_of
-from ssl_jets.report.of_run import run_sections, run_tiles
-from ssl_jets.report.protocols import anomaly_sections, label_sections
-from ssl_jets.report.sections import evaluation, evaluation_tiles
-from ssl_jets.terminal import escaped
+from ssl_jets.report.sections.comparison import compared
+from ssl_jets.report.sections.domain import domain_sections, domain_tiles
+from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles
+from ssl_jets.report.sections.generated import generated_sections, generated_tiles
+from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
+from ssl_jets.report.sections.run import inside, run_sections, run_tiles
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.reading import guarded
+from ssl_jets.runtime.terminal import escaped
 
 REPORT, FIGURES = "report.html", "figures"
 Settings = ParamSpec("Settings")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_jets import __version__
 from ssl_jets.errors import DataError
-from ssl_jets.reading import SEAL, guarded, is_sealed, json_object, sealed
+from ssl_jets.runtime.reading import SEAL, guarded, is_sealed, json_object, sealed
 from ssl_jets.zfile.checksums import CHANGED, DAMAGED, Checksums
 from ssl_jets.zfile.columns import Level
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError, nearest
-from ssl_jets.reading import guarded
-from ssl_jets.short_repr import ShortRepr
+from ssl_jets.runtime.reading import guarded
+from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import VECTORS, Level
 from ssl_jets.zfile.formats import Reading, format_of

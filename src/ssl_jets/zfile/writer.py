@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.output import WholeFile, disk_error
+from ssl_jets.runtime.atomic import WholeFile, disk_error
 from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import Column, Rows
 from ssl_jets.zfile.formats import Sink, check_names, format_of

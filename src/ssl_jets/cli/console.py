@@ -1,0 +1,32 @@
+"""Results go to stdout, talk to stderr; of several processes only the first says anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.terminal import write
+
+
+def on_rank_0(action: Callable[[], object]) -> None:
+    if rank() == 0:
+        action()
+
+
+def put(result: object) -> None:
+    """Print a result. A path stays as it is for the script that reads it; on a terminal it is escaped, as all text."""
+    if isinstance(result, Path) and not sys.stdout.isatty():
+        on_rank_0(lambda: print(result, flush=True))
+    else:
+        on_rank_0(lambda: write(result, sys.stdout))
+
+
+def say(message: str) -> None:
+    on_rank_0(lambda: write(message, sys.stderr))
+
+
+def say_sample(data: Sequence[str] | None) -> None:
+    if not data:
+        say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")

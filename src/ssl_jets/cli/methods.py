@@ -1,0 +1,18 @@
+"""The command `methods`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ssl_jets.cli.console import put
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show the formula and the settings of one.")] = None,
+) -> None:
+    """List the pretraining methods, or describe one."""
+    from ssl_jets.methods._describe import describe_method, list_methods
+
+    put(list_methods() if name is None else describe_method(name))

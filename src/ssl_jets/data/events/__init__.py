@@ -1,0 +1,1 @@
+"""Events: several jets in an entry of a file."""

@@ -1,0 +1,254 @@
+"""Events to jets: the particles of each jet of a range, gathered from those of its event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.events.clustering import Clustering, clustered
+from ssl_jets.data.events.collections import CollectionLayout
+from ssl_jets.data.events.links import Links, by_element, by_range, by_reference, by_table
+from ssl_jets.data.events.nested import Nested, nested_rows
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten
+
+Read = Callable[[Sequence[str], int, int], Raw]
+"""Reads branches of a range of entries."""
+
+
+PIECE = 1000
+"""Most events that are in memory as they are in the file; they have thousands of particles, most of them in no jet."""
+
+
+@dataclass(frozen=True, eq=False)
+class JetsOfEvents:
+    """All jets of a file of events, numbered one event after the other.
+
+    Attributes:
+        layout: which jets, and where their particles are, or how they are made.
+        first: int32 `[entry + 1]`, number of the first jet of each event, and of all jets.
+    """
+
+    layout: CollectionLayout | Clustering | Nested
+    first: Array
+
+    @classmethod
+    def count(cls, layout: CollectionLayout | Nested, jets: Array) -> JetsOfEvents:
+        """From the number of jets of each event, `[entry]`."""
+        return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
+
+    @classmethod
+    def made(cls, cluster: Clustering, events: int) -> JetsOfEvents:
+        """Jets that are clustered, the same number in each event."""
+        return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
+
+    def entries(self, start: int, stop: int) -> tuple[int, int]:
+        """The range of events that have the jets `start` to `stop`."""
+        begin = int(np.searchsorted(self.first, start, "right")) - 1
+        return begin, max(int(np.searchsorted(self.first, stop, "left")), begin)
+
+    def jets(self, start: int, stop: int) -> tuple[int, int]:
+        """The range of jets of the events `start` to `stop`."""
+        return int(self.first[start]), int(self.first[stop])
+
+
+def event_rows(
+    read: Read,
+    events: JetsOfEvents,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    place: str,
+    without: Entries = NO_ENTRIES,
+) -> Rows:
+    """The jets `start` to `stop` of all jets of a file, with the branches of the given names.
+
+    Args:
+        read: reads branches of entries.
+        events: the jets of the file.
+        names: names of particles and jets as the format's formulas use them.
+        start: first jet.
+        stop: one beyond the last.
+        place: the file, for messages.
+        without: events that are left out.
+
+    Raises:
+        BadEntriesError: branches of differing lengths, links that cannot be.
+        DataError: a file that cannot be read.
+    """
+    layout, (begin, end) = events.layout, events.entries(start, stop)
+    if isinstance(layout, Nested):
+        branches = [*names]
+    else:
+        branches = layout.in_file(names) if isinstance(layout, Clustering) else _branches(layout, names)
+    pieces = []
+    for low in range(begin, max(end, begin + 1), PIECE):
+        high = min(low + PIECE, end)
+        raw, entry = chosen(read(branches, low, high), low, high, without)
+        counts = (events.first[entry + 1] - events.first[entry]).astype(np.int64)
+        if isinstance(layout, Clustering):
+            piece = clustered(raw, layout, names, entry, place)
+        elif isinstance(layout, Nested):
+            piece = nested_rows(raw, names, counts, entry, place)
+        else:
+            piece = _Events(raw, layout, counts, entry, place).rows(names)
+        number = np.repeat(events.first[entry], counts) + piece.number
+        pieces.append(piece.select((number >= start) & (number < stop)))
+    return join(pieces)
+
+
+def join(pieces: Sequence[Rows]) -> Rows:
+    """The jets of all pieces, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+
+    def end_to_end(arrays: Iterator[Array]) -> Array:
+        return np.concatenate(list(arrays))
+
+    return Rows(
+        offsets=np.concatenate([[0], np.cumsum(end_to_end(piece.lengths for piece in pieces))]),
+        particle={name: end_to_end(piece.particle[name] for piece in pieces) for name in pieces[0].particle},
+        jet={name: end_to_end(piece.jet[name] for piece in pieces) for name in pieces[0].jet},
+        entry=end_to_end(piece.entry for piece in pieces),
+        number=end_to_end(piece.number for piece in pieces),
+        place=pieces[0].place,
+        lost=None if pieces[0].lost is None else end_to_end(piece.lost for piece in pieces if piece.lost is not None),
+    )
+
+
+def _branches(layout: CollectionLayout, names: Sequence[str]) -> list[str]:
+    """All branches to read for the given names, each once."""
+    needed = list(layout.link.branches)
+    if layout.link.references is not None:
+        names = [*names, layout.link.references[1]]
+    particles = [next(iter(layout.particle))]  # at least one, to count them
+    for name in names:
+        if name in layout.particle:
+            particles.append(name)
+        else:
+            jet = layout.jet_branch(name)
+            needed.append(name if jet is None else jet[0])
+    needed += [origin for name in particles for origin in layout.particle[name] if isinstance(origin, str)]
+    return list(dict.fromkeys(needed))
+
+
+class _Events:
+    """Branches of a range of events, as they are in the file."""
+
+    def __init__(self, raw: Raw, layout: CollectionLayout, jets: Array, entry: Entries, place: str) -> None:
+        self._raw, self._layout, self._entry, self._place = raw, layout, entry, place
+        self._jets = jets
+        """Jets of each event."""
+        self._particles = [self._lengths(block) for block in range(len(next(iter(layout.particle.values()))))]
+        """Particles of each event in each collection of particles."""
+
+    def rows(self, names: Sequence[str]) -> Rows:
+        """The jets of the events with the given names."""
+        links = self._links()
+        entry = np.repeat(np.arange(len(self._jets)), self._jets)
+        before = np.cumsum(self._jets) - self._jets
+        jet = {name: self._jet(name)[...] for name in names if name not in self._layout.particle}
+        return Rows(
+            offsets=links.offsets,
+            particle={name: self._particle(name)[links.particle] for name in names if name in self._layout.particle},
+            jet=jet,
+            entry=self._entry[entry],
+            number=np.arange(len(entry)) - before[entry],
+            place=self._place,
+            lost=links.lost,
+        )
+
+    def _links(self) -> Links:
+        link = self._layout.link
+        if link.references is not None:
+            return self._by_reference(*link.references)
+        if link.elements is not None:
+            return self._by_element(link.elements)
+        if link.table is not None:
+            rows, (jet, particle) = self._lists(link.table)
+            return by_table(self._jets, self._particles[0], rows, jet, particle, self._where)
+        assert link.ranges is not None
+        _, (begin, end) = self._lists(link.ranges[:2], self._jets)
+        listed = (link.ranges[2],) if link.same is None else (link.ranges[2], link.same)
+        rows, (particle, *collection) = self._lists(listed)
+        if collection and len(particle):
+            particle = np.where(collection[0] == collection[0][0], particle, -1)
+        return by_range(self._jets, self._particles[0], rows, begin, end, particle, self._where)
+
+    def _by_reference(self, branch: str, identity: str) -> Links:
+        jets = self._raw[branch]
+        lengths = ak.num(jets, axis=1)
+        self._check(np.asarray(lengths), self._jets, branch)
+        references = ak.flatten(jets.refs, axis=1)
+        count, reference = flatten(references)
+        entries = np.arange(len(self._jets))
+        entry = np.concatenate([np.repeat(entries, counts) for counts in self._particles])
+        return by_reference(self._jets, np.diff(count), reference, entry, self._particle(identity))
+
+    def _by_element(self, branch: str) -> Links:
+        jets = self._raw[branch]
+        self._check(np.asarray(ak.num(jets, axis=1)), self._jets, branch)
+        links = ak.flatten(jets, axis=1)
+        (offsets, key), (_, number) = flatten(links.m_persKey), flatten(links.m_persIndex)
+        return by_element(self._jets, np.diff(offsets), key, number, list(zip(self._layout.keys, self._particles)))
+
+    def _lists(self, branches: Sequence[str], lengths: Array | None = None) -> tuple[Array, list[Array]]:
+        """Lengths of the lists of each event, the same in all branches, and their contents end to end."""
+        contents = []
+        for branch in branches:
+            offsets, values = flatten(self._raw[branch])
+            if lengths is None:
+                lengths = np.diff(offsets)
+            self._check(np.diff(offsets), lengths, branch)
+            contents.append(values)
+        assert lengths is not None
+        return lengths, contents
+
+    def _lengths(self, block: int) -> Array:
+        """Particles of each event in a collection of particles."""
+        for origins in self._layout.particle.values():
+            if isinstance(origin := origins[block], str) and origin in self._raw:
+                return np.diff(flatten(self._raw[origin])[0])
+        raise AssertionError("a collection of particles has at least one branch")
+
+    def _particle(self, name: str) -> Array:
+        """The numbers of all particles of all events, one collection after the other."""
+        blocks = []
+        for origin, lengths in zip(self._layout.particle[name], self._particles):
+            if isinstance(origin, str):
+                blocks.append(self._lists([origin], lengths)[1][0])
+            else:
+                blocks.append(np.full(int(lengths.sum()), origin, dtype=np.float32))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _jet(self, name: str) -> Array:
+        """The numbers of all jets of all events; those of an event for each of its jets."""
+        found = self._layout.jet_branch(name)
+        if found is None:
+            return np.repeat(np.asarray(ak.to_numpy(self._raw[name])), self._jets)
+        branch, place = found
+        values = self._raw[branch]
+        return self._lists([branch], self._jets)[1][0] if place is None else _of_place(values, place)
+
+    def _check(self, lengths: Array, expected: Array, branch: str) -> None:
+        wrong = np.flatnonzero(lengths != expected)
+        if len(wrong):
+            raise BadEntriesError(
+                f"the branch {branch} does not have as many values as others of the event",
+                self._entry[wrong],
+                "bad_files",
+                where=self._where(wrong[0])[1],
+                found=f"{lengths[wrong[0]]} and {expected[wrong[0]]}; {len(wrong)} of the {len(lengths)} entries read",
+            )
+
+    def _where(self, entry: int) -> tuple[int, str]:
+        return int(self._entry[entry]), f"{self._place}, entry {self._entry[entry]}"
+
+
+def _of_place(values: Any, place: int) -> Array:
+    """One of several numbers of each jet."""
+    return np.asarray(ak.to_numpy(ak.flatten(values[..., place], axis=1)))

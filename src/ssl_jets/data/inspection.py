@@ -1,0 +1,162 @@
+"""Files with their contents, as text for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import JetFile
+from ssl_jets.data.profile import UNITS, Numbers, Profile, profile
+from ssl_jets.data.schemas.check import like_labels
+from ssl_jets.jets import COLUMNS
+
+SAMPLE = 20_000
+"""Entries that are looked at, of all files together."""
+
+_DATA = DataSettings()
+
+_MOST_COLUMNS, _MOST_BLOCKS, _MOST_LINES, _MOST_CLASSES = 16, 2, 20, 20
+"""Jet columns that are shown of a file, files of which columns are shown, lines about other files, classes: what fits
+on a screen."""
+
+_NAME = 19
+"""Least width of the names of columns; at most they have twice as much."""
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class FileInspection:
+    """A file, and what a sample of its jets looks like."""
+
+    file: JetFile
+    seen: Profile
+
+
+def inspect_files(
+    sources: Sequence[str], left_out: dict[str, str], data: DataSettings = _DATA, jets: int = SAMPLE
+) -> list[FileInspection]:
+    """Open the files, and look at about `jets` entries of all of them together (at least 100 of each).
+
+    Files that cannot be opened go to `left_out`, with the reason, where `data.bad_files` is "skip".
+    """
+    files = open_named(sources, data, left_out)
+    return [FileInspection(file, profile(file, max(jets // len(files), 100), data.bad_files)) for file in files]
+
+
+def files_as_json(looked: Sequence[FileInspection], left_out: Mapping[str, str]) -> str:
+    """All that was found, as a JSON list with an object for each file; of those left out with the reason."""
+    found = [_facts(one.file) | {"sample": asdict(one.seen)} for one in looked]
+    return json.dumps([*found, *({"file": name, "left_out": why} for name, why in left_out.items())], indent=1)
+
+
+def files_as_text(looked: Sequence[FileInspection], *, columns: bool = False) -> str:
+    """What was found, for people; of the columns with small histograms.
+
+    Without `columns` it fits on a screen: some jet columns of the first files, and a line for each other file, first
+    for those in which something looks wrong.
+    """
+    shown = len(looked) if columns else _MOST_BLOCKS
+    blocks = [_block(one.file, one.seen, None if columns else _MOST_COLUMNS) for one in looked[:shown]]
+    others = sorted(looked[shown:], key=lambda one: not (one.seen.left_out or one.seen.suspicions))
+    lines = [_short(one.file, one.seen) for one in others[:_MOST_LINES]]
+    if hidden := len(others) - len(lines):
+        lines.append(f"and {hidden:,} more files: --columns or --json shows them")
+    return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
+
+
+def _short(file: JetFile, seen: Profile) -> str:
+    """One line about a file."""
+    wrong = [f"cannot be used: {_left_out(seen)}"] if seen.left_out else []
+    wrong += [f"suspicious: {text}" for text in seen.suspicions]
+    return "; ".join([_headline(file), *wrong])
+
+
+def _headline(file: JetFile) -> str:
+    tree = f", {file.reader.NOUN} {file.tree}" if file.tree else ""
+    rows = "entries" if file.events is None else "jets"
+    return f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {rows}"
+
+
+def _left_out(seen: Profile) -> str:
+    return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
+
+
+def _block(file: JetFile, seen: Profile, most: int | None) -> str:
+    """All about a file, with at most `most` of its jet columns."""
+    missing = [name for name in COLUMNS if name not in file.columns]
+    left_out = _left_out(seen)
+    whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
+    lines = [
+        _headline(file),
+        *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
+        f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
+        f"  classes:          {_classes(file, seen)}",
+        f"  missing:          {', '.join(missing) or 'none'}",
+        *(f"  suspicious:       {text}" for text in seen.suspicions),
+        *_table(seen, list(seen.jet_columns)[:most]),
+    ]
+    if most is not None and (more := len(seen.jet_columns) - most) > 0:
+        lines.append(f"  and {more:,} more jet columns: --columns or --json shows them")
+    return "\n".join(lines)
+
+
+def _table(seen: Profile, jet_columns: Sequence[str]) -> list[str]:
+    """The numbers of all particle columns and of some jet columns, below a header."""
+    width = min(max([_NAME, *(len(name) + 1 for name in jet_columns)]), 2 * _NAME)
+    return [
+        f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
+        _line("particles a jet", width, "", seen.particles),
+        *(_line(name, width, UNITS.get(name, ""), numbers) for name, numbers in seen.columns.items()),
+        *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
+    ]
+
+
+def _line(name: str, width: int, unit: str, numbers: Numbers) -> str:
+    found = (numbers.least, numbers.median, numbers.most)
+    values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in found)
+    zeros = numbers.zeros / max(numbers.count, 1)
+    top = max(numbers.histogram, default=0) or 1
+    bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)
+    return f"  {name:<{width}}{unit:<5}{values}{zeros:>7.0%}{numbers.not_finite:>6}  {bars}"
+
+
+def _classes(file: JetFile, seen: Profile) -> str:
+    if not file.label_names:
+        hint = like_labels(file.jet_columns)
+        return "none (unlabelled)" + (f"; {hint}" if hint else "")
+    if len(seen.labels) <= _MOST_CLASSES:
+        return ", ".join(f"{name} {number:,}" for name, number in seen.labels.items())
+    counted = [(name, number) for name, number in Counter(seen.labels).most_common() if number]
+    names = ", ".join(f"{name} {number:,}" for name, number in counted[:_MOST_CLASSES])
+    return names + f" ({len(counted)} seen of {len(seen.labels)})"
+
+
+def _collections(file: JetFile) -> str:
+    """Which jets of the events are read, and which could be."""
+    assert file.events is not None
+    layout = file.events.layout
+    others = ", ".join(name for name in layout.others if name != layout.collection)
+    events = len(file.events.first) - 1
+    more = f"; --set data.jets=NAME reads {others}" if others else ""
+    return f"{layout.collection}, {file.entries:,} in {events:,} events{more}"
+
+
+def _facts(file: JetFile) -> dict[str, Any]:
+    return {
+        "file": str(file.source),
+        "format": file.schema.name,
+        "tree": file.tree,
+        "jets": file.collection,
+        "entries": file.entries,
+        "bytes": file.bytes,
+        "classes": list(file.label_names),
+        "columns": list(file.columns),
+        "missing": [name for name in COLUMNS if name not in file.columns],
+        "jet_columns": list(file.jet_columns),
+    }

@@ -1,0 +1,1 @@
+"""Streams of training batches: epoch plan, shuffle buffer, cursor, mixtures."""

@@ -1,0 +1,239 @@
+"""What the jets of a file look like, from a sample: ranges, zeros, labels, bad jets, suspicious units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.chunks import WEAK, Request, padding_hint, read_chunk
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.buffer import read_range
+from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
+
+UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
+"""Units of the canonical columns that have one."""
+
+
+_BINS = 24
+
+
+_MOST_WHOLE = 10_000
+"""A wider range of whole numbers is binned as any other."""
+
+
+_STRETCHES = 4
+"""Places of a file that are looked at."""
+
+
+_WIDEST = 5
+"""Largest plausible |deta|: jets are a few tenths wide, and detectors end at pseudorapidities of about 5."""
+
+
+_GLANCE_JETS, _GLANCE_FILES = 200, 4
+"""What `suspicions_of` looks at."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the values of a column are spread.
+
+    Attributes:
+        count: values looked at.
+        zeros: how many of them are 0.
+        not_finite: how many of them are NaN or infinite.
+        least: smallest finite value; None where there is none.
+        median: of the finite values; None where there is none.
+        most: largest finite value; None where there is none.
+        histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; of whole numbers each bin
+            has as many of them as any other.
+        edges: of these bins.
+    """
+
+    count: int
+    zeros: int
+    not_finite: int
+    least: float | None
+    median: float | None
+    most: float | None
+    histogram: list[int] = field(repr=False)
+    edges: list[float] = field(repr=False)
+
+    @classmethod
+    def of(cls, values: Array) -> Numbers:
+        """From the values, of any type of number."""
+        values = values.astype(np.float64)
+        finite = values[np.isfinite(values)]
+        lost = len(values) - len(finite)
+        if not len(finite):
+            return cls(len(values), 0, lost, None, None, None, [], [])
+        low, high = np.percentile(finite, [0.5, 99.5])
+        step = float(np.spacing(max(abs(low), abs(high))))
+        if high - low < 100 * step:  # one value, or large event numbers that differ by little
+            low, high = low - max(0.5, 100 * step), high + max(0.5, 100 * step)
+        counts, edges = np.histogram(finite, _edges(finite, low, high))
+        numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
+        return cls(len(values), int((finite == 0).sum()), lost, *numbers, counts.tolist(), edges.tolist())
+
+
+def _edges(values: Array, low: float, high: float) -> Array:
+    """Of the bins of values, most of which are between `low` and `high`."""
+    if high - low > _MOST_WHOLE or (values != np.round(values)).any():
+        return np.linspace(low, high, _BINS + 1)
+    first = np.floor(low)
+    width = np.ceil((high - first + 1) / _BINS)
+    edges: Array = first - 0.5 + width * np.arange(np.ceil((high - first + 1) / width) + 1)
+    return edges
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A look at some jets of a file.
+
+    Attributes:
+        jets: jets looked at.
+        particles: particles of each of them.
+        columns: particle columns, in canonical units.
+        jet_columns: jet columns, as in the file or in the units of the format.
+        labels: jets of each class; empty without labels.
+        left_out: jets that cannot be used, by reason.
+        suspicions: what may be wrong with units or signs.
+    """
+
+    jets: int
+    particles: Numbers
+    columns: dict[str, Numbers]
+    jet_columns: dict[str, Numbers]
+    labels: dict[str, int]
+    left_out: dict[str, int]
+    suspicions: list[str]
+
+
+def profile(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "error") -> Profile:
+    """Look at about `most` entries of a file, in a few stretches at even distances; all of them where it has no more.
+
+    Bad jets are always left out and counted, what cannot be read only where `bad_files` says so.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    request = Request(file.jet_columns, "skip", bad_files, wrap=False)
+    left_out = Counter[str]()
+    batches = []
+    for start, stop in _stretches(file.entries, most):
+        jets, bad = read_range([file], EntryRange(0, start, stop), request)
+        batches += [] if jets is None else [jets]
+        left_out += bad
+    if not batches:
+        batches.append(read_chunk(file, 0, 0, 0, request)[0])
+    jets = concatenate(batches)
+    suspicions = [*_of_left_out(file, len(jets), left_out), *(_suspicions(jets) if len(jets) else ())]
+    if "dphi" in jets.columns:
+        wrap_azimuth(jets.column("dphi").numpy())  # as every reader gets it
+    columns = {name: Numbers.of(jets.column(name).numpy()) for name in jets.columns}
+    return Profile(
+        jets=len(jets),
+        particles=Numbers.of(jets.lengths.numpy()),
+        columns=columns,
+        jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
+        labels=_labels(jets, file.label_names),
+        left_out=dict(left_out),
+        suspicions=suspicions,
+    )
+
+
+def find_suspicions(files: Sequence[JetFile]) -> list[str]:
+    """What may be wrong with units or signs, a line each.
+
+    The first jets of the first file of each group are looked at, of at most four groups: quick enough to come before
+    any work. What cannot be read is passed over: who reads it next says so.
+    """
+    first: dict[str, JetFile] = {}
+    for file in files:
+        first.setdefault(file.group, file)
+    found = []
+    for file in list(first.values())[:_GLANCE_FILES]:
+        part = EntryRange(0, 0, min(file.entries, _GLANCE_JETS))
+        jets = read_range([file], part, Request((), "skip", "skip", wrap=False)).jets if part.entries else None
+        found += [] if jets is None else [f"suspicious: {file.source}: {text}" for text in _suspicions(jets)]
+    return found
+
+
+def _stretches(entries: int, most: int) -> Iterator[tuple[int, int]]:
+    if entries <= most:
+        if entries:
+            yield 0, entries
+        return
+    length = max(most // _STRETCHES, 1)
+    for start in np.linspace(0, entries - length, _STRETCHES).astype(int).tolist():
+        yield start, start + length
+
+
+def _labels(jets: Jets, names: tuple[str, ...]) -> dict[str, int]:
+    if jets.labels is None or not names:
+        return {}
+    counts = np.bincount(jets.labels.numpy(), minlength=len(names))
+    return dict(zip(names, counts.tolist()))
+
+
+def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[str]:
+    """What may be wrong where hardly any jet can be used."""
+    total = jets + left_out.total()
+    if total and not jets:
+        yield "none of the jets looked at can be used"
+    not_finite = sum(number for reason, number in left_out.items() if reason.endswith("is not finite"))
+    if not_finite > total / 2 and file.schema.particle_cut is None:
+        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are not"
+    if left_out[WEAK] > total / 2:
+        yield f"most jets have particles of pt zero: {padding_hint(file)}"
+
+
+def _suspicions(jets: Jets) -> Iterator[str]:
+    """Find values that no jet has in the units and ranges of the canonical columns. dphi is not wrapped yet."""
+    has = {name: jets.column(name).numpy() for name in jets.columns}
+    yield from _of_momenta(jets, has)
+    yield from _of_directions(jets, has)
+    for name in ("d0err", "dzerr"):
+        error = has.get(name, np.empty(0))
+        if (error < 0).any():
+            yield f"{name} is negative in {_jets_with(jets, error < 0)}"
+        error = error[error > 0]
+        if len(error) and not 0.003 < np.median(error) < 3:
+            yield f"{name} has a median of {np.median(error):.2g} mm: is it in cm or in um?"
+    if "charge" in has and not np.isin(has["charge"], (-1, 0, 1)).all():
+        yield "charge has other values than -1, 0 and 1"
+
+
+def _of_momenta(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
+    if "pt" in has:
+        total = float(np.median(np.bincount(jets.jet_of_particle.numpy(), has["pt"], len(jets))))
+        if total > 14_000:
+            yield f"pt adds up to {total:,.0f} GeV in half of the jets: is it in MeV?"
+        elif total < 2:
+            yield f"pt adds up to {total:.3g} GeV in half of the jets: is it in TeV, or a share of the jet's?"
+    if {"pt", "energy"} <= has.keys() and (share := float((has["energy"] < 0.99 * has["pt"]).mean())) > 0.01:
+        yield f"energy is below pt for {share:.0%} of the particles: are their units the same?"
+    if "energy" in has and (has["energy"] < 0).any():
+        yield f"energy is negative in {_jets_with(jets, has['energy'] < 0)}"
+
+
+def _of_directions(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
+    for name in ("deta", "dphi"):
+        if name in has and (wide := float(np.median(np.abs(has[name])))) > 0.8:
+            yield f"|{name}| has a median of {wide:.2g}: is it relative to the axis of the jet?"
+    if "deta" in has and (far := np.abs(has["deta"]) > _WIDEST).any():
+        yield f"|deta| is above {_WIDEST} in {_jets_with(jets, far)}: is it relative to the axis, or a placeholder?"
+    if "dphi" in has and (beyond := np.abs(has["dphi"]) > np.float32(np.pi)).any():
+        most = np.abs(has["dphi"]).max()
+        text = f"dphi is outside [-pi, pi] in {_jets_with(jets, beyond)}, where it is wrapped into it"
+        yield text + (f"; up to {most:.4g}: is it in degrees, or a placeholder?" if most > 4 * np.pi else "")
+
+
+def _jets_with(jets: Jets, particles: Array) -> str:
+    """Count the jets with a particle in the mask `[particle]`, of those looked at."""
+    count = len(np.unique(jets.jet_of_particle.numpy()[particles]))
+    return f"{count:,} of the {len(jets):,} jets looked at"

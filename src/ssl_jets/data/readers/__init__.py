@@ -1,0 +1,1 @@
+"""Readers of ROOT, HDF5, Parquet and npz files."""

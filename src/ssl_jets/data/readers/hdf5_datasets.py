@@ -1,0 +1,110 @@
+"""The datasets of an HDF5 file: where they lie, and whether their numbers can be read here.
+
+Other files that a file leads to (external links, virtual datasets, external storage) are opened only where the user
+asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import h5py
+
+from ssl_jets.data.readers.base import overclaimed
+from ssl_jets.errors import DataError
+
+_PLUGINS = {32001: "blosc", 32026: "blosc2", 307: "bzip2", 305: "lzo", 32000: "lzf", 32004: "lz4", 32015: "zstd"}
+"""Numbers of compressions that HDF5 itself does not know, as PyTables and others use them."""
+
+
+def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Dataset]:
+    """Return all datasets below a group by their paths from it on, those behind soft links too.
+
+    Args:
+        top: the group.
+        file: name of the file, for messages.
+        external: whether to follow links to other files.
+
+    Raises:
+        DataError: an external link, unless `external`.
+    """
+    result: dict[str, h5py.Dataset] = {}
+    groups, soft, seen = [("", top)], [], {top}
+    while groups:
+        above, group = groups.pop(0)
+        for key in group:
+            path, link = f"{above}{key}", group.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink) and not external:
+                raise _leads_elsewhere(file, path, link.filename)
+            if isinstance(link, h5py.SoftLink):
+                soft.append((path, group, key))
+                continue
+            item = group.get(key)
+            if isinstance(item, h5py.Dataset):
+                result[path] = item
+            # `_i_` begins the names of indices of PyTables. A group may stand below itself.
+            elif isinstance(item, h5py.Group) and not key.startswith("_i_") and item not in seen:
+                seen.add(item)
+                groups.append((f"{path}/", item))
+    # Soft links last: their way may go through an external one.
+    targets = {path: group.get(key) for path, group, key in soft}
+    return result | {path: item for path, item in targets.items() if isinstance(item, h5py.Dataset)}
+
+
+def unusable(dataset: h5py.Dataset, file: str, external: bool) -> str | None:
+    """Return why a dataset is no branch of any table, or None.
+
+    Raises:
+        DataError: its numbers lie in another file, unless `external`.
+    """
+    others = [name for name, _, _ in dataset.external or ()]
+    if dataset.is_virtual:
+        others += [source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
+    if others and not external:
+        raise _leads_elsewhere(file, dataset.name, others[0])
+    if not dataset.ndim:
+        return "no rows"
+    stored = os.path.getsize(file) if dataset.is_virtual else dataset.id.get_storage_size()
+    return None if others else overclaimed(row_bytes(dataset) * len(dataset), stored)
+
+
+def row_bytes(dataset: h5py.Dataset) -> int:
+    """Return the bytes of one row in memory."""
+    return int(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+
+
+def check_compression(dataset: h5py.Dataset, file: object) -> None:
+    """Refuse a compression for which there is no plugin; the package hdf5plugin brings those there are.
+
+    Raises:
+        DataError: it names the compression.
+    """
+    settings = dataset.id.get_create_plist()
+    for index in range(settings.get_nfilters()):
+        number = settings.get_filter(index)[0]
+        if not h5py.h5z.filter_avail(number) and not _plugin_is_loaded(number):
+            name = _PLUGINS.get(number, f"filter {number}")
+            raise DataError(
+                f"the file is compressed with {name}, which HDF5 cannot read by itself",
+                where=file,
+                found=f"dataset {dataset.name}",
+                hint="pip install hdf5plugin, and try again",
+            )
+
+
+def _leads_elsewhere(file: str, path: str, other: str) -> DataError:
+    return DataError(
+        "the file takes datasets from another file",
+        where=file,
+        found=f"{path} from {other}",
+        hint="--set data.external=true opens such files too, wherever they are",
+    )
+
+
+def _plugin_is_loaded(number: int) -> bool:
+    try:
+        import hdf5plugin  # noqa: F401  importing it registers its filters
+    except ImportError:
+        return False
+    return bool(h5py.h5z.filter_avail(number))

@@ -1,0 +1,46 @@
+"""Names of the columns of a pandas DataFrame in HDF5, in both of its layouts, without pandas and without unpickling.
+
+`format="table"` is a dataset of a compound type: `index`, blocks `values_block_0` of numbers, and columns of their own;
+the names of a block's columns are a pickled list in an attribute. `format="fixed"` has a dataset `block0_values` of
+numbers for each type, and their names in `block0_items`.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+from typing import Any
+
+import h5py
+
+from ssl_jets.data.readers.base import MOST_PLACES
+
+
+def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
+    """Column to the field that holds it ("" for a plain dataset) and its place there (None: the whole field); empty for
+    a dataset that pandas did not make."""
+    fields = dataset.dtype.names
+    if fields and any(f"{field}_kind" in dataset.attrs for field in fields):
+        return {column: place for field in fields for column, place in _of_field(dataset, field).items()}
+    block = re.fullmatch(r"(block\d+)_values", dataset.name.rsplit("/", 1)[-1])
+    items = block and dataset.parent.get(f"{block[1]}_items")
+    if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES:
+        return {}
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in items[:].tolist()]
+    return {name: ("", at) for at, name in enumerate(names)}
+
+
+def _of_field(dataset: h5py.Dataset, field: str) -> dict[str, tuple[str, int | None]]:
+    pickled = dataset.attrs.get(f"{field}_kind")
+    if dataset.dtype[field].subdtype is None or pickled is None:
+        return {field: (field, None)}
+    return {name: (field, at) for at, name in enumerate(_strings(pickled))}
+
+
+def _strings(pickled: Any) -> list[str]:
+    """The strings of a pickled list of strings, read from its opcodes: nothing in it is carried out."""
+    content = pickled if isinstance(pickled, bytes) else bytes(pickled)
+    names = [
+        argument for code, argument, _ in pickletools.genops(content) if "UNICODE" in code.name or "STRING" in code.name
+    ]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]

@@ -1,0 +1,289 @@
+"""Formulas of a schema: a small safe language of branch names, numbers, arithmetic, comparisons and a few functions.
+
+The text is parsed by Python's `ast` and interpreted here, node by node; nothing is ever evaluated by Python, and a node
+that is not listed is refused. A name may have dots and whole numbers in brackets, as branches have:
+`Jet.PT`, `PFCands[3]`; any other name is written in backticks. A number of a jet beside numbers of its particles counts
+for each of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.schemas import pdg
+from ssl_jets.data.schemas.formula_text import to_python
+from ssl_jets.errors import UsageError, nearest
+
+
+class Values(Protocol):
+    """Where the numbers behind the names of a formula come from."""
+
+    def __len__(self) -> int:
+        """Number of jets."""
+
+    def find(self, name: str) -> tuple[Array, bool]:
+        """The numbers behind a name, `[jet]` or `[particle]`, and whether they are those of particles."""
+
+    def spread(self, jet: Array) -> Array:
+        """Numbers `[jet]` as `[particle]`."""
+
+    def total(self, particle: Array) -> Array:
+        """The sum of numbers `[particle]` over each jet, float64 `[jet]`."""
+
+
+_Result = tuple[Any, bool | None]
+"""A number, or an array `[jet]` (False) or `[particle]` (True); None marks a plain number."""
+
+
+def _hypot(*parts: Array) -> Array:
+    # Roots of sums of squares are several times faster than np.hypot, and jets are far from where they would overflow.
+    length: Array = np.sqrt(sum(np.square(part) for part in parts))
+    return length
+
+
+def _wrap(angle: Array) -> Array:
+    wrapped: Array = angle - 2 * np.pi * np.round(angle / (2 * np.pi))
+    return wrapped
+
+
+_FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
+    "abs": (1, np.abs),
+    "sign": (1, lambda x: np.where(x < 0, -1.0, 1.0).astype(np.float32)),
+    "sqrt": (1, np.sqrt),
+    "exp": (1, np.exp),
+    "log": (1, np.log),
+    "log10": (1, np.log10),
+    "sin": (1, np.sin),
+    "cos": (1, np.cos),
+    "sinh": (1, np.sinh),
+    "cosh": (1, np.cosh),
+    "tanh": (1, np.tanh),
+    "arcsinh": (1, np.arcsinh),
+    "arctan2": (2, np.arctan2),
+    "hypot": (-2, _hypot),
+    "minimum": (2, np.minimum),
+    "maximum": (2, np.maximum),
+    "where": (3, np.where),
+    "clip": (3, np.clip),
+    "wrap": (1, _wrap),
+    "eta": (3, lambda px, py, pz: np.arcsinh(pz / _hypot(px, py))),
+    "phi": (2, lambda px, py: np.arctan2(py, px)),
+    "kind": (1, pdg.kind),
+    "charge": (1, pdg.charge),
+    "mass": (1, pdg.mass),
+}
+"""Name to the number of arguments (-2: two or more) and the function. `sign` of 0 is 1; `wrap` brings an angle into
+-pi to pi; `eta` and `phi` are those of a momentum; `kind`, `charge` and `mass` those of a PDG number."""
+
+
+MOST_CHARACTERS = 10_000
+"""Longest text of a formula."""
+
+
+MOST_LEVELS = 150
+"""Deepest nesting of a formula: `a + b + c` has two levels of sums."""
+
+
+NAMES = (*sorted(_FUNCTIONS), "sum")
+"""Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
+
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.true_divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.mod,
+    ast.Pow: np.power,
+    ast.USub: np.negative,
+    ast.UAdd: lambda x: x,
+    ast.Not: np.logical_not,
+    ast.Invert: np.logical_not,
+    ast.And: np.logical_and,
+    ast.Or: np.logical_or,
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+}
+
+
+class Formula:
+    """A parsed formula.
+
+    Attributes:
+        text: as it was written.
+        names: the branches it reads, each once, in the order of the text.
+
+    Raises:
+        ValueError: the text is not a formula; it says where.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"a formula has at most {MOST_CHARACTERS:,} characters, not {len(text):,}")
+        try:
+            self._python = to_python(text.strip())
+            self._root = ast.parse(self._python.text.strip(), mode="eval").body
+        except (SyntaxError, RecursionError, MemoryError) as error:
+            place = getattr(error, "offset", None)
+            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._place(place)}") from None
+        self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root, MOST_LEVELS)))
+
+    def of_jets(self, values: Values) -> Array:
+        """The value for each jet, `[jet]`.
+
+        Raises:
+            UsageError: it is one for each particle.
+        """
+        found, is_particle = self._evaluate(self._root, values)
+        if is_particle:
+            raise UsageError(
+                "a formula gives a number for each particle where one for each jet is needed",
+                where=self.text,
+                hint="sum(...) adds over the particles of a jet",
+            )
+        jet: Array = np.full(len(values), found) if is_particle is None else found
+        return jet
+
+    def of_particles(self, values: Values) -> Array:
+        """The value for each particle, `[particle]`."""
+        return _particles(self._evaluate(self._root, values), values)
+
+    def _check(self, node: ast.AST, levels: int) -> Iterator[str]:
+        """Names of the branches under a node; an error at a node that is not allowed, or after too many levels."""
+        if not levels:
+            raise ValueError(f"a formula is nested at most {MOST_LEVELS} deep")
+        if (name := self._branch(node)) is not None:
+            yield name
+            return
+        inner: list[ast.AST]
+        match node:
+            case ast.Constant(value=bool() | int() | float() as number) if abs(number) <= sys.float_info.max:
+                inner = []
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                inner = [left, right]
+            case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+                inner = [operand]
+            case ast.BoolOp(values=parts):
+                inner = [*parts]
+            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _OPERATORS for op in ops):
+                inner = [left, *others]
+            case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
+                self._check_call(node, function, len(args))
+                inner = [*args]
+            case _:
+                raise ValueError(f"not allowed in a formula: {self._excerpt(node)}")
+        for part in inner:
+            yield from self._check(part, levels - 1)
+
+    def _check_call(self, node: ast.AST, function: str, given: int) -> None:
+        if function not in NAMES:
+            near = ", ".join(nearest(function, NAMES)[:4])
+            raise ValueError(f"no such function: {self._excerpt(node)}; known are {near}, ...")
+        wanted = 1 if function == "sum" else _FUNCTIONS[function][0]
+        if given != wanted and not (wanted < 0 and given >= -wanted):
+            much = f"{-wanted} or more" if wanted < 0 else str(wanted)
+            raise ValueError(f"{function} takes {much} arguments, not {given}: {self._excerpt(node)}")
+
+    def _evaluate(self, node: ast.AST, values: Values) -> _Result:
+        if (name := self._branch(node)) is not None:
+            found, is_particle = values.find(name)
+            return _computable(found), is_particle
+        with np.errstate(all="ignore"):  # what is not finite is found and told with its entry
+            match node:
+                case ast.Constant(value=bool() as flag):
+                    return flag, None
+                case ast.Constant(value=int() | float() as number):
+                    return float(number), None
+                case ast.BinOp(left=left, op=op, right=right):
+                    return self._apply(_OPERATORS[type(op)], [left, right], values)
+                case ast.UnaryOp(op=op, operand=operand):
+                    return self._apply(_OPERATORS[type(op)], [operand], values)
+                case ast.BoolOp(op=op, values=parts):
+                    operator = _OPERATORS[type(op)]
+                    return self._apply(lambda *x: _fold(operator, x), parts, values)
+                case ast.Compare(left=left, ops=ops, comparators=others):
+                    chain = [_OPERATORS[type(op)] for op in ops]
+                    return self._apply(lambda *x: _chain(chain, x), [left, *others], values)
+                case ast.Call(func=ast.Name(id="sum"), args=[inner]):
+                    return values.total(_particles(self._evaluate(inner, values), values)), False
+                case ast.Call(func=ast.Name(id=function), args=args):
+                    return self._apply(_FUNCTIONS[function][1], args, values)
+        raise AssertionError(node)  # `_check` let it pass
+
+    def _apply(self, function: Callable[..., Any], nodes: list[ast.expr], values: Values) -> _Result:
+        found = [self._evaluate(node, values) for node in nodes]
+        levels = {level for _, level in found if level is not None}
+        if len(levels) == 2:
+            found = [(values.spread(value), True) if level is False else (value, level) for value, level in found]
+        return function(*(value for value, _ in found)), any(levels) if levels else None
+
+    def _branch(self, node: ast.AST) -> str | None:
+        """The name of a branch: `a`, `a.b`, `a[3]`; None for anything else."""
+        names, rest = self._python.names, ""
+        while True:
+            match node:
+                case ast.Name(id=first):
+                    return f"{names.get(first, first)}{rest}"
+                case ast.Attribute(value=inner, attr=field):
+                    rest = f".{names.get(field, field)}{rest}"
+                case ast.Subscript(value=inner, slice=ast.Constant(value=int() as index)):
+                    rest = f"[{index}]{rest}"
+                case _:
+                    return None
+            node = inner
+
+    def _excerpt(self, node: ast.AST) -> str:
+        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)
+        places = self._python.places
+        shown = self.text.strip()[places[start] : None if end is None else places[end]]
+        return f"{shown!r} at {self._place(start + 1)}"
+
+    def _place(self, offset: int | None) -> str:
+        """The place in the text of a character of the parsed one, counted from 1."""
+        if offset is None or offset > len(self._python.text.strip()):
+            return "its end"
+        return f"character {self._python.places[offset - 1] + 1}"
+
+
+@cache
+def formula(text: str) -> Formula:
+    """The formula of a text, parsed once."""
+    return Formula(text)
+
+
+def _computable(values: Array) -> Array:
+    """Numbers that do not wrap around or overflow soon: those of whole numbers and flags as float64."""
+    if values.dtype.kind in "biu":
+        return values.astype(np.float64)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _particles(result: _Result, values: Values) -> Array:
+    value, is_particle = result
+    if is_particle is None:
+        value = np.full(len(values), value)
+    return value if is_particle else values.spread(value)
+
+
+def _fold(operator: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    found = parts[0]
+    for part in parts[1:]:
+        found = operator(found, part)
+    return found
+
+
+def _chain(operators: list[Callable[..., Any]], parts: tuple[Any, ...]) -> Any:
+    return _fold(np.logical_and, tuple(op(a, b) for op, a, b in zip(operators, parts, parts[1:])))

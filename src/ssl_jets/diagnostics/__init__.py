@@ -1,0 +1,1 @@
+"""Representation statistics, collapse verdicts and the monitor of a training."""

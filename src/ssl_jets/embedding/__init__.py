@@ -1,0 +1,1 @@
+"""From files to z: encode, join rows, write the z file."""

@@ -1,0 +1,131 @@
+"""What a model is compared with: an encoder of random weights, trees on jet columns. Computed once for all models."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.embedding.predict import encode
+from ssl_jets.evaluation.evaluation_data import EvaluationData, subset, tree_inputs
+from ssl_jets.evaluation.probes.classes import (
+    COLUMNS,
+    RANDOM,
+    Labelled,
+    ProbeResult,
+    knn_probe,
+    linear_probe,
+    tree_probe,
+)
+from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes, reference_probes
+from ssl_jets.evaluation.probes.robustness import some
+from ssl_jets.nn.encoder import Encoder, random_like
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """An encoder of random weights, and what is found in its z.
+
+    Attributes:
+        encoder: of the same shape and feature statistics.
+        z_test: its z of the test jets, `[jet, D]`.
+        sides: the jets to fit on and to test on, of which z is read; None without labels.
+        physics: of physics quantities.
+    """
+
+    encoder: Encoder
+    z_test: Array
+    sides: tuple[Labelled, Labelled] | None
+    physics: list[PhysicsProbe]
+
+
+class Baselines:
+    """The baselines on one bench.
+
+    Args:
+        bench: the jets.
+        device: where encoders run.
+    """
+
+    def __init__(self, bench: EvaluationData, device: torch.device) -> None:
+        self.bench, self.device = bench, device
+        self._untrained: dict[str, Untrained] = {}
+        self._probes: dict[tuple[str, str, int], ProbeResult] = {}
+
+    @cached_property
+    def columns(self) -> tuple[Labelled, Labelled]:
+        """Jets to fit on and to test on, of which jet columns are read."""
+        fit, test = (self.bench.labelled(jets, tree_inputs(jets)) for jets in (self.bench.fit, self.bench.test))
+        return fit, test
+
+    def probes(self, encoder: Encoder, rows: Array | None = None) -> list[ProbeResult]:
+        """Probes of the class: of z of random weights, and boosted trees on jet columns.
+
+        Args:
+            encoder: whose shape the random weights have.
+            rows: the jets to fit on, as indices into `Bench.fit`; by default all.
+        """
+        chosen = "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
+        found = []
+        untrained = self.untrained(encoder).sides
+        assert untrained is not None  # there are classes
+        of_z = [(probe, untrained, RANDOM) for probe in (linear_probe, knn_probe)]
+        for probe, (fit, test), of in (*of_z, (tree_probe, self.columns, COLUMNS)):
+            key = (chosen, probe.__name__, id(fit))
+            if key not in self._probes:
+                some_of = fit if rows is None else fit.some(rows)
+                self._probes[key] = probe(some_of, test, of=of, seed=self.bench.seed)
+            found.append(self._probes[key])
+        return found
+
+    @cached_property
+    def rows(self) -> tuple[Array, Array]:
+        """The fit and the test jets that physics probes use, as indices; none where they are left out."""
+        bench, most = self.bench, self.bench.settings.evaluate.physics_jets
+        return some(bench.fit, most, bench.seed), some(bench.probed, most, bench.seed)
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Their quantities."""
+        jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.probed), self.rows))
+        fit, test = (Side.of(chosen, self.bench.weights(chosen)) for chosen in jets)
+        return fit, test
+
+    @cached_property
+    def reference(self) -> list[PhysicsProbe]:
+        """Physics quantities from the other ones."""
+        return reference_probes(*self.sides, seed=self.bench.seed) if self.bench.has_physics else []
+
+    def physics(self, z_fit: Array, z_test: Array, of: str) -> list[PhysicsProbe]:
+        """Physics quantities from z of the jets to fit (`Bench.fit`) and to test (`Bench.probed`)."""
+        if not self.bench.has_physics:
+            return []
+        fit, test = self.rows
+        return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.bench.seed)
+
+    def physics_of(self, encoder: Encoder, of: str) -> list[PhysicsProbe]:
+        """Physics quantities from z of an encoder, where there are no classes to probe."""
+        if not self.bench.has_physics:
+            return []
+        z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.bench.fit, self.bench.probed))
+        return self.physics(z_fit, z_test, of)
+
+    def untrained(self, encoder: Encoder) -> Untrained:
+        """The encoder of random weights for `encoder`; of models of one shape and statistics it is the same."""
+        statistics = [values.tolist() for values in encoder.features.state_dict().values()]
+        key = f"{encoder.cfg.model_dump_json()} {statistics}"
+        if key not in self._untrained:
+            self._untrained[key] = self._measure(random_like(encoder, self.bench.seed))
+        return self._untrained[key]
+
+    def _measure(self, encoder: Encoder) -> Untrained:
+        bench = self.bench
+        z_test = encode(encoder, bench.test, self.device)
+        if not bench.classes:
+            return Untrained(encoder, z_test, None, self.physics_of(encoder, RANDOM))
+        z_fit = encode(encoder, bench.fit, self.device)
+        sides = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
+        return Untrained(encoder, z_test, sides, self.physics(z_fit, z_test, RANDOM))

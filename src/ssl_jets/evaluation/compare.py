@@ -1,0 +1,245 @@
+"""Compare several models on the same jets, and measure them together as an ensemble.
+
+What one of the models was trained on, none of them is tested on. So all are measured on the same jets, the intervals of
+their differences are paired, and a difference is known better than its two terms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets import __version__
+from ssl_jets.arrays import Array
+from ssl_jets.diagnostics.representation import representation_statistics
+from ssl_jets.errors import UsageError
+from ssl_jets.evaluation.baselines import Baselines
+from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.cka import cka
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
+from ssl_jets.evaluation.one import Measured, head_metrics, measure, regressed_metrics, torch_device
+from ssl_jets.evaluation.probes.robustness import some
+from ssl_jets.evaluation.result import FORMAT_VERSION, Evaluation, ZMap, plain, versions
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.model_file import load_model
+from ssl_jets.runtime.atomic import check_folder, write_text
+from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.short_repr import ShortRepr
+
+COMPARISON = "comparison.json"
+ENSEMBLE = "ensemble"
+CKA_JETS = 5000
+"""Most jets that CKA is computed on."""
+
+_SETTINGS = EvaluateSettings()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`second` minus `first`, on the same jets with paired resamples.
+
+    Attributes:
+        first, second: names of the models.
+        of: "head" or "linear probe".
+        accuracy, auc: the latter macro, one-versus-one.
+    """
+
+    first: str
+    second: str
+    of: str
+    accuracy: Estimate
+    auc: Estimate
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Linear CKA of the z of two models."""
+
+    first: str
+    second: str
+    cka: Estimate
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(ShortRepr):
+    """The outcome of `compare_models`.
+
+    Attributes:
+        folder: where it was written; the evaluation of each model is in a folder of its name inside.
+        evaluations: by the name of the model, in the order given; the ensemble last.
+        differences: between each two models.
+        alike: of each two models.
+        notes: what was said about the choice of jets.
+    """
+
+    folder: Path
+    evaluations: dict[str, Evaluation]
+    differences: list[Difference]
+    alike: list[Alike]
+    notes: list[str] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, Any]:
+        """The contents of `comparison.json`: what is not in the evaluations of the models."""
+        found = {
+            "format_version": FORMAT_VERSION,
+            "package_version": __version__,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "models": list(self.evaluations),
+            "differences": self.differences,
+            "cka": self.alike,
+            "notes": self.notes,
+        }
+        return {name: plain(value) for name, value in found.items()}
+
+    def write(self) -> None:
+        """Write all evaluations, and `comparison.json` last."""
+        for evaluation in self.evaluations.values():
+            evaluation.write()
+        text = json.dumps(self.metrics(), indent=1) + "\n"
+        write_text(self.folder / COMPARISON, text)
+
+
+def compare_models(
+    paths: Sequence[str | Path],
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    ensemble: bool = False,
+    settings: EvaluateSettings = _SETTINGS,
+    device: str | None = None,
+    force: bool = False,
+    say: Log = to_stderr,
+) -> Comparison:
+    """Measure several models on the same jets and write `comparison.json`, with an evaluation of each in a folder.
+
+    Args:
+        paths: run folders, or their `model/`; two or more.
+        sources, settings, device, force, say: as `evaluate_model`.
+        out: folder to write to.
+        ensemble: measure the mean of the models' predictions, too.
+
+    Raises:
+        SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
+    """
+    out = Path(out)
+    check_folder(out, COMPARISON, force=force)
+    names = names_of([Path(path) for path in paths])
+    models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
+    if ensemble:
+        _check_members({name: model.head is not None or model.regressor is not None for name, model in models.items()})
+    tell = MessageLog(say)
+    bench = EvaluationData.of(list(models.values()), sources, settings, tell)
+    where = torch_device(device)
+    baselines, measured = Baselines(bench, where), {}
+    for name, model in models.items():
+        say(f"measuring {name}")
+        measured[name] = measure(model, bench, baselines, out / name, where)
+    evaluations = {name: found.evaluation for name, found in measured.items()}
+    if ensemble:
+        evaluations[ENSEMBLE] = _ensemble(measured, bench, out / ENSEMBLE)
+    comparison = Comparison(out, evaluations, differences(measured, bench), _alike(measured, bench), list(tell.said))
+    comparison.write()
+    return comparison
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """A name for each run: that of its folder, with folders above where two are the same.
+
+    Raises:
+        UsageError: a run that is named twice.
+    """
+    folders = [path.resolve() for path in paths]
+    folders = [folder.parent if folder.name == "model" else folder for folder in folders]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError("a run is named twice", where=folder)
+    for depth in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["-".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names) and ENSEMBLE not in names:
+            return names
+    raise UsageError("the runs have no names that tell them apart", found=", ".join(map(str, paths)))
+
+
+def differences(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Difference]:
+    """Of each two models, of their heads and of the linear probes of their z."""
+    found = []
+    for of in ("head", "linear probe"):
+        rows = {}
+        for name, one in measured.items():
+            probabilities, jets = (one.headed, bench.task) if of == "head" else (one.probed, bench.test)
+            if probabilities is not None:
+                bootstrap = Bootstrap(len(jets), seed=bench.seed, weights=bench.weights(jets))
+                rows[name] = accuracy_and_auc_rows(probabilities, labels_of(jets), bootstrap)
+        for first, second in combinations(rows, 2):
+            pairs = zip(rows[first], rows[second])
+            found.append(Difference(first, second, of, *(Estimate.of_rows(other - one) for one, other in pairs)))
+    return found
+
+
+def _alike(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Alike]:
+    rows = some(bench.test, CKA_JETS, bench.seed)
+    weights = bench.weights(bench.test)[rows]
+    return [
+        Alike(first, second, cka(measured[first].z[rows], measured[second].z[rows], weights=weights, seed=bench.seed))
+        for first, second in combinations(measured, 2)
+    ]
+
+
+def _check_members(has_head: Mapping[str, bool]) -> None:
+    if without := [name for name, has in has_head.items() if not has]:
+        raise UsageError(
+            "an ensemble is made of models with a head",
+            where="--ensemble",
+            found=f"{', '.join(without)} without",
+            hint="ssl-jets finetune makes one; without --ensemble models of any kind are compared",
+        )
+
+
+def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path) -> Evaluation:
+    """The mean of the probabilities and of the regressed columns; its z is that of all members, end to end."""
+    members = list(measured.values())
+    z = np.concatenate([_unit(one.z) for one in members], axis=1)
+    headed = [one.headed for one in members if one.headed is not None]
+    values = [one.regressed for one in members if one.regressed is not None]
+    same = len({one.targets for one in members}) == 1
+    if values and not same:
+        bench.tell("the models regress different columns, so their ensemble regresses none")
+    first = members[0].evaluation
+    together = {"sha256": "", "method": f"{ENSEMBLE} of {len(members)}", "head": len(headed) == len(members)}
+    labels = labels_of(bench.test) if bench.classes else np.full(len(z), -1)
+    return replace(
+        first,
+        folder=out,
+        model={
+            **together,
+            "dim": z.shape[1],
+            "members": {name: one.evaluation.model for name, one in measured.items()},
+        },
+        jets={purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
+        task=head_metrics(np.mean(headed, axis=0), bench) if len(headed) == len(members) else None,
+        regression=regressed_metrics(np.mean(values, axis=0), members[0].targets, bench) if values and same else [],
+        probes=[],
+        physics=[],
+        robustness=[],
+        spread={"z": representation_statistics(torch.from_numpy(z))},
+        map=ZMap.of(z, labels, bench.seed),
+        collapse=[],
+        seconds=0.0,
+    )
+
+
+def _unit(z: Array) -> Array:
+    """z with a total variance of one, so that no member outweighs the others by its scale."""
+    size = float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
+    unit: Array = (z / size if size > 0 else z).astype(np.float32)
+    return unit

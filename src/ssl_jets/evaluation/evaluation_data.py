@@ -1,0 +1,290 @@
+"""The jets of an evaluation: chosen so that no model has been trained on them, read once, the same for every model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.profile import find_suspicions
+from ssl_jets.data.schemas.check import like_labels
+from ssl_jets.data.seen import Seen, copies_of, joint_training
+from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
+from ssl_jets.data.split import first_halves
+from ssl_jets.data.subset import rows_of_labels
+from ssl_jets.embedding.encoding import columns_to_encode
+from ssl_jets.errors import DataError
+from ssl_jets.evaluation.metrics.bootstrap import relative
+from ssl_jets.evaluation.probes.classes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
+from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model
+from ssl_jets.nn.regression import columns_of
+from ssl_jets.nn.tasks import weights_of
+from ssl_jets.runtime.console import MessageLog
+
+KINEMATICS = ("jet_pt", "jet_eta")
+"""What bias and resolution of a regressed column are shown against, where the files have it."""
+
+
+FEWEST = (50, 10)
+"""Jets below which no physics quantity is fitted, and tested."""
+
+
+@dataclass
+class EvaluationData:
+    """Jets that are ready to be measured on.
+
+    Attributes:
+        files: what is read.
+        named: names of the classes of the labels; empty where the files have none.
+        roles: what each entry is used for.
+        settings: seeds, limits, weights.
+        tell: says something and keeps it.
+        columns: particle columns that are read: those that the encoders know.
+        targets: regressed columns of the models, whose true values are read.
+        skipped: jets left out that cannot be used or read, by reason; each jet once.
+        files_left_out: files that could not be opened, with the reason.
+        counted: entries whose jets left out are in `skipped`.
+    """
+
+    files: list[JetFile]
+    named: tuple[str, ...]
+    roles: Roles
+    settings: EvaluateSettings
+    tell: MessageLog
+    columns: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
+    skipped: Counter[str] = field(default_factory=Counter)
+    files_left_out: dict[str, str] = field(default_factory=dict)
+    counted: list[EntryRange] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        sources: Sequence[str],
+        settings: EvaluateSettings,
+        tell: MessageLog,
+        also: Sequence[Mapping[str, Any]] = (),
+    ) -> EvaluationData:
+        """The jets of `sources` that none of the models was trained on; none named means the bundled sample.
+
+        `also` are facts of further trainings, those to come, whose jets are not tested on either.
+
+        Raises:
+            SslJetsError: no jets, none that all models have not seen, classes that are not those of a head.
+        """
+        lost: dict[str, str] = {}
+        opened = open_named(sources, settings.data, lost)
+        training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
+        for line in (
+            *skipped_files(lost),
+            *copies_of(opened),
+            *find_suspicions(opened),
+            *Seen.of(training).notes(opened),
+        ):
+            tell(line)
+        files, classes = _labelled_files(opened, tell)
+        headed = [model for model in models if model.head is not None]
+        for model in headed if classes else ():
+            _check_classes(model.labels, classes)
+        roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
+        _tell_roles(roles, files, bool(headed), tell)
+        targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
+        known = [columns_to_encode(model, files, tell) for model in models]
+        columns = tuple(name for name in known[0] if all(name in other for other in known))
+        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
+
+    @cached_property
+    def fit(self) -> Jets:
+        """Jets to fit probes on."""
+        return self._read(self.roles.fit, self.settings.evaluate.fit_jets)
+
+    @cached_property
+    def test(self) -> Jets:
+        """Jets to test probes on."""
+        return self._read(self.roles.test if self.named else self.roles.task, self.settings.evaluate.test_jets)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """`named`; empty where the jets to fit or to test on are all of one class. What cannot be measured is said."""
+        if not self.named:
+            return ()
+        y_test, y_fit = labels_of(self.test), labels_of(self.fit)
+        if alone := only_class(y_fit, y_test, self.named):
+            self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
+            return ()
+        log_absent_classes(y_fit, y_test, self.named, self.tell)
+        return self.named
+
+    def with_labels_of(self, model: Model) -> Array | None:
+        """Choose rows of `fit` as labelled as the head of a model was, so that readers of them compare with it.
+
+        They are the jets that the head was trained on where `fit` has all jets of its training, else as many others.
+        None where the number is not known, or no smaller than that of `fit`.
+        """
+        labels = labelled_jets(model)
+        if model.head is None or labels is None or labels >= len(self.fit):
+            return None
+        assert self.fit.source is not None
+        seed = model.facts["training"].get("labelled_seed") or 0
+        return rows_of_labels(self.files, self.fit.source.numpy(), labels_of(self.fit), labels, seed)
+
+    @cached_property
+    def probed(self) -> Jets:
+        """Jets to test probes of physics quantities on, none of which is in `fit`; `test` where there are classes."""
+        return self.test if self.classes else self._read(self.roles.test, self.settings.evaluate.physics_jets)
+
+    @cached_property
+    def has_physics(self) -> bool:
+        """Whether there are jets to fit and to test such probes; that there are too few is said."""
+        if not self.settings.evaluate.physics_jets:
+            return False
+        fit, test = count(self.roles.fit), count(self.roles.test)
+        if fit >= FEWEST[0] and test >= FEWEST[1]:
+            return True
+        self.tell(
+            f"there are too few jets for probes of physics quantities: {fit} to fit and {test} to test, "
+            f"where {FEWEST[0]} and {FEWEST[1]} are needed"
+        )
+        return False
+
+    def need_classes(self, who: str) -> None:
+        """Refuse jets of fewer than two classes.
+
+        Raises:
+            DataError: there are no labels, or only one class among the jets to fit or to test on.
+        """
+        if not self.classes:
+            hint = "name files of the other classes too: --data FILE --data FILE"
+            raise DataError(f"{who} needs jets of two classes or more", hint=hint)
+
+    @cached_property
+    def task(self) -> Jets:
+        """Jets to test heads on: `test` itself where they are the same."""
+        if self.roles.task == self.roles.test or not self.classes:
+            return self.test
+        return self._read(self.roles.task, self.settings.evaluate.test_jets)
+
+    @property
+    def seed(self) -> int:
+        return self.settings.evaluate.seed
+
+    def weights(self, jets: Jets) -> Array:
+        """The weights of jets, float64 `[jet]`, as `relative`; 1 where no column is named.
+
+        Raises:
+            DataError: none is above zero.
+        """
+        weights: Array = weights_of(jets).numpy().astype(np.float64)
+        where = f"column {self.settings.data.weights}"
+        require_jets(int((weights > 0).sum()), "to measure with", where=where, left_out={"weight 0": len(jets)})
+        return relative(weights)
+
+    def labelled(self, jets: Jets, x: Array) -> Labelled:
+        """Jets with labels, of which `x` is read."""
+        return Labelled(x, labels_of(jets), self.weights(jets))
+
+    def _read(self, parts: list[EntryRange], most: int) -> Jets:
+        """At most `most` random jets of the parts."""
+        wanted = (*TREE_COLUMNS, *KINEMATICS)
+        there = set.intersection(*(set(file.jet_columns) for file in self.files))
+        needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
+        columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
+        request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
+        skipped: Counter[str] = Counter()
+        jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
+        if skipped:
+            self.tell(skipped_jets(skipped))
+            self.skipped += skipped
+        self.weights(jets)  # refuses jets of which none counts
+        return jets
+
+
+def labelled_jets(model: Model) -> int | None:
+    """Return how many labelled jets a model was trained on, in its finetuning or before; None where it is not known."""
+    training = model.facts.get("training", {})
+    found = [facts.get("labelled_jets") for facts in (training, training.get("pretrained", {}))]
+    return max((number for number in found if number is not None), default=None)
+
+
+def labels_of(jets: Jets) -> Array:
+    """Labels, int64 `[jet]`."""
+    assert jets.labels is not None
+    labels: Array = jets.labels.numpy()
+    return labels
+
+
+def halves_of(jets: Jets) -> Array:
+    """The first half of the entries of each file, bool `[jet]`."""
+    assert jets.source is not None
+    source = jets.source.numpy()
+    return first_halves(source[:, 0], source[:, 1])
+
+
+def tree_inputs(jets: Jets) -> Array:
+    """Columns of the boosted trees, float64 `[jet, column]`."""
+    columns = {name: values.numpy() for name, values in jets.jet.items()}
+    return np.column_stack(list(tree_columns({**columns, PARTICLES: jets.lengths.numpy()}).values()))
+
+
+def subset(jets: Jets, rows: Array) -> Jets:
+    """Some of the jets."""
+    return jets if len(rows) == len(jets) else jets.select(torch.from_numpy(rows))
+
+
+def _labelled_files(files: list[JetFile], tell: MessageLog) -> tuple[list[JetFile], tuple[str, ...]]:
+    """The files with labels and their classes; all files and no classes where none has labels."""
+    labelled = [file for file in files if file.label_names]
+    if not labelled:
+        tell(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")
+        if hint := like_labels(column for file in files for column in file.jet_columns):
+            tell(hint)
+        return files, ()
+    if len(labelled) < len(files):
+        tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
+    return labelled, shared_labels(labelled)
+
+
+def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
+    if set(head) != set(files):
+        raise DataError(
+            "the classes of the model's head are not those of the files",
+            found=f"in the files {', '.join(files)}",
+            allowed=head,
+            hint="--set data.labels=[...] names the label columns to use",
+        )
+
+
+def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: MessageLog) -> None:
+    if roles.leaked:
+        tell(
+            f"WARNING: as asked for (evaluate.seen), the model was trained on {roles.leaked:,} of the "
+            f"{count(roles.task):,} jets: these numbers say how well it remembers, not how well it does"
+        )
+        return
+    held = [part for part in roles.test if not roles.new[part.file]]
+    if not all(roles.new):
+        tell(
+            f"the training of the model knew {len(files) - sum(roles.new)} of the {len(files)} files: "
+            f"of these only the {count(held):,} jets held out from it are test jets"
+        )
+    if any(roles.new):
+        jets = sum(file.entries for file, new in zip(files, roles.new) if new)
+        text = f"{sum(roles.new)} of the {len(files)} files are new to the model"
+        if headed:
+            text += f": all their {jets:,} jets test its head"
+        tell(
+            text + f"; {count(roles.test) - count(held):,} of their {jets:,} jets test the probes, the others fit them"
+        )

@@ -1,0 +1,1 @@
+"""Metrics with intervals: classification, regression, calibration, two-sample tests."""

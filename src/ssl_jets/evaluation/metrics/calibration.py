@@ -1,0 +1,130 @@
+"""Whether probabilities mean what they say: expected calibration error, reliability, temperature scaling.
+
+    p_T = softmax(ln p / T),    T = argmin over T of the log-loss on other jets
+
+(Guo et al., arXiv:1706.04599). The test jets are cut in two halves; each is scaled with the temperature fitted on the
+other, so no jet helps to calibrate itself, and all of them are still tested on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+
+BINS = 15
+"""Bins of the confidence in the reliability diagram and the calibration error."""
+
+_RANGE = (-3.0, 3.0)
+"""Bounds of ln T."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of the jets in each bin of the largest probability (`[bin]` each): their number, mean confidence, accuracy.
+
+    With weights the number is that of equal weights with the same error, (sum w)^2 / sum w^2.
+    """
+
+    jets: Array
+    confidence: Array
+    accuracy: Array
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The same probabilities after temperature scaling.
+
+    Attributes:
+        temperatures: that of the first half of the jets and that of the second; above 1 the model was too sure.
+        log_loss, calibration_error: afterwards, on all jets.
+        reliability: afterwards.
+    """
+
+    temperatures: tuple[float, float]
+    log_loss: Estimate
+    calibration_error: Estimate
+    reliability: Reliability
+
+
+def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Bootstrap) -> Calibrated:
+    """Scale each half of the jets with the temperature of the other.
+
+    Args:
+        probabilities: `[jet, class]`.
+        labels: int64 `[jet]`.
+        first: whether a jet is of the first half, bool `[jet]`.
+        bootstrap: resamples of the jets, with their weights.
+    """
+    scaled = np.empty(probabilities.shape)
+    found = []
+    for half in (first, ~first):
+        weights = bootstrap.weights[half]
+        found.append(temperature(probabilities[half], labels[half], weights) if weights.sum() > 0 else 1.0)
+        scaled[~half] = scale(probabilities[~half], found[-1])
+    rows = calibration_rows(scaled, labels, bootstrap)
+    return Calibrated(
+        (found[0], found[1]),
+        Estimate.of_rows(rows["log_loss"]),
+        Estimate.of_rows(rows["calibration_error"], biased=True),
+        reliability(scaled, labels, bootstrap.weights),
+    )
+
+
+def temperature(probabilities: Array, labels: Array, weights: Array) -> float:
+    """The T of the smallest log-loss on these jets."""
+
+    def loss(log_t: float) -> float:
+        return float(weights @ surprise(scale(probabilities, float(np.exp(log_t))), labels) / weights.sum())
+
+    return float(np.exp(minimize_scalar(loss, bounds=_RANGE, method="bounded", options={"xatol": 1e-4}).x))
+
+
+def scale(probabilities: Array, temperature: float) -> Array:
+    """softmax(ln p / T), `[jet, class]`."""
+    logits = np.log(np.clip(probabilities.astype(np.float64), 1e-15, None)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scaled: Array = powers / powers.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def surprise(probabilities: Array, labels: Array) -> Array:
+    """-ln p of the true class, `[jet]`."""
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    result: Array = -np.log(np.clip(true, 1e-15, None))
+    return result
+
+
+def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
+    """`log_loss` and `calibration_error` of every row of the bootstrap, `[row]`."""
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    gap = np.eye(BINS)[_bin(probabilities)] * (correct - probabilities.max(axis=1))[:, None]
+    loss = surprise(probabilities, labels)
+    rows: dict[str, list[Array]] = {"log_loss": [], "calibration_error": []}
+    for weights in bootstrap.blocks():
+        total = weights.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
+            rows["log_loss"].append(weights @ loss / total)
+            rows["calibration_error"].append(np.abs(weights @ gap).sum(axis=1) / total)
+    return {name: np.concatenate(blocks) for name, blocks in rows.items()}
+
+
+def reliability(probabilities: Array, labels: Array, weights: Array) -> Reliability:
+    """Confidence against accuracy in bins of the largest probability; empty bins are left out."""
+    index = _bin(probabilities)
+    total, squares = (np.bincount(index, weights**power, BINS) for power in (1, 2))
+    correct = np.bincount(index, weights * (probabilities.argmax(axis=1) == labels), BINS)
+    confidence = np.bincount(index, weights * probabilities.max(axis=1), BINS)
+    filled = total > 0
+    jets = total[filled] ** 2 / squares[filled]
+    return Reliability(jets, confidence[filled] / total[filled], correct[filled] / total[filled])
+
+
+def _bin(probabilities: Array) -> Array:
+    """Bin of the largest probability of each jet, `[jet]`; a value on an edge belongs to the bin above."""
+    index: Array = np.minimum((probabilities.max(axis=1) * BINS).astype(np.int64), BINS - 1)
+    return index

@@ -1,0 +1,187 @@
+"""How well a jet column is regressed: bias and resolution of predicted - true, in all and against pt and eta.
+
+    bias = median of (predicted - true),    resolution = half of the central 68 % of it
+
+both in the unit of the column and blind to tails. A prediction that ignores the jet has the spread of the column as its
+resolution, and explains a share of 0 of its variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.errors import DataError
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+
+BINS = 8
+"""Bins in pt and in eta, each with the same number of jets."""
+
+FEWEST = 20
+"""Jets of a bin, at least: with fewer the central 68 % means little."""
+
+GRID = 60
+"""Bins of predicted against true, on each axis."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """Bias and resolution in bins of a jet column.
+
+    Attributes:
+        against: the column.
+        edges: `[bin + 1]`.
+        centre: median of the column in each bin, `[bin]`.
+        bias, resolution: of each bin.
+    """
+
+    against: str
+    edges: Array
+    centre: Array
+    bias: list[Estimate]
+    resolution: list[Estimate]
+
+
+@dataclass(frozen=True)
+class Density:
+    """Jets in cells of true (first axis) and predicted (second), `[cell, cell]`, with `edges` `[cell + 1]` of both.
+
+    The outermost cells hold what lies beyond them, too.
+    """
+
+    edges: Array
+    counts: Array
+
+
+@dataclass(frozen=True)
+class RegressionMetrics:
+    """Of one regressed target.
+
+    Attributes:
+        target: its name.
+        jets: jets that have it.
+        spread: half of the central 68 % of its true values: the resolution of a prediction that ignores the jet.
+        bias, resolution: in the unit of the column.
+        explained: share of the variance of the true values that is explained, 1 - mean((p - t)^2) / var(t).
+        responses: in bins of other columns.
+        density: predicted against true.
+    """
+
+    target: str
+    jets: int
+    spread: float
+    bias: Estimate
+    resolution: Estimate
+    explained: Estimate
+    responses: list[Response]
+    density: Density
+
+
+def regression_metrics(
+    predicted: Array,
+    true: Array,
+    target: str,
+    against: Mapping[str, Array],
+    *,
+    weights: Array | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+) -> RegressionMetrics:
+    """All metrics of one target.
+
+    Args:
+        predicted, true: `[jet]`; a jet whose true value is not finite, or of weight 0, has no part in it.
+        target: its name.
+        against: columns to bin in, `[jet]` each.
+        weights: of the jets, `[jet]`; by default all 1.
+        resamples, seed: of the bootstrap over jets.
+
+    Raises:
+        DataError: fewer than `FEWEST` jets have the target.
+    """
+    known = known_jets(true, weights)
+    if known.sum() < FEWEST:
+        raise DataError(
+            "too few jets have the regression target", where=target, found=f"{known.sum()} jets", allowed=[FEWEST]
+        )
+    predicted, true = predicted[known].astype(np.float64), true[known].astype(np.float64)
+    bootstrap = Bootstrap(len(true), resamples, seed, None if weights is None else weights[known])
+    every = np.arange(len(true))
+    residual = predicted - true
+    bias, resolution = _core(residual, bootstrap, every)
+    low, high = quantiles(true, bootstrap, every, (0.16, 0.84))[0]
+    return RegressionMetrics(
+        target=target,
+        jets=len(true),
+        spread=float(high - low) / 2,
+        bias=bias,
+        resolution=resolution,
+        explained=Estimate.of_rows(explained_rows(predicted, true, bootstrap)),
+        responses=[_response(name, residual, values[known], bootstrap) for name, values in against.items()],
+        density=_density(predicted, true, bootstrap.weights),
+    )
+
+
+def known_jets(true: Array, weights: Array | None) -> Array:
+    """Jets that have the target, and count; bool `[jet]`."""
+    known: Array = np.isfinite(true)
+    return known if weights is None else known & (weights > 0)
+
+
+def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array:
+    """1 - mean((p - t)^2) / var(t) of every row of the bootstrap, `[row]`; NaN where t does not vary."""
+    error = (predicted - true) ** 2
+    centred = true - np.average(true, weights=bootstrap.weights)  # for the rounding alone
+    rows = []
+    for weights in bootstrap.blocks():
+        total = weights.sum(axis=1)
+        mean, square = weights @ centred / total, weights @ centred**2 / total
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows.append(1 - (weights @ error / total) / (square - mean**2))
+    return np.concatenate(rows)
+
+
+def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[float, ...]) -> Array:
+    """Weighted quantiles of the values of some `jets` for every row of the bootstrap, `[row, share]`."""
+    order = jets[np.argsort(values[jets], kind="stable")]
+    ordered, rows = values[order], []
+    for weights in bootstrap.blocks():
+        sums = np.cumsum(weights[:, order], axis=1)
+        # Half of a jet's own weight lies below it, so that the median of an even sample is not its lower neighbour.
+        middle = sums - weights[:, order] / 2
+        total = sums[:, -1:]
+        index = np.stack([(middle < share * total).sum(axis=1) for share in shares], axis=1)
+        rows.append(ordered[np.minimum(index, len(ordered) - 1)])
+    return np.concatenate(rows)
+
+
+def _core(residual: Array, bootstrap: Bootstrap, jets: Array) -> tuple[Estimate, Estimate]:
+    found = quantiles(residual, bootstrap, jets, (0.16, 0.5, 0.84))
+    return Estimate.of_rows(found[:, 1]), Estimate.of_rows((found[:, 2] - found[:, 0]) / 2)
+
+
+def _response(name: str, residual: Array, values: Array, bootstrap: Bootstrap) -> Response:
+    finite = np.isfinite(values)
+    bins = max(1, min(BINS, int(finite.sum()) // FEWEST))
+    edges = np.unique(np.percentile(values[finite], np.linspace(0, 100, bins + 1))) if finite.any() else np.zeros(0)
+    # Where many jets have one value, no jet may lie between two percentiles.
+    edges = edges[np.concatenate([np.histogram(values[finite], edges)[0] > 0, [True]])] if len(edges) > 1 else edges
+    centre, bias, resolution = [], [], []
+    for low, high in pairwise(edges):
+        inside = np.flatnonzero((values >= low) & ((values < high) | ((values == high) & (high == edges[-1]))))
+        found = _core(residual, bootstrap, inside)
+        centre.append(float(np.median(values[inside])))
+        bias.append(found[0])
+        resolution.append(found[1])
+    return Response(name, edges, np.array(centre), bias, resolution)
+
+
+def _density(predicted: Array, true: Array, weights: Array) -> Density:
+    low, high = np.percentile(true, (0.5, 99.5))
+    edges = np.linspace(low, high if high > low else low + 1, GRID + 1)
+    true, predicted = (np.clip(values, edges[0], edges[-1]) for values in (true, predicted))
+    return Density(edges, np.histogram2d(true, predicted, bins=(edges, edges), weights=weights)[0])

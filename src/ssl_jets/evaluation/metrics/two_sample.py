@@ -1,0 +1,119 @@
+"""How far two samples are apart: Wasserstein-1 of one observable, and a classifier that tells them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
+
+
+@dataclass(frozen=True)
+class WeightedSample:
+    """One observable of a set of jets.
+
+    Attributes:
+        values: `[value]`, one for each jet, or one for each particle.
+        jet: int64 `[value]`, the jet of each.
+        jets: number of jets, among them those without a value.
+    """
+
+    values: Array
+    jet: Array
+    jets: int
+
+    @classmethod
+    def of_jets(cls, values: Array) -> WeightedSample:
+        """One value for each jet; NaN is none."""
+        defined = np.flatnonzero(np.isfinite(values))
+        return cls(values[defined], defined, len(values))
+
+
+def wasserstein(first: WeightedSample, second: WeightedSample, *, resamples: int = 100, seed: int = 0) -> Estimate:
+    """W1 = integral |F(x) - G(x)| dx of the distribution functions, in the unit of the observable.
+
+    The interval is plus and minus one (two) standard deviations of bootstrap resamples of the jets of both samples. W1
+    is never negative, so that of two samples of one distribution is not zero but its *floor*, which falls with the
+    number of jets: compare with that of two real samples of the same size.
+    """
+    values = np.concatenate([first.values, second.values])
+    if not len(first.values) or not len(second.values):
+        return Estimate(None, None, None, None, None)
+    order = np.argsort(values, kind="stable")
+    gaps = np.diff(values[order])
+    counts = [Bootstrap(sample.jets, resamples, seed + number).counts for number, sample in enumerate((first, second))]
+    found = [_distances(first, second, np.ones((1, first.jets)), np.ones((1, second.jets)), order, gaps)]
+    rows = max(1, BLOCK // len(values))
+    for start in range(0, resamples, rows):
+        block = slice(start, start + rows)
+        found.append(_distances(first, second, counts[0][block], counts[1][block], order, gaps))
+    return _with_error(np.concatenate(found))
+
+
+def _distances(
+    first: WeightedSample, second: WeightedSample, w_first: Array, w_second: Array, order: Array, gaps: Array
+) -> Array:
+    """W1 for each row of weights of the jets, `[row]`."""
+    shares = []
+    for sample, weights in ((first, w_first), (second, w_second)):
+        own = weights[:, sample.jet].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a resample may have no particle of a rare kind: NaN
+            shares.append(own / own.sum(axis=1, keepdims=True))
+    steps = np.concatenate([shares[0], -shares[1]], axis=1)[:, order]
+    distances: Array = np.abs(np.cumsum(steps, axis=1)[:, :-1]) @ gaps
+    return distances
+
+
+def _with_error(rows: Array) -> Estimate:
+    """Row 0 is the value, the others are resamples, whose standard deviation is its error."""
+    value, known = float(rows[0]), rows[1:][np.isfinite(rows[1:])]
+    if not len(known):
+        return Estimate(value, None, None, None, None)
+    error = float(known.std())
+    low95, low = max(0.0, value - 2 * error), max(0.0, value - error)
+    return Estimate(value, low, value + error, low95, value + 2 * error)
+
+
+@dataclass(frozen=True)
+class TwoSample:
+    """A classifier two-sample test (Lopez-Paz, Oquab, arXiv:1610.06545).
+
+    Attributes:
+        auc: 0.5 where the trees cannot tell the samples apart, 1 where they always can.
+        fit_jets, test_jets: of both samples together.
+        columns: observables the trees read.
+        scores: probability of the second sample, `[test jet]`.
+        second: whether the jet is of the second sample, bool `[test jet]`.
+    """
+
+    auc: Estimate
+    fit_jets: int
+    test_jets: int
+    columns: tuple[str, ...]
+    scores: Array
+    second: Array
+
+
+def two_sample_test(first: dict[str, Array], second: dict[str, Array], *, seed: int = 0) -> TwoSample:
+    """Boosted trees, fitted on a random half of the jets of both samples, tested on the other.
+
+    Args:
+        first, second: observables by name, `[jet]` each; NaN is allowed. Those are used that both have, and that vary.
+        seed: of the halves, the trees and the bootstrap.
+    """
+    joined = {name: np.concatenate([first[name], second[name]]) for name in first if name in second}
+    columns = tuple(name for name, values in joined.items() if len(np.unique(values[np.isfinite(values)])) > 1)
+    x = np.column_stack([joined[name] for name in columns])
+    sizes = [len(next(iter(sample.values()))) for sample in (first, second)]
+    y = np.repeat([0, 1], sizes)
+    rng = np.random.default_rng(seed)
+    fit = np.concatenate([rng.permutation(size) < size // 2 for size in sizes])
+    trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
+    trees.fit(x[fit], y[fit])
+    probabilities = trees.predict_proba(x[~fit])
+    _, auc = accuracy_and_auc(probabilities, y[~fit], seed=seed)
+    return TwoSample(auc, int(fit.sum()), int((~fit).sum()), columns, probabilities[:, 1], y[~fit] == 1)

@@ -1,0 +1,166 @@
+"""One class against the background: rejection at a signal efficiency, the ROC curve, significance improvement.
+
+All with the two-class score p_S / (p_S + p_B), which is the best of p_S and p_B where the probabilities are right.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.roc import Ranked, two_class_score
+
+ROC_POINTS = 300
+"""Points of a stored ROC curve, at most."""
+
+SIC_JETS = 25
+"""Background jets that must pass, at least, where the largest significance improvement is looked for: with fewer, eps_B
+is known to worse than 20 %, and its fluctuations would win."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """1 / eps_B at a signal efficiency, with the score p_s / (p_s + p_b).
+
+    Attributes:
+        signal, background: class names.
+        efficiency: the eps_S that is asked for.
+        signal_efficiency: eps_S of the threshold, which can be larger where few jets, or jets of equal scores, leave
+            no threshold between. Here the point lies on the curve.
+        background_jets, survivors: background jets of weight, and how many of them pass.
+        background_weight, survivor_weight: the sums of their weights, whose ratio is the rejection.
+        rejection: where no jet survives, `value` is the number of background jets of equal weight, `limit` is True,
+            and `low` and `low95` are the one-sided 68 % and 95 % Poisson limits.
+    """
+
+    signal: str
+    background: str
+    efficiency: float
+    signal_efficiency: float
+    background_jets: int
+    survivors: int
+    background_weight: float
+    survivor_weight: float
+    rejection: Estimate
+
+
+@dataclass(frozen=True)
+class Roc:
+    """eps_S of `signal` at values of eps_B of `background` (`[point]` each), with its 68 % band.
+
+    `sic_from` is the least of these eps_B at which `SIC_JETS` background jets of equal weight pass; None where none is.
+    """
+
+    signal: str
+    background: str
+    background_efficiency: Array
+    signal_efficiency: Array
+    low: Array
+    high: Array
+    sic_from: float | None
+
+
+@dataclass(frozen=True)
+class Significance:
+    """The largest significance improvement eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets of equal
+    weight pass.
+
+    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow.
+
+    Attributes:
+        signal, background: class names.
+        efficiency: eps_S there.
+        background_efficiency: eps_B there.
+        improvement: its value, with intervals of a cut at this eps_B; None where too few background jets are there.
+    """
+
+    signal: str
+    background: str
+    efficiency: float | None
+    background_efficiency: float | None
+    improvement: Estimate
+
+
+def ranked(probabilities: Array, labels: Array, signal: int, background: int, weights: Array) -> Ranked | None:
+    """Rank the jets of the two classes by their two-class score; None where one has no jets of weight."""
+    is_signal, is_background = (labels == signal) & (weights > 0), (labels == background) & (weights > 0)
+    if not is_signal.any() or not is_background.any():
+        return None
+    return Ranked.of(two_class_score(probabilities, signal, background), is_signal, is_background)
+
+
+def against(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiencies: Sequence[float] = ()
+) -> tuple[list[Rejection], Roc, Significance]:
+    """Rejections at signal efficiencies, the curve through all of them, and the largest significance improvement."""
+    rejections = [_rejection(pair, bootstrap, signal, background, efficiency) for efficiency in efficiencies]
+    cuts = [pair.cut(bootstrap.weights[None], efficiency)[0] for efficiency in efficiencies]
+    return rejections, *curves(pair, bootstrap, signal, background, cuts)
+
+
+def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiency: float) -> Rejection:
+    shares = np.concatenate([pair.background_efficiency(weights, efficiency) for weights in bootstrap.blocks()])
+    passed, level = (found[0] for found in pair.cut(bootstrap.weights[None], efficiency))
+    weights = bootstrap.weights[pair.background]
+    survivors = int(passed)
+    if survivors == 0:
+        # No jet passes: eps_B < -ln(1 - CL) / N_b at confidence CL (Poisson, one-sided).
+        jets = effective(weights)
+        low, low95 = (jets / -np.log(1 - level) for level in (0.68, 0.95))
+        estimate = Estimate(float(jets), float(low), None, float(low95), None, limit=True)
+    else:
+        low95, low, high, high95 = _inverse(Estimate.of_rows(shares))
+        estimate = Estimate(1 / float(shares[0]), low, high, low95, high95)
+    counted = (len(weights), survivors, float(weights.sum()), float(weights[:survivors].sum()))
+    return Rejection(signal, background, efficiency, float(level), *counted, estimate)
+
+
+def effective(weights: Array) -> float:
+    """The number of jets of equal weight with the same relative error: (sum w)^2 / sum w^2."""
+    squares = float(weights @ weights)
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None, float | None]:
+    """Bounds of 1 / eps_B from those of eps_B, falling to rising; None (open) where eps_B reaches zero."""
+    low95, low, high, high95 = (
+        1 / bound if bound else None for bound in (share.high95, share.high, share.low, share.low95)
+    )
+    return low95, low, high, high95
+
+
+def curves(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, cuts: Sequence[Array] = ()
+) -> tuple[Roc, Significance]:
+    """The ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
+    grid = pair.grid(bootstrap.weights, ROC_POINTS, np.concatenate([np.zeros(1, dtype=np.int64), *cuts]))
+    rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # resamples without signal
+        low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
+    enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
+    band = np.fmin(low, rows[0]), np.fmax(high, rows[0])  # as in `Estimate`, an interval contains its value
+    roc = Roc(signal, background, grid, rows[0], *band, float(enough[0]) if len(enough) else None)
+    return roc, _significance(roc, rows)
+
+
+def _significance(roc: Roc, rows: Array) -> Significance:
+    """Of eps_S at the points of the curve for every row of the bootstrap, `[row, point]`."""
+    improvement = rows / np.sqrt(roc.background_efficiency)
+    least = np.inf if roc.sic_from is None else roc.sic_from
+    allowed = (roc.background_efficiency >= least) & np.isfinite(improvement[0])
+    if not allowed.any():
+        return Significance(roc.signal, roc.background, None, None, Estimate(None, None, None, None, None))
+    best = int(np.argmax(np.where(allowed, improvement[0], -1)))
+    return Significance(
+        roc.signal,
+        roc.background,
+        float(rows[0, best]),
+        float(roc.background_efficiency[best]),
+        Estimate.of_rows(improvement[:, best]),
+    )

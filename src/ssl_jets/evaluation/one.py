@@ -1,0 +1,299 @@
+"""Evaluate a trained model on files of jets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.diagnostics.monitor import spreads
+from ssl_jets.embedding.predict import encode, probabilities, regressed
+from ssl_jets.evaluation.baselines import Baselines
+from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labelled_jets, labels_of, subset
+from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
+from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
+from ssl_jets.evaluation.probes.classes import (
+    Labelled,
+    ProbeResult,
+    knn_probe,
+    linear_probe,
+    linear_reader,
+    scored,
+    tree_probe,
+)
+from ssl_jets.evaluation.probes.robustness import RobustnessCurve, robustness, some
+from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.regression import columns_of
+from ssl_jets.runtime.atomic import check_folder
+from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.precision import native_precision
+
+_SETTINGS = EvaluateSettings()
+
+
+def evaluate_model(
+    model_path: str | Path,
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    settings: EvaluateSettings = _SETTINGS,
+    device: str | None = None,
+    force: bool = False,
+    say: Log = to_stderr,
+) -> Evaluation:
+    """Measure a model and write `metrics.json` and `curves.json`.
+
+    With labels of two classes or more: linear, kNN and tree probes of z, the same of an encoder of random weights, and
+    boosted trees on jet columns; how the accuracy falls where jets are changed; for a model with a head, the metrics of
+    its classification, and all readers fitted on as many labels as the head had, too. For a model that regresses
+    columns: bias and resolution. Always: probes of physics quantities, the spread of z, and whether it has collapsed.
+    What is left out is said. Of files the model was trained on, only the jets held out from the training are test jets.
+
+    Args:
+        model_path: a run folder, or its `model/`.
+        sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
+        out: folder to write to.
+        settings: what is measured, labels, bad jets, and the split of files the model was not trained on.
+        device: torch device; by default the GPU if there is one.
+        force: replace an evaluation.
+        say: called with each message.
+
+    Raises:
+        SslJetsError: no model, no jets, classes that are not those of the head, or an evaluation that exists.
+    """
+    began = time.perf_counter()
+    check_folder(Path(out), METRICS, force=force)
+    model = load_model(model_path)
+    tell = MessageLog(say)
+    bench = EvaluationData.of([model], sources, settings, tell)
+    where = torch_device(device)
+    found = measure(model, bench, Baselines(bench, where), Path(out), where, began)
+    found.evaluation.write()
+    return found.evaluation
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model on a bench, with what a comparison of models needs.
+
+    Attributes:
+        evaluation: its numbers.
+        z: of the test jets, `[jet, D]`.
+        probed: probabilities of the linear probe for the test jets, `[jet, class]`; None without labels.
+        headed: those of the head for the task jets; None without a head or labels.
+        regressed: columns regressed for the task jets, `[jet, target]`; None without a regressor.
+        targets: their names.
+    """
+
+    evaluation: Evaluation
+    z: Array
+    probed: Array | None
+    headed: Array | None
+    regressed: Array | None
+    targets: tuple[str, ...]
+
+
+def torch_device(name: str | None) -> torch.device:
+    """The named device; by default the GPU if there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def measure(
+    model: Model,
+    bench: EvaluationData,
+    baselines: Baselines,
+    out: Path,
+    device: torch.device,
+    began: float | None = None,
+) -> Measured:
+    """Everything about one model on the jets of a bench; nothing is written."""
+    began = time.perf_counter() if began is None else began
+    work = _ModelEvaluation(model, bench, baselines, device)
+    found = work.labelled() if bench.classes else work.unlabelled()
+    for verdict in found["collapse"]:
+        bench.tell(f"z has collapsed: {verdict.text}")
+    evaluation = Evaluation(
+        folder=out,
+        model=facts_of(model),
+        files=[
+            InputFile(file.name, file.bytes, file.entries, trained, bool(file.label_names))
+            for file, trained in zip(bench.files, bench.roles.trained)
+        ],
+        classes=bench.classes,
+        leaked=bench.roles.leaked,
+        left_out=dict(bench.skipped),
+        files_left_out=bench.files_left_out,
+        settings={
+            **bench.settings.evaluate.model_dump(mode="json"),
+            "weights": bench.settings.data.weights,
+            "validation_fraction": bench.settings.data.validation_fraction,
+            "split_seed": bench.settings.data.split_seed,
+            "precision": native_precision(device),
+            "device": device.type,
+            "figures": bench.settings.figures.model_dump(),
+        },
+        notes=list(bench.tell.said),
+        seconds=time.perf_counter() - began,
+        **found,
+    )
+    targets = () if model.regressor is None else model.regressor.names
+    return Measured(evaluation, work.z_test, work.probed, work.headed, work.regressed, targets)
+
+
+class _ModelEvaluation:
+    """One model on a bench."""
+
+    def __init__(self, model: Model, bench: EvaluationData, baselines: Baselines, device: torch.device) -> None:
+        self.model, self.bench, self.baselines, self.device = model, bench, baselines, device
+        self.z_test = encode(model.encoder, bench.test, device)
+        self.seed = bench.seed
+        self.probed: Array | None = None
+        self.headed: Array | None = None
+        self.regressed: Array | None = None
+
+    def unlabelled(self) -> dict[str, Any]:
+        """What can be said without labels of two classes."""
+        bench, encoder = self.bench, self.model.encoder
+        physics = self.baselines.physics_of(encoder, "z")
+        jets = {"test": len(bench.test)}
+        if physics:
+            untrained = self.baselines.untrained(encoder)
+            physics = [*physics, *untrained.physics, *self.baselines.reference]
+            jets |= {"physics fit": len(bench.fit), "physics test": len(bench.probed)}
+        return {
+            "jets": jets,
+            "physics": physics,
+            "task": None,
+            "probes": [],
+            "regression": self.regression(self.z_test),
+            **self.spreads(),
+            "map": ZMap.of(self.z_test, np.full(len(self.z_test), -1), self.seed),
+        }
+
+    def labelled(self) -> dict[str, Any]:
+        """Task metrics, probes and baselines."""
+        bench, model, say = self.bench, self.model, self.bench.tell.say
+        say("probes of z and of the baselines")
+        z_fit = encode(model.encoder, bench.fit, self.device)
+        fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, self.z_test)
+        reader = linear_reader(fit, len(bench.classes))
+        self.probed = reader(self.z_test)
+        untrained = self.baselines.untrained(model.encoder)
+        probes = [scored("linear", "z", fit, test, self.probed, self.seed), *self._others(fit, test)]
+        if (rows := bench.with_labels_of(model)) is not None:
+            few = fit.some(rows)
+            probes += [linear_probe(few, test, seed=self.seed), *self._others(few, test, rows)]
+        jets = {"fit": len(bench.fit), "test": len(bench.test)}
+        z_task = self.z_test if bench.task is bench.test else encode(model.encoder, bench.task, self.device)
+        task = None
+        if model.head is not None:
+            self.headed = probabilities(model, z_task, bench.classes)
+            task = head_metrics(self.headed, bench)
+        if model.head is not None or model.regressor is not None:
+            jets["task"] = len(bench.task)
+        say("physics quantities in z, changed jets, spread of z")
+        physics = self.baselines.physics(z_fit, self.z_test, "z")
+        return {
+            "jets": jets,
+            "task": task,
+            "probes": probes,
+            "regression": self.regression(z_task),
+            "physics": [*physics, *untrained.physics, *(self.baselines.reference if physics else [])],
+            "robustness": self.robustness(reader),
+            **self.spreads(),
+            "map": ZMap.of(self.z_test, labels_of(bench.test), self.seed),
+        }
+
+    def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[ProbeResult]:
+        """All probes but the linear one of z, and the baselines, fitted on these `rows` of `Bench.fit`."""
+        most, found = self.bench.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
+        if most:
+            found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
+        return [*found, *self.baselines.probes(self.model.encoder, rows)]
+
+    def regression(self, z_task: Array) -> list[RegressionMetrics]:
+        """Of the model's regressor."""
+        if self.model.regressor is None:
+            return []
+        self.regressed = regressed(self.model, z_task)
+        return regressed_metrics(self.regressed, self.model.regressor.names, self.bench)
+
+    def robustness(self, reader: Callable[[Array], Array]) -> list[RobustnessCurve]:
+        """How the head, or the linear probe where there is none, stands changed jets."""
+        bench, most = self.bench, self.bench.settings.evaluate.robust_jets
+        if not most:
+            return []
+        chosen = subset(bench.test, some(bench.test, most, self.seed))
+
+        def read(jets: Jets) -> Array:
+            z = encode(self.model.encoder, jets, self.device)
+            return probabilities(self.model, z, bench.classes) if self.model.head is not None else reader(z)
+
+        weights = bench.weights(chosen)
+        return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)
+
+    def spreads(self) -> dict[str, Any]:
+        """The spread of z of model and random weights, and whether z has collapsed."""
+        untrained = self.baselines.untrained(self.model.encoder)
+        pairs = (self.model.encoder, self.z_test), (untrained.encoder, untrained.z_test)
+
+        def encoded(encoder: Any, jets: Jets) -> Array:
+            return encode(encoder, jets, self.device)
+
+        return spreads(encoded, self.bench.test, *pairs, labels=self.model.head is not None)
+
+
+def head_metrics(headed: Array, bench: EvaluationData) -> ClassificationMetrics:
+    """Metrics of probabilities for the task jets, `[jet, class]`."""
+    jets = bench.task
+    return classification_metrics(
+        headed,
+        labels_of(jets),
+        bench.classes,
+        weights=bench.weights(jets),
+        first=halves_of(jets),
+        background=bench.settings.evaluate.background,
+        efficiencies=bench.settings.evaluate.efficiencies or None,
+        seed=bench.seed,
+    )
+
+
+def regressed_metrics(predicted: Array, names: Sequence[str], bench: EvaluationData) -> list[RegressionMetrics]:
+    """Metrics of columns regressed for the task jets `[jet, target]`, of those that the files have."""
+    jets, found = bench.task, []
+    against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
+    weights = bench.weights(jets)
+    for index, name in enumerate(names):
+        if missing := [column for column in columns_of([name]) if column not in jets.jet]:
+            bench.tell(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
+            continue
+        first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            true = first / rest[0] if rest else first
+        if (known := known_jets(true, weights).sum()) < FEWEST:
+            bench.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
+            continue
+        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))
+    return found
+
+
+def facts_of(model: Model) -> dict[str, Any]:
+    """What an evaluation remembers of its model."""
+    return {
+        "sha256": model.sha256,
+        "method": model.method,
+        "parameters": model.parameters,
+        "dim": model.encoder.dim,
+        "encoder": model.encoder.cfg.model_dump(mode="json"),
+        "head": model.head is not None,
+        "labelled_jets": labelled_jets(model),
+    }

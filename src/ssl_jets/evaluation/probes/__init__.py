@@ -1,0 +1,1 @@
+"""Probes of z: classes, physics quantities, robustness."""

@@ -1,0 +1,170 @@
+"""What z knows of a jet: probes that read physics quantities from it.
+
+Each quantity x is predicted from z by ridge regression and by boosted trees, fitted on some jets and scored on others
+by the share of its variance that is explained,
+
+    R^2 = 1 - mean((p - x)^2) / var(x),
+
+0 for a guess of the mean and 1 for a perfect reading. Beside it stand the same of an encoder of random weights, and
+boosted trees that read the other quantities: what is known of x without looking at the particles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
+
+from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.regression import explained_rows
+from ssl_jets.evaluation.probes.classes import TREES, standardize, to_fit_with, tree_columns
+from ssl_jets.evaluation.probes.observables import observables
+from ssl_jets.jets import Jets
+
+QUANTITIES = {
+    "mass": "GeV",
+    "soft-drop mass": "GeV",
+    "tau21": "1",
+    "tau32": "1",
+    "particles": "1",
+    "charged particles": "1",
+    "displaced tracks": "1",
+    "pt": "GeV",
+    "eta": "1",
+}
+"""What is read from z, with its unit. A displaced track has |d0| above `DISPLACED` of its errors: bottom and charm."""
+
+DISPLACED = 3.0
+
+OTHER = "other quantities"
+"""What the reference trees read."""
+
+ALPHA = 1.0
+"""Strength of the ridge, on standardised z."""
+
+_KIN = (
+    {"mass", "soft-drop mass"},
+    {"particles", "charged particles", "displaced tracks"},
+    {"tau21", "tau32"},
+)
+"""Quantities that nearly hold one another: the reference does not read kin of what it predicts."""
+
+_TAIL = (0.1, 99.9)
+"""Percentiles of the fit jets to which a quantity is clipped, so that no single jet decides the fit or the score."""
+
+_COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "eta": "jet_eta", "tau21": "tau21", "tau32": "tau32"}
+
+
+@dataclass(frozen=True)
+class PhysicsProbe:
+    """How well one reader finds one quantity.
+
+    Attributes:
+        quantity, unit: what is read, of `QUANTITIES` or a column of a z file, whose unit is not known.
+        reader: "ridge" or "boosted trees".
+        of: "z", "z of random weights" or "other quantities".
+        fit_jets, test_jets: jets that have it.
+        explained: share of the variance.
+    """
+
+    quantity: str
+    unit: str
+    reader: str
+    of: str
+    fit_jets: int
+    test_jets: int
+    explained: Estimate
+
+
+def quantities(jets: Jets) -> dict[str, Array]:
+    """Those of `QUANTITIES` that the jets' columns allow, float64 `[jet]`; NaN where a jet has none."""
+    pt = jets.column("pt")
+    found = {"mass": jets.mass().numpy().astype(np.float64), "particles": jets.lengths.numpy().astype(np.float64)}
+    if "charge" in jets.columns:
+        found["charged particles"] = _count(jets, jets.column("charge").numpy() != 0)
+    if {"d0", "d0err"} <= set(jets.columns):
+        d0, error = (jets.column(name).numpy() for name in ("d0", "d0err"))
+        found["displaced tracks"] = _count(jets, (error > 0) & (np.abs(d0) > DISPLACED * error))
+    columns = tree_columns({name: values.numpy() for name, values in jets.jet.items()})
+    if "tau21" not in columns:
+        columns |= {name: values for name, values in observables(jets).items() if name in ("tau21", "tau32")}
+    if "jet_pt" not in columns:
+        columns["jet_pt"] = np.bincount(jets.jet_of_particle.numpy(), pt.numpy(), len(jets))
+    found |= {name: columns[column] for name, column in _COLUMNS.items() if column in columns}
+    return {name: found[name] for name in QUANTITIES if name in found}
+
+
+@dataclass(frozen=True)
+class Side:
+    """The jets to fit on, or those to score on: quantities and weights `[jet]`."""
+
+    found: dict[str, Array]
+    weights: Array
+
+    @classmethod
+    def of(cls, jets: Jets, weights: Array) -> Side:
+        return cls(quantities(jets), weights)
+
+
+def physics_probes(
+    z_fit: Array, z_test: Array, fit: Side, test: Side, *, of: str = "z", seed: int = 0
+) -> list[PhysicsProbe]:
+    """Every quantity read from z `[jet, D]` by ridge and by trees."""
+    x_fit, x_test = standardize(z_fit, z_test)
+    found = []
+    for name in _shared(fit, test):
+        for reader in ("ridge", TREES):
+            found.append(_probe(name, reader, of, x_fit, x_test, fit, test, seed))
+    return found
+
+
+def reference_probes(fit: Side, test: Side, *, seed: int = 0) -> list[PhysicsProbe]:
+    """Every quantity read by trees from those that are no kin of it."""
+    found = []
+    for name in _shared(fit, test):
+        kin = next((group for group in _KIN if name in group), {name})
+        others = [other for other in _shared(fit, test) if other not in kin]
+        x_fit, x_test = (np.column_stack([side.found[other] for other in others]) for side in (fit, test))
+        found.append(_probe(name, TREES, OTHER, x_fit, x_test, fit, test, seed))
+    return found
+
+
+def _shared(fit: Side, test: Side) -> list[str]:
+    """The quantities that both sides have, and that vary among the jets to fit on."""
+
+    def known(side: Side, name: str) -> Array:
+        values: Array = side.found[name]
+        return values[np.isfinite(values) & (side.weights > 0)]
+
+    there = [name for name in fit.found if name in test.found and len(known(test, name))]
+    return [name for name in there if len(known(fit, name)) and known(fit, name).std() > 0]
+
+
+def _probe(
+    name: str, reader: str, of: str, x_fit: Array, x_test: Array, fit: Side, test: Side, seed: int
+) -> PhysicsProbe:
+    there_fit, there_test = (np.isfinite(side.found[name]) & (side.weights > 0) for side in (fit, test))
+    low, high = np.percentile(fit.found[name][there_fit], _TAIL)
+    y_fit, y_test = (
+        np.clip(side.found[name][there], low, high) for side, there in ((fit, there_fit), (test, there_test))
+    )
+    centre, width = y_fit.mean(), max(float(y_fit.std()), np.finfo(np.float64).tiny)
+    model = (
+        Ridge(alpha=ALPHA)
+        if reader == "ridge"
+        else HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
+    )
+    weights = to_fit_with(fit.weights[there_fit])
+    model.fit(x_fit[there_fit], (y_fit - centre) / width, sample_weight=weights)
+    predicted = model.predict(x_test[there_test]) * width + centre
+    bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[there_test])
+    explained = Estimate.of_rows(explained_rows(predicted, y_test, bootstrap))
+    return PhysicsProbe(name, QUANTITIES.get(name, ""), reader, of, len(y_fit), len(y_test), explained)
+
+
+def _count(jets: Jets, chosen: Array) -> Array:
+    counted: Array = np.bincount(jets.jet_of_particle.numpy(), chosen, len(jets)).astype(np.float64)
+    return counted

@@ -1,0 +1,226 @@
+"""Which jets an evaluation may use, and a random subset of them in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.config import DataSettings
+from ssl_jets.data.files import EntryRange, JetFile, count, whole
+from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.seen import Ranges, Seen
+from ssl_jets.data.skipped import named, require_jets
+from ssl_jets.data.split import split
+from ssl_jets.data.subset import subsample
+from ssl_jets.errors import DataError
+from ssl_jets.evaluation.probes.classes import ITERATIONS, tree_iterations
+from ssl_jets.jets import Jets, concatenate
+from ssl_jets.runtime.console import MessageLog
+
+FORCE = "--set evaluate.seen=true"
+"""What lets jets be measured on that the model was trained on."""
+
+
+SPARSITY = 10
+"""At most this many times the wanted jets are read, in stretches spread over all parts."""
+
+
+_REQUEST = Request()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each entry of the files may be used for.
+
+    Attributes:
+        fit: to fit a probe on.
+        test: to test a probe on; no jet of it was seen in the training of the model.
+        task: to test the model's own head on: `test`, and all jets of files that are new to the model.
+        trained: for each file, whether the model was trained on it.
+        new: for each file, whether the training knew nothing of it (neither to train on nor to hold out).
+        leaked: jets of `task` that the model was trained on; none, unless that was asked for.
+    """
+
+    fit: list[EntryRange]
+    test: list[EntryRange]
+    task: list[EntryRange]
+    trained: tuple[bool, ...]
+    new: tuple[bool, ...]
+    leaked: int = 0
+
+
+def assign_roles(
+    files: Sequence[JetFile], training: Mapping[str, Any], data: DataSettings, *, seen: bool = False
+) -> Roles:
+    """What was held out of the training is tested on; files new to the model are split by `data`.
+
+    A file that was held out whole counts as held out where files that were trained on are given too, to fit probes on;
+    alone it is as good as new.
+
+    Args:
+        files: the files of the evaluation.
+        training: the model's training facts, of which `files` and `held_out` are read (see `Seen`).
+        data: the split of new files.
+        seen: use all jets for the head, and those of trained files like those of new ones for the probes.
+
+    Raises:
+        DataError: no jets are left to test on, or the model does not say which were held out.
+    """
+    known = Seen.of(training)
+    trained = tuple(known.trained(file.identity) for file in files)
+    if seen:
+        return _all_of(files, known, trained, data)
+    if any(trained) and known.held_out is None:
+        raise DataError(
+            "the model was trained on these files and does not say which of their jets were held out",
+            where=", ".join(file.name for file in files[:8]),
+            hint=f"name other files: --data FILE; or {FORCE}",
+        )
+    held = [_held_out(known, file) if any(trained) else [] for file in files]
+    new = tuple(not is_known and not ranges for is_known, ranges in zip(trained, held))
+    fit: list[EntryRange] = []
+    test: list[EntryRange] = []
+    for index, file in enumerate(files):
+        if not new[index]:
+            test += [EntryRange(index, start, stop) for start, stop in held[index]]
+            fit += _between(index, file.entries, held[index]) if trained[index] else []
+    task = list(test)
+    if any(new):
+        chosen = [index for index, is_new in enumerate(new) if is_new]
+        sides = split([files[index] for index in chosen], data.validation_fraction, data.split_seed)
+        ours, held_of_new = ([EntryRange(chosen[part.file], part.start, part.stop) for part in side] for side in sides)
+        fit, test = fit + ours, test + held_of_new
+        task += [part for part in whole(files) if new[part.file]]
+    if not test:
+        raise DataError(
+            "the model was trained on all jets of these files, so none are left to evaluate it on",
+            where=", ".join(file.name for file in files[:8]),
+            hint=f"name other files: --data FILE; or {FORCE}, and the report says that it has seen them",
+        )
+    return Roles(fit, test, task, trained, new)
+
+
+def _all_of(files: Sequence[JetFile], known: Seen, trained: tuple[bool, ...], data: DataSettings) -> Roles:
+    """All jets as if the model were new to them, with the number of those that it was trained on."""
+    fit, test = split(files, data.validation_fraction, data.split_seed)
+    seen = [file for file, is_known in zip(files, trained) if is_known]
+    apart = sum(stop - start for file in seen for start, stop in _held_out(known, file))
+    leaked = sum(file.entries for file in seen) - apart
+    return Roles(fit, test, whole(files), trained, tuple(not is_known for is_known in trained), leaked)
+
+
+def _held_out(known: Seen, file: JetFile) -> Ranges:
+    """Return the jets held out of a file: facts are entries of the tree; of events, any collection may be read now."""
+    return [file.jets_of(start, stop) for start, stop in known.ranges(file.identity)]
+
+
+def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list[EntryRange]:
+    """The entries of a file outside of `ranges`, but for the one on each side, which may be of the same event."""
+    edges = [0, *(edge for start, stop in ranges for edge in (start - 1, stop + 1)), entries]
+    return [EntryRange(file, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if stop > start]
+
+
+def draw(
+    files: Sequence[JetFile],
+    parts: Sequence[EntryRange],
+    most: int,
+    seed: int,
+    request: Request = _REQUEST,
+    workers: int = 1,
+    skipped: Counter[str] | None = None,
+    counted: list[EntryRange] | None = None,
+) -> Jets:
+    """At most `most` jets of the parts, in memory and in the order of the files, drawn at random by `seed`.
+
+    Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
+    times as many jets, only stretches of each part are read and drawn from.
+
+    Jets left out are added to `skipped`, by reason; not those of entries in `counted`, which were counted by an earlier
+    draw. What is read now is added to it.
+
+    Raises:
+        DataError: there are no jets.
+    """
+    parts = subsample(parts, SPARSITY * most, seed)
+    total = count(parts)
+    chosen = np.ones(total, dtype=bool)
+    if total > most:
+        chosen[np.random.default_rng(seed).permutation(total)[most:]] = False
+    wanted = [np.zeros(file.entries, dtype=bool) for file in files]
+    row = 0
+    for part in parts:
+        wanted[part.file][part.start : part.stop] = chosen[row : row + part.entries]
+        row += part.entries
+    found = []
+    pieces = [piece for part in parts for piece in _by_counted(part, counted or ())]
+    if counted is not None:
+        counted += parts
+    runs = [([part for part, _ in run], skipped if new else None) for new, run in groupby(pieces, key=itemgetter(1))]
+    batches = (ordered(files, run, request, workers=workers, skipped=left, may_be_empty=True) for run, left in runs)
+    for jets in chain.from_iterable(batches):
+        assert jets.source is not None  # everything read from files has it
+        source = jets.source.numpy()
+        file = int(source[0, 0])
+        keep = wanted[file][files[file].numbers(source)]
+        if keep.any():
+            found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
+    require_jets(len(found), f"of {total:,} to evaluate on", where=named(files, parts), left_out=skipped)
+    return concatenate(found)
+
+
+def _by_counted(part: EntryRange, counted: Sequence[EntryRange]) -> list[tuple[EntryRange, bool]]:
+    """`part` cut where an earlier one begins or ends, each piece with whether it is in none of them."""
+    others = [other for other in counted if other.file == part.file]
+    inside = {edge for other in others for edge in (other.start, other.stop) if part.start < edge < part.stop}
+    edges = [part.start, *sorted(inside), part.stop]
+    return [
+        (EntryRange(part.file, start, stop), not any(other.start <= start < other.stop for other in others))
+        for start, stop in pairwise(edges)
+    ]
+
+
+MOST_NAMED = 20
+"""Classes that a note names, at most."""
+
+
+LEFT_OUT = "probes of the class, trees on jet columns, metrics of a head, accuracy on changed jets"
+"""What needs labels of two classes."""
+
+
+def only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
+    """What to say where the jets to fit or to test on are all of one class; "" where they are not."""
+    for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
+        if len(present := np.unique(labels)) < 2:
+            return f"the jets to {purpose} probes with are all of one class ({classes[int(present[0])]})"
+    return ""
+
+
+def log_absent_classes(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: MessageLog) -> None:
+    """Name the classes that cannot be measured, and how many classes limit the trees."""
+    tested = {classes[label] for label in np.unique(y_test)}
+    unfitted = tested - {classes[label] for label in np.unique(y_fit)}
+    if untested := [name for name in classes if name not in tested]:
+        tell(
+            f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
+            f"are left out of all averages over classes: {_some_of(untested)}"
+        )
+    if (iterations := tree_iterations(len(tested))) < ITERATIONS:
+        tell(f"of {len(tested)} classes boosted trees take {iterations} iterations of larger steps, not {ITERATIONS}")
+    if unfitted:
+        tell(
+            f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "
+            f"find them: {_some_of(sorted(unfitted))}"
+        )
+
+
+def _some_of(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,157 @@
+"""The numbers of an evaluation as plain tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ssl_jets.evaluation.compare import Comparison
+from ssl_jets.evaluation.generated import GeneratedEvaluation
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.probes.classes import ProbeResult
+from ssl_jets.evaluation.probes.physics import PhysicsProbe
+from ssl_jets.evaluation.result import Evaluation
+
+REJECTIONS = 60
+"""Rejections that are printed, at most; all are in `metrics.json` and the report."""
+
+
+def summary_table(evaluation: Evaluation) -> str:
+    """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
+    blocks = []
+    rows = []
+    if evaluation.task:
+        fitted = _count(evaluation.model.get("labelled_jets"))
+        rows.append(("head", "z", fitted, number(evaluation.task.accuracy), number(evaluation.task.auc)))
+    for probe in evaluation.probes:
+        rows.append((probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)))
+    if rows:
+        blocks.append(plain_table(("reader", "of", "fitted on", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+    if evaluation.task and evaluation.task.rejections:
+        quoted = [
+            (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
+            for found in evaluation.task.rejections
+        ]
+        quoted = quoted[:REJECTIONS]
+        background = evaluation.task.rejections[0].background
+        blocks.append(plain_table(("signal", "efficiency", f"rejection of {background} (68 %)"), quoted))
+    if evaluation.task:
+        calibrated, task = evaluation.task.calibrated, evaluation.task
+        scaled = ", ".join(f"{value:.2f}" for value in calibrated.temperatures)
+        scales = [
+            ("calibration error", number(task.calibration_error), number(calibrated.calibration_error)),
+            ("log loss", number(task.log_loss), number(calibrated.log_loss)),
+        ]
+        blocks.append(plain_table(("", "value (68 %)", f"after temperature scaling (T = {scaled})"), scales))
+    if evaluation.regression:
+        regressed = [
+            (one.target, number(one.bias), number(one.resolution), f"{one.spread:.4g}", number(one.explained))
+            for one in evaluation.regression
+        ]
+        blocks.append(plain_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
+    if evaluation.physics:
+        blocks.append(_physics(evaluation.physics))
+    spreads = [
+        (
+            of,
+            f"{found.rankme:.1f} of {found.dimensions}",
+            f"{found.participation_ratio:.1f}",
+            f"{found.mean_cosine:.3f}",
+            f"{found.variation:.3f}",
+            "not measured" if math.isnan(found.alignment) else f"{found.alignment:.2f}",
+        )
+        for of, found in evaluation.spread.items()
+    ]
+    head = ("spread of", "effective rank", "participation ratio", "mean cosine", "variation", "alignment")
+    blocks.append(plain_table(head, spreads))
+    blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
+    return "\n\n".join(blocks)
+
+
+def comparison_table(found: Comparison) -> str:
+    """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
+    rows = []
+    for name, one in found.evaluations.items():
+        spread, labels = one.spread["z"], one.model.get("labelled_jets")
+        linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")]
+        fair = ["" if one.task is None else _count(labels), *_fitted(linear[1:2])]
+        head_of = "" if one.task is None else number(one.task.accuracy)
+        cells = (fair[0], head_of, fair[1], *_fitted(linear[:1]))
+        rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
+    probed = ("linear probe on these labels", "linear probe on all")
+    head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
+    blocks = [plain_table(head, rows)]
+    if found.differences:
+        pairs = [
+            (f"{entry.second} - {entry.first}", entry.of, number(entry.accuracy), number(entry.auc))
+            for entry in found.differences
+        ]
+        blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
+    if found.alike:
+        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.alike]
+        blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
+    return "\n\n".join(blocks)
+
+
+def generated_table(found: GeneratedEvaluation) -> str:
+    """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
+    tests = [("generated, real", found.test), ("real, other real", found.floor)]
+    head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
+    tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
+    rows = [
+        (
+            entry.observable + ("" if entry.unit == "1" else f" [{entry.unit}]"),
+            _with_error(entry.generated),
+            _with_error(entry.real),
+        )
+        for entry in found.distances
+    ]
+    return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
+
+
+def _physics(found: Sequence[PhysicsProbe]) -> str:
+    """The explained variance of each quantity, a column for each reader."""
+    readers = list(dict.fromkeys((probe.reader, probe.of) for probe in found))
+    rows = []
+    for quantity in dict.fromkeys(probe.quantity for probe in found):
+        values = {(probe.reader, probe.of): probe.explained.value for probe in found if probe.quantity == quantity}
+        cells = [values.get(reader) for reader in readers]
+        rows.append((quantity, *("" if value is None else f"{value:.3f}" for value in cells)))
+    return plain_table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
+
+
+def _fitted(probes: Sequence[ProbeResult]) -> list[str]:
+    """Return the accuracy of a probe, behind the number of jets it is fitted on; "" without one."""
+    return [f"{_count(probe.fit_jets)}: {number(probe.accuracy)}" for probe in probes] or [""]
+
+
+def _count(jets: int | None) -> str:
+    return "not known" if jets is None else f"{jets:,} jets"
+
+
+def _with_error(found: Estimate) -> str:
+    if found.value is None or found.high is None:
+        return "not defined"
+    return f"{found.value:.3g} +- {found.high - found.value:.2g}"
+
+
+def _rejection(found: Estimate) -> str:
+    if found.low is None:
+        return "not defined"
+    if found.limit:
+        return f">= {found.value:.0f}"
+    high = "open" if found.high is None else f"{found.high:.3g}"
+    return f"{found.value:.3g}  {found.low:.3g} to {high}"
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width, two blanks apart."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
+
+
+def number(found: Estimate) -> str:
+    """A number and its interval."""
+    if found.value is None:
+        return "not defined"
+    return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")

@@ -1,0 +1,287 @@
+"""Evaluate a z file, of this tool or of any other, without the model that made it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.skipped import require_jets
+from ssl_jets.data.split import first_halves
+from ssl_jets.diagnostics.representation import representation_statistics
+from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.evaluation.evaluation_data import FEWEST
+from ssl_jets.evaluation.metrics.bootstrap import relative
+from ssl_jets.evaluation.probes.classes import Labelled, ProbeResult, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes
+from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.roles import FORCE, log_absent_classes
+from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.ztable import read_table
+from ssl_jets.runtime.atomic import check_folder
+from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.zfile import ZFile
+
+_SETTINGS = EvaluateSettings()
+_KEYS = {"source_file", "source_entry", "source_jet", "label"}
+
+
+def evaluate_z(
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    settings: EvaluateSettings = _SETTINGS,
+    force: bool = False,
+    say: Log = to_stderr,
+) -> Evaluation:
+    """Measure the z of a file, or of several of one model as one table, and write `metrics.json` and `curves.json`.
+
+    With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
+    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file
+    says which those are; otherwise they are fitted on one half of the entries of each source file and tested on the
+    other, cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has
+    no random encoder to compare with.
+
+    Args:
+        paths: the z file, or several.
+        out, settings, force, say: as `evaluate_model`.
+
+    Raises:
+        SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.
+    """
+    began = time.perf_counter()
+    out, tell, wanted = Path(out), MessageLog(say), settings.evaluate
+    check_folder(out, METRICS, force=force)
+    paths, rows, file = read_table(paths)
+    path = ", ".join(map(str, paths))
+    usable = _finite(file)
+    if usable.sum() < 2:
+        raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
+    labels = file.columns.get("label", np.full(len(file), -1))
+    names = _names(file, labels)
+    roles = _Roles.of(file, usable, wanted, tell, path)
+    labelled = min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2
+    found = _measure(file, labels, roles, settings, labelled=labelled)
+    if not labelled:
+        names = ()
+        tell("the z file has no labels of two classes to fit and to test with, so there are no probes of the class")
+    else:
+        fitted, tested = (labels[rows][labels[rows] >= 0] for rows in (roles.fit, roles.test))
+        log_absent_classes(fitted, tested, names, tell)
+    if wanted.physics_jets and not found.physics:
+        tell(
+            "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
+        )
+    if not usable.all():
+        tell(f"{(~usable).sum():,} jets without a finite z are left out")
+    fit = roles.fit[labels[roles.fit] >= 0]
+    shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
+    leaked = roles.leaked(shown, tell)
+    evaluation = Evaluation(
+        folder=out,
+        model=_model(file),
+        files=[
+            InputFile(one.name, one.stat().st_size, number, bool(trained.any()), bool(found.probes))
+            for one, number, trained in zip(paths, rows, np.split(roles.trained, np.cumsum(rows)[:-1]), strict=True)
+        ],
+        classes=names,
+        jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
+        leaked=leaked,
+        left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
+        settings={
+            **wanted.model_dump(mode="json"),
+            "weights": settings.data.weights,
+            "figures": settings.figures.model_dump(),
+        },
+        task=None,
+        probes=found.probes,
+        physics=found.physics,
+        spread={"z": representation_statistics(torch.from_numpy(file.z[shown]))},
+        map=ZMap.of(file.z[shown], labels[shown] if names else np.full(len(shown), -1), wanted.seed),
+        notes=tell.said,
+        seconds=time.perf_counter() - began,
+    )
+    evaluation.write()
+    return evaluation
+
+
+def labelled_sides(
+    paths: Sequence[Path], settings: EvaluateSettings, tell: MessageLog
+) -> tuple[tuple[Labelled, Labelled], tuple[Labelled, Labelled] | None, tuple[str, ...]]:
+    """Read z of the labelled jets of files to fit and to test on, the same of their kept jet columns, and the classes.
+
+    Raises:
+        SslJetsError: no z file, no labels of two classes, or only jets that were trained on.
+    """
+    paths, _, file = read_table(paths)
+    path, wanted = ", ".join(map(str, paths)), settings.evaluate
+    usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
+    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
+    roles.require_weights(weights, settings.data.weights)
+    roles.leaked(roles.test, tell)
+    if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
+        raise DataError("the z file has no labels of two classes", where=path)
+    fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
+    columns = None
+    if kept := tree_columns(file.columns):
+        x = np.column_stack(list(kept.values()))
+        columns = (fit.reading(x[roles.fit]), test.reading(x[roles.test]))
+    return (fit, test), columns, _names(file, labels)
+
+
+def _finite(file: ZFile) -> Array:
+    finite: Array = np.asarray(np.isfinite(file.z).all(axis=1))
+    return finite
+
+
+def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
+    return tuple(file.metadata.get("label_names") or (f"class {i}" for i in range(int(labels.max()) + 1)))
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Rows to fit on, to test on, and all that may be looked at without labels; which rows were trained on, `[row]`."""
+
+    fit: Array
+    test: Array
+    unseen: Array
+    trained: Array
+
+    @classmethod
+    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: MessageLog, path: str) -> _Roles:
+        trained = _trained(file)
+        if trained is None:
+            tell("the z file does not say which of its jets the model was trained on")
+            trained = np.zeros(len(file), dtype=bool)
+        fit: Array = usable & trained
+        test: Array = usable & ~trained
+        if fit.any() and not wanted.seen:
+            if not test.any():
+                raise DataError(
+                    "the model was trained on all jets of this z file, so none are left to evaluate it on",
+                    where=path,
+                    found=f"{len(file):,} jets",
+                    hint=f"embed other jets; or {FORCE}, and the report says that it has seen them",
+                )
+            tell(f"the model was trained on {fit.sum():,} of the jets, so only the {test.sum():,} others are test jets")
+        else:
+            first = _first(file, usable)
+            fit, test = usable & first, usable & ~first
+        if file.metadata.get("trained") is not None and not file.metadata.get("digests"):
+            tell(
+                "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
+                "marks as trained on may be others where files have the same name and size"
+            )
+        sides = (fit, test, usable if wanted.seen else usable & ~trained)
+        limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
+        fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
+        return cls(fit, test, unseen, trained)
+
+    def require_weights(self, weights: Array, name: str | None) -> None:
+        """Refuse sides of which no jet counts."""
+        for rows in (self.fit, self.test) if name is not None else ():
+            counting = int((weights[rows] > 0).sum())
+            require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
+
+    def leaked(self, rows: Array, tell: MessageLog) -> int:
+        """How many of the rows measured on the model was trained on; that there are any is said."""
+        leaked = int(self.trained[rows].sum())
+        if leaked:
+            tell(
+                f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the {len(rows):,} jets "
+                "tested on"
+            )
+        return leaked
+
+
+@dataclass(frozen=True)
+class _Found:
+    probes: list[ProbeResult]
+    physics: list[PhysicsProbe]
+
+
+def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
+    """Probes of the class, where jets are labelled, and of the kept columns."""
+    weights = _weights(file, settings.data.weights)
+    roles.require_weights(weights, settings.data.weights)
+    most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
+    sides, probes = [roles.fit, roles.test], list[ProbeResult]()
+    if labelled:
+        sides = [rows[labels[rows] >= 0] for rows in sides]
+        fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in sides)
+        probes = [linear_probe(fit, test, seed=seed), knn_probe(fit, test, seed=seed)]
+        if most:
+            probes.append(tree_probe(fit.first(most, seed), test, of="z", seed=seed))
+        if columns := tree_columns(file.columns):
+            x = np.column_stack(list(columns.values()))
+            probes.append(tree_probe(*(side.reading(x[rows]) for side, rows in zip((fit, test), sides)), seed=seed))
+    kept = _kept(file)
+    if not most or not kept or any(len(rows) < fewest for rows, fewest in zip(sides, FEWEST)):
+        return _Found(probes, [])
+    few = [_some(rows, most, seed) for rows in sides]
+    quantities = [Side({name: values[rows] for name, values in kept.items()}, weights[rows]) for rows in few]
+    z_fit, z_test = (file.z[rows] for rows in few)
+    return _Found(probes, physics_probes(z_fit, z_test, *quantities, seed=seed))
+
+
+def _kept(file: ZFile) -> Mapping[str, Array]:
+    """Columns of numbers that are no key, and the ratios of N-subjettiness, float64 `[row]`."""
+    columns = {
+        name: values.astype(np.float64)
+        for name, values in file.columns.items()
+        if name not in _KEYS and values.dtype.kind in "iuf" and values.ndim == 1
+    }
+    ratios = {name: values for name, values in tree_columns(file.columns).items() if name.startswith("tau")}
+    return columns | ratios
+
+
+def _weights(file: ZFile, name: str | None) -> Array:
+    if name is None:
+        return np.ones(len(file))
+    if name not in file.columns:
+        allowed = nearest(name, file.columns)
+        raise UsageError("the z file has no such column", where="data.weights", found=name, allowed=allowed)
+    weights: Array = file.columns[name].astype(np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise DataError("the weights of jets must be finite and not negative", where=f"column {name}")
+    return relative(weights)
+
+
+def _trained(file: ZFile) -> Array | None:
+    """Which rows the model was trained on, bool `[row]`; None where the file does not say."""
+    ranges = file.metadata.get("trained")
+    if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
+        return None
+    source, entry = file.columns["source_file"], file.columns["source_entry"]
+    trained = np.zeros(len(file), dtype=bool)
+    for index, start, stop in ranges:
+        trained |= (source == index) & (entry >= start) & (entry < stop)
+    return trained
+
+
+def _first(file: ZFile, usable: Array) -> Array:
+    """The usable rows of the first half of the entries of each source file, bool `[row]`."""
+    source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
+    entry = file.columns.get("source_entry", np.arange(len(file)))
+    first = np.zeros(len(file), dtype=bool)
+    first[usable] = first_halves(source[usable], entry[usable])
+    return first
+
+
+def _some(rows: Array, most: int, seed: int) -> Array:
+    chosen: Array = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    return chosen
+
+
+def _model(file: ZFile) -> dict[str, Any]:
+    return {
+        "sha256": file.metadata.get("model_sha256", ""),
+        "method": file.metadata.get("method", "unknown"),
+        "dim": file.z.shape[1],
+    }

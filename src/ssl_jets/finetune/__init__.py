@@ -1,7 +1,0 @@
-"""Finetune: a pretrained model and labelled jets in, a model with a head out."""
-
-from ssl_jets.finetune.finetune import finetune
-from ssl_jets.finetune.plan import make_plan
-from ssl_jets.finetune.settings import FinetuneSettings, resolve_finetune
-
-__all__ = ["FinetuneSettings", "finetune", "make_plan", "resolve_finetune"]

@@ -1,0 +1,65 @@
+"""Mode `lora`: updates of low rank to the matrices of the blocks (LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353).
+
+    W' = W + (alpha / rank) B A,      A [rank, in], B [out, rank], B = 0 at the start
+
+With `dora` W' is also rescaled row by row to learned lengths. W is frozen: gradients and moments are those of A and B
+alone. At the end W' takes the place of W, and nothing of LoRA is left in the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssl_jets.errors import UsageError
+from ssl_jets.finetuning.modes.base import Mode, Work, scale_lr
+from ssl_jets.finetuning.modes.probe import heads_first
+from ssl_jets.finetuning.objective import Objective
+from ssl_jets.training.loop import Fit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class LoraMode(Mode):
+    """Updates of low rank, pool, last norm and heads learn."""
+
+    def prepare(self, objective: Objective) -> None:
+        """Freeze the encoder and put the updates into its blocks."""
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError:
+            hint = "pip install 'ssl-jets[lora]', or --mode last"
+            raise UsageError("mode lora needs the package peft", where="--mode lora", hint=hint) from None
+        encoder, lora = objective.encoder, self.settings.method.lora
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_dora=lora.dora, lora_dropout=0.0
+        )
+        inject_adapter_in_model(config, encoder.trunk.blocks)
+        scale_lr(objective)
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        for module in (encoder.trunk.norm, encoder.z_out, encoder.pool):
+            if module is not None:
+                module.requires_grad_(True)
+
+    def train(self, objective: Objective, work: Work) -> Fit:
+        """The heads first, where that is asked for."""
+        heads_first(objective, work)
+        return super().train(objective, work)
+
+    def finish(self, objective: Objective) -> None:
+        """Add the updates to the matrices."""
+        merge(objective.encoder)
+        super().finish(objective)
+
+
+def merge(module: nn.Module) -> None:
+    """Replace every adapted layer of `module` by the plain layer with its update in it."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, child in module.named_children():
+        if isinstance(child, LoraLayer):
+            child.merge(safe_merge=True)
+            setattr(module, name, child.get_base_layer())
+        else:
+            merge(child)

@@ -1,0 +1,216 @@
+"""The settings of a finetuning run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ssl_jets.config import RunSettings, Settings, read_config, recipe, resolve
+from ssl_jets.data.loading.mixed import shares
+from ssl_jets.errors import UsageError
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.domain.distance import SCALES
+from ssl_jets.nn.tasks import LABEL, TaskSettings
+
+
+class DannSettings(Settings):
+    """Of `--adapt dann` (`method.dann.*`)."""
+
+    weight: float = Field(default=0.3, gt=0)
+    """Largest factor of the reversed gradient; 1 in the paper."""
+    gamma: float = Field(default=10.0, gt=0)
+    """How fast the factor rises: 2 / (1 + exp(-gamma p)) - 1 of it at the share p of the training."""
+    hidden: int = Field(default=128, ge=1)
+    """Width of the discriminator."""
+
+
+class CoralSettings(Settings):
+    """Of `--adapt coral` (`method.coral.*`)."""
+
+    weight: float = Field(default=10.0, gt=0)
+    """Factor of the loss."""
+
+
+class MmdSettings(Settings):
+    """Of `--adapt mmd` (`method.mmd.*`)."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Factor of the loss."""
+    scales: tuple[float, ...] = Field(default=SCALES, min_length=1)
+    """Widths of the kernels, in units of the mean squared distance of two jets of the batch."""
+
+
+class ReweightSettings(Settings):
+    """Of `--adapt reweight` (`method.reweight.*`)."""
+
+    clip: float = Field(default=10.0, gt=1)
+    """Largest weight of a jet before all are divided by their mean; the smallest is one over it."""
+    jets: int = Field(default=10_000, ge=20)
+    """Jets of each domain that the weights are fitted and measured on, a half each."""
+
+
+FIXED_Z = ("probe",)
+"""Modes in which z does not learn."""
+
+
+ADAPTED_Z = ("dann", "coral", "mmd")
+"""Adaptations that bring z of the domains together, and so need jets of both in a batch."""
+
+
+class LoraSettings(Settings):
+    """Updates of low rank (`method.lora.*`)."""
+
+    rank: int = Field(default=8, ge=1)
+    """Rank of the updates."""
+    alpha: int = Field(default=16, ge=1)
+    """Their size is alpha / rank times the product of the two factors."""
+    targets: tuple[Literal["qkv", "proj", "up", "down"], ...] = Field(
+        default=("qkv", "proj", "up", "down"), min_length=1
+    )
+    """Matrices of a block that get one: attention in and out, MLP in and out."""
+    dora: bool = False
+    """Learn the lengths of the rows apart from their directions."""
+
+
+class DistilSettings(Settings):
+    """What a student learns from its teacher (`method.distil.*`)."""
+
+    temperature: float = Field(default=2.0, gt=0)
+    """Temperature at which class probabilities are compared."""
+    outputs: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's outputs."""
+    z: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's z."""
+
+
+class FinetuneSettings(TaskSettings):
+    """Settings of finetuning (`method.*`)."""
+
+    model: str = ""
+    """The pretrained model, a run folder; `--model` sets it."""
+    mode: Literal["probe", "head", "last", "lora", "full", "scratch", "distil", "fit"] = "full"
+    """What learns: `probe` heads on z, which is computed once; `head` attention over the tokens of the frozen encoder;
+    `last` the last blocks; `lora` updates of low rank; `full` everything; `scratch` everything from a random start, the
+    baseline; `distil` a student of `model.size` from a finetuned teacher; `fit` is what the plan says fits best."""
+    memory: str | None = None
+    """What the run may use, such as `16GB`, for the plan; by default the memory that is free."""
+    pool: Literal["class", "mean", "attention"] | None = None
+    """Where heads read z: class token, mean of the particle tokens, or attention over them; by default `attention` in
+    mode `head`, otherwise as the pretrained model."""
+    blocks: int = Field(default=1, ge=1)
+    """Blocks that mode `last` trains."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate from one block to the one below it, in mode `full`."""
+    unfreeze: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps within which blocks join from the top to the bottom, in mode `full`."""
+    probe_first: bool = False
+    """Train the heads on the frozen z first (LP-FT), in modes `last`, `lora` and `full`."""
+    lora: LoraSettings = LoraSettings()
+    """Updates of low rank."""
+    distil: DistilSettings = DistilSettings()
+    """What a student learns from its teacher."""
+    labels: float | None = Field(default=None, gt=0)
+    """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
+    subset_seed: int = 0
+    """Seed of the subset."""
+    adapt: Literal["none", "dann", "coral", "mmd", "reweight"] = "none"
+    """What is done with the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` bring their z
+    to that of the source; `reweight` weighs the labelled jets of the source as the target has them."""
+    dann: DannSettings = DannSettings()
+    """Settings of `dann`."""
+    coral: CoralSettings = CoralSettings()
+    """Settings of `coral`."""
+    mmd: MmdSettings = MmdSettings()
+    """Settings of `mmd`."""
+    reweight: ReweightSettings = ReweightSettings()
+    """Settings of `reweight`."""
+    l2_sp: float = Field(default=0.0, ge=0)
+    """Strength of the pull of the encoder's weights towards the pretrained ones (L2-SP); 0 for none. Modes
+    `scratch` and `distil`, which begin with random ones, have no such pull."""
+    min_steps: int = Field(default=300, ge=1)
+    """Steps to take at least where `train.epochs` gives the length: few labels make short epochs."""
+
+
+def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
+    """The settings of a finetuning run; the same jets are held out as in the pretraining, unless set otherwise.
+
+    The encoder is that of the pretrained model: `model.*` can be set only for the student of mode `distil`, whose
+    tasks are those of its teacher.
+    """
+    pretrained = load_model(model)
+    training = pretrained.facts["training"]
+    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
+    encoder = pretrained.encoder.cfg
+    base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
+    methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
+    if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
+        base.append({"data": {"unlabelled_ratio": 1.0}})
+    named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
+    if stored is not None:  # what fitted then is what goes on
+        layers = tuple(_without_fit(layer) for layer in layers)
+    given: list[dict[str, Any]] = [{"model": encoder.model_dump()}, *base, named, *layers]
+    settings = resolve(RunSettings[FinetuneSettings], *given)
+    if settings.method.mode == "distil" and stored is None:
+        settings = resolve(RunSettings[FinetuneSettings], {"method": {"targets": known_targets(pretrained)}}, *given)
+    if settings.data.labelled is not None:
+        hint = "finetune --labels takes a part of the labels"
+        raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
+    check_domain(settings)
+    if settings.model != encoder and settings.method.mode != "distil":
+        changed = [key for key, value in encoder if getattr(settings.model, key) != value]
+        raise UsageError(
+            "the encoder is that of the pretrained model",
+            where=f"model.{changed[0]}",
+            found=getattr(settings.model, changed[0]),
+            allowed=[getattr(encoder, changed[0])],
+            hint="--set method.pool=..." if changed == ["pool"] else "--mode distil trains another one",
+        )
+    return settings
+
+
+def _without_fit(layer: dict[str, Any]) -> dict[str, Any]:
+    method = layer.get("method")
+    if not isinstance(method, dict) or method.get("mode") != "fit":
+        return layer
+    return layer | {"method": {key: value for key, value in method.items() if key != "mode"}}
+
+
+def known_targets(teacher: Model) -> list[str]:
+    """What a finetuned model can tell."""
+    found = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
+    if not found:
+        hint = "ssl-jets finetune --model RUN --mode full makes one"
+        raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
+    return found
+
+
+def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
+    """Refuse jets of a target domain without an adaptation, and one without the other.
+
+    Raises:
+        UsageError: one is missing, or z is fixed in the mode.
+    """
+    adapt, mode = settings.method.adapt, settings.method.mode
+    if adapt == "none" and settings.data.unlabelled:
+        raise UsageError("nothing would be done with the jets of the domain", where="--domain", hint="--adapt dann")
+    if adapt == "none" and settings.data.unlabelled_ratio:
+        raise UsageError("this setting is one of pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
+    if adapt != "none" and not settings.data.unlabelled:
+        hint = "--domain SRC names them"
+        raise UsageError("this needs unlabelled jets of the target domain", where=f"--adapt {adapt}", hint=hint)
+    if adapt in ("coral", "mmd") and min(shares(settings.train.batch_size, settings.data.unlabelled_ratio)) < 2:
+        raise UsageError(
+            "spreads of z need two jets of each domain in a batch",
+            where="data.unlabelled_ratio",
+            found=f"{settings.data.unlabelled_ratio:g}, with {settings.train.batch_size} jets in a batch",
+            hint="a larger --batch-size",
+        )
+    if adapt in ADAPTED_Z and mode in FIXED_Z:
+        raise UsageError(
+            "z is fixed in this mode, so nothing can bring the domains together in it",
+            where=f"--adapt {adapt}",
+            found=f"--mode {mode}",
+            hint="--mode full, or --adapt reweight",
+        )

@@ -1,0 +1,88 @@
+"""The columns of files of jets as histograms, in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.style import COLOURS, PARTICLE_LABELS
+from ssl_jets.runtime.atomic import whole_file
+
+
+class ColumnHistogram(Protocol):
+    """Counts in bins."""
+
+    @property
+    def histogram(self) -> list[int]: ...
+    @property
+    def edges(self) -> list[float]: ...
+
+
+class ColumnSource(Protocol):
+    """What some jets of a file look like."""
+
+    @property
+    def particles(self) -> ColumnHistogram: ...
+    @property
+    def columns(self) -> Mapping[str, ColumnHistogram]: ...
+
+
+_COUNT = "particles in a jet"
+
+_MOST_FILES = 10
+"""Files that are drawn; more could not be told apart."""
+
+
+def draw_columns(samples: Mapping[str, ColumnSource], path: Path, *, force: bool = False) -> str:
+    """Write a figure of the particles of a jet and of every particle column, a line for each file (at most ten).
+
+    The lines are densities: what is drawn of two files of the same jets is the same, whatever their bins.
+
+    Args:
+        samples: by the path of the file.
+        path: of the figure, a PNG.
+        force: replace it.
+
+    Returns:
+        What is not drawn; "" where all is.
+
+    Raises:
+        UsageError: the figure exists and `force` is not given.
+    """
+    drawn = dict(zip(short_names(list(samples)), list(samples.values())[:_MOST_FILES]))
+    few = f"the first {_MOST_FILES} of {len(samples)} files" if len(samples) > _MOST_FILES else ""
+    names = list(dict.fromkeys(name for sample in drawn.values() for name in sample.columns))
+    with style(), whole_file(path, force=force) as temporary:
+        rows = -(-(len(names) + 1) // 4)
+        figure, axes = plt.subplots(rows, 4, figsize=(14, 3 * rows), layout="constrained", squeeze=False)
+        for place, name in zip(axes.flat, [_COUNT, *names]):
+            for (file, sample), paint in zip(drawn.items(), COLOURS):
+                column = sample.particles if name == _COUNT else sample.columns.get(name)
+                if column is not None and any(column.histogram):
+                    counts, width = np.array(column.histogram), np.diff(column.edges)
+                    place.stairs(counts / counts.sum() / width, column.edges, label=file, color=paint)
+            place.set(xlabel=PARTICLE_LABELS.get(name, name.replace("$", r"\$")), yscale="log")
+        for place in axes.flat[len(names) + 1 :]:
+            place.set_axis_off()
+        for first in axes[:, 0]:
+            first.set_ylabel("density")
+        look = {"ncols": 5, "fontsize": 9, "title_fontsize": 9, "title": few}
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", **look)
+        figure.savefig(temporary, format="png", dpi=100)
+        plt.close(figure)
+    return few
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The ends of paths that tell them apart: the names of the files where these differ."""
+    parts = [path.split("/") for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)

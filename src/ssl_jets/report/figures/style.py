@@ -1,0 +1,270 @@
+"""How classes and readers are called and coloured, the same in every figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
+
+_MATH = {
+    "QCD": r"$q/g$",
+    "Hbb": r"$H\to b\bar{b}$",
+    "Hcc": r"$H\to c\bar{c}$",
+    "Hgg": r"$H\to gg$",
+    "H4q": r"$H\to 4q$",
+    "Hqql": r"$H\to \ell\nu qq'$",
+    "Zqq": r"$Z\to q\bar{q}$",
+    "Wqq": r"$W\to qq'$",
+    "Tbqq": r"$t\to bqq'$",
+    "Tbl": r"$t\to b\ell\nu$",
+}
+
+
+_TEXT = {
+    "QCD": "q/g (QCD)",
+    "Hbb": "H → bb̄",
+    "Hcc": "H → cc̄",
+    "Hgg": "H → gg",
+    "H4q": "H → 4q",
+    "Hqql": "H → ℓνqq′",
+    "Zqq": "Z → qq̄",
+    "Wqq": "W → qq′",
+    "Tbqq": "t → bqq′",
+    "Tbl": "t → bℓν",
+}
+
+
+COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#92dadd", "#94a4a2", "#717581")
+"""Ten colours that people with any colour vision tell apart (Petroff, arXiv:2107.02270), greys last: see `GREY`."""
+
+
+GREY = "#717581"
+"""What is only there to compare with."""
+
+
+_STYLES = ("-", "--", ":", "-.")
+
+
+def in_figure(name: str) -> str:
+    """A class name for matplotlib; a name that is not of JetClass stays as it is."""
+    return _MATH.get(name, name.replace("$", r"\$"))
+
+
+def in_text(name: str) -> str:
+    """A class name for HTML, not yet escaped."""
+    return _TEXT.get(name, name)
+
+
+def colour(name: str, classes: Sequence[str]) -> str:
+    """The colour of a class: by its place among `classes`."""
+    return COLOURS[list(classes).index(name) % len(COLOURS)]
+
+
+def line_style(name: str, classes: Sequence[str]) -> str:
+    """Every line differs from its neighbours by more than the colour."""
+    return _STYLES[list(classes).index(name) % len(_STYLES)]
+
+
+def reader(probe: dict[str, object]) -> str:
+    """What a probe is called: who reads what."""
+    of = str(probe["of"])
+    return f"{probe['reader']}, {'random weights' if 'random' in of else of}"
+
+
+_LABELS = {
+    "mass": "mass [GeV]",
+    "soft-drop mass": "soft-drop mass [GeV]",
+    "jet_sdmass": "soft-drop mass [GeV]",
+    "tau21": r"$\tau_{21}$",
+    "tau32": r"$\tau_{32}$",
+    "tau43": r"$\tau_{43}$",
+    **{f"jet_tau{n}": rf"$\tau_{n}$" for n in (1, 2, 3, 4)},
+    **{f"jet_tau{n}/jet_tau{n - 1}": rf"$\tau_{{{n}{n - 1}}}$" for n in (2, 3, 4)},
+    "pt": r"$p_\mathrm{T}$ [GeV]",
+    "jet_pt": r"jet $p_\mathrm{T}$ [GeV]",
+    "jet_energy": "jet energy [GeV]",
+    "eta": r"$\eta$",
+    "jet_eta": r"jet $\eta$",
+    "jet_phi": r"jet $\phi$ [rad]",
+    "jet_mass": "jet mass [GeV]",
+    "jet_nparticles": "particles in a jet",
+    "a of σ(pt)/pt = a / sqrt(pt/GeV)": r"$a$ in $\sigma(p_\mathrm{T})/p_\mathrm{T} = a\,(p_\mathrm{T}/$GeV$)^{-1/2}$",
+    "a of σ = a / (pt/GeV), at most 0.1": r"$a$ in $\sigma = a\,(p_\mathrm{T}/\mathrm{GeV})^{-1}$, at most 0.1",
+    "factor": r"factor on $p_\mathrm{T}$",
+}
+
+
+PARTICLE_LABELS = {
+    "pt": r"particle $p_\mathrm{T}$ [GeV]",
+    "deta": r"particle $\Delta\eta$",
+    "dphi": r"particle $\Delta\phi$ [rad]",
+    "energy": "particle energy [GeV]",
+    "charge": "charge [e]",
+    "kind": "kind of particle",
+    "d0": r"$d_0$ [mm]",
+    "d0err": r"error of $d_0$ [mm]",
+    "dz": r"$d_z$ [mm]",
+    "dzerr": r"error of $d_z$ [mm]",
+}
+"""Titles of axes by canonical column of the particles."""
+
+
+def axis_label(name: str) -> str:
+    """A jet column or physics quantity for matplotlib; a name that is not known stays as it is."""
+    return _LABELS.get(name, name.replace("$", r"\$"))
+
+
+_PLAIN = {shown: name for name, shown in reversed([*_MATH.items(), *_LABELS.items()])}
+
+
+def plain(text: str) -> str:
+    """The name behind a text for matplotlib."""
+    return _PLAIN.get(text, text.replace(r"\$", "$"))
+
+
+Values = np.ndarray[Any, Any]
+
+
+Along = Literal["x", "y"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What is drawn around the points of a line.
+
+    Attributes:
+        of: what it is, such as "68 %".
+        along: the axis it is on.
+        low, high: its ends, `[point]`; NaN where a point has none.
+    """
+
+    of: str
+    along: Along
+    low: Values
+    high: Values
+
+
+MOST_BANDS = 3
+"""Lines of a panel that have bands: more bands lie on one another and hide the lines."""
+
+
+_DRAWN: WeakKeyDictionary[Line2D, list[Interval]] = WeakKeyDictionary()
+
+
+def intervals_of(line: Line2D) -> list[Interval]:
+    """All that was drawn around a line by `band` and `bars`."""
+    return _DRAWN.get(line, [])
+
+
+def band(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y", among: int = 1) -> None:
+    """Shade between `low` and `high` `[point]`, in the colour of the line, if the panel has few lines.
+
+    Args:
+        line: the line.
+        low, high: ends of the interval of each point.
+        of: what the interval is.
+        along: the axis it is on.
+        among: lines of the panel; of more than `MOST_BANDS` the interval is kept for the CSV alone.
+    """
+    x, y, kept = _keep(line, low, high, of, along)
+    if among > MOST_BANDS:
+        return
+    look: dict[str, Any] = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
+    if along == "y":
+        _axes(line).fill_between(x, kept.low, kept.high, **look)
+    else:
+        _axes(line).fill_betweenx(y, kept.low, kept.high, **look)
+
+
+def bars(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y", width: float = 1.5) -> None:
+    """A bar from `low` to `high` through each point; they need not hold the point itself."""
+    x, y, kept = _keep(line, low, high, of, along)
+    look: dict[str, Any] = {"color": line.get_color(), "linewidth": width, "transform": line.get_transform()}
+    if along == "y":
+        _axes(line).vlines(x, kept.low, kept.high, **look)
+    else:
+        _axes(line).hlines(y, kept.low, kept.high, **look)
+
+
+def band_or_bars(line: Line2D, low: Any, high: Any, of: str, place: int, among: int) -> None:
+    """Draw a band, or bars side by side where a panel has more than `MOST_BANDS` lines.
+
+    Args:
+        line: a line of few points.
+        low, high: ends of the interval of each point.
+        of: what the interval is.
+        place: number of the line in its panel, from 0.
+        among: lines of the panel.
+    """
+    if among > MOST_BANDS:
+        axes = _axes(line)
+        points = 4 * (place - (among - 1) / 2)
+        line.set_transform(offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points"))
+        bars(line, low, high, of, width=1.2)
+    else:
+        band(line, low, high, of)
+
+
+def _keep(line: Line2D, low: Any, high: Any, of: str, along: Along) -> tuple[Values, Values, Interval]:
+    x, y = (np.atleast_1d(np.asarray(values, dtype=float)) for values in line.get_data())
+    ends = (np.broadcast_to(np.asarray(end, dtype=float), x.shape) for end in (low, high))
+    kept = Interval(of, along, *ends)
+    _DRAWN.setdefault(line, []).append(kept)
+    return x, y, kept
+
+
+def _axes(line: Line2D) -> Axes:
+    assert isinstance(line.axes, Axes)
+    return line.axes
+
+
+def panel_grid(
+    number: int, width: float, height: float, most: int = 3, more: tuple[float, float] = (0, 0), **grid: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `number` panels in rows of at most `most`; places that are left over are empty.
+
+    Args:
+        number: how many; at least one.
+        width, height: of a panel [inch].
+        most: panels of a row.
+        more: width and height of the figure beside the panels [inch].
+        grid: for `plt.subplots`, such as `sharex`.
+    """
+    columns = min(most, number)
+    rows = -(-number // columns)
+    size = (more[0] + width * columns, more[1] + height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **grid)
+    for left_over in axes.flat[number:]:
+        left_over.set_visible(False)
+    return figure, list(axes.flat[:number])
+
+
+def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
+    """Add a colour bar as high as the matrix at its right."""
+    beside = axes.inset_axes((1.03, 0, 0.045, 1), label="<colorbar>")
+    axes.figure.colorbar(image, cax=beside, label=label)
+
+
+def level(axes: Axes, value: float, name: str) -> None:
+    """A dotted line across a panel, with its name at the left end."""
+    axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, label=f"_{name}")
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(name, (0, value), (5, 3), **where, color=GREY, fontsize=10)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Make `axes` a list, from the top: row n, at height n, has a name and a line above it."""
+    for border in range(1, len(names)):
+        axes.axhline(border - 0.5, color="#dcdcdc", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", which="both", length=0)

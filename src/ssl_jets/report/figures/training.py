@@ -1,0 +1,179 @@
+"""Figures of a training, drawn from the lines of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_jets.report.figures.style import COLOURS, GREY, panel_grid
+
+Lines = Sequence[Mapping[str, Any]]
+
+BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds"} | {
+    "skipped",
+    "skipped_steps",
+}
+BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
+"""Keys of a training line that are shown elsewhere, or not at all."""
+
+PANELS = (
+    ("domain_accuracy", "accuracy of the domain discriminator"),
+    ("z_std", "mean std of z"),
+    ("rankme", "effective rank of z"),
+    ("jets_per_second", "jets / s"),
+    ("lr", "learning rate"),
+    ("grad_norm", "norm of the gradient"),
+)
+"""Key and label of the panels behind those of the loss, its parts and the probe, where the lines have them."""
+
+
+Panel = tuple[str, str, tuple[float | None, float | None]]
+"""Key, label and limits of a panel."""
+
+PROGRESS: tuple[Panel, ...] = (("loss", "held-out loss", (None, None)), ("probe_accuracy", "probe accuracy", (0, None)))
+"""Panels on what is learned, where runs are laid over each other."""
+
+COLLAPSE: tuple[Panel, ...] = (
+    ("z_variation", "share of the length of z that varies", (0, None)),
+    ("compared_variation", "the same of what the loss compares", (0, None)),
+    ("z_participation_ratio", "participation ratio", (1, None)),
+    ("rankme", "effective rank", (1, None)),
+    ("z_alignment", "alignment of two views", (0, 2)),
+    ("z_uniformity", "uniformity", (None, 0)),
+    ("z_mean_cosine", "mean cosine of two jets", (None, 1)),
+    ("z_swap_rise", "rise of the loss when jets swap z", (0, None)),
+    ("teacher_distance", "distance of student and teacher", (0, None)),
+    ("code_usage", "share of codes used", (0, 1)),
+)
+"""Panels on the collapse of z, where the lines have them."""
+
+COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[3]
+
+
+def training(lines: Lines) -> Figure | None:
+    """Loss, probe, spread of z and throughput against the step; None without two lines of the loss.
+
+    A quantity with a single number has no panel.
+    """
+    if not _has(lines, "loss"):
+        return None
+    train = [line for line in lines if line["kind"] == "train"]
+    held = [line for line in lines if line["kind"] == "validation"]
+    groups = groups_of(train)
+    shown = [(key, label) for key, label in PANELS if _has(lines, key)]
+    figure, places = panel_grid(1 + len(groups) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
+    free = iter(places)
+    _loss(next(free), train, held)
+    for label, names in groups.items():
+        _parts(next(free), train, names, label)
+    if _has(held, "probe_accuracy"):
+        _line(next(free), held, "probe_accuracy", "probe accuracy", COLOURS[2])
+    for key, label in shown:
+        axes = next(free)
+        _line(axes, lines, key, label, GREY)
+        if key in ("rankme", "jets_per_second"):
+            axes.set_ylim(0, None)
+    return figure
+
+
+def collapse(lines: Lines) -> Figure | None:
+    """What would show a collapse of z, against the step; None without a look at held-out jets."""
+    looks = [line for line in lines if line["kind"] in ("check", "validation")]
+    shown = [panel for panel in COLLAPSE if _has(looks, panel[0])]
+    if not shown:
+        return None
+    figure, places = panel_grid(len(shown), 3.9, 2.7)
+    for axes, (key, label, limits) in zip(places, shown):
+        _line(axes, looks, key, "", COLOURS[0])
+        axes.set_title(label, fontsize=11)
+        step, values = series([line for line in looks if line.get("collapse")], key)
+        axes.plot(step, values, "o", color=COLLAPSED, markersize=6, label="_found a collapse")
+        for line in lines:
+            if line["kind"] == "rollback":
+                axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1, label="_rolled back")
+        axes.set_ylim(*limits)
+    return figure
+
+
+def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mapping[str, str]) -> Figure | None:
+    """A panel for each quantity that any run has at its looks, a line for each run; None without one.
+
+    Red rings: looks that found a collapse.
+    """
+    looks = {name: [line for line in lines if line["kind"] in ("check", "validation")] for name, lines in runs.items()}
+    shown = [panel for panel in wanted if any(_has(lines, panel[0]) for lines in looks.values())]
+    if not shown:
+        return None
+    figure, places = panel_grid(len(shown), 3.9, 3.0)
+    for axes, (key, label, limits) in zip(places, shown):
+        for name, lines in looks.items():
+            axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
+            found = series([line for line in lines if line.get("collapse")], key)
+            ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
+            axes.plot(*found, **ring, color=COLLAPSED, label=f"_{name}: found a collapse")
+        axes.set(xlabel="step", ylim=limits)
+        axes.set_title(label, fontsize=11)
+    places[0].legend(frameon=False, fontsize=10)
+    return figure
+
+
+def groups_of(train: Lines) -> dict[str, list[str]]:
+    """What the method logs, by the panel it is shown in: parts of the loss have "loss" in their names."""
+    names = sorted({name for line in train for name in line if name not in BOOKKEEPING and _has(train, name)})
+    parts = [name for name in names if "loss" in name]
+    others = [name for name in names if "loss" not in name]
+    return {label: group for label, group in (("part of the loss", parts), ("also logged", others)) if group}
+
+
+def _loss(axes: Axes, train: Lines, held: Lines) -> None:
+    step, loss = series(train, "loss")
+    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1, label="_training, as logged")
+    axes.plot(step, _smooth(loss), color=COLOURS[0], label="training")
+    step, loss = series(held, "loss")
+    axes.plot(step, loss, "o-", color=COLOURS[2], markersize=4, label="held-out jets")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend(frameon=False, loc="upper right")
+
+
+def _parts(axes: Axes, train: Lines, parts: Sequence[str], what: str) -> None:
+    for number, name in enumerate(parts):
+        step, values = series(train, name)
+        axes.plot(step, _smooth(values), color=COLOURS[number % len(COLOURS)], label=name.replace("_", " "))
+    axes.set(xlabel="step", ylabel=f"{what} (training)")
+    if len(parts) > 1:
+        axes.legend(frameon=False, fontsize=10)
+    else:
+        axes.set_ylabel(f"{parts[0].replace('_', ' ')} (training)")
+
+
+def _line(axes: Axes, lines: Lines, key: str, label: str, paint: str) -> None:
+    step, values = series(lines, key)
+    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4, label=f"_{key}")
+    axes.set(xlabel="step", ylabel=label)
+
+
+def series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps and values of the lines that have a number at `key`."""
+    points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
+    return np.array([step for step, _ in points], float), np.array([value for _, value in points], float)
+
+
+def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Running mean over a twentieth of the points, over what there is of it at the ends."""
+    width = max(1, len(values) // 20)
+    kernel = np.ones(width)
+    sums = np.convolve(values, kernel, "same")
+    return np.asarray(sums / np.convolve(np.ones(len(values)), kernel, "same")) if len(values) >= width else values
+
+
+def _has(lines: Lines, key: str) -> bool:
+    """Check that two steps or more have a number at `key`: one point is no curve."""
+    return len({line["step"] for line in lines if _is_number(line.get(key))}) > 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,109 @@
+"""The sections of a run: training curves, collapse, settings, model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.report import page
+from ssl_jets.report.album import Album
+from ssl_jets.report.figures.label import label_of
+from ssl_jets.report.figures.training import collapse, training
+from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
+from ssl_jets.report.sections.domain import domain_sections, domain_tiles
+from ssl_jets.report.sections.generated import generated_sections, generated_tiles
+from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
+
+Json = Mapping[str, Any]
+
+
+def run_sections(run: RunFolder, album: Album) -> list[str]:
+    """Training curves and settings of a run."""
+    body: list[str] = []
+    drawn = album.add("training", lambda: training(run.lines))
+    drawn += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    if drawn:
+        body += [page.heading("Training"), *drawn]
+    return [*body, page.heading("How it was made"), *run_facts(run)]
+
+
+def run_facts(run: RunFolder) -> list[str]:
+    """Settings, model and training facts of a run, to open."""
+    details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
+    if run.model:
+        shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
+        details += [page.folded("Model (model/config.json)", page.facts(shown), _feature_table(run.model["features"]))]
+        details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
+    return details
+
+
+def run_tiles(run: RunFolder) -> str:
+    """The headline numbers of a run."""
+    train = [line for line in run.lines if line["kind"] == "train" and line["loss"] is not None]  # null: skipped
+    held = [line for line in run.lines if line["kind"] == "validation"]
+    entries = []
+    if train:
+        entries.append(("training loss", page.significant(train[-1]["loss"], 4), f"step {train[-1]['step']:,}"))
+    if held:
+        entries.append(("held-out loss", page.significant(held[-1]["loss"], 4), f"step {held[-1]['step']:,}"))
+    if held and held[-1].get("probe_accuracy") is not None:
+        entries.append(
+            ("linear probe while training", page.number(held[-1]["probe_accuracy"], 3), "a quick look, no interval")
+        )
+    if held and held[-1].get("rankme") is not None:
+        entries.append(("effective rank of z", page.number(held[-1]["rankme"], 1), "1 is a collapse"))
+    if train and train[-1].get("jets_per_second") is not None:
+        minutes = train[-1].get("seconds", 0) / 60
+        entries.append(("speed", f"{train[-1]['jets_per_second']:,.0f} jets/s", f"{minutes:,.1f} min in all"))
+    return page.tiles(entries)
+
+
+def _verdicts(lines: list[dict[str, Any]]) -> str:
+    """The looks that found a collapse, as a sentence."""
+    found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
+    return f" Found: {'; '.join(found)}." if found else ""
+
+
+def _feature_table(features: list[Json]) -> str:
+    rows = [(f["name"], f["unit"], page.significant(f["mean"], 4), page.significant(f["std"], 4)) for f in features]
+    return page.table(("feature", "unit", "mean", "std"), rows)
+
+
+def _one_line(values: Json) -> dict[str, Any]:
+    """Lists of lists (files, ranges of entries) as lists of texts."""
+    texts = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list):
+            texts[name] = [" ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in value]
+    return texts
+
+
+PROTOCOLS = {
+    "labels": ("Label curves", label_sections),
+    "anomaly": ("Search for anomalies", anomaly_sections),
+    "domain": ("Simulation and data", lambda metrics, album: [domain_tiles(metrics), *domain_sections(metrics, album)]),
+}
+"""Title and sections of each protocol whose results `KIND.json` are shown."""
+
+
+def inside(run: Path, figures: Path, of: str = "") -> list[str]:
+    """One part of the page for each.
+
+    Args:
+        run: the run folder.
+        figures: folder for the figures.
+        of: name of the run, on a page of several.
+    """
+    prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
+    body = []
+    for made in comparisons_in(run):
+        album = Album(figures, f"{prefix}{made.folder.name}-", label_of(made.metrics))
+        sections = [generated_tiles(made.metrics), *generated_sections(made, album)]
+        body.append(page.part(f"Generated jets: {made.folder.name}{whose}", sections))
+    for name, kind, metrics in protocols_in(run, PROTOCOLS):
+        title, sections_of = PROTOCOLS[kind]
+        named = "" if name == kind else f": {name}"
+        album = Album(figures, f"{prefix}{name}-", label_of(metrics))
+        body.append(page.part(f"{title}{named}{whose}", sections_of(metrics, album)))
+    return body

@@ -1,0 +1,1 @@
+"""The process: atomic files, console, process group, launcher, signals, memory, precision."""

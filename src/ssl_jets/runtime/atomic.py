@@ -1,0 +1,249 @@
+"""Outputs that appear whole or not at all: written in a hidden folder beside them, synced, and moved into place."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.runtime.console import to_stderr
+
+LOCK = ".ssl-jets.lock"
+"""File of a hidden folder that its process holds locked; the lock goes with the process, however that ends."""
+
+
+class WorkFolder:
+    """A hidden folder beside an output, on the same file system, locked until it is removed.
+
+    Args:
+        output: the file or folder that it will be moved to.
+
+    Attributes:
+        path: the folder.
+
+    Raises:
+        SslJetsError: there is no such folder, or it cannot be written to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._lock: int | None = None
+        try:
+            while self._lock is None:  # another process may take it for left behind before it is locked
+                self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+                try:
+                    self._lock = _new_lock(self.path / LOCK)
+                finally:
+                    if self._lock is None:
+                        shutil.rmtree(self.path, ignore_errors=True)
+        except OSError as error:
+            raise disk_error(output, error) from error
+
+    def remove(self) -> None:
+        """Remove the folder, if it is still there."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+class WholeFile:
+    """A file that is written beside its place and moved there by `commit`; of a link, into the file it names.
+
+    Args:
+        path: the output.
+        force: whether an existing file is replaced.
+
+    Attributes:
+        fresh: the path to write to.
+
+    Raises:
+        UsageError: `path` exists and `force` is not given, or it is a folder.
+        SslJetsError: the folder or the disk does not take the file.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path, self.force = path, force
+        check_output(path, force=force)
+        self._target = real(path)
+        clear_left_behind(self._target)
+        self._folder = WorkFolder(self._target)
+        self.fresh = self._folder.path / self._target.name
+
+    def commit(self) -> None:
+        """Move the file into place. An `OSError` leaves what was there."""
+        sync(self.fresh)
+        check_output(self.path, force=self.force)
+        os.replace(self.fresh, self._target)
+        with suppress(OSError):  # not every file system syncs folders
+            sync(self._target.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove everything that is not in place."""
+        self._folder.remove()
+
+
+@contextmanager
+def whole_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Give the path to write to; the file there is moved to `path` when the body ends without an error.
+
+    Raises:
+        UsageError: `path` exists and `force` is not given, or it is a folder.
+        SslJetsError: the folder or the disk does not take the file. Nothing is left behind.
+    """
+    file = WholeFile(path, force=force)
+    try:
+        yield file.fresh
+        file.commit()
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        file.discard()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write or replace a file of a folder of results; the folder is made where there is none.
+
+    Raises:
+        SslJetsError: the folder or the disk does not take the file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    with whole_file(path, force=True) as fresh:
+        fresh.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a text file as `write_bytes` does, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def open_to_append(path: Path) -> IO[str]:
+    """Open a text file to append to, with the permissions of the umask; a link is not followed.
+
+    Raises:
+        SslJetsError: it is a link, or it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            found, hint = f"a link to {os.readlink(path)}", f"rm {path}"
+            raise SslJetsError("a file of the run folder is a link", where=path, found=found, hint=hint) from None
+        raise disk_error(path, error) from None
+    return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+def clear_left_behind(output: Path) -> None:
+    """Remove the hidden folders of runs with the same output that were killed, and name each on stderr.
+
+    A folder whose lock is held, or cannot be asked for on this file system, stays.
+    """
+    ours = re.compile(rf"\.{re.escape(output.name)}\.[a-z0-9_]{{8}}")
+    try:
+        folders = [Path(entry) for entry in os.scandir(output.parent) if ours.fullmatch(entry.name)]
+    except OSError:
+        return  # told when the folder is written to
+    for folder in folders:
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if _locked(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+                to_stderr(f"removed what a run that was killed left behind: {folder}")
+        finally:
+            os.close(lock)
+
+
+def _new_lock(path: Path) -> int | None:
+    """Make and lock a file; None where another process was quicker."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    if _locked(lock) is not False and path.exists():
+        return lock
+    os.close(lock)
+    return None
+
+
+def _locked(descriptor: int) -> bool | None:
+    """Take the lock of a file: whether nobody else has it; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EACCES, errno.EAGAIN) else None
+    return True
+
+
+def real(path: Path) -> Path:
+    """The absolute path behind links, of which the last may name nothing yet."""
+    return Path(os.path.realpath(path))
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UsageError: `path` exists and `force` is not given, or it is a folder.
+    """
+    if path.is_dir():
+        raise UsageError("the output is a folder", where=path, hint=f"--out {path / 'FILE'}")
+    if path.exists() and not force:
+        raise UsageError("the output exists already", where=path, hint="--force to overwrite it, or another --out")
+
+
+def check_folder(folder: Path, holds: str, *, force: bool) -> None:
+    """Refuse a folder to write to before the work begins.
+
+    Raises:
+        UsageError: it has the file `holds` and `force` is not given, or it is a file.
+        SslJetsError: it cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
+    if (folder / holds).exists() and not force:
+        raise UsageError("the output exists already", where=folder, hint="--force to replace it, or another --out")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(there, os.W_OK):
+        raise SslJetsError("the output cannot be written", where=there, found="no write access", hint="another --out")
+
+
+def sync(path: Path) -> None:
+    """Wait for the disk: a quota or a full network disk is often reported only here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(path: Path, error: OSError) -> SslJetsError:
+    """What the disk said about the output `path`, as one message."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hints = {
+        errno.ENOENT: f"mkdir -p {path.parent}",
+        errno.ENOSPC: "free some space, or another --out",
+        errno.EDQUOT: "free some of your quota, or another --out",
+    }
+    return SslJetsError(
+        "the output cannot be written", where=path, found=reason, hint=hints.get(error.errno or 0, "another --out")
+    )
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or the first of `parent/name-2`, `parent/name-3`, ... that does not exist."""
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder

@@ -1,0 +1,119 @@
+"""Steps whose loss or gradient is not finite: stopped at, or skipped by all ranks together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssl_jets.config import TrainSettings
+from ssl_jets.errors import SslJetsError
+from ssl_jets.jets import Jets
+from ssl_jets.runtime.process_group import Ranks
+from ssl_jets.training.run_folder import Run
+
+LOSS, GRADIENT = "the loss is not finite", "the gradient is not finite"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A value that is not finite, and the files of its batch."""
+
+    what: str
+    value: float
+    files: tuple[str, ...]
+
+
+class NonFinite:
+    """Guard of the optimizer steps.
+
+    Args:
+        settings: `on_nonfinite`, `max_nonfinite`.
+        file_names: name of each source file.
+        ranks: the processes of the training.
+        device: the device of this process.
+
+    Attributes:
+        total: steps skipped so far.
+        in_a_row: those of them since the last step that was taken.
+    """
+
+    def __init__(self, settings: TrainSettings, file_names: Sequence[str], ranks: Ranks, device: torch.device) -> None:
+        self.settings, self.file_names, self.ranks, self.device = settings, file_names, ranks, device
+        self.total, self.in_a_row = 0, 0
+        self._fault: Fault | None = None
+        self._buffers: list[Tensor] = []
+
+    def begin(self, method: nn.Module) -> None:
+        """Begin a step. Where it may be skipped, keep the buffers: batch statistics change in the forward pass."""
+        self._fault = None
+        if self.settings.on_nonfinite == "skip":
+            self._buffers = [buffer.clone() for buffer in method.buffers()]
+
+    def check(self, value: Tensor | None, jets: Jets, what: str) -> None:
+        """Note the first value of this step that is not finite."""
+        if self._fault is not None or value is None or bool(torch.isfinite(value).all()):
+            return
+        rows = [] if jets.source is None else jets.source[:, 0].unique().tolist()
+        files = tuple(self.file_names[row] for row in rows[:8])
+        self._fault = Fault(what, float(value.detach().float().mean()), files)
+
+    def decide(self, step: int, method: nn.Module, run: Run) -> bool:
+        """Return whether to take the step, the same on all ranks.
+
+        Raises:
+            SslJetsError: a value is not finite, and such steps are not skipped, or too many came in a row.
+        """
+        if not self._on_any_rank():
+            self.in_a_row = 0
+            return True
+        first = _joined([fault for fault in self.ranks.gather(self._fault) if fault is not None])
+        self.total += 1
+        self.in_a_row += 1
+        if self.settings.on_nonfinite == "stop" or self.in_a_row >= self.settings.max_nonfinite:
+            raise self._error(first, step)
+        with torch.no_grad():
+            for buffer, before in zip(method.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+        run.log({"step": step + 1, "kind": "nonfinite", "what": first.what, "files": list(first.files)})
+        run.say(f"step {step + 1} is skipped: {first.what}, in a batch of jets from {_named(first)}")
+        return False
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"total": self.total, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on with these counts."""
+        self.total, self.in_a_row = state.get("total", 0), state.get("in_a_row", 0)
+
+    def _on_any_rank(self) -> bool:
+        if self.ranks.world == 1:
+            return self._fault is not None
+        found = torch.tensor(int(self._fault is not None), device=self.device)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        return bool(found)
+
+    def _error(self, fault: Fault, step: int) -> SslJetsError:
+        lr = f"train.lr={self.settings.lr / 4:g}"
+        skipping = self.settings.on_nonfinite == "skip"
+        other = "train.precision=32-true" if skipping else "train.on_nonfinite=skip"
+        return SslJetsError(
+            fault.what + (f", in {self.in_a_row} steps in a row" if skipping else ""),
+            where=f"step {step}, in a batch of jets from {_named(fault)}",
+            found=fault.value,
+            hint=f"the same command with --resume --set {lr}, or --set {other}",
+        )
+
+
+def _joined(faults: Sequence[Fault]) -> Fault:
+    """Join the faults of all ranks. A loss is of one rank, a gradient of all: where there are both, the loss counts."""
+    losses = [fault for fault in faults if fault.what == LOSS] or faults
+    return replace(losses[0], files=tuple(dict.fromkeys(file for fault in losses for file in fault.files)))
+
+
+def _named(fault: Fault) -> str:
+    return ", ".join(fault.files) or "unknown files"

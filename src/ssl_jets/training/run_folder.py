@@ -1,0 +1,213 @@
+"""A run folder: settings, metrics, checkpoints, log. Only rank 0 writes.
+
+RUN/config.yaml              every resolved setting
+RUN/metrics.jsonl            one line per logged step
+RUN/model/                   the trained model (model_file.py)
+RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
+RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
+RUN/checkpoints/files.json   name, size and digest of each file that is read, for --resume
+RUN/log.txt                  what was said on the terminal
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ssl_jets.config import Settings, to_yaml
+from ssl_jets.data.identity import FileId
+from ssl_jets.data.skipped import skipped_jets
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, open_to_append, real, write_bytes, write_text
+from ssl_jets.runtime.console import to_stderr
+from ssl_jets.runtime.reading import guarded, read_text
+from ssl_jets.runtime.terminal import escaped
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """An open run folder.
+
+    Args:
+        folder: the folder.
+        writes: whether this process writes (rank 0); other ranks' calls do nothing.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+        self._lock: IO[str] | None = None
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model."""
+        return self.folder / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that `--resume` goes on from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoints(self.checkpoint))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trained model is there, which is written last."""
+        return (self.model / "config.json").is_file()
+
+    @property
+    def healthy(self) -> Path:
+        """The state at the last look that found no collapse, with `train.on_collapse=rollback`."""
+        return self.folder / "checkpoints" / "healthy.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.folder / "metrics.jsonl"
+
+    def take(self) -> None:
+        """Keep other processes from writing into the folder for as long as this object lives.
+
+        A second job that goes on with the same run would mix its metrics with those of the first.
+
+        Raises:
+            SslJetsError: another process has it.
+        """
+        if not self.writes:
+            return
+        self._lock = open_to_append(self.folder / ".lock")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                hint = "wait until it ends, or --out OTHER"
+                raise SslJetsError(
+                    "another process is training in this run folder", where=self.folder, hint=hint
+                ) from None
+            # A file system without locks: nobody is kept out.
+
+    def refuse_existing(self, *, force: bool = False) -> None:
+        """An error where the folder holds something; a run is let pass with `force`. Nothing is written or removed."""
+        if not self.writes or not self.folder.exists():
+            return
+        entries = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
+        if any(not entry.name.startswith(".") for entry in entries):
+            if not (self.folder / "config.yaml").is_file():
+                raise UsageError("the output exists and is not a run folder", where=self.folder, hint="--out OTHER")
+            if not force:
+                raise UsageError(
+                    "the run exists", where=self.folder, hint="--resume to go on, --force to replace it, or --out OTHER"
+                )
+
+    def create(self, settings: Settings, *, force: bool = False) -> None:
+        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it.
+
+        Killed at any moment, it leaves a run, or a folder that counts as empty. A link to a folder stays one.
+        """
+        if not self.writes:
+            return
+        self.refuse_existing(force=force)
+        folder = real(self.folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            old = WorkFolder(folder) if (folder / "config.yaml").is_file() else None
+            if old is not None:
+                self.take()
+                folder.rename(old.path / "old")
+            folder.mkdir(exist_ok=True)
+            self.take()
+            write_text(folder / "config.yaml", to_yaml(settings))
+            self.checkpoint.parent.mkdir(exist_ok=True)
+            if old is not None:
+                old.remove()
+            clear_left_behind(folder)
+        except OSError as error:
+            raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
+
+    def check_files(self, files: Sequence[FileId]) -> None:
+        """Record the files of a run that begins; of one that goes on, check that they are those it began with.
+
+        Raises:
+            UsageError: names or contents differ.
+        """
+        record = self.checkpoint.with_name("files.json")
+        if not self.begun:
+            if self.writes:
+                write_text(record, json.dumps(files))
+        elif not record.is_file():
+            self.say("the run was begun by an ssl-jets that kept no record of its files: they are taken as unchanged")
+        else:
+            with guarded("the list of files of the run cannot be read", record, hint="--force begins the run anew"):
+                rows = [FileId(*row) for row in json.loads(read_text(record))]
+            begun, now = (Counter((file.name, file.digest) for file in side) for side in (rows, files))
+            if begun != now:
+                differing = dict.fromkeys(name for name, _ in (begun - now) + (now - begun))
+                raise UsageError(
+                    "the files are not those that the run began with",
+                    where=record,
+                    found=f"other names or contents: {', '.join(list(differing)[:8])}",
+                    hint="--resume with the files as they were, or --out OTHER for a new run",
+                )
+
+    def say(self, message: str) -> None:
+        """One line to stderr and to `log.txt`."""
+        if self.writes:
+            to_stderr(message)
+            self._append(self.folder / "log.txt", escaped(message) + "\n")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
+        if self.writes:
+            self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+
+    def log_left_out(self, step: int, left_out: Counter[str]) -> None:
+        """Say and log the number of jets left out until `step`, by reason."""
+        self.log({"step": step, "kind": "left_out", "jets": dict(left_out), "all": left_out.total()})
+        self.say(skipped_jets(left_out))
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, which a resumed run will make again (and a half-written line)."""
+        if not self.writes or not self.metrics.is_file():
+            return
+        kept = []
+        with guarded("the metrics of the run cannot be read", self.metrics):
+            for line in self.metrics.read_bytes().splitlines():
+                with suppress(ValueError, KeyError, TypeError, RecursionError):  # killed while writing, or damaged
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + b"\n")
+        write_bytes(self.metrics, b"".join(kept))
+
+    def _append(self, path: Path, text: str) -> None:
+        try:
+            with open_to_append(path) as file:
+                file.write(text)
+        except OSError as error:
+            raise SslJetsError("the run folder cannot be written", where=path, found=error.strerror) from None
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """Return the checkpoints on disk, newest first: `last.ckpt`, then `last-1.ckpt`, `last-2.ckpt`, ..."""
+    older = [file for file in path.parent.glob(f"{path.stem}-*{path.suffix}") if _age(file) > 0]
+    return [*([path] if path.is_file() else []), *sorted(older, key=_age)]
+
+
+def _age(file: Path) -> int:
+    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    number = file.stem.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,100 @@
+"""Files that go bad: an error by default, left out and counted where the settings say so, and never a hang."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.files import JetFile, count, open_files, whole
+from ssl_jets.data.loading.stream import Request, TrainStream, ordered
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import DataError
+from support.faulty_files import remove, spoil_baskets, truncate
+
+Write = Callable[..., Path]
+SKIP = Request(columns=("pt", "charge"), bad_files="skip")
+
+
+@pytest.fixture
+def files(write_jetclass: Write) -> list[JetFile]:
+    paths = [write_jetclass(f"{name}.root", seed=seed) for seed, name in enumerate(("QCD_0", "QCD_1", "Tbl_0"))]
+    return open_files([Source(str(path)) for path in paths])
+
+
+def stream_of(files: list[JetFile], request: Request, **more: Any) -> TrainStream:
+    return TrainStream(files, whole(files), batch_size=10, buffer=40, seed=0, request=request, **more)
+
+
+@pytest.mark.parametrize("fault", [truncate, spoil_baskets, remove])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_file_that_goes_bad_in_an_epoch_is_an_error_or_counted_by_file_and_reason(
+    files: list[JetFile], fault: Callable[[Path], None], workers: int
+) -> None:
+    fault(Path(files[1].source.path))
+    with stream_of(files, Request(columns=("pt", "charge")), workers=workers) as stream:
+        with pytest.raises(DataError) as caught:
+            [next(stream) for _ in range(15)]
+        assert caught.value.where is not None
+        assert files[1].source.path in str(caught.value.where)
+        assert "data.bad_files=skip" in str(caught.value)
+    with stream_of(files, SKIP, workers=workers) as stream:
+        seen = set()
+        while stream.epoch < 2:
+            source = next(stream).source
+            assert source is not None
+            seen |= {(file, entry) for file, entry, _ in source.tolist()}
+    lost = 50 - sum(file == 1 for file, _ in seen)
+    assert lost > 0
+    assert {key for key in seen if key[0] != 1} == {(file, entry) for file in (0, 2) for entry in range(50)}
+    assert all(files[1].source.path in reason for reason in stream.skipped)
+    assert stream.skipped.total() >= 2 * lost  # once in each epoch, and in the window that is read ahead
+
+
+def test_lists_of_different_lengths_are_left_out_with_their_reason(write_jetclass: Write) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        charge = branches["part_charge"]
+        branches["part_charge"] = ak.concatenate([charge[:30], ak.concatenate([charge[30:], charge[30:]], axis=1)])
+
+    paths = [write_jetclass("QCD_0.root"), write_jetclass("QCD_1.root", edit=spoil, counter=None)]
+    files = open_files([Source(str(path)) for path in paths])
+    skipped: Counter[str] = Counter()
+    jets = sum(len(batch) for batch in ordered(files, whole(files), SKIP, chunk=20, skipped=skipped))
+    assert jets == 50 + 30
+    assert skipped.total() == 20
+    assert all("different numbers of particles" in reason and paths[1].name in reason for reason in skipped)
+
+
+def test_files_that_cannot_be_opened_are_left_out_by_name(write_jetclass: Write) -> None:
+    def flat(branches: dict[str, Any]) -> None:
+        branches["part_charge"] = np.zeros(50, dtype=np.float32)
+
+    good = [write_jetclass(f"{name}.root") for name in ("QCD_0", "QCD_1")]
+    cut, other_type = write_jetclass("QCD_2.root"), write_jetclass("QCD_3.root", edit=flat)
+    truncate(cut)
+    sources = tuple(str(path) for path in [good[0], cut, other_type, good[1]])
+    with pytest.raises(DataError, match=r"truncated|list of numbers"):
+        open_dataset(DataSettings(sources=sources))
+    data = open_dataset(DataSettings(sources=sources, bad_files="skip"))
+    assert {file.source.path for file in data.files} == {str(path) for path in good}
+    assert count(data.train) + count(data.held_out) <= 100
+    assert set(data.left_out) == {str(cut), str(other_type)}
+    assert "truncated" in data.left_out[str(cut)]
+    with pytest.raises(DataError, match="truncated"):
+        open_dataset(DataSettings(sources=(str(cut),), bad_files="skip"))
+
+
+def test_a_bad_jet_is_still_an_error_where_only_bad_files_are_skipped(write_jetclass: Write) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches["part_charge"] = branches["part_charge"] * np.float32(np.nan)
+
+    files = open_files([Source(str(write_jetclass(edit=spoil)))])
+    with stream_of(files, SKIP) as stream, pytest.raises(DataError, match="cannot be used"):
+        next(stream)

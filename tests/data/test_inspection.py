@@ -1,0 +1,54 @@
+"""What `inspect` prints of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
+
+
+def test_a_column_without_a_number_has_dashes_and_null(write_jetclass: Callable[..., Path]) -> None:
+    path = write_jetclass(edit=lambda branches: branches.update(lost=np.full(50, np.nan, np.float32)))
+    looked = inspect_files([str(path)], {})
+    line = next(line for line in files_as_text(looked).splitlines() if line.strip().startswith("lost"))
+    assert line.split() == ["lost", "–", "–", "–", "0%", "50"]
+    found = json.loads(files_as_json(looked, {}), parse_constant=lambda name: f"not JSON: {name}")[0]
+    numbers = found["sample"]["jet_columns"]["lost"]
+    assert [numbers[name] for name in ("least", "median", "most")] == [None] * 3
+
+
+def many(branches: dict[str, Any]) -> None:
+    branches.update({f"FatJet_{number:03}": np.full(50, number, np.float32) for number in range(200)})
+
+
+def test_a_file_of_many_columns_fits_on_a_screen(write_jetclass: Callable[..., Path]) -> None:
+    looked = inspect_files([str(write_jetclass(edit=many))], {})
+    lines = files_as_text(looked).splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
+    shown = sum("FatJet_" in line for line in lines)
+    assert f"and {203 - 16} more jet columns: --columns" in lines[-1]
+    assert 0 < shown < 16
+    everything = files_as_text(looked, columns=True)
+    assert all(f"FatJet_{number:03}" in everything for number in range(200))
+    assert len(json.loads(files_as_json(looked, {}))[0]["sample"]["jet_columns"]) == 203
+
+
+def test_many_files_fit_on_a_screen_and_those_that_look_wrong_come_first(write_jetclass: Callable[..., Path]) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches["part_d0val"] = branches["part_d0val"] * np.float32(np.nan)
+
+    paths = [write_jetclass(f"jets_{number:02}.root", entries=20) for number in range(29)]
+    paths.append(write_jetclass("jets_29.root", edit=spoil))
+    looked = inspect_files([str(path) for path in paths], {})
+    text = files_as_text(looked)
+    assert len(text.splitlines()) <= 90
+    lines = text.split("\n\n")[-1].splitlines()
+    assert lines[0].startswith(f"{paths[29]}: JetClass (jetclass), tree tree, 50 entries; cannot be used: 50")
+    assert lines[-1] == "and 8 more files: --columns or --json shows them"
+    assert all(str(path) in files_as_text(looked, columns=True) for path in paths)

@@ -1,0 +1,83 @@
+"""What is watched while training is right, repeatable, and without effect on the training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ssl_jets.diagnostics.collapse import Verdict
+from ssl_jets.diagnostics.monitor import Diagnosis, Monitor, in_words, ridge_accuracy
+from ssl_jets.jets import Jets
+from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.supervised import Supervised
+from support.small_models import CLASSES, tiny_encoder
+
+
+def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    monitor = Monitor(batch, 16, len(CLASSES))
+    torch.manual_seed(3)
+    generator = torch.get_rng_state()
+    weights = {name: value.clone() for name, value in method.state_dict().items()}
+    first = monitor.look(method, 0.5)
+    assert torch.equal(torch.get_rng_state(), generator)
+    torch.manual_seed(4)
+    assert monitor.look(method, 0.5).metrics == first.metrics
+    assert method.training
+    assert all(torch.equal(value, weights[name]) for name, value in method.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.parameters())
+
+
+def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Jets) -> None:
+    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}
+    for batch_size in (5, 64, 1000):
+        looks = Monitor(batch, batch_size, len(CLASSES)).look(method, 0.0).metrics
+        for name, value in expected.items():
+            assert looks[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    bare = replace(batch, labels=torch.full((len(batch),), -1))
+    assert "probe_accuracy" not in Monitor(bare, 64, 0).look(method, 0.0).metrics
+    assert 0 <= Monitor(batch, 64, len(CLASSES)).look(method, 0.0).metrics["probe_accuracy"] <= 1
+
+
+def test_the_probe_finds_what_is_linear_in_z_and_nothing_in_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 3
+    noise = torch.randn(600, 8, generator=generator)
+    fit = torch.arange(600) < 300
+    telling = noise + 5 * torch.nn.functional.one_hot(labels, 8) * torch.tensor([1000.0] + [1.0] * 7)
+    assert ridge_accuracy(telling, labels, fit, 3) > 0.95
+    assert ridge_accuracy(noise, labels, fit, 3) < 0.45
+
+
+def test_the_probe_is_tested_on_jets_it_was_not_fitted_on() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, labels = torch.randn(60, 50, generator=generator), torch.randint(0, 2, (60,), generator=generator)
+    everything_in_reach = ridge_accuracy(z, labels, torch.arange(60) < 30, 2)
+    assert everything_in_reach < 0.8  # 50 numbers fit 30 jets by heart
+
+
+def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
+    z, labels = torch.randn(4, 2), torch.tensor([0, 1, -1, -1])
+    assert math.isnan(ridge_accuracy(z, labels, torch.tensor([True, True, False, False]), 2))
+    assert math.isnan(ridge_accuracy(z, labels, torch.tensor([False, False, True, True]), 2))
+    one_class = torch.zeros(4, dtype=torch.int64)
+    assert math.isnan(ridge_accuracy(z, one_class, torch.tensor([True, True, False, False]), 2))
+
+
+def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
+    metrics = {"loss": 2.1314, "feature_loss": 0.7, "probe_accuracy": 0.396, "z_participation_ratio": 15.3}
+    assert (
+        in_words(Diagnosis(metrics, []), 64) == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
+    )
+    assert in_words(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z early (rank 1 of 64)"
+    collapsed = [Verdict("narrow", "text"), Verdict("noise", "text")]
+    bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
+    assert in_words(Diagnosis(bare, collapsed), 64) == "z narrow, noise (rank 1 of 64)"

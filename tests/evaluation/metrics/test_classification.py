@@ -1,0 +1,241 @@
+"""Task metrics: known limits, references, and honest intervals."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.calibration import calibration_rows
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, classification_metrics, largest_class
+
+NAMES = ("QCD", "Hbb", "Hqql", "Tbl")
+
+
+def test_scalars_equal_sklearn(scored) -> None:
+    probabilities, labels = scored(900, 4)
+    found = classification_metrics(probabilities, labels, NAMES, resamples=20)
+    assert found.accuracy.value == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
+    assert found.log_loss.value == pytest.approx(log_loss(labels, probabilities))
+    np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, probabilities.argmax(1)))
+    recalls = np.diag(found.confusion) / found.confusion.sum(1)
+    assert [found.class_accuracy[name].value for name in NAMES] == pytest.approx(list(recalls))
+    assert found.jets == {name: int((labels == i).sum()) for i, name in enumerate(NAMES)}
+
+
+def test_calibration_error_equals_a_loop_over_bins(scored) -> None:
+    probabilities, labels = scored(900, 4)
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.clip(np.floor(confidence * 15), 0, 14)
+    expected = sum(
+        abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)
+    )
+    rows = calibration_rows(probabilities, labels, Bootstrap(900, 20))["calibration_error"]
+    assert rows[0] == pytest.approx(expected)
+    found = classification_metrics(probabilities, labels, NAMES, resamples=20)
+    assert found.calibration_error.value == pytest.approx(2 * expected - np.median(rows[1:]))
+    assert found.reliability.jets.sum() == len(labels)
+
+
+def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number() -> None:
+    """Labels drawn with the probabilities themselves: the error is 0, and 15 bins of 1,000 jets find 0.03."""
+    found, plain = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        probabilities = rng.dirichlet(np.ones(3), 1000)
+        labels = (rng.random((1000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+        rows = calibration_rows(probabilities, labels, Bootstrap(1000, 60, seed))["calibration_error"]
+        found.append(Estimate.of_rows(rows, biased=True))
+        plain.append(rows[0])
+    assert np.mean(plain) > 0.03
+    assert np.mean([one.value for one in found]) < 0.6 * np.mean(plain)
+
+
+def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(scored) -> None:
+    probabilities, labels = scored(900, 4)
+    default = classification_metrics(probabilities, labels, NAMES, resamples=5)
+    assert {r.signal: r.efficiency for r in default.rejections} == {"Hbb": 0.5, "Hqql": 0.99, "Tbl": 0.995}
+    assert {r.background for r in default.rejections} == {"QCD"}
+    other = classification_metrics(
+        probabilities, labels, NAMES, efficiencies={"Hbb": 0.3}, background="Tbl", resamples=5
+    )
+    assert {r.signal: r.efficiency for r in other.rejections} == {"QCD": 0.5, "Hbb": 0.3, "Hqql": 0.99}
+    assert other.rejections[1].rejection.value > default.rejections[0].rejection.value
+
+
+def test_a_perfect_classifier_has_accuracy_one_and_rejections_that_are_only_lower_limits() -> None:
+    labels = np.repeat(np.arange(3), 100)
+    found = classification_metrics(np.eye(3)[labels], labels, ("a", "b", "c"), resamples=50)
+    assert (found.accuracy.value, found.accuracy.low95) == (1.0, 1.0)
+    assert found.auc.value == 1.0
+    assert found.log_loss.value == pytest.approx(0, abs=1e-12)
+    for rejection in found.rejections:
+        assert rejection.background == "a"
+        assert rejection.survivors == 0
+        assert rejection.rejection.limit
+        assert rejection.rejection.value == 100
+        assert rejection.rejection.high is None
+        assert rejection.rejection.low95 == pytest.approx(100 / 2.9957, rel=1e-3)
+
+
+def test_a_random_classifier_is_at_chance() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 5, 4000)
+    found = classification_metrics(rng.dirichlet(np.ones(5), 4000), labels, "abcde", resamples=50)
+    assert found.accuracy.low95 < 0.2 < found.accuracy.high95
+    assert found.auc.low95 < 0.5 < found.auc.high95
+    assert all(r.rejection.low95 < 2 < r.rejection.high95 for r in found.rejections)
+
+
+def test_few_survivors_leave_the_upper_side_of_a_rejection_open() -> None:
+    probability = np.concatenate([np.linspace(0.6, 1, 200), np.linspace(0, 0.5, 199), [0.95]])
+    labels = np.repeat([1, 0], 200)
+    found = classification_metrics(
+        np.column_stack([1 - probability, probability]), labels, ("QCD", "top"), resamples=200
+    )
+    assert found.rejections[0].survivors == 1
+    assert found.rejections[0].rejection.value == 200
+    assert not found.rejections[0].rejection.limit
+    assert found.rejections[0].rejection.low < 200
+    assert found.rejections[0].rejection.high95 is None
+
+
+def test_the_68_percent_interval_covers_the_truth_in_about_68_percent_of_experiments() -> None:
+    # Scores of signal N(1, 1), of background N(0, 1): the area is Phi(1 / sqrt(2)), accuracy at 0.5 is Phi(0.5).
+    truth_auc, truth_accuracy = norm.cdf(1 / np.sqrt(2)), norm.cdf(0.5)
+    truth_rejection = 1 / norm.sf(1.0)
+    inside = np.zeros(3)
+    experiments = 200
+    for seed in range(experiments):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, 600)
+        probability = 1 / (1 + np.exp(-(rng.normal(size=600) + labels - 0.5)))
+        found = classification_metrics(
+            np.column_stack([1 - probability, probability]), labels, ("b", "s"), resamples=100
+        )
+        intervals = (found.auc, found.accuracy, found.rejections[0].rejection)
+        truths = (truth_auc, truth_accuracy, truth_rejection)
+        inside += [interval.low <= truth <= interval.high for interval, truth in zip(intervals, truths)]
+    # Binomial standard deviation 0.033; three of them each side.
+    assert inside / experiments == pytest.approx(np.full(3, 0.68), abs=0.10)
+
+
+def test_the_interval_shrinks_as_one_over_root_n(scored) -> None:
+    few, many = (accuracy_and_auc(*scored(jets, 3))[0] for jets in (500, 8000))
+    assert (few.high - few.low) / (many.high - many.low) == pytest.approx(4, rel=0.35)
+
+
+def test_the_seed_fixes_the_intervals(scored) -> None:
+    probabilities, labels = scored(300, 3)
+    first, same, other = (accuracy_and_auc(probabilities, labels, seed=seed) for seed in (1, 1, 2))
+    assert first == same
+    assert first[1].low != other[1].low
+
+
+def test_the_short_form_gives_the_numbers_of_the_long_one(scored) -> None:
+    probabilities, labels = scored(400, 4)
+    found = classification_metrics(probabilities, labels, NAMES)
+    assert accuracy_and_auc(probabilities, labels) == (found.accuracy, found.auc)
+
+
+def test_resamples_draw_every_jet_once_on_average() -> None:
+    bootstrap = Bootstrap(1000, 100, seed=3)
+    assert (bootstrap.counts.sum(axis=1) == 1000).all()
+    rows = list(bootstrap.blocks())
+    np.testing.assert_array_equal(rows[0], np.ones((1, 1000)))
+    assert sum(len(block) for block in rows) == 101
+
+
+def test_an_undefined_number_stays_undefined() -> None:
+    assert Estimate.of(float("nan"), np.array([1.0])) == Estimate(None, None, None, None, None)
+
+
+def test_the_roc_band_holds_the_curve(scored) -> None:
+    probabilities, labels = scored(2000, 4)
+    for curve in classification_metrics(probabilities, labels, NAMES, resamples=60).roc:
+        assert len(curve.background_efficiency) <= 300
+        inside = (curve.low <= curve.signal_efficiency + 1e-9) & (curve.signal_efficiency <= curve.high + 1e-9)
+        assert inside.mean() > 0.95
+
+
+def test_what_cannot_be_scored_is_refused(scored) -> None:
+    probabilities, labels = scored(50, 3)
+    with pytest.raises(DataError, match="do not fit"):
+        classification_metrics(probabilities, labels, ("a", "b"))
+    with pytest.raises(DataError, match="not a class"):
+        classification_metrics(probabilities, labels - 1, "abc")
+    with pytest.raises(DataError, match="NaN"):
+        classification_metrics(np.where(probabilities > 0.9, np.nan, probabilities), labels, "abc")
+    with pytest.raises(UsageError, match="no such class"):
+        classification_metrics(probabilities, labels, "abc", background="QCD")
+
+
+def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
+    probabilities, labels = scored(600, 4)
+    weights = np.random.default_rng(8).integers(1, 4, 600)
+    copies = np.repeat(np.arange(600), weights)
+    weighted = classification_metrics(probabilities, labels, NAMES, weights=weights, resamples=3)
+    repeated = classification_metrics(probabilities[copies], labels[copies], NAMES, resamples=3)
+    plain = classification_metrics(probabilities, labels, NAMES, resamples=3)
+    error, same = (
+        calibration_rows(probabilities[rows], labels[rows], Bootstrap(len(rows), 3, weights=of))["calibration_error"][0]
+        for rows, of in ((np.arange(600), weights), (copies, None))
+    )
+    assert error == pytest.approx(same, abs=1e-12)
+    for name in ("accuracy", "auc", "auc_rest", "log_loss"):
+        value = getattr(weighted, name).value
+        assert value == pytest.approx(getattr(repeated, name).value, abs=1e-12), name
+        assert value != pytest.approx(getattr(plain, name).value, abs=1e-6), name
+    for one, other in zip(weighted.rejections, repeated.rejections):
+        assert one.rejection.value == pytest.approx(other.rejection.value)
+    np.testing.assert_array_equal(weighted.confusion, repeated.confusion)
+    assert weighted.jets == plain.jets
+
+
+def test_an_overconfident_model_is_calibrated_by_the_temperature_that_made_it_so(scored) -> None:
+    probabilities, labels = scored(6000, 4)  # logits N(0, 1) + 1.5: the true posterior has logits 1.5 times as large
+    powers = probabilities ** (1.5 * 2)
+    found = classification_metrics(powers / powers.sum(1, keepdims=True), labels, NAMES, resamples=50).calibrated
+    assert found.temperatures == pytest.approx((2, 2), rel=0.08)
+    before = classification_metrics(powers / powers.sum(1, keepdims=True), labels, NAMES, resamples=50)
+    assert before.calibration_error.low95 > 0.08
+    assert found.calibration_error.value < 0.03
+    assert found.log_loss.high95 < before.log_loss.low95
+
+
+def test_no_jet_helps_to_calibrate_itself(scored) -> None:
+    """Labels of one half that say nothing: its own temperature does not see them, that of the other half does."""
+    probabilities, labels = scored(2000, 3)
+    first = np.arange(2000) < 1000
+    wrong = np.where(first, np.random.default_rng(99).integers(0, 3, 2000), labels)
+    right_t, wrong_t = (
+        classification_metrics(probabilities, y, "abc", first=first, resamples=2).calibrated for y in (labels, wrong)
+    )
+    assert wrong_t.temperatures[1] == right_t.temperatures[1]
+    assert wrong_t.temperatures[0] > 3 * right_t.temperatures[0]
+
+
+def test_a_guess_has_the_share_of_the_largest_class_by_weight() -> None:
+    labels = np.repeat([0, 2], [90, 10])
+    assert largest_class(labels, np.ones(100)) == pytest.approx(0.9)
+    weights = np.where(labels == 2, 27.0, 1.0)
+    assert largest_class(labels, weights) == pytest.approx(0.75)
+    constant = np.tile([0.0, 0.0, 1.0], (100, 1))
+    found = classification_metrics(constant, labels, ("a", "b", "c"), weights=weights, resamples=2)
+    assert found.largest_class == found.accuracy.value == pytest.approx(0.75)
+
+
+def test_the_significance_improvement_is_that_of_two_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20000)
+    probability = norm.cdf(rng.normal(size=40000) + 2 * labels - 1)
+    found = classification_metrics(np.column_stack([1 - probability, probability]), labels, ("b", "s"), resamples=50)
+    best = found.significance[0]
+    cuts = np.linspace(0, 4, 400)
+    allowed = norm.sf(cuts) >= 25 / 20000
+    expected = (norm.sf(cuts - 2) / np.sqrt(norm.sf(cuts)))[allowed].max()
+    assert best.improvement.low95 < expected < best.improvement.high95 * 1.02
+    assert best.improvement.value == pytest.approx(best.efficiency / np.sqrt(best.background_efficiency))
+    few = classification_metrics(np.eye(2)[[0, 1, 0, 1]], np.array([0, 1, 0, 1]), ("b", "s"), resamples=5)
+    assert few.significance[0].improvement.value is None

@@ -1,0 +1,107 @@
+"""Probes: find what is there, and nothing where there is nothing."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from ssl_jets.evaluation.probes.classes import (
+    Labelled,
+    knn_probe,
+    knn_votes,
+    linear_probe,
+    standardize,
+    tree_columns,
+    tree_probe,
+)
+
+PROBES = [linear_probe, knn_probe, tree_probe]
+
+
+def separable(jets: int, classes: int = 4, width: int = 8, distance: float = 2.0, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, jets)
+    centres = np.random.default_rng(99).normal(size=(classes, width)) * distance
+    return (centres[labels] + rng.normal(size=(jets, width))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_reads_separable_classes(probe) -> None:
+    found = probe(Labelled.of(*separable(600)), Labelled.of(*separable(500, seed=1)))
+    assert found.accuracy.value > 0.9
+    assert found.auc.value > 0.98
+    assert (found.fit_jets, found.test_jets, found.columns) == (600, 500, 8)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_is_at_chance_on_shuffled_labels(probe) -> None:
+    (z_fit, y_fit), (z_test, y_test) = separable(600), separable(1500, seed=1)
+    rng = np.random.default_rng(5)
+    found = probe(Labelled.of(z_fit, rng.permutation(y_fit)), Labelled.of(z_test, rng.permutation(y_test)))
+    assert found.accuracy.value == pytest.approx(0.25, abs=0.06)
+    assert found.auc.value == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_class_without_fit_jets_is_scored_as_never_found(probe) -> None:
+    (z_fit, y_fit), (z_test, y_test) = separable(600), separable(500, seed=1)
+    known = y_fit != 3
+    found = probe(Labelled.of(z_fit[known], y_fit[known]), Labelled.of(z_test, y_test))
+    assert found.accuracy.value <= np.mean(y_test != 3)
+    assert found.auc.value > 0.5
+
+
+def test_linear_and_knn_do_not_depend_on_the_scale_and_offset_of_a_dimension() -> None:
+    (z_fit, y_fit), (z_test, y_test) = separable(400), separable(300, seed=1)
+    scale, offset = np.geomspace(0.01, 100, 8), np.arange(8) * 50
+    for probe in (linear_probe, knn_probe):
+        plain = probe(Labelled.of(z_fit, y_fit), Labelled.of(z_test, y_test))
+        moved = probe(*(Labelled.of(z * scale + offset, y) for z, y in ((z_fit, y_fit), (z_test, y_test))))
+        assert moved.accuracy.value == pytest.approx(plain.accuracy.value, abs=0.01)
+
+
+def test_a_collapsed_z_is_read_at_chance_and_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    _, labels = separable(400)
+    z = np.full((400, 8), 3.0, dtype=np.float32)
+    for probe in (linear_probe, knn_probe):
+        assert probe(Labelled.of(z, labels), Labelled.of(z, labels)).auc.value == pytest.approx(0.5, abs=0.03)
+    assert not [
+        warning for warning in recwarn if "sklearn" in str(warning.filename) or "ssl_jets" in str(warning.filename)
+    ]
+
+
+def test_knn_votes_equal_sklearn_in_any_block_size() -> None:
+    (z_fit, y_fit), (z_test, _) = separable(500, distance=0.5), separable(211, seed=1)
+    z_fit, z_test = standardize(z_fit, z_test)
+    expected = KNeighborsClassifier(20, metric="cosine").fit(z_fit, y_fit).predict_proba(z_test)
+    for block in (50, 1024):
+        np.testing.assert_allclose(knn_votes(z_fit, y_fit, z_test, 20, 4, block), expected, atol=1e-12)
+
+
+def test_fewer_fit_jets_than_neighbours_vote_all_together() -> None:
+    votes = knn_votes(np.eye(3), np.array([0, 1, 1]), np.ones((2, 3)), 20, 2)
+    np.testing.assert_allclose(votes, [[1 / 3, 2 / 3]] * 2)
+
+
+def test_trees_accept_nan() -> None:
+    (x_fit, y_fit), (x_test, y_test) = separable(500), separable(400, seed=1)
+    x_fit[::5, 0] = np.nan
+    x_test[::7, 1] = np.nan
+    assert tree_probe(Labelled.of(x_fit, y_fit), Labelled.of(x_test, y_test)).accuracy.value > 0.8
+
+
+def test_tree_columns_are_those_that_are_there_and_their_ratios() -> None:
+    values = {"jet_pt": [500, 600, 700], "jet_tau1": [0.2, 0, 0.4], "jet_tau2": [0.1, 0, 0.1], "jet_phi": [0, 1, 2]}
+    columns = tree_columns({name: np.array(column, dtype=np.float32) for name, column in values.items()})
+    assert list(columns) == ["jet_pt", "jet_tau1", "jet_tau2", "tau21"]
+    np.testing.assert_allclose(columns["tau21"], [0.5, np.nan, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_jets_of_no_weight_neither_fit_nor_test(probe) -> None:
+    (z_fit, y_fit), (z_test, y_test) = separable(600), separable(500, seed=1)
+    rng = np.random.default_rng(7)
+    rows, others = [np.concatenate([np.arange(len(y)), np.arange(len(y))]) for y in (y_fit, y_test)], []
+    for (z, y), row in zip(((z_fit, y_fit), (z_test, y_test)), rows):
+        weights = np.repeat([1.0, 0.0], len(y))
+        others.append(Labelled(z[row], np.concatenate([y, rng.integers(0, 4, len(y))]), weights))
+    assert probe(*others).accuracy.value > 0.85  # half of the labels are wrong, and weigh nothing

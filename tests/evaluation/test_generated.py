@@ -1,0 +1,176 @@
+"""Generated jets against real ones: equal ones are at the floor, shifted ones are found, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_jets import cli
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.write import write_jets
+from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.evaluation import GeneratedEvaluation, evaluate_generated, generated_table
+from ssl_jets.evaluation.probes.observables import observables
+from ssl_jets.evaluation.result import plain
+from ssl_jets.jets import Jets, concatenate
+from ssl_jets.report import write_generated_report, write_run_report
+from support.measured import check_intervals
+
+SCALE = 1.15
+
+
+@pytest.fixture(scope="module")
+def folder(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real jets, other real jets of the same mixture, and those with every momentum 15 % larger."""
+    folder = tmp_path_factory.mktemp("generated")
+    of_each = [
+        concatenate(list(ordered(sample_files, [EntryRange(index, start, start + 60) for index in range(10)])))
+        for start in (0, 60, 120)
+    ]
+    write_jets(folder / "real.root", of_each[:2])
+    write_jets(folder / "same.root", of_each[2:])
+    write_jets(folder / "shifted.root", [scaled(of_each[2])])
+    return folder
+
+
+def scaled(jets: Jets) -> Jets:
+    factor = torch.ones(len(jets.columns))
+    factor[[jets.columns.index(name) for name in ("pt", "energy")]] = SCALE
+    return replace(jets, particles=jets.particles * factor)
+
+
+def compare(folder: Path, name: str, out: Path) -> GeneratedEvaluation:
+    return evaluate_generated([str(folder / name)], [str(folder / "real.root")], out, say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def same(folder: Path) -> GeneratedEvaluation:
+    return compare(folder, "same.root", folder / "same")
+
+
+@pytest.fixture(scope="module")
+def shifted(folder: Path) -> GeneratedEvaluation:
+    return compare(folder, "shifted.root", folder / "shifted")
+
+
+def test_real_jets_are_as_far_from_real_jets_as_the_floor(same: GeneratedEvaluation) -> None:
+    assert same.jets == 600
+    for entry in same.distances:
+        error = entry.generated.high - entry.generated.value + entry.real.high - entry.real.value
+        assert abs(entry.generated.value - entry.real.value) < 3 * error, entry
+    assert check_intervals([same.distances, same.test.auc, same.floor.auc]) > 20
+    assert same.test.auc.low95 < 0.5 < same.test.auc.high95
+    assert same.floor.auc.low95 < 0.5 < same.floor.auc.high95
+
+
+def test_a_shift_of_all_momenta_is_found(folder: Path, shifted: GeneratedEvaluation, sample_jets: Jets) -> None:
+    found = {entry.observable: entry for entry in shifted.distances}
+    expected = (SCALE - 1) * observables(sample_jets)["pt"].mean()
+    assert found["pt"].generated.value == pytest.approx(expected, rel=0.2)
+    for name in ("pt", "mass"):
+        assert found[name].generated.low95 > found[name].real.high95, name
+    # What does not change with the scale is at its floor.
+    for name in ("particles", "tau21", "particle deta"):
+        assert found[name].generated.low95 < found[name].real.high95, name
+    assert shifted.test.auc.low95 > 0.55
+    assert shifted.floor.auc.low95 < 0.5 < shifted.floor.auc.high95
+
+
+def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedEvaluation) -> None:
+    names = [entry.observable for entry in same.distances]
+    assert names[:5] == ["mass", "pt", "particles", "tau21", "tau32"]
+    assert names[5:10] == [
+        f"particles ({kind})" for kind in ("charged hadron", "neutral hadron", "photon", "electron", "muon")
+    ]
+    assert {"particle pt", "particle deta", "particle dphi", "particle dphi (muon)"} <= set(names)
+    for histogram in same.histograms:
+        assert histogram.real.sum() > 0.99 * histogram.real_all, histogram.observable
+        assert histogram.generated.sum() > 0.97 * histogram.generated_all, histogram.observable
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
+    written = json.loads((folder / "shifted" / "generated.json").read_text())
+    assert written["distances"] == plain(shifted.distances)
+    assert written["two_sample_test"]["auc"] == plain(shifted.test.auc)
+    assert str(folder) not in json.dumps(written)
+    page = write_generated_report(folder / "shifted").read_text()
+    pictures = [path.stem for path in sorted((folder / "shifted" / "figures").glob("*.png"))]
+    assert pictures == ["generated_jets", "generated_kinds", "generated_particles"]
+    assert page.count("<figure>") == 3
+    for word in ("mass [GeV]", "particle pt (photon) [GeV]", "0.5 means", "real, other real", "shifted.root"):
+        assert word in page, word
+    rows = list(csv.DictReader((folder / "shifted" / "figures" / "generated_jets.csv").read_text().splitlines()))
+    curves = json.loads((folder / "shifted" / "generated-curves.json").read_text())
+    mass = next(histogram for histogram in curves["histograms"] if histogram["observable"] == "mass")
+    edges = np.array(mass["edges"])
+    for series in ("generated", "real"):
+        drawn = [row for row in rows if (row["panel"], row["series"]) == ("1: mass, density", series)]
+        counts, unit = np.array(mass[series]), 1 / (mass[f"{series}_all"] * np.diff(edges))
+        ends = [(counts + side * np.sqrt(counts)) * unit for side in (-1, 1)]
+        columns = {"y": counts * unit, "low": edges[:-1], "high": edges[1:]}
+        columns |= dict(zip(("low", "high"), ends)) if series == "generated" else {}
+        for name, values in columns.items():
+            assert [float(row[name]) for row in drawn] == pytest.approx(values.tolist(), rel=1e-4), name
+    table = generated_table(shifted)
+    assert "mass [GeV]" in table
+    assert f"{shifted.test.auc.value:.4f}" in table
+
+
+def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
+    folder: Path, shifted: GeneratedEvaluation, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("method: {name: mae}\n")
+    replace(shifted, folder=tmp_path / "ours").write()
+    assert "Generated jets: ours" in write_run_report(tmp_path).read_text()
+
+
+@pytest.mark.usefixtures("same")
+def test_what_cannot_be_compared_is_refused(folder: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--force"):
+        compare(folder, "shifted.root", folder / "same")
+    with pytest.raises(UsageError, match="as generated and as real"):
+        compare(folder, "real.root", tmp_path / "out")
+    write_jets(tmp_path / "few.root", ordered(sample_files, [EntryRange(0, 500, 520)]))
+    with pytest.raises(DataError, match=r"too few(.|\n)*20 generated"):
+        evaluate_generated(
+            [str(tmp_path / "few.root")], [str(folder / "real.root")], tmp_path / "out", say=lambda _: None
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_the_table_and_takes_one_thing_to_measure(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: object) -> int:
+        monkeypatch.setattr("sys.argv", ["ssl-jets", "evaluate", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0)
+
+    monkeypatch.setattr("ssl_jets.report.write_generated_report", lambda out: out / "report.html")
+    jets = ["--generated", folder / "same.root"]
+    assert run(*jets, "--data", folder / "real.root", "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    assert "Wasserstein-1 of" in printed.out
+    assert "report: " in printed.err
+    assert (tmp_path / "out" / "generated.json").is_file()
+    assert run(*jets, "--model", "runs/mae") == 2
+    assert "--model, --z, --generated" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Root may write to every folder of a test, so the system is made to say no."""
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(SslJetsError, match="cannot be written") as caught:
+        evaluate_generated([str(tmp_path / "no.root")], [str(tmp_path / "none.root")], tmp_path / "new" / "folder")
+    assert caught.value.where == tmp_path

@@ -1,0 +1,155 @@
+"""Files of one name and one size: jets that were trained on are marked, all others are tested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ssl_jets.config import parse_set
+from ssl_jets.data.files import count
+from ssl_jets.embedding.embed import embed
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluation import evaluate_z
+from ssl_jets.evaluation.evaluation_data import EvaluationData
+from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.model_file import load_model
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from ssl_jets.runtime.console import MessageLog
+from ssl_jets.zfile import read_z
+
+JETS = 400
+QUICK = [
+    "model.size=tiny", "train.precision=32-true", "train.steps=2", "train.batch_size=16", "train.validation_jets=40",
+]  # fmt: skip
+
+
+def write(path: Path, seed: int) -> Path:
+    """Jets of OmniLearned with two classes; every file has the same size."""
+    rng = np.random.default_rng(seed)
+    label, length = rng.integers(0, 2, JETS), rng.integers(2, 9, JETS)
+    data = rng.normal(0, 0.1, (JETS, 8, 4)).astype(np.float32)
+    data[..., 3] = data[..., 2] + 0.3
+    data[np.arange(8) >= length[:, None]] = 0
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["data"], file["pid"] = data, label
+    return path
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("schema") / "omni.yaml"
+    path.write_text("extends: omnilearned\nlabel_index: {branch: pid, names: [q, g]}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("jobs")
+    sizes = {write(folder / f"job_{job}" / "out.h5", 100 + job).stat().st_size for job in range(10)}
+    assert len(sizes) == 1
+    return folder
+
+
+def train(out: Path, schema: Path, *sources: Path, method: str = "supervised", more: tuple[str, ...] = ()) -> Path:
+    data = {"data": {"sources": [str(source) for source in sources], "format": str(schema)}}
+    return pretrain(resolve_pretrain(method, data, parse_set([*QUICK, *more])), out)
+
+
+@pytest.fixture(scope="module")
+def run(jobs: Path, schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("run") / "r", schema, jobs)
+
+
+def settings_of(schema: Path, **measured: int) -> EvaluateSettings:
+    found = EvaluateSettings(evaluate=MeasureSettings(**measured))
+    return found.model_copy(update={"data": found.data.model_copy(update={"format": str(schema)})})
+
+
+def bench_of(run: Path, schema: Path, *sources: Path, said: list[str] | None = None) -> EvaluationData:
+    tell = MessageLog((said if said is not None else []).append)
+    return EvaluationData.of([load_model(run)], [str(source) for source in sources], settings_of(schema), tell)
+
+
+def test_of_ten_files_of_one_name_and_size_the_one_held_out_is_tested(run: Path, jobs: Path, schema: Path) -> None:
+    roles = bench_of(run, schema, jobs).roles
+    assert (count(roles.test), count(roles.fit), sum(roles.trained)) == (400, 3600, 9)
+    [held] = [index for index, trained in enumerate(roles.trained) if not trained]
+    assert {part.file for part in roles.test} == {held}
+
+
+def test_the_rows_of_a_z_file_that_were_trained_on_are_marked(
+    run: Path, jobs: Path, schema: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(schema, physics_jets=0)
+    embed(run, [str(jobs)], tmp_path / "z.npz", data=settings.data)
+    metadata = read_z(tmp_path / "z.npz").metadata
+    assert sum(stop - start for _, start, stop in metadata["trained"]) == 3600
+    assert len(set(metadata["digests"])) == 10
+    found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, say=lambda text: None)
+    assert found.jets == {"fit": 3600, "test": 400}
+    assert found.leaked == 0
+    assert not any("names and sizes" in note for note in found.notes)
+    arrays = dict(np.load(tmp_path / "z.npz"))
+    older = {key: value for key, value in metadata.items() if key != "digests"}
+    np.savez(tmp_path / "older.npz", **{**arrays, "metadata": np.array(json.dumps(older))})
+    found = evaluate_z(tmp_path / "older.npz", tmp_path / "older", settings=settings, say=lambda text: None)
+    assert any("compared names and sizes of files, not contents" in note for note in found.notes)
+
+
+def test_files_that_were_renamed_and_moved_are_recognised(run: Path, jobs: Path, schema: Path, tmp_path: Path) -> None:
+    for job in range(10):
+        shutil.copy(jobs / f"job_{job}" / "out.h5", tmp_path / f"{'qrstuvwxyz'[job]}.hdf5")
+    there, here = (bench_of(run, schema, folder).roles for folder in (jobs, tmp_path))
+    assert (here.trained, here.test, here.fit) == (there.trained, there.test, there.fit)
+
+
+def test_files_of_the_name_and_size_of_a_training_file_are_new_and_named(schema: Path, tmp_path: Path) -> None:
+    parts = {name: write(tmp_path / name / "data.h5", seed) for seed, name in enumerate(("train", "val", "test"))}
+    run = train(tmp_path / "r", schema, parts["train"], more=(f"data.validation=[{parts['val']}]",))
+    said: list[str] = []
+    roles = bench_of(run, schema, parts["test"], said=said).roles
+    assert (count(roles.task), roles.new, roles.trained) == (400, (True,), (False,))
+    assert any("contents are not those of the training file of the same name" in line for line in said)
+    with pytest.raises(DataError, match="none are left"):
+        bench_of(run, schema, parts["train"])
+    copy = shutil.copy(parts["train"], tmp_path / "copy.h5")
+    with pytest.raises(UsageError, match="or a copy of one"):
+        train(tmp_path / "s", schema, parts["train"], more=(f"data.validation=[{copy}]",))
+
+
+def test_copies_are_named_and_held_out_alike(
+    jobs: Path, schema: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = jobs / "job_0" / "out.h5"
+    copy = Path(shutil.copy(first, tmp_path / "copy.h5"))
+    run = train(tmp_path / "r", schema, first, copy, method="mae")
+    line = f"WARNING: 1 file is a copy of another, so the same jets are there more than once: {copy} of {first}"
+    assert line in capsys.readouterr().err.splitlines()
+    held = {row[0]: row[3:] for row in load_model(run).facts["training"]["held_out"]}
+    assert held["out.h5"] == held["copy.h5"]
+    said: list[str] = []
+    assert count(bench_of(run, schema, copy, said=said).roles.test) == 40
+    bench_of(run, schema, first, copy, said=said)
+    assert line in said
+
+
+def test_a_model_of_a_version_without_digests_is_read_with_one_line(
+    run: Path, jobs: Path, schema: Path, tmp_path: Path
+) -> None:
+    older = Path(shutil.copytree(run, tmp_path / "older"))
+    config = json.loads((older / "model" / "config.json").read_text())
+    facts = config["training"]
+    facts |= {key: [[*row[:2], *row[3:]] for row in facts[key]] for key in ("files", "held_out")}
+    (older / "model" / "config.json").write_text(json.dumps(config | {"format_version": 1}))
+    said: list[str] = []
+    with pytest.raises(DataError, match="none are left"):  # which of the ten files was held out is not known
+        bench_of(older, schema, jobs, said=said)
+    assert len([line for line in said if "compared names and sizes of files, not contents" in line]) == 1
+    renamed = shutil.copy(jobs / "job_0" / "out.h5", tmp_path / "renamed.h5")
+    assert bench_of(older, schema, Path(renamed)).roles.new == (True,)

@@ -1,0 +1,197 @@
+"""The modes of finetuning: what each changes, what it remembers, and which jets it holds out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_jets.config import parse_set
+from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.files import JetFile
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.encoder import random_like
+from ssl_jets.pretraining import resolve_pretrain
+from support.finetune_settings import QUICK, settings_of, sources
+
+
+def weights(model: Model) -> dict[str, Tensor]:
+    return model.encoder.state_dict()
+
+
+def same_weights(a: Model, b: Model) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+@pytest.mark.parametrize("key", ["labelled", "unlabelled_ratio"])
+def test_settings_of_streams_of_pretraining_are_refused(
+    pretrained: Path, sample_files: list[JetFile], key: str
+) -> None:
+    with pytest.raises(UsageError, match="one of pretraining") as caught:
+        settings_of(pretrained, sample_files[:2], f"data.{key}=0.5")
+    assert caught.value.where == f"data.{key}"
+
+
+@pytest.mark.parametrize("labels", ["null", "40"])
+def test_a_probe_leaves_the_encoder_and_adds_a_head(
+    pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, labels: str
+) -> None:
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", f"method.labels={labels}")
+    before, after = load_model(pretrained), load_model(finetune(settings, tmp_path / "r"))
+    assert same_weights(before, after)
+    assert before.head is None
+    assert after.head is not None
+    assert after.labels == sample_files[0].label_names
+    logits = after.head(after.encoder(batch).z)
+    assert logits.shape == (len(batch), 10)
+    assert logits.isfinite().all()
+
+
+def test_a_probe_learns_to_tell_two_classes_apart(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    more = ("method.mode=probe", "method.labels=400", "train.steps=100", "train.batch_size=64", "train.lr=0.01")
+    out = finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")
+    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 100
+    assert losses[-1] < 0.69 < losses[0]
+
+
+def test_full_changes_the_encoder_but_not_its_statistics(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=full", "method.labels=40")
+    before, after = load_model(pretrained), load_model(finetune(settings, tmp_path / "r"))
+    changed = {name for name, value in weights(after).items() if not torch.equal(value, weights(before)[name])}
+    assert {name for name in weights(before) if name.startswith("trunk")} <= changed
+    assert not any(name.startswith("features") for name in changed)
+    for name, value in weights(after).items():
+        assert (value - weights(before)[name]).abs().max() < 0.05  # it starts from what was pretrained
+
+
+def test_scratch_starts_from_other_weights_of_the_same_network(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    more = ("method.mode=scratch", "method.labels=40", "train.lr=1e-12", "train.seed=5")
+    before = load_model(pretrained)
+    after = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r"))
+    start = random_like(before.encoder, 5).state_dict()
+    for name, value in weights(after).items():
+        torch.testing.assert_close(value, start[name], atol=1e-6, rtol=0)
+    assert not torch.allclose(after.encoder.extra_tokens, before.encoder.extra_tokens, atol=1e-3)
+    assert after.encoder.cfg == before.encoder.cfg
+    assert after.method == "scratch"
+
+
+def test_the_model_remembers_the_files_of_both_trainings(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    settings = settings_of(pretrained, sample_files[1:3], "method.mode=probe", "method.labels=40")
+    facts = load_model(finetune(settings, tmp_path / "r")).facts
+    assert facts["method"] == "mae"
+    training = facts["training"]
+    assert training["files"] == sorted(list(file.identity) for file in sample_files[:3])
+    assert (training["mode"], training["labelled_jets"]) == ("probe", 40)
+    assert training["pretrained"]["sha256"] == load_model(pretrained).sha256
+    assert training["pretrained"]["files"] == sorted(list(file.identity) for file in sample_files[:2])
+
+
+def test_scratch_has_seen_only_its_own_files(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.mode=scratch", "method.labels=40", "train.steps=1")
+    training = load_model(finetune(settings_of(pretrained, sample_files[2:4], *more), tmp_path / "r")).facts["training"]
+    assert training["files"] == sorted(list(file.identity) for file in sample_files[2:4])
+
+
+def test_by_default_the_jets_held_out_are_those_of_the_pretraining(
+    pretrained: Path, sample_files: list[JetFile]
+) -> None:
+    ours = open_dataset(settings_of(pretrained, sample_files[:2]).data)
+    layer = parse_set(["data.validation_fraction=0.2", "data.split_seed=7"])
+    theirs = open_dataset(resolve_pretrain("mae", sources(sample_files[:2]), layer).data)
+    assert (ours.train, ours.held_out) == (theirs.train, theirs.held_out)
+    other = open_dataset(settings_of(pretrained, sample_files[:2], "data.split_seed=8").data)
+    assert other.held_out != theirs.held_out
+
+
+def test_the_encoder_is_that_of_the_pretrained_model(pretrained: Path, sample_files: list[JetFile]) -> None:
+    assert settings_of(pretrained, sample_files[:2]).model.size == "tiny"
+    with pytest.raises(UsageError, match="encoder is that of the pretrained model"):
+        settings_of(pretrained, sample_files[:2], "model.size=small")
+
+
+def test_few_labels_get_at_least_the_least_number_of_steps(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=9", "method.mode=probe")
+    few = finetune(settings_of(pretrained, sample_files[:2], *more, "method.labels=32"), tmp_path / "few")
+    many = finetune(settings_of(pretrained, sample_files[:2], *more, "method.labels=400"), tmp_path / "many")
+    assert load_model(few).facts["training"]["steps"] == 9
+    assert load_model(many).facts["training"]["steps"] == 50
+
+
+def test_a_probe_that_is_resumed_logs_each_step_once(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", "method.labels=40")
+    out = finetune(settings, tmp_path / "r")
+    first = load_model(out).sha256
+    finetune(settings, out, resume=True)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+    assert load_model(out).sha256 == first
+
+
+def test_resuming_from_another_model_is_refused(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.mode=probe", "method.labels=40")
+    out = finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")
+    settings = resolve_finetune(out / "model", stored=out / "config.yaml")
+    with pytest.raises(UsageError, match="other settings") as caught:
+        finetune(settings, out, resume=True)
+    assert caught.value.found == "method.model"
+
+
+def test_too_many_labels_leave_nothing_behind(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be taken"):
+        finetune(settings_of(pretrained, sample_files[:2], "method.labels=1e6"), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_jets_without_labels_are_refused(pretrained: Path, write_jetclass: Any, tmp_path: Path) -> None:
+    path = write_jetclass("unlabelled.root", label=None)
+    settings = resolve_finetune(pretrained, {"data": {"sources": [str(path)]}}, parse_set(QUICK))
+    with pytest.raises(DataError, match="needs labels"):
+        finetune(settings, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("quantile", "probe"), ("gaussian", "full")])
+def test_jet_columns_are_learned_from_files_without_labels(
+    pretrained: Path, write_jetclass: Any, tmp_path: Path, kind: str, mode: str
+) -> None:
+    path = write_jetclass("none.root", 60, label=None)
+    more = [f"method.mode={mode}", f"method.regression={kind}", "method.targets=[jet_pt,jet_sdmass/jet_pt]"]
+    layers = {"data": {"sources": [str(path)]}}, parse_set([*QUICK, *more, "method.labels=0.5"])
+    model = load_model(finetune(resolve_finetune(pretrained, *layers), tmp_path / "r"))
+    assert model.head is None
+    assert model.regressor is not None
+    assert (model.regressor.kind, model.regressor.levels) == (kind, (0.16, 0.5, 0.84))
+    with torch.inference_mode():
+        bands = model.regressor.bands(torch.zeros(1, 64))
+    assert bands.shape == (1, 2, 3)
+    assert 1 < float(bands[0, 0, 1]) < 2000  # GeV
+
+
+def test_several_tasks_are_probed_at_once(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.mode=probe", "method.targets=[label,jet_sdmass]", "method.labels=60", "method.pool=mean")
+    model = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r"))
+    assert model.encoder.cfg.pool == "mean"
+    assert model.head is not None
+    assert model.regressor is not None
+    assert float(model.regressor.targets.std[0]) != 1.0

@@ -1,0 +1,285 @@
+"""The modes: what each trains, what it leaves alone, and that its model is a model like any other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_jets.config import TrainSettings
+from ssl_jets.data.files import JetFile
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.finetuning import finetune
+from ssl_jets.finetuning.modes import MODES
+from ssl_jets.finetuning.modes.freezing import rates
+from ssl_jets.finetuning.modes.lora import merge
+from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.start import build_objective
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import Model, load_model, save_model
+from ssl_jets.nn.heads import ClassHead
+from ssl_jets.training.optimizer import make_optimizer, part_of
+from support.finetune_settings import settings_of
+from support.small_models import CLASSES
+
+Begin = Callable[..., Objective]
+
+
+@pytest.fixture
+def begun(pretrained: Path, sample_files: list[JetFile]) -> Begin:
+    """The objective of a mode before its first step."""
+
+    def make(*more: str) -> Objective:
+        settings = settings_of(pretrained, sample_files[:2], *more)
+        return build_objective(settings, load_model(pretrained), sample_files[0].label_names)
+
+    return make
+
+
+def gradients(objective: Objective, jets: Jets) -> set[str]:
+    """Names of the parameters that the loss reaches."""
+    objective(jets, 0.5)["loss"].backward()
+    return {name for name, parameter in objective.named_parameters() if parameter.grad is not None}
+
+
+def take_steps(objective: Objective, jets: Jets, steps: int = 5, lr: float = 0.01) -> None:
+    optimizer = torch.optim.Adam([p for p in objective.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        objective(jets, 0.5)["loss"].backward()
+        optimizer.step()
+
+
+HEADS = {"tasks.head.layers.0.weight", "tasks.head.layers.0.bias"}
+
+
+def test_head_trains_attention_over_the_tokens_and_keeps_no_graph_of_the_encoder(begun: Begin, batch: Jets) -> None:
+    objective = begun("method.mode=head")
+    assert objective.encoder.cfg.pool == "attention"
+    assert not objective.encoder(batch).tokens.requires_grad
+    found = gradients(objective, batch)
+    assert found == HEADS | {name for name, _ in objective.named_parameters() if name.startswith("encoder.pool.")}
+
+
+def test_heads_read_z_where_they_are_told_to_in_every_mode_that_trains_an_encoder(begun: Begin, tmp_path: Path) -> None:
+    for mode in ("last", "full", "scratch"):
+        assert begun(f"method.mode={mode}", "method.pool=mean").encoder.cfg.pool == "mean"
+
+
+def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: Begin) -> None:
+    assert "l2_sp" in begun("method.mode=full", "method.l2_sp=0.1").terms
+    assert "l2_sp" not in begun("method.mode=scratch", "method.l2_sp=0.1").terms
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_last_trains_the_last_blocks_and_what_follows(begun: Begin, batch: Jets, blocks: int) -> None:
+    objective = begun("method.mode=last", f"method.blocks={blocks}")
+    learning = ("encoder.trunk.norm", *(f"encoder.trunk.blocks.{number}." for number in range(4 - blocks, 4)))
+    expected = HEADS | {name for name, _ in objective.named_parameters() if name.startswith(learning)}
+    assert gradients(objective, batch) == expected
+
+
+def test_last_refuses_more_blocks_than_there_are(begun: Begin) -> None:
+    with pytest.raises(UsageError, match="fewer blocks") as caught:
+        begun("method.mode=last", "method.blocks=5")
+    assert caught.value.allowed == ["1 to 4"]
+
+
+@pytest.mark.parametrize("more", [(), ("method.lora.dora=true",), ("method.lora.targets=[qkv]", "method.lora.rank=3")])
+def test_lora_merged_and_saved_gives_the_z_and_logits_of_the_adapted_model(
+    begun: Begin, batch: Jets, pretrained: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    objective = begun("method.mode=lora", *more)
+    before = load_model(pretrained).encoder
+    take_steps(objective, batch)
+    objective.eval()
+    with torch.no_grad():
+        z = objective.encoder(batch).z
+        logits = objective.tasks.head(z)  # type: ignore[misc]
+        moved = (z - before(batch).z).abs().max()
+    assert moved > 0.1  # far above the tolerance below
+    merge(objective.encoder)
+    save_model(Model(objective.encoder, objective.tasks.head, labels=objective.labels), tmp_path / "model")
+    loaded = load_model(tmp_path)
+    assert set(loaded.encoder.state_dict()) == set(before.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.encoder(batch).z, z, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(loaded.head(loaded.encoder(batch).z), logits, atol=1e-4, rtol=1e-4)  # type: ignore[misc]
+
+
+def test_lora_starts_as_the_pretrained_model_and_trains_small_factors_only(
+    begun: Begin, batch: Jets, pretrained: Path
+) -> None:
+    objective = begun("method.mode=lora", "method.lora.rank=2")
+    with torch.no_grad():
+        torch.testing.assert_close(objective.encoder(batch).z, load_model(pretrained).encoder(batch).z)
+    found = gradients(objective, batch)
+    assert {name for name in found if "blocks" in name and "lora_" not in name} == set()
+    shapes = {tuple(p.shape) for name, p in objective.named_parameters() if "lora_A" in name}
+    assert shapes == {(2, 64), (2, 256)}
+
+
+def test_without_peft_lora_says_which_extra_has_it(begun: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UsageError, match="needs the package peft") as caught:
+        begun("method.mode=lora")
+    assert "ssl-jets[lora]" in str(caught.value.hint)
+
+
+def test_rates_fall_from_the_top_and_blocks_join_from_the_top() -> None:
+    decayed = rates(4, 0.5, 0.0, 0.0)
+    names = [f"encoder.trunk.blocks.{block}." for block in range(4)]
+    assert [decayed[name] for name in names] == [0.5**4, 0.5**3, 0.5**2, 0.5]
+    assert (decayed["encoder."], decayed["encoder.trunk.norm"]) == (0.5**5, 1.0)
+    for progress, joined in ((0.0, 0), (0.1, 1), (0.26, 3), (0.5, 4), (1.0, 4)):
+        found = rates(4, 1.0, 0.4, progress)
+        assert sum(found[name] > 0 for name in names) == joined, progress
+    assert min(rates(4, 1.0, 0.4, 0.4).values()) == 1.0
+
+
+def test_every_parameter_is_in_one_group_with_the_rate_of_its_layer(begun: Begin) -> None:
+    objective = begun("method.layer_decay=0.5")
+    settings = TrainSettings()
+    names = {id(parameter): name for name, parameter in objective.named_parameters()}
+    groups = make_optimizer(objective, settings).param_groups
+    assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
+    for group in groups:
+        for parameter in group["params"]:
+            assert part_of(names[id(parameter)], objective.lr_multipliers(0.0)) == group["part"]
+    parts = {names[id(p)]: group["part"] for group in groups for p in group["params"]}
+    assert parts["encoder.trunk.blocks.2.qkv.bias"] == "encoder.trunk.blocks.2."
+    assert parts["encoder.embed.0.weight"] == "encoder."
+    assert parts["tasks.head.layers.0.weight"] == ""
+
+
+def test_what_rests_does_not_move_until_it_joins(pretrained: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("method.unfreeze=1.0", "method.labels=40", "train.steps=2", "train.warmup=0")
+    after = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")).encoder
+    before = load_model(pretrained).encoder.state_dict()
+    changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
+    # Of 5 layers, the upper two have joined when half of the steps are done.
+    assert {name.split(".")[2] for name in changed if "blocks" in name} == {"2", "3"}
+    assert not any(name.startswith(("embed", "extra")) for name in changed)
+
+
+@pytest.mark.parametrize(("mode", "rate"), [("full", 1), ("lora", 10)])
+def test_lp_ft_starts_from_the_heads_of_the_probe(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, rate: float
+) -> None:
+    shared = ("method.labels=40", "train.steps=1")
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", *shared)
+    probe = load_model(finetune(settings, tmp_path / "probe")).head
+    more = (f"method.mode={mode}", "method.probe_first=true", "train.warmup=0.9")
+    both = load_model(finetune(settings_of(pretrained, sample_files[:2], *more, *shared), tmp_path / "both")).head
+    assert probe is not None
+    assert both is not None
+    apart = (both.layers[0].weight - probe.layers[0].weight).abs().max()
+    assert apart < 1.1 * rate * settings.train.lr * 2 < (probe.layers[0].weight.abs().max())
+
+
+@pytest.mark.parametrize("mode", ["head", "last", "lora", "distil"])
+def test_every_mode_leaves_a_model_that_is_read_like_any_other_and_can_be_resumed(
+    pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
+) -> None:
+    start = pretrained
+    if mode == "distil":
+        start = finetune(settings_of(pretrained, sample_files[:2], "method.labels=40"), tmp_path / "teacher")
+    settings = settings_of(start, sample_files[:2], f"method.mode={mode}", "method.labels=40")
+    out = finetune(settings, tmp_path / "r")
+    model = load_model(out)
+    assert all(parameter.requires_grad for parameter in model.encoder.parameters())
+    assert model.head is not None
+    with torch.inference_mode():
+        assert model.head(model.encoder(batch).z).shape == (64, 10)
+    assert {type(module) for module in model.encoder.modules() if isinstance(module, nn.Linear)} == {nn.Linear}
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert config["training"]["mode"] == mode
+    assert config["training"]["peak_memory"] > 10**8
+    assert config["parameters"] == sum(p.numel() for part in (model.encoder, model.head) for p in part.parameters())
+    digest = model.sha256
+    finetune(settings, out, resume=True)
+    assert load_model(out).sha256 == digest
+
+
+@pytest.fixture
+def teacher(pretrained: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], Path]:
+    """A model with a head for these classes that is sure of itself."""
+
+    def make(labels: tuple[str, ...]) -> Path:
+        model = load_model(pretrained)
+        torch.manual_seed(3)
+        head = ClassHead(model.encoder.dim, len(labels))
+        head.layers[0].weight.data.mul_(10)
+        save_model(Model(model.encoder, head, labels=labels, facts=model.facts), tmp_path / "teacher" / "model")
+        return tmp_path / "teacher"
+
+    return make
+
+
+def test_a_student_learns_what_its_teacher_says(
+    teacher: Callable[[tuple[str, ...]], Path], sample_files: list[JetFile], batch: Jets
+) -> None:
+    labels = sample_files[0].label_names
+    path = teacher(labels[::-1])  # its classes stand in another order
+    more = ("method.mode=distil", "model.registers=2", "method.distil.outputs=5")
+    objective = build_objective(settings_of(path, sample_files[:2], *more), load_model(path), labels)
+    assert objective.encoder.cfg.registers == 2
+    known = load_model(path)
+
+    def agreement() -> float:
+        with torch.no_grad():
+            said = known.head(known.encoder(batch).z).flip(1).argmax(1)  # type: ignore[misc]
+            return float((objective.tasks.head(objective.encoder(batch).z).argmax(1) == said).float().mean())  # type: ignore[misc]
+
+    before = float(objective(batch, 0.0)["loss_teacher"])
+    take_steps(objective, batch, 40, lr=3e-3)
+    assert float(objective(batch, 0.0)["loss_teacher"]) < before / 2
+    assert agreement() > 0.6
+    for name, value in objective.terms["teacher"].encoder.state_dict().items():
+        assert torch.equal(value, known.encoder.state_dict()[name])
+
+
+def test_a_model_without_heads_is_no_teacher(begun: Begin) -> None:
+    with pytest.raises(UsageError, match="has no head"):
+        begun("method.mode=distil")
+
+
+def test_a_teacher_of_other_classes_is_refused(
+    teacher: Callable[[tuple[str, ...]], Path], sample_files: list[JetFile]
+) -> None:
+    path = teacher(("QCD", "Hbb"))
+    settings = settings_of(path, sample_files[:2], "method.mode=distil")
+    with pytest.raises(DataError, match="classes of the teacher"):
+        build_objective(settings, load_model(path), sample_files[0].label_names)
+
+
+def test_a_probe_cannot_learn_attention(begun: Begin) -> None:
+    with pytest.raises(UsageError, match="trains heads only"):
+        begun("method.mode=probe", "method.pool=attention")
+
+
+def test_the_encoder_of_every_mode_has_the_statistics_of_the_pretrained_one(begun: Begin, pretrained: Path) -> None:
+    before = load_model(pretrained).encoder.features.mean
+    for mode in set(MODES) - {"distil"}:
+        assert torch.equal(begun(f"method.mode={mode}").encoder.features.mean, before)
+
+
+def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    shared = ("method.labels=40", "train.steps=1", "train.lr=1e-5", "train.warmup=0", "train.weight_decay=0")
+    moved = {}
+    for mode in ("full", "last", "lora"):
+        settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", *shared)
+        before = load_model(pretrained).encoder.trunk.norm.weight
+        after = load_model(finetune(settings, tmp_path / mode)).encoder.trunk.norm.weight
+        moved[mode] = float((after - before).abs().max().detach())
+    # The first step of AdamW is the rate, whatever the gradient.
+    assert moved == pytest.approx({"full": 1e-5, "last": 1e-4, "lora": 1e-4}, rel=0.05)
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=head", *shared)
+    assert build_objective(settings, load_model(pretrained), CLASSES[:2]).lr_multipliers(0.5) == {"": 10.0}

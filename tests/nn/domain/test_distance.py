@@ -1,0 +1,124 @@
+"""CORAL and MMD against sums over single jets, in known limits, and over two ranks."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_jets.nn import collectives
+from ssl_jets.nn.domain.distance import coral, kernel, mmd
+from support.torchrun import torchrun
+
+SCALES = (0.25, 1.0, 4.0)
+
+
+def cloud(jets: int, seed: int, width: int = 3, shift: float = 0.0, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(jets, width, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def plain_mmd(source: Tensor, target: Tensor) -> float:
+    """The formula, one pair at a time."""
+    s, t = source.tolist(), target.tolist()
+    joined = s + t
+    pairs = [(x, y) for i, x in enumerate(joined) for j, y in enumerate(joined) if i != j]
+    ruler = sum(math.dist(x, y) ** 2 for x, y in pairs) / len(pairs)
+
+    def k(x: list[float], y: list[float]) -> float:
+        return sum(math.exp(-(math.dist(x, y) ** 2) / (2 * c * ruler)) for c in SCALES) / len(SCALES)
+
+    same = [sum(k(x, y) for i, x in enumerate(a) for j, y in enumerate(a) if i != j) / (len(a) * (len(a) - 1))
+            for a in (s, t)]  # fmt: skip
+    return sum(same) - 2 * sum(k(x, y) for x in s for y in t) / (len(s) * len(t))
+
+
+def test_coral_is_the_distance_of_the_covariances() -> None:
+    source, target = cloud(40, 0), cloud(25, 1, scale=2.0, shift=5.0)
+    difference = np.cov(source.numpy(), rowvar=False) - np.cov(target.numpy(), rowvar=False)
+    assert float(coral(source, target)) == pytest.approx(float((difference**2).sum()) / (4 * 3**2), rel=1e-4)
+
+
+def test_coral_sees_a_change_of_width_and_not_one_of_place() -> None:
+    source = cloud(500, 0)
+    assert float(coral(source, source + 3)) == pytest.approx(0, abs=1e-6)
+    # |C - 4 C|^2 of a C near the unit matrix
+    assert float(coral(source, 2 * source)) == pytest.approx(9 * 3 / 36, rel=0.2)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_mmd_is_the_sum_over_pairs(shift: float) -> None:
+    source, target = cloud(9, 0), cloud(6, 1, shift=shift)
+    assert float(mmd(source, target, SCALES)) == pytest.approx(plain_mmd(source, target), abs=1e-6)
+
+
+def test_mmd_of_one_distribution_is_zero_in_expectation_and_not_of_two() -> None:
+    same = [float(mmd(cloud(20, 2 * i), cloud(20, 2 * i + 1), SCALES)) for i in range(200)]
+    apart = [float(mmd(cloud(20, 2 * i), cloud(20, 2 * i + 1, shift=0.7), SCALES)) for i in range(20)]
+    error = float(np.std(same)) / math.sqrt(len(same))
+    assert abs(np.mean(same)) < 3 * error
+    assert min(same) < 0 < max(same)
+    assert np.mean(apart) > 10 * error
+
+
+def test_mmd_sees_a_change_of_width_at_the_same_mean() -> None:
+    assert float(mmd(cloud(300, 0), cloud(300, 1, scale=2.0), SCALES)) > 0.01
+
+
+def test_mmd_does_not_depend_on_the_scale_or_offset_of_z() -> None:
+    source, target = cloud(30, 0), cloud(30, 1, shift=1.0)
+    found = float(mmd(source, target, SCALES))
+    assert float(mmd(100 * source + 1000, 100 * target + 1000, SCALES)) == pytest.approx(found, rel=1e-3)
+
+
+def test_a_kernel_is_one_for_equal_jets_and_falls() -> None:
+    values = kernel(torch.tensor([[0.0], [0.0], [1.0], [5.0]]), SCALES)
+    assert float(values[0, 1]) == pytest.approx(1)
+    assert 1 > float(values[0, 2]) > float(values[0, 3]) > 0
+
+
+@pytest.mark.parametrize("distance", [coral, lambda s, t: mmd(s, t, SCALES)], ids=["coral", "mmd"])
+def test_its_gradient_brings_the_domains_together(distance: object) -> None:
+    """The encoder is a width and a place of each dimension of the target."""
+    source, target = cloud(150, 0), cloud(150, 1, scale=2.0, shift=0.5)
+    width, place = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([width, place], lr=0.05)
+    before = float(distance(source, target))  # type: ignore[operator]
+    for _ in range(60):
+        optimizer.zero_grad()
+        distance(source, width * target + place).backward()  # type: ignore[operator]
+        optimizer.step()
+    assert float(distance(source, width.detach() * target + place.detach())) < 0.1 * before  # type: ignore[operator]
+    torch.testing.assert_close(width.detach(), torch.full((3,), 0.5), atol=0.15, rtol=0)
+
+
+def gradients(source: Tensor, target: Tensor) -> Tensor:
+    """Of both distances by a common factor and offset of z, which stand for the weights of an encoder."""
+    factor, offset = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    moved = source * factor + offset
+    (coral(moved, target * factor) + mmd(moved, target * factor, SCALES)).backward()
+    assert factor.grad is not None
+    assert offset.grad is not None
+    return torch.cat([factor.grad, offset.grad])
+
+
+def main(out: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    own = [z.chunk(2)[collectives.rank()] for z in (cloud(24, 0), cloud(16, 1, shift=1.0))]
+    torch.save(gradients(*own), out / f"{collectives.rank()}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_the_mean_over_ranks_has_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:
+    torchrun(__file__, tmp_path)
+    mean = sum(torch.load(tmp_path / f"{number}.pt") for number in range(2)) / 2
+    torch.testing.assert_close(mean, gradients(cloud(24, 0), cloud(16, 1, shift=1.0)), atol=1e-5, rtol=1e-4)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

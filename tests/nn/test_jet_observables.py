@@ -1,0 +1,98 @@
+"""What a jet amounts to: the sums by plain loops, what they do not depend on, and what z is asked to say of them."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ssl_jets.jets import Jets
+from ssl_jets.nn.augment import Views, make_view
+from ssl_jets.nn.features import FEATURES, SIGNED_KINDS
+from ssl_jets.nn.observables import AVERAGED, MOMENTS, OBSERVABLES, JetObservables, jet_observables
+from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
+
+
+def by_loops(jet: Jets, standardised: torch.Tensor) -> list[float]:
+    """The numbers that the docstring of the module lists, of a single jet."""
+    pts, charged = jet.column("pt").tolist(), (jet.column("charge") != 0).tolist()
+    share = [pt / sum(pts) for pt in pts]
+    place = [complex(*pair) for pair in zip(jet.column("deta").tolist(), jet.column("dphi").tolist(), strict=True)]
+    centre = sum(w * r for w, r in zip(share, place, strict=True))
+    polar = [cmath.polar(r - centre) for r in place]
+    found = [math.log(len(pts)), math.log(sum(pts)), math.log(max(float(jet.mass()), 0.1))]
+    for k, q in MOMENTS:
+        moment = sum(w * r**k * cmath.exp(1j * q * phi) for w, (r, phi) in zip(share, polar, strict=True))
+        found.append(math.log(max(abs(moment), 1e-6)) / k)
+    signed = (3 * jet.column("kind") + jet.column("charge").sign() + 1).tolist()
+    found += [math.sqrt(signed.count(c)) for c in range(SIGNED_KINDS)]
+    found += [sum(w for w, kind in zip(share, signed, strict=True) if kind == c) for c in range(SIGNED_KINDS)]
+    flat = [1 / len(pts)] * len(pts)
+    for power, weights in ((1, flat), (1, share), (2, flat), (2, share)):
+        for index in AVERAGED:
+            of_track = FEATURES[index].name in ("d0_size", "dz_size")
+            used = [c or not of_track for c in charged]
+            values = standardised[:, index].tolist()
+            found.append(sum(w * x**power * u for w, x, u in zip(weights, values, used, strict=True)))
+    return found
+
+
+def test_the_summary_is_that_of_plain_loops_over_the_particles() -> None:
+    jets = made_jets([1, 2, 7, 30])
+    features = tiny_encoder(jets).features
+    found = jet_observables(jets, features)
+    assert found.shape == (4, OBSERVABLES)
+    for row in range(4):
+        one = jets.select(torch.tensor([row]))
+        expected = torch.tensor(by_loops(one, features(one)[0]))
+        torch.testing.assert_close(found[row], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("views", [{"rotate": math.pi, "reflect": 0.0}, {"rotate": 0.0, "reflect": 1.0}], ids=str)
+def test_it_does_not_change_when_jets_are_turned_or_reflected(batch: Jets, views: dict[str, float]) -> None:
+    features = tiny_encoder(batch).features
+    torch.manual_seed(0)
+    turned = make_view(batch, Views(drop=0.0, smear=0.0, **views))
+    assert not torch.equal(turned.column("dphi"), batch.column("dphi"))
+    change = (jet_observables(turned, features) - jet_observables(batch, features)).abs().amax(0)
+    assert change[2] < 0.05  # the mass, of which (deta, dphi) are not quite angles
+    assert change[:2].max() < 1e-4
+    assert change[3:].max() < 2e-3
+
+
+def test_it_does_not_change_with_the_order_of_the_particles(batch: Jets) -> None:
+    features = tiny_encoder(batch).features
+    torch.testing.assert_close(jet_observables(shuffle_particles(batch)[0], features), jet_observables(batch, features))
+
+
+def test_a_z_that_says_nothing_has_the_error_of_the_mean_and_one_that_says_all_has_none(batch: Jets) -> None:
+    features = tiny_encoder(batch).features
+    summary = JetObservables(OBSERVABLES)
+    summary.fit_statistics([batch.select(torch.arange(40)), batch.select(torch.arange(40, 64))], features)
+    vary = summary.std > 0
+    truth = ((jet_observables(batch, features) - summary.mean) / summary.std)[:, vary]
+    torch.testing.assert_close(truth.mean(0), torch.zeros(int(vary.sum())), atol=1e-4, rtol=0)
+    torch.testing.assert_close(truth.std(0, correction=0), torch.ones(int(vary.sum())), atol=1e-4, rtol=0)
+    torch.nn.init.zeros_(summary.from_z.bias)
+    mean = summary.error(torch.zeros(64, OBSERVABLES), batch, features)
+    torch.testing.assert_close(
+        mean, torch.where(truth.abs() < 1, truth.square() / 2, truth.abs() - 0.5).mean(1), atol=1e-5, rtol=1e-5
+    )
+    torch.nn.init.eye_(summary.from_z.weight)
+    z = torch.zeros(64, OBSERVABLES)
+    z[:, vary] = truth
+    assert float(summary.error(z, batch, features).detach().max()) < 1e-6
+
+
+def test_what_the_jets_lack_does_not_count(batch: Jets) -> None:
+    lacking = without_columns(batch, "kind", "charge", "d0", "d0err", "dz", "dzerr")
+    features = tiny_encoder(lacking).features
+    summary = JetObservables(4)
+    summary.fit_statistics([lacking], features)
+    assert int((summary.std > 0).sum()) == 3 + len(MOMENTS) + 4 * 2  # of log_pt and dr
+    assert summary.error(torch.zeros(64, 4), lacking, features).isfinite().all()
+    one = replace(batch, particles=batch.particles[:1], offsets=torch.tensor([0, 1]), labels=None, jet={}, source=None)
+    assert jet_observables(one, features).isfinite().all()

@@ -1,0 +1,28 @@
+"""A program of a test, started on several processes as users start theirs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def torchrun(
+    program: str | Path, *arguments: object, check: bool = True, seconds: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """Run `program` on two processes that talk by gloo; what they print comes back.
+
+    Raises:
+        CalledProcessError: a process failed, and `check` is true.
+        TimeoutExpired: they took longer than `seconds`.
+    """
+    here = str(Path(__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(program), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=seconds)
+    if check and done.returncode:
+        print(done.stderr, file=sys.stderr)
+        done.check_returncode()
+    return done

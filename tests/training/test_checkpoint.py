@@ -1,0 +1,132 @@
+"""Checkpoint files: whatever happens to their bytes is one message, and an older one is at hand."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_jets.errors import SslJetsError
+from ssl_jets.training import checkpoint
+from ssl_jets.training.run_folder import checkpoints
+
+NAMES = ("https-study", "s3:x", "a::b", "file.root:tree", "w*[1]?", "https:", "memory:x", "~x", "a b#c%20")
+
+
+def state_of(step: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(step)
+    weights = {f"layer{number}.weight": torch.randn(5, 3, generator=generator) for number in range(3)}
+    return {"method": weights, "step": step, "streams": [{"row": 3, "left": [(0, 1, 2)]}], "monitor": {"compared": 0.5}}
+
+
+def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert all(torch.equal(found["method"][name], value) for name, value in expected["method"].items())
+    assert {name: found[name] for name in found if name != "method"} == {
+        name: expected[name] for name in expected if name != "method"
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_a_library_would_take_for_an_address_is_a_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(name) / "checkpoints" / "last.ckpt"
+    path.parent.mkdir(parents=True)
+    for step in (1, 2):
+        checkpoint.write(path, state_of(step), keep=2)
+    assert_equal(checkpoint.read(path), state_of(2))
+    assert checkpoints(path) == [path, path.with_name("last-1.ckpt")]
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_the_last_ones_are_kept_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    checkpoint.write(tmp_path / "healthy.ckpt", state_of(0))
+    for step in range(1, 6):
+        checkpoint.write(path, state_of(step), keep=3)
+        assert [checkpoint.read(file)["step"] for file in checkpoints(path)] == list(range(step, max(0, step - 3), -1))
+    checkpoint.write(path, state_of(6), keep=1)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["healthy.ckpt", "last.ckpt"]
+
+
+def test_a_damaged_byte_changes_nothing_or_is_one_message(tmp_path: Path) -> None:
+    path, chance, refused = tmp_path / "last.ckpt", random.Random(0), 0
+    checkpoint.write(path, state_of(1))
+    whole = path.read_bytes()
+    for number in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged if number % 3 else damaged[: chance.randrange(len(whole))])
+        try:
+            assert_equal(checkpoint.read(path), state_of(1))
+        except SslJetsError as error:
+            refused += 1 if error.where == path and "--force" in str(error.hint) else -1000
+    assert refused > 100
+
+
+def test_every_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    checkpoint.write(path, state_of(1))
+    whole = path.read_bytes()
+    start = whole.index(state_of(1)["method"]["layer1.weight"].numpy().tobytes())
+    for place in range(start, start + 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(SslJetsError, match="checksum"):
+            checkpoint.read(path)
+
+
+class Pickled:
+    """An object that runs code when it is unpickled."""
+
+    ran = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return setattr, (Pickled, "ran", True)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"step": Pickled()}, path)
+    with pytest.raises(SslJetsError, match="cannot be read"):
+        checkpoint.read(path)
+    assert not Pickled.ran
+
+
+def test_the_newest_sound_one_takes_the_place_of_damaged_ones(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    for step in (1, 2, 3):
+        checkpoint.write(path, state_of(step), keep=3)
+    path.write_bytes(path.read_bytes()[:500])
+    path.with_name("last-1.ckpt").write_bytes(b"")
+    messages = checkpoint.settle(path)
+    assert [file.name for file in (path, path.with_name("last-1.ckpt")) if str(file) in " ".join(messages)] == [
+        "last.ckpt",
+        "last-1.ckpt",
+    ]
+    assert checkpoint.read(path)["step"] == 1
+    assert checkpoint.settle(path) == []
+    for file in checkpoints(path):
+        file.write_bytes(b"PK")
+    with pytest.raises(SslJetsError, match="cannot be read"):
+        checkpoint.settle(path)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("watch"), TypeError("int"), RuntimeError("size mismatch"), AttributeError()]
+)
+def test_contents_of_another_version_are_one_message(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(SslJetsError, match="not one of this run"), checkpoint.one_message(tmp_path / "last.ckpt"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(5, "Input/output error"), RuntimeError("[../gloo/transport/tcp] closed")]
+)
+def test_faults_of_the_machine_are_not_taken_for_damage(error: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as caught, checkpoint.one_message(tmp_path / "last.ckpt"):
+        raise error
+    assert caught.value is error

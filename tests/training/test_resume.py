@@ -1,0 +1,340 @@
+"""A run that was stopped and resumed is the run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ssl_jets.config import MethodSettings, RunSettings, parse_set
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.sources import Source
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.model_file import save_model
+from ssl_jets.pretraining import pretrain, resolve_pretrain
+from ssl_jets.runtime.signals import Interrupted, watched
+
+TIMES = {"seconds", "jets_per_second", "data_wait"}
+SETTINGS = [
+    "model.size=tiny", "train.precision=32-true", "train.steps=12", "train.batch_size=8", "train.log_every=1",
+    "train.validate_every=4", "train.validation_jets=60", "data.buffer=60", "train.seed=3",
+]  # fmt: skip
+"""Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
+
+
+OF_METHOD = {
+    "semi_supervised": ["data.labelled=0.05", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
+}
+"""Two streams, labels of a few jets in memory, statistics of targets and learned weights: all are to be resumed."""
+
+
+def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:
+    sources = {"data": {"sources": [str(file.source) for file in files[:2]]}}
+    return resolve_pretrain(method, sources, parse_set([*SETTINGS, *OF_METHOD.get(method, []), *more]))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl` without the times."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in found]
+
+
+def digest(folder: Path) -> str:
+    return str(json.loads((folder / "model" / "config.json").read_text())["weights_sha256"])
+
+
+def raise_at(monkeypatch: pytest.MonkeyPatch, batch: int, number: int) -> None:
+    """Send this process a signal while it takes the given batch."""
+    original, taken = TrainStream.__next__, []
+
+    def taking(self: TrainStream) -> Jets:
+        taken.append(1)
+        if len(taken) == batch:
+            signal.raise_signal(number)
+        return original(self)
+
+    monkeypatch.setattr(TrainStream, "__next__", taking)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums on several threads are rounded differently from those on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each method that nothing stopped."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {
+        name: pretrain(settings_of(sample_files, name), folder / name)
+        for name in ("mae", "supervised", "semi_supervised")
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "batch"),
+    [
+        ("mae", signal.SIGTERM, 7),
+        ("mae", signal.SIGUSR1, 4),
+        ("supervised", signal.SIGINT, 1),
+        ("semi_supervised", signal.SIGTERM, 7),
+    ],
+)
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
+    sample_files: list[JetFile],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    number: signal.Signals,
+    batch: int,
+) -> None:
+    settings, out = settings_of(sample_files, method), tmp_path / "run"
+    raise_at(monkeypatch, batch, number)
+    with pytest.raises(Interrupted) as caught:
+        pretrain(settings, out)
+    assert caught.value.signal == number
+    assert f"stopped at step {batch} of 12; --resume" in capsys.readouterr().err
+    assert not (out / "model").exists()
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, batch + 1))
+    pretrain(settings, out, resume=True)
+    assert f"resumed at step {batch} of 12" in capsys.readouterr().err
+    assert metrics(out) == metrics(uninterrupted[method])
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, 13))
+    assert [line["step"] for line in metrics(out) if line["kind"] == "validation"] == [4, 8, 12]
+    assert digest(out) == digest(uninterrupted[method])
+
+
+def test_another_seed_is_another_run(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path
+) -> None:
+    pretrain(settings_of(sample_files, "supervised", "train.seed=4"), tmp_path / "r")
+    assert digest(tmp_path / "r") != digest(uninterrupted["supervised"])
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    sample_files: list[JetFile],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    before = (metrics(out), digest(out))
+    monkeypatch.setattr("ssl_jets.pretraining.open_for", None)  # it answers before any file is opened
+    capsys.readouterr()
+    assert pretrain(settings, out, resume=True) == out
+    assert capsys.readouterr().err == f"the run is finished, nothing is left to do: {out / 'model'}\n"
+    assert (metrics(out), digest(out)) == before
+
+
+def test_resuming_where_there_is_no_run_begins_one(sample_files: list[JetFile], tmp_path: Path) -> None:
+    out = pretrain(settings_of(sample_files, "supervised", "train.steps=2"), tmp_path / "r", resume=True)
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == [1, 2]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_once(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, out = settings_of(sample_files, "mae"), tmp_path / "r"
+    raise_at(monkeypatch, 5, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings, out)
+    (out / "checkpoints" / "last.ckpt").unlink()
+    pretrain(settings, out, resume=True)
+    assert metrics(out) == metrics(uninterrupted["mae"])
+    assert digest(out) == digest(uninterrupted["mae"])
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.batch_size=16", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"]
+)
+def test_resuming_with_another_setting_is_refused_by_its_name(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
+) -> None:
+    out = uninterrupted["mae"]
+    before = (out / "config.yaml").read_text()
+    with pytest.raises(UsageError, match="other settings") as caught:
+        pretrain(settings_of(sample_files, "mae", setting), out, resume=True)
+    assert caught.value.found == setting.partition("=")[0]
+    assert (out / "config.yaml").read_text() == before
+
+
+def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclass: Any, tmp_path: Path) -> None:
+    files = [open_files([Source(str(write_jetclass("QCD.root", 80, seed=1)))])[0]]
+    settings = settings_of(files, "mae", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    before = (metrics(out), digest(out))
+    write_jetclass("QCD.root", 80, seed=2)  # as many jets, which the checkpoint cannot tell from those it has seen
+    with pytest.raises(UsageError, match="not those that the run began with") as caught:
+        pretrain(settings, out, resume=True)
+    assert "QCD.root" in str(caught.value.found)
+    assert (metrics(out), digest(out)) == before
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(
+    sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    out = pretrain(settings, tmp_path / "r")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    del config["train"]["accumulate"], config["model"]["z_tokens"]
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    pretrain(settings, out, resume=True)
+    assert "newer than the run have their defaults: model.z_tokens, train.accumulate" in capsys.readouterr().err
+    other = settings_of(sample_files, "supervised", "train.steps=2", "train.accumulate=2")
+    with pytest.raises(UsageError, match="other settings") as caught:
+        pretrain(other, out, resume=True)
+    assert caught.value.found == "train.accumulate"
+
+
+def command(files: list[JetFile], out: Path, *more: str) -> list[str]:
+    options = ["--method", "mae", "--out", str(out)]
+    for file in files[:2]:
+        options += ["--data", str(file.source)]
+    for assignment in [*SETTINGS, *more]:
+        options += ["--set", assignment]
+    return [sys.executable, "-c", "from ssl_jets.cli import main; main()", "pretrain", *options]
+
+
+def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "metrics.jsonl").is_file() and len(metrics(out)) >= steps:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {steps} steps were logged: {process.communicate()[1]}")
+
+
+def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
+    more = ("train.steps=80", "train.validate_every=1000", "train.checkpoint_minutes=0.001")
+    environment, out = os.environ | {"OMP_NUM_THREADS": "1"}, tmp_path / "out"
+    job = command(sample_files, out, *more)
+    with subprocess.Popen(job, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        wait_for_steps(out, 5, process)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert stdout == ""
+    assert "stopped at step" in stderr
+    assert "Traceback" not in stderr
+    stopped = len(metrics(out))
+    with subprocess.Popen([*job, "--resume"], env=environment, stdout=-1, stderr=-1, text=True) as process:
+        wait_for_steps(out, stopped + 10, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    settings = settings_of(sample_files, "mae", *more)
+    pretrain(settings, out, resume=True)
+    whole = pretrain(settings, tmp_path / "whole")
+    assert metrics(out) == metrics(whole)
+    assert digest(out) == digest(whole)
+
+
+def test_a_damaged_checkpoint_is_told(sample_files: list[JetFile], tmp_path: Path) -> None:
+    settings = settings_of(sample_files, "mae", "train.steps=1")
+    run = pretrain(settings, tmp_path / "run")
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:100_000])
+    shutil.rmtree(run / "model")  # else the run is finished, and needs no checkpoint
+    with pytest.raises(SslJetsError, match=r"(?s)checkpoint cannot be read.*last\.ckpt"):
+        pretrain(settings, run, resume=True)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_the_same(
+    sample_files: list[JetFile],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings, out = settings_of(sample_files, "supervised", "train.checkpoint_minutes=0"), tmp_path / "run"
+    raise_at(monkeypatch, 6, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings, out)
+    path = out / "checkpoints" / "last.ckpt"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    pretrain(settings, out, resume=True)
+    said = capsys.readouterr().err
+    assert "last.ckpt is damaged" in said
+    assert "going on from the older last-1.ckpt" in said
+    assert "resumed at step 5 of 12" in said
+    assert metrics(out) == metrics(uninterrupted["supervised"])
+    assert digest(out) == digest(uninterrupted["supervised"])
+
+
+def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
+    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    raise_at(monkeypatch, 8, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(settings_of(sample_files, "supervised"), out)
+    changed = ("train.lr=0.00025", "train.weight_decay=0.2", "train.clip=0.5", "train.on_nonfinite=skip")
+    pretrain(settings_of(sample_files, "supervised", *changed), out, resume=True)
+    train = yaml.safe_load((out / "config.yaml").read_text())["train"]
+    assert [train[name] for name in ("lr", "weight_decay", "clip", "on_nonfinite")] == [0.00025, 0.2, 0.5, "skip"]
+    log = (out / "log.txt").read_text()
+    assert "changed with this --resume: train.lr from 0.0005 to 0.00025\n" in log
+    assert "changed with this --resume: train.on_nonfinite from stop to skip\n" in log
+    rates, before = (
+        [line["lr"] for line in metrics(folder) if line["kind"] == "train"]
+        for folder in (out, uninterrupted["supervised"])
+    )
+    assert rates[:8] == before[:8]
+    assert rates[8:] == pytest.approx([rate / 2 for rate in before[8:]], rel=1e-5)
+    groups = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["optimizer"]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.2}
+
+
+def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
+    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        raise_at(monkeypatch, 2, signal.SIGUSR1)
+        settings = settings_of(sample_files, "supervised", "train.steps=2")
+        out = pretrain(settings, tmp_path / "a")
+        assert (out / "model" / "config.json").is_file()
+        assert received == [signal.SIGUSR1]
+        with watched(pass_on=False), monkeypatch.context() as patch:
+            patch.setattr(
+                "ssl_jets.pretraining.save_model", lambda *a: signal.raise_signal(signal.SIGUSR1) or save_model(*a)
+            )
+            out = pretrain(settings, tmp_path / "b")
+        assert (out / "model" / "config.json").is_file()
+        assert received == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("work", ["open_for", "sample_of", "make_monitor"])
+def test_a_signal_while_a_training_is_prepared_stops_it_at_once(
+    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr(f"ssl_jets.pretraining.{work}", lambda *_: signal.raise_signal(signal.SIGUSR1))
+    with pytest.raises(Interrupted) as caught:
+        pretrain(settings_of(sample_files, "supervised"), tmp_path / "run")
+    assert caught.value.signal == signal.SIGUSR1
+    assert not (tmp_path / "run" / "model").exists()
