@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_jets.config import parse_set
 from ssl_jets.data.chunks import Request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.mixed import MixedStream
@@ -27,6 +26,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from support.finetune_settings import QUICK
+from support.overridden import overridden
 from support.small_models import made_jets, tiny_encoder
 
 Write = Callable[..., Path]
@@ -188,7 +188,7 @@ def test_a_training_reads_the_column_that_is_named(write_jetclass: Write, tmp_pa
         branches["w"] = np.where(branches["label_Tbl"] != 0, 1.0, 1e-12) * np.ones(50)
 
     sources = [str(write_jetclass(f"{name}.root", label=name, edit=of_last)) for name in ("QCD", "Tbl")]
-    layer = parse_set([*QUICK, "model.size=tiny", "data.labels=[label_QCD,label_Tbl]", "train.steps=8"])
+    layer = overridden(QUICK, "model.size=tiny", "data.labels=[label_QCD,label_Tbl]", "train.steps=8")
     named: dict[str, Any] = {"data": {"sources": sources, "weights": "w"}}
     out = pretrain(resolve_pretrain("supervised", layer, named), tmp_path / "run")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

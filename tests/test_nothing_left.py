@@ -35,10 +35,11 @@ from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import read_z
 from support.finetune_settings import QUICK
 from support.jetclass_files import jetclass_branches, write_tree
+from support.overridden import overridden
 
 Write = Callable[..., Path]
 SKIP = DataSettings(bad_jets="skip")
-WEIGHTED = parse_set([*QUICK, "data.weights=weight"])
+WEIGHTED = overridden(QUICK, "data.weights=weight")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_no_number_of_labels_is_chosen_among_jets_of_weight_0(model: Path, tmp_p
 
 
 def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Path, write_jetclass: Write) -> None:
-    quick = parse_set([*QUICK, "model.size=tiny"])
+    quick = overridden(QUICK, "model.size=tiny")
     settings = resolve_pretrain(
         "supervised", quick, WEIGHTED, {"data": {"sources": [two_classes(tmp_path / "a.root", 0)]}}
     )
@@ -147,7 +148,7 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     read = count(bench.roles.fit) + count(bench.roles.test)
     assert len(bench.fit) + len(bench.test) + bench.skipped.total() == read
     assert read >= 48  # but for the neighbours of the held-out block
-    out, quick = tmp_path / "run", parse_set([*QUICK, "model.size=tiny", "data.bad_jets=skip"])
+    out, quick = tmp_path / "run", overridden(QUICK, "model.size=tiny", "data.bad_jets=skip")
     pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [str(path)]}}), out)
     log = (out / "log.txt").read_text()
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -172,7 +173,7 @@ def test_nothing_is_written_where_no_jet_has_a_z(model: Path, tmp_path: Path, wr
     settings = EvaluateSettings(data=SKIP)
     with pytest.raises(DataError, match="no jet of 5 to evaluate on"):
         evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
-    quick = parse_set([*QUICK, "model.size=tiny", "data.bad_jets=skip"])
+    quick = overridden(QUICK, "model.size=tiny", "data.bad_jets=skip")
     with pytest.raises(DataError, match="no jet that can be used"):
         pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [path]}}), tmp_path / "run")
 

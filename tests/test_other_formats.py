@@ -18,6 +18,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from support.finetune_settings import QUICK
 from support.format_files import sample_branches, write_top_landscape
+from support.overridden import last_of, overridden
 from support.paths import REAL
 
 PFNANO = REAL / "pfnano.root"
@@ -36,13 +37,13 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("top")
     source = next(source.path for source in sample_sources() if source.path.endswith("TTBar.root"))
     top = str(write_top_landscape(sample_branches(source, 120), folder / "top.h5"))
-    short = [*QUICK, "model.size=tiny", "method.steps=2", "train.validation_jets=8"]
+    short = last_of(QUICK, "model.size=tiny", "method.steps=2", "train.validation_jets=8")
     run = pretrain(resolve_pretrain("diffusion_ae", {"data": {"sources": [top]}}, parse_set(short)), folder / "run")
     return Road(top, run, generate(run, 60, folder / "made.root").path)
 
 
 def test_finetune_tells_the_classes_of_the_format(road: Road, tmp_path: Path) -> None:
-    layer = parse_set([*QUICK, "method.mode=full"])
+    layer = overridden(QUICK, "method.mode=full")
     model = load_model(finetune(resolve_finetune(road.run, {"data": {"sources": [road.top]}}, layer), tmp_path / "ft"))
     assert model.labels == ("QCD", "top")
     assert model.facts["training"]["columns"] == ["pt", "deta", "dphi", "energy"]
@@ -51,7 +52,7 @@ def test_finetune_tells_the_classes_of_the_format(road: Road, tmp_path: Path) ->
 def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
     more = ["method.mode=probe", "data.jets=AK4", "data.validation_fraction=0.3"]
     named: dict[str, Any] = {"data": {"sources": [str(PFNANO)]}}
-    model = load_model(finetune(resolve_finetune(road.run, named, parse_set([*QUICK, *more])), tmp_path / "ft"))
+    model = load_model(finetune(resolve_finetune(road.run, named, overridden(QUICK, *more)), tmp_path / "ft"))
     assert model.labels == ("light", "c", "b")
 
 

@@ -22,6 +22,7 @@ from ssl_jets.cli.app import app
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning.settings import FinetuneSettings
+from support.overridden import last_of, overridden
 
 QUICK = ["train.precision=32-true", "train.validation_jets=60", "data.buffer=300", "train.log_every=1"]
 TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
@@ -60,7 +61,7 @@ def without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quick(*more: str) -> list[str]:
-    return [word for assignment in [*QUICK, *more] for word in ("--set", assignment)]
+    return [word for assignment in last_of(QUICK, *more) for word in ("--set", assignment)]
 
 
 def pretrain_words(files: list[JetFile], *more: object) -> list[object]:
@@ -71,10 +72,9 @@ def pretrain_words(files: list[JetFile], *more: object) -> list[object]:
 @pytest.fixture(scope="module")
 def model(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run pretrained for two steps."""
-    from ssl_jets.config import parse_set
     from ssl_jets.pretraining import pretrain, resolve_pretrain
 
-    layer = parse_set([*QUICK, "model.size=tiny", "train.steps=2", "train.batch_size=8"])
+    layer = overridden(QUICK, "model.size=tiny", "train.steps=2", "train.batch_size=8")
     settings = resolve_pretrain("mae", {"data": {"sources": [str(file.source) for file in sample_files[:2]]}}, layer)
     return pretrain(settings, tmp_path_factory.mktemp("model") / "mae")
 

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pytest
 
-from ssl_jets.config import parse_set
 from ssl_jets.data.files import count
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
@@ -21,6 +20,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import read_z
+from support.overridden import overridden
 
 JETS = 400
 QUICK = [
@@ -58,7 +58,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(out: Path, schema: Path, *sources: Path, method: str = "supervised", more: tuple[str, ...] = ()) -> Path:
     data = {"data": {"sources": [str(source) for source in sources], "format": str(schema)}}
-    return pretrain(resolve_pretrain(method, data, parse_set([*QUICK, *more])), out)
+    return pretrain(resolve_pretrain(method, data, overridden(QUICK, *more)), out)
 
 
 @pytest.fixture(scope="module")

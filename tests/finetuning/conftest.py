@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jets.config import parse_set
 from ssl_jets.data.files import JetFile
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from support.finetune_settings import QUICK, sources
+from support.overridden import overridden
 
 
 @pytest.fixture(scope="session")
 def pretrained(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An autoencoder pretrained on the files 0 and 1, a fifth of which it held out with seed 7."""
-    layer = parse_set([*QUICK, "model.size=tiny", "data.validation_fraction=0.2", "data.split_seed=7"])
+    layer = overridden(QUICK, "model.size=tiny", "data.validation_fraction=0.2", "data.split_seed=7")
     settings = resolve_pretrain("mae", sources(sample_files[:2]), layer)
     return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "mae")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_jets.config import RunSettings, parse_set
+from ssl_jets.config import RunSettings
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.sources import Source
@@ -30,6 +30,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from support.overridden import overridden
 from support.small_models import CLASSES, tiny_encoder
 
 QUICK = [
@@ -42,14 +43,14 @@ TARGET = 7
 
 @pytest.fixture(scope="module")
 def pretrained(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    layer = parse_set([*QUICK, "model.size=tiny", "train.steps=1"])
+    layer = overridden(QUICK, "model.size=tiny", "train.steps=1")
     settings = resolve_pretrain("mae", {"data": {"sources": [str(file.source) for file in sample_files[:2]]}}, layer)
     return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "mae")
 
 
 def settings_of(model: Path, files: list[JetFile], target: Any, *more: str) -> RunSettings[FinetuneSettings]:
     data = {"sources": [str(file.source) for file in files[:2]], "unlabelled": [str(target)] if target else []}
-    return resolve_finetune(model, {"data": data}, parse_set([*QUICK, *more]))
+    return resolve_finetune(model, {"data": data}, overridden(QUICK, *more))
 
 
 def lines(run: Path, kind: str = "train") -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import resolve_pretrain
 from support.finetune_settings import QUICK, settings_of, sources
+from support.overridden import overridden
 
 
 def weights(model: Model) -> dict[str, Tensor]:
@@ -177,7 +178,7 @@ def test_jet_columns_are_learned_from_files_without_labels(
 ) -> None:
     path = write_jetclass("none.root", 60, label=None)
     more = [f"method.mode={mode}", f"method.regression={kind}", "method.targets=[jet_pt,jet_sdmass/jet_pt]"]
-    layers = {"data": {"sources": [str(path)]}}, parse_set([*QUICK, *more, "method.labels=0.5"])
+    layers = {"data": {"sources": [str(path)]}}, overridden(QUICK, *more, "method.labels=0.5")
     model = load_model(finetune(resolve_finetune(pretrained, *layers), tmp_path / "r"))
     assert model.head is None
     assert model.regressor is not None

@@ -87,7 +87,7 @@ def test_a_dry_run_does_what_an_adaptation_does(
 ) -> None:
     objectives: list[Objective] = []
     monkeypatch.setattr(
-        dry_run, "equip", lambda objective, *rest: (objectives.append(objective), attach(objective, *rest))
+        dry_run, "attach", lambda objective, *rest: (objectives.append(objective), attach(objective, *rest))
     )
     target = f"data.unlabelled=[{sample_files[2].source}]"
     more = (target, "data.unlabelled_ratio=1", f"method.adapt={adapt}")

@@ -160,7 +160,10 @@ def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_plac
 
 
 def test_a_colour_bar_is_as_high_as_its_matrix() -> None:
-    models = {name: ({"classes": ("a", "b", "c")}, {"confusion": np.eye(3).tolist()}) for name in ("A", "B", "C")}
+    models = {
+        name: ({"classes": ("a", "b", "c"), "task": None}, {"confusion": np.eye(3).tolist()})
+        for name in ("A", "B", "C")
+    }
     figure = evaluation_figures.confusions(models)
     assert figure is not None
     figure.draw_without_rendering()
@@ -185,7 +188,7 @@ def test_a_row_of_the_confusion_matrix_adds_up_to_all_jets_of_a_class(shown: Sim
 
 def test_a_class_of_small_weight_adds_up_to_100_per_cent_too() -> None:
     counts = {"confusion": [[0.02, 0.08, 0], [3, 1, 0], [0, 0, 0]]}
-    figure = evaluation_figures.confusion({"classes": ("a", "b", "c")}, counts)
+    figure = evaluation_figures.confusion({"classes": ("a", "b", "c"), "task": None}, counts)
     assert figure is not None
     assert column(rows_of(csv_of(figure)), "value") == near([20, 80, 0, 75, 25, 0, 0, 0, 0])
     plt.close(figure)

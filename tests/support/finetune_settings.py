@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.config import RunSettings, parse_set
+from ssl_jets.config import RunSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning import FinetuneSettings, resolve_finetune
+from support.overridden import overridden
 
 QUICK = [
     "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
@@ -22,4 +23,4 @@ def sources(files: list[JetFile]) -> dict[str, Any]:
 
 def settings_of(pretrained: Path, files: list[JetFile], *more: str) -> RunSettings[FinetuneSettings]:
     """Quick settings and `more`."""
-    return resolve_finetune(pretrained, sources(files), parse_set([*QUICK, *more]))
+    return resolve_finetune(pretrained, sources(files), overridden(QUICK, *more))

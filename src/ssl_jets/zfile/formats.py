@@ -65,9 +65,9 @@ class Format:
     refused: str = r"\0"
 
 
-_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|(^|/)\.?(/|$)")  # "/" makes groups, "." is none
+_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|/|^\.?$")  # "/" makes groups
 SUFFIXES: dict[str, Format] = {
-    ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|[\[\]]"),
+    ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|\[\d*\]"),
     ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
     ".h5": _HDF5,
     ".hdf5": _HDF5,
