@@ -65,7 +65,7 @@ class Format:
     refused: str = r"\0"
 
 
-_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|/|^\.?$")  # "/" makes groups
+_HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|(^|/)\.?(/|$)")  # "/" makes groups
 SUFFIXES: dict[str, Format] = {
     ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|\[\d*\]"),
     ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
@@ -81,9 +81,10 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     Raises:
         UsageError: it does not.
     """
-    kind = format_of(path)
-    for name in names:
-        if re.search(kind.refused, name) or name.encode(errors="replace").decode() != name:
+    kind, columns = format_of(path), set(names)
+    for name in columns:
+        in_column = kind is _HDF5 and any(name.startswith(f"{other}/") for other in columns)  # a group and a dataset
+        if in_column or re.search(kind.refused, name) or name.encode(errors="replace").decode() != name:
             able = (suffix for suffix, other in SUFFIXES.items() if not re.search(other.refused, name))
             hint = next((f"--out {path.with_suffix(suffix)}" for suffix in able), "rename the column")
             raise UsageError(f"{kind.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
