@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from test_checkpoint import NAMES
 
 from ssl_jets.config import read_config
 from ssl_jets.data.files import open_files, whole
@@ -21,10 +20,11 @@ from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.zfile import read_z, z_columns
 from ssl_jets.zfile.writer import ZWriter
 from support.jetclass_files import jetclass_branches
+from support.paths import NAMES_OF_LIBRARIES
 from support.small_models import tiny_encoder
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=NAMES_OF_LIBRARIES)
 def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A name, in an empty working folder: relative, as a user types it."""
     monkeypatch.chdir(tmp_path)

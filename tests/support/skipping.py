@@ -10,12 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from test_train import BadAt
-
 from ssl_jets.config import TrainSettings
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import fit
 from ssl_jets.training.run_folder import Run
+from support.batches import BadAt
 from support.small_models import build_method, made_jets
 
 

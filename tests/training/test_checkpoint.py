@@ -12,8 +12,7 @@ import torch
 from ssl_jets.errors import SslJetsError
 from ssl_jets.training import checkpoint
 from ssl_jets.training.run_folder import checkpoints
-
-NAMES = ("https-study", "s3:x", "a::b", "file.root:tree", "w*[1]?", "https:", "memory:x", "~x", "a b#c%20")
+from support.paths import NAMES_OF_LIBRARIES
 
 
 def state_of(step: int) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES_OF_LIBRARIES)
 def test_a_name_that_a_library_would_take_for_an_address_is_a_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

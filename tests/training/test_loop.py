@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +27,7 @@ from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import Fit, fit, seed_step, total_steps
 from ssl_jets.training.optimizer import make_optimizer
 from ssl_jets.training.run_folder import Run
+from support.batches import BadAt, InOrder
 from support.small_models import CLASSES, build_method, tiny_encoder
 
 
@@ -50,25 +50,6 @@ def run_fit(method: Any, stream: Any, folder: Path, settings: TrainSettings, **o
 def lines(run: Run, kind: str = "train") -> list[dict[str, Any]]:
     found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     return [line for line in found if line["kind"] == kind]
-
-
-class InOrder:
-    """Batches of jets in the order they have."""
-
-    def __init__(self, jets: Jets, batch_size: int) -> None:
-        self.jets, self.batch_size, self.taken = jets, batch_size, 0
-        self.jets_per_epoch, self.wait_seconds, self.skipped = len(jets), 0.0, Counter[str]()
-
-    def __next__(self) -> Jets:
-        index = (torch.arange(self.batch_size) + self.taken) % len(self.jets)
-        self.taken += self.batch_size
-        return self.jets.select(index)
-
-    def state_dict(self) -> dict[str, int]:
-        return {"taken": self.taken}
-
-    def resume(self, states: Sequence[Mapping[str, int]]) -> None:
-        self.taken = states[0]["taken"]
 
 
 @pytest.mark.parametrize(
@@ -221,20 +202,6 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch
         run_fit(method, InOrder(batch, 8), tmp_path, settings_of(), file_names=["x.root"] * 10)
     assert "step 0" in str(caught.value.where)
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
-
-
-class BadAt(InOrder):
-    """Batches of which some, by number from 1, have a jet that a reader would never let through."""
-
-    def __init__(self, jets: Jets, batch_size: int, *bad: int) -> None:
-        super().__init__(jets, batch_size)
-        self.bad = bad
-
-    def __next__(self) -> Jets:
-        jets = super().__next__()
-        if self.taken // self.batch_size in self.bad:
-            jets.particles[0, jets.columns.index("pt")] = math.nan
-        return jets
 
 
 def test_a_skipped_step_leaves_the_whole_state_as_it_was(batch: Jets, tmp_path: Path) -> None:
