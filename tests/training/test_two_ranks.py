@@ -193,7 +193,7 @@ def test_what_any_rank_leaves_out_is_counted_over_all(bad_copy: tuple[str, str],
 
 @pytest.mark.slow
 def test_a_step_that_is_not_finite_on_one_rank_is_skipped_by_both(tmp_path: Path) -> None:
-    program, out = Path(__file__).with_name("skipping.py"), tmp_path / "run"
+    program, out = Path(on_ranks.__file__).with_name("skipping.py"), tmp_path / "run"
     printed = sorted(torchrun(program, "skip", out).stdout.split("\n"))[-2:]
     (_, *first), (_, *second) = (line.split() for line in printed)
     assert first[0] == "1"
