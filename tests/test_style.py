@@ -1,4 +1,4 @@
-"""Tell-tale words of prose, counted per 1,000 words of docstrings and of documentation pages."""
+"""Prose of docstrings and pages: few tell-tale words, links that resolve, a glossary of files that exist."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def worst(pattern: str, texts: dict[Path, str]) -> str:
     return ", ".join(f"{path.name} {counts[path]}" for path in most)
 
 
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
 @pytest.fixture(scope="module")
 def texts_of_docstrings() -> dict[Path, str]:
     return {path: docstrings(path) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -74,3 +80,20 @@ def test_code_blocks_are_not_counted_and_the_rate_is_per_thousand_words(tmp_path
     page.write_text("What one reads.\n\n```\nwhat is typed, told and said\n```\n", encoding="utf-8")
     assert per_thousand("what", prose(page)) == pytest.approx(1000 / 3)
     assert per_thousand("say|says|said|tell|tells|told", prose(page)) == 0
+
+
+def test_links_of_pages_lead_to_files_and_headings_that_exist(texts_of_pages: dict[Path, str]) -> None:
+    for path, text in texts_of_pages.items():
+        for link in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", text):
+            name, _, heading = link.partition("#")
+            target = path.parent / name if name else path
+            assert target.exists(), f"{path.name}: {link}"
+            headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE) if heading else []
+            assert not heading or heading in map(anchor, headings), f"{path.name}: {link}"
+
+
+def test_the_glossary_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    files = re.findall(r"\| `([\w/]+\.py)` \|$", text, re.MULTILINE)
+    assert len(files) > 50
+    assert not [file for file in files if not (PACKAGE / file).is_file()]
