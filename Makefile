@@ -66,7 +66,7 @@ test-all: lint
 test-lowest:
 	$(PYTHON) -m venv $(VENV_LOWEST)
 	$(VENV_LOWEST)/bin/python -m pip install -c constraints-lowest.txt -e . pytest hypothesis
-	OMP_NUM_THREADS=1 $(VENV_LOWEST)/bin/python -m pytest tests/data tests/test_cli.py tests/test_zfile.py
+	OMP_NUM_THREADS=1 $(VENV_LOWEST)/bin/python -m pytest tests/data tests/cli tests/zfile
 
 clean:
 	rm -rf $(VENV) $(VENV_LOWEST) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
