@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 
-PARTS = ("feature_loss", "flow_loss", "kind_loss", "count_loss", "summary_loss")
+PARTS = ("feature_loss", "flow_loss", "kind_loss", "count_loss", "observables_loss")
 
 
 def last_look(args: argparse.Namespace, tokens: int, width: int) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -151,15 +150,17 @@ def test_a_key_that_is_assigned_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_has_a_recipe_that_resolves(name: str) -> None:
-    assert recipe(name)
+    layer = methods.find(name).recipe.layer()
     found = resolve_pretrain(name)
     assert found.method.name == name
     assert found.train.steps is not None or found.train.epochs is not None
+    assert layer["train"]
+    for tree, settings in layer.items():
+        for key, value in settings.items():
+            assert getattr(getattr(found, tree), key) == value
 
 
-def test_every_recipe_belongs_to_a_method_or_to_finetune() -> None:
-    files = [entry.name for entry in (resources.files("ssl_jets") / "recipes").iterdir() if entry.name.endswith("yaml")]
-    assert sorted(files) == sorted(f"{name}.yaml" for name in [*methods.names(), "finetune"])
+def test_finetuning_has_a_recipe_that_resolves() -> None:
     resolve(RunSettings[FinetuneSettings], {"method": {}}, recipe("finetune"))
 
 

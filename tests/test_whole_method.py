@@ -16,10 +16,12 @@ from ssl_jets import methods
 from ssl_jets.config import MethodSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets
+from ssl_jets.methods import _renamed
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_method, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.pretraining import load_required
+from ssl_jets.runtime.weights import write_weights
 from support.small_models import CLASSES, build_method
 
 
@@ -76,7 +78,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(method: Method, run: Path, columns: tuple[str, ...] = COLUMNS) -> Path:
-    facts = {"method": method.settings.name, "training": {"columns": list(columns)}}
+    facts = {"method": method.cfg.name, "training": {"columns": list(columns)}}
     model = Model(method.exported(), None, CLASSES, facts)
     save_model(model, run / "model", method if method.saves_full_method else None)
     return run
@@ -92,7 +94,7 @@ def test_a_method_comes_back_to_the_last_bit_without_the_runs_it_started_from(
     loaded = load_method(run)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not loaded.training
-    assert (loaded.settings, loaded.labels) == (method.settings, CLASSES)
+    assert (loaded.cfg, loaded.labels) == (method.cfg, CLASSES)
     assert loaded.state_dict().keys() == method.state_dict().keys()
     assert all(torch.equal(value, method.state_dict()[key]) for key, value in loaded.state_dict().items())
     assert torch.equal(loaded(batch, 0.0)["loss"], method(batch, 0.0)["loss"])
@@ -104,7 +106,33 @@ def test_the_settings_of_method_and_part_come_back(batch: Jets, tmp_path: Path) 
     built = Sentences(Sentences.Config(name="sentences"), build_method("mae", batch).exported(), words=loaded)
     again = load_method(save(built, tmp_path / "sentences"))
     assert isinstance(again, Sentences)
-    assert again.words.settings == Words.Config(name="words", size=7)
+    assert again.words.cfg == Words.Config(name="words", size=7)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "bottleneck_mae", "diffusion_ae", "next_token"])
+def test_a_folder_with_the_names_of_earlier_versions_loads(name: str, batch: Jets, tmp_path: Path) -> None:
+    method = build_method(name, batch)
+    folder = save(method, tmp_path / "run") / "model"
+    weights = load_file(folder / METHOD_WEIGHTS)
+    old = {}
+    for key, value in weights.items():
+        part = "tokenizer." if key.startswith("tokenizer.") else ""
+        own = key.removeprefix(part)
+        for before, now in _renamed.WEIGHTS.items():
+            own = before + own.removeprefix(now) if own.startswith(now) else own
+        old[part + own] = value
+    assert old.keys() != weights.keys()
+    config = json.loads((folder / CONFIG).read_text())
+    for described in (config["whole"], *config["whole"]["parts"].values()):
+        for before, now in _renamed.SETTINGS.items():
+            if now in described["settings"]:
+                described["settings"][before] = described["settings"].pop(now)
+    config["whole"]["weights_sha256"] = write_weights(old, folder / METHOD_WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config))
+    loaded = load_method(folder)
+    assert loaded.cfg == method.cfg
+    assert loaded.state_dict().keys() == method.state_dict().keys()
+    assert all(torch.equal(value, method.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
 def test_no_tensor_is_written_twice_and_the_encoder_is_where_it_always_was(batch: Jets, tmp_path: Path) -> None:

@@ -177,6 +177,24 @@ class RunSettings(Settings, Generic[MethodT]):
     train: TrainSettings = TrainSettings()
 
 
+class Recipe(Settings):
+    """Settings that a method was tested with: those set explicitly replace the defaults of a run."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings(epochs=5, batch_size=128, lr=5e-4)
+
+    def layer(self) -> dict[str, dict[str, Any]]:
+        """Return the settings that the recipe sets, as a layer of `resolve`.
+
+        Example:
+            >>> Recipe(train=TrainSettings(lr=1e-3)).layer()
+            {'train': {'lr': 0.001}}
+        """
+        trees = {name: tree.model_dump(exclude_unset=True) for name, tree in self}
+        return {name: tree for name, tree in trees.items() if tree}
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -256,10 +274,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """The tested settings of a method, as shipped in `recipes/NAME.yaml`; empty where it needs none."""
+    """Return the tested settings shipped in `recipes/NAME.yaml`. A method has its `recipe` in its class instead."""
     file = resources.files("ssl_jets") / "recipes" / f"{name}.yaml"
-    if not file.is_file():
-        return {}
     tree: dict[str, Any] = load_yaml(file.read_text(encoding="utf-8"))
     return tree
 

@@ -23,6 +23,7 @@ from ssl_jets import __version__, methods
 from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
+from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
@@ -206,7 +207,7 @@ def _build_method(described: dict[str, Any], file: Path) -> Method:
     cls = methods.find(described["method"])
     encoder = Encoder(resolve(ModelSettings, described["encoder"], file=file))
     parts = {name: _build_method(part, file) for name, part in described["parts"].items()}
-    settings = resolve(cls.Config, described["settings"], file=file)
+    settings = resolve(cls.Config, rename_settings(described["settings"]), file=file)
     return cls(settings, encoder, tuple(described["labels"]), **parts)
 
 
@@ -240,8 +241,8 @@ def _shared_modules(method: Method, model: Model) -> dict[str, str]:
 def _describe_method(method: Method) -> dict[str, Any]:
     """What `_build_method` makes the method from again."""
     return {
-        "method": method.settings.name,
-        "settings": method.settings.model_dump(mode="json"),
+        "method": method.cfg.name,
+        "settings": method.cfg.model_dump(mode="json"),
         "encoder": method.exported().cfg.model_dump(mode="json"),
         "labels": list(method.labels),
         "parts": {name: _describe_method(getattr(method, name)) for name in method.requires},

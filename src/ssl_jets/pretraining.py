@@ -9,14 +9,7 @@ from typing import Any
 import torch
 
 from ssl_jets import methods
-from ssl_jets.config import (
-    DataSettings,
-    MethodSettings,
-    RunSettings,
-    read_config,
-    recipe,
-    resolve,
-)
+from ssl_jets.config import DataSettings, MethodSettings, RunSettings, read_config, resolve
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count
 from ssl_jets.data.loading.stream import Request
@@ -26,6 +19,7 @@ from ssl_jets.data.subset import choose, count_labelled
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
+from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.tasks import LABEL, TaskSettings
@@ -49,7 +43,9 @@ from ssl_jets.training.streams import make_stream, open_for
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
     """The settings of a pretraining run: the method's recipe (or the `stored` settings of a run), then `layers`."""
     cls = methods.find(method)
-    base = recipe(method) if stored is None else read_config(stored)
+    base: dict[str, Any] = cls.recipe.layer() if stored is None else read_config(stored)
+    if isinstance(base.get("method"), dict):
+        base["method"] = rename_settings(base["method"])  # of a run begun by an earlier version
     begun = base.get("method", {}).get("name", method)
     if begun != method:
         raise UsageError("the run was begun with another method", where="--method", found=method, allowed=[begun])

@@ -37,14 +37,14 @@ def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor, n
         z = method.encoder(one.keep(~mask)).z
         z = z / z.square().mean().sqrt() + cfg.blur * noise[jet]
         counted = -float(method.counts.logits(z)[0].log_softmax(0)[len(one.particles) - 1])
-        summary = float(method.summary.error(z, one, method.encoder.features))
-        total += cfg.count_weight * counted + cfg.summary_weight * summary
+        summary = float(method.observables.error(z, one, method.encoder.features))
+        total += cfg.count_weight * counted + cfg.observables_weight * summary
         wanted = one.keep(mask) if cfg.predict == "hidden" else one
         pts = wanted.column("pt").tolist()
         if not pts:
             continue
         of_z = method.z_in(z).view(-1, cfg.decoder_width)
-        names = method.names.weight[[min(sum(b > a for b in pts), cfg.ranks - 1) for a in pts]]
+        names = method.mask_tokens.weight[[min(sum(b > a for b in pts), cfg.mask_tokens - 1) for a in pts]]
         decoded = method.decoder(names + of_z[0], torch.tensor([0, len(pts)]), of_z[None, 1:])[1]
         truth, of_jet = method.encoder.features(wanted)[0], 0.0
         for row in range(len(pts)):
@@ -60,7 +60,7 @@ def reference(method: BottleneckMaskedAutoencoder, jets: Jets, hidden: Tensor, n
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0, "summary_weight": 0.7, "blur": 0.5}],
+    [{}, {"predict": "hidden", "kind_weight": 0.3, "count_weight": 2.0, "observables_weight": 0.7, "blur": 0.5}],
     ids=str,
 )
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(

@@ -17,7 +17,7 @@ from ssl_jets import methods
 from ssl_jets.config import Settings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.methods._describe import describe_method, described_settings
+from ssl_jets.methods._describe import describe_method, described_recipe, described_settings
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.training import loop
@@ -56,6 +56,8 @@ def test_what_is_described_without_torch_is_what_the_settings_are(name: str) -> 
     assert described_settings(name) == list(settings_of(config, defaults, "method"))
     text = inspect.cleandoc(inspect.getmodule(config).__doc__ or "")
     assert describe_method(name).startswith(text + "\n\nSettings")
+    assert described_recipe(name) == methods.find(name).recipe
+    assert described_recipe(name).layer() == methods.find(name).recipe.layer()
 
 
 def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:

@@ -34,20 +34,20 @@ def expected_parts(
     x = (1 - t) * noise + t * truth
     of_jet = net.z_in(blurred).view(1 + 2, -1) + net.time(torch.tensor([t]))
     rows = net.data_in(x / math.sqrt(s2)) + of_jet[0]
-    out = net.trunk(rows, torch.tensor([0, len(rows)]), of_jet[None, 1:])[1]
+    out = net.transformer(rows, torch.tensor([0, len(rows)]), of_jet[None, 1:])[1]
     velocity = (2 * t - 1) / s2 * x + net.velocity_out(out) / math.sqrt(s2)
     logits, flow, kind = net.kinds_out(out).log_softmax(1), 0.0, 0.0
     for row in range(len(truth)):
         flow += sum(float(velocity[row, i] - truth[row, i] + noise[row, i]) ** 2 for i in range(TARGETS)) / TARGETS
         kind -= float(logits[row, 3 * int(one.column("kind")[row]) + int(one.column("charge")[row]) + 1])
     count = -float(method.counts.logits(blurred[None])[0].log_softmax(0)[len(truth) - 1])
-    summary = float(method.summary.error(blurred[None], one, method.encoder.features))
+    summary = float(method.observables.error(blurred[None], one, method.encoder.features))
     off = method.prior(((1 - t) * z_noise + t * clean)[None], torch.tensor([t]))[0] - (clean - z_noise)
     return flow / len(truth), kind / len(truth), count, summary, float(off.square().mean())
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"kind_weight": 0.3, "count_weight": 2.0, "summary_weight": 0.7, "blur": 0.5}], ids=str
+    "settings", [{}, {"kind_weight": 0.3, "count_weight": 2.0, "observables_weight": 0.7, "blur": 0.5}], ids=str
 )
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
@@ -61,7 +61,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch.setattr(random, "uniform_per_jet", lambda _jets: t.double())
     monkeypatch.setattr(random, "normal", lambda _jets, _width: noise)
     monkeypatch.setattr(random, "normal_per_jet", lambda _jets, _width: next(draws))
-    weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, method.cfg.summary_weight, 1.0)
+    weights = (1.0, method.cfg.kind_weight, method.cfg.count_weight, method.cfg.observables_weight, 1.0)
     total = 0.0
     with torch.no_grad():
         for jet in range(6):
@@ -153,10 +153,11 @@ def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[Diffus
     torch.manual_seed(0)
     noise = torch.randn(int(jets.lengths.sum()), TARGETS + 1)
     again = method.decode(z, jets.lengths, noise)
-    torch.testing.assert_close(again.mean(again.column("pt")) * again.lengths, method.summary.pt(z).detach())
-    method.cfg = method.cfg.model_copy(update={"summary_weight": 0.0})  # then z was never asked
+    torch.testing.assert_close(again.mean(again.column("pt")) * again.lengths, method.observables.pt(z).detach())
+    cfg = method.cfg
+    method.cfg = cfg.model_copy(update={"observables_weight": 0.0})  # then the regression is untrained
     plain = method.decode(z, jets.lengths, noise)
-    method.cfg = method.settings
+    method.cfg = cfg
     factor = again.particles / plain.particles
     torch.testing.assert_close(factor[:, COLUMNS.index("pt")], factor[:, COLUMNS.index("energy")])
     assert torch.equal(again.column("deta"), plain.column("deta"))

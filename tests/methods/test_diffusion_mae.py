@@ -42,7 +42,7 @@ def velocity_and_logits(
     inputs[:, used] = x[:, used] / math.sqrt(s2)
     of_jet = net.z_in(z).view(2, -1) + net.time(torch.tensor([t]))
     rows = torch.cat([net.tokens_in(tokens), net.data_in(inputs) + of_jet[0]])
-    out = net.trunk(rows, torch.tensor([0, len(rows)]), of_jet[None, 1:])[1][len(tokens) :]
+    out = net.transformer(rows, torch.tensor([0, len(rows)]), of_jet[None, 1:])[1][len(tokens) :]
     return (2 * t - 1) / s2 * x + net.velocity_out(out) / math.sqrt(s2), net.kinds_out(out)
 
 

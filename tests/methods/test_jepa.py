@@ -74,7 +74,7 @@ def reference(method: Jepa, views: tuple[Jets, Jets], hidden: Tensor) -> float:
         wholes.append(whole)
         targets.append(taught[mask])
         of_jet = method.z_in(z)
-        names = method.names(masking.hidden_position(seen, mask)) + of_jet
+        names = method.mask_tokens(masking.hidden_position(seen, mask)) + of_jet
         particles = torch.cat([method.tokens_in(tokens), names])
         offsets = torch.tensor([0, len(particles)])
         predicted.append(method.tokens_out(method.predictor(particles, offsets, of_jet[:, None])[1][len(tokens) :]))

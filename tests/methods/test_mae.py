@@ -29,7 +29,7 @@ def decode_jet(method: MaskedAutoencoder, visible: Jets, hidden_pts: list[float]
     z, tokens = method.encoder(visible)
     ranks = torch.tensor([sum(other > pt for other in hidden_pts) for pt in hidden_pts])
     of_jet = method.z_in(z)
-    names = method.names(ranks.clamp(max=method.cfg.ranks - 1)) + of_jet
+    names = method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet
     if method.cfg.decoder == "mlp":
         return torch.stack([method.decoder(name) for name in names])
     particles = torch.cat([method.tokens_in(tokens), names])
@@ -60,7 +60,7 @@ def reference(method: MaskedAutoencoder, jets: Jets, hidden: Tensor, missing: tu
     return total / len(jets)
 
 
-@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "ranks": 4}, {"decoder": "mlp"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"kind_weight": 0.3, "mask_tokens": 4}, {"decoder": "mlp"}], ids=str)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float | str]
 ) -> None:

@@ -39,7 +39,9 @@ def reference(method: MaskedTokens, jets: Jets, hidden: Tensor) -> tuple[float, 
         z, tokens = method.encoder(one.keep(~mask))
         of_jet = method.z_in(z)
         ranks = torch.tensor([sum(other > pt for other in pts) for pt in pts])
-        particles = torch.cat([method.tokens_in(tokens), method.names(ranks.clamp(max=method.cfg.ranks - 1)) + of_jet])
+        particles = torch.cat(
+            [method.tokens_in(tokens), method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet]
+        )
         decoded = method.decoder(particles, torch.tensor([0, len(particles)]), of_jet[:, None])[1][len(tokens) :]
         logits = method.codes_out(decoded).detach()
         for row, code in enumerate(codes.tolist()):
@@ -48,7 +50,7 @@ def reference(method: MaskedTokens, jets: Jets, hidden: Tensor) -> tuple[float, 
     return loss / len(jets), accuracy / len(jets)
 
 
-@pytest.mark.parametrize("settings", [{}, {"ranks": 4}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"mask_tokens": 4}], ids=str)
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
     monkeypatch: pytest.MonkeyPatch, sample_jets: Jets, settings: dict[str, float]
 ) -> None:

@@ -26,9 +26,10 @@ def fix_chance(monkeypatch: pytest.MonkeyPatch, length: Tensor, nothing: Tensor)
 
 def logits_after(method: NextToken, start: Tensor, read: int, codes: list[int]) -> Tensor:
     """Logits of what follows `codes`, from a plain causal computation: the sequence so far and nothing else."""
-    x = [start + method.places(torch.tensor(read))]
+    x = [start + method.positions(torch.tensor(read))]
     x += [
-        method.codes_in(torch.tensor(code)) + method.places(torch.tensor(read + 1 + i)) for i, code in enumerate(codes)
+        method.codes_in(torch.tensor(code)) + method.positions(torch.tensor(read + 1 + i))
+        for i, code in enumerate(codes)
     ]
     x = torch.stack(x)
     for block in method.decoder.blocks:
@@ -58,7 +59,7 @@ def reference(method: NextToken, jets: Jets, length: Tensor, nothing: Tensor) ->
         kept[order[:read]] = True
         z = method.encoder(one.keep(kept)).z
         start = method.z_in(z)[0]
-        summary += float(method.summary.error(z, one, method.encoder.features).detach())
+        summary += float(method.observables.error(z, one, method.encoder.features).detach())
         goals = [*codes[read:], method.stop]
         for i, goal in enumerate(goals):
             logits = logits_after(method, start, read, codes[read : read + i])
@@ -72,7 +73,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_codes(
 ) -> None:
     jets = sample_jets.select(torch.arange(6))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([1, 2, 3, 9, 14, 14])[jets.jet_of_particle])
-    method = build(jets, summary_weight=0.7)
+    method = build(jets, observables_weight=0.7)
     method.fit_statistics([jets])
     assert float(method.mean_length) == float(jets.lengths.float().mean())
     length = torch.tensor([0.5, 0.99, 0.0, 0.7, 0.0, 0.3]).double()
@@ -111,7 +112,7 @@ def overfitted(sample_jets: Jets) -> tuple[NextToken, Jets, float, float]:
     """A method trained on one batch of 8 short jets: method, jets, first and last loss."""
     jets = sample_jets.select(torch.arange(8))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([2, 3, 4, 5, 6, 7, 8, 8])[jets.jet_of_particle])
-    method = build(jets, from_nothing=0.5, summary_weight=0.0)
+    method = build(jets, from_nothing=0.5, observables_weight=0.0)
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=2e-3)
     losses = []
     for step in range(200):

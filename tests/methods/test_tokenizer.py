@@ -20,7 +20,7 @@ def build(jets: Jets, **settings: float) -> Tokenizer:
 
 def reference(method: Tokenizer, jets: Jets, missing: tuple[int, ...] = ()) -> dict[str, float]:
     """The loss as the docstring of `tokenizer` writes it, in plain loops."""
-    features, linear, codebook = method.encoder.features, method.to_code[0], method.quantiser.codebook
+    features, linear, codebook = method.encoder.features, method.to_code[0], method.quantizer.codebook
     parts = dict.fromkeys(("feature_loss", "kind_loss", "commitment", "z_feature_loss", "z_kind_loss"), 0.0)
     for jet in range(len(jets)):
         one = jets.select(torch.tensor([jet]))
@@ -36,7 +36,7 @@ def reference(method: Tokenizer, jets: Jets, missing: tuple[int, ...] = ()) -> d
         parts["commitment"] += sum(away) / count
         pts, of_jet = one.column("pt").tolist(), method.z_in(z)
         ranks = torch.tensor([sum(other > pt for other in pts) for pt in pts])
-        names = method.names(ranks.clamp(max=method.cfg.ranks - 1)) + of_jet
+        names = method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet
         coded, nothing = method.from_code(torch.stack(vectors)), torch.zeros(1, 0, method.cfg.decoder_width)
         for prefix, particles, extra in (("", coded, nothing), ("z_", names, of_jet[None])):
             decoded = method.decoder(particles, torch.tensor([0, count]), extra)[1]
@@ -52,7 +52,7 @@ def reference(method: Tokenizer, jets: Jets, missing: tuple[int, ...] = ()) -> d
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"kind_weight": 0.3, "commitment": 0.25, "z_weight": 2.0, "codes": 16, "ranks": 8}]
+    "settings", [{}, {"kind_weight": 0.3, "commitment": 0.25, "z_weight": 2.0, "codes": 16, "mask_tokens": 8}]
 )
 def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(sample_jets: Jets, settings: dict[str, float]) -> None:
     jets = sample_jets.select(torch.arange(4))
@@ -144,21 +144,21 @@ def test_a_code_is_read_in_the_context_of_its_jet(overfitted: tuple[Tokenizer, J
 
 def test_the_codebook_moves_in_training_only_and_only_after_a_step(batch: Jets) -> None:
     method = build(batch)
-    before = method.quantiser.codebook.clone()
+    before = method.quantizer.codebook.clone()
     method(batch, 0.0)
-    assert torch.equal(method.quantiser.codebook, before)
+    assert torch.equal(method.quantizer.codebook, before)
     method.after_step(0.1)
-    after = method.quantiser.codebook.clone()
+    after = method.quantizer.codebook.clone()
     assert not torch.equal(after, before)
     method.eval()
     method(batch, 0.0)
     method.after_step(0.2)
-    assert torch.equal(method.quantiser.codebook, after)
+    assert torch.equal(method.quantizer.codebook, after)
 
 
 def test_a_look_is_over_all_batches_together_and_in_physical_units(batch: Jets) -> None:
     method = build(batch).eval()
-    method.quantiser.codebook[:] = nn.functional.normalize(torch.randn_like(method.quantiser.codebook)) * 4
+    method.quantizer.codebook[:] = nn.functional.normalize(torch.randn_like(method.quantizer.codebook)) * 4
     look = method.validation_metrics(batch.select(piece) for piece in torch.arange(64).split(10))
     codes = method.codes(batch)
     used = codes.unique()

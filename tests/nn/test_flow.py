@@ -89,78 +89,82 @@ def test_a_trained_flow_draws_from_the_distribution_of_its_data() -> None:
         assert float(made[side].std(0).max()) < 0.4  # one bump: normal data of this covariance have 1
 
 
-def flow_and_given(jets: Jets, tokens: bool) -> tuple[SetFlow, Condition]:
+def flow_and_condition(jets: Jets, tokens: bool) -> tuple[SetFlow, Condition]:
     torch.manual_seed(0)
     flow = SetFlow(DIM, WIDTH, blocks=2, z_tokens=2, token_width=5 if tokens else 0)
-    made = jets.rank_by_pt() % 2 == 0 if tokens else torch.ones(len(jets.particles), dtype=torch.bool)
-    known = torch.randn(int((~made).sum()), 5) if tokens else None
-    return flow, Condition(torch.randn(len(jets), DIM), jets.offsets, made, torch.ones(TARGETS), known)
+    generated = jets.rank_by_pt() % 2 == 0 if tokens else torch.ones(len(jets.particles), dtype=torch.bool)
+    known = torch.randn(int((~generated).sum()), 5) if tokens else None
+    return flow, Condition(torch.randn(len(jets), DIM), jets.offsets, generated, torch.ones(TARGETS), known)
 
 
-def apply(flow: SetFlow, given: Condition, x: Tensor, t: float = 0.4) -> Tensor:
+def apply(flow: SetFlow, condition: Condition, x: Tensor, t: float = 0.4) -> Tensor:
     """Velocity and logits side by side."""
     with torch.no_grad():
-        return torch.cat(flow(x, torch.full((len(given.z),), t), given), dim=1)
+        return torch.cat(flow(x, torch.full((len(condition.z),), t), condition), dim=1)
 
 
 @pytest.mark.parametrize("tokens", [False, True])
 def test_a_set_flow_is_equivariant_to_the_order_of_particles_and_blind_to_other_jets(tokens: bool) -> None:
     jets = made_jets([7, 3, 12])
-    flow, given = flow_and_given(jets, tokens)
-    x = torch.randn(int(given.made.sum()), TARGETS)
-    out = apply(flow, given, x)
+    flow, condition = flow_and_condition(jets, tokens)
+    x = torch.randn(int(condition.generated.sum()), TARGETS)
+    out = apply(flow, condition, x)
     _, index = shuffle_particles(jets)
     place = torch.full((len(index),), -1)
-    place[given.made] = torch.arange(len(x))
+    place[condition.generated] = torch.arange(len(x))
     known = torch.full((len(index),), -1)
-    known[~given.made] = torch.arange(int((~given.made).sum()))
-    made = given.made[index]
-    moved = replace(given, made=made, tokens=None if given.tokens is None else given.tokens[known[index][~made]])
-    torch.testing.assert_close(apply(flow, moved, x[place[index][made]]), out[place[index][made]])
+    known[~condition.generated] = torch.arange(int((~condition.generated).sum()))
+    generated = condition.generated[index]
+    moved = replace(
+        condition,
+        generated=generated,
+        tokens=None if condition.tokens is None else condition.tokens[known[index][~generated]],
+    )
+    torch.testing.assert_close(apply(flow, moved, x[place[index][generated]]), out[place[index][generated]])
     first = int(jets.offsets[1])
-    rows, others = int(given.made[:first].sum()), int((~given.made[:first]).sum())
-    alone = Condition(given.z[:1], jets.offsets[:2], given.made[:first], given.present,
-                  None if given.tokens is None else given.tokens[:others])  # fmt: skip
+    rows, others = int(condition.generated[:first].sum()), int((~condition.generated[:first]).sum())
+    alone = Condition(condition.z[:1], jets.offsets[:2], condition.generated[:first], condition.present,
+                  None if condition.tokens is None else condition.tokens[:others])  # fmt: skip
     torch.testing.assert_close(apply(flow, alone, x[:rows]), out[:rows])
 
 
 def test_a_set_flow_uses_time_z_and_the_known_particles() -> None:
-    flow, given = flow_and_given(made_jets([7, 3, 12]), tokens=True)
-    assert given.tokens is not None
-    x = torch.randn(int(given.made.sum()), TARGETS)
-    out = apply(flow, given, x)
-    assert not torch.allclose(apply(flow, given, x, t=0.6), out, atol=1e-2)
-    assert not torch.allclose(apply(flow, replace(given, z=given.z + 1), x), out, atol=1e-2)
-    assert not torch.allclose(apply(flow, replace(given, tokens=given.tokens + 1), x), out, atol=1e-2)
+    flow, condition = flow_and_condition(made_jets([7, 3, 12]), tokens=True)
+    assert condition.tokens is not None
+    x = torch.randn(int(condition.generated.sum()), TARGETS)
+    out = apply(flow, condition, x)
+    assert not torch.allclose(apply(flow, condition, x, t=0.6), out, atol=1e-2)
+    assert not torch.allclose(apply(flow, replace(condition, z=condition.z + 1), x), out, atol=1e-2)
+    assert not torch.allclose(apply(flow, replace(condition, tokens=condition.tokens + 1), x), out, atol=1e-2)
 
 
 def test_a_target_that_the_data_lack_changes_nothing() -> None:
     jets = made_jets([7, 3])
-    flow, given = flow_and_given(jets, tokens=False)
-    given = replace(given, present=torch.ones(TARGETS).index_fill(0, torch.tensor([5]), 0.0))
+    flow, condition = flow_and_condition(jets, tokens=False)
+    condition = replace(condition, present=torch.ones(TARGETS).index_fill(0, torch.tensor([5]), 0.0))
     values, noise = torch.randn(2, 10, TARGETS)
     kinds, t = torch.randint(0, SIGNED_KINDS, (10,)), torch.rand(2)
     altered = values.clone()
     altered[:, 5] = 7.0
     for one, other in zip(
-        flow.errors(values, kinds, noise, t, given), flow.errors(altered, kinds, noise, t, given), strict=True
+        flow.errors(values, kinds, noise, t, condition), flow.errors(altered, kinds, noise, t, condition), strict=True
     ):
         assert torch.equal(one, other)
 
 
 def test_a_flow_without_a_network_leaves_standard_normal_numbers_and_draws_kinds_by_their_logits() -> None:
     jets = made_jets([30] * 100)
-    flow, given = flow_and_given(jets, tokens=False)
+    flow, condition = flow_and_condition(jets, tokens=False)
     shares = torch.softmax(torch.arange(SIGNED_KINDS) / 4.0, dim=0)
     torch.nn.init.zeros_(flow.velocity_out.weight)
     torch.nn.init.zeros_(flow.kinds_out.weight)
     flow.kinds_out.bias.data.copy_(shares.log())
     torch.manual_seed(0)
     noise = torch.randn(3000, TARGETS + 1)
-    values, kinds = flow.sample(noise, given, 50)
+    values, kinds = flow.sample(noise, condition, 50)
     torch.testing.assert_close(values, noise[:, :TARGETS], atol=5e-3, rtol=5e-3)
     counts = torch.bincount(kinds, minlength=SIGNED_KINDS) / 3000
     assert ((counts - shares).abs() < 4.5 * (shares / 3000).sqrt()).all()
-    again = flow.sample(noise, given, 50)[1]
+    again = flow.sample(noise, condition, 50)[1]
     assert torch.equal(again, kinds)
     assert math.isclose(float(noise[kinds == 0, -1].max()), float(noise[:, -1].sort()[0][int(counts[0] * 3000) - 1]))

@@ -97,7 +97,7 @@ def test_only_matrices_of_linear_layers_decay(batch: Jets) -> None:
     linear = {f"{name}.weight" for name, module in method.named_modules() if isinstance(module, nn.Linear)}
     assert set(decay) == set(names.values()) - {"kinds_out.weight"}
     assert {name for name, value in decay.items() if value == 0.3} == linear - {"kinds_out.weight"}
-    for name in ("encoder.missing", "encoder.extra_tokens", "names.weight", "encoder.trunk.norm.weight"):
+    for name in ("encoder.missing", "encoder.extra_tokens", "mask_tokens.weight", "encoder.trunk.norm.weight"):
         assert decay[name] == 0.0
 
 

@@ -1,6 +1,6 @@
-"""Methods as text for the terminal, read from their source: a method's file imports torch, which takes seconds.
+"""Descriptions of methods for the terminal, read from their source without importing torch, which takes seconds.
 
-A test compares every default and description with those of the settings class itself.
+A test compares every default, description and recipe with the method's class.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from ssl_jets import methods
-from ssl_jets.config import Settings, recipe
+from ssl_jets.config import Recipe, Settings
 
 
 def list_methods() -> str:
     """Return one line for each method: its name and the first line of its file."""
-    found = [(name, _text(name).splitlines()[0].rstrip(".")) for name in methods.names()]
-    width = max(len(name) for name, _ in found)
-    return "\n".join(f"{name:<{width}}  {line}" for name, line in found)
+    titles = {name: _text(name).splitlines()[0].rstrip(".") for name in methods.names()}
+    width = max(len(name) for name in titles)
+    return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())
 
 
 def describe_method(name: str) -> str:
@@ -37,15 +37,20 @@ def describe_method(name: str) -> str:
         for key, default, description in described_settings(name)
         for line in (f"  {key}" + ("" if default is None else f" = {default}"), f"      {description}")
     ]
-    settings = [f"{tree}.{key} = {value}" for tree, values in recipe(name).items() for key, value in values.items()]
-    if settings:
-        lines += ["", "Recipe: " + ", ".join(settings)]
+    layer = described_recipe(name).layer()
+    settings = [f"{tree}.{key} = {value:g}" for tree, values in layer.items() for key, value in values.items()]
+    lines += ["", "Recipe: " + ", ".join(settings)]
     return "\n".join(lines)
 
 
 def described_settings(name: str) -> list[tuple[str, str | None, str | None]]:
     """Return key, default and description of each setting; nested settings follow a key `KEY.*` without a default."""
     return list(_rows(_Source.of(f"{methods.__name__}.{name}").config(), "method"))
+
+
+def described_recipe(name: str) -> Recipe:
+    """Return the recipe of a method."""
+    return _Source.of(f"{methods.__name__}.{name}").recipe()
 
 
 def _rows(config: _Config, path: str) -> Iterator[tuple[str, str | None, str | None]]:
@@ -69,7 +74,7 @@ class _Field:
 
 @dataclass(frozen=True)
 class _Config:
-    """A settings class as its source has it; called with new defaults as the class would be: `Views(drop=0.0)`."""
+    """A settings class as written in its source; a call replaces defaults, as in `Views(drop=0.0)`."""
 
     fields: dict[str, _Field]
 
@@ -79,7 +84,7 @@ class _Config:
 
 
 class _Source(dict[str, Any]):
-    """Names at the top of a module, each evaluated from the source when it is asked for."""
+    """Top-level names of a module, each evaluated from the source on first access."""
 
     def __init__(self, module: str) -> None:
         super().__init__()
@@ -96,9 +101,21 @@ class _Source(dict[str, Any]):
 
     def config(self) -> _Config:
         """Return the settings of the method that the module defines."""
-        nested = (inner for node in self.tree.body if isinstance(node, ast.ClassDef) for inner in node.body)
-        (config,) = (node for node in nested if isinstance(node, ast.ClassDef) and node.name == "Config")
+        (config,) = (node for node in self._members() if isinstance(node, ast.ClassDef) and node.name == "Config")
         return self._settings(config)
+
+    def recipe(self) -> Recipe:
+        """Return the recipe of the method that the module defines; by default the one of `Method`."""
+        for node in self._members():
+            match node:
+                case ast.AnnAssign(target=ast.Name(id="recipe"), value=ast.expr() as value):
+                    recipe: Recipe = self._value(value)
+                    return recipe
+        return Recipe()
+
+    def _members(self) -> Iterator[ast.stmt]:
+        """Return the statements in the bodies of the module's classes."""
+        return (member for node in self.tree.body if isinstance(node, ast.ClassDef) for member in node.body)
 
     def __missing__(self, name: str) -> Any:
         for node in self.tree.body:
@@ -112,10 +129,10 @@ class _Source(dict[str, Any]):
                     return self._value(value)
                 case ast.ClassDef(name=target) if target == name:
                     return self._settings(node)
-        raise KeyError(name)  # a name of Python itself
+        raise KeyError(name)  # eval then looks in the builtins
 
     def _value(self, node: ast.expr) -> Any:
-        return eval(compile(ast.Expression(node), "<default>", "eval"), {}, self)  # of our own source
+        return eval(compile(ast.Expression(node), "<default>", "eval"), {}, self)  # only source of this package
 
     def _settings(self, node: ast.ClassDef) -> _Config:
         """Return the fields of a settings class: those of its bases, then its own."""

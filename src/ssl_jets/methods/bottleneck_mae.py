@@ -2,16 +2,16 @@
 
     visible, hidden = mask(x)
     z               = u(g(visible)) + s e,      u(z) = z / rms(z), K x d numbers,  e ~ N(0, 1)
-    prediction      = decoder({z tokens, z + name of each particle to predict})
+    prediction      = decoder({z tokens, z + mask token of each particle to predict})
     L = mean over jets of mean over its predicted particles of
         |prediction - x| averaged over the features it has + w CE(kind and charge)
-        + c CE(number of particles | z) + a |A z - summary(x)|
+        + c CE(number of particles | z) + a |A z - observables(x)|
 
-The masked autoencoder of He et al., arXiv:2111.06377, with the particle tokens withheld from the decoder: all that it
-knows of the jet has passed through z, whose rate the noise s bounds. A particle is named by its pt rank among those
-predicted; no particle stands beside it in the decoder that its rank could be compared with. How many there are is for
-z to say as well, and what they amount to (`nn/observables.py`): the errors of single particles are nearly the same
-whether z knows the mass and the prongs of the jet or not.
+The masked autoencoder of He et al., arXiv:2111.06377, with a decoder that reads z only. All information about the jet
+passes through z, and the noise s bounds its rate. Mask tokens are by pT rank among the predicted particles; the rank
+leaks no pt, since the decoder has no visible particles to compare with. The number of particles and permutation-
+invariant jet observables (`nn/observables.py`) are regressed from z as well: the errors of single particles hardly
+depend on the information in z about mass and prongs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, ModelSettings, Recipe
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
 from ssl_jets.nn.heads import CountHead
+from ssl_jets.nn.mask_tokens import MaskTokens
 from ssl_jets.nn.normalize import add_noise, project_to_sphere
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.transformer import Transformer
@@ -42,82 +43,78 @@ class BottleneckMaskedAutoencoder(Method):
         """Settings of `bottleneck_mae`."""
 
         mask: masking.Strategy = "random"
-        """What is hidden: particles at random, a region of (deta, dphi), particles up to a share of pt, or kinds."""
+        """Hidden particles: random ones, a region of (deta, dphi), random ones up to a fraction of pt, or kinds."""
         mask_ratio: float = Field(default=0.4, gt=0, lt=1)
-        """Share of each jet's particles (of its pt with mask `pt`) that is hidden."""
+        """Fraction of each jet's particles (of its pt with mask `pt`) that is hidden."""
         predict: Literal["hidden", "all"] = "all"
-        """Which particles the decoder predicts: the hidden ones, or the visible ones as well, which `reconstruct` is
-        trained for."""
+        """Particles that the decoder predicts: the hidden ones, or all, which trains `reconstruct`."""
         blur: float = Field(default=0.1, ge=0)
-        """Standard deviation s of the noise on z in training; the numbers of z are of order one."""
+        """Standard deviation s of the noise on z in training; z is scaled to a mean square of 1."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=16, multiple_of=16)
-        """Width of the decoder; it has one head for every 16."""
+        """Width of the decoder; one attention head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
-        """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""
+        """Weight w of the cross-entropy on kind and charge, relative to the L1 loss on the features."""
         count_weight: float = Field(default=0.1, ge=0)
         """Weight c of the cross-entropy on the number of particles."""
-        summary_weight: float = Field(default=5.0, ge=0)
-        """Weight a of the error of the jet's summary, told by a linear map of z."""
-        ranks: int = Field(default=128, ge=1)
-        """Particles with a name of their own; softer ones share the last name. Also the largest number predicted."""
+        observables_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the regression of jet observables from a linear map of z."""
+        mask_tokens: int = Field(default=128, ge=1)
+        """Number of mask tokens, by pT rank, and largest multiplicity predicted; softer particles share the last."""
 
+    recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     saves_full_method: ClassVar[bool] = True
+    cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, (1 + encoder.cfg.z_tokens) * width)
-        self.names = nn.Embedding(cfg.ranks, width)
-        nn.init.normal_(self.names.weight, std=0.02)
+        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
         self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
-        self.counts = CountHead(encoder.dim, cfg.ranks, width)
-        self.summary = JetObservables(encoder.dim)
+        self.counts = CountHead(encoder.dim, cfg.mask_tokens, width)
+        self.observables = JetObservables(encoder.dim)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """L1 on the features, cross-entropy on the kind and on the number of particles."""
+        """Compute the errors of features, kind, number of particles and jet observables."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
         z = add_noise(jets, self.encoder(jets.keep(~hidden)).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
         values, weights, kinds = self.encoder.features.targets(predicted)
-        guess, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
-        per_particle = ((guess - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
+        prediction, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
+        per_particle = ((prediction - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
         kind = nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
         parts = {
             "feature_loss": predicted.mean(per_particle).mean(),
             "kind_loss": predicted.mean(kind).mean(),
             "count_loss": self.counts.error(z, jets.lengths).mean(),
-            "summary_loss": self.summary.error(z, jets, self.encoder.features).mean(),
+            "observables_loss": self.observables.error(z, jets, self.encoder.features).mean(),
         }
-        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.summary_weight)
-        loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
+        weights_of_parts = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight)
+        weighted = [weight * part for weight, part in zip(weights_of_parts, parts.values(), strict=True)]
+        loss = torch.stack(weighted).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the summaries."""
-        self.summary.fit_statistics(batches, self.encoder.features)
+        """Fit the statistics of the jet observables."""
+        self.observables.fit_statistics(batches, self.encoder.features)
 
     def _decode(self, z: Tensor, offsets: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `[particle, TARGETS]` and logits of the kind of the particles with these ranks."""
-        of_jet = self.z_in(z).float().view(len(z), -1, self.cfg.decoder_width)
-        owner = torch.repeat_interleave(torch.arange(len(z), device=z.device), offsets[1:] - offsets[:-1])
-        names = self.names(ranks.clamp(max=self.cfg.ranks - 1)) + of_jet[owner, 0]
-        decoded = self.decoder(names, offsets, of_jet[:, 1:])[1]
+        """Return features `[particle, TARGETS]` and logits of the kind of the particles of these pT ranks."""
+        z_tokens = self.z_in(z).float().view(len(z), -1, self.cfg.decoder_width)  # [jet, 1 + z_tokens, width]
+        jet = torch.repeat_interleave(torch.arange(len(z), device=z.device), offsets[1:] - offsets[:-1])
+        mask_tokens = self.mask_tokens(ranks) + z_tokens[jet, 0]  # [particle, width]
+        decoded = self.decoder(mask_tokens, offsets, z_tokens[:, 1:])[1]
         return self.features_out(decoded).float(), self.kinds_out(decoded).float()
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
-        """The jets again, from their z alone: the median number of particles, the best kind and features of each."""
+        """Reconstruct jets from their z alone: median multiplicity, most probable kinds, predicted features."""
         z = project_to_sphere(self.encoder(jets).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)
         return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
-
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder

@@ -1,4 +1,4 @@
-"""BYOL: predict what a slowly following teacher makes of another view of the same jet. No negatives.
+"""BYOL: predict a momentum teacher's projection of another view of the same jet, without negatives.
 
     x', x''    = two views of each jet
     q', q''    = predictor(projector(g(x').z)), the same of x''
@@ -6,21 +6,21 @@
     L          = mean over jets of (2 - 2 cos(q', t'')) + (2 - 2 cos(q'', t'))
     teacher    = m teacher + (1 - m) student after every step, m rising from m0 to 1 by a half cosine
 
-Grill et al., arXiv:2006.07733. A constant z has L = 0 where the targets are `plain`, as in the paper. What keeps z from
-it is then that the student has a predictor that the teacher has not, and that the teacher is slow. Whitened over the
-jets of all ranks (as in W-MSE, arXiv:2007.06346), targets have nothing in common that a constant could meet. Projector
-and predictor have BatchNorm, of the jets of all ranks.
+Grill et al., arXiv:2006.07733. With `plain` targets, as in the paper, a constant z has L = 0. Collapse is then
+prevented only by the student's predictor and the slowly updated teacher. With targets whitened over the jets of all
+ranks (as in W-MSE, arXiv:2007.06346) no constant prediction has a low loss. Projector and predictor have BatchNorm over
+the jets of all ranks.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
@@ -37,24 +37,25 @@ class BYOL(Method):
         """Settings of `byol`."""
 
         views: Views = Views(thin=0.8, beam=2.0)
-        """How the two views are made."""
+        """Augmentations of the two views."""
         targets: Literal["whitened", "plain"] = "whitened"
-        """The teacher's projections: without what all jets have in common and of one size in all directions, or as
-        they are."""
+        """The teacher's projections with mean 0 and unit covariance over the batch, or unchanged."""
         momentum: float = Field(default=0.8, ge=0, le=1)
-        """Momentum m0 of the teacher at the start; it rises to 1."""
+        """Momentum m0 of the teacher at the start; it rises to 1 by a half cosine."""
         projector_hidden: int = Field(default=256, ge=1)
         """Width of the hidden layers of projector and predictor."""
         projector_out: int = Field(default=64, ge=1)
-        """Numbers that are compared."""
+        """Dimension of the projections."""
         projector_layers: int = Field(default=2, ge=1)
-        """Linear maps of the projector."""
+        """Linear layers of the projector."""
         predictor_layers: int = Field(default=2, ge=0)
-        """Linear maps of the predictor; 0 for none, which collapses with `plain` targets."""
+        """Linear layers of the predictor; 0 for none, which collapses with `plain` targets."""
+
+    recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
         hidden, out = cfg.projector_hidden, cfg.projector_out
         self.projector = Projector(encoder.dim, hidden, out, cfg.projector_layers, BatchNorm)
         self.predictor = Projector(out, hidden, out, cfg.predictor_layers, BatchNorm)
@@ -62,33 +63,31 @@ class BYOL(Method):
         self.teacher_projector = teacher_of(self.projector)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Squared distance on the sphere to the teacher of the other view, both ways."""
-        first, second = (make_view(jets, self.cfg.views) for _ in range(2))
-        predicted = [self.predictor(self.projection(self.encoder(view).z)) for view in (first, second)]
+        """Compute the symmetrized squared distance on the sphere to the teacher's projection of the other view."""
+        first, second = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
+        predictions = [self.predictor(self.projection(self.encoder(view).z)) for view in (first, second)]
         with torch.no_grad():
             targets = [self._target(self.teacher_projector(self.teacher(view).z)) for view in (second, first)]
-        pairs = zip(predicted, targets, strict=True)
-        cosine = torch.stack([nn.functional.cosine_similarity(ours.float(), theirs.float()) for ours, theirs in pairs])
-        loss = (2 - 2 * cosine).sum(0).mean()
+        cosines = [
+            nn.functional.cosine_similarity(prediction.float(), target.float())
+            for prediction, target in zip(predictions, targets, strict=True)
+        ]
+        loss = (2 - 2 * torch.stack(cosines)).sum(0).mean()  # cosines [2, jet]
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
 
     def projection(self, z: Tensor) -> Tensor:
-        """The student's projections."""
+        """Return the student's projections `[jet, out]`."""
         projections: Tensor = self.projector(z)
         return projections
 
-    def _target(self, projected: Tensor) -> Tensor:
-        return whiten(projected) if self.cfg.targets == "whitened" else projected
+    def _target(self, projections: Tensor) -> Tensor:
+        return whiten(projections) if self.cfg.targets == "whitened" else projections
 
     def momentum(self, progress: float) -> float:
-        """m after the share `progress` of the training."""
+        """Return m after the fraction `progress` of the training."""
         return rising(self.cfg.momentum, progress)
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows. Called once for each step, however many batches that adds up."""
+        """Update the teacher, once per optimizer step (not per accumulated batch)."""
         follow(self.teacher, self.encoder, self.momentum(progress))
         follow(self.teacher_projector, self.projector, self.momentum(progress))
-
-    def exported(self) -> Encoder:
-        """The student, as in the paper."""
-        return self.encoder

@@ -4,13 +4,13 @@
     x_t = (1 - t) n + t x,                   n ~ N(0, 1),  t ~ U(0, 1) for each jet
     L   = mean over jets of mean over its particles of
           |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z)
-          + c CE(number of particles | z) + a |A z - summary(x)|
+          + c CE(number of particles | z) + a |A z - observables(x)|
           + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
 
-Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). z lies on a
-sphere and is blurred by s in training: without a fixed scale a blur could be outgrown, and without a blur what lies
-between two jets in z would mean nothing to the decoder. The prior is a flow over z, for jets out of nothing:
-z ~ prior, n ~ p(n | z), x ~ p(x | z, n). The particles drawn are scaled so that their pt adds up to what z says.
+Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). In training
+z is projected onto a sphere and noised by s: the fixed scale keeps the encoder from outgrowing the noise, and the noise
+trains the decoder between the z of two jets. The prior is a flow over z, for unconditional generation: z ~ prior,
+n ~ p(n | z), x ~ p(x | z, n). Generated particles are rescaled so that their pt adds up to the pt predicted from z.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, ModelSettings, Recipe
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import random
@@ -35,116 +35,116 @@ from ssl_jets.nn.observables import JetObservables
 
 
 class DiffusionAutoencoder(Method):
-    """Compress a jet into z, carry noise to its particles given z."""
+    """Compress a jet into z, transport noise to its particles given z."""
 
     class Config(MethodSettings):
         """Settings of `diffusion_ae`."""
 
         blur: float = Field(default=0.1, ge=0)
-        """Standard deviation s of the noise on z in training; the numbers of z are of order one."""
+        """Standard deviation s of the noise on z in training; z is scaled to a mean square of 1."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=16, multiple_of=16)
-        """Width of the decoder; it has one head for every 16."""
+        """Width of the decoder; one attention head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge."""
         count_weight: float = Field(default=0.1, ge=0)
         """Weight c of the cross-entropy on the number of particles."""
-        summary_weight: float = Field(default=5.0, ge=0)
-        """Weight a of the error of the jet's summary (`nn/observables.py`), told by a linear map of z."""
+        observables_weight: float = Field(default=5.0, ge=0)
+        """Weight a of the regression of jet observables (`nn/observables.py`) from a linear map of z."""
         most_particles: int = Field(default=128, ge=1)
-        """The largest number of particles that can be drawn."""
+        """Largest multiplicity that can be generated."""
         prior_width: int = Field(default=256, ge=8)
         """Width of the prior over z."""
         steps: int = Field(default=25, ge=1)
-        """Steps of the integration when particles are drawn, two evaluations of the decoder each."""
+        """Integration steps for drawing particles; each evaluates the decoder twice."""
 
-    present: Tensor
+    recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     can_generate: ClassVar[bool] = True
     saves_full_method: ClassVar[bool] = True
+    cfg: Config
+    present: Tensor
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
         self.decoder = SetFlow(encoder.dim, cfg.decoder_width, cfg.decoder_blocks, encoder.cfg.z_tokens)
         self.counts = CountHead(encoder.dim, cfg.most_particles, cfg.decoder_width)
-        self.summary = JetObservables(encoder.dim)
+        self.observables = JetObservables(encoder.dim)
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
         self.register_buffer("present", torch.ones(TARGETS))
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Errors of the particles, of their number and of the prior over z."""
+        """Compute the errors of particles, multiplicity, jet observables and the prior over z."""
         z = self.encoder(jets).z
         values, _, kinds = self.encoder.features.targets(jets)
         t, noise = random.uniform_per_jet(jets).float(), random.normal(jets, TARGETS)
-        given = self._given(add_noise(jets, z, self.cfg.blur), jets.offsets, self.encoder.features.present(jets))
-        error, wrong_kind = self.decoder.errors(values, kinds, noise, t, given)
+        noised_z = add_noise(jets, z, self.cfg.blur)
+        condition = self._condition(noised_z, jets.offsets, self.encoder.features.present(jets))
+        velocity_error, kind_error = self.decoder.errors(values, kinds, noise, t, condition)
         parts = {
-            "flow_loss": jets.mean(error).mean(),
-            "kind_loss": jets.mean(wrong_kind).mean(),
-            "count_loss": self.counts.error(given.z, jets.lengths).mean(),
-            "summary_loss": self.summary.error(given.z, jets, self.encoder.features).mean(),
+            "flow_loss": jets.mean(velocity_error).mean(),
+            "kind_loss": jets.mean(kind_error).mean(),
+            "count_loss": self.counts.error(noised_z, jets.lengths).mean(),
+            "observables_loss": self.observables.error(noised_z, jets, self.encoder.features).mean(),
             "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
-        weighted = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.summary_weight, 1.0)
-        loss = torch.stack([weight * part for weight, part in zip(weighted, parts.values(), strict=True)]).sum()
+        weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0)
+        weighted = [weight * part for weight, part in zip(weights, parts.values(), strict=True)]
+        loss = torch.stack(weighted).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the summaries, and which targets the training data have."""
+        """Fit the statistics of the jet observables, and record the targets present in the training data."""
         batches = list(batches)
-        self.summary.fit_statistics(batches, self.encoder.features)
+        self.observables.fit_statistics(batches, self.encoder.features)
         self.present.copy_(torch.stack([self.encoder.features.present(jets) for jets in batches]).amax(0))
 
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
-        """Squared error of the prior's velocity, averaged over the numbers of z, `[jet]`."""
-        between, velocity = interpolant(z, random.normal_per_jet(jets, self.encoder.dim), t)
-        error: Tensor = self.prior(between, t) - velocity
+        """Return the squared error of the prior's velocity, averaged over the dimensions of z, `[jet]`."""
+        noised, velocity = interpolant(z, random.normal_per_jet(jets, self.encoder.dim), t)
+        error: Tensor = self.prior(noised, t) - velocity
         return error.square().mean(1)
 
     @staticmethod
-    def _given(z: Tensor, offsets: Tensor, present: Tensor) -> Condition:
+    def _condition(z: Tensor, offsets: Tensor, present: Tensor) -> Condition:
+        """Return the condition of jets without known particles: all particles are generated."""
         return Condition(z, offsets, torch.ones(int(offsets[-1]), dtype=torch.bool, device=z.device), present)
 
     @torch.no_grad()
     def decode(self, z: Tensor, counts: Tensor, noise: Tensor) -> Jets:
-        """Jets from z `[jet, dim]`, numbers of particles int64 `[jet]` and normal noise `[particle, TARGETS + 1]`."""
-        given = self._given(project_to_sphere(z), offsets_of(counts), self.present)
-        drawn = self.encoder.features.particles(*self.decoder.sample(noise, given, self.cfg.steps))
-        jets = Jets(drawn, given.offsets)
-        return jets.scaled_to(self.summary.pt(given.z)) if self.cfg.summary_weight else jets
+        """Decode z `[jet, dim]`, multiplicities int64 `[jet]` and normal noise `[particle, TARGETS + 1]` to jets."""
+        condition = self._condition(project_to_sphere(z), offsets_of(counts), self.present)
+        values, kinds = self.decoder.sample(noise, condition, self.cfg.steps)
+        jets = Jets(self.encoder.features.particles(values, kinds), condition.offsets)
+        return jets.scaled_to(self.observables.pt(condition.z)) if self.cfg.observables_weight else jets
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
-        """The jets again, drawn from p(x | z, n) with n the median of p(n | z)."""
+        """Draw jets from p(x | z, n) of their own z, with n the median of p(n | z)."""
         return self.interpolate(jets, jets, 1)[0]
 
     @torch.no_grad()
     def interpolate(self, jets_a: Jets, jets_b: Jets, steps: int) -> list[Jets]:
-        """Jets at `steps` places from a to b, along the great circle between their z.
+        """Decode `steps` points from a to b along the great circle between their z.
 
-        The noise of a particle is the same at each place, and n the median of p(n | z): what changes, changes by z.
+        The noise of a particle is the same at each point, and n is the median of p(n | z): only z changes.
         """
         a, b = (project_to_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
         most = self.cfg.most_particles
         noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)
-        places = []
+        decoded = []
         for share in torch.linspace(0, 1, steps).tolist():
             z = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
             counts = self.counts.quantile(z, z.new_full((len(z),), 0.5))
-            first = torch.arange(most, device=z.device) < counts.unsqueeze(1)
-            places.append(self.decode(z, counts, noise[first]))
-        return places
+            first = torch.arange(most, device=z.device) < counts.unsqueeze(1)  # bool [jet, most_particles]
+            decoded.append(self.decode(z, counts, noise[first]))
+        return decoded
 
     @torch.no_grad()
     def generate(self, jets: int) -> Jets:
-        """New jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
+        """Draw new jets: z from the prior, n from p(n | z), particles from p(x | z, n)."""
         device = self.encoder.features.mean.device
         z = self.prior.sample(torch.randn(jets, self.encoder.dim, device=device), self.cfg.steps)
         counts = self.counts.quantile(project_to_sphere(z), torch.rand(jets, device=device))
         return self.decode(z, counts, torch.randn(int(counts.sum()), TARGETS + 1, device=device))
-
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder

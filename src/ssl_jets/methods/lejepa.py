@@ -1,20 +1,22 @@
-"""LeJEPA: views of a jet are to agree, and their cloud is to be an isotropic normal one. No teacher, no predictor.
+"""LeJEPA: views of a jet agree, and their projections follow an isotropic normal distribution.
 
-    p_v = projector(z of view v)                        G global views and some local ones
+    p_v = projector(z of view v)                        G global views and any local ones
     c   = mean over the global views of p_v
     L   = mean over jets, views and dimensions of (p_v - c)^2  +  w  mean over views of S(p_v)
 
-with S the distance from a standard normal cloud in random directions (`nn/regularizers.py`), which is what keeps z from
-collapsing. Balestriero and LeCun, arXiv:2511.08544.
+Balestriero and LeCun, arXiv:2511.08544. S is SIGReg, the distance of the projections from a standard normal
+distribution along random directions (`nn/regularizers.py`); it prevents collapse. There is no teacher and no predictor.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import random
@@ -26,7 +28,7 @@ from ssl_jets.nn.regularizers import sigreg
 
 
 class LeJepa(Method):
-    """Agreement of views, and SIGReg."""
+    """Pull the views of a jet together, regularized by SIGReg."""
 
     class Config(MethodSettings):
         """Settings of `lejepa`."""
@@ -34,39 +36,39 @@ class LeJepa(Method):
         global_views: int = Field(default=2, ge=1)
         """Views G of (nearly) the whole jet."""
         local_views: int = Field(default=0, ge=0)
-        """Views of a part of the jet."""
+        """Views of part of the jet."""
         global_view: Views = Views(thin=0.8, beam=2.0)
         """Augmentations of a global view."""
         local_view: Views = Views(thin=0.9, beam=2.0)
         """Augmentations of a local view."""
         projector_width: int = Field(default=64, ge=1)
-        """Numbers of p."""
+        """Dimension of p."""
         directions: int = Field(default=128, ge=1)
-        """Random directions of S, new in every step."""
+        """Random directions of S, redrawn in every step."""
         sigreg_weight: float = Field(default=5.0, ge=0)
-        """Weight w of S; that of the paper divided by the jets of a batch is smaller by as much."""
+        """Weight w of S; it corresponds to the paper's weight divided by the number of jets of a batch."""
+
+    recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
         self.projector = Projector(encoder.dim, 4 * encoder.dim, cfg.projector_width, 2, BatchNorm)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Squared distance of the views to their centre, and SIGReg of each view."""
+        """Compute the squared distance of the views from their centre, and SIGReg of each view."""
         kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
-        views = torch.stack([self.projection(self.encoder(make_view(jets, kind)).z) for kind in kinds])
+        views = torch.stack(
+            [self.projection(self.encoder(make_view(jets, kind)).z) for kind in kinds]
+        )  # [view, jet, p]
         centre = views[: self.cfg.global_views].mean(0)
         agreement = (views - centre).square().mean()
         directions = random.directions(self.cfg.projector_width, self.cfg.directions, views.device)
-        spread = torch.stack([sigreg(view, directions) for view in views]).mean()
-        loss = agreement + self.cfg.sigreg_weight * spread
-        return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": spread.detach()}
+        regularizer = torch.stack([sigreg(view, directions) for view in views]).mean()
+        loss = agreement + self.cfg.sigreg_weight * regularizer
+        return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": regularizer.detach()}
 
     def projection(self, z: Tensor) -> Tensor:
-        """The projections, float32."""
+        """Return the projections, float32 `[jet, projector_width]`."""
         projections: Tensor = self.projector(z)
         return projections.float()
-
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder

@@ -1,13 +1,13 @@
 """Supervised pretraining: classification, and regression of jet columns, several tasks at once.
 
     L_label  = mean over labelled jets of -log softmax(f(g(x)))[y]
-    L_target = mean over jets that have it of (f(g(x)) - t)^2,       t the standardised jet column
+    L_target = mean over jets that have it of (f(g(x)) - t)^2,       t the standardized jet column
     L        = L_label / s^2 + 2 ln C ln s + sum over targets of (L_target / (2 s^2) + ln s)
 
 with the encoder g, a head f on z for each task, C classes, and a learned uncertainty s of each task (Kendall, Gal,
-Cipolla, arXiv:1705.07115, but for the factor 2 ln C, see `nn/task_weights.py`). With one task L is its loss: the label
-alone, the default, is how ParT is trained (Qu, Li, Qian, arXiv:2202.03772). A jet without a label (-1) or a target
-(NaN) does not enter that task's loss.
+Cipolla, arXiv:1705.07115, except for the factor 2 ln C, see `nn/task_weights.py`). With a single task, L is its loss.
+The default is the class label alone, as ParT is trained (Qu, Li, Qian, arXiv:2202.03772). Jets without a label (-1) or
+a target (NaN) do not enter that task's loss.
 """
 
 from __future__ import annotations
@@ -27,56 +27,51 @@ from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 
 
 class Supervised(Method):
-    """Cross-entropy on the class labels, squared error on standardised jet columns."""
+    """Cross-entropy on the class labels, squared error on standardized jet columns."""
 
     class Config(TaskSettings):
         """Settings of `supervised`."""
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__(cfg, encoder, labels)
-        self.encoder = encoder
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """The weighed losses; of each its value and its s, and the accuracy on the batch."""
+        """Compute the weighted losses, each task's loss and s, and the accuracy on the batch."""
         jets = self.tasks.having(jets)
         losses, logged = self.tasks(self.encoder(jets).z, jets)
         return {"loss": self.weights(losses), **logged, **self.weights.parts(losses)}
 
     def after_step(self, progress: float) -> None:
-        """Keep every s within its limits."""
+        """Clamp every s to its limits."""
         self.weights.clamp()
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the regression targets."""
+        """Fit the statistics of the regression targets."""
         self.tasks.fit_statistics(batches)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
-        """Those of the regression targets."""
+        """Return the jet columns of the regression targets."""
         assert isinstance(cfg, TaskSettings)
         return cfg.jet_columns
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
-        """Whether the label is among the targets."""
+        """Check if the label is among the targets."""
         assert isinstance(cfg, TaskSettings)
         return LABEL in cfg.targets
 
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder
-
     @property
     def head(self) -> ClassHead | None:
-        """The class head; None where the label is not a target."""
+        """The class head; None without the label among the targets."""
         return self.tasks.head
 
     def exported_head(self) -> ClassHead | None:
-        """The class head."""
+        """Return the class head."""
         return self.tasks.head
 
     def exported_regressor(self) -> Regressor | None:
-        """The head of the jet columns."""
+        """Return the head of the jet columns."""
         return self.tasks.regressor

@@ -4,12 +4,12 @@
     e_i, k_i     = nearest code to LayerNorm(W tokens_i)                       (straight-through)
     R(p)         = |p - x| averaged over the features it has + w CE(kind and charge)
     L = mean over jets of mean over particles of
-        R(decoder({e_i})) + c |W tokens_i - e_i|^2 + b R(decoder({z, z + name of each particle}))
+        R(decoder({e_i})) + c |W tokens_i - e_i|^2 + b R(decoder({z, z + mask token of each particle}))
 
-van den Oord et al., arXiv:1711.00937, on jets as in OmniJet-alpha (Birk et al., arXiv:2403.05618): encoder and decoder
-are transformers, so that a code means one particle here and another there. Codes are decoded without z, else no jet
-could be made from codes. So that z is trained, the same decoder also has to find the jet from z alone, where a particle
-is named by its pt rank; z is what the codes of a jet have in common, said in one vector.
+van den Oord et al., arXiv:1711.00937, on jets as in OmniJet-alpha (Birk et al., arXiv:2403.05618). Encoder and decoder
+are transformers, so one code can decode to different particles in different jets. Codes are decoded without z, so that
+jets can be generated from codes alone. The last term trains z: the same decoder reconstructs the jet from z alone, with
+mask tokens by pT rank.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
+from ssl_jets.nn.mask_tokens import MaskTokens
 from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
 from ssl_jets.nn.transformer import Transformer
 
 
 class Tokenizer(Method):
-    """Encode particles in context, quantise them, decode them from the codes of their jet."""
+    """Encode particles in context, quantize them, decode them from the codes of their jet."""
 
     class Config(MethodSettings):
         """Settings of `tokenizer`."""
@@ -40,56 +41,54 @@ class Tokenizer(Method):
         codes: int = Field(default=512, ge=2)
         """Size of the codebook."""
         code_width: int = Field(default=16, ge=1)
-        """Numbers of a code's vector."""
+        """Dimension of a code's vector."""
         decoder_blocks: int = Field(default=3, ge=1)
         """Blocks of the decoder."""
         decoder_width: int = Field(default=64, ge=16, multiple_of=16)
-        """Width of the decoder; it has one head for every 16."""
+        """Width of the decoder; one attention head for every 16."""
         kind_weight: float = Field(default=1.0, ge=0)
-        """Weight w of the cross-entropy on kind and charge beside the L1 loss on the features."""
+        """Weight w of the cross-entropy on kind and charge, relative to the L1 loss on the features."""
         commitment: float = Field(default=1.0, ge=0)
-        """Weight c of the distance between a particle's vector and its code, averaged over the code's width."""
+        """Weight c of the squared distance between a particle's vector and its code, averaged over the code's width."""
         z_weight: float = Field(default=1.0, gt=0)
-        """Weight b of the reconstruction from z alone, from which z learns."""
-        ranks: int = Field(default=64, ge=1)
-        """Particles with a name of their own in that reconstruction; softer ones share the last name."""
+        """Weight b of the reconstruction from z alone, which trains z."""
+        mask_tokens: int = Field(default=64, ge=1)
+        """Number of mask tokens of that reconstruction, by pT rank; softer particles share the last one."""
         decay: float = Field(default=0.95, ge=0, lt=1)
-        """Share of the old codebook that stays at each step."""
+        """Decay of the codebook's moving averages per step."""
         dead_below: float = Field(default=0.03, ge=0, lt=1)
-        """A code that is used less than this share of the mean is moved to a particle of the batch."""
+        """Usage, relative to the mean over codes, below which a code is moved to a particle of the batch."""
 
     saves_full_method: ClassVar[bool] = True
+    cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder, self.size = cfg, encoder, cfg.codes
-        width = cfg.decoder_width
+        self.size, width = cfg.codes, cfg.decoder_width
         self.to_code = nn.Sequential(
             nn.Linear(encoder.width, cfg.code_width), nn.LayerNorm(cfg.code_width, elementwise_affine=False)
         )
-        self.quantiser = VectorQuantizer(cfg.codes, cfg.code_width, cfg.decay, cfg.dead_below)
+        self.quantizer = VectorQuantizer(cfg.codes, cfg.code_width, cfg.decay, cfg.dead_below)
         self.from_code = nn.Linear(cfg.code_width, width)
         self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         self.z_in = nn.Linear(encoder.dim, width)
-        self.names = nn.Embedding(cfg.ranks, width)
-        nn.init.normal_(self.names.weight, std=0.02)
+        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Reconstruction from the codes and from z, and commitment to the codes."""
-        encoded = self.encoder(jets)
-        vectors = self.to_code(encoded.tokens).float()
-        quantised = self.quantiser(vectors)
+        """Compute the reconstruction losses from the codes and from z, and the commitment to the codes."""
+        z, tokens = self.encoder(jets)
+        vectors = self.to_code(tokens).float()  # [particle, code width]
+        quantized = self.quantizer(vectors)
         if self.training:
-            self.quantiser.collect(vectors, quantised.codes, random.uniform(jets))
-        z = self.z_in(encoded.z).float()
-        names = self.names(jets.rank_by_pt().clamp(max=self.cfg.ranks - 1)) + z[jets.jet_of_particle]
-        from_codes = self._errors(
-            jets, *self._decode(self.from_code(quantised.vectors), jets.offsets, z.new_empty(len(jets), 0, z.shape[1]))
-        )
-        from_z = self._errors(jets, *self._decode(names, jets.offsets, z[:, None]))
-        terms = torch.stack([*from_codes, quantised.commitment, *from_z], dim=1)
+            self.quantizer.collect(vectors, quantized.codes, random.uniform(jets))
+        z = self.z_in(z).float()  # [jet, width]
+        mask_tokens = self.mask_tokens(jets.rank_by_pt()) + z[jets.jet_of_particle]
+        without_z = z.new_empty(len(jets), 0, z.shape[1])
+        from_codes = self._errors(jets, *self._decode(self.from_code(quantized.vectors), jets.offsets, without_z))
+        from_z = self._errors(jets, *self._decode(mask_tokens, jets.offsets, z[:, None]))
+        terms = torch.stack([*from_codes, quantized.commitment, *from_z], dim=1)  # [particle, 5]
         features, kind, commitment, z_features, z_kind = jets.mean(terms).mean(0)
         w, c, b = self.cfg.kind_weight, self.cfg.commitment, self.cfg.z_weight
         parts = {"feature_loss": features, "kind_loss": kind, "commitment": commitment}
@@ -98,49 +97,45 @@ class Tokenizer(Method):
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def _errors(self, jets: Jets, predicted: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """L1 on the features and cross-entropy on the kind of each particle, both `[particle]`."""
+        """Return L1 on the features and cross-entropy on the kind of each particle, both `[particle]`."""
         values, weights, kinds = self.encoder.features.targets(jets)
         error = ((predicted - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
         return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
 
     def after_step(self, progress: float) -> None:
-        """The codebook moves."""
-        self.quantiser.update()
+        """Update the codebook."""
+        self.quantizer.update()
 
     def _decode(self, particles: Tensor, offsets: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `[particle, TARGETS]` and logits of the kind, in float32, from what stands for each particle."""
+        """Return features `[particle, TARGETS]` and logits of the kind, float32, from the decoder's input rows."""
         decoded = self.decoder(particles, offsets, extra)[1]
         return self.features_out(decoded).float(), self.kinds_out(decoded).float()
 
     @torch.no_grad()
     def codes(self, jets: Jets) -> Tensor:
-        """The code of each particle, int64 `[particle]`."""
-        codes: Tensor = self.quantiser(self.to_code(self.encoder(jets).tokens)).codes
+        """Return the code of each particle, int64 `[particle]`."""
+        codes: Tensor = self.quantizer(self.to_code(self.encoder(jets).tokens)).codes
         return codes
 
     @torch.no_grad()
     def particles(self, codes: Tensor, offsets: Tensor) -> Jets:
-        """Jets of the particles that these codes stand for; `offsets` as in `Jets`."""
-        vectors = self.from_code(self.quantiser.codebook[codes])
+        """Return jets of the particles that these codes decode to; `offsets` as in `Jets`."""
+        vectors = self.from_code(self.quantizer.codebook[codes])
         values, logits = self._decode(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))
         return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
-        """Use of the codebook, and medians of what is lost in pt, angle and jet mass."""
+        """Return usage and perplexity of the codebook, and median reconstruction errors of pt, angle and jet mass."""
         counts = torch.zeros(self.size)
-        lost: dict[str, list[Tensor]] = {"pt": [], "angle": [], "mass": []}
+        errors: dict[str, list[Tensor]] = {"pt": [], "angle": [], "mass": []}
         for jets in batches:
             codes = self.codes(jets)
             counts += codes.bincount(minlength=self.size).cpu()
-            back = self.particles(codes, jets.offsets)
-            away = [back.column(name) - jets.column(name) for name in ("pt", "deta", "dphi")]
-            lost["pt"].append((away[0] / jets.column("pt")).abs())
-            lost["angle"].append(torch.hypot(away[1], away[2]))
-            several = jets.lengths > 1
-            lost["mass"].append((back.mass() / jets.mass().clamp(min=1e-3) - 1).abs()[several])
-        medians = {f"{name}_error": float(torch.cat(errors).median()) for name, errors in lost.items()}
+            decoded = self.particles(codes, jets.offsets)
+            dpt, deta, dphi = (decoded.column(name) - jets.column(name) for name in ("pt", "deta", "dphi"))
+            errors["pt"].append((dpt / jets.column("pt")).abs())
+            errors["angle"].append(torch.hypot(deta, dphi))
+            ratio = decoded.mass() / jets.mass().clamp(min=1e-3)
+            errors["mass"].append((ratio - 1).abs()[jets.lengths > 1])  # a single particle has no mass
+        medians = {f"{name}_error": float(torch.cat(values).median()) for name, values in errors.items()}
         return {"code_usage": usage(counts), "code_perplexity": perplexity(counts)} | medians
-
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder

@@ -1,20 +1,23 @@
-"""VICReg: views of one jet agree (invariance), every dimension varies (variance), no two say the same (covariance).
+"""VICReg: views of a jet agree (invariance), every dimension varies (variance), no two correlate (covariance).
 
-    p', p''    = projector(g(x').z), projector(g(x'').z) of two views of each jet, of D numbers
+    p', p''    = projector(g(x').z), projector(g(x'').z) of two views of each jet, `[jet, D]`
     s          = mean over jets and dimensions of (p' - p'')^2
     v(p)       = mean over dimensions of max(0, 1 - sqrt(Var(p) + 1e-4)),  Var over the jets
     c(p)       = sum over pairs of different dimensions of Cov(p)^2 / D
     L          = invariance s + variance (v(p') + v(p'')) + covariance (c(p') + c(p''))
 
-Bardes, Ponce, LeCun, arXiv:2105.04906, Algorithm 1. Var and Cov are those of the jets of all ranks.
+Bardes, Ponce, LeCun, arXiv:2105.04906, Algorithm 1. Var and Cov are taken over the jets of all
+ranks. There is neither a teacher nor a negative: the variance term alone excludes a constant z.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
-from ssl_jets.config import MethodSettings
+from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
@@ -32,7 +35,7 @@ class VICReg(Method):
         """Settings of `vicreg`."""
 
         views: Views = Views(thin=0.8, beam=2.0)
-        """How the two views are made."""
+        """Augmentations of the two views."""
         invariance: float = Field(default=25.0, ge=0)
         """Weight of the distance between the views."""
         variance: float = Field(default=25.0, ge=0)
@@ -42,23 +45,27 @@ class VICReg(Method):
         projector_hidden: int = Field(default=256, ge=1)
         """Width of the projector's hidden layers."""
         projector_out: int = Field(default=256, ge=2)
-        """Numbers D that are compared."""
+        """Dimension D of the projections."""
         projector_layers: int = Field(default=3, ge=1)
-        """Linear maps of the projector."""
+        """Linear layers of the projector."""
+
+    recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__(cfg, encoder, labels)
-        self.cfg, self.encoder = cfg, encoder
         self.projector = Projector(
             encoder.dim, cfg.projector_hidden, cfg.projector_out, cfg.projector_layers, BatchNorm
         )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """The weighted sum, and its three parts."""
-        first, second = (self.projection(self.encoder(make_view(jets, self.cfg.views)).z) for _ in range(2))
-        invariance = (first - second).square().mean()
-        (v1, c1), (v2, c2) = (vicreg_terms(gather(views)) for views in (first, second))
+        """Compute the weighted sum of the three terms."""
         cfg = self.cfg
+        first = self.projection(self.encoder(make_view(jets, cfg.views)).z)  # [jet, D]
+        second = self.projection(self.encoder(make_view(jets, cfg.views)).z)
+        invariance = (first - second).square().mean()
+        v1, c1 = vicreg_terms(gather(first))
+        v2, c2 = vicreg_terms(gather(second))
         return {
             "loss": cfg.invariance * invariance + cfg.variance * (v1 + v2) + cfg.covariance * (c1 + c2),
             "invariance": invariance.detach(),
@@ -67,10 +74,6 @@ class VICReg(Method):
         }
 
     def projection(self, z: Tensor) -> Tensor:
-        """The projections, float32."""
+        """Return the projections, float32 `[jet, D]`."""
         projections: Tensor = self.projector(z)
         return projections.float()
-
-    def exported(self) -> Encoder:
-        """The encoder itself."""
-        return self.encoder

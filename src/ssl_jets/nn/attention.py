@@ -1,10 +1,14 @@
-"""Attention inside each jet of a packed batch: the only place that knows where one jet ends.
+"""Attention within each jet of a packed batch.
 
 On CUDA in half precision it is PyTorch's variable-length flash attention. Elsewhere consecutive jets of equal length
-form a run, which is one exact batched product without any padding; the encoder orders jets by length so that runs are
-long. On CPUs the product, softmax, product of a run are written out; against a
-padded transformer with PyTorch's fused kernel see `benchmarks/results`. Of jets of more than `LONG` tokens the weights
-are made in slices, so that memory grows with the number of tokens and not with its square.
+form a run, which is one exact batched product without padding; the encoder sorts jets by length, so that runs are long.
+On CPUs the product, softmax, product of a run are written out; `benchmarks/results` compares them with a padded
+transformer and PyTorch's fused kernel. For jets of more than `LONG` tokens the weights are computed in slices, so that
+memory grows linearly with the number of tokens.
+
+Example of runs: lengths 2, 2, 3 are offsets 0, 2, 4, 7 and the runs (first token 0, 2 jets, length 2) and
+(first token 4, 1 jet, length 3). A run of q `[token, head, d]` becomes `[jet * head, length, d]`, and its weights are
+`[jet * head, length, length]`.
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ try:
 except ImportError:  # torch < 2.10
     varlen = None  # type: ignore[assignment]
 LONG = 256
-"""Tokens of a jet above which the weights of its attention are made in slices, on the way back once more, and never
-kept: their number grows as the square of it."""
+"""Tokens of a jet above which its attention weights are computed in slices, and again in the backward pass: their
+number grows quadratically, so they are not stored."""
 SLICE = 2**24
-"""Weights of a slice: 64 MiB."""
+"""Attention weights of a slice: 64 MiB in float32."""
 _CAUSAL_KERNEL: dict[str, Any] = {"is_causal": True}
 if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn).parameters:  # torch > 2.10
     _CAUSAL_KERNEL = {"window_size": (-1, 0)}
@@ -38,12 +42,16 @@ if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn)
 
 @dataclass(eq=False)
 class AttentionLayout:
-    """Where the jets of a packed tensor of tokens lie, and which tokens of its jet a token sees.
+    """Layout of the jets in a packed tensor of tokens, and the causality of their attention.
 
     Attributes:
         offsets: int64 `[jet + 1]`.
         runs: consecutive jets of equal length as (first token, jets, length).
-        causal: whether a token sees only itself and those before it, not all tokens of its jet.
+        causal: a token attends to itself and earlier tokens of its jet only.
+
+    Example:
+        >>> AttentionLayout.of(torch.tensor([0, 2, 4, 7])).runs
+        [(0, 2, 2), (4, 1, 3)]
     """
 
     offsets: Tensor
@@ -52,7 +60,7 @@ class AttentionLayout:
 
     @classmethod
     def of(cls, offsets: Tensor, causal: bool = False) -> AttentionLayout:
-        """The layout of packed jets with these `offsets`. A jet without tokens is refused."""
+        """Return the layout of packed jets with these `offsets`; a jet without tokens is an error."""
         lengths = (offsets[1:] - offsets[:-1]).tolist()
         runs, start = [], 0
         for length, group in groupby(lengths):
@@ -65,11 +73,13 @@ class AttentionLayout:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v within each jet; where `layout` is causal, over the keys up to the query's own.
+    """Compute softmax(q k^T / sqrt(d) + bias) v within each jet; with a causal layout, over keys up to the query's own.
 
     Args:
-        q, k, v: `[token, head, d]`.
-        layout: where the jets lie.
+        q: queries, `[token, head, d]`.
+        k: keys, `[token, head, d]`.
+        v: values, `[token, head, d]`.
+        layout: the layout of the jets.
         bias: for each run of `layout` a tensor `[jet, head, length, length]` added to the scores.
 
     Returns:
@@ -85,11 +95,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Seque
 
 
 def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with one query for each jet, in float32.
+    """Compute softmax(q k^T / sqrt(d)) v with one query for each jet, in float32.
 
     Args:
-        q: `[jet, head, d]`.
-        k, v: `[token, head, d]`, packed.
+        q: queries, `[jet, head, d]`.
+        k: keys, packed, `[token, head, d]`.
+        v: values, packed, `[token, head, d]`.
         jet: the jet of each token, int64 `[token]`.
 
     Returns:
@@ -97,19 +108,19 @@ def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
     """
     with torch.autocast(q.device.type, enabled=False):
         q, k, v = q.float(), k.float(), v.float()
-        scores = (q[jet] * k).sum(-1) / math.sqrt(q.shape[-1])
+        scores = (q[jet] * k).sum(-1) / math.sqrt(q.shape[-1])  # [token, head]
         index = jet.unsqueeze(1).expand_as(scores)
         largest = (
             scores.detach().new_zeros(q.shape[:2]).scatter_reduce(0, index, scores.detach(), "amax", include_self=False)
         )
-        weights = (scores - largest[jet]).exp()
-        total = weights.new_zeros(q.shape[:2]).index_add(0, jet, weights)
-        mixed = v.new_zeros(q.shape).index_add(0, jet, weights.unsqueeze(-1) * v)
+        weights = (scores - largest[jet]).exp()  # [token, head]
+        total = weights.new_zeros(q.shape[:2]).index_add(0, jet, weights)  # [jet, head]
+        mixed = v.new_zeros(q.shape).index_add(0, jet, weights.unsqueeze(-1) * v)  # [jet, head, d]
         return mixed / total.clamp(min=torch.finfo(total.dtype).tiny).unsqueeze(-1)
 
 
 class _ExactAttention(torch.autograd.Function):
-    """One autograd node for all runs: per-run nodes would cost more than the arithmetic of short jets."""
+    """Attention of all runs as one autograd node: nodes per run would cost more than the arithmetic of short jets."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, *bias: Tensor) -> Tensor:
@@ -117,14 +128,16 @@ class _ExactAttention(torch.autograd.Function):
         saved: list[Tensor] = []
         with torch.autocast(q.device.type, enabled=False):
             for index, (start, jets, length) in enumerate(layout.runs):
-                queries, keys, values = (_by_head(x, start, jets, length) for x in (q, k, v))
+                queries = _by_head(q, start, jets, length)  # [jet * head, length, d]
+                keys = _by_head(k, start, jets, length)
+                values = _by_head(v, start, jets, length)
                 added = bias[index].to(queries.dtype).reshape(-1, length, length) if bias else None
                 if length > LONG:
                     mixed = _mix_in_slices(queries, keys, values, added, causal=layout.causal)
                     saved += [queries, keys, values, queries.new_empty(0) if added is None else added]
                 else:
-                    weights = _weights(queries, keys, added, causal=layout.causal)
-                    mixed = torch.bmm(weights, values)
+                    weights = _weights(queries, keys, added, causal=layout.causal)  # [jet * head, length, length]
+                    mixed = torch.bmm(weights, values)  # [jet * head, length, d]
                     saved += [queries, keys, values, weights]
                 _view(out, start, jets, length).copy_(mixed.view(jets, -1, length, q.shape[-1]))
         ctx.save_for_backward(*saved)
@@ -133,7 +146,7 @@ class _ExactAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # what forward saves is cut from the graph: a second derivative would be wrong in silence
+    @once_differentiable  # saved tensors are detached: a second derivative would be silently wrong
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         grads = [grad.new_empty(ctx.shape) for _ in range(3)]
@@ -155,17 +168,17 @@ class _ExactAttention(torch.autograd.Function):
 
 
 def _weights(queries: Tensor, keys: Tensor, added: Tensor | None, *, causal: bool, first: int = 0) -> Tensor:
-    """Attention weights `[jet * head, query, key]` of the queries from number `first` of each jet on."""
+    """Return the attention weights `[jet * head, query, key]` of the queries from number `first` of each jet on."""
     bias, beta = (queries.new_empty(1), 0) if added is None else (added, 1)
     scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), beta=beta, alpha=1 / math.sqrt(queries.shape[-1]))
-    if causal:  # a weight of zero also stops the gradient
+    if causal:  # zero weights also have zero gradients; for 3 keys and first = 0 the mask is 011 / 001 / 000
         later = scores.new_ones(*scores.shape[1:], dtype=torch.bool).triu(1 + first)
         scores.masked_fill_(later, -math.inf)
     return torch.softmax(scores, dim=-1)
 
 
 def _gradients(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, grad_out: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of queries, keys, values and scores."""
+    """Return the gradients of queries, keys, values and scores."""
     scale = 1 / math.sqrt(queries.shape[-1])
     grad_values = torch.bmm(weights.transpose(1, 2), grad_out)
     grad_weights = torch.bmm(grad_out, values.transpose(1, 2))
@@ -176,7 +189,7 @@ def _gradients(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, g
 
 
 def _slices(matrices: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Cut `matrices` of `length` x `length` weights into ranges of matrices and of their rows, `SLICE` weights each."""
+    """Split `matrices` of `length` x `length` weights into ranges of matrices and rows of at most `SLICE` weights."""
     many, rows = max(1, SLICE // length**2), min(length, max(1, SLICE // length))
     for matrix in range(0, matrices, many):
         for row in range(0, length, rows):
@@ -184,7 +197,7 @@ def _slices(matrices: int, length: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _mix_in_slices(queries: Tensor, keys: Tensor, values: Tensor, added: Tensor | None, *, causal: bool) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v of long jets, `[jet * head, query, d]`."""
+    """Compute softmax(q k^T / sqrt(d) + bias) v of long jets, `[jet * head, query, d]`."""
     mixed = torch.empty_like(queries)
     for which, rows in _slices(len(queries), queries.shape[1]):
         bias = None if added is None else added[which, rows]
@@ -196,7 +209,7 @@ def _mix_in_slices(queries: Tensor, keys: Tensor, values: Tensor, added: Tensor 
 def _gradients_in_slices(
     queries: Tensor, keys: Tensor, values: Tensor, added: Tensor | None, grad_out: Tensor, *, causal: bool
 ) -> tuple[Tensor, ...]:
-    """Gradients of queries, keys, values and, where there is a bias, scores of long jets, from weights made anew."""
+    """Return the gradients of queries, keys, values and bias of long jets, from recomputed weights."""
     grads = [torch.zeros_like(x) for x in (queries, keys, values)]
     of_bias = queries.new_empty(0) if added is None else torch.empty_like(added)
     for which, rows in _slices(len(queries), queries.shape[1]):
@@ -213,14 +226,14 @@ def _gradients_in_slices(
 
 
 def _view(x: Tensor, start: int, jets: int, length: int) -> Tensor:
-    """A run of packed `x` as `[jet, head, length, d]`, sharing memory."""
+    """View a run of packed `x` as `[jet, head, length, d]`, sharing memory."""
     return x[start : start + jets * length].view(jets, length, *x.shape[1:]).transpose(1, 2)
 
 
 def _by_head(x: Tensor, start: int, jets: int, length: int) -> Tensor:
-    """A run of packed `x` as contiguous `[jet * head, length, d]`, in float32 where `x` is shorter.
+    """Return a run of packed `x` as contiguous `[jet * head, length, d]`, at least in float32.
 
-    Each run has a shape of its own, and oneDNN makes a new kernel for each new shape of a bfloat16 product: that costs
+    Every run has its own shape, and oneDNN compiles a new kernel for each new shape of a bfloat16 product, which costs
     more than the product. In float32 it does not, and the softmax is exact.
     """
     exact = torch.promote_types(x.dtype, torch.float32)

@@ -1,12 +1,22 @@
-"""Augmentations of jets: what may change without changing what a jet is. On packed jets, in physical units.
+"""Augmentations of packed jets, in physical units.
 
-Every augmentation is a function of jets and one strength, draws its chance from `nn.chance`, never makes a jet empty,
-and declares in `AUGMENTATIONS` what it leaves as it was. Angles are taken as small: "rotation", "boost" and "mass" are
-those of the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that is moved in that
-plane keeps its energy.
+Every augmentation is a function of jets and one strength, draws random numbers from `nn.random`, never empties a jet,
+and declares its invariants in `AUGMENTATIONS`. Angles are taken as small: rotations, boosts and masses are computed in
+the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that is moved in that plane
+keeps its energy.
 
 The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
-drop-out and crops as in masked and joint-embedding models.
+dropout and crops as in masked and joint-embedding models.
+
+Example:
+    >>> import torch
+    >>> from ssl_jets.jets import Jets
+    >>> from ssl_jets.nn.augment import Views, make_view
+    >>> _ = torch.manual_seed(0)
+    >>> jets = Jets.of([[[50.0, 0.1, 0.0], [9.0, -0.2, 0.1]]], columns=("pt", "deta", "dphi"))
+    >>> view = make_view(jets, Views(drop=0.0))  # rotated, perhaps reflected, smeared
+    >>> torch.equal(view.column("pt"), jets.column("pt")), torch.equal(view.column("deta"), jets.column("deta"))
+    (True, False)
 """
 
 from __future__ import annotations
@@ -29,46 +39,46 @@ _TRACKS = ("d0", "d0err", "dz", "dzerr")
 
 
 class Views(Settings):
-    """Which augmentations make a view, and how strong; they are applied in this order. 0 leaves one out."""
+    """Strengths of the augmentations of a view, in the order of application; 0 switches one off."""
 
     rotate: float = Field(default=math.pi, ge=0, le=math.pi)
     """Rotate each jet about its axis by an angle up to this [rad]."""
     reflect: float = Field(default=0.5, ge=0, le=1)
-    """Probability that a jet is mirrored (dphi to -dphi)."""
+    """Probability to mirror a jet (dphi to -dphi)."""
     boost: float = Field(default=0.0, ge=0, lt=1)
     """Boost each jet along its axis: pt and energy times a factor up to exp(this) or down to exp(-this)."""
     shift: float = Field(default=0.0, ge=0)
-    """Move all particles of a jet together, up to this far in deta and in dphi: an axis that is off."""
+    """Shift all particles of a jet together by up to this in deta and in dphi: a misreconstructed axis."""
     crop_region: float = Field(default=0.0, ge=0, lt=1)
-    """Up to this share of the particles is cropped away, those farthest from one particle chosen by chance."""
+    """Crop up to this fraction of the particles, the farthest from a random particle."""
     crop_hardest: float = Field(default=0.0, ge=0, lt=1)
-    """Up to this share of the particles is cropped away, the softest."""
+    """Crop up to this fraction of the particles, the softest."""
     thin: float = Field(default=0.0, ge=0, lt=1)
-    """Up to this share of the particles is lost, hard and soft ones alike."""
+    """Drop up to this fraction of the particles, independent of pt."""
     drop: float = Field(default=0.1, ge=0, lt=1)
-    """Probability that a particle of zero pt is lost; it falls as exp(-pt / 2 GeV)."""
+    """Probability to drop a particle of zero pt; it falls as exp(-pt / 2 GeV)."""
     split: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a neutral particle is split into two in the same direction."""
+    """Probability to split a neutral particle into two collinear ones."""
     smear: float = Field(default=0.1, ge=0)
-    """Smear deta and dphi of each particle by a normal number of width this / pt [GeV]: soft ones move."""
+    """Smear deta and dphi of each particle by normal noise of width this / pt [GeV]; at most 0.1."""
     resolution: float = Field(default=0.0, ge=0)
-    """Smear pt and energy of each particle by this share / sqrt(pt in GeV), as a calorimeter does."""
+    """Relative smearing of pt and energy of each particle, this / sqrt(pt in GeV), as in a calorimeter."""
     beam: float = Field(default=0.0, ge=0)
-    """Boost each jet along the beam, to an |eta| of its axis up to this: only the energies change."""
+    """Boost each jet along the beam, to an |eta| of its axis up to this; only the energies change."""
     hide_tracks: float = Field(default=0.0, ge=0, le=1)
-    """Probability that the track columns (d0, dz and their errors) of the whole batch are declared missing."""
+    """Probability to mark the track columns (d0, dz and their errors) of the whole batch as missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
-    """Probability that the kind of all particles of the batch is declared missing."""
+    """Probability to mark the kind of all particles of the batch as missing."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One way to change a jet.
+    """Augmentation with its declared invariants.
 
     Attributes:
         name: its setting in `Views`.
-        apply: jets and a strength above 0 to new jets; the input is left alone.
-        keeps: what stays as it was, of `KEPT`.
+        apply: from jets and a strength above 0 to new jets; the input is not changed.
+        keeps: its invariants, names of `KEPT`.
     """
 
     name: str
@@ -87,18 +97,24 @@ KEPT = {
     "kind": "the number of particles of each kind",
     "IRC": "hard particles: only those of a few GeV change, or one becomes two in the same direction",
 }
-"""What an augmentation may declare to leave as it was."""
+"""Invariants that an augmentation can declare."""
 
 
 def make_view(jets: Jets, views: Views) -> Jets:
-    """An augmented copy of `jets`, particle columns only as far as they are affected; labels stay.
+    """Return an augmented copy of jets; labels and jet columns stay.
 
     Args:
         jets: the jets, none of them empty.
-        views: strengths; 0 leaves an augmentation out.
+        views: strengths; 0 switches an augmentation off.
 
     Returns:
-        As many jets, in the same order, each with one particle at least.
+        As many jets, in the same order, each with at least one particle.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> jets = Jets.of([[[50.0, 0.1, 0.0], [9.0, -0.2, 0.1], [1.0, 0.3, 0.2]]], columns=("pt", "deta", "dphi"))
+        >>> make_view(jets, Views(thin=0.9)).lengths.tolist()
+        [1]
     """
     for augmentation in AUGMENTATIONS:
         strength = getattr(views, augmentation.name)
@@ -108,7 +124,14 @@ def make_view(jets: Jets, views: Views) -> Jets:
 
 
 def rotate(jets: Jets, strength: float) -> Jets:
-    """Turn (deta, dphi) of each jet by one angle in [-strength, strength]."""
+    """Rotate (deta, dphi) of each jet by one angle in [-strength, strength].
+
+    Example:
+        >>> jets = Jets.of([[[50.0, 0.3, 0.4]]], columns=("pt", "deta", "dphi"))
+        >>> turned = rotate(jets, math.pi)
+        >>> f"{torch.hypot(turned.column('deta'), turned.column('dphi')).item():.3f}"
+        '0.500'
+    """
     angle = _signed(random.uniform_per_jet(jets), jets) * strength
     cos, sin = angle.cos(), angle.sin()
     deta, dphi = jets.column("deta"), jets.column("dphi")
@@ -116,7 +139,7 @@ def rotate(jets: Jets, strength: float) -> Jets:
 
 
 def reflect(jets: Jets, strength: float) -> Jets:
-    """Mirror a jet with probability `strength`: dphi changes sign, and with it the sign of d0."""
+    """Mirror a jet with probability `strength`: dphi and d0 change sign."""
     sign = torch.where(random.uniform_per_jet(jets) < strength, -1.0, 1.0).to(jets.particles.dtype)
     sign = sign[jets.jet_of_particle]
     changed = {"dphi": sign * jets.column("dphi")}
@@ -126,14 +149,14 @@ def reflect(jets: Jets, strength: float) -> Jets:
 
 
 def boost(jets: Jets, strength: float) -> Jets:
-    """Boost along the axis: pt and energy times f, angles to the axis divided by f; pt_i pt_j dR_ij^2 stays."""
+    """Boost along the axis: pt and energy times f, angles to the axis divided by f; conserves pt_i pt_j dR_ij^2."""
     factor = (_signed(random.uniform_per_jet(jets), jets) * strength).exp()
     grown = {name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns}
     return _with(jets, **grown, deta=jets.column("deta") / factor, dphi=jets.column("dphi") / factor)
 
 
 def shift(jets: Jets, strength: float) -> Jets:
-    """Move each jet as a whole."""
+    """Shift all particles of each jet together, by up to `strength` in deta and in dphi."""
     return _with(
         jets,
         deta=jets.column("deta") + _signed(random.uniform_per_jet(jets), jets) * strength,
@@ -142,35 +165,43 @@ def shift(jets: Jets, strength: float) -> Jets:
 
 
 def crop_region(jets: Jets, strength: float) -> Jets:
-    """Keep the particles nearest to one of them, at least the share 1 - strength."""
+    """Keep the particles nearest to a random one, at least the fraction 1 - strength."""
     return _keep_first(jets, jets.rank_within(distance_to_one(jets)), strength)
 
 
 def crop_hardest(jets: Jets, strength: float) -> Jets:
-    """Keep the hardest particles, at least the share 1 - strength."""
+    """Keep the hardest particles, at least the fraction 1 - strength."""
     return _keep_first(jets, jets.rank_by_pt(), strength)
 
 
 def thin(jets: Jets, strength: float) -> Jets:
-    """Keep particles by chance, at least the share 1 - strength."""
+    """Keep random particles, at least the fraction 1 - strength."""
     return _keep_first(jets, jets.rank_within(random.uniform(jets)), strength)
 
 
 def drop(jets: Jets, strength: float) -> Jets:
-    """Lose soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
+    """Drop soft particles, each with probability strength * exp(-pt / 2 GeV), never the hardest of a jet."""
     lost = random.uniform(jets) < strength * (-jets.column("pt").double() / 2).exp()
     return jets.keep(~lost | (jets.rank_by_pt() == 0))
 
 
 def split(jets: Jets, strength: float) -> Jets:
-    """Split neutral particles with probability `strength` in two, of s and 1 - s of pt and energy, s in [.05, .95)."""
-    share = (0.05 + 0.9 * random.uniform(jets)).to(jets.particles.dtype)
+    """Split neutral particles in two with probability `strength`: fractions s and 1 - s of pt, s in [.05, .95).
+
+    Example:
+        >>> jets = Jets.of([[[50.0, 0.1, 0.0, 0.0]]], columns=("pt", "deta", "dphi", "charge"))
+        >>> halves = split(jets, 1.0)
+        >>> halves.lengths.tolist(), f"{halves.column('pt').sum().item():.1f}"
+        ([2], '50.0')
+    """
+    fraction = (0.05 + 0.9 * random.uniform(jets)).to(jets.particles.dtype)
     chosen = (random.uniform(jets) < strength) & _neutral(jets)
     copies = 1 + chosen.long()
+    # particles 0, 1, 2, of which 1 is split -> index 0, 1, 1, 2; first true, true, false, true
     index = torch.repeat_interleave(torch.arange(len(copies), device=copies.device), copies)
     first = torch.ones_like(index, dtype=torch.bool)
     first[1:] = index[1:] != index[:-1]
-    factor = torch.where(chosen[index], torch.where(first, share[index], 1 - share[index]), 1.0)
+    factor = torch.where(chosen[index], torch.where(first, fraction[index], 1 - fraction[index]), 1.0)
     particles = jets.particles[index]
     offsets = offsets_of(copies)[jets.offsets]
     divided = replace(jets, particles=particles, offsets=offsets)
@@ -178,7 +209,7 @@ def split(jets: Jets, strength: float) -> Jets:
 
 
 def smear(jets: Jets, strength: float) -> Jets:
-    """Move each particle by normal numbers of width strength / pt, at most 0.1 wide (JetCLR)."""
+    """Smear the direction of each particle by normal noise of width strength / pt, at most 0.1 (JetCLR)."""
     width = (strength / jets.column("pt").clamp(min=1e-3)).clamp(max=0.1).unsqueeze(1)
     noise = random.normal(jets, 2) * width
     return _with(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
@@ -191,9 +222,9 @@ def resolution(jets: Jets, strength: float) -> Jets:
 
 
 def beam(jets: Jets, strength: float) -> Jets:
-    """Put the axis at an |eta| in [0, strength): energies become pt cosh(|eta| + deta), those of massless particles.
+    """Move the axis to an |eta| in [0, strength): energies become pt cosh(|eta| + deta), as for massless particles.
 
-    After the other augmentations have moved the particles, the energies still tell where they and the axis were before.
+    The other augmentations keep energies, whose ratio to pt still encodes the original directions and axis.
     """
     if "energy" not in jets.columns:
         return jets
@@ -202,12 +233,12 @@ def beam(jets: Jets, strength: float) -> Jets:
 
 
 def hide_tracks(jets: Jets, strength: float) -> Jets:
-    """Declare the track columns missing, for the batch."""
+    """Mark the track columns of the batch as missing with probability `strength`."""
     return _without(jets, _TRACKS, strength)
 
 
 def hide_kind(jets: Jets, strength: float) -> Jets:
-    """Declare the kind of the particles missing, for the batch."""
+    """Mark the kind of the particles of the batch as missing with probability `strength`."""
     return _without(jets, ("kind",), strength)
 
 
@@ -234,18 +265,18 @@ AUGMENTATIONS = (
 
 
 def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
-    share = 1 - strength * random.uniform_per_jet(jets)
-    count = (jets.lengths * share).ceil().long()
+    fraction = 1 - strength * random.uniform_per_jet(jets)
+    count = (jets.lengths * fraction).ceil().long()
     return jets.keep(rank < count[jets.jet_of_particle])
 
 
 def _signed(uniform: Tensor, jets: Jets) -> Tensor:
-    """`[jet]` numbers in [0, 1) to `[particle]` numbers in [-1, 1), the same for all particles of a jet."""
+    """Map numbers in [0, 1) `[jet]` to [-1, 1) `[particle]`, the same for all particles of a jet."""
     return (2 * uniform - 1).to(jets.particles.dtype)[jets.jet_of_particle]
 
 
 def _neutral(jets: Jets) -> Tensor:
-    """Particles without a track, bool `[particle]`, as far as the columns tell; where none does, all."""
+    """Return the particles without a track, bool `[particle]`, by charge, kind or d0err; all without these columns."""
     if "charge" in jets.columns:
         return jets.column("charge") == 0
     if "kind" in jets.columns:

@@ -1,8 +1,7 @@
-"""What crosses ranks in a loss that compares jets. With one process each is the identity.
+"""Communication between ranks in losses that compare jets; the identity for one process.
 
-The wrapper of the training loop averages gradients over the ranks. A loss that is the mean over the own jets of a
-function of all jets therefore has the gradient of the joined batch, where `gather` brings the others' values *with*
-their gradient.
+The training loop averages gradients over the ranks. A loss that is the mean over the own jets of a function of all jets
+therefore has the gradient of the joined batch, if the other ranks' values come from `gather`, *with* their gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _alone = ContextVar("alone", default=False)
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within it this process counts as the only one: for a look by one rank while the others wait."""
+    """Treat this process as the only one within the context: for a validation by one rank while the others wait."""
     token = _alone.set(True)
     try:
         yield
@@ -30,19 +29,19 @@ def alone() -> Iterator[None]:
 
 
 def world() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     if _alone.get():
         return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process."""
+    """Return the number of this process."""
     return dist.get_rank() if world() > 1 else 0
 
 
 def gather(values: Tensor) -> Tensor:
-    """`[jet, ...]` of all ranks, in the order of the ranks, `[jets of all ranks, ...]`; differentiable.
+    """Gather `[jet, ...]` of all ranks to `[jets of all ranks, ...]`, in the order of the ranks; differentiable.
 
     Every rank must have the same number of jets.
     """
@@ -56,7 +55,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 def from_first_rank(values: Tensor) -> Tensor:
-    """The values that the first rank has, without gradient."""
+    """Broadcast the values of the first rank, without gradient."""
     if world() > 1:
         values = values.contiguous()
         dist.broadcast(values, src=0)
@@ -64,7 +63,7 @@ def from_first_rank(values: Tensor) -> Tensor:
 
 
 def total(values: Tensor) -> Tensor:
-    """Sum of `values` over the ranks, the same on all; without gradient."""
+    """Sum `values` over the ranks, without gradient; the result is the same on all ranks."""
     summed = values.detach().clone()
     if world() > 1:
         dist.all_reduce(summed)

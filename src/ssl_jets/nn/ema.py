@@ -13,7 +13,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def teacher_of(student: ModuleT) -> ModuleT:
-    """A copy of `student` that no optimizer trains."""
+    """Return a frozen copy of `student`."""
     teacher = copy.deepcopy(student)
     return teacher.requires_grad_(False)
 
@@ -28,5 +28,10 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 
 def rising(start: float, progress: float) -> float:
-    """A momentum that rises from `start` to 1 by a half cosine over the training (BYOL, arXiv:2006.07733)."""
+    """Return a momentum that rises from `start` to 1 by a half cosine over the training (BYOL, arXiv:2006.07733).
+
+    Example:
+        >>> [round(rising(0.9, progress), 3) for progress in (0.0, 0.5, 1.0)]
+        [0.9, 0.95, 1.0]
+    """
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

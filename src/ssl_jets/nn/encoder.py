@@ -1,4 +1,4 @@
-"""The encoder g(x): a set of particles in, a set of tokens out, plus z."""
+"""Encoder g(x): a set of particles in, a set of tokens and z out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pool = Literal["class", "mean", "attention"]
 
 
 class Encoded(NamedTuple):
-    """What the encoder returns: z `[jet, dim]` and tokens `[particle, width]`, in the order of the input."""
+    """Output of the encoder: z `[jet, dim]` and tokens `[particle, width]`, in the order of the input."""
 
     z: Tensor
     tokens: Tensor
@@ -32,16 +32,16 @@ class Encoder(nn.Module):
     """Set transformer with a class token and registers (registers: arXiv:2309.16588).
 
     Each jet becomes the sequence class tokens, registers, particles; there is no positional encoding. z is the class
-    token after the last norm; with a bottleneck, several class tokens end to end, each brought to `z_width` numbers.
-    Registers take what attention must dump somewhere and are discarded. With `pool` "mean" or "attention" z is made
-    from the particle tokens instead (`nn/encoder.py`).
+    token after the last norm; with a bottleneck, z concatenates several class tokens, each projected to `z_width`
+    dimensions. Registers absorb surplus attention and are discarded. With `pool` "mean" or "attention" z is pooled from
+    the particle tokens instead.
 
     Args:
         cfg: size, number of registers, bottleneck, pair bias, pool.
 
     Attributes:
-        width: numbers of a token.
-        dim: numbers of z.
+        width: dimension of a token.
+        dim: dimension of z.
     """
 
     def __init__(self, cfg: ModelSettings) -> None:
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.trunk = Transformer(width, blocks, heads)
 
     def forward(self, jets: Jets) -> Encoded:
-        """z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
+        """Return z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
         inputs, missing = self.features(jets)
         particles = self.embed(inputs) + missing @ self.missing
         extra = self.extra_tokens.expand(len(jets), -1, -1)
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
 
     def set_pool(self, pool: Pool) -> None:
-        """Read z by another pool from now on; its weights, where it has any, are drawn anew."""
+        """Pool z by another rule from now on; its weights, if any, are newly initialized."""
         cfg = self.cfg = self.cfg.model_copy(update={"pool": pool})
         by_class = pool == "class"
         self.dim = cfg.z_tokens * (cfg.z_width or self.width) if by_class else self.width
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
 
 
 def random_like(encoder: Encoder, seed: int) -> Encoder:
-    """An encoder of the same shape and feature statistics with fresh random weights: the baseline of every probe."""
+    """Return an encoder of the same shape and feature statistics with random weights: the baseline of every probe."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = Encoder(encoder.cfg)
@@ -95,30 +95,30 @@ def random_like(encoder: Encoder, seed: int) -> Encoder:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Trainable numbers of a module."""
+    """Count the trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 class MeanPool(nn.Module):
-    """The mean of the particle tokens; zero for a jet without particles."""
+    """Mean of the particle tokens; zero for a jet without particles."""
 
     def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
-        """`[jet, width]` and `[particle, width]` to `[jet, width]`."""
+        """Pool `[particle, width]` to `[jet, width]`."""
         return jets.mean(tokens)
 
 
 class AttentionPool(nn.Module):
-    """A block of class attention (CaiT, arXiv:2103.17239; for frozen tokens the attentive probe of arXiv:2404.08471).
+    """Block of class attention (CaiT, arXiv:2103.17239; for frozen tokens the attentive probe of arXiv:2404.08471).
 
         c <- c + W attention(query W_q norm(c), keys and values W_kv norm(tokens))
         c <- c + MLP(norm(c)),      z = norm(c)
 
-    with the class token c. It starts near z = norm(c), as the last maps are small. A jet without particles attends to
-    nothing and keeps its class token.
+    with the class token c. At initialization z is close to norm(c), since the last layers are small. A jet without
+    particles keeps its class token.
 
     Args:
-        width: numbers of a token.
-        heads: heads of the attention.
+        width: dimension of a token.
+        heads: attention heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -137,7 +137,7 @@ class AttentionPool(nn.Module):
             layer.weight.data.mul_(0.1)
 
     def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
-        """`[jet, width]` and `[particle, width]` to `[jet, width]`."""
+        """Pool class tokens `[jet, width]` and particle tokens `[particle, width]` to `[jet, width]`."""
         query = self.query(self.norm_class(class_token)).unflatten(1, (self.heads, -1))
         keys, values = self.key_value(self.norm_tokens(tokens)).unflatten(1, (2, self.heads, -1)).unbind(1)
         z = class_token + self.proj(attend_once(query, keys, values, jets.jet_of_particle).flatten(1))

@@ -1,4 +1,4 @@
-"""Canonical columns to standardised inputs, by a layer whose statistics travel with the weights.
+"""Standardized features of canonical columns; their statistics are saved with the weights.
 
 Momenta, energies and track uncertainties enter by their logarithm; impact parameters by tanh and by the logarithm of
 their significance, since |d0| reaches hundreds of millimetres (as in ParT, arXiv:2202.03772).
@@ -17,7 +17,7 @@ from ssl_jets.jets import KINDS, Jets
 
 @dataclass(frozen=True)
 class Feature:
-    """One number computed from canonical columns of a particle."""
+    """Feature computed from canonical columns of a particle."""
 
     name: str
     unit: str
@@ -26,7 +26,7 @@ class Feature:
 
 
 def _significance(value: Tensor, error: Tensor) -> Tensor:
-    """sign(s) ln(1 + |s|) with s = value / error; zero where there is no track (error = 0)."""
+    """Compute sign(s) ln(1 + |s|) with s = value / error; zero without a track (error = 0)."""
     ratio = torch.where(error > 0, value / error.clamp(min=1e-6), torch.zeros_like(value))
     return ratio.sign() * ratio.abs().log1p()
 
@@ -47,21 +47,21 @@ FEATURES = (
     Feature("dz_significance", "sign * ln(1 + |dz / dzerr|)", ("dz", "dzerr"), _significance),
     Feature("charge", "e", ("charge",), lambda charge: charge),
 )
-"""The continuous inputs. Decoders predict the first `TARGETS` of them (and kind and charge); the others only help the
-encoder. The sizes of the impact parameters are targets beside their signed values because the sign is nearly random:
-an L1 loss on a signed value alone is best met by zero, however displaced the track."""
+"""The continuous inputs. Decoders predict the first `TARGETS` of them, kind and charge; the others are inputs only.
+The sizes of the impact parameters are targets in addition to their signed values because the sign is nearly random:
+the minimum of an L1 loss on the signed value alone is zero for any displacement."""
 
 TARGETS = 11
 TRACK_TARGETS = tuple(range(5, TARGETS))
 SIGNED_KINDS = 3 * len(KINDS)
-"""Kind and sign of the charge in one index, `3 * kind + sign + 1`: what decoders classify."""
+"""Classes of the decoders: kind and sign of the charge in one index, `3 * kind + sign + 1`."""
 
 
 class Features(nn.Module):
-    """Continuous features standardised, and kind as one-hot: `[particle, width]`.
+    """Standardized continuous features, and kind as one-hot: `[particle, width]`.
 
-    A column that the input lacks is not filled with zeros silently: its standardised value is the mean of the training
-    data (0), and the embedding of the encoder adds a learned vector that says which features are missing.
+    A missing column gets the mean of the training data (0 after standardization), and the encoder adds a learned vector
+    for each missing feature.
     """
 
     mean: Tensor
@@ -74,11 +74,11 @@ class Features(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers per particle."""
+        """Number of inputs per particle."""
         return len(FEATURES) + len(KINDS)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Set mean and standard deviation from `batches` of the training stream (at least two particles)."""
+        """Fit mean and standard deviation on `batches` of the training stream (at least two particles)."""
         count, total, square = 0, torch.zeros(len(FEATURES)).double(), torch.zeros(len(FEATURES)).double()
         for jets in batches:
             values = self._raw(jets)[0].double()
@@ -89,18 +89,18 @@ class Features(nn.Module):
         self.std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
 
     def forward(self, jets: Jets) -> tuple[Tensor, Tensor]:
-        """Inputs `[particle, width]` and which continuous features are missing, float `[feature]`."""
+        """Return inputs `[particle, width]` and the missing continuous features, float `[feature]`."""
         values, missing = self._raw(jets)
         continuous = ((values - self.mean) / self.std).masked_fill(missing.bool(), 0.0)
         return torch.cat([continuous, self._one_hot(jets)], dim=1), missing
 
     def targets(self, jets: Jets) -> tuple[Tensor, Tensor, Tensor]:
-        """What a decoder of particles predicts.
+        """Return the targets of a decoder of particles.
 
         Returns:
-            Standardised values float `[particle, TARGETS]`; their weights float `[particle, TARGETS]`, 0 where the
-            particle has no such number (a column the input lacks, a track parameter of a neutral particle); the
-            signed kind int64 `[particle]`, -1 where kind or charge are not known.
+            Standardized values float `[particle, TARGETS]`; their weights float `[particle, TARGETS]`, 0 for a value
+            that the particle lacks (a missing column, a track parameter of a neutral particle); the signed kind int64
+            `[particle]`, -1 for an unknown kind or charge.
         """
         raw, missing = self._raw(jets)
         values = ((raw - self.mean) / self.std)[:, :TARGETS]
@@ -114,35 +114,36 @@ class Features(nn.Module):
         return values, weights, kinds
 
     def present(self, jets: Jets) -> Tensor:
-        """Which targets the columns of these jets give, float `[TARGETS]`."""
+        """Return a flag for each target that the columns of these jets provide, float `[TARGETS]`."""
         return self.mean.new_tensor([set(feature.needs) <= set(jets.columns) for feature in FEATURES[:TARGETS]])
 
     def particles(self, values: Tensor, kinds: Tensor) -> Tensor:
-        """Back from what a decoder predicts to canonical columns in physical units: the inverse of `targets`.
+        """Convert predictions of a decoder to canonical columns in physical units: the inverse of `targets`.
 
-        The targets say more than there is to know. Used are log_pt, log_energy, deta, dphi, log_d0err and log_dzerr; of
-        an impact parameter the size is that of d0_size times its uncertainty, which resolves micrometres and does not
-        saturate as tanh_d0 does, which gives the sign. dr follows from deta and dphi and is not read. However the
-        values come out, the particle is physical: all finite, energy at least pt (the momentum along the beam is not
-        known to a particle), no uncertainty below zero, and a neutral particle has zeros for a track.
+        The targets are redundant. log_pt, log_energy, deta, dphi, log_d0err and log_dzerr are inverted directly. The
+        size of an impact parameter is d0_size times its uncertainty, which resolves micrometres and does not saturate
+        like tanh_d0; tanh_d0 gives the sign. dr is not read. Any prediction gives a physical particle: finite values,
+        energy at least pt, non-negative uncertainties, and zeros for the track of a neutral particle.
 
         Args:
-            values: standardised, `[particle, TARGETS]`.
-            kinds: the signed kind, int64 `[particle]`, none of them -1.
+            values: standardized, `[particle, TARGETS]`.
+            kinds: signed kinds, int64 `[particle]`, none of them -1.
 
         Returns:
-            `[particle, column]` in the order of `jets.COLUMNS`. Columns that the training data lacked mean nothing.
+            `[particle, column]` in the order of `jets.COLUMNS`. Columns missing in the training data are meaningless.
         """
         raw = values.float() * self.std[:TARGETS] + self.mean[:TARGETS]
-        # Beyond this lie 160 TeV, or 160,000 standard deviations; it keeps exp finite for a decoder gone astray.
-        of = {feature.name: raw[:, index].clamp(-12, 12) for index, feature in enumerate(FEATURES[:TARGETS])}
-        pt, charge = of["log_pt"].exp(), (kinds % 3 - 1).to(raw.dtype)
+        # exp(12) is 160 TeV, or 160,000 standard deviations: exp stays finite for a diverged decoder.
+        value = {feature.name: raw[:, index].clamp(-12, 12) for index, feature in enumerate(FEATURES[:TARGETS])}
+        pt = value["log_pt"].exp()
+        energy = value["log_energy"].exp().maximum(pt)
+        charge = (kinds % 3 - 1).to(raw.dtype)
         tracks = []
         for name in ("d0", "dz"):
-            error = of[f"log_{name}err"].clamp(min=0).expm1() / 100
-            size = of[f"{name}_size"].clamp(min=0).expm1() * error
-            tracks += [of[f"tanh_{name}"].sign() * size, error]
-        columns = [pt, of["deta"], of["dphi"], of["log_energy"].exp().maximum(pt), charge, (kinds // 3).to(raw.dtype)]
+            error = value[f"log_{name}err"].clamp(min=0).expm1() / 100
+            size = value[f"{name}_size"].clamp(min=0).expm1() * error
+            tracks += [value[f"tanh_{name}"].sign() * size, error]
+        columns = [pt, value["deta"], value["dphi"], energy, charge, (kinds // 3).to(raw.dtype)]
         return torch.stack(columns + [track * charge.abs() for track in tracks], dim=1)
 
     def _raw(self, jets: Jets) -> tuple[Tensor, Tensor]:

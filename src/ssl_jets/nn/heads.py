@@ -1,4 +1,4 @@
-"""Heads f(z) = y, and projectors to the space where views are compared."""
+"""Heads f(z) = y, and projectors of contrastive and joint-embedding losses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class ClassHead(nn.Module):
-    """z `[jet, dim]` to logits `[jet, classes]`: linear, or an MLP with one hidden layer.
+    """Classifier of z `[jet, dim]`, logits `[jet, classes]`: linear, or an MLP with one hidden layer.
 
     Args:
-        dim: numbers in z.
+        dim: dimension of z.
         classes: number of classes.
         hidden: width of the hidden layer; 0 for a linear head.
     """
@@ -26,24 +26,24 @@ class ClassHead(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Logits `[jet, classes]`."""
+        """Return the logits `[jet, classes]`."""
         logits: Tensor = self.layers(z)
         return logits
 
 
 class Projector(nn.Sequential):
-    """`[jet, dim]` to the space of a loss, `[jet, out]`: linear maps with a norm and GELU between them.
+    """Projector `[jet, dim]` to the space of a loss `[jet, out]`: linear layers with norm and GELU in between.
 
-    The papers have BatchNorm here. LayerNorm, the default, knows nothing of the other jets: the loss is the same in
-    training and evaluation and on any number of ranks, and no view learns of another through the statistics of the
-    batch. No map has a bias: a norm follows and has one, and after the last it is the easiest way to a constant.
+    The papers use BatchNorm. With LayerNorm, the default, the loss is the same in training and evaluation and on any
+    number of ranks, and no information leaks between views through batch statistics. The layers have no bias: a norm
+    follows and has one, and after the last layer a bias would favour a constant output.
 
     Args:
-        dim: numbers in.
-        hidden: width between the maps.
-        out: numbers out.
-        layers: number of linear maps; 0 for none, the identity, which needs `out` to be `dim`.
-        norm: from a width to the layer between the maps.
+        dim: input dimension.
+        hidden: width of the hidden layers.
+        out: output dimension.
+        layers: number of linear layers; 0 is the identity and requires `out` = `dim`.
+        norm: function from a width to the norm layer.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Projector(nn.Sequential):
 
 
 class CountHead(nn.Module):
-    """p(n | z): how many particles a jet has, as a class for each number from 1 to `most`. Larger n count as `most`.
+    """Multiplicity distribution p(n | z), with a class for each n from 1 to `most`; larger n count as `most`.
 
     Args:
-        dim: numbers of z.
-        most: largest number.
+        dim: dimension of z.
+        most: largest multiplicity.
         hidden: width of the hidden layer.
     """
 
@@ -72,12 +72,14 @@ class CountHead(nn.Module):
         self.logits = ClassHead(dim, most, hidden)
 
     def error(self, z: Tensor, counts: Tensor) -> Tensor:
-        """-ln p(n | z) of each jet, `[jet]`, for int64 counts `[jet]`."""
+        """Compute -ln p(n | z) of each jet, `[jet]`, for int64 counts `[jet]`."""
         target = counts.clamp(1, self.most) - 1
         return nn.functional.cross_entropy(self.logits(z).float(), target, reduction="none")
 
     def quantile(self, z: Tensor, share: Tensor) -> Tensor:
-        """The smallest n that p(n | z) exceeds with no more than 1 - share, int64 `[jet]`: 0.5 gives the median, a
-        uniform random number gives a draw."""
-        reached: Tensor = self.logits(z).float().softmax(1).cumsum(1)
-        return (reached < share.float().unsqueeze(1)).sum(1).clamp(max=self.most - 1) + 1
+        """Return the quantile of p(n | z) at `share` `[jet]`, int64 `[jet]`.
+
+        A share of 0.5 gives the median, a uniform random number a draw.
+        """
+        cumulative: Tensor = self.logits(z).float().softmax(1).cumsum(1)
+        return (cumulative < share.float().unsqueeze(1)).sum(1).clamp(max=self.most - 1) + 1

@@ -1,4 +1,15 @@
-"""Which particles a mask hides, and how a hidden particle is named. Once, for all methods."""
+"""Masks of particles, and the inputs that identify hidden particles to a decoder, for all methods.
+
+Example:
+    >>> import torch
+    >>> from ssl_jets.jets import Jets
+    >>> from ssl_jets.nn import masking
+    >>> _ = torch.manual_seed(0)
+    >>> jets = Jets.of([[[50.0, 0.0, 0.0], [9.0, 0.1, 0.0], [4.0, 0.0, -0.2], [1.0, 0.3, 0.1]]], ("pt", "deta", "dphi"))
+    >>> hidden = masking.hide(jets, "random", 0.5)
+    >>> int(hidden.sum()), jets.keep(~hidden).lengths.tolist()
+    (2, [2])
+"""
 
 from __future__ import annotations
 
@@ -16,31 +27,39 @@ Strategy = Literal["random", "region", "pt", "kind"]
 
 
 def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
-    """Hide particles of each jet by a named strategy: at least one and never all; a jet of one particle keeps it.
+    """Hide particles of each jet: at least one and never all; a jet of one particle keeps it.
 
-    - `random`: each particle alike, round(n * ratio) of n.
-    - `region`: as many, the nearest in (deta, dphi) to one particle chosen by chance.
-    - `pt`: particles in random order until they hold the share `ratio` of the jet's pt.
-    - `kind`: whole kinds of particle in random order, until round(n * ratio) are hidden; the last kind in part.
+    - `random`: round(n * ratio) of n particles, uniformly at random.
+    - `region`: as many, the nearest in (deta, dphi) to a random particle.
+    - `pt`: particles in random order until they hold the fraction `ratio` of the jet's pt.
+    - `kind`: whole kinds of particle in random order until round(n * ratio) are hidden; the last kind in part.
 
     Args:
         jets: the jets.
-        strategy: which of these.
-        ratio: share to hide, between 0 and 1.
+        strategy: one of the above.
+        ratio: fraction to hide, between 0 and 1.
 
     Returns:
-        bool `[particle]`, true where hidden.
+        bool `[particle]`, true for hidden particles.
 
     Raises:
-        DataError: the jets have no column that the strategy needs.
+        DataError: the jets lack a column that the strategy needs.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> line = [[9.0, 0.0, 0.0], [8.0, 0.1, 0.0], [2.0, 0.2, 0.0], [1.0, 0.3, 0.0]]
+        >>> jets = Jets.of([line, line[:1]], columns=("pt", "deta", "dphi"))
+        >>> hide(jets, "region", 0.5).tolist()  # neighbours in deta; the jet of one particle keeps it
+        [False, True, True, False, False]
     """
     owner = jets.jet_of_particle
     if strategy == "pt":
         order = jets.rank_within(random.uniform(jets))
         before = _sum_before(jets, order, jets.column("pt"))
         total = jets.sum(jets.column("pt"))[owner]
-        wanted = (before < ratio * total) & (order < jets.lengths[owner] - 1)
-        return wanted | ((order == 0) & (jets.lengths[owner] > 1))
+        # pt 50, 30, 20 in this order, ratio 0.6 -> sums before 0, 50, 80 of 100: the first two are hidden.
+        below_ratio = (before < ratio * total) & (order < jets.lengths[owner] - 1)
+        return below_ratio | ((order == 0) & (jets.lengths[owner] > 1))
     if strategy == "random":
         key = random.uniform(jets)
     elif strategy == "region":
@@ -48,31 +67,39 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
     else:
         if "kind" not in jets.columns:
             raise DataError("the mask `kind` needs the kind of the particles, and these files lack it")
-        turn = torch.stack([random.uniform_per_jet(jets) for _ in KINDS], dim=1)
-        key = turn[owner, jets.column("kind").long()] + 1e-6 * random.uniform(jets)
+        order_of_kinds = torch.stack([random.uniform_per_jet(jets) for _ in KINDS], dim=1)  # [jet, kind]
+        key = order_of_kinds[owner, jets.column("kind").long()] + 1e-6 * random.uniform(jets)
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)
     return jets.rank_within(key) < count[owner]
 
 
 def distance_to_one(jets: Jets) -> Tensor:
-    """Distance dR of each particle to one of its jet chosen by chance, `[particle]`."""
-    centre = jets.rank_within(random.uniform(jets)) == 0
-    deta, dphi = (jets.column(name) - jets.column(name)[centre][jets.jet_of_particle] for name in ("deta", "dphi"))
+    """Return the distance dR of each particle from a random particle of its jet, `[particle]`."""
+    centre = jets.rank_within(random.uniform(jets)) == 0  # one particle of each jet
+    deta = jets.column("deta") - jets.column("deta")[centre][jets.jet_of_particle]
+    dphi = jets.column("dphi") - jets.column("dphi")[centre][jets.jet_of_particle]
     return torch.hypot(deta, dphi)
 
 
 def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
-    """Hide the union of several regions of each jet: each the particles nearest in (deta, dphi) to one drawn by chance.
+    """Hide the union of several regions of each jet: the particles nearest in (deta, dphi) to a random particle.
 
-    Regions may overlap. One particle of each jet, chosen by chance, always stays, so that no jet is hidden whole.
+    Regions may overlap. A random particle of each jet always stays visible.
 
     Args:
         jets: the jets.
-        regions: how many.
-        ratio: share of the jet's particles in each region, between 0 and 1.
+        regions: number of regions.
+        ratio: fraction of the jet's particles in each region, between 0 and 1.
 
     Returns:
-        bool `[particle]`, true where hidden.
+        bool `[particle]`, true for hidden particles.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> line = [[9.0, 0.0, 0.0], [8.0, 0.1, 0.0], [2.0, 0.2, 0.0], [1.0, 0.3, 0.0]]
+        >>> hidden = hide_regions(Jets.of([line], columns=("pt", "deta", "dphi")), regions=2, ratio=0.25)
+        >>> 1 <= int(hidden.sum()) <= 2
+        True
     """
     stays = jets.rank_within(random.uniform(jets)) == 0
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)[jets.jet_of_particle]
@@ -83,33 +110,40 @@ def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
 
 
 def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:
-    """The name of each hidden particle: its pt rank among the hidden ones only, int64 `[hidden particle]`.
+    """Return the pT rank of each hidden particle among the hidden particles of its jet, int64 `[hidden particle]`.
 
-    A set has no positions, so a decoder must be told which particle it is to predict. The rank in the full jet would
-    leak pt, since the visible particles on either side bracket it.
+    A set has no positions, so the rank identifies the particle to predict. The rank in the full jet would leak pt,
+    since the visible particles on either side bracket it.
+
+    Example:
+        >>> jet = [[9.0, 0.0, 0.0], [1.0, 0.1, 0.0], [5.0, 0.2, 0.0]]  # pt 9 is visible; of 1 and 5, 5 is the hardest
+        >>> jets = Jets.of([jet], columns=("pt", "deta", "dphi"))
+        >>> hidden_pt_rank(jets, torch.tensor([False, True, True])).tolist()
+        [1, 0]
     """
     return jets.keep(hidden).rank_by_pt()
 
 
 POSITION_WAVES = 8
-"""Wavelengths of `hidden_position`, 4 down to 0.03 by factors of two."""
+"""Wavelengths of `hidden_position`: 4, 2, 1 ... 0.03."""
 
 
 def hidden_position(jets: Jets, hidden: Tensor) -> Tensor:
-    """Another name of each hidden particle: where it is, float `[hidden particle, 4 POSITION_WAVES]`.
+    """Return a Fourier encoding of the direction of each hidden particle, `[hidden particle, 4 POSITION_WAVES]`.
 
-    Sines and cosines of deta and dphi, since directions in the core of a jet differ by hundredths.
+    Sines and cosines of deta and dphi resolve the core of a jet, where directions differ by hundredths.
     """
-    place = torch.stack([jets.column("deta"), jets.column("dphi")], dim=1)[hidden]
-    turns = torch.arange(POSITION_WAVES, device=place.device).exp2() * (torch.pi / 2)
-    phase = (place.unsqueeze(2) * turns).flatten(1)
+    position = torch.stack([jets.column("deta"), jets.column("dphi")], dim=1)[hidden]  # [hidden particle, 2]
+    frequencies = torch.arange(POSITION_WAVES, device=position.device).exp2() * (torch.pi / 2)
+    phase = (position.unsqueeze(2) * frequencies).flatten(1)  # [hidden particle, 2 POSITION_WAVES]
     return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
-    """For each particle the sum of `values` over those of its jet that come before it in `order` (rank in the jet)."""
-    place = jets.offsets[:-1][jets.jet_of_particle] + order
-    arranged = torch.empty_like(values, dtype=torch.float64)
-    arranged[place] = values.double()
-    running = arranged.cumsum(0) - arranged
-    return (running - running[jets.offsets[:-1]][jets.jet_of_particle])[place]
+    """Return for each particle the sum of `values` over the particles of its jet before it in `order`, its rank."""
+    # values 5, 1, 3 of one jet in order 2, 0, 1 -> sorted 1, 3, 5; sums before 0, 1, 4; back in place 4, 0, 1
+    index = jets.offsets[:-1][jets.jet_of_particle] + order
+    in_order = torch.empty_like(values, dtype=torch.float64)
+    in_order[index] = values.double()
+    before = in_order.cumsum(0) - in_order
+    return (before - before[jets.offsets[:-1]][jets.jet_of_particle])[index]

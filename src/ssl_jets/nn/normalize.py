@@ -1,4 +1,4 @@
-"""Targets that have mean 0 and variance 1 over a batch: what all jets have in common is no target."""
+"""Normalization over the jets of a batch: standardized and whitened targets, BatchNorm, noise on a sphere."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ssl_jets.nn.collectives import gather
 
 @torch.no_grad()
 def standardize(values: Tensor) -> Tensor:
-    """Each column with the mean and the variance of the rows of all ranks taken out, `[row, column]`.
+    """Standardize each column over the rows of all ranks, `[row, column]`.
 
-    A teacher's vectors have a large part in common: at the start the cosine between two jets is near 1, and a student
-    would meet nearly all of the target by a constant. Rows may differ in number between ranks. A column that
-    does not vary becomes 0.
+    The vectors of a teacher have a large common component: at the start the cosine between two jets is near 1, and a
+    constant prediction would reach nearly the whole target. The number of rows may differ between ranks. A constant
+    column becomes 0.
 
     Args:
         values: `[row, column]`.
@@ -32,14 +32,14 @@ def standardize(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whiten(values: Tensor, floor: float = 0.01) -> Tensor:
-    """The rows with their mean taken out, and every direction brought to (nearly) the same variance, `[row, column]`.
+    """Whiten rows: mean 0 and (nearly) equal variance in every direction, `[row, column]`.
 
-    (C + f tr(C) / columns)^(-1/2) (v - mean), C the covariance over the rows of all ranks. The vectors of a young
-    teacher vary in few directions, and a loss on them is about these few; whitened, all of them count.
+    (C + f tr(C) / columns)^(-1/2) (v - mean), C the covariance over the rows of all ranks. The vectors of an untrained
+    teacher vary in few directions, which dominate a loss on them; after whitening all directions contribute.
 
     Args:
         values: `[row, column]`.
-        floor: f, the variance, as a share of the mean one, below which a direction counts less.
+        floor: f, the variance, relative to the mean variance, below which a direction is suppressed.
     """
     exact = values.double()
     count = gather(exact.new_full((1,), len(exact))).sum().clamp(min=1)
@@ -52,11 +52,11 @@ def whiten(values: Tensor, floor: float = 0.01) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Each number of `[jet, width]` less its mean over the jets, over its standard deviation; then a scale and a shift.
+    """BatchNorm over the jets of all ranks, without running statistics.
 
-    Mean and variance are always those of the jets at hand, on all ranks together, so that ranks change nothing. There
-    are no running statistics: it is for the heads of a method, which are never used on single jets after training, and
-    a teacher then has no buffers to follow. A single jet becomes the shift.
+    Mean and variance are always computed from the current batch, jointly on all ranks, so that the number of ranks has
+    no effect. It serves the heads of a method, which are not used after training, and leaves a teacher without
+    buffers. A single jet becomes the learned shift.
     """
 
     def __init__(self, width: int) -> None:
@@ -65,22 +65,21 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, values: Tensor) -> Tensor:
-        """float32 `[jet, width]`."""
+        """Normalize values `[jet, width]`, float32."""
         values = values.float()
         variance, mean = torch.var_mean(gather(values), dim=0, correction=0)
         return (values - mean) * (variance + 1e-5).rsqrt() * self.weight + self.bias
 
 
 def project_to_sphere(z: Tensor) -> Tensor:
-    """z `[jet, dim]` over the root of the mean square of its numbers: on a sphere of radius sqrt(dim)."""
+    """Divide z `[jet, dim]` by the root mean square of its components: a point on the sphere of radius sqrt(dim)."""
     return nn.functional.normalize(z, dim=1) * math.sqrt(z.shape[1])
 
 
 def add_noise(jets: Jets, z: Tensor, blur: float) -> Tensor:
-    """z on the sphere plus normal noise of standard deviation `blur` on each number, `[jet, dim]`.
+    """Bottleneck: project z onto the sphere and add Gaussian noise of standard deviation `blur`, `[jet, dim]`.
 
-    A bound on the numbers of z alone bounds nothing: any number of jets can be told apart by the digits of one number.
-    With the noise, z of D numbers carries at most D/2 log2(1 + 1 / blur^2) bits. The sphere keeps the encoder from
-    outgrowing the noise, and the noise makes it spread what it says over all numbers.
+    Without noise, the rate of a real vector is unbounded. With it, z of D dimensions carries at most
+    D/2 log2(1 + 1 / blur^2) bits. The fixed radius keeps the encoder from outgrowing the noise.
     """
     return project_to_sphere(z) + blur * random.normal_per_jet(jets, z.shape[1])

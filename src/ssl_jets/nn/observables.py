@@ -1,15 +1,15 @@
-"""What a jet amounts to: sums over its particles, which a z that stands for the jet should tell.
+"""Permutation-invariant jet observables, the target of an auxiliary regression from z.
 
-With w_i = pt_i / sum pt and r_i e^(i phi_i) the direction of particle i from the centroid of pt, the numbers are
+With w_i = pt_i / sum pt and r_i e^(i phi_i) the direction of particle i from the centroid of pt, they are
 
     ln n, ln sum pt, ln m
     ln |sum w r^k e^(i q phi)| / k         for (k, q) of `MOMENTS`: width, elongation, number of prongs
     sqrt(n_c), sum over c of w             for each signed kind c
-    mean of x, x^2, and w-weighted         for x of log_pt, dr, d0_size, dz_size, standardised
+    mean of x, x^2, and w-weighted         for x of log_pt, dr, d0_size, dz_size, standardized
 
-None of them depends on the order of the particles, or on how the jet is turned about its axis or reflected (m very
-little: (deta, dphi) are not quite angles). A column that the jets lack gives numbers that do not vary, and these do
-not count.
+They are invariant under permutations of the particles and under rotations about the jet axis and reflections (m only
+approximately, since (deta, dphi) are not exactly angles). A missing column gives constant observables, which are left
+out of the error.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, Features
 MOMENTS = ((1, 0), (2, 0), (2, 2), (3, 1), (3, 3), (4, 0), (4, 2), (4, 4))
 """Powers k of the distance and q of the phase."""
 AVERAGED = tuple(index for index, f in enumerate(FEATURES) if f.name in ("log_pt", "dr", "d0_size", "dz_size"))
-"""Features of the particles whose means are taken."""
+"""Indices of the particle features that are averaged."""
 OBSERVABLES = 3 + len(MOMENTS) + 2 * SIGNED_KINDS + 4 * len(AVERAGED)
-"""Numbers of a summary."""
+"""Number of observables."""
 PT = 1
-"""Where ln sum pt stands among them."""
+"""Index of ln sum pt among them."""
 
 
 class JetObservables(nn.Module):
-    """Summaries of jets, standardised with the statistics of training jets, and a linear map from z to them.
+    """Regression of jet observables, standardized with the statistics of training jets, by a linear map of z.
 
-    Linear, so that what z says of the jet as a whole is said plainly, and changes evenly along a line in z.
+    The map is linear so that the observables are linearly decodable from z and vary linearly along a line in z.
 
     Args:
-        dim: numbers of z.
+        dim: dimension of z.
     """
 
     mean: Tensor
@@ -51,21 +51,21 @@ class JetObservables(nn.Module):
         self.from_z = nn.Linear(dim, OBSERVABLES)
 
     def fit_statistics(self, batches: Iterable[Jets], features: Features) -> None:
-        """Set mean and standard deviation from `batches` of training jets."""
-        found = torch.cat([jet_observables(jets, features) for jets in batches]).double()
-        std = found.std(0, correction=0)
-        self.mean.copy_(found.mean(0))
+        """Fit mean and standard deviation on `batches` of training jets."""
+        values = torch.cat([jet_observables(jets, features) for jets in batches]).double()
+        std = values.std(0, correction=0)
+        self.mean.copy_(values.mean(0))
         self.std.copy_(torch.where(std > 1e-5, std, torch.zeros_like(std)))
 
     def pt(self, z: Tensor) -> Tensor:
-        """The sum of the particles' pt that z `[jet, dim]` tells of, in GeV, `[jet]`."""
-        said: Tensor = self.from_z(z).float()[:, PT] * self.std[PT] + self.mean[PT]
-        return said.exp()
+        """Predict the sum of the particles' pt from z `[jet, dim]`, in GeV, `[jet]`."""
+        log_pt: Tensor = self.from_z(z).float()[:, PT] * self.std[PT] + self.mean[PT]
+        return log_pt.exp()
 
     def error(self, z: Tensor, jets: Jets, features: Features) -> Tensor:
-        """Smooth L1 between what z `[jet, dim]` says and the summary of each jet, `[jet]`.
+        """Compute the smooth L1 error of the observables predicted from z `[jet, dim]`, `[jet]`.
 
-        It is the mean over the numbers that vary at all: not, say, those of a kind that does not occur.
+        It is the mean over the observables that vary: an absent kind, for example, has constant ones.
         """
         vary = self.std > 0
         truth = (jet_observables(jets, features) - self.mean)[:, vary] / self.std[vary]
@@ -74,7 +74,7 @@ class JetObservables(nn.Module):
 
 @torch.no_grad()
 def jet_observables(jets: Jets, features: Features) -> Tensor:
-    """The numbers above, not standardised, `[jet, SUMMARY]`; a jet has at least one particle."""
+    """Return the observables, not standardized, `[jet, OBSERVABLES]`; a jet has at least one particle."""
     values, weights, kinds = features.targets(jets)
     averaged = (values * weights)[:, list(AVERAGED)]
     pt, number, owner = jets.column("pt"), jets.lengths.float(), jets.jet_of_particle
@@ -95,12 +95,12 @@ def jet_observables(jets: Jets, features: Features) -> Tensor:
 
 
 def _moments(jets: Jets, share: Tensor) -> Tensor:
-    """ln |sum w r^k e^(i q phi)| / k, `[jet, MOMENTS]`."""
-    place = torch.stack([jets.column("deta"), jets.column("dphi")], dim=1)
-    x, y = (place - jets.mean(place * share)[jets.jet_of_particle]).unbind(1)
+    """Compute ln |sum w r^k e^(i q phi)| / k, `[jet, MOMENTS]`."""
+    position = torch.stack([jets.column("deta"), jets.column("dphi")], dim=1)
+    x, y = (position - jets.mean(position * share)[jets.jet_of_particle]).unbind(1)
     distance, angle = torch.hypot(x, y), torch.atan2(y, x)
-    found = []
+    moments = []
     for k, q in MOMENTS:
-        turned = torch.stack([(q * angle).cos(), (q * angle).sin()], dim=1) * distance.pow(k).unsqueeze(1)
-        found.append(jets.mean(turned * share).norm(dim=1).clamp(min=1e-6).log() / k)
-    return torch.stack(found, dim=1)
+        powers = torch.stack([(q * angle).cos(), (q * angle).sin()], dim=1) * distance.pow(k).unsqueeze(1)
+        moments.append(jets.mean(powers * share).norm(dim=1).clamp(min=1e-6).log() / k)
+    return torch.stack(moments, dim=1)

@@ -10,7 +10,7 @@ from ssl_jets.nn.attention import AttentionLayout
 
 
 class PairBias(nn.Module):
-    """ln dR, ln kT, ln z, ln m^2 of each pair of particles through an MLP to one score per head.
+    """MLP from ln dR, ln kT, ln z, ln m^2 of each pair of particles to one attention score per head.
 
     With massless particles m^2 = 2 pt_i pt_j (cosh(deta) - cos(dphi)), kT = min(pt_i, pt_j) dR and
     z = min(pt_i, pt_j) / (pt_i + pt_j). Class token and registers have no bias. The same bias serves every block.
@@ -23,11 +23,12 @@ class PairBias(nn.Module):
         )
 
     def forward(self, jets: Jets, layout: AttentionLayout, extra: int) -> list[Tensor]:
-        """For each run of `layout` a tensor `[jet, head, length, length]`.
+        """Return for each run of `layout` a bias `[jet, head, length, length]`.
 
         Args:
             jets: the jets in the order of `layout`.
-            layout: of sequences that have `extra` tokens before the particles of each jet.
+            layout: the layout of sequences with `extra` tokens before the particles of each jet.
+            extra: number of extra tokens of each jet.
         """
         kinematics = torch.stack([jets.column("pt").log(), jets.column("deta"), jets.column("dphi")], dim=1)
         sizes = [(count, length - extra) for _, count, length in layout.runs]
@@ -44,12 +45,12 @@ class PairBias(nn.Module):
 
 
 def _pairs(run: Tensor) -> Tensor:
-    """Kinematics `[jet, n, (ln pt, deta, dphi)]` to `[jet, n, n, (ln dR, ln kT, ln z, ln m^2)]`."""
+    """Compute `[jet, n, n, (ln dR, ln kT, ln z, ln m^2)]` from kinematics `[jet, n, (ln pt, deta, dphi)]`."""
     _, deta, dphi = run.unsqueeze(2).sub(run.unsqueeze(1)).unbind(-1)
     softer = torch.minimum(run[:, :, None, 0], run[:, None, :, 0])
     total = torch.logaddexp(run[:, :, None, 0], run[:, None, :, 0])
     distance = torch.hypot(deta, dphi).clamp(min=1e-4).log()
-    # cosh a - cos b = 2 (sinh^2(a/2) + sin^2(b/2)) keeps its digits for close particles.
+    # cosh a - cos b = 2 (sinh^2(a/2) + sin^2(b/2)) has no cancellation for close particles.
     angle = 4 * ((deta / 2).sinh().square() + (dphi / 2).sin().square())
     mass = run[:, :, None, 0] + run[:, None, :, 0] + angle.clamp(min=1e-8).log()
     return torch.stack([distance, softer + distance, softer - total, mass], dim=-1)

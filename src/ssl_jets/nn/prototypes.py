@@ -1,4 +1,4 @@
-"""Prototypes: a jet is described by how near its projection is to learned directions."""
+"""Prototypes: soft assignments of jets to learned directions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ssl_jets.nn.normalize import BatchNorm
 
 
 class PrototypeHead(nn.Module):
-    """z `[jet, dim]` to its cosines with K prototypes `[jet, K]`: a projector, both brought to unit length (DINO).
+    """Cosines of projected z `[jet, dim]` with K prototypes, `[jet, K]` (DINO).
 
     Args:
-        dim: numbers in z.
+        dim: dimension of z.
         hidden: width of the projector's hidden layers.
-        width: numbers of the projection.
-        prototypes: their number K.
+        width: dimension of the projection.
+        prototypes: number K of prototypes.
     """
 
     def __init__(self, dim: int, hidden: int, width: int, prototypes: int) -> None:
@@ -26,27 +26,27 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, width))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Cosines `[jet, K]`, float32."""
+        """Return the cosines `[jet, K]`, float32."""
         projected = nn.functional.normalize(self.projector(z).float(), dim=1)
-        with torch.autocast(z.device.type, enabled=False):  # divided by a small temperature: bfloat16 is too coarse
+        with torch.autocast(z.device.type, enabled=False):  # bfloat16 is too coarse for small temperatures
             return projected @ nn.functional.normalize(self.prototypes, dim=1).T
 
 
 def centred(cosines: Tensor, centre: Tensor, temperature: float) -> Tensor:
-    """Shares softmax((cosines - centre) / temperature), `[jet, K]` (DINO, arXiv:2104.14294)."""
+    """Compute softmax((cosines - centre) / temperature), `[jet, K]` (DINO, arXiv:2104.14294)."""
     return ((cosines - centre) / temperature).softmax(1)
 
 
 @torch.no_grad()
 def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
-    """Shares of each jet `[jet, K]` such that over the jets of all ranks every prototype is used alike.
+    """Balance assignments `[jet, K]` so that the jets of all ranks use every prototype equally.
 
-    Rows and columns of exp(cosines / temperature) are scaled in turn, rows last (SwAV, arXiv:2006.09882).
+    Rows and columns of exp(cosines / temperature) are normalized in turn, rows last (SwAV, arXiv:2006.09882).
 
     Args:
-        cosines: `[jet, K]` of this rank; every rank has as many jets.
-        temperature: small for sharp shares.
-        rounds: how often.
+        cosines: `[jet, K]` of this rank; every rank has equally many jets.
+        temperature: a smaller one gives sharper assignments.
+        rounds: number of iterations.
     """
     jets = len(cosines)
     logs = gather(cosines.float()) / temperature

@@ -1,7 +1,7 @@
-"""Vector quantisation: a vector becomes the nearest of a learned list of vectors, its code.
+"""Vector quantization: replace a vector by the nearest vector of a learned codebook.
 
-VQ-VAE (van den Oord et al., arXiv:1711.00937), with the codebook learned by moving averages of what falls to each code
-(its appendix A.1), and dead codes revived as in Jukebox (arXiv:2005.00341): a code that is hardly used starts anew at a
+VQ-VAE (van den Oord et al., arXiv:1711.00937), with the codebook learned by moving averages of the vectors assigned to
+each code (its appendix A.1), and dead codes revived as in Jukebox (arXiv:2005.00341): a rarely used code is reset to a
 vector of the batch.
 """
 
@@ -16,11 +16,11 @@ from ssl_jets.nn import collectives
 
 
 class Quantized(NamedTuple):
-    """What a vector x becomes.
+    """Quantization of vectors x.
 
     Attributes:
         vectors: `[vector, width]`, the codebook's e with the gradient of x (straight-through).
-        codes: int64 `[vector]`, which of the codebook.
+        codes: int64 `[vector]`, indices of the codebook.
         commitment: `[vector]`, mean over the width of (x - e)^2, with gradient for x only.
     """
 
@@ -30,23 +30,23 @@ class Quantized(NamedTuple):
 
 
 class VectorQuantizer(nn.Module):
-    """A codebook that follows the vectors it stands for.
+    """Codebook of moving averages of the vectors assigned to each code.
 
     Each step, with n_k vectors of sum s_k nearest to code k in the batches of all ranks:
 
         N_k <- d N_k + (1 - d) n_k        S_k <- d S_k + (1 - d) s_k        e_k = S_k / N_k
 
-    A code with N_k below `dead_below` of the mean over the codes is dead: it is moved to a vector of the batch drawn by
-    chance, and N_k to the mean. In the first step all codes are, so that the codebook begins among the vectors.
+    A code with N_k below `dead_below` times the mean over the codes is dead: it is reset to a random vector of the
+    batch, and N_k to the mean. In the first step this applies to all codes, which initializes the codebook with data.
 
-    `forward` changes nothing. A method in training hands its vectors to `collect`, and calls `update` after the step;
-    no gradient is needed for the codebook.
+    `forward` changes nothing. A method in training passes its vectors to `collect`, and calls `update` after the step;
+    the codebook needs no gradient.
 
     Args:
         codes: size of the codebook.
-        width: numbers of a vector.
+        width: dimension of a vector.
         decay: d.
-        dead_below: share of the mean use below which a code is dead.
+        dead_below: usage, relative to the mean, below which a code is dead.
     """
 
     codebook: Tensor
@@ -62,10 +62,10 @@ class VectorQuantizer(nn.Module):
         self._collected: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Quantized:
-        """The nearest code of each vector of x `[vector, width]`."""
+        """Quantize each vector of x `[vector, width]` to its nearest code."""
         x = x.float()
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            # |x - e|^2 less |x|^2
+            # |x - e|^2 - |x|^2, `[vector, code]`: the term |x|^2 does not change the nearest code
             distances = torch.addmm(self.codebook.square().sum(1), x, self.codebook.T, alpha=-2)
             codes = distances.argmin(dim=1)
         nearest = self.codebook[codes]
@@ -73,50 +73,61 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def collect(self, x: Tensor, codes: Tensor, chance: Tensor) -> None:
-        """Remember the vectors of a batch for `update`.
+        """Collect the vectors of a batch for `update`.
 
         Args:
             x: `[vector, width]`.
             codes: their codes.
-            chance: a random number for each; those with the smallest are offered to dead codes.
+            chance: a random number for each; vectors with the smallest are candidates for dead codes.
         """
         size, width = self.codebook.shape
-        found = x.new_zeros(size, width + 1, dtype=torch.float64)
-        found.index_add_(0, codes, torch.cat([x, torch.ones_like(x[:, :1])], dim=1).double())
-        offered = torch.argsort(chance)[:size]
-        offers = torch.cat([chance[offered, None], x[offered].double()], dim=1)
-        # Every rank offers as many; those that are not there come last.
-        missing = offers.new_full((size - len(offered), width + 1), torch.inf)
-        self._collected.append((found, torch.cat([offers, missing])))
+        sums = x.new_zeros(size, width + 1, dtype=torch.float64)  # sum of the vectors of each code, and their number
+        sums.index_add_(0, codes, torch.cat([x, torch.ones_like(x[:, :1])], dim=1).double())
+        chosen = torch.argsort(chance)[:size]
+        candidates = torch.cat([chance[chosen, None], x[chosen].double()], dim=1)
+        # Equal shapes on all ranks: 3 vectors for 5 codes are padded with 2 rows of infinite chance, sorted last.
+        padding = candidates.new_full((size - len(chosen), width + 1), torch.inf)
+        self._collected.append((sums, torch.cat([candidates, padding])))
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the codebook by what was collected on all ranks since the last update."""
+        """Update the codebook with the vectors collected on all ranks since the last update."""
         if not self._collected:
             return
-        found = collectives.gather(torch.stack([found for found, _ in self._collected]).sum(0, keepdim=True)).sum(0)
-        offers = collectives.gather(torch.cat([offers for _, offers in self._collected]))
+        own_sums = torch.stack([sums for sums, _ in self._collected]).sum(0, keepdim=True)
+        sums = collectives.gather(own_sums).sum(0)
+        candidates = collectives.gather(torch.cat([candidates for _, candidates in self._collected]))
         self._collected.clear()
-        begun = self.counts.any()
-        self.sums.lerp_(found[:, :-1].float(), 1 - self.decay)
-        self.counts.lerp_(found[:, -1].float(), 1 - self.decay)
+        initialized = self.counts.any()
+        self.sums.lerp_(sums[:, :-1].float(), 1 - self.decay)
+        self.counts.lerp_(sums[:, -1].float(), 1 - self.decay)
         mean = self.counts.mean()
-        dead = (self.counts < self.dead_below * mean) | ~begun
-        offers = offers[torch.argsort(offers[:, 0])]
-        offers = offers[offers[:, 0].isfinite(), 1:].float()
-        revived = dead.nonzero()[: len(offers), 0]
+        dead = (self.counts < self.dead_below * mean) | ~initialized
+        candidates = candidates[torch.argsort(candidates[:, 0])]
+        candidates = candidates[candidates[:, 0].isfinite(), 1:].float()
+        revived = dead.nonzero()[: len(candidates), 0]
         self.counts[revived] = mean
-        self.sums[revived] = mean * offers[: len(revived)]
+        self.sums[revived] = mean * candidates[: len(revived)]
         used = self.counts > 0
         self.codebook[used] = self.sums[used] / self.counts[used, None]
 
 
 def usage(counts: Tensor) -> float:
-    """Share of the codes that were used at all, from how often each was, `[code]`."""
+    """Return the fraction of codes that were used, from the counts of all codes `[code]`.
+
+    Example:
+        >>> usage(torch.tensor([4, 0, 4, 0]))
+        0.5
+    """
     return float((counts > 0).double().mean())
 
 
 def perplexity(counts: Tensor) -> float:
-    """exp of the entropy of the use of the codes `[code]`: how many there would be if all were used alike."""
-    share = counts.double() / counts.sum()
-    return float(torch.special.entr(share).sum().exp())
+    """Return exp of the entropy of the counts of codes `[code]`: the effective number of codes.
+
+    Example:
+        >>> round(perplexity(torch.tensor([4, 0, 4, 0])), 6)
+        2.0
+    """
+    probability = counts.double() / counts.sum()
+    return float(torch.special.entr(probability).sum().exp())

@@ -1,11 +1,11 @@
-"""Regression of jet columns: standardised targets whose statistics travel with the weights, and the head f(z).
+"""Regression of jet columns: standardized targets, whose statistics are saved with the weights, and the head f(z).
 
     t = (asinh((x - c) / s) - m) / d
 
 with the median c and half the central 68 % s of the column, and mean m and standard deviation d of the asinh. It is
-linear in the core and logarithmic in both tails, so heavy tails are tamed without declaring a column positive, and a
-zero (a jet groomed away) is no special case. A constant has a mean squared error of 1: what is left of it is the share
-of the variance that is not explained.
+linear in the core and logarithmic in both tails, which compresses heavy tails without assuming a positive column; zero
+(a jet groomed away) needs no special case. A constant prediction has a mean squared error of 1, so the error is the
+fraction of unexplained variance.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from ssl_jets.jets import Jets
 
 
 def columns_of(names: Iterable[str]) -> tuple[str, ...]:
-    """The jet columns that targets are computed from: a target is a column `A` or the ratio `A/B` of two."""
+    """Return the jet columns of targets; a target is a column `A` or the ratio `A/B` of two.
+
+    Example:
+        >>> columns_of(["jet_sdmass", "jet_tau2/jet_tau1"])
+        ('jet_sdmass', 'jet_tau2', 'jet_tau1')
+    """
     return tuple(dict.fromkeys(column for name in names for column in name.split("/")))
 
 
 class Targets(nn.Module):
-    """Jet columns, or ratios of two, as standardised regression targets.
+    """Jet columns, or ratios of two, as standardized regression targets.
 
     Args:
-        names: of the targets, `A` or `A/B`.
+        names: names of the targets, `A` or `A/B`.
     """
 
     centre: Tensor
@@ -44,57 +49,59 @@ class Targets(nn.Module):
             self.register_buffer(statistic, torch.full((len(self.names),), value, dtype=torch.float64))
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Set the statistics from `batches` of the training stream; jets without a target are passed over.
+        """Fit the statistics on `batches` of the training stream; jets without a target are skipped.
 
         Raises:
             SslJetsError: no jet has a finite value of a target.
         """
         values = torch.cat([self.raw(jets) for jets in batches])
         for index, name in enumerate(self.names):
-            known = values[:, index][values[:, index].isfinite()]
-            if not len(known):
+            finite = values[:, index][values[:, index].isfinite()]
+            if not len(finite):
                 raise SslJetsError("no training jet has a finite value of a target", where=f"target {name}")
-            low, centre, high = known.quantile(known.new_tensor([0.16, 0.5, 0.84]))
-            scale = (high - low) / 2 if high > low else known.std(correction=0)
+            low, centre, high = finite.quantile(finite.new_tensor([0.16, 0.5, 0.84]))
+            scale = (high - low) / 2 if high > low else finite.std(correction=0)
             scale = scale if scale > 0 else torch.ones_like(scale)
-            tamed = torch.asinh((known - centre) / scale)
-            std = tamed.std(correction=0)
-            self.centre[index], self.scale[index], self.mean[index] = centre, scale, tamed.mean()
+            compressed = torch.asinh((finite - centre) / scale)
+            std = compressed.std(correction=0)
+            self.centre[index] = centre
+            self.scale[index] = scale
+            self.mean[index] = compressed.mean()
             self.std[index] = std if std > 1e-9 else 1.0
 
     def raw(self, jets: Jets) -> Tensor:
-        """The targets in physical units, float64 `[jet, target]`; NaN or infinite where a jet has none."""
-        found = []
+        """Return the targets in physical units, float64 `[jet, target]`; NaN or infinite for a missing target."""
+        targets = []
         for name in self.names:
             first, *rest = (jets.jet[column].double() for column in name.split("/"))
-            found.append(first / rest[0] if rest else first)
-        return torch.stack(found, dim=1)
+            targets.append(first / rest[0] if rest else first)
+        return torch.stack(targets, dim=1)
 
     def forward(self, jets: Jets) -> Tensor:
-        """The targets standardised, float32 `[jet, target]`; NaN where a jet has none."""
+        """Return the standardized targets, float32 `[jet, target]`; NaN for a missing target."""
         return self.standardised(self.raw(jets))
 
     def standardised(self, raw: Tensor) -> Tensor:
-        """Values in the units of the files `[jet, target]` as t, float32; NaN where they are not finite."""
+        """Standardize values in the units of the files, float32 `[jet, target]`; NaN for values that are not finite."""
         values = (torch.asinh((raw.double() - self.centre) / self.scale) - self.mean) / self.std
         return values.masked_fill(~raw.isfinite(), torch.nan).float()
 
     def physical(self, values: Tensor) -> Tensor:
-        """Standardised values `[jet, target]` in the units of the files, float32."""
+        """Convert standardized values `[jet, target]` to the units of the files, float32."""
         return (self.centre + self.scale * torch.sinh(self.mean + self.std * values.double())).float()
 
 
 RegressionOutput = Literal["mean", "quantile", "gaussian"]
-"""What a head says of a target: its mean, several quantiles, or a Gaussian for each jet."""
+"""Output of a regression head: the mean of a target, several quantiles, or a Gaussian for each jet."""
 
 LEVELS = (0.16, 0.5, 0.84)
-"""Quantiles by default: the median and the central 68 %."""
+"""Default quantiles: the median and the central 68 %."""
 SMALLEST_WIDTH = 0.01
-"""Smallest width of a Gaussian, in standardised units: its likelihood is bounded."""
+"""Smallest width of a Gaussian, in standardized units, which bounds its likelihood."""
 
 
 class Regressor(nn.Module):
-    """z `[jet, dim]` to standardised targets `[jet, target]`: linear, or an MLP with one hidden layer.
+    """Regression head from z `[jet, dim]` to standardized targets `[jet, target]`: linear, or one hidden layer.
 
     The loss of a target t, by the kind of head:
 
@@ -102,14 +109,14 @@ class Regressor(nn.Module):
         quantile   mean over levels q of 2 max(q (t - v_q), (q - 1) (t - v_q))      (pinball; the median's is |t - v|)
         gaussian   (t - m)^2 / (2 w^2) + ln w,      width w of each jet
 
-    t is a rising function of the jet column, so quantiles of t are quantiles of the column.
+    t is a monotonic function of the jet column, so quantiles of t are quantiles of the column.
 
     Args:
-        dim: numbers in z.
-        names: of the targets.
+        dim: dimension of z.
+        names: names of the targets.
         hidden: width of the hidden layer; 0 for a linear head.
-        kind: of head.
-        levels: quantiles of a head of kind "quantile", rising, with 0.5 among them.
+        kind: kind of the head, as above.
+        levels: quantiles of a head of kind "quantile", in rising order and including 0.5.
     """
 
     def __init__(
@@ -137,13 +144,13 @@ class Regressor(nn.Module):
         return self.targets.names
 
     def forward(self, z: Tensor) -> Tensor:
-        """Standardised targets, float32 `[jet, target]`: the mean, or the median of a head of kind "quantile"."""
+        """Predict standardized targets, float32 `[jet, target]`: the mean, or the median of a "quantile" head."""
         outputs = self._outputs(z)
         point: Tensor = outputs[..., self.levels.index(0.5) if self.kind == "quantile" else 0]
         return point
 
     def error(self, z: Tensor, target: Tensor) -> Tensor:
-        """The loss of each jet and target, `[jet, target]`, for standardised `target` without NaN."""
+        """Compute the loss of each jet and target, `[jet, target]`, for standardized `target` without NaN."""
         outputs = self._outputs(z)
         if self.kind == "mean":
             return (outputs[..., 0] - target).square()
@@ -154,13 +161,13 @@ class Regressor(nn.Module):
         return 2 * torch.maximum(levels * off, (levels - 1) * off).mean(2)
 
     def physical(self, z: Tensor) -> Tensor:
-        """Targets in the units of the files, float32 `[jet, target]`."""
+        """Predict targets in the units of the files, float32 `[jet, target]`."""
         return self.targets.physical(self(z))
 
     def bands(self, z: Tensor) -> Tensor:
-        """The quantiles at `levels` in the units of the files, rising, float32 `[jet, target, level]`.
+        """Predict the quantiles at `levels` in the units of the files, float32 `[jet, target, level]`.
 
-        None for a head of kind "mean". Quantiles that cross are put in order (arXiv:0704.3649).
+        Empty for a head of kind "mean". Crossing quantiles are sorted (arXiv:0704.3649).
         """
         outputs, levels = self._outputs(z), z.new_tensor(self.levels, dtype=torch.float32)
         if self.kind == "gaussian":
@@ -171,7 +178,7 @@ class Regressor(nn.Module):
         return torch.stack(each, dim=2) if each else outputs[..., :0]
 
     def _outputs(self, z: Tensor) -> Tensor:
-        """What the layers give for each target, float32 `[jet, target, output]`."""
+        """Return the raw outputs for each target, float32 `[jet, target, output]`."""
         values: Tensor = self.layers(z).float().unflatten(1, (len(self.names), -1))
         return values
 

@@ -1,15 +1,14 @@
-"""The weights of several losses, learned as the uncertainty of each task (Kendall, Gal, Cipolla, arXiv:1705.07115).
+"""Weights of several losses, learned as the uncertainty of each task (Kendall, Gal, Cipolla, arXiv:1705.07115).
 
     L = sum over tasks of w (a L_t / s_t^2 + b ln s_t),      a = 1/2, b = 1       for regression
                                                              a = 1, b = 2 ln C    for classification, C classes
 
-A regression loss is then the likelihood of a Gaussian of width s, a cross-entropy that of a softmax at temperature s^2.
-Kendall et al. take b = 1 for the latter too. But the logarithm of a softmax's sum, (1 - 1/s^2) ln C for weak logits,
-rises from s = 1 as 2 ln C ln s, and so all tasks come to one scale: the best s^2 is L_t over the loss of a guess that
-knows nothing, which is 1 for a standardised target and ln C for the class. With b = 1 a class among ten has from the
-first steps on a fifth of the say that it has beside regressions with equal weights. A loss that may become negative has
-no best s. The likelihood of a Gaussian whose width is predicted for each jet is such a loss, and needs none: it is
-added as it is.
+A regression loss is then the likelihood of a Gaussian of width s, a cross-entropy the likelihood of a softmax at
+temperature s^2. Kendall et al. take b = 1 for the latter too. But the log-sum-exp of a softmax, (1 - 1/s^2) ln C for
+weak logits, rises from s = 1 as 2 ln C ln s. With b = 2 ln C all tasks have one scale: the best s^2 is L_t over the
+loss of an uninformed guess, which is 1 for a standardized target and ln C for the class. With b = 1 the label loss of
+ten classes is down-weighted to a fifth from the first steps on. A loss that can be negative has no best s. The
+likelihood of a Gaussian with a width predicted for each jet is such a loss; it is added without s.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 
 class Form(NamedTuple):
-    """How a kind of loss depends on s: a and b of the formula."""
+    """Dependence of a kind of loss on s: a and b of the formula."""
 
     a: float
     b: float
@@ -33,56 +32,56 @@ REGRESSION = Form(0.5, 1.0)
 
 
 def classification(classes: int) -> Form:
-    """Of the cross-entropy of so many classes, at least two."""
+    """Return the form of a cross-entropy over this many classes (at least two)."""
     return Form(1.0, 2 * math.log(max(2, classes)))
 
 
 LIKELIHOOD = None
-"""In the place of a form: the loss is a likelihood with widths of its own, and gets no s."""
+"""Form of a loss that is a likelihood with predicted widths: it gets no s."""
 
 RATE = 50.0
-"""ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and the weights of
-a network need no more; ln s has to go as far as -0.7, within the first hundreds of steps."""
+"""ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and ln s has to
+reach -0.7 within the first hundreds of steps."""
 
 SHARE = 0.01
-"""The gradient of a parameter is that of its ln s times this, which AdamW does not notice. At full size (or times
-`RATE`) it would take up the norm to which all gradients are clipped, and the encoder would learn by fits and starts."""
+"""The gradient of a parameter is the gradient of its ln s times this; AdamW is invariant to the factor. At full size
+(or times `RATE`) it would dominate the norm to which all gradients are clipped, and starve the encoder."""
 
 LARGEST = 20.0
-"""Largest s: no task is switched off for good."""
+"""Largest s, which bounds how far a task is down-weighted."""
 
 
 class TaskLoss(NamedTuple):
-    """The loss of one task on a batch, and its weight w: 0 where the batch has no jet with this target."""
+    """Loss of one task on a batch, and its weight w: 0 for a batch without jets that have this target."""
 
     value: Tensor
     weight: Tensor | float
 
 
 class TaskWeights(nn.Module):
-    """Several losses to one.
+    """Weighted sum of several losses.
 
     Args:
         forms: form of each task's loss by name, or `LIKELIHOOD`.
-        learned: learn s; otherwise all s are 1. A single task is taken as it is.
-        smallest: smallest s: a task that is learned easily does not go on to rule the others. Without it the last
-            digits of a simple target count as much as the class, for only ratios of losses matter at the best s.
+        learned: learn s; otherwise all s are 1. A single task is not weighted.
+        smallest: smallest s, which bounds the weight of an easy task. Without it the last digits of a simple target
+            count as much as the class, since only ratios of losses matter at the best s.
     """
 
     def __init__(self, forms: Mapping[str, Form | None], *, learned: bool, smallest: float = 0.5) -> None:
         super().__init__()
         self.smallest = smallest
         self.forms = dict(forms)
-        self.weighed = [task for task, form in forms.items() if form is not LIKELIHOOD]
-        learned = learned and len(forms) > 1 and bool(self.weighed)
-        self.log_sigma = nn.Parameter(torch.zeros(len(self.weighed))) if learned else None
+        self.weighted = [task for task, form in forms.items() if form is not LIKELIHOOD]
+        learned = learned and len(forms) > 1 and bool(self.weighted)
+        self.log_sigma = nn.Parameter(torch.zeros(len(self.weighted))) if learned else None
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """The objective; `losses` has the tasks in the order of `forms`."""
+        """Return the objective; `losses` has the tasks in the order of `forms`."""
         if len(losses) == 1:
             return next(iter(losses.values())).value
         total = torch.zeros((), device=next(iter(losses.values())).value.device)
-        log_sigmas = dict(zip(self.weighed, self._log_sigmas(), strict=True))
+        log_sigmas = dict(zip(self.weighted, self._log_sigmas(), strict=True))
         for task, form in self.forms.items():
             loss, weight = losses[task]
             if form is not LIKELIHOOD:
@@ -91,26 +90,26 @@ class TaskWeights(nn.Module):
         return total
 
     def clamp(self) -> None:
-        """Bring s back within its limits; to be called after each optimizer step.
+        """Clamp s to its limits, after each optimizer step.
 
-        A clamp in the loss would leave a parameter outside without gradient, or let it wander off.
+        A clamp in the loss would leave a parameter outside the limits without gradient.
         """
         if self.log_sigma is not None:
             with torch.no_grad():
                 self.log_sigma.clamp_(math.log(self.smallest) / RATE, math.log(LARGEST) / RATE)
 
     def parts(self, losses: Mapping[str, TaskLoss]) -> dict[str, Tensor]:
-        """What to log: `loss_TASK` and, where it is learned, `sigma_TASK`; nothing for a single task."""
+        """Return scalars to log: `loss_TASK` and, if learned, `sigma_TASK`; nothing for a single task."""
         if len(losses) == 1:
             return {}
         logged = {f"loss_{task}": loss.value.detach() for task, loss in losses.items()}
         if self.log_sigma is not None:
-            sigmas = zip(self.weighed, self._log_sigmas(), strict=True)
+            sigmas = zip(self.weighted, self._log_sigmas(), strict=True)
             logged |= {f"sigma_{task}": log_sigma.detach().exp() for task, log_sigma in sigmas}
         return logged
 
     def _log_sigmas(self) -> Tensor:
         if self.log_sigma is None:
-            return torch.zeros(len(self.weighed))
+            return torch.zeros(len(self.weighted))
         fixed = self.log_sigma.detach()
         return RATE * fixed + SHARE * (self.log_sigma - fixed)

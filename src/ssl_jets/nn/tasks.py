@@ -18,29 +18,29 @@ from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, columns_
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
-"""The task of telling the class."""
+"""Name of the classification task."""
 
 
 class TaskSettings(MethodSettings):
     """Settings of the methods that learn from labels."""
 
     targets: tuple[str, ...] = Field(default=(LABEL,), min_length=1)
-    """What is learned: `label` for the classes, and any jet columns, or ratios `A/B` of two, as regression targets."""
+    """Targets: `label` for the classes, and any jet columns, or ratios `A/B` of two, for regression."""
     weights: Literal["sigma", "equal"] = "sigma"
-    """How several losses are weighed: `sigma` learns the uncertainty of each, `equal` leaves all at 1."""
+    """Weighting of several losses: `sigma` learns the uncertainty of each, `equal` keeps all at 1."""
     smallest_sigma: float = Field(default=0.5, gt=0, le=1)
-    """Smallest learned uncertainty: bounds the weight of a task that is learned easily, or by heart."""
+    """Smallest learned uncertainty, which bounds the weight of an easy or overfitted task."""
     head_hidden: int = Field(default=0, ge=0)
     """Width of the hidden layer of a head; 0 for a linear head."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target probability spread over all classes."""
+    """Fraction of the target probability spread over all classes."""
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
-    """Weight of the jets of each class in the loss, in the order of the classes; `balanced` gives each class as much
-    as any other; by default each jet counts as much as any other."""
+    """Weight of the jets of each class in the loss, in the order of the classes; `balanced` gives all classes the same
+    total weight; by default all jets have the same weight."""
     regression: RegressionOutput = "mean"
-    """What is said of a jet column: its `mean`, several `quantile`s, or a `gaussian` with a width for each jet."""
+    """Output for a jet column: its `mean`, several `quantile`s, or a `gaussian` with a width for each jet."""
     quantiles: tuple[float, ...] = LEVELS
-    """The quantiles, rising, with 0.5 among them."""
+    """The quantiles, in rising order and including 0.5."""
 
     @field_validator("targets")
     @classmethod
@@ -80,17 +80,17 @@ class TaskSettings(MethodSettings):
 class Tasks(nn.Module):
     """Heads on z and their losses.
 
-    A jet without a target (label -1, a value that is not finite) has no part in that task, nor has one of weight 0. A
-    loss is the mean over the jets of *all* ranks that have the target,
+    Jets without a target (label -1, a value that is not finite) or with weight 0 do not enter that task. A loss is the
+    mean over the jets of *all* ranks that have the target,
 
         L = sum_i w_i l_i / sum_i w_i,       w_i the weight of the jet (`Jets.weights`), times that of its class
 
-    each rank divides by the sum of all and multiplies by the number of ranks, so that the mean of the gradients is that
-    of the joined batch however the labelled jets fall on the ranks.
+    Each rank divides by the sum over all ranks and multiplies by the number of ranks, so that the mean gradient equals
+    the gradient of the joined batch for any distribution of the labelled jets over ranks.
 
     Args:
         cfg: targets and heads.
-        dim: numbers in z.
+        dim: dimension of z.
         labels: names of the classes.
     """
 
@@ -105,10 +105,10 @@ class Tasks(nn.Module):
         self.regressor = Regressor(dim, cfg.regressed, cfg.head_hidden, **heads) if cfg.regressed else None  # type: ignore[arg-type]
         regression = LIKELIHOOD if cfg.regression == "gaussian" else REGRESSION
         self.forms = {name: classification(len(labels)) if name == LABEL else regression for name in cfg.targets}
-        self.register_buffer("class_weights", self._given_weights())
+        self.register_buffer("class_weights", self._initial_class_weights())
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the regression targets, and the shares of the classes, from training jets of weight above 0."""
+        """Fit the regression targets and the class fractions on training jets of weight above 0."""
         balanced = self.head is not None and self.cfg.class_weights == "balanced"
         if self.regressor is None and not balanced:
             return
@@ -123,14 +123,14 @@ class Tasks(nn.Module):
             self.class_weights.copy_(torch.where(counts > 0, counts.mean() / counts, counts.mean()))
 
     def has(self, jets: Jets) -> Tensor:
-        """Which jets have any target, bool `[jet]`."""
+        """Return the jets that have any target, bool `[jet]`."""
         has = self._labels(jets) >= 0 if self.head else torch.zeros_like(jets.lengths, dtype=torch.bool)
         if self.regressor:
             has = has | self.regressor.targets(jets).isfinite().any(1)
         return has & (weights_of(jets) > 0)
 
     def having(self, jets: Jets) -> Jets:
-        """The jets that have any target, so that no others pass the encoder; the first jet where none has."""
+        """Select the jets that have any target, so that no others pass the encoder; the first jet if none has."""
         has = self.has(jets)
         if bool(has.all()):
             return jets
@@ -140,11 +140,11 @@ class Tasks(nn.Module):
     def forward(
         self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
     ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
-        """Loss of each task, in the order of the settings, and what to log of them.
+        """Compute the loss of each task, in the order of the settings, and scalars to log.
 
         Args:
             z: `[jet, dim]`.
-            jets: their labels and targets.
+            jets: the jets with labels and targets.
             jet_weights: further factor on the loss of each jet, `[jet]`, of mean 1: it is not in the sum of weights.
         """
         weights = weights_of(jets)
@@ -156,55 +156,55 @@ class Tasks(nn.Module):
             )
         if self.regressor is not None:
             target = self.regressor.targets(jets)
-            known = target.isfinite()
-            counted = known * weights.unsqueeze(1)
-            error = self.regressor.error(z, target.masked_fill(~known, 0.0)) * counted
+            finite = target.isfinite()
+            counted = finite * weights.unsqueeze(1)  # [jet, target]
+            error = self.regressor.error(z, target.masked_fill(~finite, 0.0)) * counted
             if jet_weights is not None:
                 error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, counted.sum(0)))
-        everywhere = collectives.total(torch.stack([counts[name] for name in self.forms]))
+        totals = collectives.total(torch.stack([counts[name] for name in self.forms]))
         losses = {
             name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
-            for name, count in zip(self.forms, everywhere)
+            for name, count in zip(self.forms, totals)
         }
         return losses, logged
 
     def _classify(
         self, logits: Tensor, labels: Tensor, weights: Tensor, jet_weights: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the cross-entropy, sum of the weights of the labelled jets, accuracy (the classes unweighed)."""
+        """Return the sum of the cross-entropy, the sum of weights of labelled jets, and the accuracy."""
         weights = weights * (labels >= 0)
-        right = weights @ (logits.argmax(1) == labels).float() / torch.where(weights.sum() > 0, weights.sum(), 1)
+        accuracy = weights @ (logits.argmax(1) == labels).float() / torch.where(weights.sum() > 0, weights.sum(), 1)
         if self.class_weights is not None:
             weights = self.class_weights[labels.clamp(min=0)] * weights
         how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
         each = nn.functional.cross_entropy(logits, labels, reduction="none", **how)  # type: ignore[arg-type]
         total = weights * each if jet_weights is None else weights * each * jet_weights
-        return total.sum(), weights.sum(), right
+        return total.sum(), weights.sum(), accuracy
 
-    def _given_weights(self) -> Tensor | None:
-        """Weights of the classes before any measurement; None where all jets count the same."""
-        given = self.cfg.class_weights
-        if given is None or self.head is None:
+    def _initial_class_weights(self) -> Tensor | None:
+        """Return the weights of the classes before `fit_statistics`; None without class weights."""
+        weights = self.cfg.class_weights
+        if weights is None or self.head is None:
             return None
-        if given == "balanced":
+        if weights == "balanced":
             return torch.ones(len(self.labels))
-        if len(given) != len(self.labels):
+        if len(weights) != len(self.labels):
             raise UsageError(
                 "there is a weight for each class",
                 where="method.class_weights",
-                found=f"{len(given)} weights",
+                found=f"{len(weights)} weights",
                 allowed=[f"{len(self.labels)}, for {', '.join(self.labels)}"],
             )
-        return torch.tensor(given)
+        return torch.tensor(weights)
 
     def _labels(self, jets: Jets) -> Tensor:
         if jets.labels is None:
-            raise SslJetsError("the task of telling the class needs labels, and these jets have none")
+            raise SslJetsError("classification needs labels, and these jets have none")
         return jets.labels
 
 
 def weights_of(jets: Jets) -> Tensor:
-    """The weight of each jet, float32 `[jet]`; 1 where they have none."""
+    """Return the weight of each jet, float32 `[jet]`; 1 for jets without weights."""
     return torch.ones_like(jets.lengths, dtype=torch.float32) if jets.weights is None else jets.weights

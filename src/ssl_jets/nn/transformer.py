@@ -1,4 +1,4 @@
-"""The stack of transformer blocks that encoders and decoders share."""
+"""Stack of transformer blocks, shared by encoders and decoders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl_jets.jets import offsets_of
 from ssl_jets.nn.attention import AttentionLayout, attend
 
 PIECE = 1024
-"""Tokens that go through the MLP together on a CPU where no gradient is wanted: its wide tensors stay in the cache."""
+"""Tokens per MLP call on a CPU without gradients: its wide tensors then stay in the cache."""
 
 
 class Block(nn.Module):
@@ -29,7 +29,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None = None) -> Tensor:
-        """`[token, width]` to `[token, width]`."""
+        """Update the tokens, `[token, width]` to `[token, width]`."""
         q, k, v = self.qkv(self.norm_attention(x)).view(len(x), 3, self.heads, -1).unbind(1)
         x = x + self.proj(attend(q, k, v, layout, bias).flatten(1))
         if torch.is_grad_enabled() or x.is_cuda:
@@ -44,12 +44,12 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks and a last norm over packed sets; every jet brings extra tokens (class token, registers, z) of its own.
+    """Blocks and a final norm over packed sets; every jet has extra tokens (class token, registers, z) of its own.
 
-    No positional encoding: the output of a particle does not depend on the order of the particles.
+    There is no positional encoding: the output is equivariant under permutations of the particles.
 
     Attributes:
-        checkpointing: keep only what goes from block to block, and compute the rest again on the way back.
+        checkpointing: store only the tokens between blocks, and recompute the rest in the backward pass.
     """
 
     checkpointing: bool = False
@@ -61,7 +61,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.apply(init_weights)
         for block in stack:
-            # What all blocks add together starts at order one (GPT-2).
+            # Scaled residual branches: the sum over all blocks starts at order one (GPT-2).
             for layer in (block.proj, block.down):
                 layer.weight.data.mul_((2 * blocks) ** -0.5)
 
@@ -79,15 +79,16 @@ class Transformer(nn.Module):
             particles: `[particle, width]`, packed.
             offsets: int64 `[jet + 1]`; a jet may have no particles where it has extra tokens.
             extra: `[jet, extra, width]`.
-            pair_bias: from the order of the jets (int64 `[jet]`) and their layout to the bias of each run.
-            causal: whether a token sees only itself and those before it: first the extra tokens, then the particles in
-                the order they are given.
+            pair_bias: function from the order of the jets (int64 `[jet]`) and their layout to the bias of each run.
+            causal: a token attends to itself and earlier tokens only: first the extra tokens, then the particles in
+                the order of the input.
 
         Returns:
             Extra tokens `[jet, extra, width]` and particles `[particle, width]`, in the order of the input.
         """
         extras = extra.shape[1]
-        # Jets are laid out by length, so that attention finds long runs. Nothing is moved back until the end.
+        # Jets are sorted by length, so that attention has long runs, and restored only at the end.
+        # Lengths 3, 1 with 1 extra token each -> order 1, 0; tokens x1 p3 | x0 p0 p1 p2, layout offsets 0, 2, 6.
         lengths, order = (offsets[1:] - offsets[:-1]).sort(stable=True)
         layout = AttentionLayout.of(offsets_of(lengths + extras), causal)
         first = torch.empty_like(order)
@@ -95,13 +96,13 @@ class Transformer(nn.Module):
         shift = torch.repeat_interleave(first + extras - offsets[:-1], offsets[1:] - offsets[:-1])
         index = torch.arange(len(particles), device=shift.device) + shift
         extra_index = first[:, None] + torch.arange(extras, device=first.device)
-        # The residual stream stays in float32, also where autocast computes the products in bfloat16.
+        # The residual stream stays in float32 also under bfloat16 autocast.
         x = torch.empty(len(particles) + extra_index.numel(), particles.shape[1], device=particles.device)
         x = x.index_copy(0, index, particles.float()).index_copy(0, extra_index.flatten(), extra.flatten(0, 1).float())
         bias = None if pair_bias is None else pair_bias(order, layout)
         for block in self.blocks:
             learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(bias or ()), *block.parameters()))
-            with torch.set_grad_enabled(learns):  # a frozen block below all that learns keeps nothing
+            with torch.set_grad_enabled(learns):  # frozen blocks below the first trainable one store no activations
                 if learns and self.checkpointing:
                     x = checkpoint(block, x, layout, bias, use_reentrant=False)
                 else:
@@ -111,7 +112,7 @@ class Transformer(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Xavier-uniform matrices, zero biases (as in MAE)."""
+    """Initialize linear layers with Xavier-uniform matrices and zero biases (as in MAE)."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,11 +1,11 @@
-"""A discriminator that tells two domains apart by z, and the reversed gradient that makes z hide the difference.
+"""Domain-adversarial training: a discriminator of two domains on z, with a reversed gradient for the encoder.
 
-DANN (Ganin et al., arXiv:1505.07818): between z and the discriminator stands a layer that is the identity forward and
-multiplies the gradient by -lambda backward. So one descent trains the discriminator d to tell the domains apart,
+DANN (Ganin et al., arXiv:1505.07818): a layer between z and the discriminator is the identity in the forward pass and
+multiplies the gradient by -lambda in the backward pass. One descent trains the discriminator d to separate the domains,
 
     L = 1/2 (mean over source jets of -ln(1 - d(z)) + mean over target jets of -ln d(z)),
 
-and the encoder to raise the same L.
+and the encoder to increase the same L.
 """
 
 from __future__ import annotations
@@ -29,24 +29,28 @@ class _Reversed(torch.autograd.Function):
 
 
 def reverse_gradient(values: Tensor, scale: float) -> Tensor:
-    """`values`; the gradient that comes back through it is multiplied by -`scale`."""
+    """Return `values` unchanged; multiply their gradient by -`scale`."""
     reversed_: Tensor = _Reversed.apply(values, scale)
     return reversed_
 
 
 def ramp(progress: float, gamma: float) -> float:
-    """lambda = 2 / (1 + exp(-gamma p)) - 1 at the share p of the training: from 0 to nearly 1 (eq. 14 of the paper).
+    """Return lambda = 2 / (1 + exp(-gamma p)) - 1 at training progress p: from 0 to nearly 1 (eq. 14 of the paper).
 
-    At first the discriminator knows nothing, and z is not to follow its noise.
+    An untrained discriminator then has little influence on z.
+
+    Example:
+        >>> ramp(0.0, 10.0), round(ramp(1.0, 10.0), 4)
+        (0.0, 0.9999)
     """
     return 2 / (1 + math.exp(-gamma * progress)) - 1
 
 
 class Discriminator(nn.Module):
-    """Probability that a jet is of the target domain, from z: an MLP with two hidden layers.
+    """Probability of the target domain from z: an MLP with two hidden layers.
 
     Args:
-        dim: numbers of z.
+        dim: dimension of z.
         hidden: width of the hidden layers.
     """
 
@@ -57,18 +61,18 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, source: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """The loss L, and the share of jets whose domain is told right (0.5: not at all), each domain counting half.
+        """Compute the loss L and the balanced accuracy of the domain (0.5: indistinguishable).
 
-        Each is a mean over the own jets, so with as many on every rank the mean over the ranks is that of the joined
-        batch.
+        Both are means over the own jets; with equally many on every rank, the mean over the ranks equals the mean of
+        the joined batch.
 
         Args:
-            source, target: z of the jets of each domain, `[jet, dim]`.
+            source: z of jets of the source domain, `[jet, dim]`.
+            target: z of jets of the target domain, `[jet, dim]`.
             scale: factor of the reversed gradient.
         """
-        of_source, of_target = (
-            self.layers(reverse_gradient(z.float(), scale)).float().squeeze(1) for z in (source, target)
-        )
+        of_source = self.layers(reverse_gradient(source.float(), scale)).float().squeeze(1)  # logits [jet]
+        of_target = self.layers(reverse_gradient(target.float(), scale)).float().squeeze(1)
         loss = (nn.functional.softplus(of_source).mean() + nn.functional.softplus(-of_target).mean()) / 2
-        right = ((of_source < 0).float().mean() + (of_target > 0).float().mean()) / 2
-        return loss, right.detach()
+        accuracy = ((of_source < 0).float().mean() + (of_target > 0).float().mean()) / 2
+        return loss, accuracy.detach()

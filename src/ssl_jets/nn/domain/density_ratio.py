@@ -1,12 +1,12 @@
-"""Weights that make jets of the source domain stand for those of the target: the ratio of their densities in z.
+"""Weights of source jets for the target domain: the density ratio of the domains in z.
 
-A logistic regression of the domain on z, fitted with as much weight on one domain as on the other, gives
+A logistic regression of the domain on z, fitted with equal total weight on both domains, gives
 
     w(z) = p(target | z) / p(source | z) = p_T(z) / p_S(z)
 
-(Bickel, Brückner, Scheffer, JMLR 10 (2009) 2137; for jets Andreassen, Nachman, arXiv:1907.08209). A large w stands on
-few jets, so w is clipped, and then divided by its mean over source jets. It mends a shift of the mixture or of the
-spectra (covariate shift); it cannot mend jets of the target that look like none of the source.
+(Bickel, Brückner, Scheffer, JMLR 10 (2009) 2137; for jets Andreassen, Nachman, arXiv:1907.08209). Large w have
+a large variance, so w is clipped, and then divided by its mean over source jets. The weights correct covariate shift
+(of the mixture or of the spectra), but not target jets outside the support of the source.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 PENALTY = 1.0
-"""Of the squared coefficients (of standardised z) against the sum of the losses over jets: scikit-learn's C = 1."""
+"""Penalty of the squared coefficients (of standardized z) relative to the sum of losses: scikit-learn's C = 1."""
 
 
 class Fitted(NamedTuple):
-    """What the weights are like on source jets that they were not fitted on.
+    """Diagnostics of the weights on held-out jets.
 
     Attributes:
-        effective: effective sample size as a share of the jets, (sum w)^2 / (n sum w^2): 1 where all w are equal.
-        clipped: share of the jets whose w was clipped.
-        right: share of the jets of both domains whose domain is told right, each domain counting half.
+        effective: effective sample size as a fraction of the jets, (sum w)^2 / (n sum w^2): 1 for equal w.
+        clipped: fraction of the jets with a clipped w.
+        right: balanced accuracy of the domain.
     """
 
     effective: float
@@ -35,11 +35,11 @@ class Fitted(NamedTuple):
 
 
 class DensityRatio(nn.Module):
-    """w(z) of source jets.
+    """Weights w(z) of source jets.
 
     Args:
-        dim: numbers of z.
-        clip: largest w before it is divided by the mean; the smallest is one over it.
+        dim: dimension of z.
+        clip: largest w before the division by the mean; the smallest is 1 / clip.
     """
 
     def __init__(self, dim: int, clip: float) -> None:
@@ -56,12 +56,13 @@ class DensityRatio(nn.Module):
 
     @torch.no_grad()
     def forward(self, z: Tensor) -> Tensor:
-        """w of source jets with z `[jet, dim]`, `[jet]`, without gradient; its mean over the source is 1."""
+        """Return w of source jets with z `[jet, dim]`, `[jet]`, without gradient; the mean over the source is 1."""
         return (self._log_ratio(z).exp().clamp(1 / self.clip, self.clip) / self.scale).float()
 
     def fit(self, source: Tensor, target: Tensor) -> Fitted:
-        """Fit on every second jet of each domain, z `[jet, dim]` in random order; measure on the others."""
-        even, odd = [z.double()[::2] for z in (source, target)], [z.double()[1::2] for z in (source, target)]
+        """Fit on every second jet of each domain, z `[jet, dim]` in random order; evaluate on the others."""
+        even = [z.double()[::2] for z in (source, target)]
+        odd = [z.double()[1::2] for z in (source, target)]
         self._regress(*even)
         with torch.no_grad():
             ratio = [self._log_ratio(z) for z in odd]
@@ -78,12 +79,12 @@ class DensityRatio(nn.Module):
         return (z.double() - self.mean) @ self.direction + self.offset
 
     def _regress(self, source: Tensor, target: Tensor) -> None:
-        """Penalised logistic regression of standardised z, both domains with the same total weight."""
+        """Fit a penalized logistic regression of standardized z, both domains with the same total weight."""
         joined = torch.cat([source, target])
         mean, std = joined.mean(0), joined.std(0).clamp(min=1e-6)
         x = [(z - mean) / std for z in (source, target)]
         coefficients = torch.zeros(len(mean) + 1, dtype=torch.float64, device=joined.device, requires_grad=True)
-        share = [len(joined) / (2 * len(z)) for z in x]
+        weight = [len(joined) / (2 * len(z)) for z in x]
         optimizer = torch.optim.LBFGS(
             [coefficients], max_iter=200, tolerance_grad=1e-6 * len(joined), line_search_fn="strong_wolfe"
         )
@@ -91,15 +92,15 @@ class DensityRatio(nn.Module):
         def closure() -> Tensor:
             optimizer.zero_grad()
             logits = [z @ coefficients[:-1] + coefficients[-1] for z in x]
-            of_source = share[0] * nn.functional.softplus(logits[0]).sum()
-            of_target = share[1] * nn.functional.softplus(-logits[1]).sum()
+            of_source = weight[0] * nn.functional.softplus(logits[0]).sum()
+            of_target = weight[1] * nn.functional.softplus(-logits[1]).sum()
             loss: Tensor = of_source + of_target + PENALTY / 2 * coefficients[:-1].square().sum()
             loss.backward()
             return loss
 
         with torch.enable_grad():
             optimizer.step(closure)
-        found = coefficients.detach()
+        fitted = coefficients.detach()
         self.mean.copy_(mean)
-        self.direction.copy_(found[:-1] / std)
-        self.offset.copy_(found[-1])
+        self.direction.copy_(fitted[:-1] / std)
+        self.offset.copy_(fitted[-1])

@@ -1,7 +1,7 @@
-"""How far z of one domain is from z of another, as losses: second moments (CORAL), and a kernel distance (MMD).
+"""Distances between z of two domains, as losses: second moments (CORAL), and a kernel distance (MMD).
 
-Both look at the jets of all ranks, so that several ranks have the gradient of the joined batch; every rank must have
-the same number of jets of each domain.
+Both use the jets of all ranks, so that several ranks have the gradient of the joined batch; every rank must have the
+same number of jets of each domain.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from torch import Tensor
 from ssl_jets.nn.collectives import gather
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Widths of the kernels of the MMD, in units of the mean squared distance of two jets."""
+"""Squared widths of the kernels of the MMD, in units of the mean squared distance of two jets."""
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
-    """Deep CORAL (Sun, Saenko, arXiv:1607.01719): |C_S - C_T|_F^2 / (4 d^2), C the covariances (divisor n - 1).
+    """Compute Deep CORAL (Sun, Saenko, arXiv:1607.01719): |C_S - C_T|_F^2 / (4 d^2), C the covariances (divisor n - 1).
 
     Args:
-        source, target: `[jet, d]`, two jets or more each.
+        source: `[jet, d]`, at least two jets.
+        target: `[jet, d]`, at least two jets.
 
     Returns:
         A scalar with gradient, in units of z^4.
@@ -31,17 +32,18 @@ def coral(source: Tensor, target: Tensor) -> Tensor:
 
 
 def mmd(source: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
-    """Squared maximum mean discrepancy with several Gaussian kernels (Long et al., arXiv:1502.02791), unbiased.
+    """Compute the unbiased squared MMD with several Gaussian kernels (Long et al., arXiv:1502.02791).
 
         mean over i != j of k(s_i, s_j) + mean over i != j of k(t_i, t_j) - 2 mean over i, j of k(s_i, t_j)
         k(x, y) = mean over scales c of exp(-|x - y|^2 / (2 c h)),    h the mean |x - y|^2 of all pairs
 
-    The paper has the estimate of linear time and learns the weights of the kernels; here all pairs are used, which a
-    batch affords, and the kernels weigh the same. h is held fixed in the gradient: z cannot shrink the distance by
-    changing the ruler. The expectation is 0 for equal distributions, so a value may be negative.
+    The paper uses an estimate of linear time and learns the weights of the kernels; here all pairs of a batch are used
+    with equal weights of the kernels. h has no gradient, so z cannot reduce the distance by a change of scale. The
+    expectation is 0 for equal distributions, so a value can be negative.
 
     Args:
-        source, target: `[jet, d]`, two jets or more each.
+        source: `[jet, d]`, at least two jets.
+        target: `[jet, d]`, at least two jets.
         scales: c of each kernel.
     """
     source, target = gather(source.float()), gather(target.float())
@@ -50,8 +52,8 @@ def mmd(source: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
-    """The kernel of `mmd` between all pairs of jets of z `[jet, d]`, `[jet, jet]`."""
-    # |x - y|^2 of float32 products loses digits where z has a large common offset: it is taken out first.
+    """Compute the kernel of `mmd` between all pairs of jets of z `[jet, d]`, `[jet, jet]`."""
+    # |x - y|^2 from float32 products loses digits if z has a large common offset: subtract it first.
     z = z - z.detach().mean(0)
     square = z.square().sum(1)
     distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
@@ -64,7 +66,7 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def unbiased_mmd(kernels: Tensor, first: int) -> Tensor:
-    """The estimate of `mmd` from the kernel of all pairs `[jet, jet]`, the jets of the source being the `first`."""
+    """Estimate `mmd` from the kernel of all pairs `[jet, jet]`, whose `first` jets are of the source."""
     parts = (kernels[:first, :first], kernels[first:, first:])
     same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
     return same[0] + same[1] - 2 * kernels[:first, first:].mean()
