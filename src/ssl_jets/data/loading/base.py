@@ -1,4 +1,4 @@
-"""The interface of a training stream."""
+"""Interface of a training stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssl_jets.jets import Jets
 
 
 class Stream(Protocol):
-    """What the loop needs of an endless stream of batches."""
+    """Endless stream of training batches that can be saved and resumed."""
 
     @property
     def jets_per_epoch(self) -> int: ...

@@ -20,13 +20,13 @@ Component = TrainStream | MemoryStream | ProportionStream
 
 
 class MixedStream:
-    """Endless batches of jets of two streams, the labelled ones first; the interface of `TrainStream`.
+    """Endless batches of two streams, labelled jets first, with the interface of `TrainStream`.
 
-    Each of the two goes round at its own pace.
+    Each of the two has its own epochs.
 
     Args:
-        labelled: stream of jets with labels, perhaps with jet columns.
-        unlabelled: stream of the others.
+        labelled: stream of jets with labels, possibly with jet columns.
+        unlabelled: stream of jets without labels.
     """
 
     def __init__(self, labelled: Component, unlabelled: Component) -> None:
@@ -34,7 +34,7 @@ class MixedStream:
 
     @property
     def jets_per_epoch(self) -> int:
-        """Jets of both together."""
+        """Jets of both streams together."""
         return self.labelled.jets_per_epoch + self.unlabelled.jets_per_epoch
 
     @property
@@ -44,38 +44,39 @@ class MixedStream:
 
     @property
     def skipped(self) -> Counter[str]:
-        """Jets left out so far, by reason."""
+        """Number of jets skipped so far, by reason."""
         return self.labelled.skipped + self.unlabelled.skipped
 
     def __next__(self) -> Jets:
-        """The next batch."""
+        """Return the next batch."""
         return together(next(self.labelled), next(self.unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where both streams stand."""
+        """Return the sampler states of both streams."""
         return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken."""
+        """Restore the sampler states of both streams."""
         self.labelled.load_state_dict(state["labelled"])
         self.unlabelled.load_state_dict(state["unlabelled"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self.labelled.resume([state["labelled"] for state in states])
         self.unlabelled.resume([state["unlabelled"] for state in states])
 
     def close(self) -> None:
-        """End the threads of both."""
+        """End the threads of both streams."""
         self.labelled.close()
         self.unlabelled.close()
 
 
 def together(labelled: Jets, unlabelled: Jets) -> Jets:
-    """One batch of both, the labelled ones first.
+    """Return one batch of both, labelled jets first.
 
-    What the unlabelled jets carry of labels and jet columns is not looked at: their label is -1, their columns are NaN.
+    Labels and jet columns of the unlabelled jets are ignored: their label becomes -1, their columns NaN.
     """
+    # 2 labelled and 3 unlabelled jets -> labels [4, 0, -1, -1, -1], jet_sdmass [81.2, 0.4, nan, nan, nan].
     nothing = {name: _missing(values, len(unlabelled)) for name, values in labelled.jet.items()}
     labels = torch.full((len(unlabelled),), -1, dtype=torch.int64)
     weights = None if labelled.weights is None else torch.ones(len(unlabelled))
@@ -83,7 +84,11 @@ def together(labelled: Jets, unlabelled: Jets) -> Jets:
 
 
 def shares(batch_size: int, ratio: float) -> tuple[int, int]:
-    """Labelled and unlabelled jets of a batch, with `ratio` unlabelled ones for each labelled one.
+    """Return the numbers of labelled and unlabelled jets of a batch, with `ratio` unlabelled jets per labelled one.
+
+    Example:
+        >>> shares(128, 3)
+        (32, 96)
 
     Raises:
         UsageError: one of them would have none.
@@ -100,5 +105,5 @@ def shares(batch_size: int, ratio: float) -> tuple[int, int]:
 
 
 def _missing(like: Tensor, jets: int) -> Tensor:
-    """NaN for each jet; of a column of whole numbers, which have none, as float64."""
+    """Return NaN for each jet, as float64 if the column is of integers, which have no NaN."""
     return torch.full((jets,), torch.nan, dtype=like.dtype if like.is_floating_point() else torch.float64)
