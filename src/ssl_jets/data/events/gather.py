@@ -37,12 +37,12 @@ class JetsOfEvents:
 
     @classmethod
     def count(cls, layout: CollectionLayout | Nested, jets: Array) -> JetsOfEvents:
-        """Number the jets from the number of jets of each event, `[entry]`: 2, 0, 3 -> first 0, 2, 2, 5."""
+        """Build the numbering from the jets of each event, `[entry]`: 2, 0, 3 -> first 0, 2, 2, 5."""
         return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
 
     @classmethod
     def made(cls, cluster: Clustering, events: int) -> JetsOfEvents:
-        """Number clustered jets, the same number in each event."""
+        """Build the numbering of clustered jets, as many in each event."""
         return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
 
     def entries(self, start: int, stop: int) -> tuple[int, int]:
