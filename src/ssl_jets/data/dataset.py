@@ -34,7 +34,7 @@ class Dataset:
         files: all files.
         train: entry ranges to train on.
         held_out: entry ranges to validate on.
-        unlabelled: entry ranges to train on without labels: those of `train`, or of separate files.
+        unlabelled: entry ranges to train on without labels: `train` itself, or separate files.
         unlabelled_held_out: entry ranges of the separate files that are not trained on.
         left_out: files that could not be opened, with the reason.
         jets_left_out: jets skipped while a labelled subset was chosen for memory, by reason.

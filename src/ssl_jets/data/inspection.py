@@ -20,8 +20,17 @@ SAMPLE = 20_000
 
 _DATA = DataSettings()
 
-_MOST_COLUMNS, _MOST_BLOCKS, _MOST_LINES, _MOST_CLASSES = 16, 2, 20, 20
-"""Jet columns of a file, files with columns, lines about other files, and classes that fit on a screen."""
+_MOST_COLUMNS = 16
+"""Jet columns of a file that fit on a screen."""
+
+_MOST_BLOCKS = 2
+"""Files with columns that fit on a screen."""
+
+_MOST_LINES = 20
+"""Lines about other files that fit on a screen."""
+
+_MOST_CLASSES = 20
+"""Classes that fit on a screen."""
 
 _NAME_WIDTH = 19
 """Smallest width of the names of columns, in characters; the largest is twice as much."""

@@ -191,7 +191,7 @@ def _of_skipped(file: JetFile, jets: int, skipped: Counter[str]) -> Iterator[str
         yield "none of the jets looked at can be used"
     not_finite = sum(number for reason, number in skipped.items() if reason.endswith("is not finite"))
     if not_finite > total / 2 and file.schema.particle_cut is None:
-        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are not"
+        yield "most jets have values that are not finite: are these padding? `particle_cut` removes it"
     if skipped[WEAK] > total / 2:
         yield f"most jets have particles of pt zero: {padding_hint(file)}"
 

@@ -126,7 +126,9 @@ def count_labelled(
 
 def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
     """Find the jets with a label and a weight: rows (file, entry, jet), and labels (0 if no file has any)."""
-    sources, labels, skipped = [], [], Counter[str]()
+    sources = []
+    labels = []
+    skipped = Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in ranges)
     for jets in ordered(files, ranges, _narrow(request), skipped=skipped):
         assert jets.source is not None  # everything read from files has it

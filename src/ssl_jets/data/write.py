@@ -18,7 +18,9 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets, concatenate
 from ssl_jets.runtime.atomic import whole_file
 
-TREE, COUNTER, METADATA = "tree", "npart", "metadata"
+TREE = "tree"
+COUNTER = "npart"
+METADATA = "metadata"
 SUFFIX = ".root"
 
 _BLOCK = 2000
@@ -156,7 +158,7 @@ def _labels(jets: Jets, names: Sequence[str], schema: Schema) -> Branches:
     if not names or jets.labels is None:
         return {}
     if bool((jets.labels < 0).any()):
-        raise DataError("a jet without a label cannot be written beside labelled ones", allowed=names)
+        raise DataError("a jet without a label cannot be written together with labelled ones", allowed=names)
     classes = schema.labels if set(names) <= set(schema.labels) else {name: f"label_{name}" for name in names}
     own = np.array(list(names))[jets.labels.numpy()]
     return {branch: np.int32(own == name) for name, branch in classes.items()}
@@ -169,7 +171,10 @@ def _jet_columns(jets: Jets, flat: Branches) -> Branches:
     def total(name: str) -> Array:
         return np.bincount(jet_of, flat[name].astype(np.float64), len(jets))  # [particle] -> [jet]
 
-    px, py, pz, energy = total("part_px"), total("part_py"), total("part_pz"), total("part_energy")
+    px = total("part_px")
+    py = total("part_py")
+    pz = total("part_pz")
+    energy = total("part_energy")
     eta, phi = axis(jets)
     computed = {
         "jet_pt": np.hypot(px, py),

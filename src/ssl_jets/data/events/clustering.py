@@ -85,7 +85,9 @@ class ClusteringTable:
 
     def __init__(self, table: Table, cluster: Clustering) -> None:
         self.table, self.cluster = table, cluster
-        self.name, self.entries, self.ignored = table.name, table.entries, table.ignored
+        self.name = table.name
+        self.entries = table.entries
+        self.ignored = table.ignored
         available = set(table.branches)
         self._flat = (*JET_NAMES, *(name for name, branch in cluster.event.items() if branch in available))
         self.branches: tuple[str, ...] = (*cluster.particle, *self._flat)
@@ -147,8 +149,8 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
     """
     counts, values = _particles(np.asarray(raw[cluster.table]), cluster, entry, place)
     events, most = len(counts), cluster.jets
-    pt, eta, phi = (cluster.particle.index(name) for name in ("pt", "eta", "phi"))
-    momenta = _momenta(values[:, pt], values[:, eta], values[:, phi])  # [4, particle]
+    column = cluster.particle.index
+    momenta = _momenta(values[:, column("pt")], values[:, column("eta")], values[:, column("phi")])  # [4, particle]
     jets, members, index = _constituents(momenta, counts, cluster)
     event = np.repeat(np.arange(events), jets)  # [jet]
     jet = np.repeat(np.arange(len(event)), members)  # [constituent]
@@ -161,7 +163,7 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
     lengths = np.zeros(events * most, dtype=np.int64)
     lengths[slot] = members[chosen]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    # Slots rise with `chosen`: the particles of the chosen jets, one after another, are those of the slots.
+    # Slots rise with `chosen`: the particles of the chosen jets, one after another, fill the slots in order.
     shift = np.repeat((np.cumsum(members) - members)[chosen] - offsets[slot], members[chosen])
     index = index[np.arange(offsets[-1]) + shift]
     numbers = _numbers(sums[:, chosen], slot, lengths)

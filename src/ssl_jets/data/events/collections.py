@@ -66,11 +66,11 @@ class Events(Settings):
         collections = self.collections | ({"any other": {}} if self.any_collection else {})
         for collection, words in collections.items():
             if missing := required - {"jets", *words}:
-                raise ValueError(f"the collection {collection} says nothing for {{{min(missing)}}}")
+                raise ValueError(f"the collection {collection} has no word for {{{min(missing)}}}")
             for container, own in (self.containers or {collection: {}}).items():
                 available = {"jets", *words, *({"container", *own} if self.containers else ())}
                 if missing := (of_particles - available) | (_in_braces([*own.values()]) - {"container"}):
-                    raise ValueError(f"{container} says nothing for {{{min(missing)}}}")
+                    raise ValueError(f"{container} has no word for {{{min(missing)}}}")
         return self
 
     @property
@@ -131,7 +131,8 @@ class Events(Settings):
             return None
         particle = {own: tuple(block[own] for block in blocks) for own in shared}
         prefix = self.prefix.format_map(words)
-        arrays = {name.partition("[")[0]: name for name in table.branches if name.startswith(prefix) and "[" in name}
+        indexed = [name for name in table.branches if name.startswith(prefix) and "[" in name]
+        arrays = {name.partition("[")[0]: name for name in indexed}
         stores = [one.removesuffix("Dyn").removesuffix("Aux") for one in containers]
         keys = tuple(tuple(element_key(one, number) for number in link.classes.values()) for one in stores)
         return CollectionLayout(name, particle, jet, link, prefix, arrays, keys)
@@ -140,11 +141,11 @@ class Events(Settings):
         """Return the branches of each collection of particles; with element links only of the given containers."""
         if not self.containers:
             return [_numbers(block, words) for block in self.particles]
-        own = {
-            name: {word: text.format(container=name) for word, text in self.containers[name].items()}
-            for name in containers
-        }
-        return [_numbers(self.particles[0], {**words, "container": name, **own[name]}) for name in containers]
+        blocks = []
+        for name in containers:
+            own = {word: text.format(container=name) for word, text in self.containers[name].items()}
+            blocks.append(_numbers(self.particles[0], {**words, "container": name, **own}))
+        return blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +190,9 @@ class EventTable:
 
     def __init__(self, table: Table, layout: CollectionLayout) -> None:
         self.table, self.layout = table, layout
-        self.name, self.entries, self.ignored = table.name, table.entries, table.ignored
+        self.name = table.name
+        self.entries = table.entries
+        self.ignored = table.ignored
         self._flat = self._names_of_jets()
         texts = [name for name in table.branches if table.is_text(name)]
         self.branches: tuple[str, ...] = (*layout.particle, *self._flat, *texts)
@@ -206,7 +209,7 @@ class EventTable:
         return tuple(dict.fromkeys((*self.layout.jet, *sorted(names), *self.table.flat())))
 
     def flat(self) -> tuple[str, ...]:
-        """Return names with one number per jet; those of the event are repeated for all its jets."""
+        """Return names with one number per jet; numbers of the event are repeated for all its jets."""
         return self._flat
 
     def depth(self, name: str) -> int:

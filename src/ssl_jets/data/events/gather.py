@@ -1,4 +1,4 @@
-"""Events to jets: gather the particles of each jet from those of its event."""
+"""Events to jets: gather the particles of each jet from the particles of its event."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JetsOfEvents:
         return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
 
     @classmethod
-    def made(cls, cluster: Clustering, events: int) -> JetsOfEvents:
+    def of_clustering(cls, cluster: Clustering, events: int) -> JetsOfEvents:
         """Build the numbering of clustered jets, as many in each event."""
         return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
 
@@ -138,7 +138,10 @@ class _Events:
     """Branches of a range of events, as in the file."""
 
     def __init__(self, raw: Raw, layout: CollectionLayout, jets: Array, entry: Entries, place: str) -> None:
-        self._raw, self._layout, self._entry, self._place = raw, layout, entry, place
+        self._raw = raw
+        self._layout = layout
+        self._entry = entry
+        self._place = place
         self._jets = jets
         """Jets of each event."""
         self._particles = [self._lengths(block) for block in range(len(next(iter(layout.particle.values()))))]

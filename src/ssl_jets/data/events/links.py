@@ -45,7 +45,7 @@ class Link(Settings):
     ranges: tuple[str, str, str] | None = None
     """For each jet the branches with begin and end of its range in a list, and the branch with the list."""
     same: str | None = None
-    """With `ranges`: the branch with the collection of each number of the list; only those of the first one count."""
+    """With `ranges`: the branch with the collection of each number; only the collection of the first one is used."""
     references: tuple[str, str] | None = None
     """The branch with the references of each jet, and the name of the particle column that they refer to."""
     elements: str | None = None
@@ -106,7 +106,7 @@ def by_table(
             shifted.
     """
     # Two events of 2 and 1 jets, 3 and 2 particles; rows (jet, particle) (0, 2), (1, 0) and, of the second, (0, 1).
-    # Among those of both events they are (0, 2), (1, 0) and (2, 4) -> offsets 0, 1, 2, 3, particle 2, 0, 4.
+    # Counted over both events they are (0, 2), (1, 0) and (2, 4) -> offsets 0, 1, 2, 3, particle 2, 0, 4.
     entry = np.repeat(np.arange(len(rows)), rows)
     jet = jet.astype(np.int64)
     if (beyond := np.flatnonzero(jet >= jets[entry])).size:

@@ -46,7 +46,9 @@ class NestedTable:
         jets: Collection[str],
         read: Callable[[Sequence[str], int, int], Raw],
     ) -> None:
-        self.table, self.name, self.entries = table, table.name, table.entries
+        self.table = table
+        self.name = table.name
+        self.entries = table.entries
         self.branches, self.ignored = table.branches, table.ignored
         lists = [name for name in table.branches if table.depth(name) == 1]
         nested = next(name for name in particles if table.depth(name) == 2)
@@ -56,7 +58,7 @@ class NestedTable:
         self._jets = [name for name in lists if np.array_equal(_counts(look[name]), _counts(look[self._counted]))]
 
     def flat(self) -> tuple[str, ...]:
-        """Return branches with one number per jet; those of the event are repeated for all its jets."""
+        """Return branches with one number per jet; numbers of the event are repeated for all its jets."""
         return (*self._jets, *self.table.flat())
 
     def depth(self, name: str) -> int:

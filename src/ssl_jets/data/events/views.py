@@ -41,7 +41,7 @@ def as_jets(
         require_fastjet(where)
         hint = "a schema with `extends: lhco` and `cluster: {radius: 0.4}` changes the clustering"
         _refuse_choice(collection, schema.cluster, where, "made by clustering, so there are none", hint)
-        return ClusteringTable(table, schema.cluster), JetsOfEvents.made(schema.cluster, table.entries)
+        return ClusteringTable(table, schema.cluster), JetsOfEvents.of_clustering(schema.cluster, table.entries)
     available = set(table.branches)
     particles = [name for name in schema.particle_branches if name in available]
     if any(table.depth(name) == 2 for name in particles):

@@ -94,7 +94,9 @@ class ShuffleBuffer:
     """
 
     def __init__(self, files: Sequence[JetFile], request: Request, buffer: int, workers: int) -> None:
-        self._files, self._request, self._workers = files, request, workers
+        self._files = files
+        self._request = request
+        self._workers = workers
         self._most_kept = buffer // 2
         self._kept: dict[EntryRange, Chunk] = {}
         self._blocks = [_Block(), _Block()]
@@ -108,7 +110,7 @@ class ShuffleBuffer:
         return self._window is not None
 
     def begin(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]] = ()) -> None:
-        """Begin to read the window of these entry ranges; `following` are those of the windows after it."""
+        """Begin to read the window of these entry ranges; `following` has the ranges of the windows after it."""
         self._window = self._assembler.submit(self._assemble, ranges, following)
 
     def take(self) -> Chunk:
@@ -128,7 +130,9 @@ class ShuffleBuffer:
         """End the threads and free the jets."""
         for pool in (self._assembler, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
-        self._blocks, self._kept, self._window = [], {}, None
+        self._blocks = []
+        self._kept = {}
+        self._window = None
 
     def _assemble(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> Chunk:
         """Read the entry ranges of a window, and with each of them its neighbours of later windows."""
@@ -159,7 +163,7 @@ class ShuffleBuffer:
         return Chunk(block.jets(), skipped)
 
     def _join(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> list[list[EntryRange]]:
-        """Group each range with those of later windows that continue it inside a cluster, up to the memory allowed."""
+        """Group each range with ranges of later windows that continue it inside a cluster, up to the memory allowed."""
         # Clusters end at 0, 10, 20; ranges 0 to 4 and 12 to 20; later windows have 4 to 9, then 9 to 12.
         # -> [0 to 4, 4 to 9, 9 to 12] and [12 to 20]: 12 lies inside a cluster, but the next window has nothing there.
         room = self._most_kept - sum(part.entries for part in self._kept)
@@ -203,7 +207,9 @@ class _Block:
 
     def clear(self, expected: int) -> None:
         """Remove the jets; about `expected` new ones follow."""
-        self._expected, self._jets, self._used = expected, 0, 0
+        self._expected = expected
+        self._jets = 0
+        self._used = 0
         self._rest: list[Jets] = []
 
     def append(self, jets: Jets) -> None:

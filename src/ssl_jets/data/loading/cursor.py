@@ -11,7 +11,7 @@ from ssl_jets.data.loading.plan import EpochPlan, Shard, reshard
 
 
 class Cursor:
-    """Endless walk of one rank through its shards: first those resharded on resume, then those of its own plan.
+    """Endless walk of one rank through its shards: first the resharded ones after a resume, then its own.
 
     Args:
         plan_for: the epoch plan for a number of ranks.
@@ -20,7 +20,9 @@ class Cursor:
     """
 
     def __init__(self, plan_for: Callable[[int], EpochPlan], rank: int, world: int) -> None:
-        self._plan_for, self.rank, self.world = plan_for, rank, world
+        self._plan_for = plan_for
+        self.rank = rank
+        self.world = world
         self._plans: dict[int, EpochPlan] = {}
         self._resharded: deque[Shard] = deque()
         self._epoch, self._window = 0, 0
@@ -63,7 +65,9 @@ class Cursor:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a position that the same rank saved, with the same number of ranks."""
-        self._epoch, self._window, self.row = state["epoch"], state["window"], state["row"]
+        self._epoch = state["epoch"]
+        self._window = state["window"]
+        self.row = state["row"]
         self._resharded = deque(Shard(*shard) for shard in state["left"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -80,7 +84,9 @@ class Cursor:
         unfinished = []
         for rank, state in enumerate(states):
             unfinished += self._unfinished(state, rank, len(states), new_epoch)
-        self._epoch, self._window, self.row = new_epoch, 0, 0
+        self._epoch = new_epoch
+        self._window = 0
+        self.row = 0
         self._resharded = deque(reshard(unfinished, self.rank, self.world))
 
     def _unfinished(self, state: Mapping[str, Any], rank: int, world: int, end: int) -> list[Shard]:

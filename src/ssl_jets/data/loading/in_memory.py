@@ -26,7 +26,11 @@ class MemoryStream:
     """
 
     def __init__(self, jets: Jets, *, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.jets, self.batch_size, self.seed, self.rank, self.world = jets, batch_size, seed, rank, world
+        self.jets = jets
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world = world
         self.jets_per_epoch = len(jets)
         self.wait_seconds = 0.0
         self.skipped: Counter[str] = Counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_jets.data.loading.base import JoinedStreams
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.proportions import ProportionStream
 from ssl_jets.data.loading.stream import TrainStream
@@ -19,7 +19,7 @@ from ssl_jets.jets import Jets, concatenate
 Component = TrainStream | MemoryStream | ProportionStream
 
 
-class MixedStream:
+class MixedStream(JoinedStreams):
     """Endless batches of two streams, labelled jets first, with the interface of `TrainStream`.
 
     Each of the two has its own epochs.
@@ -30,22 +30,8 @@ class MixedStream:
     """
 
     def __init__(self, labelled: Component, unlabelled: Component) -> None:
+        super().__init__([labelled, unlabelled])
         self.labelled, self.unlabelled = labelled, unlabelled
-
-    @property
-    def jets_per_epoch(self) -> int:
-        """Jets of both streams together."""
-        return self.labelled.jets_per_epoch + self.unlabelled.jets_per_epoch
-
-    @property
-    def wait_seconds(self) -> float:
-        """Time spent waiting for files."""
-        return self.labelled.wait_seconds + self.unlabelled.wait_seconds
-
-    @property
-    def skipped(self) -> Counter[str]:
-        """Number of jets skipped so far, by reason."""
-        return self.labelled.skipped + self.unlabelled.skipped
 
     def __next__(self) -> Jets:
         """Return the next batch."""
@@ -64,11 +50,6 @@ class MixedStream:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self.labelled.resume([state["labelled"] for state in states])
         self.unlabelled.resume([state["unlabelled"] for state in states])
-
-    def close(self) -> None:
-        """End the threads of both streams."""
-        self.labelled.close()
-        self.unlabelled.close()
 
 
 def together(labelled: Jets, unlabelled: Jets) -> Jets:

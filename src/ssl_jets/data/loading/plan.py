@@ -86,7 +86,9 @@ class EpochPlan:
     def __init__(
         self, files: Sequence[JetFile], ranges: Sequence[EntryRange], *, buffer: int, seed: int, world: int
     ) -> None:
-        self.seed, self.world, self.buffer = seed, world, buffer
+        self.seed = seed
+        self.world = world
+        self.buffer = buffer
         self._windows = -(-sum(part.entries for part in ranges) // (world * buffer))
 
         def by_name(part: EntryRange) -> tuple[object, ...]:
@@ -143,7 +145,7 @@ class EpochPlan:
     def _deal_portions(
         self, chunks: Sequence[EntryRange], rng: np.random.Generator, windows: list[list[EntryRange]]
     ) -> None:
-        """Add equal portions of a group to the windows: those of rank 0, of rank 1, and so on."""
+        """Add equal portions of a group to the windows, which are ordered by rank."""
         # Chunks of 4, 3 and 3 entries lie end to end: 0 to 4, 4 to 7, 7 to 10. 10 entries, 3 portions -> 4, 3, 3.
         ends = np.cumsum([chunk.entries for chunk in chunks])  # 4, 7, 10
         entries, smallest = int(ends[-1]), max(_MIN_PORTION, self.buffer // _MAX_RANGES)
@@ -177,8 +179,7 @@ def reshard(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
     begun = [shard for shard in shards if shard.start or shard.step > 1]
     whole = sorted(shard for shard in shards if not (shard.start or shard.step > 1))
     even = len(whole) // world * world
-    shared = [
-        shard._replace(start=shard.start + rank * shard.step, step=shard.step * world)
-        for shard in [*begun, *whole[even:]]
-    ]
-    return sorted([*shared, *whole[rank:even:world]])
+    own = whole[rank:even:world]
+    for shard in [*begun, *whole[even:]]:
+        own.append(shard._replace(start=shard.start + rank * shard.step, step=shard.step * world))
+    return sorted(own)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.base import JoinedStreams
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.errors import UsageError
@@ -16,7 +16,7 @@ from ssl_jets.jets import Jets, concatenate
 SETTING = "data.proportions"
 
 
-class ProportionStream:
+class ProportionStream(JoinedStreams):
     """Endless batches of jets of several data sets, with the interface of `TrainStream`.
 
     Each set has its own epochs and its own shuffling; each of its jets comes once per epoch of the set. After any
@@ -30,6 +30,7 @@ class ProportionStream:
     """
 
     def __init__(self, streams: Sequence[TrainStream], shares: Sequence[float], *, batch_size: int) -> None:
+        super().__init__(streams)
         self._streams, self._batch_size = list(streams), batch_size
         # Shares 0.5, 0.3 and 0.2 -> edges 0, 0.5, 0.8 and 1: set i has the jets between the edges i and i + 1.
         total, edge = sum(shares), 0.0
@@ -39,21 +40,6 @@ class ProportionStream:
             self._edges.append(edge / total)
         self._edges[-1] = 1.0
         self._taken = 0
-
-    @property
-    def jets_per_epoch(self) -> int:
-        """Jets of all sets together."""
-        return sum(stream.jets_per_epoch for stream in self._streams)
-
-    @property
-    def wait_seconds(self) -> float:
-        """Time spent waiting for files."""
-        return sum(stream.wait_seconds for stream in self._streams)
-
-    @property
-    def skipped(self) -> Counter[str]:
-        """Number of jets skipped so far, by reason."""
-        return sum((stream.skipped for stream in self._streams), Counter[str]())
 
     def __next__(self) -> Jets:
         """Return the next batch."""
@@ -85,16 +71,11 @@ class ProportionStream:
         for index, stream in enumerate(self._streams):
             stream.resume([state["sets"][index] for state in states])
 
-    def close(self) -> None:
-        """End the threads of all streams."""
-        for stream in self._streams:
-            stream.close()
-
 
 def sets_of(
     files: Sequence[JetFile], ranges: Sequence[EntryRange], proportions: Mapping[str, float]
 ) -> dict[str, list[EntryRange]]:
-    """Assign the entry ranges to the data sets named in `proportions`, whose names are resolved as those of `--data`.
+    """Assign the entry ranges to the data sets named in `proportions`, with names as for `--data`.
 
     Raises:
         UsageError: a file in no data set or in several, or a data set without jets to train on.

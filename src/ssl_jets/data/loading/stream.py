@@ -126,7 +126,9 @@ class TrainStream:
         """Time spent waiting for files."""
         if not self.jets_per_epoch:
             raise DataError("there are no jets to train on")
-        self._batch_size, self._seed, self._buffer = batch_size, seed, buffer
+        self._batch_size = batch_size
+        self._seed = seed
+        self._buffer = buffer
 
         def plan_for(ranks: int) -> EpochPlan:
             return EpochPlan(files, ranges, buffer=buffer, seed=seed, world=ranks)
@@ -221,7 +223,7 @@ class TrainStream:
         for name, value in (self._signature() | {"world": world}).items():
             if state[name] != value:
                 raise UsageError(
-                    "the state of the data stream is that of another run",
+                    "the state of the data stream belongs to another run",
                     where=name,
                     found=value,
                     allowed=[state[name]],

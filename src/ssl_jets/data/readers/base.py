@@ -81,7 +81,7 @@ class Reader(Protocol):
     """Name of a table in such files: tree, group, table."""
 
     def open_tables(self, path: str, external: bool = False) -> AbstractContextManager[Sequence[StoredTable]]:
-        """Open all tables of a file, with `external` also those of other files that it refers to (HDF5)."""
+        """Open all tables of a file, with `external` also of other files that it refers to (HDF5)."""
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Read entries `start` to `stop` of the branches `names`, with little more memory than the result.

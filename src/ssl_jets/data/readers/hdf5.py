@@ -209,6 +209,6 @@ def _numbered(locations: dict[str, _Location]) -> dict[str, list[str]]:
 
 
 def _joined(locations: dict[str, _Location], members: Sequence[str]) -> _Location:
-    """Return the location of a list, from those of its columns."""
+    """Return the location of a list from the locations of its columns."""
     columns = [locations[member] for member in members]
     return columns[0]._replace(at=[column.at for column in columns if isinstance(column.at, int)])

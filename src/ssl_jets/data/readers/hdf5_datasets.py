@@ -30,7 +30,9 @@ def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Datas
         DataError: an external link, unless `external`.
     """
     result: dict[str, h5py.Dataset] = {}
-    groups, soft, seen = [("", top)], [], {top}
+    groups = [("", top)]
+    soft = []
+    seen = {top}
     while groups:
         above, group = groups.pop(0)
         for key in group:

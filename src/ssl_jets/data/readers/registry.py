@@ -63,8 +63,7 @@ def reader_of(path: str) -> Reader:
     if is_remote(path):  # only ROOT files are read by URL
         return cast(Reader, import_module("ssl_jets.data.readers.root"))
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
+        head = _first_bytes(path)
     except OSError as error:
         raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
     for file_format in FILE_FORMATS:
@@ -81,11 +80,15 @@ def reader_of(path: str) -> Reader:
 def has_known_bytes(path: str | Path) -> bool:
     """Check whether a file has a known format by its first bytes; a zip archive only if it begins with an array."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
+        head = _first_bytes(path)
     except OSError:
         return False
     if head.startswith(b"PK"):
         length = int.from_bytes(head[26:28], "little")
         return head[_ZIP_NAME : _ZIP_NAME + length].endswith(b".npy")
     return any(head.startswith(file_format.magic) for file_format in FILE_FORMATS)
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)

@@ -141,7 +141,7 @@ class NTuple:
         return typename
 
     def number(self, name: str) -> Number:
-        """Return the type of the numbers of a field or of its lists; those of an optional field may be missing."""
+        """Return the type of the numbers of a field or of its lists; numbers of an optional field may be missing."""
         dtype = np.dtype(_NUMBERS[_LIST.sub(r"\1", self._plain(name))])
         return Number(dtype, dtype.kind != "f" and self._plain(name) != self.typename(name))
 
@@ -249,7 +249,7 @@ def _check_header(path: str) -> None:
         raise DataError(
             "the ROOT file is truncated",
             where=path,
-            found=f"{size} bytes, its header says {end}",
+            found=f"{size} bytes, its header claims {end}",
             hint="copy or download the file again",
         )
 
