@@ -1,4 +1,4 @@
-"""The files of a training, and what of them is trained on, with or without labels, and what is held out."""
+"""Dataset of a training: its files, and entry ranges to train on, with and without labels, and to hold out."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from ssl_jets.runtime.launcher import rank
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files, and which of their entries are for training and which are held out.
+    """Files, and their entry ranges for training and validation.
 
     Attributes:
         files: all files.
-        train: entries to train on.
-        held_out: entries to validate on.
-        unlabelled: entries to train on without their labels; those of `train`, or of files of their own.
-        unlabelled_held_out: entries of such files that are not trained on.
+        train: entry ranges to train on.
+        held_out: entry ranges to validate on.
+        unlabelled: entry ranges to train on without labels: `train` itself, or separate files.
+        unlabelled_held_out: entry ranges of the separate files that are not trained on.
         left_out: files that could not be opened, with the reason.
-        jets_left_out: jets that could not be used when some were chosen to be kept in memory, by reason.
+        jets_left_out: jets skipped while a labelled subset was chosen for memory, by reason.
     """
 
     files: list[JetFile]
@@ -50,12 +50,12 @@ class Dataset:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Names of the classes; empty where the jets have no labels."""
+        """Names of the classes; empty without labels."""
         return shared_labels([self.files[index] for index in sorted({part.file for part in self.train})])
 
     @property
     def all_train(self) -> list[EntryRange]:
-        """Entries to train on, with or without labels, each once."""
+        """Entry ranges to train on, with or without labels, each once."""
         return self.train if self.unlabelled in ([], self.train) else [*self.train, *self.unlabelled]
 
     @property
@@ -65,52 +65,53 @@ class Dataset:
 
     @property
     def blind(self) -> list[JetFile]:
-        """The files as if they had no labels: what reads these cannot see any."""
+        """The files without their labels, for training that must not read any."""
         return [replace(file, label_names=(), label_formulas=(), label_branches=()) for file in self.files]
 
     @property
     def names(self) -> list[str]:
-        """How the user named each file."""
+        """Name of each file, as the user typed it."""
         return [str(file.source) for file in self.files]
 
 
 def open_dataset(settings: DataSettings) -> Dataset:
-    """Open the files that the settings name (the bundled sample where none) and split them."""
-    left_out: dict[str, str] = {}
-    files = open_named(settings.sources or tuple(settings.proportions), settings, left_out)
+    """Open the files named in the settings (by default the bundled sample) and split them."""
+    skipped: dict[str, str] = {}
+    files = open_named(settings.sources or tuple(settings.proportions), settings, skipped)
     if settings.validation:
-        held = open_named(settings.validation, settings, left_out)
+        held = open_named(settings.validation, settings, skipped)
         _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
-        held_out = [EntryRange(part.file + len(files), part.start, part.stop) for part in whole(held)]
-        data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=left_out)
+        held_out = [replace(part, file=part.file + len(files)) for part in whole(held)]
+        data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=skipped)
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
-        data = Dataset(files, train, held_out, left_out=left_out)
+        data = Dataset(files, train, held_out, left_out=skipped)
     return _with_unlabelled(_not_empty(data), settings)
 
 
 def open_named(
-    names: Sequence[str], settings: DataSettings, left_out: dict[str, str], *, labelled: bool = True
+    names: Sequence[str], settings: DataSettings, skipped: dict[str, str], *, labelled: bool = True
 ) -> list[JetFile]:
-    """Open files by their names, as the settings say; none named means the bundled sample.
+    """Open files by their names; without names, the bundled sample.
 
     Args:
         names: files, folders, patterns, lists (see `resolve_sources`).
         settings: `format`, `jets`, `labels`, `external` and `bad_files` are used.
-        left_out: files that cannot be opened go here, with the reason, where `bad_files` is "skip".
-        labelled: whether labels are asked for; without, any labels that the files have are taken.
+        skipped: receives the files that cannot be opened, with the reason, if `bad_files` is "skip".
+        labelled: require the labels of the settings; otherwise any labels of the files are used.
 
     Raises:
         SslJetsError: as `open_files`.
     """
-    skipping = left_out if settings.bad_files == "skip" else None
     labels = settings.labels if labelled else None
-    sources = resolve_sources(names, to_stderr if rank() == 0 else lambda message: None) if names else sample_sources()
-    return open_files(sources, labels, settings.format, settings.jets, skipping, settings.external)
+    log = to_stderr if rank() == 0 else lambda message: None
+    sources = resolve_sources(names, log) if names else sample_sources()
+    errors = skipped if settings.bad_files == "skip" else None
+    return open_files(sources, labels, settings.format, settings.jets, errors, settings.external)
 
 
 def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:
-    """Refuse others that are among the files."""
+    """Check that no file has the contents of another."""
     if twice := shared(files, others):
         raise UsageError(what, where=where, found=twice[0].source)
 
@@ -122,7 +123,7 @@ def _not_empty(data: Dataset) -> Dataset:
 
 
 def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
-    """The same with the jets that are used without labels; files of their own are split like the others."""
+    """Add the jets that are used without labels; separate files are split like the others."""
     if not settings.unlabelled_ratio:
         if settings.unlabelled:
             hint = "--set data.unlabelled_ratio=3 puts three of their jets in a batch for each labelled one"
@@ -134,10 +135,13 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     _refuse_twice(
         data.files, files, "a file is both labelled and unlabelled, or a copy of one that is", "data.unlabelled"
     )
-    parts: tuple[list[EntryRange], list[EntryRange]] = (whole(files), [])
+    train, held_out = whole(files), list[EntryRange]()
     if not settings.validation:
-        parts = split(files, settings.validation_fraction, settings.split_seed)
-    first = len(data.files)
-    train, held_out = ([EntryRange(part.file + first, part.start, part.stop) for part in side] for side in parts)
-    together = with_common_types([*data.files, *files])
-    return replace(data, files=together, unlabelled=train, unlabelled_held_out=held_out)
+        train, held_out = split(files, settings.validation_fraction, settings.split_seed)
+    first = len(data.files)  # their numbers follow those of the labelled files
+    return replace(
+        data,
+        files=with_common_types([*data.files, *files]),
+        unlabelled=[replace(part, file=part.file + first) for part in train],
+        unlabelled_held_out=[replace(part, file=part.file + first) for part in held_out],
+    )

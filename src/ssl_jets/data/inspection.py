@@ -1,4 +1,4 @@
-"""Files with their contents, as text for the terminal."""
+"""Contents of files, as text for the terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -16,63 +16,71 @@ from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.jets import COLUMNS
 
 SAMPLE = 20_000
-"""Entries that are looked at, of all files together."""
+"""Entries that are sampled, of all files together."""
 
 _DATA = DataSettings()
 
-_MOST_COLUMNS, _MOST_BLOCKS, _MOST_LINES, _MOST_CLASSES = 16, 2, 20, 20
-"""Jet columns that are shown of a file, files of which columns are shown, lines about other files, classes: what fits
-on a screen."""
+_MOST_COLUMNS = 16
+"""Jet columns of a file that fit on a screen."""
 
-_NAME = 19
-"""Least width of the names of columns; at most they have twice as much."""
+_MOST_BLOCKS = 2
+"""Files with columns that fit on a screen."""
+
+_MOST_LINES = 20
+"""Lines about other files that fit on a screen."""
+
+_MOST_CLASSES = 20
+"""Classes that fit on a screen."""
+
+_NAME_WIDTH = 19
+"""Smallest width of the names of columns, in characters; the largest is twice as much."""
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
 class FileInspection:
-    """A file, and what a sample of its jets looks like."""
+    """A file, and the profile of a sample of its jets."""
 
     file: JetFile
     seen: Profile
 
 
 def inspect_files(
-    sources: Sequence[str], left_out: dict[str, str], data: DataSettings = _DATA, jets: int = SAMPLE
+    sources: Sequence[str], skipped: dict[str, str], data: DataSettings = _DATA, jets: int = SAMPLE
 ) -> list[FileInspection]:
-    """Open the files, and look at about `jets` entries of all of them together (at least 100 of each).
+    """Open the files, and profile about `jets` entries of all of them together (at least 100 of each).
 
-    Files that cannot be opened go to `left_out`, with the reason, where `data.bad_files` is "skip".
+    `skipped` receives the files that cannot be opened, with the reason, if `data.bad_files` is "skip".
     """
-    files = open_named(sources, data, left_out)
+    files = open_named(sources, data, skipped)
     return [FileInspection(file, profile(file, max(jets // len(files), 100), data.bad_files)) for file in files]
 
 
-def files_as_json(looked: Sequence[FileInspection], left_out: Mapping[str, str]) -> str:
-    """All that was found, as a JSON list with an object for each file; of those left out with the reason."""
-    found = [_facts(one.file) | {"sample": asdict(one.seen)} for one in looked]
-    return json.dumps([*found, *({"file": name, "left_out": why} for name, why in left_out.items())], indent=1)
+def files_as_json(inspections: Sequence[FileInspection], skipped: Mapping[str, str]) -> str:
+    """Format all facts as a JSON list with an object for each file; skipped files with the reason."""
+    objects = [_facts(one.file) | {"sample": asdict(one.seen)} for one in inspections]
+    objects += [{"file": name, "left_out": reason} for name, reason in skipped.items()]
+    return json.dumps(objects, indent=1)
 
 
-def files_as_text(looked: Sequence[FileInspection], *, columns: bool = False) -> str:
-    """What was found, for people; of the columns with small histograms.
+def files_as_text(inspections: Sequence[FileInspection], *, columns: bool = False) -> str:
+    """Format the facts for the terminal, with small histograms of the columns.
 
-    Without `columns` it fits on a screen: some jet columns of the first files, and a line for each other file, first
-    for those in which something looks wrong.
+    Without `columns` they fit on a screen: some jet columns of the first files, and a line for each other file, files
+    with skipped jets or suspicions first.
     """
-    shown = len(looked) if columns else _MOST_BLOCKS
-    blocks = [_block(one.file, one.seen, None if columns else _MOST_COLUMNS) for one in looked[:shown]]
-    others = sorted(looked[shown:], key=lambda one: not (one.seen.left_out or one.seen.suspicions))
-    lines = [_short(one.file, one.seen) for one in others[:_MOST_LINES]]
+    shown = len(inspections) if columns else _MOST_BLOCKS
+    blocks = [_block(one.file, one.seen, None if columns else _MOST_COLUMNS) for one in inspections[:shown]]
+    others = sorted(inspections[shown:], key=lambda one: not (one.seen.left_out or one.seen.suspicions))
+    lines = [_one_line(one.file, one.seen) for one in others[:_MOST_LINES]]
     if hidden := len(others) - len(lines):
         lines.append(f"and {hidden:,} more files: --columns or --json shows them")
     return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
 
 
-def _short(file: JetFile, seen: Profile) -> str:
-    """One line about a file."""
-    wrong = [f"cannot be used: {_left_out(seen)}"] if seen.left_out else []
+def _one_line(file: JetFile, seen: Profile) -> str:
+    wrong = [f"cannot be used: {_skipped(seen)}"] if seen.left_out else []
     wrong += [f"suspicious: {text}" for text in seen.suspicions]
     return "; ".join([_headline(file), *wrong])
 
@@ -83,19 +91,19 @@ def _headline(file: JetFile) -> str:
     return f"{file.source}: {file.schema.title} ({file.schema.name}){tree}, {file.entries:,} {rows}"
 
 
-def _left_out(seen: Profile) -> str:
+def _skipped(seen: Profile) -> str:
     return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
 
 
 def _block(file: JetFile, seen: Profile, most: int | None) -> str:
-    """All about a file, with at most `most` of its jet columns."""
+    """Format all facts of a file, with at most `most` of its jet columns."""
     missing = [name for name in COLUMNS if name not in file.columns]
-    left_out = _left_out(seen)
+    skipped = _skipped(seen)
     whole = "all of them" if seen.jets + sum(seen.left_out.values()) == file.entries else "a sample"
     lines = [
         _headline(file),
         *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
-        f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {left_out}" if left_out else ""),
+        f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {skipped}" if skipped else ""),
         f"  classes:          {_classes(file, seen)}",
         f"  missing:          {', '.join(missing) or 'none'}",
         *(f"  suspicious:       {text}" for text in seen.suspicions),
@@ -107,8 +115,8 @@ def _block(file: JetFile, seen: Profile, most: int | None) -> str:
 
 
 def _table(seen: Profile, jet_columns: Sequence[str]) -> list[str]:
-    """The numbers of all particle columns and of some jet columns, below a header."""
-    width = min(max([_NAME, *(len(name) + 1 for name in jet_columns)]), 2 * _NAME)
+    """Format all particle columns and some jet columns as a table with a header."""
+    width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in jet_columns)]), 2 * _NAME_WIDTH)
     return [
         f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
         _line("particles a jet", width, "", seen.particles),
@@ -118,10 +126,11 @@ def _table(seen: Profile, jet_columns: Sequence[str]) -> list[str]:
 
 
 def _line(name: str, width: int, unit: str, numbers: Numbers) -> str:
-    found = (numbers.least, numbers.median, numbers.most)
-    values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in found)
+    statistics = (numbers.least, numbers.median, numbers.most)
+    values = "".join(f"{'–':>11}" if value is None else f"{value:>11.4g}" for value in statistics)
     zeros = numbers.zeros / max(numbers.count, 1)
     top = max(numbers.histogram, default=0) or 1
+    # Rounded up, so that a bin with a single jet shows: counts 0, 1, 50, 100 -> bars 0, 1, 4, 8 of 8.
     bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in numbers.histogram)
     return f"  {name:<{width}}{unit:<5}{values}{zeros:>7.0%}{numbers.not_finite:>6}  {bars}"
 
@@ -138,7 +147,7 @@ def _classes(file: JetFile, seen: Profile) -> str:
 
 
 def _collections(file: JetFile) -> str:
-    """Which jets of the events are read, and which could be."""
+    """Format the collection of jets that is read from events, and the others that can be."""
     assert file.events is not None
     layout = file.events.layout
     others = ", ".join(name for name in layout.others if name != layout.collection)

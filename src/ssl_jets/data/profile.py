@@ -1,4 +1,4 @@
-"""What the jets of a file look like, from a sample: ranges, zeros, labels, bad jets, suspicious units."""
+"""Profile of a file from a sample of its jets: distributions of columns, labels, bad jets, suspicious units."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.from
 _BINS = 24
 
 
-_MOST_WHOLE = 10_000
-"""A wider range of whole numbers is binned as any other."""
+_WIDEST_INTEGERS = 10_000
+"""Integers with a wider range are binned like other numbers."""
 
 
-_STRETCHES = 4
-"""Places of a file that are looked at."""
+_SAMPLED_RANGES = 4
+"""Entry ranges of a file that are sampled."""
 
 
-_WIDEST = 5
+_MAX_DETA = 5
 """Largest plausible |deta|: jets are a few tenths wide, and detectors end at pseudorapidities of about 5."""
 
 
 _GLANCE_JETS, _GLANCE_FILES = 200, 4
-"""What `suspicions_of` looks at."""
+"""Jets of a file, and files, that `find_suspicions` reads."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """How the values of a column are spread.
+    """Distribution of the values of a column.
 
     Attributes:
-        count: values looked at.
-        zeros: how many of them are 0.
-        not_finite: how many of them are NaN or infinite.
-        least: smallest finite value; None where there is none.
-        median: of the finite values; None where there is none.
-        most: largest finite value; None where there is none.
-        histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; of whole numbers each bin
-            has as many of them as any other.
-        edges: of these bins.
+        count: number of sampled values.
+        zeros: number of zeros.
+        not_finite: number of NaN and infinite values.
+        least: smallest finite value; None if there is none.
+        median: median of the finite values; None if there is none.
+        most: largest finite value; None if there is none.
+        histogram: counts in at most 24 equal bins, between the percentiles 0.5 and 99.5; bins of integers cover the
+            same number of integers each.
+        edges: edges of these bins.
     """
 
     count: int
@@ -65,7 +65,7 @@ class Numbers:
 
     @classmethod
     def of(cls, values: Array) -> Numbers:
-        """From the values, of any type of number."""
+        """Summarise the values of a column, of any numeric type."""
         values = values.astype(np.float64)
         finite = values[np.isfinite(values)]
         lost = len(values) - len(finite)
@@ -73,7 +73,7 @@ class Numbers:
             return cls(len(values), 0, lost, None, None, None, [], [])
         low, high = np.percentile(finite, [0.5, 99.5])
         step = float(np.spacing(max(abs(low), abs(high))))
-        if high - low < 100 * step:  # one value, or large event numbers that differ by little
+        if high - low < 100 * step:  # one value, or large event numbers with small differences
             low, high = low - max(0.5, 100 * step), high + max(0.5, 100 * step)
         counts, edges = np.histogram(finite, _edges(finite, low, high))
         numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
@@ -81,8 +81,11 @@ class Numbers:
 
 
 def _edges(values: Array, low: float, high: float) -> Array:
-    """Of the bins of values, most of which are between `low` and `high`."""
-    if high - low > _MOST_WHOLE or (values != np.round(values)).any():
+    """Return the bin edges of values, most of which are between `low` and `high`.
+
+    Integers from 0 to 47: a width of 2 and edges -0.5, 1.5, ..., 47.5.
+    """
+    if high - low > _WIDEST_INTEGERS or (values != np.round(values)).any():
         return np.linspace(low, high, _BINS + 1)
     first = np.floor(low)
     width = np.ceil((high - first + 1) / _BINS)
@@ -92,16 +95,16 @@ def _edges(values: Array, low: float, high: float) -> Array:
 
 @dataclass(frozen=True)
 class Profile:
-    """A look at some jets of a file.
+    """Profile of a sample of jets of a file.
 
     Attributes:
-        jets: jets looked at.
-        particles: particles of each of them.
+        jets: number of sampled jets.
+        particles: number of particles per jet.
         columns: particle columns, in canonical units.
-        jet_columns: jet columns, as in the file or in the units of the format.
-        labels: jets of each class; empty without labels.
-        left_out: jets that cannot be used, by reason.
-        suspicions: what may be wrong with units or signs.
+        jet_columns: jet columns, as in the file or in the units of the schema.
+        labels: number of jets of each class; empty without labels.
+        left_out: number of skipped jets by reason.
+        suspicions: possible errors of units or signs.
     """
 
     jets: int
@@ -114,26 +117,26 @@ class Profile:
 
 
 def profile(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "error") -> Profile:
-    """Look at about `most` entries of a file, in a few stretches at even distances; all of them where it has no more.
+    """Profile about `most` entries of a file, in a few ranges at even distances, or all entries if it has no more.
 
-    Bad jets are always left out and counted, what cannot be read only where `bad_files` says so.
+    Bad jets are always skipped and counted, unreadable entries only if `bad_files` is "skip".
 
     Raises:
         DataError: the file cannot be read.
     """
     request = Request(file.jet_columns, "skip", bad_files, wrap=False)
-    left_out = Counter[str]()
+    skipped = Counter[str]()
     batches = []
-    for start, stop in _stretches(file.entries, most):
+    for start, stop in _sampled_ranges(file.entries, most):
         jets, bad = read_range([file], EntryRange(0, start, stop), request)
         batches += [] if jets is None else [jets]
-        left_out += bad
+        skipped += bad
     if not batches:
         batches.append(read_chunk(file, 0, 0, 0, request)[0])
     jets = concatenate(batches)
-    suspicions = [*_of_left_out(file, len(jets), left_out), *(_suspicions(jets) if len(jets) else ())]
+    suspicions = [*_of_skipped(file, len(jets), skipped), *(_suspicions(jets) if len(jets) else ())]
     if "dphi" in jets.columns:
-        wrap_azimuth(jets.column("dphi").numpy())  # as every reader gets it
+        wrap_azimuth(jets.column("dphi").numpy())  # as in training
     columns = {name: Numbers.of(jets.column(name).numpy()) for name in jets.columns}
     return Profile(
         jets=len(jets),
@@ -141,35 +144,36 @@ def profile(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "err
         columns=columns,
         jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
         labels=_labels(jets, file.label_names),
-        left_out=dict(left_out),
+        left_out=dict(skipped),
         suspicions=suspicions,
     )
 
 
 def find_suspicions(files: Sequence[JetFile]) -> list[str]:
-    """What may be wrong with units or signs, a line each.
+    """Find possible errors of units or signs, a line each.
 
-    The first jets of the first file of each group are looked at, of at most four groups: quick enough to come before
-    any work. What cannot be read is passed over: who reads it next says so.
+    Reads the first jets of the first file of each group, of at most four groups: quick enough to run before any work.
+    Unreadable files are ignored here: reading them in earnest raises the error.
     """
     first: dict[str, JetFile] = {}
     for file in files:
         first.setdefault(file.group, file)
-    found = []
+    lines = []
     for file in list(first.values())[:_GLANCE_FILES]:
         part = EntryRange(0, 0, min(file.entries, _GLANCE_JETS))
         jets = read_range([file], part, Request((), "skip", "skip", wrap=False)).jets if part.entries else None
-        found += [] if jets is None else [f"suspicious: {file.source}: {text}" for text in _suspicions(jets)]
-    return found
+        lines += [] if jets is None else [f"suspicious: {file.source}: {text}" for text in _suspicions(jets)]
+    return lines
 
 
-def _stretches(entries: int, most: int) -> Iterator[tuple[int, int]]:
+def _sampled_ranges(entries: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield the entry ranges to sample: 1,000 entries, at most 100 -> 0 to 25, 325 to 350, 650 to 675, 975 to 1,000."""
     if entries <= most:
         if entries:
             yield 0, entries
         return
-    length = max(most // _STRETCHES, 1)
-    for start in np.linspace(0, entries - length, _STRETCHES).astype(int).tolist():
+    length = max(most // _SAMPLED_RANGES, 1)
+    for start in np.linspace(0, entries - length, _SAMPLED_RANGES).astype(int).tolist():
         yield start, start + length
 
 
@@ -180,20 +184,20 @@ def _labels(jets: Jets, names: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(names, counts.tolist()))
 
 
-def _of_left_out(file: JetFile, jets: int, left_out: Counter[str]) -> Iterator[str]:
-    """What may be wrong where hardly any jet can be used."""
-    total = jets + left_out.total()
+def _of_skipped(file: JetFile, jets: int, skipped: Counter[str]) -> Iterator[str]:
+    """Find possible reasons for few usable jets."""
+    total = jets + skipped.total()
     if total and not jets:
         yield "none of the jets looked at can be used"
-    not_finite = sum(number for reason, number in left_out.items() if reason.endswith("is not finite"))
+    not_finite = sum(number for reason, number in skipped.items() if reason.endswith("is not finite"))
     if not_finite > total / 2 and file.schema.particle_cut is None:
-        yield "most jets have values that are not finite: are these padded places? `particle_cut` says which are not"
-    if left_out[WEAK] > total / 2:
+        yield "most jets have values that are not finite: are these padding? `particle_cut` removes it"
+    if skipped[WEAK] > total / 2:
         yield f"most jets have particles of pt zero: {padding_hint(file)}"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:
-    """Find values that no jet has in the units and ranges of the canonical columns. dphi is not wrapped yet."""
+    """Find values outside the plausible ranges of the canonical columns and units. dphi is not wrapped yet."""
     has = {name: jets.column(name).numpy() for name in jets.columns}
     yield from _of_momenta(jets, has)
     yield from _of_directions(jets, has)
@@ -225,8 +229,8 @@ def _of_directions(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
     for name in ("deta", "dphi"):
         if name in has and (wide := float(np.median(np.abs(has[name])))) > 0.8:
             yield f"|{name}| has a median of {wide:.2g}: is it relative to the axis of the jet?"
-    if "deta" in has and (far := np.abs(has["deta"]) > _WIDEST).any():
-        yield f"|deta| is above {_WIDEST} in {_jets_with(jets, far)}: is it relative to the axis, or a placeholder?"
+    if "deta" in has and (far := np.abs(has["deta"]) > _MAX_DETA).any():
+        yield f"|deta| is above {_MAX_DETA} in {_jets_with(jets, far)}: is it relative to the axis, or a placeholder?"
     if "dphi" in has and (beyond := np.abs(has["dphi"]) > np.float32(np.pi)).any():
         most = np.abs(has["dphi"]).max()
         text = f"dphi is outside [-pi, pi] in {_jets_with(jets, beyond)}, where it is wrapped into it"
@@ -234,6 +238,6 @@ def _of_directions(jets: Jets, has: dict[str, Array]) -> Iterator[str]:
 
 
 def _jets_with(jets: Jets, particles: Array) -> str:
-    """Count the jets with a particle in the mask `[particle]`, of those looked at."""
+    """Count the sampled jets with a particle in the mask `[particle]`, for messages."""
     count = len(np.unique(jets.jet_of_particle.numpy()[particles]))
     return f"{count:,} of the {len(jets):,} jets looked at"

@@ -1,4 +1,4 @@
-"""Jets of files in memory, for a notebook or a script."""
+"""Jets of files read into memory, for a notebook or a script."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def read_jets(
     data: DataSettings = _DATA,
     say: Log = to_stderr,
 ) -> Jets:
-    """The jets of `sources` in input order; about 1.7 kB of memory each.
+    """Read the jets of `sources` into memory, in input order; about 1.7 kB each.
 
     Args:
-        sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
+        sources: files, folders, patterns, lists (see `resolve_sources`); by default the bundled sample.
         each: most entries of each file, from its beginning; all by default.
         keep: jet columns to read, into `Jets.jet`.
         data: `bad_jets`, `bad_files`, `format`, `labels`, `jets` and `weights` are used.
-        say: told what is left out.
+        say: logger of messages about skipped files and jets.
 
     Raises:
         UsageError: a column that a file does not have.
-        DataError: files that cannot be read, or without any jet that can be used.
+        DataError: files that cannot be read, or without a usable jet.
     """
-    lost: dict[str, str] = {}
+    skipped_files: dict[str, str] = {}
     skipped: Counter[str] = Counter()
-    files = open_named(sources, data, lost)
-    parts = [
-        EntryRange(part.file, 0, part.entries if each is None else min(part.entries, each)) for part in whole(files)
-    ]
+    files = open_named(sources, data, skipped_files)
+    ranges = whole(files)
+    if each is not None:
+        ranges = [EntryRange(part.file, 0, min(part.entries, each)) for part in ranges]
     request = Request.of(data, tuple(keep), weighted=True)
-    batches = list(ordered(files, parts, request, workers=data.workers, skipped=skipped))
-    for line in skipped_lines(lost, skipped):
+    batches = list(ordered(files, ranges, request, workers=data.workers, skipped=skipped))
+    for line in skipped_lines(skipped_files, skipped):
         say(line)
     require_jets(len(batches), "that can be used")  # `each` may be 0
     return concatenate(batches)

@@ -1,4 +1,4 @@
-"""Names of inputs, as a user types them, to a list of files."""
+"""Input files from the names that a user types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ssl_jets.runtime.reading import read_text
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and the tree (or table) in it where the user named one."""
+    """A file, and the tree (or table) in it if the user named one."""
 
     path: str
     tree: str | None = None
@@ -28,23 +28,23 @@ class Source:
         return self.path if self.tree is None else f"{self.path}:{self.tree}"
 
 
-def resolve_sources(names: Sequence[str], say: Callable[[str], None] = lambda message: None) -> list[Source]:
-    """The files meant by `names`, in their order; files of a folder or a pattern are sorted by path.
+def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda message: None) -> list[Source]:
+    """Return the files of `names`, in their order; files of a folder or a pattern are sorted by path.
 
-    A name is a file, a folder (searched with its subfolders for files of a known suffix, or that begin like files of a
-    known kind), a pattern (`*`, `?`, `[...]`, `**`), `@list.txt` (one name a line, relative to the working folder;
-    empty lines and what follows a `#` are passed over) or `-` (such a list on standard input), or the URL of a file
-    (`root://`, `http://`, `https://`). A tree is named behind a colon: `file.root:tree`.
+    A name is a file, a folder (searched with its subfolders for files with the suffix or the first bytes of a known
+    format), a pattern (`*`, `?`, `[...]`, `**`), `@list.txt` (one name a line, relative to the working folder; empty
+    lines and comments after a `#` are ignored) or `-` (such a list on standard input), or the URL of a file (`root://`,
+    `http://`, `https://`). A tree is named after a colon: `file.root:tree`.
 
     Args:
-        names: as the user gave them.
-        say: called with the number of files of a folder that are passed over.
+        names: names as the user typed them.
+        log: logger of messages about ignored files of a folder.
 
     Raises:
         UsageError: no names, a file that is named twice, a list in a list, a URL whose package is not installed.
         DataError: a file, folder or list that does not exist, or a folder, pattern or list without files.
     """
-    sources = [source for name in names for source in _resolve(name, say)]
+    sources = [source for name in names for source in _resolve(name, log)]
     if not sources:
         raise UsageError("no input files are named", hint="--data FILE, a folder, a pattern, @list.txt or -")
     _refuse_duplicates(sources)
@@ -52,7 +52,7 @@ def resolve_sources(names: Sequence[str], say: Callable[[str], None] = lambda me
 
 
 def sample_sources() -> list[Source]:
-    """The sample that comes with the package: about a thousand jets of each of ten classes.
+    """Return the sample that comes with the package: about a thousand jets of each of ten classes.
 
     Raises:
         DataError: the sample is not installed.
@@ -66,22 +66,22 @@ def sample_sources() -> list[Source]:
     raise DataError("the bundled sample is missing", where=installed, hint="name your own files: --data FILE")
 
 
-def _resolve(name: str, say: Callable[[str], None]) -> Iterator[Source]:
+def _resolve(name: str, log: Callable[[str], None]) -> Iterator[Source]:
     if name == "-":
-        yield from _resolve_list(sys.stdin.read(), "standard input", say)
+        yield from _resolve_list(sys.stdin.read(), "standard input", log)
     elif name.startswith("@"):
         path = Path(name[1:])
         try:
             text = read_text(path)
         except (OSError, ValueError) as error:
             raise DataError("the list of files cannot be read", where=path, found=error, allowed=_near(path)) from None
-        yield from _resolve_list(text, str(path), say)
+        yield from _resolve_list(text, str(path), log)
     else:
-        yield from _resolve_path(name, say)
+        yield from _resolve_path(name, log)
 
 
-def _resolve_list(text: str, where: str, say: Callable[[str], None]) -> Iterator[Source]:
-    """The files of a list. Messages name its lines by number: it may be any file, and one of secrets."""
+def _resolve_list(text: str, where: str, log: Callable[[str], None]) -> Iterator[Source]:
+    """Yield the files of a list. Messages show line numbers and not lines: the list may be a file of secrets."""
     lines = enumerate(text.removeprefix("\ufeff").splitlines(), 1)
     names = [(number, name) for number, line in lines if (name := _without_comment(line.strip()))]
     if not names:
@@ -91,55 +91,55 @@ def _resolve_list(text: str, where: str, say: Callable[[str], None]) -> Iterator
         if name == "-" or name.startswith("@"):
             raise UsageError("a list of files names another list", where=line)
         try:
-            yield from _resolve_path(name, say)
+            yield from _resolve_path(name, log)
         except (DataError, UsageError) as error:
             raise type(error)(error.what, where=line, allowed=error.allowed, hint=error.hint) from None
 
 
 def _without_comment(line: str) -> str:
-    """A line without what follows a `#` at its beginning or behind a space, unless a file is called so."""
+    """Remove a comment, from a `#` at the beginning or after a space, unless the line is the name of a file."""
     if line.startswith("#"):
         return ""
     return line if Path(line).exists() else re.split(r"\s#", line, maxsplit=1)[0].rstrip()
 
 
-def _resolve_path(name: str, say: Callable[[str], None]) -> Iterator[Source]:
+def _resolve_path(name: str, log: Callable[[str], None]) -> Iterator[Source]:
     path, tree = _split_tree(name)
     if is_remote(path):
         check_protocol(path)
         yield Source(path, tree)
         return
     if Path(path).is_dir():
-        found = _files_of(Path(path), say)
+        files = _files_of(Path(path), log)
     elif Path(path).exists():
-        found = [path]
+        files = [path]
     else:
-        found = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
-        if not found:
+        files = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        if not files:
             what = "no file matches the pattern" if glob.has_magic(path) else "there is no such file or folder"
             raise DataError(what, where=path, allowed=_near(Path(path)))
-    for file in found:
+    for file in files:
         yield Source(file, tree)
 
 
-def _files_of(folder: Path, say: Callable[[str], None]) -> list[str]:
-    """The files of a folder and its subfolders that are of a known kind; hidden ones, as unfinished ones are, are not.
+def _files_of(folder: Path, log: Callable[[str], None]) -> list[str]:
+    """Return the files of a folder and its subfolders that have a known format, without hidden (unfinished) ones.
 
-    A file of a known suffix is taken unseen, so that a folder of thousands of them is listed and not read.
+    A file with a known suffix is not opened, so that a folder of thousands of them is listed quickly.
     """
-    found, others = list[str](), list[str]()
+    files, others = list[str](), list[str]()
     for file in folder.rglob("*"):
         if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
             continue
         known = file.suffix.lower() in SUFFIXES or has_known_bytes(file)
-        (found if known else others).append(str(file))
+        (files if known else others).append(str(file))
     passed_over = f"{_counted(others)}, such as {Path(min(others)).name}" if others else None
-    if not found:
-        allowed = [kind.title for kind in FILE_FORMATS]
+    if not files:
+        allowed = [file_format.title for file_format in FILE_FORMATS]
         raise DataError("the folder has no files of a known format", where=folder, found=passed_over, allowed=allowed)
     if passed_over:
-        say(f"{folder}: {passed_over}, of no format that is read: passed over")
-    return sorted(found)
+        log(f"{folder}: {passed_over}, of no format that is read: passed over")
+    return sorted(files)
 
 
 def _counted(files: Sequence[str]) -> str:
@@ -147,7 +147,7 @@ def _counted(files: Sequence[str]) -> str:
 
 
 def _split_tree(name: str) -> tuple[str, str | None]:
-    """`file.root:tree` to its two parts; a path that exists as it stands is never cut."""
+    """Split `file.root:tree` into file and tree; a path that exists as it is typed is never split."""
     path, colon, tree = name.rpartition(":")
     starts = (name[:at] for at, character in enumerate(name) if character == ":")
     if not Path(name).exists() and (longest := next(filter(lambda start: Path(start).is_file(), starts), None)):
@@ -160,7 +160,8 @@ def _split_tree(name: str) -> tuple[str, str | None]:
 
 
 def _near(path: Path) -> list[str] | None:
-    """What stands beside a missing file, the most alike first; where its folder is missing too, names like it."""
+    """Return the names nearest to a missing file in its folder, or to the folder if that is missing too."""
+    # jets/QCD.rot -> jets/QCD.root; jts/QCD.root -> jets
     missing = path.name
     for folder in path.parents:
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Which entries are for training, and which are held out."""
+"""Split of files into entry ranges for training and for validation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ssl_jets.errors import DataError
 
 
 def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[EntryRange], list[EntryRange]]:
-    """Parts to train on, and parts held out.
+    """Split files into entry ranges to train on and to hold out.
 
-    Files of one group (same name but for the number) are held out whole where that comes near the fraction (within
-    half of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each
-    side of it, since two jets of one event are neighbours; where an entry is an event, the block is of whole events.
-    Copies of one file are split alike, so that no jet is on both sides. The outcome depends on the names and entries of
-    the files, on `fraction` and on `seed`, and not on folders or (but for files of one name and as many entries) on the
-    order of the files.
+    Files of one group (same name except for the number) are held out whole if that comes near the fraction (within half
+    of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each side of
+    it, since two jets of one event are neighbours; if an entry is an event, the block has whole events. Copies of a
+    file are split alike, so that no jet is on both sides. The outcome depends on the names and entries of the files, on
+    `fraction` and on `seed`, and not on folders or (except for files of one name and as many entries) on the order of
+    the files.
 
     Raises:
         DataError: too few jets for both.
@@ -33,6 +33,8 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
         groups.setdefault(files[index].group, []).append(index)
     train: list[EntryRange] = []
     held: list[EntryRange] = []
+    # 10 files of 100 entries, fraction 0.1: one file is held out. One file of 100: 42 to 52 is held out, 0 to 41 and
+    # 53 to 100 are trained on.
     for group, members in groups.items():
         entries = [files[index].entries for index in members]
         apart = _held_files(entries, fraction, np.random.default_rng([seed, *group.encode()]))
@@ -49,9 +51,8 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
                 (held if position in apart else train).append(EntryRange(index, 0, file.entries))
     for side in (train, held):
         side += [replace(part, file=copy) for copy, first in again.items() for part in side if part.file == first]
-    train, held = (
-        sorted((p for p in side if p.entries > 0), key=lambda p: (p.file, p.start)) for side in (train, held)
-    )
+    train = sorted(part for part in train if part.entries > 0)
+    held = sorted(part for part in held if part.entries > 0)
     if not train or not held:
         total = sum(file.entries for file in files)
         raise DataError(
@@ -61,10 +62,15 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
 
 
 def first_halves(file: Array, entry: Array) -> Array:
-    """The first half of the jets of each file by entry, bool `[jet]`: two jets of one event fall on one side.
+    """Select the first half of the jets of each file by entry, bool `[jet]`; jets of one event are on one side.
 
     Args:
-        file, entry: index of the file and entry in it, `[jet]` each.
+        file: index of the file, `[jet]`.
+        entry: entry in the file, `[jet]`.
+
+    Example:
+        >>> first_halves(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 9])).tolist()
+        [True, True, False, False]
     """
     first = np.zeros(len(file), dtype=bool)
     for index in np.unique(file):
@@ -74,7 +80,7 @@ def first_halves(file: Array, entry: Array) -> Array:
 
 
 def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:
-    """Positions of the files to hold out, or None where whole files do not come near the fraction."""
+    """Return the positions of the files to hold out, or None if whole files do not come near the fraction."""
     target = fraction * sum(entries)
     apart: set[int] = set()
     total = 0
@@ -88,7 +94,7 @@ def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generato
 
 
 def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tuple[int, int]:
-    """A block of entries at a random place; empty for a file of fewer than four entries."""
+    """Return a block of entries at a random position; empty for a file of fewer than four entries."""
     if entries < 4:
         return 0, 0
     size = min(max(round(fraction * entries), 1), entries - 1)
@@ -96,26 +102,30 @@ def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tupl
     return start, start + size
 
 
-def share(parts: Sequence[EntryRange], rank: int, world: int, multiple: int) -> list[EntryRange]:
-    """The contiguous share of `parts` for one of `world` processes, about the same number of entries for each.
+def share(ranges: Sequence[EntryRange], rank: int, world: int, multiple: int) -> list[EntryRange]:
+    """Return the contiguous share of entry ranges for one of `world` ranks, about the same number of entries for each.
 
-    Parts are cut only at entries that are multiples of `multiple`. The shares of all ranks one after another are
-    `parts`.
+    Ranges are cut only at multiples of `multiple`. The shares of all ranks one after another are `ranges`.
+
+    Example:
+        >>> [share([EntryRange(0, 0, 100)], rank, world=3, multiple=10)[0].stop for rank in range(3)]
+        [30, 60, 100]
     """
-    total = sum(part.entries for part in parts)
+    total = sum(part.entries for part in ranges)
     low, high = total * rank // world, total * (rank + 1) // world
-    mine = []
+    own = []
     before = 0
-    for part in parts:
-        start, stop = (_cut(part, bound - before, multiple) for bound in (low, high))
+    for part in ranges:
+        start = _cut(part, low - before, multiple)
+        stop = _cut(part, high - before, multiple)
         if start < stop:
-            mine.append(EntryRange(part.file, start, stop))
+            own.append(EntryRange(part.file, start, stop))
         before += part.entries
-    return mine
+    return own
 
 
 def _cut(part: EntryRange, entries: int, multiple: int) -> int:
-    """The entry about `entries` behind the start of the part where it may be cut."""
+    """Return the entry, about `entries` after the start of the range, at which it may be cut."""
     if entries <= 0:
         return part.start
     if entries >= part.entries:

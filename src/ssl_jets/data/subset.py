@@ -1,4 +1,4 @@
-"""A few of the labelled jets: stratified, seeded and nested."""
+"""Subsets of labelled jets: stratified by class, seeded and nested."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ Integers = npt.NDArray[Any]
 
 
 _GLANCE = 1000
-"""Jets of all files in which classes are looked for first."""
+"""Jets of all files in which classes are searched first."""
 
 
 def choose(
     files: Sequence[JetFile],
-    parts: Sequence[EntryRange],
+    ranges: Sequence[EntryRange],
     labels: float,
     seed: int,
     request: Request,
     setting: str = "--labels",
     skipped: Counter[str] | None = None,
 ) -> Jets:
-    """The chosen labelled jets of `parts`, in memory. Jets of files without labels count as one class.
+    """Choose a subset of the labelled jets and read it into memory. Jets of files without labels are one class.
 
-    A jet of weight 0 is not chosen. Each jet has a random number made from `seed`, the name of its file and its entry;
-    of each class those with the smallest numbers are taken, in proportion to the class. So a larger subset contains
-    every smaller one of the same seed, and neither the order nor the folder of the files matters.
+    A jet of weight 0 is not chosen. Each jet has a random number computed from `seed`, the name of its file and its
+    entry; of each class the jets with the smallest numbers are chosen, in proportion to the class. So a larger subset
+    contains every smaller one of the same seed, and neither the order nor the folder of the files matters.
 
     Args:
         files: the files.
-        parts: entries to choose from.
+        ranges: entry ranges to choose from.
         labels: a share of the labelled jets (at most 1.0) or a number of them (above 1).
-        seed: another seed, another subset.
-        request: which columns.
-        setting: the option that asked for `labels`, for the message.
-        skipped: the number of jets of `parts` left out is added here, by reason.
+        seed: seed of the random numbers.
+        request: columns to read.
+        setting: the option of `labels`, for messages.
+        skipped: counter that receives the number of skipped jets by reason.
 
     Raises:
-        UsageError: more labels are asked for than there are, or fewer than one a class.
+        UsageError: more labels than there are, or fewer than one a class.
     """
-    source, label = _labelled(files, parts, request)
+    source, label = _labelled(files, ranges, request)
     taken = _taken(files, source, label, _per_class(label, labels, setting), seed)
     keys = np.sort(_keys(source[taken]))
     kept = []
-    for jets in ordered(files, parts, request, skipped=skipped):
+    for jets in ordered(files, ranges, request, skipped=skipped):
         assert jets.source is not None
         mask = np.isin(_keys(jets.source.numpy()), keys)
         kept.append(jets.select(torch.from_numpy(np.flatnonzero(mask))))
@@ -67,88 +67,93 @@ def rows_of_labels(files: Sequence[JetFile], source: Integers, label: Integers, 
     """Choose about `labels` of labelled jets in memory by the rule of `choose`, as sorted indices; all if fewer.
 
     Args:
-        files, seed: as for `choose`.
-        source: file, entry and jet of each, `[jet, 3]`.
+        files: the files.
+        source: file, entry and number in the entry of each jet, `[jet, 3]`.
         label: int64 `[jet]`.
-        labels: their number.
+        labels: number of jets to choose.
+        seed: seed of the random numbers.
     """
     share = min(1.0, labels / len(label))
     return np.flatnonzero(_taken(files, source, label, _per_class(label, share, ""), seed))
 
 
 def _taken(
-    files: Sequence[JetFile], source: Integers, label: Integers, wanted: Mapping[int, int], seed: int
+    files: Sequence[JetFile], source: Integers, label: Integers, per_class: Mapping[int, int], seed: int
 ) -> Integers:
-    """Of each class the wanted number of jets with the smallest random numbers, bool `[jet]`."""
+    """Select the jets with the smallest random numbers, so many of each class, bool `[jet]`."""
     number = _random_numbers(files, source, seed)
     taken = np.zeros(len(label), dtype=bool)
-    for index, number_of_class in wanted.items():
+    for index, number_of_class in per_class.items():
         rows = np.flatnonzero(label == index)
         taken[rows[np.argsort(number[rows], kind="stable")[:number_of_class]]] = True
     return taken
 
 
 def count_labelled(
-    files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request, subset: Jets | None, *, classes: bool
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, subset: Jets | None, *, classes: bool
 ) -> tuple[int, int]:
-    """Count the jets that a training learns from, and all that it could: those of weight 0 are none of them.
+    """Count the jets that a training uses, and all that are available; jets of weight 0 are not counted.
 
     Args:
-        files, parts, request: as for `choose`.
+        files: the files.
+        ranges: entry ranges of the training.
+        request: columns to read.
         subset: the jets that were chosen; None for all.
-        classes: whether classes are to be told apart.
+        classes: whether the training is a classification.
 
     Raises:
         DataError: no such jet, or with `classes` only jets of one class.
     """
-    label = None if request.weights is None else _labelled(files, parts, request)[1]
-    of = count(parts) if label is None else len(label)
-    used = of if subset is None else len(subset)
+    label = None if request.weights is None else _labelled(files, ranges, request)[1]
+    available = count(ranges) if label is None else len(label)
+    used = available if subset is None else len(subset)
     if not classes:
-        return used, of
+        return used, available
     if subset is not None:
         seen = set() if subset.labels is None else set(subset.labels.tolist())
     else:
-        seen = _classes(files, parts, request) if label is None else set(label.tolist())
+        seen = _classes(files, ranges, request) if label is None else set(label.tolist())
     if len(seen) < 2:
-        names = next((files[part.file].label_names for part in parts if files[part.file].label_names), ())
+        names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
         raise DataError(
             "there is one class only, where a classifier needs two",
-            where=named(files, parts),
+            where=named(files, ranges),
             found=f"{used:,} jets of {', '.join(names[index] for index in seen) or 'no class'}",
             hint="name files of the other classes too: --data FILE --data FILE",
         )
-    return used, of
+    return used, available
 
 
-def _labelled(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
-    """Find the jets that can be learned from: rows (file, entry, jet), and labels (0 where no file has any)."""
-    source, label, left_out = [], [], Counter[str]()
-    unlabelled = not any(files[part.file].label_names for part in parts)
-    for jets in ordered(files, parts, _narrow(request), skipped=left_out):
+def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
+    """Find the jets with a label and a weight: rows (file, entry, jet), and labels (0 if no file has any)."""
+    sources = []
+    labels = []
+    skipped = Counter[str]()
+    unlabelled = not any(files[part.file].label_names for part in ranges)
+    for jets in ordered(files, ranges, _narrow(request), skipped=skipped):
         assert jets.source is not None  # everything read from files has it
         assert jets.labels is not None
-        counts = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
+        weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
         own = np.zeros(len(jets), dtype=np.int64) if unlabelled else jets.labels.numpy()
-        chosen = counts & (own >= 0)
-        source.append(jets.source.numpy()[chosen])
-        label.append(own[chosen])
-        left_out += Counter({"weight 0": int((~counts).sum()), "no label": int((counts & (own < 0)).sum())})
-    labels = np.concatenate(label)
-    require_jets(len(labels), "to learn from", where=named(files, parts), left_out=left_out)
-    return np.concatenate(source), labels
+        chosen = weighted & (own >= 0)
+        sources.append(jets.source.numpy()[chosen])
+        labels.append(own[chosen])
+        skipped += Counter({"weight 0": int((~weighted).sum()), "no label": int((weighted & (own < 0)).sum())})
+    label = np.concatenate(labels)
+    require_jets(len(label), "to learn from", where=named(files, ranges), left_out=skipped)
+    return np.concatenate(sources), label
 
 
 def _narrow(request: Request) -> Request:
-    """The same request with as few columns as are needed to find out which jets are bad."""
+    """Return the request with only the columns that are needed to find bad jets."""
     columns = request.columns if request.bad_jets == "skip" else ("pt",)
     return replace(request, jet_columns=(), columns=columns)
 
 
-def _classes(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request) -> set[int]:
-    """Find classes among the jets, until there are two: mostly in a small sample of all files."""
+def _classes(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> set[int]:
+    """Search the jets for two classes; mostly a small sample of all files is enough."""
     seen: set[int] = set()
-    for some in (subsample(parts, _GLANCE, seed=0), parts):
+    for some in (subsample(ranges, _GLANCE, seed=0), ranges):
         for jets in ordered(files, some, _narrow(request), may_be_empty=True):
             assert jets.labels is not None  # everything read from files has it
             seen |= set(jets.labels.unique().tolist()) - {-1}
@@ -158,12 +163,15 @@ def _classes(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Req
 
 
 def _keys(source: Integers) -> Integers:
-    """Rows (file, entry, jet) as one number each."""
+    """Pack rows (file, entry, number in the entry) into one integer each: 16, 36 and 12 bits."""
     return (source[:, 0] << 48) | (source[:, 1] << 12) | source[:, 2]
 
 
 def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
-    """How many jets of each class: in proportion, at least one."""
+    """Return the number of jets to choose of each class, in proportion and at least one.
+
+    100 and 20 jets of two classes, labels 0.05 -> 5 and 1.
+    """
     classes, counts = np.unique(label, return_counts=True)
     share = labels if labels <= 1 else labels / len(label)
     if labels > 1 and (labels > len(label) or labels < len(classes)):
@@ -177,7 +185,7 @@ def _per_class(label: Integers, labels: float, setting: str) -> dict[int, int]:
 
 
 def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> Integers:
-    """A random uint64 for each row (file, entry, jet), from `seed`, the file's name and the row alone."""
+    """Return a random uint64 for each row (file, entry, jet), from `seed`, the name of the file and the row alone."""
     names = [hashlib.sha256(f"{seed} {file.name}".encode()).digest()[:8] for file in files]
     salt = np.frombuffer(b"".join(names), dtype=np.uint64)[source[:, 0]]
     number = _keys(source).astype(np.uint64) & np.uint64(2**48 - 1)
@@ -191,34 +199,35 @@ def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> In
 
 
 _SHORTEST = 50
-"""A stretch is not shorter than this, since each costs an opening of its file."""
+"""Entries of a subrange, at least, since each costs an opening of its file."""
 
 
-def subsample(parts: Sequence[EntryRange], jets: int, seed: int) -> list[EntryRange]:
-    """`jets` entries of `parts`, one stretch of each, seeded.
+def subsample(ranges: Sequence[EntryRange], jets: int, seed: int) -> list[EntryRange]:
+    """Choose `jets` entries at random, as one contiguous subrange of each entry range.
 
-    Each part gives in proportion to its size; where there are more parts than stretches, a random choice of them gives.
-    The stretches come in the order of `parts`, and two seeds agree on nothing but the mixture.
+    The subranges are in proportion to the ranges; if they would be too short, a random choice of the ranges gets one.
+    They come in the order of `ranges`, and two seeds have nothing in common but the mixture.
     """
-    total = count(parts)
+    total = count(ranges)
     if jets >= total:
-        return list(parts)
+        return list(ranges)
     rng = np.random.default_rng(seed)
-    # Cumulative rounding: the stretches add up to `jets` to the last one.
-    edges = np.rint(np.cumsum([0, *(part.entries for part in parts)]) * (jets / total)).astype(int)
-    shares = np.diff(edges)
-    if jets < _SHORTEST * len(parts):
-        entries = np.array([part.entries for part in parts])
-        order = rng.choice(len(parts), size=int(np.count_nonzero(entries)), replace=False, p=entries / total)
-        given = np.minimum(-(-jets // max(1, jets // _SHORTEST)), entries[order])
-        # As many parts as it takes, the last of which gives what is missing.
-        given = np.diff(np.minimum(np.cumsum(given), jets), prepend=0)
-        if given.sum() == jets:
-            shares = np.zeros(len(parts), dtype=int)
-            shares[order] = given
-    thinned = []
-    for part, share in zip(parts, shares.tolist()):
-        if share:
-            start = part.start + int(rng.integers(part.entries - share + 1))
-            thinned.append(EntryRange(part.file, start, start + share))
-    return thinned
+    # Cumulative rounding, so that the lengths add up to `jets`: 10 jets of ranges of 100, 100 and 100 entries ->
+    # edges 0, 3, 7, 10 -> lengths 3, 4, 3.
+    edges = np.rint(np.cumsum([0, *(part.entries for part in ranges)]) * (jets / total)).astype(int)
+    lengths = np.diff(edges)
+    if jets < _SHORTEST * len(ranges):
+        entries = np.array([part.entries for part in ranges])
+        order = rng.choice(len(ranges), size=int(np.count_nonzero(entries)), replace=False, p=entries / total)
+        # 120 jets of ten ranges: lengths of 60, from the first two ranges in random order.
+        chosen = np.minimum(-(-jets // max(1, jets // _SHORTEST)), entries[order])
+        chosen = np.diff(np.minimum(np.cumsum(chosen), jets), prepend=0)
+        if chosen.sum() == jets:
+            lengths = np.zeros(len(ranges), dtype=int)
+            lengths[order] = chosen
+    subranges = []
+    for part, length in zip(ranges, lengths.tolist()):
+        if length:
+            start = part.start + int(rng.integers(part.entries - length + 1))
+            subranges.append(EntryRange(part.file, start, start + length))
+    return subranges

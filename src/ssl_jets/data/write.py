@@ -1,4 +1,4 @@
-"""`Jets` to a ROOT file in the JetClass layout, which is read back as any other file of jets."""
+"""Writer of `Jets` as a ROOT file in the JetClass layout, which is read back like any other file of jets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import numpy as np
 import torch
 import uproot
 
+from ssl_jets.arrays import Array
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets, concatenate
 from ssl_jets.runtime.atomic import whole_file
 
-TREE, COUNTER, METADATA = "tree", "npart", "metadata"
+TREE = "tree"
+COUNTER = "npart"
+METADATA = "metadata"
 SUFFIX = ".root"
 
 _BLOCK = 2000
@@ -36,10 +39,10 @@ def write_jets(
 ) -> int:
     """Write jets as ROOT in the JetClass layout, in bounded memory; the file appears whole or not at all.
 
-    The axis of a jet is `jet.jet_eta` and `jet.jet_phi`, or 0 where these are absent. Momenta follow from it and from
-    pt, deta and dphi; energies are written as they are (without such a column: those of the masses assumed). jet_pt,
-    jet_energy, jet_mass and jet_nparticles are computed from the particles. A particle column that the jets lack is not
-    written.
+    The axis of a jet is `jet.jet_eta` and `jet.jet_phi`, or 0 if these are absent. Momenta are computed from it and
+    from pt, deta and dphi; energies are written as they are (without such a column they are computed with the assumed
+    masses). jet_pt, jet_energy, jet_mass and jet_nparticles are computed from the particles. A particle column that the
+    jets lack is not written.
 
     Args:
         path: the file, which must end in `.root`.
@@ -47,7 +50,7 @@ def write_jets(
         labels: names of the classes; then every jet must have a label, or `Jets.labels` be None. Without, no labels
             are written.
         metadata: kept in the file as JSON, in the string `metadata`.
-        force: replace a file.
+        force: replace an existing file.
 
     Returns:
         Number of jets.
@@ -55,7 +58,7 @@ def write_jets(
     Raises:
         UsageError: another suffix, or the file exists and `force` is not given.
         DataError: there are no jets, or one lacks a label.
-        SslJetsError: the disk does not take the file.
+        SslJetsError: the file cannot be written to the disk.
     """
     path = check_suffix(path)
     written = 0
@@ -80,7 +83,7 @@ def write_jets(
 
 
 def check_suffix(path: str | Path) -> Path:
-    """The path, if it names a format that jets are written in.
+    """Check that the suffix of a path is the one of ROOT files, and return the path.
 
     Raises:
         UsageError: any suffix but `.root`.
@@ -98,7 +101,7 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def jetclass_branches(jets: Jets, labels: Sequence[str] = ()) -> Branches:
-    """The branches of jets by name: jagged ones as awkward arrays, flat ones as numpy arrays."""
+    """Return the branches of jets by name: jagged ones as awkward arrays, flat ones as numpy arrays."""
     schema = next(schema for schema in known_schemas() if schema.name == "jetclass")
     flat = _four_momenta(jets) | _columns(jets, schema)
     counts = jets.lengths.numpy()
@@ -107,22 +110,27 @@ def jetclass_branches(jets: Jets, labels: Sequence[str] = ()) -> Branches:
 
 
 def axis(jets: Jets) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pseudorapidity and azimuth of each jet's axis, float64 `[jet]`; 0 where the jets do not say."""
+    """Return pseudorapidity and azimuth of each jet's axis, float64 `[jet]`; 0 if the jets have no such columns."""
     zero = torch.zeros(len(jets), dtype=torch.float64)
     return jets.jet.get("jet_eta", zero).double(), jets.jet.get("jet_phi", zero).double()
 
 
 def momenta(jets: Jets) -> torch.Tensor:
-    """px, py, pz [GeV] from pt, deta, dphi and the axis, float64 `[particle, 3]`; deta is signed as the axis is."""
-    (eta, phi), jet = axis(jets), jets.jet_of_particle
-    pt, deta, dphi = (jets.column(name).double() for name in ("pt", "deta", "dphi"))
-    sign = torch.where(eta < 0, -1.0, 1.0)
-    eta, phi = (eta[jet] + sign[jet] * deta), (phi[jet] + dphi)
+    """Return px, py, pz [GeV] from pt, deta, dphi and the axis, float64 `[particle, 3]`.
+
+    deta has the sign of the axis: a jet at eta -1 and a particle with deta 0.1 -> eta -1.1.
+    """
+    axis_eta, axis_phi = axis(jets)
+    jet = jets.jet_of_particle
+    sign = torch.where(axis_eta < 0, -1.0, 1.0)
+    pt = jets.column("pt").double()
+    eta = axis_eta[jet] + sign[jet] * jets.column("deta").double()  # [jet] -> [particle]
+    phi = axis_phi[jet] + jets.column("dphi").double()
     return torch.stack([pt * phi.cos(), pt * phi.sin(), pt * eta.sinh()], dim=1)
 
 
 def energies(jets: Jets) -> torch.Tensor:
-    """sqrt(p^2 + m^2) [GeV] with the momenta above and the mass assumed of each kind, float64 `[particle]`."""
+    """Return sqrt(p^2 + m^2) [GeV] with the momenta above and the assumed mass of each kind, float64 `[particle]`."""
     return (momenta(jets).square().sum(1) + jets.masses().double().square()).sqrt()
 
 
@@ -134,34 +142,39 @@ def _four_momenta(jets: Jets) -> Branches:
 
 
 def _columns(jets: Jets, schema: Schema) -> Branches:
-    """The other particle branches: values as they are, kinds as flags."""
-    found: Branches = {}
+    """Return the other particle branches: values as they are, kinds as flags."""
+    branches: Branches = {}
     for name in jets.columns:
         column, values = schema.particles[name], jets.column(name).numpy()
         if column.flags is not None:
-            found |= {branch: np.int32(values == KINDS.index(kind)) for kind, branch in column.flags.items()}
+            branches |= {branch: np.int32(values == KINDS.index(kind)) for kind, branch in column.flags.items()}
         elif column.branch is not None and name != "energy":
-            found[column.branch] = values / np.float32(column.factor)
-    return found
+            branches[column.branch] = values / np.float32(column.factor)
+    return branches
 
 
 def _labels(jets: Jets, names: Sequence[str], schema: Schema) -> Branches:
-    """One branch per class, 1 for its jets; all those of the format where the names are among its classes."""
+    """Return one branch per class, 1 for its jets; all branches of JetClass if the names are among its classes."""
     if not names or jets.labels is None:
         return {}
     if bool((jets.labels < 0).any()):
-        raise DataError("a jet without a label cannot be written beside labelled ones", allowed=names)
+        raise DataError("a jet without a label cannot be written together with labelled ones", allowed=names)
     classes = schema.labels if set(names) <= set(schema.labels) else {name: f"label_{name}" for name in names}
     own = np.array(list(names))[jets.labels.numpy()]
     return {branch: np.int32(own == name) for name, branch in classes.items()}
 
 
 def _jet_columns(jets: Jets, flat: Branches) -> Branches:
-    """What the particles add up to, the axis, and every other jet column the jets have."""
+    """Return the sums over the particles, the axis, and every other jet column."""
     jet_of = jets.jet_of_particle.numpy()
-    px, py, pz, energy = (
-        np.bincount(jet_of, flat[f"part_{name}"].astype(np.float64), len(jets)) for name in ("px", "py", "pz", "energy")
-    )
+
+    def total(name: str) -> Array:
+        return np.bincount(jet_of, flat[name].astype(np.float64), len(jets))  # [particle] -> [jet]
+
+    px = total("part_px")
+    py = total("part_py")
+    pz = total("part_pz")
+    energy = total("part_energy")
     eta, phi = axis(jets)
     computed = {
         "jet_pt": np.hypot(px, py),
@@ -176,12 +189,12 @@ def _jet_columns(jets: Jets, flat: Branches) -> Branches:
 
 
 def _type(values: Any) -> Any:
-    """The type of a branch, as uproot wants it."""
+    """Return the type of a branch in the notation of uproot."""
     return f"var * {ak.to_numpy(ak.flatten(values)).dtype}" if isinstance(values, ak.Array) else values.dtype
 
 
 def _blocks(batches: Iterable[Jets]) -> Iterator[Jets]:
-    """The same jets in batches of at least `_BLOCK`, but for the last."""
+    """Yield the same jets in batches of at least `_BLOCK`, except for the last."""
     held: list[Jets] = []
     for jets in batches:
         held.append(jets)

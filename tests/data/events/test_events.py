@@ -254,7 +254,7 @@ def _kind(values: Any) -> Any:
 
 
 def test_a_misspelt_name_in_a_schema_of_events_is_told(tmp_path: Path, nano: Path) -> None:
-    text = (resources.files("ssl_jets") / "data" / "schemas" / "pfnano.yaml").read_text(encoding="utf-8")
+    text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "pfnano.yaml").read_text(encoding="utf-8")
     (tmp_path / "own.yaml").write_text(text.replace("charge: {branch: charge,", "charge: {branch: chrge,"))
     with pytest.raises(DataError, match=r"lacks the branch chrge[\s\S]*most like chrge are: charge"):
         open_files([Source(str(nano))], form=str(tmp_path / "own.yaml"))

@@ -152,20 +152,20 @@ def test_after_a_change_of_ranks_their_shares_are_about_equal(
     def plan(world: int) -> EpochPlan:
         return EpochPlan(files, whole(files), buffer=buffer, seed=0, world=world)
 
-    courses = [Cursor(plan, rank, before) for rank in range(before)]
+    cursors = [Cursor(plan, rank, before) for rank in range(before)]
     begun = [int(bool(plan(before).windows(0, rank))) for rank in range(before)]
-    states = [course.state_dict() | {"row": row} for course, row in zip(courses, begun)]
+    states = [cursor.state_dict() | {"row": row} for cursor, row in zip(cursors, begun)]
     if before == now:
         return
     shares = []
     for rank in range(now):
-        course = Cursor(plan, rank, now)
-        course.resume(states)
+        cursor = Cursor(plan, rank, now)
+        cursor.resume(states)
         jets = 0
-        while course.rows().epoch == 0:
-            rows = course.rows()
-            jets += len(course.plan(rows.world).order(rows, count(course.parts())))
-            course.leave()
+        while cursor.shard().epoch == 0:
+            shard = cursor.shard()
+            jets += len(cursor.plan(shard.world).order(shard, count(cursor.ranges())))
+            cursor.advance()
         shares.append(jets)
     assert sum(shares) == count([EntryRange(0, 0, file.entries) for file in files]) - sum(begun)
     sizes = [count(window) for rank in range(before) for window in plan(before).windows(0, rank)]

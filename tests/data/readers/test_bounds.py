@@ -15,7 +15,7 @@ import pytest
 
 from ssl_jets.data.chunks import Request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.readers import registry
+from ssl_jets.data.readers import base
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 
@@ -125,12 +125,12 @@ def test_a_read_is_bounded(tmp_path: Path, write: Callable[[Path], None], monkey
     write(tmp_path / "jets")
     file = opened(tmp_path / "jets")
     assert len(read_chunk(file, 0, 0, 10, Request())[0]) == 10
-    monkeypatch.setattr(registry, "MOST_READ", 100_000)
+    monkeypatch.setattr(base, "MOST_READ", 100_000)
     with pytest.raises(DataError, match=r"entries of the file are too large[\s\S]*allowed: 100,000"):
         read_chunk(file, 0, 0, 10, Request())
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError("maximum depth")])
 def test_what_a_file_asks_too_much_for_is_a_message(error: BaseException) -> None:
-    with pytest.raises(DataError, match=r"more memory than there is|corrupt"), registry.readable("x.h5", "HDF5"):
+    with pytest.raises(DataError, match=r"more memory than there is|corrupt"), base.readable("x.h5", "HDF5"):
         raise error

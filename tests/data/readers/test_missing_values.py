@@ -169,7 +169,7 @@ def skipping(path: Path, **settings: Any) -> tuple[list[int], int]:
     chunk = read_range([file], EntryRange(0, 0, file.entries), Request(**settings))
     assert chunk.jets is not None
     assert chunk.jets.source is not None
-    return chunk.jets.source[:, 1].tolist(), chunk.left_out.total()
+    return chunk.jets.source[:, 1].tolist(), chunk.skipped.total()
 
 
 def test_an_event_that_does_not_fit_together_costs_its_own_jets(tmp_path: Path) -> None:

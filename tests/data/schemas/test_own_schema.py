@@ -250,7 +250,7 @@ def test_jet_columns_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
 def test_a_name_in_braces_that_no_collection_gives_is_told(tmp_path: Path) -> None:
     text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "edm4hep.yaml").read_text(encoding="utf-8")
     text = text.replace('prefix: "{jets}."', 'prefix: "{jetz}."')
-    with pytest.raises(UsageError, match=r"(?s)events.*Jet says nothing for \{jetz\}"):
+    with pytest.raises(UsageError, match=r"(?s)events.*Jet has no word for \{jetz\}"):
         load_schema(schema(tmp_path, text))
 
 

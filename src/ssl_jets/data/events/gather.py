@@ -1,10 +1,9 @@
-"""Events to jets: the particles of each jet of a range, gathered from those of its event."""
+"""Events to jets: gather the particles of each jet from the particles of its event."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -17,19 +16,19 @@ from ssl_jets.data.events.nested import Nested, nested_rows
 from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten
 
 Read = Callable[[Sequence[str], int, int], Raw]
-"""Reads branches of a range of entries."""
+"""Function that reads branches of a range of entries."""
 
 
 PIECE = 1000
-"""Most events that are in memory as they are in the file; they have thousands of particles, most of them in no jet."""
+"""Events that are in memory with all their particles, at most: thousands each, most of them in no jet."""
 
 
 @dataclass(frozen=True, eq=False)
 class JetsOfEvents:
-    """All jets of a file of events, numbered one event after the other.
+    """All jets of a file of events, numbered event after event.
 
     Attributes:
-        layout: which jets, and where their particles are, or how they are made.
+        layout: collection of jets and branches of their particles, or the clustering.
         first: int32 `[entry + 1]`, number of the first jet of each event, and of all jets.
     """
 
@@ -38,21 +37,22 @@ class JetsOfEvents:
 
     @classmethod
     def count(cls, layout: CollectionLayout | Nested, jets: Array) -> JetsOfEvents:
-        """From the number of jets of each event, `[entry]`."""
+        """Build the numbering from the jets of each event, `[entry]`: 2, 0, 3 -> first 0, 2, 2, 5."""
         return cls(layout, np.concatenate([[0], np.cumsum(jets)]).astype(np.int32))
 
     @classmethod
-    def made(cls, cluster: Clustering, events: int) -> JetsOfEvents:
-        """Jets that are clustered, the same number in each event."""
+    def of_clustering(cls, cluster: Clustering, events: int) -> JetsOfEvents:
+        """Build the numbering of clustered jets, as many in each event."""
         return cls(cluster, (np.arange(events + 1) * cluster.jets).astype(np.int32))
 
     def entries(self, start: int, stop: int) -> tuple[int, int]:
-        """The range of events that have the jets `start` to `stop`."""
+        """Return the range of events that have the jets `start` to `stop`."""
+        # Events of 2, 0 and 3 jets (first 0, 2, 2, 5): jets 1 to 3 are in the events 0 to 3, jets 2 to 5 in 2 to 3.
         begin = int(np.searchsorted(self.first, start, "right")) - 1
         return begin, max(int(np.searchsorted(self.first, stop, "left")), begin)
 
     def jets(self, start: int, stop: int) -> tuple[int, int]:
-        """The range of jets of the events `start` to `stop`."""
+        """Return the range of jets of the events `start` to `stop`."""
         return int(self.first[start]), int(self.first[stop])
 
 
@@ -65,19 +65,19 @@ def event_rows(
     place: str,
     without: Entries = NO_ENTRIES,
 ) -> Rows:
-    """The jets `start` to `stop` of all jets of a file, with the branches of the given names.
+    """Read the jets `start` to `stop` of all jets of a file, with the columns of the given names.
 
     Args:
-        read: reads branches of entries.
+        read: function that reads branches of entries.
         events: the jets of the file.
-        names: names of particles and jets as the format's formulas use them.
+        names: names of particles and jets in the formulas of the schema.
         start: first jet.
         stop: one beyond the last.
         place: the file, for messages.
-        without: events that are left out.
+        without: events to skip.
 
     Raises:
-        BadEntriesError: branches of differing lengths, links that cannot be.
+        BadEntriesError: branches of differing lengths, links to jets or particles that the event does not have.
         DataError: a file that cannot be read.
     """
     layout, (begin, end) = events.layout, events.entries(start, stop)
@@ -102,26 +102,24 @@ def event_rows(
 
 
 def join(pieces: Sequence[Rows]) -> Rows:
-    """The jets of all pieces, one after the other."""
+    """Return the jets of all pieces, one after the other."""
     if len(pieces) == 1:
         return pieces[0]
-
-    def end_to_end(arrays: Iterator[Array]) -> Array:
-        return np.concatenate(list(arrays))
-
+    lengths = np.concatenate([piece.lengths for piece in pieces])
+    lost = [piece.lost for piece in pieces if piece.lost is not None]
     return Rows(
-        offsets=np.concatenate([[0], np.cumsum(end_to_end(piece.lengths for piece in pieces))]),
-        particle={name: end_to_end(piece.particle[name] for piece in pieces) for name in pieces[0].particle},
-        jet={name: end_to_end(piece.jet[name] for piece in pieces) for name in pieces[0].jet},
-        entry=end_to_end(piece.entry for piece in pieces),
-        number=end_to_end(piece.number for piece in pieces),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        particle={name: np.concatenate([piece.particle[name] for piece in pieces]) for name in pieces[0].particle},
+        jet={name: np.concatenate([piece.jet[name] for piece in pieces]) for name in pieces[0].jet},
+        entry=np.concatenate([piece.entry for piece in pieces]),
+        number=np.concatenate([piece.number for piece in pieces]),
         place=pieces[0].place,
-        lost=None if pieces[0].lost is None else end_to_end(piece.lost for piece in pieces if piece.lost is not None),
+        lost=np.concatenate(lost) if lost else None,
     )
 
 
 def _branches(layout: CollectionLayout, names: Sequence[str]) -> list[str]:
-    """All branches to read for the given names, each once."""
+    """Return all branches to read for the given names, each once."""
     needed = list(layout.link.branches)
     if layout.link.references is not None:
         names = [*names, layout.link.references[1]]
@@ -137,17 +135,20 @@ def _branches(layout: CollectionLayout, names: Sequence[str]) -> list[str]:
 
 
 class _Events:
-    """Branches of a range of events, as they are in the file."""
+    """Branches of a range of events, as in the file."""
 
     def __init__(self, raw: Raw, layout: CollectionLayout, jets: Array, entry: Entries, place: str) -> None:
-        self._raw, self._layout, self._entry, self._place = raw, layout, entry, place
+        self._raw = raw
+        self._layout = layout
+        self._entry = entry
+        self._place = place
         self._jets = jets
         """Jets of each event."""
         self._particles = [self._lengths(block) for block in range(len(next(iter(layout.particle.values()))))]
         """Particles of each event in each collection of particles."""
 
     def rows(self, names: Sequence[str]) -> Rows:
-        """The jets of the events with the given names."""
+        """Return the jets of the events with the columns of the given names."""
         links = self._links()
         entry = np.repeat(np.arange(len(self._jets)), self._jets)
         before = np.cumsum(self._jets) - self._jets
@@ -170,14 +171,14 @@ class _Events:
             return self._by_element(link.elements)
         if link.table is not None:
             rows, (jet, particle) = self._lists(link.table)
-            return by_table(self._jets, self._particles[0], rows, jet, particle, self._where)
+            return by_table(self._jets, self._particles[0], rows, jet, particle, where=self._where)
         assert link.ranges is not None
         _, (begin, end) = self._lists(link.ranges[:2], self._jets)
         listed = (link.ranges[2],) if link.same is None else (link.ranges[2], link.same)
         rows, (particle, *collection) = self._lists(listed)
         if collection and len(particle):
             particle = np.where(collection[0] == collection[0][0], particle, -1)
-        return by_range(self._jets, self._particles[0], rows, begin, end, particle, self._where)
+        return by_range(self._jets, self._particles[0], rows, begin, end, particle, where=self._where)
 
     def _by_reference(self, branch: str, identity: str) -> Links:
         jets = self._raw[branch]
@@ -197,7 +198,7 @@ class _Events:
         return by_element(self._jets, np.diff(offsets), key, number, list(zip(self._layout.keys, self._particles)))
 
     def _lists(self, branches: Sequence[str], lengths: Array | None = None) -> tuple[Array, list[Array]]:
-        """Lengths of the lists of each event, the same in all branches, and their contents end to end."""
+        """Return the list lengths of each event, the same in all branches, and the contents of each branch."""
         contents = []
         for branch in branches:
             offsets, values = flatten(self._raw[branch])
@@ -209,14 +210,14 @@ class _Events:
         return lengths, contents
 
     def _lengths(self, block: int) -> Array:
-        """Particles of each event in a collection of particles."""
+        """Return the number of particles of each event in a collection of particles."""
         for origins in self._layout.particle.values():
             if isinstance(origin := origins[block], str) and origin in self._raw:
                 return np.diff(flatten(self._raw[origin])[0])
         raise AssertionError("a collection of particles has at least one branch")
 
     def _particle(self, name: str) -> Array:
-        """The numbers of all particles of all events, one collection after the other."""
+        """Return a column of all particles of all events, one collection after the other."""
         blocks = []
         for origin, lengths in zip(self._layout.particle[name], self._particles):
             if isinstance(origin, str):
@@ -226,13 +227,15 @@ class _Events:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _jet(self, name: str) -> Array:
-        """The numbers of all jets of all events; those of an event for each of its jets."""
-        found = self._layout.jet_branch(name)
-        if found is None:
+        """Return a column of all jets of all events; a number of an event is repeated for each of its jets."""
+        location = self._layout.jet_branch(name)
+        if location is None:
             return np.repeat(np.asarray(ak.to_numpy(self._raw[name])), self._jets)
-        branch, place = found
-        values = self._raw[branch]
-        return self._lists([branch], self._jets)[1][0] if place is None else _of_place(values, place)
+        branch, position = location
+        if position is None:
+            return self._lists([branch], self._jets)[1][0]
+        values = self._raw[branch]  # [event, jet, position]
+        return np.asarray(ak.to_numpy(ak.flatten(values[..., position], axis=1)))
 
     def _check(self, lengths: Array, expected: Array, branch: str) -> None:
         wrong = np.flatnonzero(lengths != expected)
@@ -247,8 +250,3 @@ class _Events:
 
     def _where(self, entry: int) -> tuple[int, str]:
         return int(self._entry[entry]), f"{self._place}, entry {self._entry[entry]}"
-
-
-def _of_place(values: Any, place: int) -> Array:
-    """One of several numbers of each jet."""
-    return np.asarray(ak.to_numpy(ak.flatten(values[..., place], axis=1)))

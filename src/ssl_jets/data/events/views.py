@@ -1,51 +1,67 @@
-"""A table of any layout as one of jets, under the names that the formulas of a format use."""
+"""Table of any layout seen as a table of jets, under the names in the formulas of a schema."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ssl_jets.data.events.clustering import ClusteringTable, require_fastjet
+from ssl_jets.data.events.clustering import Clustering, ClusteringTable, require_fastjet
 from ssl_jets.data.events.collections import EventTable
 from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.events.nested import Nested, NestedTable
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.rows import Raw
 from ssl_jets.data.schemas.schema import Schema
+from ssl_jets.errors import UsageError
 
 
 def as_jets(
     table: Table,
-    form: Schema,
-    asked: str | None,
+    schema: Schema,
+    collection: str | None,
     read: Callable[[Sequence[str], int, int], Raw],
     where: object,
 ) -> tuple[Table, JetsOfEvents | None]:
-    """Return a table of jets, and where an entry is an event, its jets; None where an entry is a jet.
+    """Return a table of jets, and if an entry is an event, its jets; None if an entry is a jet.
 
     Args:
         table: the table of the file.
-        form: its format.
-        asked: the collection of jets to read.
-        read: reads branches of a range of entries.
+        schema: its schema.
+        collection: the collection of jets to read; None for the first one.
+        read: function that reads branches of a range of entries.
         where: the file, for messages.
 
     Raises:
         UsageError: a collection that the file does not have, or jets to cluster without FastJet.
         DataError: the file cannot be read.
     """
-    if form.events is not None:
-        events = EventTable(table, form.events.choose(table, asked, where))
+    if schema.events is not None:
+        events = EventTable(table, schema.events.choose(table, collection, where))
         return events, JetsOfEvents.count(events.layout, events.jets_of_events())
-    if form.cluster is not None:
+    if schema.cluster is not None:
         require_fastjet(where)
-        form.cluster.refuse_choice(asked, where)
-        return ClusteringTable(table, form.cluster), JetsOfEvents.made(form.cluster, table.entries)
-    there = set(table.branches)
-    particles = [name for name in form.particle_branches if name in there]
+        hint = "a schema with `extends: lhco` and `cluster: {radius: 0.4}` changes the clustering"
+        _refuse_choice(collection, schema.cluster, where, "made by clustering, so there are none", hint)
+        return ClusteringTable(table, schema.cluster), JetsOfEvents.of_clustering(schema.cluster, table.entries)
+    available = set(table.branches)
+    particles = [name for name in schema.particle_branches if name in available]
     if any(table.depth(name) == 2 for name in particles):
-        Nested().refuse_choice(asked, where)
-        axis = form.axis.branches if form.axis is not None else ()
-        jets = {*axis, *form.label_branches, *(name for value in form.jets.values() for name in value.branches)}
+        _refuse_choice(collection, Nested(), where, "lists of lists, so there are no others")
+        axis = schema.axis.branches if schema.axis is not None else ()
+        jets = {*axis, *schema.label_branches, *(name for value in schema.jets.values() for name in value.branches)}
         nested = NestedTable(table, particles, jets, read)
         return nested, JetsOfEvents.count(Nested(), nested.jets_of_events())
     return table, None
+
+
+def _refuse_choice(
+    collection: str | None, layout: Clustering | Nested, where: object, reason: str, hint: str | None = None
+) -> None:
+    """Check that no collection is asked for, in a file that has only one."""
+    if collection is not None:
+        raise UsageError(
+            f"the jets of the file are {reason} to choose from",
+            where=f"data.jets, {where}",
+            found=collection,
+            allowed=[layout.collection],
+            hint=hint,
+        )

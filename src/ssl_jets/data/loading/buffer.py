@@ -1,4 +1,4 @@
-"""Windows of jets, read one after another in the background, in bounded memory."""
+"""Shuffle buffer with background reading, in bounded memory."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SLACK = 1.05
 
 
 class Chunk(NamedTuple):
-    """What came of some entries: jets (None where there are none), and how many were left out, by reason."""
+    """Jets of some entries (None if there are none), and the number of skipped jets by reason."""
 
     jets: Jets | None
-    left_out: Counter[str]
+    skipped: Counter[str]
 
 
 def read_range(files: Sequence[JetFile], part: EntryRange, request: Request) -> Chunk:
-    """The jets of `part`, without the entries (or, of a file that is corrupt, all of them) that the request skips.
+    """Read the jets of an entry range, without the entries (or, of a corrupt file, all of them) that the request skips.
 
     Raises:
         DataError: the file cannot be read, or has a bad jet.
@@ -39,14 +39,14 @@ def read_range(files: Sequence[JetFile], part: EntryRange, request: Request) -> 
     without, lost = NO_ENTRIES, Counter[str]()
     while True:
         try:
-            jets, left_out = read_chunk(file, part.file, part.start, part.stop, request, without)
-            return Chunk(jets if len(jets) else None, lost + left_out)
+            jets, skipped = read_chunk(file, part.file, part.start, part.stop, request, without)
+            return Chunk(jets if len(jets) else None, lost + skipped)
         except BadJetError:
             raise
         except BadEntriesError as error:
             if getattr(request, error.setting) == "error":
                 raise or_skip(error, error.setting) from error
-            # What one check found is left out; those that follow it may find more.
+            # Read again without the entries that one check found; later checks may find more.
             without = np.union1d(without, error.entries)
             lost[f"{error.what}: {file.source}"] += _jets_in(file, part, error.entries)
         except DataError as error:
@@ -62,14 +62,14 @@ def _jets_in(file: JetFile, part: EntryRange, entries: Entries) -> int:
 
 
 def read_ahead(
-    pool: ThreadPoolExecutor, workers: int, files: Sequence[JetFile], parts: Iterable[EntryRange], request: Request
+    pool: ThreadPoolExecutor, workers: int, files: Sequence[JetFile], ranges: Iterable[EntryRange], request: Request
 ) -> Iterator[Chunk]:
-    """The chunks of `parts` in their order, at most `workers` + 1 of them read before they are asked for."""
+    """Yield the chunks of entry ranges in order, reading at most `workers` + 1 of them ahead."""
     waiting: deque[Future[Chunk]] = deque()
-    parts = iter(parts)
+    ranges = iter(ranges)
     try:
         while True:
-            while len(waiting) < workers + 1 and (part := next(parts, None)) is not None:
+            while len(waiting) < workers + 1 and (part := next(ranges, None)) is not None:
                 waiting.append(pool.submit(read_range, files, part, request))
             if not waiting:
                 return
@@ -80,21 +80,23 @@ def read_ahead(
 
 
 class ShuffleBuffer:
-    """Reads one window ahead of the one in use.
+    """Shuffle buffer that reads its next window while the current one is used.
 
-    Two windows are in memory, each in a block that is used again for the next but one; besides them a few chunks that
-    are being read, and jets of at most half a window that came along with others, because a window ends inside a
-    cluster and the next one of the process begins there.
+    A window is the content of one filling. Two windows are in memory, each in a block that is reused by the next but
+    one. In addition there are a few chunks being read, and jets of at most half a window that were decoded along with
+    others, because a window ends inside a cluster and a later window of the rank begins there.
 
     Args:
         files: the files.
-        request: which columns, and what to do with bad jets.
+        request: columns to read, and the policy for bad jets.
         buffer: most jets of a window.
         workers: threads that read.
     """
 
     def __init__(self, files: Sequence[JetFile], request: Request, buffer: int, workers: int) -> None:
-        self._files, self._request, self._workers = files, request, workers
+        self._files = files
+        self._request = request
+        self._workers = workers
         self._most_kept = buffer // 2
         self._kept: dict[EntryRange, Chunk] = {}
         self._blocks = [_Block(), _Block()]
@@ -107,18 +109,18 @@ class ShuffleBuffer:
         """Whether a window was begun and not yet taken."""
         return self._window is not None
 
-    def begin(self, parts: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]] = ()) -> None:
-        """Begin to read a window; `following` are the entries of those that will come after it."""
-        self._window = self._assembler.submit(self._assemble, parts, following)
+    def begin(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]] = ()) -> None:
+        """Begin to read the window of these entry ranges; `following` has the ranges of the windows after it."""
+        self._window = self._assembler.submit(self._assemble, ranges, following)
 
     def take(self) -> Chunk:
-        """The window that was begun, whose jets stay as they are until the next but one is begun."""
+        """Return the window that was begun; its jets stay valid until the next but one is begun."""
         assert self._window is not None
         window, self._window = self._window, None
         return window.result()
 
     def forget(self) -> None:
-        """Drop the window that is being read, and all that was kept for others."""
+        """Drop the window that is being read, and all jets kept for later windows."""
         if self._window is not None and not self._window.cancel():
             self._window.exception()
         self._window = None
@@ -128,45 +130,56 @@ class ShuffleBuffer:
         """End the threads and free the jets."""
         for pool in (self._assembler, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
-        self._blocks, self._kept, self._window = [], {}, None
+        self._blocks = []
+        self._kept = {}
+        self._window = None
 
-    def _assemble(self, parts: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> Chunk:
+    def _assemble(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> Chunk:
+        """Read the entry ranges of a window, and with each of them its neighbours of later windows."""
+        # A cluster of entries 0 to 10; this window has 0 to 4, a later one 4 to 9. Both are read at once as 0 to 9, so
+        # that the cluster is decoded once; the jets of 4 to 9 are kept until their window comes.
         block = self._blocks[0]
         self._blocks.reverse()
-        block.clear(count(parts))
-        left_out: Counter[str] = Counter()
-        kept = {part: self._kept.pop(part) for part in parts if part in self._kept}
-        joined = self._join([part for part in parts if part not in kept], following)
+        block.clear(count(ranges))
+        skipped: Counter[str] = Counter()
+        kept = {part: self._kept.pop(part) for part in ranges if part in self._kept}
+        joined = self._join([part for part in ranges if part not in kept], following)
         reads = read_ahead(self._readers, self._workers, self._files, map(_union, joined), self._request)
-        pieces = iter(joined)
-        for part in parts:
+        groups = iter(joined)
+        for part in ranges:
             if part in kept:
                 chunk = kept.pop(part)
             else:
-                chunk, members = next(reads), next(pieces)
+                chunk, members = next(reads), next(groups)
                 if len(members) > 1 and (chunk.jets is None or len(chunk.jets) < _union(members).entries):
-                    # Some were left out, and whose they were is only known by reading them apart.
+                    # Skipped jets are counted per window: which range they belong to shows only when read alone.
                     chunk = read_range(self._files, part, self._request)
                 else:
-                    chunk, *others = _pieces(chunk, members)
+                    chunk, *others = _cut(chunk, members)
                     self._kept.update(zip(members[1:], others))
-            left_out += chunk.left_out
+            skipped += chunk.skipped
             if chunk.jets is not None:
                 block.append(chunk.jets)
-        return Chunk(block.jets(), left_out)
+        return Chunk(block.jets(), skipped)
 
-    def _join(self, parts: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> list[list[EntryRange]]:
-        """Each part with those of the windows after it that lie in the same cluster, which are decoded with it."""
+    def _join(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> list[list[EntryRange]]:
+        """Group each range with ranges of later windows that continue it inside a cluster, up to the memory allowed."""
+        # Clusters end at 0, 10, 20; ranges 0 to 4 and 12 to 20; later windows have 4 to 9, then 9 to 12.
+        # -> [0 to 4, 4 to 9, 9 to 12] and [12 to 20]: 12 lies inside a cluster, but the next window has nothing there.
         room = self._most_kept - sum(part.entries for part in self._kept)
-        neighbours = [
-            {(part.file, edge): part for part in window for edge in (part.start, part.stop)} for window in following
-        ]
+        neighbours: list[dict[tuple[int, int], EntryRange]] = []
+        for window in following:
+            by_edge = {}
+            for part in window:
+                by_edge[part.file, part.start] = part
+                by_edge[part.file, part.stop] = part
+            neighbours.append(by_edge)
         joined = []
-        for part in parts:
+        for part in ranges:
             members = [part]
-            for window in neighbours:
-                whole = _union(members)
-                other = next((window[edge] for edge in self._inner_edges(whole) if edge in window), None)
+            for by_edge in neighbours:
+                edges = self._inner_edges(_union(members))
+                other = next((by_edge[edge] for edge in edges if edge in by_edge), None)
                 if other is None or other in self._kept or other.entries > room:
                     break
                 members.append(other)
@@ -175,28 +188,35 @@ class ShuffleBuffer:
         return joined
 
     def _inner_edges(self, part: EntryRange) -> list[tuple[int, int]]:
-        """The ends of `part` that lie inside a cluster."""
-        clusters = self._files[part.file].clusters
-        places = ((edge, bisect_left(clusters, edge)) for edge in (part.stop, part.start))
-        return [(part.file, edge) for edge, place in places if place == len(clusters) or clusters[place] != edge]
+        """Return the ends of `part` that lie inside a cluster."""
+        boundaries = self._files[part.file].clusters
+        inner = []
+        for edge in (part.stop, part.start):
+            index = bisect_left(boundaries, edge)
+            if index == len(boundaries) or boundaries[index] != edge:
+                inner.append((part.file, edge))
+        return inner
 
 
 class _Block:
-    """Jets copied one after another into memory that is used again."""
+    """Memory that is reused, into which jets are copied one batch after another."""
 
     def __init__(self) -> None:
-        self._particles = torch.empty(0, 0)
+        self._particles = torch.empty(0, 0)  # [particle, column]
         self.clear(0)
 
     def clear(self, expected: int) -> None:
-        """Forget the jets; about `expected` will come."""
-        self._expected, self._jets, self._used = expected, 0, 0
+        """Remove the jets; about `expected` new ones follow."""
+        self._expected = expected
+        self._jets = 0
+        self._used = 0
         self._rest: list[Jets] = []
 
     def append(self, jets: Jets) -> None:
         start, stop = self._used, self._used + len(jets.particles)
         self._jets += len(jets)
         if stop > len(self._particles):
+            # 4,000 particles in the first 100 of 1,000 jets: 1.05 * 4,000 / 100 * 1,000 = 42,000.
             size = max(stop, int(_SLACK * stop / self._jets * self._expected))
             larger = torch.empty(size, len(jets.columns))
             if start:
@@ -204,21 +224,21 @@ class _Block:
             self._particles = larger
         self._particles[start:stop] = jets.particles
         self._used = stop
-        # Not a slice of them, which would hold all particles in memory.
+        # Not a slice of the particles, which would keep all of them in memory.
         self._rest.append(replace(jets, particles=jets.particles.new_empty(0, len(jets.columns))))
 
     def jets(self) -> Jets | None:
-        """All of them, whose particles are those of the block; None where there are none."""
+        """Return all jets, with their particles in this block; None if there are none."""
         return replace(concatenate(self._rest), particles=self._particles[: self._used]) if self._rest else None
 
 
 def _union(members: Sequence[EntryRange]) -> EntryRange:
-    """The entries of neighbouring parts."""
+    """Return the entry range that neighbouring ranges cover."""
     return EntryRange(members[0].file, min(part.start for part in members), max(part.stop for part in members))
 
 
-def _pieces(chunk: Chunk, members: Sequence[EntryRange]) -> list[Chunk]:
-    """What came of each of the neighbours that were read together, of which no jet was left out."""
+def _cut(chunk: Chunk, members: Sequence[EntryRange]) -> list[Chunk]:
+    """Cut a chunk of neighbouring ranges, of which no jet was skipped, into the chunk of each."""
     if len(members) == 1:
         return [chunk]
     assert chunk.jets is not None

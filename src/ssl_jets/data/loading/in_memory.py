@@ -1,4 +1,4 @@
-"""Jets that fit in memory, as an endless shuffled stream: for few labels, where reading files again would be waste."""
+"""Endless shuffled stream of jets in memory, for few labels: no file is read again."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ from ssl_jets.jets import Jets
 
 
 class MemoryStream:
-    """Endless batches of `jets`, shuffled anew in each epoch; the interface of `TrainStream`.
+    """Endless batches of `jets`, shuffled anew in each epoch, with the interface of `TrainStream`.
 
     Every rank holds all jets and takes every `world`-th of the common order, so an epoch has each jet once (and up to
-    `world - 1` jets twice, where their number does not divide).
+    `world - 1` jets twice, if their number does not divide by `world`).
 
     Args:
         jets: the jets, about 2 kB each.
         batch_size: jets of a batch; a batch may straddle epochs.
         seed: seed of the order.
-        rank: number of this process.
-        world: number of processes.
+        rank: number of this rank.
+        world: number of ranks.
     """
 
     def __init__(self, jets: Jets, *, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.jets, self.batch_size, self.seed, self.rank, self.world = jets, batch_size, seed, rank, world
+        self.jets = jets
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world = world
         self.jets_per_epoch = len(jets)
         self.wait_seconds = 0.0
         self.skipped: Counter[str] = Counter()
         self._taken = 0
-        self._before = 0  # jets that another number of ranks took, all together
+        self._before = 0  # jets that all ranks together took before a resume with another number of ranks
 
     def __next__(self) -> Jets:
-        """The next batch."""
+        """Return the next batch."""
         return self.take(self.batch_size)
 
     def take(self, jets: int) -> Jets:
-        """The next jets, of exactly this number."""
-        places = self._taken + np.arange(jets)
+        """Return exactly this number of jets, the next ones of the stream."""
+        # 5 jets, rank 1 of 2, 2 jets taken: its next numbers are 5, 7 and 9, rows 0, 2 and 4 of epoch 1.
+        numbers = self._taken + np.arange(jets)
         self._taken += jets
-        epochs, rows = np.divmod(self._before + places * self.world + self.rank, len(self.jets))
+        epochs, rows = np.divmod(self._before + numbers * self.world + self.rank, len(self.jets))
         index = np.empty_like(rows)
         for epoch in np.unique(epochs):
             order = np.random.default_rng([self.seed, int(epoch)]).permutation(len(self.jets))
@@ -49,19 +54,19 @@ class MemoryStream:
         return self.jets.select(torch.from_numpy(index))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream stands."""
+        """Return the sampler state."""
         return {"taken": self._taken, "before": self._before}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go to where `state` was taken."""
+        """Restore a sampler state."""
         self._taken, self._before = state["taken"], state["before"]
 
     def resume(self, states: Sequence[Mapping[str, int]]) -> None:
-        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self.load_state_dict(states[0])
         if len(states) != self.world:
             self._before += self._taken * len(states)
             self._taken = 0
 
     def close(self) -> None:
-        """Nothing is open; for the interface of `TrainStream`."""
+        """Do nothing: no file is open. Part of the interface of `TrainStream`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_jets.data.loading.base import JoinedStreams
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.proportions import ProportionStream
 from ssl_jets.data.loading.stream import TrainStream
@@ -19,63 +19,45 @@ from ssl_jets.jets import Jets, concatenate
 Component = TrainStream | MemoryStream | ProportionStream
 
 
-class MixedStream:
-    """Endless batches of jets of two streams, the labelled ones first; the interface of `TrainStream`.
+class MixedStream(JoinedStreams):
+    """Endless batches of two streams, labelled jets first, with the interface of `TrainStream`.
 
-    Each of the two goes round at its own pace.
+    Each of the two has its own epochs.
 
     Args:
-        labelled: stream of jets with labels, perhaps with jet columns.
-        unlabelled: stream of the others.
+        labelled: stream of jets with labels, possibly with jet columns.
+        unlabelled: stream of jets without labels.
     """
 
     def __init__(self, labelled: Component, unlabelled: Component) -> None:
+        super().__init__([labelled, unlabelled])
         self.labelled, self.unlabelled = labelled, unlabelled
 
-    @property
-    def jets_per_epoch(self) -> int:
-        """Jets of both together."""
-        return self.labelled.jets_per_epoch + self.unlabelled.jets_per_epoch
-
-    @property
-    def wait_seconds(self) -> float:
-        """Time spent waiting for files."""
-        return self.labelled.wait_seconds + self.unlabelled.wait_seconds
-
-    @property
-    def skipped(self) -> Counter[str]:
-        """Jets left out so far, by reason."""
-        return self.labelled.skipped + self.unlabelled.skipped
-
     def __next__(self) -> Jets:
-        """The next batch."""
+        """Return the next batch."""
         return together(next(self.labelled), next(self.unlabelled))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where both streams stand."""
+        """Return the sampler states of both streams."""
         return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken."""
+        """Restore the sampler states of both streams."""
         self.labelled.load_state_dict(state["labelled"])
         self.unlabelled.load_state_dict(state["unlabelled"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self.labelled.resume([state["labelled"] for state in states])
         self.unlabelled.resume([state["unlabelled"] for state in states])
 
-    def close(self) -> None:
-        """End the threads of both."""
-        self.labelled.close()
-        self.unlabelled.close()
-
 
 def together(labelled: Jets, unlabelled: Jets) -> Jets:
-    """One batch of both, the labelled ones first.
+    """Return one batch of both, labelled jets first.
 
-    What the unlabelled jets carry of labels and jet columns is not looked at: their label is -1, their columns are NaN.
+    Labels and jet columns of the unlabelled jets are ignored: their label becomes -1, their columns NaN.
     """
+    # 2 labelled and 3 unlabelled jets -> labels [4, 0, -1, -1, -1], jet_sdmass [81.2, 0.4, nan, nan, nan].
     nothing = {name: _missing(values, len(unlabelled)) for name, values in labelled.jet.items()}
     labels = torch.full((len(unlabelled),), -1, dtype=torch.int64)
     weights = None if labelled.weights is None else torch.ones(len(unlabelled))
@@ -83,7 +65,11 @@ def together(labelled: Jets, unlabelled: Jets) -> Jets:
 
 
 def shares(batch_size: int, ratio: float) -> tuple[int, int]:
-    """Labelled and unlabelled jets of a batch, with `ratio` unlabelled ones for each labelled one.
+    """Return the numbers of labelled and unlabelled jets of a batch, with `ratio` unlabelled jets per labelled one.
+
+    Example:
+        >>> shares(128, 3)
+        (32, 96)
 
     Raises:
         UsageError: one of them would have none.
@@ -100,5 +86,5 @@ def shares(batch_size: int, ratio: float) -> tuple[int, int]:
 
 
 def _missing(like: Tensor, jets: int) -> Tensor:
-    """NaN for each jet; of a column of whole numbers, which have none, as float64."""
+    """Return NaN for each jet, as float64 if the column is of integers, which have no NaN."""
     return torch.full((jets,), torch.nan, dtype=like.dtype if like.is_floating_point() else torch.float64)

@@ -1,4 +1,7 @@
-"""The order in which an epoch reads its entries: classes mixed, ranks apart, and all of it computed from seeds."""
+"""Epoch plan: the order in which an epoch reads its entries, with classes mixed and ranks apart, computed from seeds.
+
+A window is the content of one filling of the shuffle buffer.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,22 @@ from ssl_jets.data.files import EntryRange, JetFile
 CHUNK = 10_000
 """Most entries that are read at once."""
 
-_LONGEST = 30_000
-"""A cluster of up to so many entries is read as a whole."""
+_LONGEST_CLUSTER = 30_000
+"""A cluster of at most this many entries is read as a whole."""
 
-_SMALL, _PLACES = 20, 64
-"""A class gives a window no fewer entries than `_SMALL`, nor than a window has for each of `_PLACES` places (unless
-there are too few for all ranks): each place costs an opening of a file and the decoding of a cluster."""
+_MIN_PORTION, _MAX_RANGES = 20, 64
+"""Entries that a class puts into a window, at least: `_MIN_PORTION`, and the buffer divided by `_MAX_RANGES` (unless
+there are too few for all ranks). Each range costs an opening of a file and the decoding of a cluster."""
 
 
 def chunk_at_boundaries(file: JetFile, part: EntryRange, size: int, limit: int | None = None) -> list[EntryRange]:
-    """`part` in chunks that end where clusters of the file end.
+    """Split an entry range into chunks that end at cluster boundaries of the file.
 
-    Clusters are joined as long as they are `size` entries together. One longer than `limit` (by default `size`) is cut
-    into equal pieces, for each of which its baskets are decoded again.
+    Clusters are joined up to `size` entries. One longer than `limit` (by default `size`) is cut into equal pieces, and
+    its baskets are decoded again for each piece.
     """
+    # Boundaries 0, 4, 8, 30 and size 10: clusters of 4, 4 and 22 entries. The first two are joined, 0 to 8; the third
+    # is longer than 10 and cut in three: 8 to 15, 15 to 22, 22 to 30.
     limit = size if limit is None else limit
     edges = [part.start, *(edge for edge in file.clusters if part.start < edge < part.stop), part.stop]
     bounds = [part.start]
@@ -44,15 +49,15 @@ def chunk_at_boundaries(file: JetFile, part: EntryRange, size: int, limit: int |
 
 
 class Shard(NamedTuple):
-    """What a process draws of the shuffled jets of one window: number `start`, `start + step`, and so on.
+    """Jets that a rank takes of one shuffled window: number `start`, `start + step`, and so on.
 
     Attributes:
         epoch: number of the epoch, from 0.
-        world: number of processes that the epoch was dealt to.
-        rank: the one of them whose window it is.
+        world: number of ranks that the epoch was planned for.
+        rank: the rank that the window was planned for.
         window: number of the window.
-        start: first jet, in the order of the window's permutation.
-        step: 1 for all from there on.
+        start: first jet, in the shuffled order of the window.
+        step: 1 for all jets from there on.
     """
 
     epoch: int
@@ -64,102 +69,117 @@ class Shard(NamedTuple):
 
 
 class EpochPlan:
-    """What an epoch reads, window by window, for each of `world` processes.
+    """Entry ranges of an epoch, window by window, for each of `world` ranks.
 
     The files are grouped by class (`JetFile.group`). Each epoch the chunks of a group are shuffled and laid end to end
-    in a circle, which is cut at a random place and from there into equal portions, one for each window of each rank.
-    So every window holds the mixture of the whole, and all ranks have the same number of jets.
+    in a circle, which is cut at a random entry and from there into equal portions, one for each window of each rank.
+    So every window has the class mixture of the whole, and all ranks have the same number of jets.
 
     Args:
         files: the files.
-        parts: the entries to read.
+        ranges: the entry ranges to read.
         buffer: most entries of a window.
         seed: seed of every epoch's order, together with the number of the epoch.
-        world: number of processes; each entry is read by one of them per epoch.
+        world: number of ranks; each entry is read by one of them per epoch.
     """
 
     def __init__(
-        self, files: Sequence[JetFile], parts: Sequence[EntryRange], *, buffer: int, seed: int, world: int
+        self, files: Sequence[JetFile], ranges: Sequence[EntryRange], *, buffer: int, seed: int, world: int
     ) -> None:
-        self.seed, self.world, self.buffer = seed, world, buffer
-        self._windows = -(-sum(part.entries for part in parts) // (world * buffer))
+        self.seed = seed
+        self.world = world
+        self.buffer = buffer
+        self._windows = -(-sum(part.entries for part in ranges) // (world * buffer))
+
+        def by_name(part: EntryRange) -> tuple[object, ...]:
+            file = files[part.file]
+            return (*file.identity[:2], file.source.path, part)
+
         groups: dict[str, list[EntryRange]] = {}
-        # Sorted by name, so that the order in which the files were given does not matter.
-        for part in sorted(
-            parts, key=lambda part: (*files[part.file].identity[:2], files[part.file].source.path, part)
-        ):
+        # Sorted by name: the plan does not depend on the order in which the files are given.
+        for part in sorted(ranges, key=by_name):
             groups.setdefault(files[part.file].group, []).append(part)
         self._groups: list[list[EntryRange]] = []
         for members in groups.values():
             share = -(-sum(part.entries for part in members) // (self._windows * world))
-            size, limit = min(share, CHUNK, buffer), min(_LONGEST, buffer)
-            self._groups.append(
-                [chunk for part in members for chunk in chunk_at_boundaries(files[part.file], part, size, limit)]
-            )
-        # The epoch in use, and the next one, which is read ahead.
-        self._dealt = lru_cache(maxsize=2)(self._deal)
+            size, limit = min(share, CHUNK, buffer), min(_LONGEST_CLUSTER, buffer)
+            chunks: list[EntryRange] = []
+            for part in members:
+                chunks += chunk_at_boundaries(files[part.file], part, size, limit)
+            self._groups.append(chunks)
+        # Two epochs: the current one, and the next one, which is read ahead.
+        self._windows_of = lru_cache(maxsize=2)(self._plan_windows)
 
     @property
     def constant(self) -> bool:
-        """Whether every epoch is one and the same window (only `permutation` differs), so that it is read once."""
+        """Whether every epoch is one and the same window (only `order` differs), so that it is read once."""
         return self._windows == 1 and self.world == 1
 
     def windows(self, epoch: int, rank: int) -> list[list[EntryRange]]:
-        """The entries of each window of a rank; none where an epoch of very few jets has none for it."""
-        return self._dealt(epoch)[rank]
+        """Return the entry ranges of each window of a rank; none if an epoch of very few jets has none for it."""
+        return self._windows_of(epoch)[rank]
 
-    def parts(self, rows: Shard) -> list[EntryRange]:
-        """The entries of a window."""
-        return self.windows(rows.epoch, rows.rank)[rows.window]
+    def ranges(self, shard: Shard) -> list[EntryRange]:
+        """Return the entry ranges of the window of a shard."""
+        return self.windows(shard.epoch, shard.rank)[shard.window]
 
-    def order(self, rows: Shard, length: int) -> npt.NDArray[np.int64]:
-        """Which of the `length` jets of a window come, one after another."""
-        rng = np.random.default_rng([self.seed, rows.epoch, rows.rank, rows.window])
-        return rng.permutation(length)[rows.start :: rows.step]
+    def order(self, shard: Shard, length: int) -> npt.NDArray[np.int64]:
+        """Return the indices of the jets of a shard among the `length` jets of its window, in shuffled order."""
+        rng = np.random.default_rng([self.seed, shard.epoch, shard.rank, shard.window])
+        return rng.permutation(length)[shard.start :: shard.step]
 
-    def _deal(self, epoch: int) -> list[list[list[EntryRange]]]:
-        """The entries of all windows of all ranks."""
+    def _plan_windows(self, epoch: int) -> list[list[list[EntryRange]]]:
+        """Return the entry ranges of an epoch, `[rank][window][range]`."""
         if self.constant:
             return [[[chunk for chunks in self._groups for chunk in chunks]]]
         rng = np.random.default_rng([self.seed, epoch])
-        cells: list[list[EntryRange]] = [[] for _ in range(self.world * self._windows)]
+        windows: list[list[EntryRange]] = [[] for _ in range(self.world * self._windows)]
         for chunks in self._groups:
-            self._portions([chunks[index] for index in rng.permutation(len(chunks))], rng, cells)
-        ranks = (cells[rank * self._windows : (rank + 1) * self._windows] for rank in range(self.world))
-        return [[window for window in windows if window] for windows in ranks]
+            self._deal_portions([chunks[index] for index in rng.permutation(len(chunks))], rng, windows)
+        ranks = []
+        for rank in range(self.world):
+            own = windows[rank * self._windows : (rank + 1) * self._windows]
+            ranks.append([window for window in own if window])
+        return ranks
 
-    def _portions(self, chunks: Sequence[EntryRange], rng: np.random.Generator, cells: list[list[EntryRange]]) -> None:
-        """Add equal portions of a group to the cells: the windows of rank 0, of rank 1, and so on."""
-        ends = np.cumsum([chunk.entries for chunk in chunks])
-        entries, smallest = int(ends[-1]), max(_SMALL, self.buffer // _PLACES)
-        portions = min(len(cells), max(-(-entries // smallest), min(self.world, entries)))
-        first_cell = int(rng.integers(len(cells)))
+    def _deal_portions(
+        self, chunks: Sequence[EntryRange], rng: np.random.Generator, windows: list[list[EntryRange]]
+    ) -> None:
+        """Add equal portions of a group to the windows, which are ordered by rank."""
+        # Chunks of 4, 3 and 3 entries lie end to end: 0 to 4, 4 to 7, 7 to 10. 10 entries, 3 portions -> 4, 3, 3.
+        ends = np.cumsum([chunk.entries for chunk in chunks])  # 4, 7, 10
+        entries, smallest = int(ends[-1]), max(_MIN_PORTION, self.buffer // _MAX_RANGES)
+        portions = min(len(windows), max(-(-entries // smallest), min(self.world, entries)))
+        first_window = int(rng.integers(len(windows)))
         first_entry = int(rng.integers(entries)) if portions > 1 else 0
+        # The circle is cut at entry 2: portions begin at 2, 6 and 9, and the last one is 9, 0, 1.
         bounds = (first_entry - (-entries * np.arange(portions) // portions)) % entries
+        # Ranges end at the ends of chunks and of portions: 0, 2, 4, 6, 7, 9, 10.
         edges = np.union1d(np.concatenate([[0], bounds if portions > 1 else []]).astype(np.int64), ends)
         starts, stops = edges[:-1], edges[1:]
-        portion = (starts - first_entry) % entries * portions // entries
-        cell = (first_cell + portion * len(cells) // portions) % len(cells)
-        chunk = np.searchsorted(ends, starts, side="right")
-        before = np.concatenate([[0], ends[:-1]])[chunk]
-        for index, start, stop, where in zip(
-            chunk.tolist(), (starts - before).tolist(), (stops - before).tolist(), cell.tolist()
-        ):
+        portion = (starts - first_entry) % entries * portions // entries  # 2, 0, 0, 1, 1, 2
+        # 2 portions, 5 windows, from window 4 on: they go to 4 + 0 = 4 and (4 + 2) % 5 = 1.
+        window = (first_window + portion * len(windows) // portions) % len(windows)
+        chunk = np.searchsorted(ends, starts, side="right")  # 0, 0, 1, 1, 2, 2
+        before = np.concatenate([[0], ends[:-1]])[chunk]  # 0, 0, 4, 4, 7, 7
+        lows, highs = (starts - before).tolist(), (stops - before).tolist()
+        for index, low, high, target in zip(chunk.tolist(), lows, highs, window.tolist()):
             part = chunks[index]
-            cells[where].append(EntryRange(part.file, part.start + start, part.start + stop))
+            windows[target].append(EntryRange(part.file, part.start + low, part.start + high))
 
 
-def reshard(rows: Sequence[Shard], rank: int, world: int) -> list[Shard]:
-    """What one of `world` processes takes of windows that others left over, each jet going to one process.
+def reshard(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
+    """Return the shards that one of `world` ranks takes of unfinished ones, each jet going to one rank.
 
-    Windows that nobody began are dealt out whole. Of the others, and of those left when the cards do not come out even,
-    every process takes every `world`-th jet, for which each of them reads the whole window. Older epochs come first.
+    Windows that no rank began are dealt out whole. Of the others, and of those left over when they do not divide by
+    `world`, every rank takes every `world`-th jet, for which each rank reads the whole window. Older epochs come first.
     """
-    begun = [window for window in rows if window.start or window.step > 1]
-    whole = sorted(window for window in rows if not (window.start or window.step > 1))
+    # Three ranks, unfinished windows A (begun, from jet 5 on) and B, C, D, E (whole): B, C and D go to ranks 0, 1, 2;
+    # rank r takes the jets 5 + r, 8 + r, ... of A and r, 3 + r, ... of E.
+    begun = [shard for shard in shards if shard.start or shard.step > 1]
+    whole = sorted(shard for shard in shards if not (shard.start or shard.step > 1))
     even = len(whole) // world * world
-    shared = [
-        window._replace(start=window.start + rank * window.step, step=window.step * world)
-        for window in [*begun, *whole[even:]]
-    ]
-    return sorted([*shared, *whole[rank:even:world]])
+    own = whole[rank:even:world]
+    for shard in [*begun, *whole[even:]]:
+        own.append(shard._replace(start=shard.start + rank * shard.step, step=shard.step * world))
+    return sorted(own)

@@ -1,13 +1,13 @@
-"""Several data sets in one stream, in proportions that the user chooses."""
+"""Mixture of several data sets in one stream, in given proportions."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.base import JoinedStreams
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.errors import UsageError
@@ -16,12 +16,12 @@ from ssl_jets.jets import Jets, concatenate
 SETTING = "data.proportions"
 
 
-class ProportionStream:
-    """Endless batches of jets of several data sets; the interface of `TrainStream`.
+class ProportionStream(JoinedStreams):
+    """Endless batches of jets of several data sets, with the interface of `TrainStream`.
 
-    Each set goes round at its own pace, with an order and a shuffling of its own, and within it each jet comes once a
-    round. After any number of batches a set has given its share of all jets, to within one jet. An epoch is as many
-    jets as all sets have together: a set with more than its natural share is gone through more often than once.
+    Each set has its own epochs and its own shuffling; each of its jets comes once per epoch of the set. After any
+    number of batches each set has contributed its share of all jets, to within one jet. An epoch of the mixture has as
+    many jets as all sets together: a set with more than its natural share is read more than once in it.
 
     Args:
         streams: one stream for each set.
@@ -30,68 +30,55 @@ class ProportionStream:
     """
 
     def __init__(self, streams: Sequence[TrainStream], shares: Sequence[float], *, batch_size: int) -> None:
+        super().__init__(streams)
         self._streams, self._batch_size = list(streams), batch_size
+        # Shares 0.5, 0.3 and 0.2 -> edges 0, 0.5, 0.8 and 1: set i has the jets between the edges i and i + 1.
         total, edge = sum(shares), 0.0
-        self._edges = [0.0, *((edge := edge + share) / total for share in shares)]
+        self._edges = [0.0]
+        for share in shares:
+            edge += share
+            self._edges.append(edge / total)
         self._edges[-1] = 1.0
         self._taken = 0
 
-    @property
-    def jets_per_epoch(self) -> int:
-        """Jets of all sets together."""
-        return sum(stream.jets_per_epoch for stream in self._streams)
-
-    @property
-    def wait_seconds(self) -> float:
-        """Time spent waiting for files."""
-        return sum(stream.wait_seconds for stream in self._streams)
-
-    @property
-    def skipped(self) -> Counter[str]:
-        """Jets left out so far, by reason."""
-        return sum((stream.skipped for stream in self._streams), Counter[str]())
-
     def __next__(self) -> Jets:
-        """The next batch."""
+        """Return the next batch."""
         return self.take(self._batch_size)
 
     def take(self, jets: int) -> Jets:
-        """The next jets, of exactly this number, set after set."""
-        # A set owns the jets between two edges; what lies there now less what lay there before is what it gives.
-        before, now = ([round(edge * taken) for edge in self._edges] for taken in (self._taken, self._taken + jets))
+        """Return exactly this number of jets, the next ones of the mixture, set after set."""
+        # Edges 0, 0.5, 0.8 and 1; 8 jets taken, 8 more asked for. The edges lay at 0, 4, 6 and 8, and lie at
+        # 0, 8, 13 and 16 now: the sets had 4, 2 and 2 jets, have 8, 5 and 3, and give 4, 3 and 1.
+        before = [round(edge * self._taken) for edge in self._edges]
         self._taken += jets
+        now = [round(edge * self._taken) for edge in self._edges]
         numbers = [now[i + 1] - now[i] - before[i + 1] + before[i] for i in range(len(self._streams))]
         return concatenate([stream.take(number) for stream, number in zip(self._streams, numbers) if number])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the streams stand."""
+        """Return the sampler states of all streams."""
         return {"taken": self._taken, "sets": [stream.state_dict() for stream in self._streams]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken."""
+        """Restore the sampler states of all streams."""
         self._taken = state["taken"]
-        for stream, its in zip(self._streams, state["sets"]):
-            stream.load_state_dict(its)
+        for stream, own in zip(self._streams, state["sets"]):
+            stream.load_state_dict(own)
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from the states of all ranks of a run, of which there may have been another number."""
+        """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self._taken = states[0]["taken"]
         for index, stream in enumerate(self._streams):
             stream.resume([state["sets"][index] for state in states])
 
-    def close(self) -> None:
-        """End the threads of all."""
-        for stream in self._streams:
-            stream.close()
-
 
 def sets_of(
-    files: Sequence[JetFile], parts: Sequence[EntryRange], proportions: Mapping[str, float]
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], proportions: Mapping[str, float]
 ) -> dict[str, list[EntryRange]]:
-    """The parts that belong to each of the names in `proportions`, which are given as those of `--data`.
+    """Assign the entry ranges to the data sets named in `proportions`, with names as for `--data`.
 
     Raises:
-        UsageError: a file that no name or more than one name covers, or a name without jets to train on.
+        UsageError: a file in no data set or in several, or a data set without jets to train on.
     """
     owner: dict[Path, str] = {}
     for name in proportions:
@@ -103,13 +90,13 @@ def sets_of(
                 )
             owner[path] = name
     sets: dict[str, list[EntryRange]] = {name: [] for name in proportions}
-    for part in parts:
+    for part in ranges:
         file = files[part.file].source
-        its_set = owner.get(Path(file.path).resolve())
-        if its_set is None:
+        set_name = owner.get(Path(file.path).resolve())
+        if set_name is None:
             hint = f"--set '{SETTING}={{A: 0.7, B: 0.3}}' with names as for --data, which cover all of its files"
             raise UsageError("a file belongs to none of the data sets", where=SETTING, found=file, hint=hint)
-        sets[its_set].append(part)
-    if empty := [name for name, its in sets.items() if not its]:
+        sets[set_name].append(part)
+    if empty := [name for name, own in sets.items() if not own]:
         raise UsageError("a data set has no jets to train on", where=SETTING, found=empty[0])
     return sets

@@ -22,12 +22,12 @@ from ssl_jets.jets import Jets, concatenate
 __all__ = ["Request", "TrainStream", "ordered"]
 
 _LOOK_AHEAD = 8
-"""Windows that are searched for the rest of a cluster."""
+"""Later windows that are searched for the rest of a cluster."""
 
 
 def ordered(
     files: Sequence[JetFile],
-    parts: Sequence[EntryRange],
+    ranges: Sequence[EntryRange],
     request: Request = DEFAULT,
     chunk: int = CHUNK,
     workers: int = 1,
@@ -35,32 +35,32 @@ def ordered(
     *,
     may_be_empty: bool = False,
 ) -> Iterator[Jets]:
-    """The jets of `parts` in that order, in batches of at most `chunk` entries.
+    """Read the jets of entry ranges in order, in batches of at most `chunk` entries.
 
-    At most `workers` + 2 chunks are in memory: the one in the hands of the caller, one per thread, and one that waits.
+    At most `workers` + 2 chunks are in memory: the one that the caller holds, one per thread, and one that waits.
 
     Args:
         files: the files.
-        parts: entries of them, in the order wanted.
-        request: which columns, and what to do with bad jets; jets left out are missing from `Jets.source`.
+        ranges: entry ranges, in the order of reading.
+        request: columns to read, and the policy for bad jets; skipped jets are missing from `Jets.source`.
         chunk: most entries of a batch.
         workers: threads that read ahead.
-        skipped: the number of jets left out is added here, by reason.
-        may_be_empty: let pass that no jet of `parts` can be used; for one share of several, whose sum is checked.
+        skipped: counter that receives the number of skipped jets by reason.
+        may_be_empty: accept that no jet can be used; for one share of several, whose sum is checked.
 
     Raises:
         UsageError: a column that a file does not have.
         DataError: files of differing columns or classes, a bad jet, a file that cannot be read, no jet that can be
             used.
     """
-    _check(files, parts, request)
-    left_out: Counter[str] = Counter() if skipped is None else skipped
-    return _ordered(files, parts, request, chunk, workers, left_out, may_be_empty=may_be_empty)
+    _check(files, ranges, request)
+    counter: Counter[str] = Counter() if skipped is None else skipped
+    return _ordered(files, ranges, request, chunk, workers, counter, may_be_empty=may_be_empty)
 
 
 def _ordered(
     files: Sequence[JetFile],
-    parts: Sequence[EntryRange],
+    ranges: Sequence[EntryRange],
     request: Request,
     chunk: int,
     workers: int,
@@ -68,38 +68,38 @@ def _ordered(
     *,
     may_be_empty: bool,
 ) -> Iterator[Jets]:
-    found = may_be_empty or not count(parts)
-    chunks = (piece for part in parts for piece in chunk_at_boundaries(files[part.file], part, chunk))
+    any_jets = may_be_empty or not count(ranges)
+    chunks = (piece for part in ranges for piece in chunk_at_boundaries(files[part.file], part, chunk))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
     try:
-        for jets, left_out in read_ahead(pool, workers, files, chunks, request):
-            skipped.update(left_out)
+        for jets, skipped_here in read_ahead(pool, workers, files, chunks, request):
+            skipped.update(skipped_here)
             if jets is not None:
-                found = True
+                any_jets = True
                 yield jets
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    require_jets(found, "that can be used", where=named(files, parts), left_out=skipped)
+    require_jets(any_jets, "that can be used", where=named(files, ranges), left_out=skipped)
 
 
 class TrainStream:
     """Endless batches of shuffled jets: every jet once per epoch, on one of the ranks.
 
-    An epoch is cut into windows of about `buffer` jets, each a mixture of chunks of all classes (see `Plan`). While one
-    window is used, threads read the next; where all jets fit into one window, they are read only once. Batches go on
-    across windows and epochs, so all have `batch_size` jets. The order depends only on the files, `seed`, `rank`,
-    `world` and `buffer`.
+    An epoch is cut into windows of about `buffer` jets, each a mixture of chunks of all classes (see `EpochPlan`).
+    While one window is used, threads read the next; if all jets fit into one window, they are read only once. Batches
+    continue across windows and epochs, so all have `batch_size` jets. The order depends only on the files, `seed`,
+    `rank`, `world` and `buffer`.
 
     Args:
         files: the files.
-        parts: the entries to train on.
+        ranges: the entry ranges to train on.
         batch_size: jets of a batch.
-        buffer: jets shuffled together; two windows are in memory (see `Windows`).
+        buffer: jets shuffled together; two windows are in memory (see `ShuffleBuffer`).
         seed: seed of the order.
-        rank: number of this process.
-        world: number of processes.
+        rank: number of this rank.
+        world: number of ranks.
         workers: threads that read.
-        request: which columns, and what to do with bad jets.
+        request: columns to read, and the policy for bad jets.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -109,7 +109,7 @@ class TrainStream:
     def __init__(
         self,
         files: Sequence[JetFile],
-        parts: Sequence[EntryRange],
+        ranges: Sequence[EntryRange],
         *,
         batch_size: int,
         buffer: int,
@@ -119,87 +119,95 @@ class TrainStream:
         workers: int = 1,
         request: Request = DEFAULT,
     ) -> None:
-        _check(files, parts, request)
-        self.jets_per_epoch = count(parts)
-        """Jets of an epoch, of all ranks together, before bad ones are left out."""
+        _check(files, ranges, request)
+        self.jets_per_epoch = count(ranges)
+        """Jets of an epoch, of all ranks together, before bad ones are skipped."""
         self.wait_seconds = 0.0
         """Time spent waiting for files."""
         if not self.jets_per_epoch:
             raise DataError("there are no jets to train on")
-        self._batch_size, self._seed, self._buffer = batch_size, seed, buffer
-        self._course = Cursor(lambda ranks: EpochPlan(files, parts, buffer=buffer, seed=seed, world=ranks), rank, world)
-        self._windows = ShuffleBuffer(files, request, buffer, workers)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._buffer = buffer
+
+        def plan_for(ranks: int) -> EpochPlan:
+            return EpochPlan(files, ranges, buffer=buffer, seed=seed, world=ranks)
+
+        self._cursor = Cursor(plan_for, rank, world)
+        self._shuffle_buffer = ShuffleBuffer(files, request, buffer, workers)
         self._jets: Jets | None = None
         self._order = torch.empty(0, dtype=torch.int64)
-        self._left_out, self._left_out_here = Counter[str](), Counter[str]()
+        self._skipped_before = Counter[str]()
+        self._skipped_in_window = Counter[str]()
         self._empty_windows = 0
         self._closed = False
 
     @property
     def epoch(self) -> int:
         """Number of the epoch that the next jet belongs to, from 0."""
-        return self._course.rows().epoch
+        return self._cursor.shard().epoch
 
     @property
     def skipped(self) -> Counter[str]:
-        """Jets left out so far, by reason."""
-        return self._left_out + self._left_out_here
+        """Number of jets skipped so far, by reason."""
+        return self._skipped_before + self._skipped_in_window
 
     def __iter__(self) -> TrainStream:
         return self
 
     def __next__(self) -> Jets:
-        """The next batch, of exactly `batch_size` jets."""
+        """Return the next batch, of exactly `batch_size` jets."""
         return self.take(self._batch_size)
 
     def take(self, jets: int) -> Jets:
-        """The next jets, of exactly this number."""
+        """Return exactly this number of jets, the next ones of the stream."""
+        # Row 8 of a window of 10 jets, 5 jets asked for: rows 8 and 9 of it, then rows 0 to 2 of the next window.
         pieces: list[Jets] = []
         while jets:
-            window, row = self._current(), self._course.row
+            window, row = self._current(), self._cursor.row
             index = self._order[row : row + jets]
             pieces.append(window.select(index))
             jets -= len(index)
-            self._course.row += len(index)
-            if self._course.row == len(self._order):
-                self._leave()
+            self._cursor.row += len(index)
+            if self._cursor.row == len(self._order):
+                self._advance()
         return concatenate(pieces)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: the next batch after `load_state_dict` is the one that would come next here."""
-        return self._course.state_dict() | {"left_out": dict(self._left_out)} | self._signature()
+        """Return the sampler state; after `load_state_dict` the next batch is the one that would come next here."""
+        return self._cursor.state_dict() | {"left_out": dict(self._skipped_before)} | self._signature()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken; only the window it stands in is read.
+        """Restore a sampler state; only its current window is read.
 
         Raises:
             UsageError: the state is of a stream over other jets, or with another seed, buffer or number of ranks.
         """
-        self._check_state(state, self._course.world)
+        self._check_state(state, self._cursor.world)
         self._drop()
-        self._course.load_state_dict(state)
-        self._left_out = Counter(state["left_out"])
+        self._cursor.load_state_dict(state)
+        self._skipped_before = Counter(state["left_out"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from the states of all ranks of a run, of which there may have been another number.
+        """Resume from the states of all ranks of a run, which may have had another number of ranks.
 
-        With as many ranks as before, this is `load_state_dict`. Otherwise see `Course.resume`.
+        With as many ranks as before, this is `load_state_dict`. Otherwise see `Cursor.resume`.
         """
-        if len(states) == self._course.world:
-            self.load_state_dict(states[self._course.rank])
+        if len(states) == self._cursor.world:
+            self.load_state_dict(states[self._cursor.rank])
             return
         for state in states:
             self._check_state(state, len(states))
         self._drop()
-        self._course.resume(states)
-        if self._course.rank == 0:
-            self._left_out = sum((Counter(state["left_out"]) for state in states), Counter())
+        self._cursor.resume(states)
+        if self._cursor.rank == 0:
+            self._skipped_before = sum((Counter(state["left_out"]) for state in states), Counter())
 
     def close(self) -> None:
         """End the threads and free the jets; the stream cannot be used any more."""
         self._closed = True
         self._jets = None
-        self._windows.close()
+        self._shuffle_buffer.close()
 
     def __enter__(self) -> TrainStream:
         return self
@@ -209,13 +217,13 @@ class TrainStream:
 
     def _signature(self) -> dict[str, int]:
         numbers = {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer}
-        return numbers | {"world": self._course.world}
+        return numbers | {"world": self._cursor.world}
 
     def _check_state(self, state: Mapping[str, Any], world: int) -> None:
         for name, value in (self._signature() | {"world": world}).items():
             if state[name] != value:
                 raise UsageError(
-                    "the state of the data stream is that of another run",
+                    "the state of the data stream belongs to another run",
                     where=name,
                     found=value,
                     allowed=[state[name]],
@@ -223,17 +231,17 @@ class TrainStream:
                 )
 
     def _current(self) -> Jets:
-        """The window the stream stands in, which has a jet to take; from then on the one after it is being read."""
+        """Return the current window, which has a jet to take; the next one is read in the background from then on."""
         if self._closed:
             raise ValueError("the stream is closed")
         while self._jets is None:
-            if not self._windows.reading:
+            if not self._shuffle_buffer.reading:
                 self._begin(0)
             began = time.perf_counter()
             try:
-                self._jets, self._left_out_here = self._windows.take()
+                self._jets, self._skipped_in_window = self._shuffle_buffer.take()
             except BaseException:
-                # The same error again for whoever asks again, from a fresh read.
+                # The next call reads anew, and raises the same error.
                 self._drop()
                 raise
             finally:
@@ -243,50 +251,50 @@ class TrainStream:
         return self._jets
 
     def _begin(self, ahead: int) -> None:
-        """Begin to read a window."""
-        following = [self._course.parts(ahead + more) for more in range(1, 1 + _LOOK_AHEAD)]
-        self._windows.begin(self._course.parts(ahead), following)
+        """Begin to read the window `ahead` of the current one."""
+        following = [self._cursor.ranges(ahead + more) for more in range(1, 1 + _LOOK_AHEAD)]
+        self._shuffle_buffer.begin(self._cursor.ranges(ahead), following)
 
     def _enter(self) -> None:
-        """Take up the window that was read, or pass on where it has no jet for this process."""
-        rows = self._course.rows()
-        order = self._course.plan(rows.world).order(rows, 0 if self._jets is None else len(self._jets))
+        """Shuffle the window that was read, or move on if it has no jet for this rank."""
+        shard = self._cursor.shard()
+        order = self._cursor.plan(shard.world).order(shard, 0 if self._jets is None else len(self._jets))
         self._order = torch.from_numpy(order)
-        if self._course.row >= len(order):
-            self._leave()
+        if self._cursor.row >= len(order):
+            self._advance()
         elif not self._repeats():
             self._begin(1)
 
-    def _leave(self) -> None:
-        """Go on to the next window; where it has the same entries, with the jets that are in memory."""
+    def _advance(self) -> None:
+        """Move to the next window; if it has the same entries, with the jets that are in memory."""
         repeats = self._jets is not None and self._repeats()
-        self._course.leave()
+        self._cursor.advance()
         if repeats:
             self._enter()
         else:
             self._jets = None
-            self._left_out, self._left_out_here = self.skipped, Counter()
+            self._skipped_before, self._skipped_in_window = self.skipped, Counter()
 
     def _repeats(self) -> bool:
-        """Whether the next window has the entries of this one: all jets fit into one."""
-        return self._course.parts(1) == self._course.parts()
+        """Check whether the next window has the entries of this one: all jets fit into one."""
+        return self._cursor.ranges(1) == self._cursor.ranges()
 
     def _refuse_endless_skipping(self) -> None:
-        """Stop where a whole epoch of windows had only bad jets, and ten more, as an epoch may have a single jet."""
-        rows = self._course.rows()
+        """Stop after an epoch of windows with bad jets only, and ten more, as an epoch may have a single jet."""
+        shard = self._cursor.shard()
         self._empty_windows = 0 if self._jets is not None else self._empty_windows + 1
-        if self._empty_windows > 10 + len(self._course.plan(rows.world).windows(rows.epoch, rows.rank)):
+        if self._empty_windows > 10 + len(self._cursor.plan(shard.world).windows(shard.epoch, shard.rank)):
             raise DataError("all jets to train on were left out", found=skipped_jets(self.skipped))
 
     def _drop(self) -> None:
-        """Forget the window and what is being read."""
-        self._windows.forget()
-        self._jets, self._left_out_here = None, Counter()
+        """Drop the current window and the one that is being read."""
+        self._shuffle_buffer.forget()
+        self._jets, self._skipped_in_window = None, Counter()
 
 
-def _check(files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request) -> None:
-    """Whether all files that are read have the columns asked for and speak of the same classes."""
-    used = [files[index] for index in sorted({part.file for part in parts})]
+def _check(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> None:
+    """Check that all files to read have the requested columns and the same classes."""
+    used = [files[index] for index in sorted({part.file for part in ranges})]
     if used and request.columns is None:
         shared_columns(used)
     shared_labels(used)

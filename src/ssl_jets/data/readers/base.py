@@ -1,4 +1,4 @@
-"""The interfaces of a reader and of a table, and the guard that turns errors of libraries into one message."""
+"""Interfaces of a reader and of a table, and the guard that turns errors of libraries into one message."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Number(NamedTuple):
     """Type of the numbers of a branch.
 
     Attributes:
-        dtype: in the byte order of this machine.
-        missing: whether whole numbers or flags may be missing; such a value is read as NaN.
+        dtype: numpy type, in the byte order of this machine.
+        missing: whether integers or flags may be missing; a missing value is read as NaN.
     """
 
     dtype: np.dtype[Any]
@@ -25,7 +25,7 @@ class Number(NamedTuple):
 
 
 class Table(Protocol):
-    """A table of an open file: a tree of ROOT, a group of HDF5, or the only one of Parquet and npz (named "")."""
+    """Table of an open file: a tree of ROOT, a group of HDF5, or the unnamed table ("") of Parquet and npz."""
 
     @property
     def name(self) -> str: ...
@@ -37,58 +37,62 @@ class Table(Protocol):
 
     @property
     def ignored(self) -> Mapping[str, str]:
-        """Arrays beside the table that are no branches of it, with the reason."""
+        """Arrays of the file that are no branches of the table, with the reason."""
 
     def flat(self) -> tuple[str, ...]:
-        """Branches with one number per entry, in the order of the file."""
-
-    def not_lists(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that do not hold a list of numbers per entry."""
+        """Return the branches with one number per entry, in the order of the file."""
 
     def depth(self, name: str) -> int:
-        """Levels of lists around the numbers of an entry: 0 for one number, 1 for a list; -1 for no numbers."""
+        """Return the levels of lists around the numbers of an entry: 0 for one number, 1 for a list; -1 for no numbers.
+
+        `float` -> 0, `vector<float>` -> 1, `vector<vector<float>>` -> 2, `string` -> -1.
+        """
 
     def is_text(self, name: str) -> bool:
-        """Whether a branch holds one string per entry."""
+        """Check whether a branch holds one string per entry."""
 
     def typename(self, name: str) -> str:
-        """The type of a branch, for messages."""
+        """Return the type of a branch, for messages."""
 
     def number(self, name: str) -> Number:
-        """The type of the numbers of a branch of `flat`."""
+        """Return the type of the numbers of a branch of `flat`."""
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Entries at which a read of the branches `names` may begin without decoding anything twice, from 0 to the
-        number of entries."""
+        """Return the cluster boundaries of branches, from 0 to the number of entries.
+
+        A read that begins at a boundary decodes nothing twice.
+        """
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
-        """How many numbers a branch of lists has in each entry."""
+        """Return the number of values of a branch of lists in each entry, `[entry]`."""
 
 
 class StoredTable(Table, Protocol):
-    """A table as it is stored in a file."""
+    """Table as it is stored in a file."""
 
     def stored(self) -> Iterator[object]:
-        """Yield the structure of the table, and `Block`s of bytes of its branches, the same for every copy of it."""
+        """Yield the structure of the table, and `Block`s of bytes of its branches, equal in every copy of it."""
 
 
 class Reader(Protocol):
-    """A module that reads one kind of file."""
+    """Module that reads one file format."""
 
     NOUN: str
-    """What a table is called in such files."""
+    """Name of a table in such files: tree, group, table."""
 
     def open_tables(self, path: str, external: bool = False) -> AbstractContextManager[Sequence[StoredTable]]:
-        """All tables of a file, with `external` also of the other files that it leads to (HDF5)."""
+        """Open all tables of a file, with `external` also of other files that it refers to (HDF5)."""
 
     def read(self, path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
-        """Entries `start` to `stop` of the branches `names`: an awkward array of lists or numbers each, or a numpy
-        array `[entry]` or `[entry, place]`. A number that the file lacks is NaN (or None), a list is None. Little more
-        is in memory than what is returned."""
+        """Read entries `start` to `stop` of the branches `names`, with little more memory than the result.
+
+        Each is an awkward array of lists or numbers, or a numpy array `[entry]` or `[entry, position]`. A missing
+        number is NaN (or None), a missing list None.
+        """
 
 
 MOST_PLACES = 20_000
-"""Longest last axis of an array whose places have names (`name[3]`)."""
+"""Longest last axis of an array whose positions are branches (`name[3]`)."""
 
 
 MOST_READ = 4 << 30
@@ -96,23 +100,23 @@ MOST_READ = 4 << 30
 
 
 _FREE, _MOST_RATIO = 64 << 20, 10_000
-"""Bytes that an array may claim whatever it stores, and how far compression shrinks one at most (zlib: 1,032)."""
+"""Bytes that every array may claim, and the largest compression ratio accepted beyond (zlib reaches 1,032)."""
 
 
 _ENTRIES_PER_BYTE = 100
-"""Entries that a byte of a file stands for at most."""
+"""Entries per byte of a file, at most."""
 
 
 def check_entries(entries: int, bytes_: int, where: object) -> None:
-    """Refuse a table with more entries than its file has room for.
+    """Check that a table has no more entries than its file can hold.
 
     Args:
         entries: entries of the table.
-        bytes_: size of the file; 0 where a server does not name it.
+        bytes_: size of the file; 0 if a server does not report it.
         where: the file, for messages.
 
     Raises:
-        DataError: it names both numbers.
+        DataError: more entries; the message has both numbers.
     """
     if bytes_ and not 0 <= entries <= _ENTRIES_PER_BYTE * bytes_:
         found = f"{entries:,} entries in {bytes_:,} bytes"
@@ -120,17 +124,17 @@ def check_entries(entries: int, bytes_: int, where: object) -> None:
 
 
 def overclaimed(claimed: int, stored: int) -> str | None:
-    """Return why an array cannot be read that asks for more memory than its bytes in the file can fill, or None."""
+    """Return the reason to refuse an array that claims more bytes than its stored bytes can fill, or None."""
     if claimed <= max(_FREE, _MOST_RATIO * stored):
         return None
     return f"it claims {claimed:,} bytes, of which {stored:,} are stored"
 
 
 def check_read(bytes_: int, where: object) -> None:
-    """Refuse to read more at once than `MOST_READ` bytes.
+    """Check that one read takes at most `MOST_READ` bytes.
 
     Raises:
-        DataError: it names the size.
+        DataError: more; the message has the size.
     """
     if bytes_ > MOST_READ:
         found = f"{bytes_:,} bytes for the entries of one read"
@@ -139,11 +143,11 @@ def check_read(bytes_: int, where: object) -> None:
 
 @contextmanager
 def readable(path: str, title: str) -> Iterator[None]:
-    """Turn whatever the bytes of a bad file make its library raise into one DataError.
+    """Turn every error that a library raises on a bad file into one DataError.
 
     Args:
         path: the file.
-        title: its kind, for people.
+        title: its format, for messages.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""The datasets of an HDF5 file: where they lie, and whether their numbers can be read here.
+"""Datasets of an HDF5 file: search through groups and links, and checks that their numbers can be read.
 
-Other files that a file leads to (external links, virtual datasets, external storage) are opened only where the user
-asks for it.
+Other files that a file refers to (external links, virtual datasets, external storage) are opened only if the user asks
+for it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ssl_jets.data.readers.base import overclaimed
 from ssl_jets.errors import DataError
 
 _PLUGINS = {32001: "blosc", 32026: "blosc2", 307: "bzip2", 305: "lzo", 32000: "lzf", 32004: "lz4", 32015: "zstd"}
-"""Numbers of compressions that HDF5 itself does not know, as PyTables and others use them."""
+"""Filter numbers of compressions that are not part of HDF5, as PyTables and others use them."""
 
 
 def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Dataset]:
-    """Return all datasets below a group by their paths from it on, those behind soft links too.
+    """Return all datasets below a group by their paths from it on, including those behind soft links.
 
     Args:
         top: the group.
@@ -30,7 +30,9 @@ def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Datas
         DataError: an external link, unless `external`.
     """
     result: dict[str, h5py.Dataset] = {}
-    groups, soft, seen = [("", top)], [], {top}
+    groups = [("", top)]
+    soft = []
+    seen = {top}
     while groups:
         above, group = groups.pop(0)
         for key in group:
@@ -43,17 +45,17 @@ def datasets(top: h5py.Group, file: str, external: bool) -> dict[str, h5py.Datas
             item = group.get(key)
             if isinstance(item, h5py.Dataset):
                 result[path] = item
-            # `_i_` begins the names of indices of PyTables. A group may stand below itself.
+            # Names with `_i_` are indices of PyTables. A link may lead back to a group above.
             elif isinstance(item, h5py.Group) and not key.startswith("_i_") and item not in seen:
                 seen.add(item)
                 groups.append((f"{path}/", item))
-    # Soft links last: their way may go through an external one.
+    # Soft links last: their path may go through an external link, which is refused above.
     targets = {path: group.get(key) for path, group, key in soft}
     return result | {path: item for path, item in targets.items() if isinstance(item, h5py.Dataset)}
 
 
 def unusable(dataset: h5py.Dataset, file: str, external: bool) -> str | None:
-    """Return why a dataset is no branch of any table, or None.
+    """Return the reason why a dataset cannot be a branch, or None.
 
     Raises:
         DataError: its numbers lie in another file, unless `external`.
@@ -75,10 +77,10 @@ def row_bytes(dataset: h5py.Dataset) -> int:
 
 
 def check_compression(dataset: h5py.Dataset, file: object) -> None:
-    """Refuse a compression for which there is no plugin; the package hdf5plugin brings those there are.
+    """Check that every compression of a dataset has a plugin; the package hdf5plugin has many.
 
     Raises:
-        DataError: it names the compression.
+        DataError: it has none; the message names the compression.
     """
     settings = dataset.id.get_create_plist()
     for index in range(settings.get_nfilters()):

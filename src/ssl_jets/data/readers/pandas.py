@@ -1,8 +1,8 @@
 """Names of the columns of a pandas DataFrame in HDF5, in both of its layouts, without pandas and without unpickling.
 
-`format="table"` is a dataset of a compound type: `index`, blocks `values_block_0` of numbers, and columns of their own;
-the names of a block's columns are a pickled list in an attribute. `format="fixed"` has a dataset `block0_values` of
-numbers for each type, and their names in `block0_items`.
+`format="table"` is a dataset of a compound type: `index`, blocks `values_block_0` of numbers, and single columns; the
+column names of a block are a pickled list in an attribute. `format="fixed"` has a dataset `block0_values` of numbers
+for each type, and the column names in `block0_items`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from ssl_jets.data.readers.base import MOST_PLACES
 
 
 def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
-    """Column to the field that holds it ("" for a plain dataset) and its place there (None: the whole field); empty for
-    a dataset that pandas did not make."""
+    """Return the field of each column ("" for a plain dataset) and its position there (None: the whole field).
+
+    Empty for a dataset that pandas did not make. A block of the columns `pt` and `eta` ->
+    `{"pt": ("values_block_0", 0), "eta": ("values_block_0", 1)}`.
+    """
     fields = dataset.dtype.names
     if fields and any(f"{field}_kind" in dataset.attrs for field in fields):
-        return {column: place for field in fields for column, place in _of_field(dataset, field).items()}
+        columns: dict[str, tuple[str, int | None]] = {}
+        for field in fields:
+            columns |= _of_field(dataset, field)
+        return columns
     block = re.fullmatch(r"(block\d+)_values", dataset.name.rsplit("/", 1)[-1])
     items = block and dataset.parent.get(f"{block[1]}_items")
     if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES:
@@ -38,9 +44,10 @@ def _of_field(dataset: h5py.Dataset, field: str) -> dict[str, tuple[str, int | N
 
 
 def _strings(pickled: Any) -> list[str]:
-    """The strings of a pickled list of strings, read from its opcodes: nothing in it is carried out."""
+    """Return the strings of a pickled list, read from its opcodes: nothing in it is executed."""
     content = pickled if isinstance(pickled, bytes) else bytes(pickled)
-    names = [
-        argument for code, argument, _ in pickletools.genops(content) if "UNICODE" in code.name or "STRING" in code.name
-    ]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    names = []
+    for code, argument, _ in pickletools.genops(content):
+        if "UNICODE" in code.name or "STRING" in code.name:
+            names.append(argument.decode() if isinstance(argument, bytes) else str(argument))
+    return names

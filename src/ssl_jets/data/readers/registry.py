@@ -1,7 +1,7 @@
-"""Which reader opens a file, told by how its bytes begin, and what every reader gives.
+"""Registry of file formats: the reader of a file is found from its first bytes.
 
-A reader is a module with two functions: `open_tables` says what a file holds, `read` gives a range of entries of some
-branches. Both raise `DataError`, and nothing else, at a file that is truncated, corrupt or gone.
+A reader is a module with two functions: `open_tables` lists the tables of a file, `read` returns a range of entries of
+some branches. Both raise `DataError`, and nothing else, on a file that is truncated, corrupt or gone.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ssl_jets.errors import DataError
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A kind of file.
+    """File format.
 
     Attributes:
-        module: name of the reader's module in `ssl_jets.data`; imported when the first such file is opened.
-        title: name for people.
-        magic: how such a file begins.
-        suffixes: of files of a folder that are taken without a look into them.
+        module: module of the reader in `ssl_jets.data.readers`; imported when the first such file is opened.
+        title: name in messages.
+        magic: first bytes of such a file.
+        suffixes: suffixes of such files, which are taken from a folder without being opened.
     """
 
     module: str
@@ -39,15 +39,15 @@ FILE_FORMATS = (
     FileFormat("hdf5", "HDF5", b"\x89HDF\r\n\x1a\n", (".h5", ".hdf5")),
     FileFormat("npz", "npz", b"PK\x03\x04", (".npz",)),
 )
-"""All kinds of files that are read."""
+"""All file formats that are read."""
 
 
-SUFFIXES = tuple(suffix for kind in FILE_FORMATS for suffix in kind.suffixes)
-"""Suffixes of the files of a folder that are taken without a look into them."""
+SUFFIXES = tuple(suffix for file_format in FILE_FORMATS for suffix in file_format.suffixes)
+"""Suffixes of files that are taken from a folder without being opened."""
 
 
 _HEAD = 512
-"""Bytes that tell the kinds apart."""
+"""Bytes that identify the format."""
 
 
 _ZIP_NAME = 30
@@ -55,37 +55,40 @@ _ZIP_NAME = 30
 
 
 def reader_of(path: str) -> Reader:
-    """The reader of a file, by how its bytes begin, whatever it is called.
+    """Return the reader of a file, found from its first bytes and not from its name.
 
     Raises:
-        DataError: the file cannot be read, or is of no known kind.
+        DataError: the file cannot be read, or has no known format.
     """
-    if is_remote(path):  # only ROOT files are read from elsewhere
+    if is_remote(path):  # only ROOT files are read by URL
         return cast(Reader, import_module("ssl_jets.data.readers.root"))
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
+        head = _first_bytes(path)
     except OSError as error:
         raise DataError("the file cannot be read", where=path, found=error.strerror or error) from error
-    for kind in FILE_FORMATS:
-        if head.startswith(kind.magic):
-            return cast(Reader, import_module(f"ssl_jets.data.readers.{kind.module}"))
+    for file_format in FILE_FORMATS:
+        if head.startswith(file_format.magic):
+            return cast(Reader, import_module(f"ssl_jets.data.readers.{file_format.module}"))
     raise DataError(
         "the file is of no kind that is read",
         where=path,
         found=f"it begins with {head[:8]!r}" if head else "it is empty",
-        allowed=[kind.title for kind in FILE_FORMATS],
+        allowed=[file_format.title for file_format in FILE_FORMATS],
     )
 
 
 def has_known_bytes(path: str | Path) -> bool:
-    """Check whether a file begins like one of a kind that is read; of zip archives only those of arrays do."""
+    """Check whether a file has a known format by its first bytes; a zip archive only if it begins with an array."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
+        head = _first_bytes(path)
     except OSError:
         return False
     if head.startswith(b"PK"):
         length = int.from_bytes(head[26:28], "little")
         return head[_ZIP_NAME : _ZIP_NAME + length].endswith(b".npy")
-    return any(head.startswith(kind.magic) for kind in FILE_FORMATS)
+    return any(head.startswith(file_format.magic) for file_format in FILE_FORMATS)
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)

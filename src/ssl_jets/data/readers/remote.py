@@ -1,4 +1,4 @@
-"""Files elsewhere, named by a URL and read by uproot through fsspec."""
+"""Remote files, named by a URL and read by uproot through fsspec."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ PROTOCOLS = {
     "http": ("aiohttp", "http"),
     "https": ("aiohttp", "http"),
 }
-"""URLs that are read, each with the package that does so and the extra of ours that installs it."""
+"""Protocol of a URL to the package that reads it, and the extra of this package that installs it."""
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is the URL of a file elsewhere."""
+    """Check whether a path is a URL."""
     return "://" in path
 
 
 def check_protocol(path: str) -> None:
-    """Refuse a URL of a protocol that is not known, or whose package is not installed.
+    """Check that the protocol of a URL is known and its package installed.
 
     Raises:
-        UsageError: it names what to install.
+        UsageError: it is not; the message names the package to install.
     """
     protocol = path.partition("://")[0]
     if protocol not in PROTOCOLS:
@@ -41,7 +41,7 @@ def check_protocol(path: str) -> None:
 
 
 def size(path: str) -> int:
-    """Bytes of a file, here or elsewhere."""
+    """Return the size of a local or remote file in bytes; 0 if a server does not report it."""
     if not is_remote(path):
         return os.path.getsize(path)
     import fsspec
@@ -51,10 +51,11 @@ def size(path: str) -> int:
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read several ranges of bytes of a file elsewhere, in one request where the protocol allows that."""
+    """Read several byte ranges of a remote file, in one request if the protocol allows it."""
     import fsspec
 
     system, name = fsspec.core.url_to_fs(path)
-    starts, stops = ([edges[side] for edges in ranges] for side in (0, 1))
-    found: list[bytes] = system.cat_ranges([name] * len(ranges), starts, stops, on_error="raise")
-    return found
+    starts = [start for start, _ in ranges]
+    stops = [stop for _, stop in ranges]
+    content: list[bytes] = system.cat_ranges([name] * len(ranges), starts, stops, on_error="raise")
+    return content

@@ -1,4 +1,4 @@
-"""ROOT files: which trees (TTree or RNTuple) and branches they hold, and ranges of entries as awkward arrays."""
+"""Reader of ROOT files: trees (TTree or RNTuple), their branches, and ranges of entries as awkward arrays."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _OPENED = threading.local()
 _NUMBERS = {"float": "f4", "double": "f8", "bool": "?", "char": "i1"} | {
     f"std::{u}int{bits}_t": f"{u or 'i'}{bits // 8}" for u in ("", "u") for bits in (8, 16, 32, 64)
 }
-"""C++ types that are numbers, to numpy's."""
+"""C++ type of a number to its numpy type."""
 
 _LIST = re.compile(r"^(?:std::vector|ROOT::VecOps::RVec|std::array)<(.*?)(?:, *\d+)?>$")
 _OPTIONAL = re.compile(r"std::optional<(.*)>")
 
 
 class Tree:
-    """A TTree of an open file, as far as its branches go."""
+    """TTree of an open file."""
 
     def __init__(self, name: str, tree: Any) -> None:
         self.name, self.ignored = name, dict[str, str]()
@@ -50,38 +50,33 @@ class Tree:
         self.entries = int(tree.num_entries)
 
     def flat(self) -> tuple[str, ...]:
-        """Branches with one number per entry, without the counters of jagged branches."""
+        """Return the branches with one number per entry, without the counters of jagged branches."""
         names = [name for name in self.branches if _is_number(self._tree[name].interpretation)]
         return tuple(name for name in names if not self._is_counter(name))
 
     def _is_counter(self, name: str) -> bool:
         return any(leaf.member("fIsRange") for leaf in self._tree[name].member("fLeaves"))
 
-    def not_lists(self, names: Sequence[str]) -> list[str]:
-        """Those of the branches `names` that do not hold a list of numbers per entry."""
-        return [name for name in names if not _is_list_of_numbers(self._tree[name].interpretation)]
-
     def depth(self, name: str) -> int:
-        """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
-        is_number = _is_number(self._tree[name].interpretation)
-        return 0 if is_number else 1 if not self.not_lists([name]) else _levels(self.typename(name))
+        interpretation = self._tree[name].interpretation
+        if _is_number(interpretation):
+            return 0
+        return 1 if _is_list_of_numbers(interpretation) else _levels(self.typename(name))
 
     def is_text(self, name: str) -> bool:
-        """Whether a branch holds one string per entry."""
         return isinstance(self._tree[name].interpretation, uproot.AsStrings)
 
     def typename(self, name: str) -> str:
-        """The C++ type of a branch."""
         return str(self._tree[name].typename)
 
     def number(self, name: str) -> Number:
-        """The type of the numbers of a branch, or of the lists it holds."""
         interpretation = self._tree[name].interpretation
         inner = interpretation.content if isinstance(interpretation, uproot.AsJagged) else interpretation
         return Number(np.dtype(inner.to_dtype).base.newbyteorder("="))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
+        """Return the entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
+        # Baskets at 0, 20, 40 of one branch and at 0, 40 of another -> 0, 40 and the number of entries.
         common: set[int] | None = None
         for name in names:
             offsets = set(self._tree[name].entry_offsets)
@@ -89,16 +84,15 @@ class Tree:
         return tuple(sorted((common or set()) | {0, self.entries}))
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
-        """How many numbers the branch `name` has in each entry."""
         return _lengths(self._tree[name].array(array_cache=None))
 
     def stored(self) -> Iterator[object]:
-        """Yield names of branches, sizes of their baskets, and ends of some baskets, as keys hold times and places."""
+        """Yield names of branches, sizes of their baskets, and the last bytes of some: the first hold dates."""
         filled = []
         for name in self.branches:
             branch = self._tree[name]
-            here = int(np.count_nonzero(branch.member("fBasketSeek")[: branch.num_baskets]))
-            sizes = branch.member("fBasketBytes")[:here].tolist()
+            on_disk = int(np.count_nonzero(branch.member("fBasketSeek")[: branch.num_baskets]))
+            sizes = branch.member("fBasketBytes")[:on_disk].tolist()
             yield name, sizes
             # Baskets of a tree that was never closed properly are in the header of the tree.
             yield from (bytes(basket.data[:BLOCK]) for basket in branch.embedded_baskets)
@@ -111,7 +105,7 @@ class Tree:
 
 
 class NTuple:
-    """An RNTuple of an open file: the same for the successor of TTree. Names of inner fields have dots."""
+    """RNTuple (the successor of TTree) of an open file. Names of inner fields have dots."""
 
     def __init__(self, name: str, ntuple: Any) -> None:
         self.name, self.ignored = name, dict[str, str]()
@@ -121,55 +115,46 @@ class NTuple:
         self.entries = int(ntuple.num_entries)
 
     def flat(self) -> tuple[str, ...]:
-        """Fields with one number per entry."""
         return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
 
     def _in_list(self, name: str) -> bool:
-        """Whether a field is part of a list; those of ROOT's importer, which has one per counter, have no type."""
+        """Check whether a field is part of a list. Lists of ROOT's importer, one per counter, have no type."""
         above = name.rpartition(".")[0]
         outer = self._plain(above) if above in self._items else "struct"
         return not outer or _LIST.match(outer) is not None or (above in self._items and self._in_list(above))
 
-    def not_lists(self, names: Sequence[str]) -> list[str]:
-        """Those of the fields `names` that do not hold a list of numbers per entry."""
-        return [name for name in names if _LIST.sub(r"\1", self._plain(name)) not in _NUMBERS or name in self.flat()]
-
     def depth(self, name: str) -> int:
-        """Levels of lists around the numbers of an entry; -1 where it holds no numbers."""
         levels = _levels(self._plain(name))
         return levels + 1 if levels >= 0 and self._in_list(name) else levels
 
     def is_text(self, name: str) -> bool:
-        """Whether a field holds one string per entry."""
         return self._plain(name) == "std::string" and not self._in_list(name)
 
     def typename(self, name: str) -> str:
-        """The C++ type of a field."""
         return str(self._items[name].typename)
 
     def _plain(self, name: str) -> str:
-        """The C++ type of a field without `std::optional`."""
-        kind = self.typename(name)
-        while (shorter := _OPTIONAL.sub(r"\1", kind)) != kind:
-            kind = shorter
-        return kind
+        """Return the C++ type of a field without `std::optional`."""
+        typename = self.typename(name)
+        while (shorter := _OPTIONAL.sub(r"\1", typename)) != typename:
+            typename = shorter
+        return typename
 
     def number(self, name: str) -> Number:
-        """The type of the numbers of a field, or of the lists it holds; those of an optional field may be missing."""
+        """Return the type of the numbers of a field or of its lists; numbers of an optional field may be missing."""
         dtype = np.dtype(_NUMBERS[_LIST.sub(r"\1", self._plain(name))])
         return Number(dtype, dtype.kind != "f" and self._plain(name) != self.typename(name))
 
     def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Entries at which the clusters begin, from 0 to the number of entries."""
+        """Return the entries at which the clusters begin, from 0 to the number of entries."""
         starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
         return tuple(sorted(starts | {0, self.entries}))
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
-        """How many numbers the field `name` has in each entry."""
         return _lengths(self._items[name].array())
 
     def stored(self) -> Iterator[object]:
-        """Yield names of fields, sizes of the pages of each cluster, and beginnings of some pages."""
+        """Yield names of fields, sizes of the pages of each cluster, and the first bytes of some pages."""
         clusters = [[column.pages for column in columns] for columns in self._ntuple.page_link_list]
         yield self.branches
         yield [[[page.locator.num_bytes for page in pages] for pages in columns] for columns in clusters]
@@ -182,35 +167,35 @@ class NTuple:
 
 @contextmanager
 def open_tables(path: str, external: bool = False) -> Iterator[list[Tree | NTuple]]:
-    """All trees of a file, the newest cycle of each.
+    """Open all trees of a file, the newest cycle of each.
 
     Raises:
         DataError: the file cannot be read, is not a ROOT file, or is truncated or corrupt.
     """
     with readable(path, "ROOT"), _open(path) as file:
-        kinds = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
-        yield [(NTuple if kind == _NTUPLE else Tree)(name, file[name]) for name, kind in kinds.items()]
+        classes = file.classnames(cycle=False, filter_classname=lambda name: name in ("TTree", _NTUPLE))
+        yield [(NTuple if classname == _NTUPLE else Tree)(name, file[name]) for name, classname in classes.items()]
 
 
 def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
-    """Entries `start` to `stop` of the given branches, by name.
+    """Read entries `start` to `stop` of the given branches.
 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
     """
-    wanted = set(branches)
+    names = set(branches)
     with readable(path, "ROOT"):
         opened = _opened(path, tree)
         caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
         arrays: Mapping[str, ak.Array] = opened.arrays(
-            filter_name=lambda name: name in wanted,
+            filter_name=lambda name: name in names,
             entry_start=start,
             entry_stop=stop,
             library="ak",
             how=dict,
             **caches,
         )
-        # Objects that are decoded one after another can end early without an error.
+        # Objects that are decoded one by one can end early without an error.
         for name, array in arrays.items():
             if len(array) != stop - start:
                 raise ValueError(f"the branch {name} has {len(array)} of the entries {start} to {stop}")
@@ -218,11 +203,12 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
 
 
 def _opened(path: str, tree: str) -> Any:
-    """A tree, kept open in this thread: opening takes as long as reading a thousand jets.
+    """Return a tree, kept open in this thread: opening takes as long as reading a thousand jets.
 
-    The threads that read end with their stream, and what they keep open with them.
+    The trees are closed when the thread ends, with its stream.
     """
-    # A file that was written anew is another one. (Of one elsewhere it would cost a question for each chunk.)
+    # Size and time in the key: a file that was written anew is opened anew. (For a remote file this would cost a
+    # request per chunk.)
     status = None if is_remote(path) else os.stat(path)
     key = (path, tree, status.st_size, status.st_mtime_ns) if status else (path, tree, 0, 0)
     trees: OrderedDict[tuple[str, str, int, int], Any] = _OPENED.__dict__.setdefault("trees", OrderedDict())
@@ -241,14 +227,14 @@ def _open(path: str) -> Any:
     if is_remote(path):
         return uproot.open(path, **caches)
     _check_header(path)
-    # Not by memory map: where a mapped file is cut short, or its disk fails, the process is killed by SIGBUS.
-    # As {file: no object}: a colon in the name names no tree, and `a::b` is no address.
+    # Not by memory map: if a mapped file is cut short, or its disk fails, the process is killed by SIGBUS.
+    # As {file: no object}: a colon in the file name then names no tree, and `a::b` is no address.
     local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
     return uproot.open({os.path.abspath(path): None}, **local, **caches)
 
 
 def _check_header(path: str) -> None:
-    """Refuse what is not a ROOT file, and a file shorter than its header says (a copy that was cut off)."""
+    """Check that a file is a ROOT file, and as long as its header claims (a copy may be cut off)."""
     with open(path, "rb") as file:
         header = file.read(20)
     if header[:4] != b"root":
@@ -257,13 +243,13 @@ def _check_header(path: str) -> None:
     if len(header) < 20:
         raise DataError("the ROOT file is truncated", where=path, found=f"{size} bytes")
     version: int = struct.unpack(">i", header[4:8])[0]
-    # Files over 2 GB have versions above a million, and an end of 64 bits.
+    # Files over 2 GB have a version above a million, and their end as 64 bits.
     end: int = struct.unpack(">q", header[12:20])[0] if version >= 1_000_000 else struct.unpack(">i", header[12:16])[0]
     if size < end:
         raise DataError(
             "the ROOT file is truncated",
             where=path,
-            found=f"{size} bytes, its header says {end}",
+            found=f"{size} bytes, its header claims {end}",
             hint="copy or download the file again",
         )
 
@@ -273,7 +259,7 @@ def _lengths(lists: ak.Array) -> npt.NDArray[np.int64]:
 
 
 def _levels(typename: str) -> int:
-    """Levels of lists in a C++ type: `std::vector<std::vector<float>>` -> 2, `float` -> 0; -1 of other than numbers."""
+    """Return the levels of lists in a C++ type: `std::vector<std::vector<float>>` -> 2, `float` -> 0, `TRef` -> -1."""
     levels = 0
     while (inner := _LIST.match(typename)) is not None:
         typename, levels = inner[1], levels + 1
@@ -281,7 +267,7 @@ def _levels(typename: str) -> int:
 
 
 def _is_number(interpretation: object) -> bool:
-    """One number per entry."""
+    """Check for one number per entry."""
     if not isinstance(interpretation, uproot.AsDtype):
         return False
     dtype = np.dtype(interpretation.to_dtype)
@@ -289,7 +275,7 @@ def _is_number(interpretation: object) -> bool:
 
 
 def _is_list_of_numbers(interpretation: object) -> bool:
-    """A list of numbers per entry, of any length or of a fixed one."""
+    """Check for a list of numbers per entry, of variable or of fixed length."""
     if isinstance(interpretation, uproot.AsJagged):
         return _is_number(interpretation.content)
     if not isinstance(interpretation, uproot.AsDtype):
