@@ -89,5 +89,5 @@ def test_a_verdict_says_what_was_found_and_beside_what() -> None:
 
 def test_every_verdict_of_the_docs_has_a_first_remedy() -> None:
     text = (Path(__file__).parents[2] / "docs" / "collapse.md").read_text(encoding="utf-8")
-    table = text.partition("| verdict | when |")[2].partition("\n\n")[0]
+    table = text.partition("| verdict | criterion |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == list(collapse.ADVICE)

@@ -56,7 +56,7 @@ def in_batches(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Datase
 
 
 def build_objective(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tuple[str, ...]) -> Objective:
-    """Build encoder, heads and loss terms of the mode, and freeze what the mode does not train."""
+    """Build encoder, heads and loss terms of the mode, and freeze the weights that the mode keeps fixed."""
     mode = MODES[settings.method.mode](settings)
     torch.manual_seed(settings.train.seed)
     encoder = mode.encoder(pretrained)

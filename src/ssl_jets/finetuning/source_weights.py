@@ -38,7 +38,8 @@ class SourceWeights(nn.Module):
         """Fit on samples of both domains.
 
         Args:
-            source, target: batches of jets, in any order.
+            source: batches of source jets, in any order.
+            target: batches of target jets, in any order.
             seed: seed of the split into halves to fit and to measure on.
         """
         generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ _OF_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RA
 
 @dataclass(frozen=True)
 class Launch:
-    """This process among those of one launch.
+    """Position of this process in a launch.
 
     Attributes:
         rank: number of this process.
@@ -73,7 +73,7 @@ def rank() -> int:
 
 
 def environment_alone() -> dict[str, str]:
-    """Return the environment variables for a single process, without those of a launch."""
+    """Return the environment variables for a single process, without launch variables."""
     others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
     return {
         name: value for name, value in os.environ.items() if name not in _OF_PROCESS and not name.startswith(others)

@@ -49,7 +49,7 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class ReaderEndedError(Exception):
-    """The program that reads stdout has ended. (click would turn a `BrokenPipeError` into exit code 1.)"""
+    """Error: the reader of stdout has ended. Not a `BrokenPipeError`, for which click exits with code 1."""
 
 
 class Outlet:

@@ -199,7 +199,7 @@ def checkpoints(path: Path) -> list[Path]:
 
 
 def _age(file: Path) -> int:
-    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    """Return the number in `last-2.ckpt`; 0 if there is none."""
     number = file.stem.rpartition("-")[2]
     return int(number) if number.isascii() and number.isdigit() else 0
 
