@@ -33,16 +33,16 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.training.run_setup import read_all
 
-MODES = ("probe", "head", "last", "lora", "full", "scratch")
+MODES = ("probe", "head", "last-blocks", "lora", "full", "scratch")
 VARIANTS = {
     "probe": ["method.mode=probe", "train.steps=300"],  # steps on cached z take milliseconds
     "head": ["method.mode=head"],
-    "last": ["method.mode=last"],
+    "last-blocks": ["method.mode=last-blocks"],
     "lora": ["method.mode=lora"],
     "lora, DoRA": ["method.mode=lora", "method.lora.dora=true"],
     "full": ["method.mode=full"],
     "full, layer decay 0.75": ["method.mode=full", "method.layer_decay=0.75"],
-    "last, probe first": ["method.mode=last", "method.probe_first=true"],
+    "last-blocks, probe first": ["method.mode=last-blocks", "method.probe_first=true"],
     "lora, probe first": ["method.mode=lora", "method.probe_first=true"],
     "full, probe first": ["method.mode=full", "method.probe_first=true"],
     "full, mean of the tokens": ["method.mode=full", "method.pool=mean"],

@@ -150,9 +150,8 @@ class TrainSettings(Settings):
     """Steps between two looks at held-out jets (loss, probe, collapse of z); the first checks of z come earlier."""
     validation_jets: int = Field(default=2000, ge=2)
     """Held-out jets of such a look."""
-    on_collapse: Literal["warn", "stop", "rollback"] = "warn"
-    """What to do where two looks in a row find z collapsed: say so, stop with exit code 1 and a checkpoint, or go back
-    to the last healthy look with half the learning rate (three times, then stop)."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -1,23 +1,19 @@
-"""Pretrain: files in, a run folder with a model out."""
+"""Pretraining: jets in, a run folder with a trained encoder out."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_jets import methods
-from ssl_jets.config import DataSettings, MethodSettings, RunSettings, read_config, resolve
-from ssl_jets.data.dataset import Dataset
+from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
 from ssl_jets.data.files import count
 from ssl_jets.data.loading.stream import Request
-from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.skipped import BAD_AMONG
-from ssl_jets.data.subset import choose, count_labelled
-from ssl_jets.errors import DataError, UsageError
-from ssl_jets.jets import Jets
+from ssl_jets.data.subset import count_labelled
+from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model_file import load_method, load_model
@@ -26,29 +22,41 @@ from ssl_jets.nn.tasks import LABEL, TaskSettings
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
-from ssl_jets.training.loop import fit
 from ssl_jets.training.resume import check_run, is_finished, open_run
-from ssl_jets.training.run_folder import Run
 from ssl_jets.training.run_setup import (
-    finish,
+    TrainingInputs,
+    export,
+    labelled_subset,
     log_files,
-    make_monitor,
+    require_labels,
     sample_of,
+    train,
     training_facts,
     with_resolved_precision,
 )
-from ssl_jets.training.streams import make_stream, open_for
+from ssl_jets.training.streams import open_for
 
 
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
-    """The settings of a pretraining run: the method's recipe (or the `stored` settings of a run), then `layers`."""
+    """Resolve the settings of a pretraining run.
+
+    Args:
+        method: name of the method.
+        layers: settings in increasing precedence.
+        stored: `config.yaml` of a run, in the place of the defaults of the method.
+
+    Raises:
+        UsageError: a setting is wrong, or the stored run is of another method.
+    """
     cls = methods.find(method)
     base: dict[str, Any] = cls.recipe.layer() if stored is None else read_config(stored)
     if isinstance(base.get("method"), dict):
         base["method"] = rename_settings(base["method"])  # of a run begun by an earlier version
-    begun = base.get("method", {}).get("name", method)
-    if begun != method:
-        raise UsageError("the run was begun with another method", where="--method", found=method, allowed=[begun])
+    stored_method = base.get("method", {}).get("name", method)
+    if stored_method != method:
+        raise UsageError(
+            "the run was begun with another method", where="--method", found=method, allowed=[stored_method]
+        )
     return resolve(RunSettings[cls.Config], {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
 
 
@@ -57,16 +65,16 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     """Pretrain an encoder and write a run folder.
 
     Args:
-        settings: as `resolve_pretrain` made them.
+        settings: result of `resolve_pretrain`.
         out: the run folder.
-        resume: go on with the run in `out`; where there is none, begin it.
+        resume: continue the run in `out`; start it if there is none.
         force: replace the run in `out`.
 
     Returns:
         `out`.
 
     Raises:
-        Interrupted: a signal came before the last step; where steps were taken, the checkpoint is saved.
+        Interrupted: a signal came before the last step; the checkpoint is saved if a step was taken.
     """
     tune_memory()
     fabric = make_fabric(settings.train)
@@ -74,71 +82,68 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     run = check_run(settings, out, fabric, resume=resume, force=force)
     if is_finished(run, fabric, resume=resume):
         return out
-    data = open_for(settings.data, fabric)
-    name = settings.method.name
+
+    # Data
+    name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
+    data = open_for(settings.data, fabric)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
-    if needs_labels and not data.label_names:
-        raise DataError(
-            f"method {name} needs labels, and these files have none",
-            where=", ".join(data.names[:8]),
-            hint=like_labels(column for file in data.files for column in file.jet_columns),
-        )
-    weighted = isinstance(settings.method, TaskSettings)
-    if settings.data.weights and not weighted:
+    if needs_labels:
+        require_labels(data, f"method {name} needs labels, and these files have none")
+    if settings.data.weights and not targets:
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
-    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=weighted)
-    subset = labelled_subset(data, settings.data, request)
+    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=targets)
+    subset = labelled_subset(
+        data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
+    )
     if isinstance(settings.method, TaskSettings):
         count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
-    parts = load_required(cls, settings.method, data.columns)
-    seed = settings.train.seed
-    torch.manual_seed(seed)
-    encoder = Encoder(settings.model)
-    begins = not (resume and run.begun)
-    if begins:
-        encoder.features.fit_statistics(sample_of(data.blind, data.all_train, seed, Request.of(settings.data)))
-    method = cls(settings.method, encoder, data.label_names, **parts)
-    if begins:
-        method.fit_statistics([subset] if subset is not None else sample_of(data.files, data.train, seed, request))
-    open_run(run, settings, data, fabric, resume=resume, force=force)
-    log_setup(run, settings, data, method, subset)
-    opened = make_stream(data, settings, fabric, request, subset)
-    with explain_shortage(LESS_TO_TRAIN), closing(opened) as stream:
-        done = fit(
-            method,
-            stream,
-            run,
-            settings.train,
-            fabric=fabric,
-            monitor=make_monitor(data, settings.train, request, run.say),
-            file_names=data.names,
-            resume=resume,
-            title=f"pretrain {name}",
-        )
-    training = training_facts(data, settings, done)
+    inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
+
+    # Method, run folder
+    method = build_method(inputs)
+    open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
+    log_setup(inputs, method)
+
+    # Training, model
+    with explain_shortage(LESS_TO_TRAIN):
+        result = train(method, inputs, f"pretrain {name}")
+    facts = training_facts(data, settings, result)
     if needs_labels:
-        training["labelled_jets"] = count(data.train) if subset is None else len(subset)
-    finish(run, method, data.label_names, {"method": name, "training": training}, fabric)
+        facts["labelled_jets"] = count(data.train) if subset is None else len(subset)
+    export(inputs, method, {"method": name, "training": facts})
     return out
 
 
-def labelled_subset(data: Dataset, settings: DataSettings, request: Request) -> Jets | None:
-    """The labelled jets to train on, in memory; None for all of them."""
-    if settings.labelled is None or settings.labelled == 1.0:
-        return None
-    wanted, skipped = (settings.labelled, settings.labelled_seed), data.jets_left_out
-    return choose(data.files, data.train, *wanted, request, "data.labelled", skipped)
+def build_method(inputs: TrainingInputs[MethodSettings]) -> Method:
+    """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
+    settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
+    cls = methods.find(settings.method.name)
+    components = load_required(cls, settings.method, data.columns)
+    torch.manual_seed(seed)
+    encoder = Encoder(settings.model)
+    if inputs.begins:
+        encoder.features.fit_statistics(sample_of(data.blind, data.all_train, seed, Request.of(settings.data)))
+    method = cls(settings.method, encoder, data.label_names, **components)
+    if inputs.begins:
+        sample = [inputs.subset] if inputs.subset is not None else None
+        method.fit_statistics(sample or sample_of(data.files, data.train, seed, inputs.request))
+    return method
 
 
 def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
-    """The trained methods that a method starts from, by name, from the runs that its settings name.
+    """Load the trained methods that a method builds on (`cls.requires`), by name, from the runs in its settings.
+
+    Args:
+        cls: the method.
+        settings: its settings; the setting NAME is a run of method NAME.
+        columns: particle columns of the files.
 
     Raises:
-        UsageError: no run is named, it is of another method, or its jets had other particle columns.
+        UsageError: a run is not set, is of another method, or was trained on other particle columns.
         SslJetsError: there is no trained model.
     """
-    parts = {}
+    components = {}
     for name in cls.requires:
         key, run = f"method.{name}", getattr(settings, name)
         if not run:
@@ -154,30 +159,28 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
                 where=f"{key}={run}",
                 found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
             )
-        parts[name] = load_method(run)
-    return parts
+        components[name] = load_method(run)
+    return components
 
 
-def log_setup(
-    run: Run, settings: RunSettings[MethodSettings], data: Dataset, method: Method, subset: Jets | None
-) -> None:
-    """Say what is about to be trained, on what."""
+def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
+    """Log the files, the number of jets and labels, and the size of the encoder."""
+    settings, data, run = inputs.settings, inputs.data, inputs.run
     if not (settings.data.sources or settings.data.proportions):
-        run.say("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
+        run.log_message("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
     log_files(run, data)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
-    of_events = " ".join(sorted({file.collection for file in data.files} - {""}))
-    jets = f"{of_events} jets" if of_events else "jets"
-    jets += " to train on" + BAD_AMONG * (settings.data.bad_jets == "skip")
-    run.say(f"data: {count(data.train):,} {jets}, {count(data.held_out):,} held out{classes}")
-    if subset is not None:
-        run.say(f"labels of {len(subset):,} jets")
+    collections = sorted({file.collection for file in data.files} - {""})
+    jets = " ".join([*collections, "jets to train on"]) + BAD_AMONG * (settings.data.bad_jets == "skip")
+    run.log_message(f"data: {count(data.train):,} {jets}, {count(data.held_out):,} held out{classes}")
+    if inputs.subset is not None:
+        run.log_message(f"labels of {len(inputs.subset):,} jets")
     if data.unlabelled:
         ratio = settings.data.unlabelled_ratio
-        run.say(f"unlabelled: {count(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
+        run.log_message(f"unlabelled: {count(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
     encoder = method.exported()
-    run.say(
+    run.log_message(
         f"encoder: {settings.model.size}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "
         f"trained together: {parameter_count(method):,} parameters, {settings.train.precision}"
     )

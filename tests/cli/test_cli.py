@@ -308,7 +308,7 @@ def test_options_of_the_plan_are_refused_without_it(ssl_jets: Callable[..., Done
 def test_memory_goes_with_what_fits_however_that_is_asked_for(ssl_jets: Callable[..., Done], model: Path) -> None:
     words = ["finetune", "--model", model, "--memory"]
     assert_one_message(ssl_jets(*words, "1GB"), 2, "--memory")
-    done = ssl_jets(*words, "nonsense", "--set", "method.mode=fit")
+    done = ssl_jets(*words, "nonsense", "--set", "method.mode=auto")
     assert_one_message(done, 2, "nonsense")
 
 

@@ -51,12 +51,14 @@ def test_one_point_for_all_jets_is_a_collapse_with_and_without_labels() -> None:
 def test_one_number_is_a_collapse_but_not_of_a_classifier_nor_in_the_first_steps() -> None:
     random = representation_statistics(normal(400, 16))
     found = representation_statistics(normal(400, 1) * torch.ones(16) + 0.01 * normal(400, 16, 1))
-    assert [verdict.name for verdict in collapse.verdicts_on_z(found, random)] == ["narrow"]
+    assert [verdict.name for verdict in collapse.verdicts_on_z(found, random)] == ["low-rank"]
     assert collapse.verdicts_on_z(found, random, labels=True) == []
     assert collapse.verdicts_on_z(found, random, early=True) == []
 
 
-@pytest.mark.parametrize(("now", "told"), [(0.9, []), (0.5, []), (0.34, []), (0.33, ["alike"]), (0.0, ["alike"])])
+@pytest.mark.parametrize(
+    ("now", "told"), [(0.9, []), (0.5, []), (0.34, []), (0.33, ["constant-projection"]), (0.0, ["constant-projection"])]
+)
 def test_jets_that_become_alike_to_the_loss_are_told(now: float, told: list[str]) -> None:
     assert [verdict.name for verdict in collapse.verdicts_on_projection(now, 0.5)] == told
 
@@ -68,8 +70,8 @@ def test_a_z_that_forgets_its_jet_is_noise() -> None:
 
 def test_a_loss_that_does_not_rise_is_told_at_any_scale_and_sign() -> None:
     for loss in (2.0, -2.0, 1e3):
-        assert [v.name for v in collapse.verdicts_on_swap(0.0, loss)] == ["ignored"]
-        assert [v.name for v in collapse.verdicts_on_swap(-0.1 * abs(loss), loss)] == ["ignored"]
+        assert [v.name for v in collapse.verdicts_on_swap(0.0, loss)] == ["uninformative"]
+        assert [v.name for v in collapse.verdicts_on_swap(-0.1 * abs(loss), loss)] == ["uninformative"]
         assert collapse.verdicts_on_swap(0.01 * abs(loss), loss) == []
 
 
@@ -87,5 +89,5 @@ def test_a_verdict_says_what_was_found_and_beside_what() -> None:
 
 def test_every_verdict_of_the_docs_has_a_first_remedy() -> None:
     text = (Path(__file__).parents[2] / "docs" / "collapse.md").read_text(encoding="utf-8")
-    table = text.partition("| verdict | when |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(collapse.ADVICE)
+    table = text.partition("| verdict | criterion |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == list(collapse.ADVICE)

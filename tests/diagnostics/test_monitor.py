@@ -77,7 +77,7 @@ def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     assert (
         in_words(Diagnosis(metrics, []), 64) == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
     )
-    assert in_words(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z early (rank 1 of 64)"
-    collapsed = [Verdict("narrow", "text"), Verdict("noise", "text")]
+    assert in_words(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z warming up (rank 1 of 64)"
+    collapsed = [Verdict("low-rank", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
-    assert in_words(Diagnosis(bare, collapsed), 64) == "z narrow, noise (rank 1 of 64)"
+    assert in_words(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (rank 1 of 64)"

@@ -21,8 +21,8 @@ from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
 from ssl_jets.finetuning.adaptation import CoralTerm, DannTerm, DomainTerm, MmdTerm
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.settings import CoralSettings, DannSettings, MmdSettings, ReweightSettings
+from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.finetuning.source_weights import SourceWeights
-from ssl_jets.finetuning.start import build_objective
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.domain.distance import SCALES, coral, mmd
@@ -153,7 +153,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
         assert float(term(objective, encoder(one).z, both(one, one).select(torch.arange(len(one))), 0.5)) == 0
 
 
-@pytest.mark.parametrize("mode", ["full", "last", "lora", "head"])
+@pytest.mark.parametrize("mode", ["full", "last-blocks", "lora", "head"])
 def test_what_learns_in_a_mode_learns_from_the_domains_too(
     pretrained: Path, sample_files: list[JetFile], sample_jets: Jets, mode: str
 ) -> None:

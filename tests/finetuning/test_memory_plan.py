@@ -30,7 +30,7 @@ STREAM = 1000
 def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Costs by rule instead of a process: what was asked for is kept."""
     asked: list[dict[str, object]] = []
-    base = {"full": 800, "lora": 600, "last": 400, "head": 300, "probe": 200}
+    base = {"full": 800, "lora": 600, "last-blocks": 400, "head": 300, "probe": 200}
 
     def cost(job: Job) -> Cost:
         if not job.batches:
@@ -49,7 +49,7 @@ def test_all_candidates_of_a_mode_take_the_same_jets_for_a_step(pretrained: Path
         found = list(candidates(mode, settings))
         assert {candidate.batch_size * candidate.accumulate for candidate in found} == {48}
         assert found[0] == Candidate(mode, 16, 3, False)
-        assert len(found) == (4 if mode in ("full", "lora", "last") else 2)
+        assert len(found) == (4 if mode in ("full", "lora", "last-blocks") else 2)
 
 
 def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fixed(
@@ -65,7 +65,7 @@ def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fix
     target = f"data.unlabelled=[{sample_files[2].source}]"
     more = (target, "data.unlabelled_ratio=1", "method.adapt=dann", "method.labels=60")
     found = make_plan(settings_of(pretrained, sample_files[:2], *more))
-    assert {row.candidate.mode for row in found.rows} == {"full", "lora", "last", "head"}
+    assert {row.candidate.mode for row in found.rows} == {"full", "lora", "last-blocks", "head"}
     for job, batches in asked[1:]:
         assert job.target == [2]
         for jets in batches:
@@ -128,8 +128,8 @@ def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
     chosen = [row.candidate for row in found.rows if row.fits(found.memory)]
     assert {(c.mode, c.batch_size, c.checkpointing) for c in chosen} == {
         ("full", 4, False), ("full", 4, True), ("lora", 16, True), ("lora", 4, False), ("lora", 4, True),
-        ("last", 16, True), ("last", 4, False), ("last", 4, True), ("head", 16, False), ("head", 4, False),
-        ("probe", 16, False), ("probe", 4, False),
+        ("last-blocks", 16, True), ("last-blocks", 4, False), ("last-blocks", 4, True),
+        ("head", 16, False), ("head", 4, False), ("probe", 16, False), ("probe", 4, False),
     }  # fmt: skip
     lines = found.table().splitlines()
     assert lines[0].split()[:2] == ["mode", "batch"]
@@ -148,8 +148,8 @@ def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
         ("0.0075MB", Candidate("full", 4, 4, False)),
         ("0.0028MB", Candidate("full", 4, 4, True)),
         ("0.0024MB", Candidate("lora", 4, 4, True)),
-        ("0.0019MB", Candidate("last", 4, 4, True)),
-        ("0.0018MB", Candidate("last", 4, 4, True)),
+        ("0.0019MB", Candidate("last-blocks", 4, 4, True)),
+        ("0.0018MB", Candidate("last-blocks", 4, 4, True)),
         ("0.00179MB", None),
     ],
 )
@@ -176,7 +176,7 @@ def test_what_cannot_be_measured_does_not_fit(
 def test_what_fits_is_trained_kept_in_the_settings_and_resumed(
     pretrained: Path, sample_files: list[JetFile], fake: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    more = ["method.mode=fit", "method.memory=0.0024MB", "method.labels=40"]
+    more = ["method.mode=auto", "method.memory=0.0024MB", "method.labels=40"]
     out = finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")
     stored = read_config(out / "config.yaml")
     assert (stored["method"]["mode"], stored["train"]["batch_size"], stored["train"]["accumulate"]) == ("lora", 4, 4)

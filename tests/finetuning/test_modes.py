@@ -16,10 +16,10 @@ from ssl_jets.data.files import JetFile
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune
 from ssl_jets.finetuning.modes import MODES
-from ssl_jets.finetuning.modes.freezing import rates
+from ssl_jets.finetuning.modes.freezing import layer_multipliers
 from ssl_jets.finetuning.modes.lora import merge
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.start import build_objective
+from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.heads import ClassHead
@@ -67,7 +67,7 @@ def test_head_trains_attention_over_the_tokens_and_keeps_no_graph_of_the_encoder
 
 
 def test_heads_read_z_where_they_are_told_to_in_every_mode_that_trains_an_encoder(begun: Begin, tmp_path: Path) -> None:
-    for mode in ("last", "full", "scratch"):
+    for mode in ("last-blocks", "full", "scratch"):
         assert begun(f"method.mode={mode}", "method.pool=mean").encoder.cfg.pool == "mean"
 
 
@@ -78,7 +78,7 @@ def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: B
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_last_trains_the_last_blocks_and_what_follows(begun: Begin, batch: Jets, blocks: int) -> None:
-    objective = begun("method.mode=last", f"method.blocks={blocks}")
+    objective = begun("method.mode=last-blocks", f"method.blocks={blocks}")
     learning = ("encoder.trunk.norm", *(f"encoder.trunk.blocks.{number}." for number in range(4 - blocks, 4)))
     expected = HEADS | {name for name, _ in objective.named_parameters() if name.startswith(learning)}
     assert gradients(objective, batch) == expected
@@ -86,7 +86,7 @@ def test_last_trains_the_last_blocks_and_what_follows(begun: Begin, batch: Jets,
 
 def test_last_refuses_more_blocks_than_there_are(begun: Begin) -> None:
     with pytest.raises(UsageError, match="fewer blocks") as caught:
-        begun("method.mode=last", "method.blocks=5")
+        begun("method.mode=last-blocks", "method.blocks=5")
     assert caught.value.allowed == ["1 to 4"]
 
 
@@ -132,14 +132,14 @@ def test_without_peft_lora_says_which_extra_has_it(begun: Begin, monkeypatch: py
 
 
 def test_rates_fall_from_the_top_and_blocks_join_from_the_top() -> None:
-    decayed = rates(4, 0.5, 0.0, 0.0)
+    decayed = layer_multipliers(4, 0.5, 0.0, 0.0)
     names = [f"encoder.trunk.blocks.{block}." for block in range(4)]
     assert [decayed[name] for name in names] == [0.5**4, 0.5**3, 0.5**2, 0.5]
     assert (decayed["encoder."], decayed["encoder.trunk.norm"]) == (0.5**5, 1.0)
     for progress, joined in ((0.0, 0), (0.1, 1), (0.26, 3), (0.5, 4), (1.0, 4)):
-        found = rates(4, 1.0, 0.4, progress)
+        found = layer_multipliers(4, 1.0, 0.4, progress)
         assert sum(found[name] > 0 for name in names) == joined, progress
-    assert min(rates(4, 1.0, 0.4, 0.4).values()) == 1.0
+    assert min(layer_multipliers(4, 1.0, 0.4, 0.4).values()) == 1.0
 
 
 def test_every_parameter_is_in_one_group_with_the_rate_of_its_layer(begun: Begin) -> None:
@@ -182,7 +182,7 @@ def test_lp_ft_starts_from_the_heads_of_the_probe(
     assert apart < 1.1 * rate * settings.train.lr * 2 < (probe.layers[0].weight.abs().max())
 
 
-@pytest.mark.parametrize("mode", ["head", "last", "lora", "distil"])
+@pytest.mark.parametrize("mode", ["head", "last-blocks", "lora", "distil"])
 def test_every_mode_leaves_a_model_that_is_read_like_any_other_and_can_be_resumed(
     pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
 ) -> None:
@@ -274,12 +274,12 @@ def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
 ) -> None:
     shared = ("method.labels=40", "train.steps=1", "train.lr=1e-5", "train.warmup=0", "train.weight_decay=0")
     moved = {}
-    for mode in ("full", "last", "lora"):
+    for mode in ("full", "last-blocks", "lora"):
         settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", *shared)
         before = load_model(pretrained).encoder.trunk.norm.weight
         after = load_model(finetune(settings, tmp_path / mode)).encoder.trunk.norm.weight
         moved[mode] = float((after - before).abs().max().detach())
     # The first step of AdamW is the rate, whatever the gradient.
-    assert moved == pytest.approx({"full": 1e-5, "last": 1e-4, "lora": 1e-4}, rel=0.05)
+    assert moved == pytest.approx({"full": 1e-5, "last-blocks": 1e-4, "lora": 1e-4}, rel=0.05)
     settings = settings_of(pretrained, sample_files[:2], "method.mode=head", *shared)
     assert build_objective(settings, load_model(pretrained), CLASSES[:2]).lr_multipliers(0.5) == {"": 10.0}

@@ -133,7 +133,7 @@ def test_a_first_machine_whose_name_does_not_resolve_is_named_after_a_time_limit
     step: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     step.setenv("SLURM_STEP_NODELIST", "no-such-machine.invalid,b")
-    step.setattr(process_group, "NAMING", timedelta(0))
+    step.setattr(process_group, "RESOLVE_TIMEOUT", timedelta(0))
     with pytest.raises(SslJetsError, match="does not resolve") as caught, process_group.launched():
         pass
     assert caught.value.where == "MASTER_ADDR=no-such-machine.invalid, MASTER_PORT=20672"
@@ -143,7 +143,7 @@ def test_a_first_machine_whose_name_does_not_resolve_is_named_after_a_time_limit
 
 def test_processes_that_do_not_meet_are_told_where(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_NODELIST", "localhost,b")
-    step.setattr(process_group, "MEETING", timedelta(seconds=1))
+    step.setattr(process_group, "CONNECT_TIMEOUT", timedelta(seconds=1))
     with pytest.raises(SslJetsError, match="do not meet") as caught, process_group.launched():
         pass
     assert "MASTER_ADDR=localhost" in str(caught.value.where)

@@ -60,7 +60,7 @@ def test_characters_that_the_encoding_lacks_are_replaced(write_jetclass: Write, 
 
 
 def test_the_log_of_a_run_shows_escapes_and_takes_names_that_are_no_text(tmp_path: Path, capfd: Any) -> None:
-    Run(tmp_path).say(f"file left out: {BAD} \udce9")
+    Run(tmp_path).log_message(f"file left out: {BAD} \udce9")
     expected = f"file left out: {SHOWN} \\udce9\n"
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == expected
     assert capfd.readouterr().err == expected

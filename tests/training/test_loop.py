@@ -24,7 +24,7 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.training import loop
 from ssl_jets.training.fabric import make_fabric
-from ssl_jets.training.loop import Fit, fit, seed_step, total_steps
+from ssl_jets.training.loop import FitResult, fit, seed_step, total_steps
 from ssl_jets.training.optimizer import make_optimizer
 from ssl_jets.training.run_folder import Run
 from support.batches import BadAt, InOrder
@@ -40,7 +40,7 @@ def supervised(jets: Jets) -> Supervised:
     return Supervised(Supervised.Config(), tiny_encoder(jets), CLASSES)
 
 
-def run_fit(method: Any, stream: Any, folder: Path, settings: TrainSettings, **options: Any) -> tuple[Fit, Run]:
+def run_fit(method: Any, stream: Any, folder: Path, settings: TrainSettings, **options: Any) -> tuple[FitResult, Run]:
     run = Run(folder)
     if not options.get("resume"):
         run.create(settings)

@@ -32,14 +32,14 @@ def test_a_new_run_has_its_settings_in_it(tmp_path: Path) -> None:
 def test_a_run_that_another_process_is_training_is_neither_taken_up_nor_replaced(tmp_path: Path) -> None:
     run = Run(tmp_path / "r")
     run.create(SETTINGS)
-    run.take()  # its own lock is no hindrance
+    run.lock()  # its own lock is no hindrance
     holding = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", holding, str(run.folder / ".lock")]
     del run  # and with it the lock
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        for act in (Run.take, lambda run: run.create(SETTINGS, force=True)):
+        for act in (Run.lock, lambda run: run.create(SETTINGS, force=True)):
             with pytest.raises(SslJetsError, match="another process is training"):
                 act(Run(tmp_path / "r"))
         assert (tmp_path / "r" / "config.yaml").is_file()
@@ -64,7 +64,7 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(
     assert capsys.readouterr().err == ""
     (run.checkpoint.parent / "files.json").unlink()
     run.check_files(files)
-    assert "kept no record of its files" in capsys.readouterr().err
+    assert "recorded no files" in capsys.readouterr().err
 
 
 def test_an_existing_run_is_refused_and_force_replaces_it_whole(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     run = Run(tmp_path / "r", writes=False)
     run.create(SETTINGS)
     run.log({"step": 1})
-    run.say("hello")
+    run.log_message("hello")
     run.forget_after(0)
     assert not run.folder.exists()
     assert capsys.readouterr() == ("", "")
@@ -146,8 +146,8 @@ def test_forgetting_drops_later_steps_and_a_half_written_line(tmp_path: Path) ->
 
 
 def test_what_is_said_goes_to_stderr_and_to_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Run(tmp_path).say("one")
-    Run(tmp_path).say("two")
+    Run(tmp_path).log_message("one")
+    Run(tmp_path).log_message("two")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "one\ntwo\n")
     assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"

@@ -36,12 +36,12 @@ class ModeName(StrEnum):
 
     probe = "probe"
     head = "head"
-    last = "last"
+    last_blocks = "last-blocks"
     lora = "lora"
     full = "full"
     scratch = "scratch"
     distil = "distil"
-    fit = "fit"
+    auto = "auto"
 
 
 class AdaptName(StrEnum):
@@ -61,7 +61,7 @@ def finetune(
     val: Val = None,
     mode: Annotated[
         ModeName | None,
-        typer.Option("--mode", help="What learns; `fit` is the most that fits into the memory. Default: full."),
+        typer.Option("--mode", help="What learns; `auto` is the most that fits into the memory. Default: full."),
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
@@ -108,8 +108,8 @@ def finetune(
         if domain is not None:
             flags["data"]["unlabelled"] = domain
         settings = resolve_finetune(model, file, set_settings(set_, schema), flags, stored=_stored(out, resume))
-        if memory and not plan and settings.method.mode != ModeName.fit:
-            hint = "--plan, or --memory with --mode fit"
+        if memory and not plan and settings.method.mode != ModeName.auto:
+            hint = "--plan, or --memory with --mode auto"
             raise UsageError("this option is one of the plan", where="--memory", hint=hint)
         if plan:
             found = make_plan(settings, say)

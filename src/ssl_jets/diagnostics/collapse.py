@@ -1,8 +1,8 @@
-"""Verdicts: when the measures of a representation say that it has collapsed.
+"""Collapse criteria: thresholds on the representation statistics, and a first remedy for each verdict.
 
-Absolute numbers do not tell a collapse: a early and healthy z lies within a few degrees of its mean and varies in two
-or three directions. So z is compared with that of an encoder of the same shape with random weights, on the same jets;
-the other limits are such that healthy trainings stay away from them. `docs/collapse.md` has the measurements.
+Absolute thresholds do not detect a collapse: early in a healthy training z lies within a few degrees of its mean and
+varies in two or three directions. So z is compared with z of a randomly initialized encoder of the same shape on the
+same jets. The other thresholds keep a margin from healthy trainings. `docs/collapse.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -12,38 +12,37 @@ from dataclasses import dataclass
 from ssl_jets.diagnostics.representation import RepresentationStatistics
 
 MIN_VARIATION = 0.05
-"""Of the variation of z of random weights: below it all jets have nearly the same z."""
+"""Lowest variation of z relative to a random encoder; below it all jets have nearly the same z."""
 MIN_PARTICIPATION = 1 / 3
-"""Of the participation ratio of z of random weights: below it z has lost its directions but one or two."""
+"""Lowest participation ratio of z relative to a random encoder; below it z keeps one or two directions."""
 MIN_PROJECTION_VARIATION = 2 / 3
-"""Of the variation that what the loss compares had before the first step: below it jets become alike to the loss.
-Where all goes well it rises."""
+"""Lowest variation of the projections in the loss, relative to the start. In a healthy training it rises."""
 MAX_ALIGNMENT = 1.6
-"""Of 2: above it two views of a jet differ nearly as much as two jets do."""
+"""Largest alignment, of 2; above it two views of a jet differ nearly as much as two jets do."""
 MIN_SWAP_RISE = 1e-3
-"""Of the loss: where it rises by less when jets swap their z, the loss does not read z."""
+"""Smallest rise of the loss, relative to the loss, when jets swap their z; below it the loss does not read z."""
 MIN_CODE_USAGE = 0.02
-"""Share of the codebook that is used at all."""
+"""Smallest share of the codebook that is used."""
 
 ADVICE = {
-    "constant": "--resume with a smaller --set train.lr=..., or --set train.on_collapse=rollback",
-    "narrow": "wait for the next look; if it stays, a smaller train.lr, a larger batch or another method",
+    "constant": "--resume with a smaller --set train.lr=...",
+    "low-rank": "wait for the next validation; if it stays, a smaller train.lr, a larger batch or another method",
     "noise": "milder augmentations, or more steps",
-    "alike": "--resume with a smaller --set train.lr=..., or --set train.on_collapse=rollback",
+    "constant-projection": "--resume with a smaller --set train.lr=...",
     "teacher": "a smaller momentum of the teacher (`ssl-jets methods NAME` lists the settings)",
-    "ignored": "hide more of the jet, or a method whose decoder reads z alone, such as bottleneck_mae",
+    "uninformative": "hide more of the jet, or a method whose decoder reads z alone, such as bottleneck_mae",
     "codes": "a smaller codebook, or a smaller train.lr",
 }
-"""First remedies, by the name of the verdict; docs/collapse.md has more."""
+"""First remedy by the name of the verdict; docs/collapse.md has more."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One way in which a representation has failed.
+    """One way in which a representation has collapsed.
 
     Attributes:
-        name: what it is called in `metrics.jsonl`.
-        text: what was found, beside what it is compared with.
+        name: name in `metrics.jsonl`.
+        text: measured value and its reference, in words.
     """
 
     name: str
@@ -53,43 +52,44 @@ class Verdict:
 def verdicts_on_z(
     z: RepresentationStatistics, random: RepresentationStatistics, *, labels: bool = False, early: bool = False
 ) -> list[Verdict]:
-    """Verdicts on z alone.
+    """Compare the statistics of z with a random encoder.
 
     Args:
-        z: its spread.
-        random: that of z of random weights, on the same jets.
-        labels: whether z was trained to tell classes, when few directions are no fault: of two classes one is left
+        z: statistics of z.
+        random: statistics of z of a randomly initialized encoder, on the same jets.
+        labels: z was trained to separate classes. Few directions are no fault then: two classes leave one
             (neural collapse, arXiv:2008.08186).
-        early: whether the training has just begun, when z passes through few directions also where all goes well.
+        early: the training is in its first steps, in which a healthy z passes through few directions, too.
     """
-    found = []
+    verdicts = []
     if z.variation < MIN_VARIATION * random.variation:
         text = f"all jets have nearly the same z: {z.variation:.2g} of its length varies ({random.variation:.2g} with"
-        found.append(Verdict("constant", text + " random weights)"))
+        verdicts.append(Verdict("constant", text + " random weights)"))
     if not labels and not early and z.participation_ratio < MIN_PARTICIPATION * random.participation_ratio:
         text = f"z has lost its directions: it varies in {z.participation_ratio:.3g}"
-        found.append(Verdict("narrow", text + f" ({random.participation_ratio:.3g} with random weights)"))
+        verdicts.append(Verdict("low-rank", text + f" ({random.participation_ratio:.3g} with random weights)"))
     if z.alignment > MAX_ALIGNMENT:
-        text = f"z is noise: a turned jet is {z.alignment:.2g} away from itself and 2 from others"
-        found.append(Verdict("noise", text + f" ({random.alignment:.2g} with random weights)"))
-    return found
+        text = f"z is noise: the distance of two views of a jet is {z.alignment:.2g}, of two jets 2"
+        verdicts.append(Verdict("noise", text + f" ({random.alignment:.2g} with random weights)"))
+    return verdicts
 
 
 def verdicts_on_projection(variation: float, start: float) -> list[Verdict]:
-    """Verdict on the variation of what the loss compares, beside that before the first step."""
+    """Compare the variation of the projections in the loss with its value before the first step."""
     if variation >= MIN_PROJECTION_VARIATION * start:
         return []
-    text = f"the loss compares jets that become alike: {variation:.2g} of the length of what it compares varies"
-    return [Verdict("alike", f"{text} ({start:.2g} at the start)")]
+    text = f"the projections in the loss become constant: {variation:.2g} of their length varies"
+    return [Verdict("constant-projection", f"{text} ({start:.2g} at the start)")]
 
 
 def verdicts_on_swap(rise: float, loss: float) -> list[Verdict]:
-    """Verdict on the rise of the loss when jets swap their z."""
+    """Check that the loss rises when jets swap their z."""
     if rise >= MIN_SWAP_RISE * abs(loss):
         return []
-    return [Verdict("ignored", f"the loss does not read z: it rises from {loss:.4g} by {rise:.1g} when jets swap z")]
+    text = f"the loss does not read z: it rises from {loss:.4g} by {rise:.1g} when jets swap z"
+    return [Verdict("uninformative", text)]
 
 
 def verdicts_on_codes(usage: float) -> list[Verdict]:
-    """Verdict on the share of a codebook that is used."""
+    """Check the share of the codebook that is used."""
     return [Verdict("codes", f"the codebook is dead: {usage:.2%} of it is used")] if usage < MIN_CODE_USAGE else []

@@ -1,7 +1,7 @@
-"""What is watched while training: validation loss, a probe of z, and whether z collapses, on held-out jets.
+"""Validation during training, on held-out jets: loss, a linear probe of z, collapse of z.
 
-Nothing here feeds back into the weights: the method is in evaluation mode, no gradient is kept, and the random numbers
-are drawn from a generator state that is put back.
+It never feeds back into the weights: the method is in evaluation mode, no gradient is kept, and the state of the random
+generators is restored.
 """
 
 from __future__ import annotations
@@ -26,53 +26,50 @@ from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.encoder import Encoded, Encoder, random_like
 
 CHECK_JETS = 512
-"""Most jets of what is measured for the verdicts alone."""
-
-
+"""Largest number of jets that the collapse criteria are computed on."""
 ANOTHER_VIEW = Views(rotate=math.pi, reflect=0, drop=0, smear=0.1)
-"""What should not change z much: a rotation about the jet axis and light smearing."""
-
-
+"""Augmentation that should not change z much: a rotation about the jet axis and light smearing."""
 EARLY_STEPS = 200
 """Steps in which a healthy z may lose most of its directions, and a decoder learns to read it."""
-
-
 TEACHER_MAY_STOP_AFTER = 0.9
-"""Share of the training after which a teacher may stand still, since its momentum rises to 1."""
+"""Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found at one step.
+    """Validation metrics and collapse verdicts at one step.
 
     Attributes:
-        metrics: named numbers, to log.
-        verdicts: in which ways the representation has failed; empty for a healthy one.
+        metrics: values by name, to log.
+        verdicts: collapse criteria that were met; empty for a healthy representation.
     """
 
     metrics: dict[str, float]
     verdicts: list[Verdict]
 
 
-def in_words(look: Diagnosis, dim: int, *, early: bool = False) -> str:
-    """Return one line of a look for a reader: loss, probe accuracy, and the state of z of `dim` numbers.
+def in_words(diagnosis: Diagnosis, dim: int, *, early: bool = False) -> str:
+    """Format a diagnosis as one line: loss, probe accuracy, and the state of z of `dim` numbers.
 
-    The rank is the participation ratio, by which a `narrow` z is judged, but not a `young` one.
+    The rank is the participation ratio, which decides on `low-rank`, except in the first `EARLY_STEPS` steps.
+
+    >>> in_words(Diagnosis({"loss": 2.131, "z_participation_ratio": 15.2}, []), 64)
+    'held-out loss 2.131, z healthy (rank 15 of 64)'
     """
-    metrics = look.metrics
-    found = [
+    metrics = diagnosis.metrics
+    parts = [
         f"{title} {metrics[name]:.4g}"
         for name, title in (("loss", "held-out loss"), ("probe_accuracy", "probe accuracy"))
         if math.isfinite(metrics.get(name, math.nan))
     ]
-    state = ", ".join(verdict.name for verdict in look.verdicts) or ("young" if early else "healthy")
+    state = ", ".join(verdict.name for verdict in diagnosis.verdicts) or ("warming up" if early else "healthy")
     ratio = metrics.get("z_participation_ratio")
     rank = "" if ratio is None else f" (rank {ratio:.0f} of {dim})"
-    return ", ".join([*found, f"z {state}{rank}"])
+    return ", ".join([*parts, f"z {state}{rank}"])
 
 
 class Monitor:
-    """Looks at a method on fixed held-out jets. Every look draws the same random numbers.
+    """Validation of a method on fixed held-out jets, each time with the same random numbers.
 
     Args:
         jets: held-out jets.
@@ -81,88 +78,87 @@ class Monitor:
     """
 
     def __init__(self, jets: Jets, batch_size: int, classes: int) -> None:
-        # Files hold a class each: in their order a batch would not be the mixture that training sees.
+        # A file often holds one class: in file order a batch would not be the mixture of a training batch.
         order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
         self.jets, self.batch_size, self.classes = jets.select(order), batch_size, classes
         self.some = self.jets.select(torch.arange(min(CHECK_JETS, len(jets))))
         self.view = another_view(self.some)
-        self._random: dict[int, RepresentationStatistics] = {}
-        self._before: dict[str, float] = {}
+        self._random: dict[int, RepresentationStatistics] = {}  # number of jets -> statistics of a random encoder
+        self._reference: dict[str, float] = {}  # values of earlier validations that later ones are compared with
 
     def look(self, method: Method, progress: float, *, early: bool = False) -> Diagnosis:
-        """Mean loss and its parts, what the method says of itself, `probe_accuracy`, and what `check` finds.
+        """Compute the mean loss and its parts, the method's own metrics, `probe_accuracy`, and all of `check`.
 
         Args:
-            method: what is looked at; it is left as it was.
-            progress: share of the training done.
-            early: whether this is one of the first `YOUNG` steps, when some verdicts would be premature.
+            method: the method; it is left unchanged.
+            progress: fraction of the training done.
+            early: the training is in its first `EARLY_STEPS` steps, in which some verdicts would be premature.
         """
-        with _quiet(method):
+        with _evaluating(method):
             metrics = self._losses(method, progress, self.jets)
             metrics |= method.validation_metrics(jets.to(_device(method)) for jets in self._batches(self.jets))
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
                 file, entry = self.jets.source.numpy()[:, :2].T
-                fit = torch.from_numpy(first_halves(file, entry))
-                metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, fit, self.classes)
-            checked = self._check(method, progress, z, early=early)
-            verdicts = checked.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
+                in_fit = torch.from_numpy(first_halves(file, entry))
+                metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
+            on_z = self._check(method, progress, z, early=early)
+            verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
             if self.batch_size > 1:
                 loss, rise = self._swap(method, progress)
                 metrics["z_swap_rise"] = rise
                 verdicts += [] if early else collapse.verdicts_on_swap(rise, loss)
-        return Diagnosis(metrics | checked.metrics, verdicts)
+        return Diagnosis(metrics | on_z.metrics, verdicts)
 
     def check(self, method: Method, progress: float) -> Diagnosis:
-        """The part of a look that takes little time: whether z has collapsed, on the first `CHECK_JETS` of the jets."""
-        with _quiet(method):
+        """Compute the collapse criteria of z alone, which is fast, on the first `CHECK_JETS` jets."""
+        with _evaluating(method):
             return self._check(method, progress, self._z(method.exported(), self.some), early=True)
 
     def state_dict(self) -> dict[str, float]:
-        """What the next look compares with."""
-        return dict(self._before)
+        """Return the reference values of the next validation."""
+        return dict(self._reference)
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from there."""
-        self._before = dict(state)
+        """Restore the reference values."""
+        self._reference = dict(state)
 
     def _check(self, method: Method, progress: float, z: Tensor, *, early: bool) -> Diagnosis:
         encoder = method.exported()
-        found = representation_statistics(z, self._z(encoder, self.view))
+        statistics = representation_statistics(z, self._z(encoder, self.view))
         if len(z) not in self._random:
             jets = self.jets if len(z) == len(self.jets) else self.some
             random = random_like(encoder, seed=0)
             self._random[len(z)] = representation_statistics(self._z(random, jets), self._z(random, self.view))
         labels = method.exported_head() is not None
-        verdicts = collapse.verdicts_on_z(found, self._random[len(z)], labels=labels, early=early)
-        compared, alike = self._compared(method, z[: len(self.some)])
-        teacher, still = self._teacher(method, progress)
-        return Diagnosis(_named(found) | compared | teacher, verdicts + alike + still)
+        on_z = collapse.verdicts_on_z(statistics, self._random[len(z)], labels=labels, early=early)
+        projections, on_projections = self._projections(method, z[: len(self.some)])
+        teacher, on_teacher = self._teacher(method, progress)
+        return Diagnosis(_metrics_of(statistics) | projections | teacher, on_z + on_projections + on_teacher)
 
-    def _compared(self, method: Method, z: Tensor) -> tuple[dict[str, float], list[Verdict]]:
-        """How much of what the loss compares differs between jets, beside the first time, where it compares any."""
-        compared = method.projection(z.to(_device(method)))
-        if compared is None:
+    def _projections(self, method: Method, z: Tensor) -> tuple[dict[str, float], list[Verdict]]:
+        """Compare the variation of the projections in the loss with its value at the first validation."""
+        projection = method.projection(z.to(_device(method)))
+        if projection is None:
             return {}, []
-        share = float(variation(compared))
-        return {"compared_variation": share}, collapse.verdicts_on_projection(
-            share, self._before.setdefault("compared", share)
-        )
+        share = float(variation(projection))
+        start = self._reference.setdefault("compared", share)
+        return {"compared_variation": share}, collapse.verdicts_on_projection(share, start)
 
     def _teacher(self, method: Method, progress: float) -> tuple[dict[str, float], list[Verdict]]:
-        """How far student and teacher are apart, and whether the teacher moves, where there is one."""
+        """Measure the distance of student and teacher, and check that the teacher moves; nothing without a teacher."""
         pair = student_and_teacher(method)
         if pair is None:
             return {}, []
         student, teacher = pair
-        found = {"teacher_distance": float(distance(self._z(student, self.some), self._z(teacher, self.some)))}
-        stands_at = float(sum(weight.double().abs().sum() for weight in teacher.parameters()))
-        still = self._before.get("teacher") == stands_at and progress < TEACHER_MAY_STOP_AFTER
-        self._before["teacher"] = stands_at
-        return found, [Verdict("teacher", "the teacher has not moved since the last look")] if still else []
+        metrics = {"teacher_distance": float(distance(self._z(student, self.some), self._z(teacher, self.some)))}
+        norm = float(sum(weight.double().abs().sum() for weight in teacher.parameters()))
+        unmoved = self._reference.get("teacher") == norm and progress < TEACHER_MAY_STOP_AFTER
+        self._reference["teacher"] = norm
+        return metrics, [Verdict("teacher", "the teacher has not moved since the last validation")] if unmoved else []
 
     def _swap(self, method: Method, progress: float) -> tuple[float, float]:
-        """The loss, and its rise when jets swap their z."""
+        """Compute the loss, and its rise when jets swap their z."""
         loss = self._losses(method, progress, self.some)["loss"]
         with swapped_z(method):
             return loss, self._losses(method, progress, self.some)["loss"] - loss
@@ -185,14 +181,14 @@ class Monitor:
 
 
 def another_view(jets: Jets) -> Jets:
-    """The jets turned about their axes by random angles and lightly smeared; the same for the same jets."""
+    """Rotate jets about their axes by random angles and smear them lightly; deterministic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return make_view(jets, ANOTHER_VIEW)
 
 
 def student_and_teacher(method: nn.Module) -> tuple[Encoder, Encoder] | None:
-    """The encoder that is trained and the one that follows it, of the method or of one inside it."""
+    """Find the trained encoder and its teacher in a method, or in a method inside it."""
     for module in method.modules():
         student, teacher = getattr(module, "encoder", None), getattr(module, "teacher", None)
         if isinstance(student, Encoder) and isinstance(teacher, Encoder):
@@ -202,15 +198,15 @@ def student_and_teacher(method: nn.Module) -> tuple[Encoder, Encoder] | None:
 
 @contextmanager
 def swapped_z(method: nn.Module) -> Iterator[None]:
-    """Within it every encoder of `method` gives each jet the z of another one of its batch; the tokens stay.
+    """Let every encoder of `method` give each jet the z of another jet of its batch; the tokens stay.
 
     Each call swaps differently, so that two views of a jet get the z of different jets.
     """
     generator = torch.Generator().manual_seed(0)
 
-    def swap(_module: nn.Module, _inputs: object, found: Encoded) -> Encoded:
-        away = int(torch.randint(1, max(2, len(found.z)), (), generator=generator))
-        return found._replace(z=found.z.roll(away, dims=0))
+    def swap(_module: nn.Module, _inputs: object, encoded: Encoded) -> Encoded:
+        shift = int(torch.randint(1, max(2, len(encoded.z)), (), generator=generator))
+        return encoded._replace(z=encoded.z.roll(shift, dims=0))
 
     hooks = [module.register_forward_hook(swap) for module in method.modules() if isinstance(module, Encoder)]
     try:
@@ -221,8 +217,8 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(method: Method) -> Iterator[None]:
-    """Evaluation mode, no gradients, and random numbers of its own."""
+def _evaluating(method: Method) -> Iterator[None]:
+    """Set evaluation mode, no gradients, and a random state of its own."""
     method.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
@@ -236,28 +232,34 @@ def _device(method: nn.Module) -> torch.device:
     return next(method.parameters()).device
 
 
-def _named(found: RepresentationStatistics) -> dict[str, float]:
-    """The measures under the names they have in `metrics.jsonl`."""
+def _metrics_of(statistics: RepresentationStatistics) -> dict[str, float]:
+    """Return the statistics under their names in `metrics.jsonl`."""
     return {
-        "z_std": found.std,
-        "z_std_min": found.std_min,
-        "z_variation": found.variation,
-        "z_participation_ratio": found.participation_ratio,
-        "rankme": found.rankme,
-        "z_mean_cosine": found.mean_cosine,
-        "z_alignment": found.alignment,
-        "z_uniformity": found.uniformity,
+        "z_std": statistics.std,
+        "z_std_min": statistics.std_min,
+        "z_variation": statistics.variation,
+        "z_participation_ratio": statistics.participation_ratio,
+        "rankme": statistics.rankme,
+        "z_mean_cosine": statistics.mean_cosine,
+        "z_alignment": statistics.alignment,
+        "z_uniformity": statistics.uniformity,
     }
 
 
 def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> float:
-    """Accuracy of a ridge classifier of standardised z, fitted where `fit` is true and tested on the rest.
+    """Compute the accuracy of a ridge classifier of standardized z; NaN if the labels are of one class.
 
-    A closed form that takes milliseconds: a guide while training, not the probe of `evaluate`.
+    A closed form that takes milliseconds: a guide during training, not the probe of `evaluate`.
+
+    Args:
+        z: representation `[jet, D]`.
+        labels: class of each jet `[jet]`, -1 for unlabelled jets, which are left out.
+        fit: jets to fit on `[jet]`; the classifier is tested on the others.
+        classes: number of classes.
     """
-    known = labels >= 0
-    train, test = fit & known, ~fit & known
-    if len(labels[train].unique()) < 2 or not test.any():  # of one class nothing is told
+    labelled = labels >= 0
+    train, test = fit & labelled, ~fit & labelled
+    if len(labels[train].unique()) < 2 or not test.any():
         return float("nan")
     z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
     z = torch.cat([z, torch.ones(len(z), 1)], dim=1).double()
@@ -271,24 +273,25 @@ Encode = Callable[[Encoder, Jets], Array]
 
 
 def spreads(
-    encode: Encode, jets: Jets, found: tuple[Encoder, Array], random: tuple[Encoder, Array], *, labels: bool
+    encode: Encode, jets: Jets, model: tuple[Encoder, Array], random: tuple[Encoder, Array], *, labels: bool
 ) -> dict[str, Any]:
-    """The parts `spread` and `collapse` of an evaluation.
+    """Compute the parts `spread` and `collapse` of an evaluation.
 
     Args:
-        encode: an encoder and jets to z `[jet, D]`.
+        encode: function of an encoder and jets that returns z `[jet, D]`.
         jets: the jets of z.
-        found: the encoder and its z.
-        random: the encoder of random weights and its z.
-        labels: whether the encoder was trained to tell classes.
+        model: the encoder and its z.
+        random: the randomly initialized encoder and its z.
+        labels: the encoder was trained to separate classes.
     """
-    # Jets come file by file, and a file has one class: the first ones would not stand for all.
+    # Jets come file by file, and a file often has one class: the first ones are not a sample of all.
     order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
     view = another_view(jets.select(order[:CHECK_JETS]))
-    of_model, of_random = (
-        representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view)))
-        for encoder, z in (found, random)
-    )
+
+    def statistics(encoder: Encoder, z: Array) -> RepresentationStatistics:
+        return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view)))
+
+    of_model, of_random = statistics(*model), statistics(*random)
     return {
         "spread": {"z": of_model, "z of random weights": of_random},
         "collapse": collapse.verdicts_on_z(of_model, of_random, labels=labels),

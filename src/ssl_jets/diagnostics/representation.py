@@ -1,6 +1,6 @@
-"""How much of its space z uses: numbers that fall when a representation collapses.
+"""Statistics of a representation z that fall when it collapses.
 
-They need no labels, so training may watch them and model selection may use them.
+They need no labels, so they can be monitored during training and used for model selection.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RepresentationStatistics:
-    """The spread of z over a set of jets.
+    """Statistics of z over a set of jets.
 
     Attributes:
         jets: number of jets.
         dimensions: width D of z.
         std: mean over the dimensions of the standard deviation over jets.
         std_min: the smallest standard deviation of a dimension.
-        variation: share of the length of z that differs between jets, 0 to 1; 0 where all jets have the same z.
+        variation: share of the length of z that differs between jets, 0 to 1; 0 if all jets have the same z.
         dead: dimensions whose standard deviation is below 1e-3 of the largest.
         rankme: effective rank of the uncentred z, 1 to D.
-        participation_ratio: effective rank of the covariance, 1 to D; 0 where no dimension varies.
-        mean_cosine: mean cosine between two different jets; 1 where all point the same way.
-        uniformity: of the centred z on the sphere, -4 to 0; 0 where all point the same way.
-        alignment: how far two views of a jet differ, 0 to 4; 2 where as much as two jets do. NaN without views.
+        participation_ratio: effective rank of the covariance, 1 to D; 0 if no dimension varies.
+        mean_cosine: mean cosine between two different jets; 1 if all z are parallel.
+        uniformity: uniformity of the centred z on the sphere, -4 to 0; 0 if all are parallel.
+        alignment: mean squared distance of two views of a jet, 0 to 4; 2 for two unrelated jets. NaN without views.
     """
 
     jets: int
@@ -44,11 +44,16 @@ class RepresentationStatistics:
 
 
 def representation_statistics(z: Tensor, view: Tensor | None = None) -> RepresentationStatistics:
-    """All measures of z `[jet, D]` at once. Needs two jets or more.
+    """Compute all statistics of z `[jet, D]`, of two jets or more.
 
     Args:
         z: the representation.
         view: z of another view of the first of these jets, `[viewed jet, D]`.
+
+    >>> z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-2.0, 0.0]])
+    >>> statistics = representation_statistics(z)
+    >>> statistics.dead, round(statistics.participation_ratio, 3)
+    (1, 1.0)
     """
     z = z.detach().double()
     std = dimension_std(z)
@@ -68,14 +73,15 @@ def representation_statistics(z: Tensor, view: Tensor | None = None) -> Represen
 
 
 def dimension_std(z: Tensor) -> Tensor:
-    """Standard deviation over the jets of each dimension of z `[jet, D]`, `[D]`."""
+    """Compute the standard deviation of each dimension of z `[jet, D]` over the jets, `[D]`."""
     return z.std(dim=0)
 
 
 def variation(z: Tensor) -> Tensor:
-    """sqrt(mean |z - mean z|^2 / mean |z|^2) of z `[jet, D]`, a scalar: blind to the scale of z, but not to an offset.
+    """Compute sqrt(mean |z - mean z|^2 / mean |z|^2) of z `[jet, D]`, a scalar.
 
-    Its square is one minus the mean cosine, for z of equal length.
+    Invariant under a scale of z, but not under an offset. Its square is one minus the mean cosine, for z of equal
+    length.
     """
     z = z.double()
     length = z.square().sum(dim=1).mean().clamp(min=torch.finfo(z.dtype).tiny)
@@ -83,7 +89,7 @@ def variation(z: Tensor) -> Tensor:
 
 
 def rankme(z: Tensor, epsilon: float = 1e-7) -> Tensor:
-    """RankMe (arXiv:2210.02885): exp of the entropy of the normalised singular values of z `[jet, D]`, a scalar.
+    """Compute RankMe (arXiv:2210.02885): exp of the entropy of the normalized singular values of z `[jet, D]`.
 
     z is not centred, as in the paper, so a large common offset counts as one dominant direction.
     """
@@ -93,27 +99,27 @@ def rankme(z: Tensor, epsilon: float = 1e-7) -> Tensor:
 
 
 def participation_ratio(z: Tensor) -> Tensor:
-    """(sum of l)^2 / (sum of l^2) of the eigenvalues l of the covariance of z `[jet, D]`, a scalar."""
+    """Compute (sum l)^2 / (sum l^2) over the eigenvalues l of the covariance of z `[jet, D]`, a scalar."""
     centred = z.double() - z.double().mean(dim=0)
     values = _eigenvalues(centred)
     return values.sum().square() / values.square().sum().clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def mean_cosine(z: Tensor) -> Tensor:
-    """Mean cosine between two different jets of z `[jet, D]`, a scalar. A jet with z = 0 has cosine 0 with all."""
+    """Compute the mean cosine of two different jets of z `[jet, D]`. A jet with z = 0 has cosine 0 with all."""
     unit = torch.nn.functional.normalize(z.double(), dim=1)
     total = unit.sum(dim=0).square().sum()
     return (total - unit.square().sum()) / (len(z) * (len(z) - 1))
 
 
 def uniformity(z: Tensor, most: int = 2000) -> Tensor:
-    """ln mean exp(-2 |u - v|^2) over pairs of jets, u the centred z `[jet, D]` on the sphere (arXiv:2005.10242).
+    """Compute ln mean exp(-2 |u - v|^2) over pairs of jets, u the centred z `[jet, D]` on the sphere.
 
-    The mean is taken off first: what all jets have in common says nothing, and in a early encoder it is most of z.
+    Uniformity of arXiv:2005.10242, after subtraction of the mean of z: early in training a common offset is most of z.
 
     Args:
         z: the representation.
-        most: jets whose pairs are looked at, evenly from all, since jets may come class by class.
+        most: number of jets to form pairs of, evenly spaced, since jets may be ordered by class.
     """
     rows = torch.linspace(0, len(z) - 1, min(most, len(z)), device=z.device).round().long()
     unit = _centred_unit(z[rows], z.double().mean(dim=0))
@@ -121,21 +127,19 @@ def uniformity(z: Tensor, most: int = 2000) -> Tensor:
 
 
 def alignment(z: Tensor, other: Tensor) -> Tensor:
-    """Mean |u - v|^2 over jets, u and v the z `[jet, D]` of two views, centred, on the sphere (arXiv:2005.10242).
+    """Compute mean |u - v|^2 over jets, u and v the z `[jet, D]` of two views, centred, on the sphere.
 
-    0 where a view changes nothing, 2 where views of one jet differ as much as two jets do.
+    Alignment of arXiv:2005.10242: 0 for identical views, 2 if two views of a jet differ as much as two jets.
     """
     mean = torch.cat([z, other]).double().mean(dim=0)
     return (_centred_unit(z, mean) - _centred_unit(other, mean)).square().sum(dim=1).mean()
 
 
 def distance(z: Tensor, other: Tensor) -> Tensor:
-    """Root mean square distance between two z `[jet, D]` of each jet, in units of the spread of `other`; a scalar."""
+    """Compute the rms distance between two z `[jet, D]` of each jet, in units of the rms spread of `other`."""
     z, other = z.double(), other.double()
-    representation_statistics = (
-        (other - other.mean(dim=0)).square().sum(dim=1).mean().clamp(min=torch.finfo(z.dtype).tiny)
-    )
-    return ((z - other).square().sum(dim=1).mean() / representation_statistics).sqrt()
+    spread = (other - other.mean(dim=0)).square().sum(dim=1).mean().clamp(min=torch.finfo(z.dtype).tiny)
+    return ((z - other).square().sum(dim=1).mean() / spread).sqrt()
 
 
 def _centred_unit(z: Tensor, mean: Tensor) -> Tensor:
@@ -143,7 +147,7 @@ def _centred_unit(z: Tensor, mean: Tensor) -> Tensor:
 
 
 def _eigenvalues(z: Tensor) -> Tensor:
-    """Squared singular values of z `[jet, D]`, from the smaller of its two Gram matrices."""
+    """Compute the squared singular values of z `[jet, D]` from the smaller of its two Gram matrices."""
     gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
     values: Tensor = torch.linalg.eigvalsh(gram)
     return values.clamp(min=0)

@@ -37,7 +37,7 @@ class LabelSettings(Settings):
     """Shares of the labels to use; of one seed, a larger subset contains every smaller one."""
     seeds: int = Field(default=3, ge=2)
     """Trainings at every point: each with its own subset, order of the jets and head."""
-    modes: tuple[Literal["probe", "head", "last", "lora", "full"], ...] = ("full", "probe")
+    modes: tuple[Literal["probe", "head", "last-blocks", "lora", "full"], ...] = ("full", "probe")
     """Modes of `finetune` that start from the pretrained model; the same network from scratch always stands beside."""
     steps: int = Field(default=300, ge=1)
     """Optimizer steps of every training alike, so that a larger share means more labels and no more training."""

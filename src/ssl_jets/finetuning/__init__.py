@@ -1,4 +1,4 @@
-"""Finetune: a pretrained model and labelled jets in, a model with a head out."""
+"""Finetuning of a pretrained model on labelled jets."""
 
 from ssl_jets.finetuning.finetune import finetune
 from ssl_jets.finetuning.memory_plan import make_plan

@@ -1,4 +1,4 @@
-"""From the settings to what adapts: a loss of both domains, weights of the source, a pull to the pretrained weights."""
+"""Domain adaptation: loss terms on z of source and target, or weights of the source jets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_jets.config import RunSettings
-from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import count, shared_columns
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.subset import subsample
@@ -18,58 +16,46 @@ from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
 from ssl_jets.nn.domain.distance import coral, mmd
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_setup import TrainingInputs
 
 
-def adapt(
-    objective: Objective,
-    settings: RunSettings[FinetuneSettings],
-    data: Dataset,
-    subset: Jets | None,
-    run: Run,
-    *,
-    begins: bool,
-) -> None:
-    """Give `objective` the adaptation that the settings name. The labels of the target are never read.
+def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, begins: bool) -> None:
+    """Attach the adaptation of the settings to `objective` and fit source weights. Target labels are never read.
 
     Args:
         objective: changed in place, before its first step.
-        settings: of the run.
-        data: labelled source and unlabelled target.
-        subset: the labelled jets in memory; None for all of the source.
-        run: told what is done.
-        begins: whether the run begins here; one that is resumed has its weights of the source in the checkpoint.
+        inputs: labelled source and unlabelled target.
+        begins: the run begins; a resumed run has its source weights in the checkpoint.
     """
+    settings, data = inputs.settings, inputs.data
     if settings.method.adapt == "none":
         return
-    check_domain(settings)  # again: the mode may be the one that fits
+    check_domain(settings)  # again, since `auto` has chosen the mode by now
     shared_columns([data.files[part.file] for part in data.all_train])
-    run.say(f"domain: {count(data.unlabelled):,} unlabelled jets of the target, {settings.method.adapt}")
+    target_jets = count(data.unlabelled)
+    inputs.run.log_message(f"domain: {target_jets:,} unlabelled jets of the target, {settings.method.adapt}")
     weights = attach(objective, settings.method, {part.file for part in data.unlabelled})
     if weights is not None and begins:
-        _fit(weights, settings, data, subset, run)
+        fit_source_weights(weights, inputs)
 
 
 def attach(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -> SourceWeights | None:
-    """Give `objective` what adapts it to files, by index; the weights of the source, if any, are still to be fitted."""
+    """Attach the adaptation to target files, by index; return the source weights, which are still to be fitted."""
     if cfg.adapt == "reweight":
         objective.source_weights = SourceWeights(cfg.reweight, objective.encoder)
         return objective.source_weights
-    if cfg.adapt != "none":
-        objective.terms["domain"] = _term(cfg, objective.encoder.dim, target)
+    if cfg.adapt == "dann":
+        objective.terms["domain"] = DannTerm(cfg.dann, objective.encoder.dim, target)
+    elif cfg.adapt == "coral":
+        objective.terms["domain"] = CoralTerm(cfg.coral, target)
+    elif cfg.adapt == "mmd":
+        objective.terms["domain"] = MmdTerm(cfg.mmd, target)
     return None
 
 
-def _term(cfg: FinetuneSettings, dim: int, target: Iterable[int]) -> DomainTerm:
-    if cfg.adapt == "dann":
-        return DannTerm(cfg.dann, dim, target)
-    return CoralTerm(cfg.coral, target) if cfg.adapt == "coral" else MmdTerm(cfg.mmd, target)
-
-
-def _fit(
-    weights: SourceWeights, settings: RunSettings[FinetuneSettings], data: Dataset, subset: Jets | None, run: Run
-) -> None:
-    """Fit the weights on a sample of both domains and say how much of the source they leave."""
+def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSettings]) -> None:
+    """Fit the weights on a sample of both domains, and log the effective sample size of the source."""
+    settings, data, subset, run = inputs.settings, inputs.data, inputs.subset, inputs.run
     jets, seed = settings.method.reweight.jets, settings.train.seed
     request = Request.of(settings.data)
     if subset is None:
@@ -78,16 +64,16 @@ def _fit(
         generator = torch.Generator().manual_seed(seed)
         source = [subset.select(torch.randperm(len(subset), generator=generator)[:jets])]
     target = ordered(data.blind, subsample(data.unlabelled, jets, seed), request)
-    found = weights.fit(source, target, seed)
-    run.say(
-        f"reweight: the source counts as {found.effective:.0%} of its jets (effective sample size); "
-        f"{found.clipped:.1%} of the weights clipped; domain told right for {found.right:.1%} of the jets"
+    result = weights.fit(source, target, seed)
+    run.log_message(
+        f"reweight: the source counts as {result.effective:.0%} of its jets (effective sample size); "
+        f"{result.clipped:.1%} of the weights clipped; domain classified correctly for {result.right:.1%} of the jets"
     )
-    run.log({"step": 0, "kind": "reweight", **found._asdict()})
+    run.log({"step": 0, "kind": "reweight", **result._asdict()})
 
 
 class DomainTerm(Term):
-    """A loss on z of source and target.
+    """Loss on z of source and target.
 
     Args:
         target: indices of the files of the target domain.
@@ -99,21 +85,21 @@ class DomainTerm(Term):
         self.target: Tensor
 
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """The loss of the two domains, 0 where one is missing."""
-        assert jets.source is not None  # everything read from files has it
-        of_target = torch.isin(jets.source[:, 0], self.target)
+        """Compute the loss of the two domains, 0 if one is missing in the batch."""
+        assert jets.source is not None  # jets read from files have it
+        in_target = torch.isin(jets.source[:, 0], self.target)
         self.logged = {}
-        if bool(of_target.all()) or not bool(of_target.any()):
+        if bool(in_target.all()) or not bool(in_target.any()):
             return z.new_zeros(())
-        return self.between(z[~of_target], z[of_target], progress)
+        return self.between(z[~in_target], z[in_target], progress)
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
-        """The loss from z of source and target, `[jet, dim]` each."""
+        """Compute the loss of z of source and target, `[jet, dim]` each."""
         raise NotImplementedError
 
 
 class DannTerm(DomainTerm):
-    """A discriminator that the encoder deceives (`nn/domain/adversary.py`)."""
+    """Adversarial domain discriminator with reversed gradient (`nn/domain/adversary.py`)."""
 
     def __init__(self, cfg: DannSettings, dim: int, target: Iterable[int]) -> None:
         super().__init__(target)
@@ -121,32 +107,32 @@ class DannTerm(DomainTerm):
         self.discriminator = Discriminator(dim, cfg.hidden)
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
-        """The loss of the discriminator; `domain_accuracy` of 0.5 means that it cannot tell."""
+        """Compute the loss of the discriminator; it logs `domain_accuracy`, 0.5 for indistinguishable domains."""
         scale = self.cfg.weight * ramp(progress, self.cfg.gamma)
-        loss, right = self.discriminator(source, target, scale)
-        self.logged = {"domain_accuracy": right, "domain_lambda": right.new_tensor(scale)}
+        loss, accuracy = self.discriminator(source, target, scale)
+        self.logged = {"domain_accuracy": accuracy, "domain_lambda": accuracy.new_tensor(scale)}
         return loss  # type: ignore[no-any-return]
 
 
 class CoralTerm(DomainTerm):
-    """The distance of the covariances (`nn/domain/distance.py`)."""
+    """Distance of the covariances of z (`nn/domain/distance.py`)."""
 
     def __init__(self, cfg: CoralSettings, target: Iterable[int]) -> None:
         super().__init__(target)
         self.cfg = cfg
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
-        """The weighted distance."""
+        """Compute the weighted distance."""
         return self.cfg.weight * coral(source, target)
 
 
 class MmdTerm(DomainTerm):
-    """The maximum mean discrepancy (`nn/domain/distance.py`)."""
+    """Maximum mean discrepancy of z (`nn/domain/distance.py`)."""
 
     def __init__(self, cfg: MmdSettings, target: Iterable[int]) -> None:
         super().__init__(target)
         self.cfg = cfg
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
-        """The weighted distance."""
+        """Compute the weighted distance."""
         return self.cfg.weight * mmd(source, target, self.cfg.scales)

@@ -1,7 +1,8 @@
-"""A few real training steps in a process of their own, to see what they take: `python -m ssl_jets.finetuning.dry_run`.
+"""Memory and time of a few training steps, in a process of its own: `python -m ssl_jets.finetuning.dry_run`.
 
-Reads a `Job` as JSON on standard input and writes a `Cost` as JSON, the last line of standard output. The process is
-as a training run is, but for the stream of jets, which a job of its own measures: every candidate would read the same.
+Reads a `Job` as JSON from standard input and writes a `Cost` as JSON, the last line of standard output. The process
+runs the steps of a training without its stream of jets, which is the same for all candidates: a separate job measures
+it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.finetuning.adaptation import attach
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.settings import FinetuneSettings
-from ssl_jets.finetuning.start import build_objective, read_data, trained_on
+from ssl_jets.finetuning.setup import build_objective, in_batches, open_labelled
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import parameter_count
-from ssl_jets.runtime.allocator import is_shortage, tune_memory
+from ssl_jets.runtime.allocator import SHORTAGE, is_shortage, tune_memory
 from ssl_jets.runtime.memory import available, in_use, peak
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.run_setup import make_monitor
@@ -34,10 +36,10 @@ from ssl_jets.training.streams import make_stream
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure.
+    """Training steps to measure.
 
     Attributes:
-        settings: of the run, as a tree.
+        settings: settings of the run, as a tree.
         labels: names of the classes.
         batches: file of the batches to train on; empty to measure the stream of jets instead.
         target: files of the target domain, by index.
@@ -51,14 +53,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took.
+    """Memory and time of a job.
 
     Attributes:
-        peak: bytes.
-        stays: of the stream of jets, the bytes it keeps; the rest of its peak is free again for the training.
-        seconds: of one optimizer step; 0 for the stream.
-        learning: number of weights that learn.
-        failed: why it could not be measured; empty where it was.
+        peak: peak memory in bytes.
+        stays: bytes that the stream of jets keeps; the rest of its peak is free again for the training.
+        seconds: seconds of one optimizer step; 0 for the stream.
+        learning: number of trainable weights.
+        failed: reason of a failure; empty if there was none.
     """
 
     peak: int = 0
@@ -69,21 +71,11 @@ class Cost:
 
 
 def measure(job: Job) -> Cost:
-    """Do the job in this process."""
+    """Measure the stream of jets, or training steps on the batches of the job, in this process."""
     settings = RunSettings[FinetuneSettings].model_validate(job.settings)
     fabric = make_fabric(settings.train)
     if not job.batches:
-        before = in_use()
-        data, request, subset = read_data(settings)
-        data = trained_on(data, settings)
-        with closing(make_stream(data, settings, fabric, request, subset)) as stream:
-            make_monitor(data, settings.train, request)
-            # As far as the second window of jets, where there are several: from then on two are in memory.
-            windows = 1 if stream.jets_per_epoch <= settings.data.buffer else settings.data.buffer
-            for _ in range(0, windows, settings.train.batch_size):
-                next(stream)
-            stays = in_use() - before
-        return Cost(peak(fabric.device), max(0, stays))
+        return _measure_stream(settings, fabric)
     batches = [Jets(**fields) for fields in torch.load(job.batches)]
     objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels))
     attach(objective, settings.method, job.target)
@@ -94,17 +86,31 @@ def measure(job: Job) -> Cost:
     return Cost(peak(fabric.device), 0, seconds, learning)
 
 
+def _measure_stream(settings: RunSettings[FinetuneSettings], fabric: Fabric) -> Cost:
+    before = in_use()
+    data, request, subset = open_labelled(settings)
+    data = in_batches(data, settings)
+    with closing(make_stream(data, settings, fabric, request, subset)) as stream:
+        make_monitor(data, settings.train, request)
+        # Read until the second shuffle buffer begins, if there are several: from then on two are in memory.
+        jets = 1 if stream.jets_per_epoch <= settings.data.buffer else settings.data.buffer
+        for _ in range(0, jets, settings.train.batch_size):
+            next(stream)
+        stays = in_use() - before
+    return Cost(peak(fabric.device), max(0, stays))
+
+
 def save_batches(batches: list[Jets], path: Path) -> None:
-    """Write batches for jobs to read."""
+    """Write batches to a file for jobs."""
     fields = ("particles", "offsets", "columns", "jet", "labels", "weights", "source")
     torch.save([{name: getattr(jets, name) for name in fields} for jets in batches], path)
 
 
 def main() -> None:
-    """Measure what standard input asks for."""
+    """Measure the job on standard input."""
     tune_memory()
     if not torch.cuda.is_available() and sys.platform.startswith("linux"):
-        # Beyond what is free the machine would swap, or end some other process.
+        # Beyond the free memory the machine would swap, or kill some other process.
         cpu = torch.device("cpu")
         limit = available(cpu) + peak(cpu)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
@@ -113,7 +119,7 @@ def main() -> None:
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
-        cost = Cost(failed="more memory than there is")
+        cost = Cost(failed=SHORTAGE)
     print(json.dumps(asdict(cost)))
 
 

@@ -1,7 +1,7 @@
-"""What fits: the peak memory and the time of a step of every mode, measured, and the best that fits into a limit.
+"""Memory plan: measured peak memory and time per step of every mode, and the best mode that fits into a limit.
 
-Each candidate takes real steps in a fresh process, so that its peak is its own. The batches are drawn from the training
-jets, with the heaviest of many among them. What the stream of jets keeps is measured once and added to each.
+Each candidate takes real steps in a fresh process, which measures its own peak. The batches are drawn from the training
+jets and include the heaviest of many. The memory of the stream of jets is measured once and added to each candidate.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ssl_jets.config import RunSettings
-from ssl_jets.data.chunks import Request
 from ssl_jets.data.loading.mixed import shares, together
+from ssl_jets.data.loading.stream import Request
 from ssl_jets.errors import SslJetsError
 from ssl_jets.finetuning.dry_run import Cost, Job, save_batches
 from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
-from ssl_jets.finetuning.start import labelled_jets, read_data, trained_on
+from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.launcher import environment_alone
 from ssl_jets.runtime.memory import available, parse_memory, shown
 from ssl_jets.training.run_setup import sample_of
 
-MODES_BY_REACH = ("full", "lora", "last", "head", "probe")
-"""The modes that start from a pretrained model, those that change most of it first: the best is the first that fits."""
-THROUGH_BLOCKS = ("full", "lora", "last")
-"""Those that keep activations of blocks, which checkpointing can save."""
-SMALLER = 4
-"""The other batch that is tried has this many times fewer jets, and its gradients are added up over as many."""
+MODES_BY_REACH = ("full", "lora", "last-blocks", "head", "probe")
+"""Modes that start from a pretrained model, in preference: the best one is the first that fits."""
+THROUGH_BLOCKS = ("full", "lora", "last-blocks")
+"""Modes that keep activations of blocks, which activation checkpointing saves."""
+ACCUMULATE = 4
+"""Number of batches that the alternative with gradient accumulation splits a batch into."""
 DRAWN = 1000
-"""Random batches, of which some are taken, the heaviest among them."""
+"""Number of random batches to draw; some of them are taken, the heaviest included."""
 STEPS = 3
-"""Steps of a dry run: moments of the optimizer are there from the second one on."""
-Say = Callable[[str], None]
+"""Steps of a dry run; the optimizer has its moments from the second one on."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to finetune. `batch_size` times `accumulate` jets make a step."""
+    """Mode and memory settings of a finetuning. A step takes `batch_size` times `accumulate` jets."""
 
     mode: str
     batch_size: int
@@ -52,9 +52,9 @@ class Candidate:
     checkpointing: bool
 
     def of(self, settings: RunSettings[FinetuneSettings]) -> RunSettings[FinetuneSettings]:
-        """The settings with what is chosen here."""
-        levers = {name: value for name, value in asdict(self).items() if name != "mode"}
-        train = settings.train.model_copy(update=levers)
+        """Return the settings with mode and memory settings of this candidate."""
+        memory_settings = {name: value for name, value in asdict(self).items() if name != "mode"}
+        train = settings.train.model_copy(update=memory_settings)
         return settings.model_copy(
             update={"train": train, "method": settings.method.model_copy(update={"mode": self.mode})}
         )
@@ -62,26 +62,32 @@ class Candidate:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """A candidate and what it took, the stream of jets included."""
+    """A candidate and its cost, the stream of jets included."""
 
     candidate: Candidate
     cost: Cost
 
     def fits(self, memory: int) -> bool:
-        """Whether it was measured and stays within `memory` bytes."""
+        """Return True if the measurement succeeded and stayed within `memory` bytes."""
         return not self.cost.failed and self.cost.peak <= memory
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All rows, and the memory [bytes] they are held against."""
+    """Measured candidates.
+
+    Attributes:
+        rows: candidates and their costs.
+        memory: memory limit in bytes.
+        stream: bytes that the stream of jets keeps.
+    """
 
     rows: list[PlanRow]
     memory: int
     stream: int
 
     def table(self) -> str:
-        """For a terminal."""
+        """Format the plan as a text table."""
         head = ("mode", "batch", "accumulate", "checkpointing", "weights that learn", "peak memory", "s / step", "fits")
         lines = [head] + [
             (
@@ -100,62 +106,65 @@ class MemoryPlan:
         return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in lines)
 
     def as_json(self) -> str:
-        """The same for a program."""
+        """Format the plan as JSON."""
         rows = [asdict(row.candidate) | asdict(row.cost) | {"fits": row.fits(self.memory)} for row in self.rows]
         return json.dumps({"memory": self.memory, "stream": self.stream, "rows": rows}, indent=1)
 
 
 def make_plan(
-    settings: RunSettings[FinetuneSettings], say: Say = lambda text: None, among: Iterable[Candidate] | None = None
+    settings: RunSettings[FinetuneSettings], log: Log = lambda line: None, among: Iterable[Candidate] | None = None
 ) -> MemoryPlan:
     """Measure candidates.
 
     Args:
-        settings: of the run; their mode does not matter.
-        say: told what is being measured.
-        among: the candidates; by default all.
+        settings: settings of the run; their mode is ignored.
+        log: called with one line per measurement.
+        among: the candidates; all by default.
     """
     rows: list[PlanRow] = []
-    with Planner(settings) as bench:
+    with Planner(settings) as planner:
         for candidate in among or all_candidates(settings):
-            rows.append(bench.measure(candidate))
-            say(describe(rows[-1]))
-        return MemoryPlan(rows, bench.memory, bench.stream.stays)
+            rows.append(planner.measure(candidate))
+            log(describe(rows[-1]))
+        return MemoryPlan(rows, planner.memory, planner.stream.stays)
 
 
-def best_that_fits(settings: RunSettings[FinetuneSettings], say: Say = lambda text: None) -> PlanRow:
-    """The first candidate that fits: of the modes the one that changes most, of its levers those that cost least time.
+def best_that_fits(settings: RunSettings[FinetuneSettings], log: Log = lambda line: None) -> PlanRow:
+    """Measure candidates in order of preference until one fits.
 
     Raises:
         SslJetsError: none fits.
     """
-    with Planner(settings) as bench:
+    with Planner(settings) as planner:
         for candidate in all_candidates(settings):
-            row = bench.measure(candidate)
-            say(describe(row))
-            if row.fits(bench.memory):
+            row = planner.measure(candidate)
+            log(describe(row))
+            if row.fits(planner.memory):
                 return row
         raise SslJetsError(
             "no mode fits into the memory",
             where="--memory",
-            found=shown(bench.memory),
+            found=shown(planner.memory),
             hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
         )
 
 
 def all_candidates(settings: RunSettings[FinetuneSettings]) -> list[Candidate]:
-    """Every way to finetune a pretrained model, the best first."""
+    """Return the candidates of all modes, in order of preference."""
     return [candidate for mode in MODES_BY_REACH for candidate in candidates(mode, settings)]
 
 
 def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[Candidate]:
-    """The ways to finetune by one mode, the fastest first. All take as many jets for a step, to rounding."""
+    """Yield the candidates of one mode, the fastest first. All take as many jets for a step, to rounding.
+
+    Example: 128 jets -> 128 x 1, 32 x 4, and both again with activation checkpointing.
+    """
     if mode == "lora" and importlib.util.find_spec("peft") is None:
         return
     if mode in FIXED_Z and settings.method.adapt in ADAPTED_Z:
         return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
-    smaller = max(1, size // SMALLER)
+    smaller = max(1, size // ACCUMULATE)
     sizes = [(size, accumulate)] + ([(smaller, accumulate * size // smaller)] if smaller < size else [])
     for checkpointing in (False, True) if mode in THROUGH_BLOCKS else (False,):
         for jets, times in sizes:
@@ -163,26 +172,28 @@ def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[C
 
 
 def describe(row: PlanRow) -> str:
-    """One line on a row."""
+    """Format a row as one line."""
     chosen, cost = row.candidate, row.cost
-    levers = f"batch {chosen.batch_size}" + (f" x {chosen.accumulate}" if chosen.accumulate > 1 else "")
-    levers += ", checkpointing" if chosen.checkpointing else ""
-    return f"{chosen.mode}, {levers}: " + (cost.failed or f"{shown(cost.peak)}, {cost.seconds:.3g} s a step")
+    batch = f"batch {chosen.batch_size}" + (f" x {chosen.accumulate}" if chosen.accumulate > 1 else "")
+    batch += ", checkpointing" if chosen.checkpointing else ""
+    return f"{chosen.mode}, {batch}: " + (cost.failed or f"{shown(cost.peak)}, {cost.seconds:.3g} s a step")
 
 
 class Planner:
-    """A place to measure candidates: batches on disk, the cost of the stream, the memory there is."""
+    """Measurement of candidates: holds batches on disk, the cost of the stream, and the memory limit."""
 
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings
 
     def __enter__(self) -> Planner:
-        data, request, subset = read_data(self.settings)
-        labelled_jets(self.settings, data, request, subset)
+        data, request, subset = open_labelled(self.settings)
+        count_targets(self.settings, data, request, subset)
         self.labels = list(data.label_names)
         self.jets = subset if subset is not None else concatenate(list(sample_of(data.files, data.train, 0, request)))
-        target, without_columns = trained_on(data, self.settings).unlabelled, Request.of(self.settings.data)
-        self.domain = concatenate(list(sample_of(data.blind, target, 0, without_columns))) if target else None
+        self.domain: Jets | None = None
+        if unlabelled := in_batches(data, self.settings).unlabelled:
+            without_labels = Request.of(self.settings.data)
+            self.domain = concatenate(list(sample_of(data.blind, unlabelled, 0, without_labels)))
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -196,41 +207,41 @@ class Planner:
         self.folder.cleanup()
 
     def measure(self, candidate: Candidate) -> PlanRow:
-        """Take a few steps."""
+        """Take a few steps in a process of their own."""
         settings = candidate.of(self.settings)
         path = self._batches(candidate.batch_size, STEPS * candidate.accumulate)
         cost = _in_a_process(self._job(settings, candidate.mode, str(path)))
-        most = max(cost.peak + self.stream.stays, self.stream.peak)
-        return PlanRow(candidate, cost if cost.failed else replace(cost, peak=most, stays=self.stream.stays))
+        total = max(cost.peak + self.stream.stays, self.stream.peak)
+        return PlanRow(candidate, cost if cost.failed else replace(cost, peak=total, stays=self.stream.stays))
 
     def _job(self, settings: RunSettings[FinetuneSettings], mode: str, batches: str = "") -> Job:
-        """What a process is to measure; nothing rests, as at the end of a training that unfreezes block by block."""
         tree = settings.model_dump(mode="json")
-        tree["method"] |= {"mode": mode, "unfreeze": 0.0}
+        tree["method"] |= {"mode": mode, "unfreeze": 0.0}  # all blocks, as at the end of gradual unfreezing
         return Job(tree, self.labels, batches, self.target)
 
     def _batches(self, size: int, number: int) -> Path:
-        """A file of `number` batches of `size` jets."""
+        """Write `number` batches of `size` jets to a file, once."""
         path = Path(self.folder.name) / f"{number}x{size}.pt"
         if not path.is_file():
             save_batches(self._growing(size, number), path)
         return path
 
     def _growing(self, size: int, number: int) -> list[Jets]:
-        """Batches of labelled jets, with those of the target domain that come along."""
+        """Make batches of labelled jets, with their share of jets of the target domain."""
         if self.domain is None:
             return growing_batches(self.jets, size, number)
-        few, others = shares(size, self.settings.data.unlabelled_ratio)
-        both = (growing_batches(jets, share, number) for jets, share in ((self.jets, few), (self.domain, others)))
-        return [together(*batches) for batches in zip(*both)]
+        labelled_size, unlabelled_size = shares(size, self.settings.data.unlabelled_ratio)
+        labelled = growing_batches(self.jets, labelled_size, number)
+        unlabelled = growing_batches(self.domain, unlabelled_size, number)
+        return [together(*batches) for batches in zip(labelled, unlabelled)]
 
 
 def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:
-    """From `DRAWN` random batches the lightest, some between, and the heaviest, in this order.
+    """Draw `DRAWN` random batches and take the lightest, some between, and the heaviest, in this order.
 
-    So no block that a batch has freed is large enough for the next one, and the process grows in a few steps as it
-    would in many. A token costs the activations of the linear layers, some 16 times the width, and a row of attention
-    weights of each head, which is 32 wide: n tokens cost about n + n^2 / 512.
+    No block that a batch has freed is then large enough for the next one, so the process grows in a few steps as much
+    as it would in many. A token costs the activations of the linear layers, about 16 times the width, and a row of
+    attention weights of each head, which is 32 wide: n tokens cost about n + n^2 / 512.
     """
     generator = torch.Generator().manual_seed(0)
     tokens = jets.lengths.double()
@@ -242,7 +253,7 @@ def growing_batches(jets: Jets, size: int, number: int) -> list[Jets]:
 
 
 def _in_a_process(job: Job) -> Cost:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "ssl_jets.finetuning.dry_run"],
         env=environment_alone(),
         input=json.dumps(asdict(job)),
@@ -250,8 +261,8 @@ def _in_a_process(job: Job) -> Cost:
         text=True,
         check=False,
     )
-    if done.returncode < 0:
-        return Cost(failed=f"ended by signal {-done.returncode}")
-    if done.returncode:
-        raise SslJetsError("a dry run failed", where=job.settings["method"]["mode"], found=done.stderr[-2000:])
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    if process.returncode < 0:
+        return Cost(failed=f"ended by signal {-process.returncode}")
+    if process.returncode:
+        raise SslJetsError("a dry run failed", where=job.settings["method"]["mode"], found=process.stderr[-2000:])
+    return Cost(**json.loads(process.stdout.splitlines()[-1]))

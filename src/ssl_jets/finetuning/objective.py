@@ -1,10 +1,9 @@
-"""What finetuning minimises: the losses of the tasks, and further terms on the same batch.
+"""Objective of finetuning: the losses of the tasks, and further terms on the same batch.
 
     L = L_tasks + sum over terms
 
-L_tasks is that of `methods/supervised.py`: each task averaged over the jets that have its target, several weighed by
-their uncertainties. A term is any other loss that sees the batch: unlabelled jets of another domain, a teacher, the
-pretrained weights.
+L_tasks is the loss of `methods/supervised.py`: each task averaged over the jets with its target, several tasks weighted
+by their uncertainties. A term is any other loss on the batch: domain adaptation, distillation, L2-SP.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 
-Rates = Callable[[float], Mapping[str, float]]
-"""From the progress to the factors on the learning rate (see `Method.rates`)."""
+LearningRateMultipliers = Callable[[float], Mapping[str, float]]
+"""Function of the progress that returns multipliers of the learning rate (see `Method.lr_multipliers`)."""
 
 
 class Term(nn.Module):
-    """A loss beside those of the tasks. Its parameters are trained, but are no part of the finetuned model."""
+    """Additional loss term. Its parameters are trained, but are not part of the finetuned model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.logged: dict[str, Tensor] = {}
-        """Detached scalars of the last batch, to log beside the loss."""
+        """Detached scalars of the last batch, to log with the loss."""
 
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """The loss, a scalar with its weight in it.
+        """Compute the loss, a scalar with its weight included.
 
         Args:
-            objective: what is trained: encoder, heads.
-            z: of all jets of the batch, `[jet, dim]`.
-            jets: the batch; the label of an unlabelled jet is -1, its targets are NaN.
-            progress: share of the training done, 0 to 1.
+            objective: encoder and heads.
+            z: z of all jets of the batch, `[jet, dim]`.
+            jets: the batch; an unlabelled jet has label -1 and targets NaN.
+            progress: fraction of the training done, 0 to 1.
         """
         raise NotImplementedError
 
 
 class Objective(Method):
-    """Encoder, heads and terms, as the training loop wants them.
+    """Encoder, heads and loss terms, with the interface of a method.
 
     Args:
         cfg: tasks and heads.
@@ -57,8 +56,8 @@ class Objective(Method):
         terms: further losses by name.
 
     Attributes:
-        source_weights: from a batch to a weight of each jet in the losses of the tasks while training, mean 1; None
-            where all count the same.
+        source_weights: weight of each jet of a batch in the losses of the tasks during training, mean 1; None for
+            equal weights.
     """
 
     def __init__(
@@ -70,16 +69,16 @@ class Objective(Method):
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
         self.source_weights: SourceWeights | None = None
-        self.rates_at: Rates = lambda progress: {}
-        """Factors on the learning rate; a mode may set it."""
+        self.multipliers_at: LearningRateMultipliers = lambda progress: {}
+        """Multipliers of the learning rate, set by the mode."""
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """The weighed losses of the tasks and the terms, and the value of each."""
+        """Compute the total loss, and the value of each task and term."""
         if not self.terms:
             jets = self.tasks.having(jets)
-        z = self.encoder(jets).z
-        weighing = self.source_weights if self.training else None
-        losses, logged = self.tasks(z, jets, None if weighing is None else weighing(jets))
+        z = self.encoder(jets).z  # [jet, dim]
+        jet_weights = self.source_weights(jets) if self.training and self.source_weights is not None else None
+        losses, logged = self.tasks(z, jets, jet_weights)
         total = self.weights(losses)
         for name, term in self.terms.items():
             assert isinstance(term, Term)
@@ -89,52 +88,52 @@ class Objective(Method):
         return {"loss": total, **logged, **self.weights.parts(losses)}
 
     def after_step(self, progress: float) -> None:
-        """Keep every s within its limits."""
+        """Clamp the log-uncertainties s of the tasks to their limits."""
         self.weights.clamp()
 
     def lr_multipliers(self, progress: float) -> Mapping[str, float]:
-        """Factors on the learning rate."""
-        return self.rates_at(progress)
+        """Return the multipliers of the learning rate that the mode has set."""
+        return self.multipliers_at(progress)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Statistics of the targets."""
+        """Compute mean and standard deviation of the targets."""
         self.tasks.fit_statistics(batches)
 
     def exported(self) -> Encoder:
-        """The encoder."""
+        """Return the encoder."""
         return self.encoder
 
     def exported_head(self) -> ClassHead | None:
-        """The class head."""
+        """Return the class head."""
         return self.tasks.head
 
     def exported_regressor(self) -> Regressor | None:
-        """The head of the jet columns."""
+        """Return the regression head of the jet columns."""
         return self.tasks.regressor
 
 
 class L2SPTerm(Term):
-    """strength / 2 sum (w - w_0)^2 over the weights of the encoder that learn (L2-SP, `finetuning/objective.py`).
+    """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the trainable weights of the encoder.
 
     Args:
-        strength: the factor.
+        strength: factor of the penalty.
         encoder: the pretrained encoder, before its first step.
     """
 
     def __init__(self, strength: float, encoder: Encoder) -> None:
         super().__init__()
-        self.strength, self.anchor = strength, L2SP(encoder)
+        self.strength, self.l2_sp = strength, L2SP(encoder)
 
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """The pull; it does not depend on the jets."""
-        pull: Tensor = self.anchor(objective.encoder)
-        return self.strength * pull
+        """Compute the penalty, which does not depend on the jets."""
+        penalty: Tensor = self.l2_sp(objective.encoder)
+        return self.strength * penalty
 
 
 class L2SP(nn.Module):
-    """Omega of the trainable weights of a module, as they are now.
+    """Omega(w) = 1/2 sum (w - w_0)^2 over the trainable weights of a module, w_0 their current values.
 
-    w_0 does not go into checkpoints: a run that is resumed loads the pretrained model again.
+    w_0 is not saved in checkpoints: a resumed run loads the pretrained model again.
 
     Args:
         module: the pretrained module, before its first step.
@@ -148,7 +147,7 @@ class L2SP(nn.Module):
             self.register_buffer(f"start{number}", weights[name].detach().clone(), persistent=False)
 
     def forward(self, module: nn.Module) -> Tensor:
-        """Omega of the same module after some steps, a scalar."""
+        """Compute Omega of the same module after some steps, a scalar."""
         weights = dict(module.named_parameters())
         total = torch.zeros((), device=next(iter(weights.values())).device)
         for number, name in enumerate(self.names):

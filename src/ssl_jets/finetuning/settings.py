@@ -1,4 +1,4 @@
-"""The settings of a finetuning run."""
+"""Settings of finetuning."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ssl_jets.nn.tasks import LABEL, TaskSettings
 
 
 class DannSettings(Settings):
-    """Of `--adapt dann` (`method.dann.*`)."""
+    """Settings of `--adapt dann` (`method.dann.*`)."""
 
     weight: float = Field(default=0.3, gt=0)
     """Largest factor of the reversed gradient; 1 in the paper."""
     gamma: float = Field(default=10.0, gt=0)
-    """How fast the factor rises: 2 / (1 + exp(-gamma p)) - 1 of it at the share p of the training."""
+    """Steepness of its ramp: the factor is weight (2 / (1 + exp(-gamma p)) - 1) at the fraction p of the training."""
     hidden: int = Field(default=128, ge=1)
     """Width of the discriminator."""
 
 
 class CoralSettings(Settings):
-    """Of `--adapt coral` (`method.coral.*`)."""
+    """Settings of `--adapt coral` (`method.coral.*`)."""
 
     weight: float = Field(default=10.0, gt=0)
     """Factor of the loss."""
 
 
 class MmdSettings(Settings):
-    """Of `--adapt mmd` (`method.mmd.*`)."""
+    """Settings of `--adapt mmd` (`method.mmd.*`)."""
 
     weight: float = Field(default=1.0, gt=0)
     """Factor of the loss."""
@@ -43,46 +43,46 @@ class MmdSettings(Settings):
 
 
 class ReweightSettings(Settings):
-    """Of `--adapt reweight` (`method.reweight.*`)."""
+    """Settings of `--adapt reweight` (`method.reweight.*`)."""
 
     clip: float = Field(default=10.0, gt=1)
-    """Largest weight of a jet before all are divided by their mean; the smallest is one over it."""
+    """Largest weight of a jet, before all are divided by their mean; the smallest is 1 / clip."""
     jets: int = Field(default=10_000, ge=20)
-    """Jets of each domain that the weights are fitted and measured on, a half each."""
+    """Jets of each domain: one half to fit the weights, one half to measure them."""
 
 
 FIXED_Z = ("probe",)
-"""Modes in which z does not learn."""
+"""Modes that keep z fixed."""
 
 
 ADAPTED_Z = ("dann", "coral", "mmd")
-"""Adaptations that bring z of the domains together, and so need jets of both in a batch."""
+"""Adaptations that compare z of the domains, and so need jets of both in a batch."""
 
 
 class LoraSettings(Settings):
-    """Updates of low rank (`method.lora.*`)."""
+    """Settings of low-rank updates (`method.lora.*`)."""
 
     rank: int = Field(default=8, ge=1)
     """Rank of the updates."""
     alpha: int = Field(default=16, ge=1)
-    """Their size is alpha / rank times the product of the two factors."""
+    """Scale: an update is alpha / rank times the product of its two factors."""
     targets: tuple[Literal["qkv", "proj", "up", "down"], ...] = Field(
         default=("qkv", "proj", "up", "down"), min_length=1
     )
-    """Matrices of a block that get one: attention in and out, MLP in and out."""
+    """Matrices of a block with an update: attention in and out, MLP in and out."""
     dora: bool = False
-    """Learn the lengths of the rows apart from their directions."""
+    """Learn the lengths of the rows separately from their directions."""
 
 
 class DistilSettings(Settings):
-    """What a student learns from its teacher (`method.distil.*`)."""
+    """Settings of distillation (`method.distil.*`)."""
 
     temperature: float = Field(default=2.0, gt=0)
-    """Temperature at which class probabilities are compared."""
+    """Temperature of the class probabilities of teacher and student."""
     outputs: float = Field(default=1.0, ge=0)
-    """Weight of the teacher's outputs."""
+    """Weight of the loss on the teacher's outputs."""
     z: float = Field(default=1.0, ge=0)
-    """Weight of the teacher's z."""
+    """Weight of the loss on the teacher's z."""
 
 
 class FinetuneSettings(TaskSettings):
@@ -90,34 +90,34 @@ class FinetuneSettings(TaskSettings):
 
     model: str = ""
     """The pretrained model, a run folder; `--model` sets it."""
-    mode: Literal["probe", "head", "last", "lora", "full", "scratch", "distil", "fit"] = "full"
-    """What learns: `probe` heads on z, which is computed once; `head` attention over the tokens of the frozen encoder;
-    `last` the last blocks; `lora` updates of low rank; `full` everything; `scratch` everything from a random start, the
-    baseline; `distil` a student of `model.size` from a finetuned teacher; `fit` is what the plan says fits best."""
+    mode: Literal["probe", "head", "last-blocks", "lora", "full", "scratch", "distil", "auto"] = "full"
+    """Trained part: `probe` heads on z, which is computed once; `head` attention over the tokens of the frozen encoder;
+    `last-blocks` the last blocks; `lora` low-rank updates; `full` all weights; `scratch` all from random weights, the
+    baseline; `distil` a student of `model.size` from a finetuned teacher; `auto` the best that fits into the memory."""
     memory: str | None = None
-    """What the run may use, such as `16GB`, for the plan; by default the memory that is free."""
+    """Memory for the run in the plan, such as `16GB`; by default the free memory."""
     pool: Literal["class", "mean", "attention"] | None = None
-    """Where heads read z: class token, mean of the particle tokens, or attention over them; by default `attention` in
-    mode `head`, otherwise as the pretrained model."""
+    """Pooling of tokens to z: class token, mean of the particle tokens, or attention over them; by default `attention`
+    in mode `head`, otherwise the pool of the pretrained model."""
     blocks: int = Field(default=1, ge=1)
-    """Blocks that mode `last` trains."""
+    """Number of blocks that mode `last-blocks` trains."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor on the learning rate from one block to the one below it, in mode `full`."""
     unfreeze: float = Field(default=0.0, ge=0, le=1)
-    """Share of the steps within which blocks join from the top to the bottom, in mode `full`."""
+    """Fraction of the steps over which blocks are unfrozen from top to bottom, in mode `full`."""
     probe_first: bool = False
-    """Train the heads on the frozen z first (LP-FT), in modes `last`, `lora` and `full`."""
+    """Train the heads on the frozen z first (LP-FT), in modes `last-blocks`, `lora` and `full`."""
     lora: LoraSettings = LoraSettings()
-    """Updates of low rank."""
+    """Settings of low-rank updates."""
     distil: DistilSettings = DistilSettings()
-    """What a student learns from its teacher."""
+    """Settings of distillation."""
     labels: float | None = Field(default=None, gt=0)
     """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
     subset_seed: int = 0
     """Seed of the subset."""
     adapt: Literal["none", "dann", "coral", "mmd", "reweight"] = "none"
-    """What is done with the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` bring their z
-    to that of the source; `reweight` weighs the labelled jets of the source as the target has them."""
+    """Adaptation to the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` align their z with
+    the source; `reweight` weights the labelled source jets by the density ratio of target and source."""
     dann: DannSettings = DannSettings()
     """Settings of `dann`."""
     coral: CoralSettings = CoralSettings()
@@ -127,17 +127,25 @@ class FinetuneSettings(TaskSettings):
     reweight: ReweightSettings = ReweightSettings()
     """Settings of `reweight`."""
     l2_sp: float = Field(default=0.0, ge=0)
-    """Strength of the pull of the encoder's weights towards the pretrained ones (L2-SP); 0 for none. Modes
-    `scratch` and `distil`, which begin with random ones, have no such pull."""
+    """Strength of the L2-SP penalty, which pulls the encoder's weights towards the pretrained ones; 0 for none. Unused
+    in modes `scratch` and `distil`, which begin with random weights."""
     min_steps: int = Field(default=300, ge=1)
-    """Steps to take at least where `train.epochs` gives the length: few labels make short epochs."""
+    """Smallest number of steps if `train.epochs` sets the length: few labels make short epochs."""
 
 
 def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
-    """The settings of a finetuning run; the same jets are held out as in the pretraining, unless set otherwise.
+    """Resolve the settings of a finetuning run; the split of the pretraining is the default.
 
-    The encoder is that of the pretrained model: `model.*` can be set only for the student of mode `distil`, whose
-    tasks are those of its teacher.
+    The encoder has the settings of the pretrained model: `model.*` can be set only for the student of mode `distil`,
+    which by default has the tasks of its teacher.
+
+    Args:
+        model: run folder or model folder of the pretrained model.
+        layers: settings in increasing precedence.
+        stored: `config.yaml` of a run, in the place of the defaults.
+
+    Raises:
+        UsageError: a setting is wrong or has no meaning in finetuning.
     """
     pretrained = load_model(model)
     training = pretrained.facts["training"]
@@ -148,12 +156,13 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
-    if stored is not None:  # what fitted then is what goes on
-        layers = tuple(_without_fit(layer) for layer in layers)
-    given: list[dict[str, Any]] = [{"model": encoder.model_dump()}, *base, named, *layers]
-    settings = resolve(RunSettings[FinetuneSettings], *given)
+    if stored is not None:  # the run continues in the mode that was chosen when it began
+        layers = tuple(_without_auto(layer) for layer in layers)
+    all_layers: list[dict[str, Any]] = [{"model": encoder.model_dump()}, *base, named, *layers]
+    settings = resolve(RunSettings[FinetuneSettings], *all_layers)
     if settings.method.mode == "distil" and stored is None:
-        settings = resolve(RunSettings[FinetuneSettings], {"method": {"targets": known_targets(pretrained)}}, *given)
+        targets = {"method": {"targets": targets_of(pretrained)}}
+        settings = resolve(RunSettings[FinetuneSettings], targets, *all_layers)
     if settings.data.labelled is not None:
         hint = "finetune --labels takes a part of the labels"
         raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
@@ -170,27 +179,31 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     return settings
 
 
-def _without_fit(layer: dict[str, Any]) -> dict[str, Any]:
+def _without_auto(layer: dict[str, Any]) -> dict[str, Any]:
     method = layer.get("method")
-    if not isinstance(method, dict) or method.get("mode") != "fit":
+    if not isinstance(method, dict) or method.get("mode") != "auto":
         return layer
     return layer | {"method": {key: value for key, value in method.items() if key != "mode"}}
 
 
-def known_targets(teacher: Model) -> list[str]:
-    """What a finetuned model can tell."""
-    found = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
-    if not found:
+def targets_of(teacher: Model) -> list[str]:
+    """Return the targets of a finetuned model: `label` and regressed columns.
+
+    Raises:
+        UsageError: it has no head.
+    """
+    targets = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
+    if not targets:
         hint = "ssl-jets finetune --model RUN --mode full makes one"
         raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
-    return found
+    return targets
 
 
 def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
-    """Refuse jets of a target domain without an adaptation, and one without the other.
+    """Check that jets of a target domain and an adaptation are set together, and that the mode can adapt z.
 
     Raises:
-        UsageError: one is missing, or z is fixed in the mode.
+        UsageError: one of them is missing, or the mode keeps z fixed.
     """
     adapt, mode = settings.method.adapt, settings.method.mode
     if adapt == "none" and settings.data.unlabelled:

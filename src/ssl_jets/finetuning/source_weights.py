@@ -1,4 +1,4 @@
-"""Weights of source jets, for `--adapt reweight`: the density ratio in z of the encoder as it was before finetuning."""
+"""Weights of source jets, for `--adapt reweight`: density ratio in z of the encoder before finetuning."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ssl_jets.nn.encoder import Encoder
 
 
 class SourceWeights(nn.Module):
-    """w of each jet of a batch, from a frozen copy of the encoder. Both go into the checkpoint.
+    """Density-ratio weight of each jet, from a frozen copy of the encoder. Both go into the checkpoint.
 
     Args:
-        cfg: how the weights are fitted.
+        cfg: settings of the fit.
         encoder: the encoder before its first step.
     """
 
@@ -30,7 +30,7 @@ class SourceWeights(nn.Module):
 
     @torch.no_grad()
     def forward(self, jets: Jets) -> Tensor:
-        """`[jet]`; 1 in the mean over the source."""
+        """Compute the weight of each jet `[jet]`; its mean over the source is 1."""
         weights: Tensor = self.ratio(self.encoder(jets).z)
         return weights
 
@@ -38,9 +38,14 @@ class SourceWeights(nn.Module):
         """Fit on samples of both domains.
 
         Args:
-            source, target: batches of jets, in any order.
-            seed: of the halves that are fitted and measured on.
+            source: batches of source jets, in any order.
+            target: batches of target jets, in any order.
+            seed: seed of the split into halves to fit and to measure on.
         """
         generator = torch.Generator().manual_seed(seed)
-        z = [embed_jets(self.encoder, concatenate(list(batches))) for batches in (source, target)]
-        return self.ratio.fit(*(rows[torch.randperm(len(rows), generator=generator)] for rows in z))
+
+        def shuffled_z(batches: Iterable[Jets]) -> Tensor:
+            z: Tensor = embed_jets(self.encoder, concatenate(list(batches)))
+            return z[torch.randperm(len(z), generator=generator)]
+
+        return self.ratio.fit(shuffled_z(source), shuffled_z(target))

@@ -59,7 +59,7 @@ class DomainSettings(Settings):
     """Whether to start from random weights as well: supervised learning on the simulation alone."""
     seeds: int = Field(default=3, ge=1)
     """Finetunings of each: other subsets of labels, heads, batches."""
-    mode: Literal["last", "lora", "full"] = "full"
+    mode: Literal["last-blocks", "lora", "full"] = "full"
     """How a pretrained model is finetuned."""
     labels: float | None = Field(default=None, gt=0)
     """Labelled jets of the simulation: a share (at most 1.0) or a number; all by default."""

@@ -83,7 +83,7 @@ _CAPTION = {
     "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation "
     "near 0), z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does "
     "not rise when jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a "
-    "collapse; dashed: rolled back to here.{verdicts}",
+    "collapse.{verdicts}",
     "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the "
     "statistical error of the real jets as a band and triangles for what lies beyond the axis. The last panel "
     "is the output of the trees on jets they were not fitted on: the more the two overlap, the less can they be"

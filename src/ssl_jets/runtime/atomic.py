@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: written in a hidden folder beside them, synced, and moved into place."""
+"""Atomic outputs: written in a hidden folder next to the output, synced, and moved into place."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.console import to_stderr
 
 LOCK = ".ssl-jets.lock"
-"""File of a hidden folder that its process holds locked; the lock goes with the process, however that ends."""
+"""Lock file in a hidden folder; the lock is released when its process ends, however it ends."""
 
 
 class WorkFolder:
-    """A hidden folder beside an output, on the same file system, locked until it is removed.
+    """A hidden folder next to an output, on the same file system, locked until it is removed.
 
     Args:
         output: the file or folder that it will be moved to.
@@ -36,7 +36,7 @@ class WorkFolder:
     def __init__(self, output: Path) -> None:
         self._lock: int | None = None
         try:
-            while self._lock is None:  # another process may take it for left behind before it is locked
+            while self._lock is None:  # before it is locked, another process may remove it as left behind
                 self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
                 try:
                     self._lock = _new_lock(self.path / LOCK)
@@ -55,18 +55,18 @@ class WorkFolder:
 
 
 class WholeFile:
-    """A file that is written beside its place and moved there by `commit`; of a link, into the file it names.
+    """A file that `commit` moves into place when it is complete; a link stays, and its target is replaced.
 
     Args:
         path: the output.
-        force: whether an existing file is replaced.
+        force: replace an existing file.
 
     Attributes:
         fresh: the path to write to.
 
     Raises:
-        UsageError: `path` exists and `force` is not given, or it is a folder.
-        SslJetsError: the folder or the disk does not take the file.
+        UsageError: `path` exists and `force` is not set, or it is a folder.
+        SslJetsError: the folder or the disk cannot be written.
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
@@ -78,7 +78,7 @@ class WholeFile:
         self.fresh = self._folder.path / self._target.name
 
     def commit(self) -> None:
-        """Move the file into place. An `OSError` leaves what was there."""
+        """Move the file into place. On an `OSError` the old file stays."""
         sync(self.fresh)
         check_output(self.path, force=self.force)
         os.replace(self.fresh, self._target)
@@ -87,17 +87,17 @@ class WholeFile:
         self.discard()
 
     def discard(self) -> None:
-        """Remove everything that is not in place."""
+        """Remove the hidden folder and an uncommitted file in it."""
         self._folder.remove()
 
 
 @contextmanager
 def whole_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give the path to write to; the file there is moved to `path` when the body ends without an error.
+    """Yield a path to write to; the file is moved to `path` if the body ends without an error.
 
     Raises:
-        UsageError: `path` exists and `force` is not given, or it is a folder.
-        SslJetsError: the folder or the disk does not take the file. Nothing is left behind.
+        UsageError: `path` exists and `force` is not set, or it is a folder.
+        SslJetsError: the folder or the disk cannot be written. Nothing is left behind.
     """
     file = WholeFile(path, force=force)
     try:
@@ -110,10 +110,10 @@ def whole_file(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write or replace a file of a folder of results; the folder is made where there is none.
+    """Write or replace a file; its folder is created if needed.
 
     Raises:
-        SslJetsError: the folder or the disk does not take the file.
+        SslJetsError: the folder or the disk cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def open_to_append(path: Path) -> IO[str]:
-    """Open a text file to append to, with the permissions of the umask; a link is not followed.
+    """Open a text file to append to, with the permissions of the umask; links are not followed.
 
     Raises:
         SslJetsError: it is a link, or it cannot be written.
@@ -145,15 +145,15 @@ def open_to_append(path: Path) -> IO[str]:
 
 
 def clear_left_behind(output: Path) -> None:
-    """Remove the hidden folders of runs with the same output that were killed, and name each on stderr.
+    """Remove hidden folders that killed runs with the same output left behind, and report each on stderr.
 
-    A folder whose lock is held, or cannot be asked for on this file system, stays.
+    A folder whose lock is held, or cannot be tested on this file system, stays.
     """
-    ours = re.compile(rf"\.{re.escape(output.name)}\.[a-z0-9_]{{8}}")
+    hidden = re.compile(rf"\.{re.escape(output.name)}\.[a-z0-9_]{{8}}")
     try:
-        folders = [Path(entry) for entry in os.scandir(output.parent) if ours.fullmatch(entry.name)]
+        folders = [Path(entry) for entry in os.scandir(output.parent) if hidden.fullmatch(entry.name)]
     except OSError:
-        return  # told when the folder is written to
+        return  # reported when the folder is written to
     for folder in folders:
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
@@ -168,7 +168,7 @@ def clear_left_behind(output: Path) -> None:
 
 
 def _new_lock(path: Path) -> int | None:
-    """Make and lock a file; None where another process was quicker."""
+    """Create and lock a file; return None if another process was quicker."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     if _locked(lock) is not False and path.exists():
         return lock
@@ -177,7 +177,7 @@ def _new_lock(path: Path) -> int | None:
 
 
 def _locked(descriptor: int) -> bool | None:
-    """Take the lock of a file: whether nobody else has it; None where the file system has no locks."""
+    """Try to lock a file; return False if another process has the lock, None if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -186,15 +186,15 @@ def _locked(descriptor: int) -> bool | None:
 
 
 def real(path: Path) -> Path:
-    """The absolute path behind links, of which the last may name nothing yet."""
+    """Return the absolute path without links; it need not exist."""
     return Path(os.path.realpath(path))
 
 
 def check_output(path: Path, *, force: bool) -> None:
-    """Refuse to overwrite.
+    """Check that an output file may be written.
 
     Raises:
-        UsageError: `path` exists and `force` is not given, or it is a folder.
+        UsageError: `path` exists and `force` is not set, or it is a folder.
     """
     if path.is_dir():
         raise UsageError("the output is a folder", where=path, hint=f"--out {path / 'FILE'}")
@@ -203,23 +203,24 @@ def check_output(path: Path, *, force: bool) -> None:
 
 
 def check_folder(folder: Path, holds: str, *, force: bool) -> None:
-    """Refuse a folder to write to before the work begins.
+    """Check that an output folder may be written, before the work begins.
 
     Raises:
-        UsageError: it has the file `holds` and `force` is not given, or it is a file.
+        UsageError: it contains the file `holds` and `force` is not set, or it is a file.
         SslJetsError: it cannot be written to.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError("the output is not a folder", where=folder, hint="--out FOLDER")
     if (folder / holds).exists() and not force:
         raise UsageError("the output exists already", where=folder, hint="--force to replace it, or another --out")
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not os.access(there, os.W_OK):
-        raise SslJetsError("the output cannot be written", where=there, found="no write access", hint="another --out")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        hint = "another --out"
+        raise SslJetsError("the output cannot be written", where=existing, found="no write access", hint=hint)
 
 
 def sync(path: Path) -> None:
-    """Wait for the disk: a quota or a full network disk is often reported only here."""
+    """Flush a file to the disk; an exceeded quota or a full network disk is often reported only here."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -228,7 +229,7 @@ def sync(path: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError) -> SslJetsError:
-    """What the disk said about the output `path`, as one message."""
+    """Turn an `OSError` on the output `path` into one message."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     hints = {
         errno.ENOENT: f"mkdir -p {path.parent}",
@@ -241,7 +242,7 @@ def disk_error(path: Path, error: OSError) -> SslJetsError:
 
 
 def free_folder(parent: Path, name: str) -> Path:
-    """`parent/name`, or the first of `parent/name-2`, `parent/name-3`, ... that does not exist."""
+    """Return `parent/name`, or the first of `parent/name-2`, `parent/name-3`, ... that does not exist."""
     folder, number = parent / name, 1
     while folder.exists():
         number += 1

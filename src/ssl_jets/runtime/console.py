@@ -1,4 +1,4 @@
-"""Progress: a live bar on a terminal, a live line in a notebook, a plain line now and then in a batch log."""
+"""Messages and progress: a live bar on a terminal, a live line in a notebook, a line every 10 s in a batch log."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ssl_jets.runtime.terminal import write
 
 Log = Callable[[str], None]
-"""Told a message for the user."""
-
+"""Function that shows a message to the user."""
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
 _SECONDS_BETWEEN_DRAWINGS = 0.2
-
-
-_BAR = 24
+_BAR_WIDTH = 24
 
 
 def to_stderr(message: str) -> None:
@@ -37,7 +32,7 @@ def in_notebook() -> bool:
 
 
 class _LiveLine:
-    """A line of a notebook that is written again in place; needs no widgets."""
+    """A line of a notebook that is updated in place, without widgets."""
 
     def __init__(self) -> None:
         from IPython.display import display
@@ -45,20 +40,20 @@ class _LiveLine:
         self.handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def write(self, title: str, done: int, total: int | None, unit: str, note: str) -> None:
-        """Show a bar where the total is known."""
-        full = round(_BAR * min(done / total, 1)) if total else 0
-        bar = f"{'█' * full}{'░' * (_BAR - full)} {done:,} of {total:,}" if total else f"{done:,}"
+        """Update the line, with a bar if the total is known."""
+        full = round(_BAR_WIDTH * min(done / total, 1)) if total else 0
+        bar = f"{'█' * full}{'░' * (_BAR_WIDTH - full)} {done:,} of {total:,}" if total else f"{done:,}"
         self.handle.update({"text/plain": f"{title}  {bar} {unit}  {note}".rstrip()}, raw=True)
 
 
 class Bar:
-    """Counts `total` units of work under a `title`.
+    """Progress bar of a task of `total` units.
 
     Args:
-        title: what is being done.
-        total: units in all; None where not known.
-        unit: name of a unit.
-        shown: whether this process shows anything (rank 0).
+        title: name of the task.
+        total: number of units; None if unknown.
+        unit: name of the units.
+        shown: show progress on this process (rank 0).
     """
 
     def __init__(self, title: str, total: int | None, unit: str, *, shown: bool = True) -> None:
@@ -70,7 +65,7 @@ class Bar:
             console = Console(stderr=True)
             self.live = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=_BAR_WIDTH),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
@@ -91,7 +86,7 @@ class Bar:
             self.live.stop()
 
     def to(self, done: int, note: str = "") -> None:
-        """`done` units are done; `note` says more (loss, rate)."""
+        """Set the number of units that are done; `note` follows the bar (loss, rate)."""
         self.done = done
         if self.live is not None:
             self.live.update(self.task, completed=done, note=note)
@@ -105,7 +100,7 @@ class Bar:
             to_stderr(f"{self.title}: {done}{of} {self.unit}  {note}".rstrip())
 
     def to_of(self, done: int, total: int) -> None:
-        """`done` of `total` units are done, where the total was not known before."""
+        """Set the number of units that are done, and the total, which was unknown before."""
         self.total = total
         if self.live is not None:
             self.live.update(self.task, total=total)
@@ -113,7 +108,7 @@ class Bar:
 
 
 class MessageLog:
-    """Says a message and keeps it."""
+    """Log that shows each message and keeps it."""
 
     def __init__(self, say: Log) -> None:
         self.say, self.said = say, list[str]()

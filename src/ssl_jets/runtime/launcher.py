@@ -1,5 +1,4 @@
-"""Variables of a launch by torchrun, `srun` or Fabric, read and checked in one place. Without torch: every command
-begins here."""
+"""Environment variables of a launch by torchrun, `srun` or Fabric, read without torch."""
 
 from __future__ import annotations
 
@@ -12,22 +11,22 @@ from ssl_jets.errors import UsageError
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FABRIC = ("NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Set by Fabric in the processes that it starts, and in the one that starts them."""
+"""Variables that Fabric sets in its main process and in those it starts."""
 SRUN = ("SLURM_PROCID", "SLURM_LOCALID")
-"""Needed of a step with several tasks, beside SLURM_STEP_NUM_TASKS."""
+"""Variables of a step with several tasks, in addition to SLURM_STEP_NUM_TASKS."""
 _OF_PROCESS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """This process among those of one launch.
+    """Position of this process in a launch.
 
     Attributes:
         rank: number of this process.
         local_rank: its number on its machine.
         world: number of processes.
         local_world: number of processes of its machine.
-        by_fabric: whether Fabric started the processes, and not a launcher from outside.
+        by_fabric: Fabric started the processes, not an external launcher.
     """
 
     rank: int
@@ -38,85 +37,86 @@ class Launch:
 
 
 def join() -> Launch | None:
-    """Read the launch of this process, and give tasks of an `srun` the variables that torchrun gives its processes.
+    """Read the launch of this process; tasks of an `srun` get the variables that torchrun sets.
 
     An empty variable counts as unset.
 
     Returns:
-        the launch; None for a process of its own.
+        The launch; None for a single process.
 
     Raises:
         UsageError: some variables of a launch are missing or wrong, or machines have different numbers of tasks.
     """
-    given = {name: value for name, value in os.environ.items() if value.strip()}
+    environment = {name: value for name, value in os.environ.items() if value.strip()}
     for name in _OF_PROCESS:  # torch and Fabric read them, too
-        if name not in given:
+        if name not in environment:
             os.environ.pop(name, None)
-    tasks = _number(given, "SLURM_STEP_NUM_TASKS", 1, least=1)
-    if tasks > 1 and "RANK" not in given:
-        os.environ.update(_of_srun(given, tasks))
-        given.update(os.environ)
-    if not any(name in given for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")):
+    tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
+    if tasks > 1 and "RANK" not in environment:
+        os.environ.update(_of_srun(environment, tasks))
+        environment.update(os.environ)
+    if not any(name in environment for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")):
         return None
-    by_fabric = "RANK" not in given and "NODE_RANK" in given
-    _require(given, FABRIC if by_fabric else TORCHRUN)
-    world = _number(given, "WORLD_SIZE", least=1)
-    local_world = _number(given, "LOCAL_WORLD_SIZE", world, least=1, most=world)
-    local_rank = _number(given, "LOCAL_RANK", most=local_world - 1)
-    rank = local_rank if by_fabric else _number(given, "RANK", most=world - 1)
+    by_fabric = "RANK" not in environment and "NODE_RANK" in environment
+    _require(environment, FABRIC if by_fabric else TORCHRUN)
+    world = _number(environment, "WORLD_SIZE", least=1)
+    local_world = _number(environment, "LOCAL_WORLD_SIZE", world, least=1, most=world)
+    local_rank = _number(environment, "LOCAL_RANK", most=local_world - 1)
+    rank = local_rank if by_fabric else _number(environment, "RANK", most=world - 1)
     return Launch(rank, local_rank, world, local_world, by_fabric)
 
 
 def rank() -> int:
-    """Number of this process: by torchrun, `srun` or Fabric; 0 for a process of its own."""
+    """Return the rank of this process in a launch by torchrun, `srun` or Fabric; 0 for a single process."""
     launch = join()
     return 0 if launch is None else launch.rank
 
 
 def environment_alone() -> dict[str, str]:
-    """The variables for a process that is in no launch, also where this one is."""
+    """Return the environment variables for a single process, without launch variables."""
     others = ("SLURM_", "TORCHELASTIC_", "MASTER_")
     return {
         name: value for name, value in os.environ.items() if name not in _OF_PROCESS and not name.startswith(others)
     }
 
 
-def _of_srun(given: Mapping[str, str], tasks: int) -> dict[str, str]:
-    """The variables of torchrun for this task of a step."""
-    _require(given, SRUN)
-    nodes = _number(given, "SLURM_STEP_NUM_NODES", 1, least=1)
-    per_node = given.get("SLURM_STEP_TASKS_PER_NODE", str(tasks))  # such as 4(x2)
+def _of_srun(environment: Mapping[str, str], tasks: int) -> dict[str, str]:
+    """Return the variables of torchrun for this task of a step."""
+    _require(environment, SRUN)
+    nodes = _number(environment, "SLURM_STEP_NUM_NODES", 1, least=1)
+    per_node = environment.get("SLURM_STEP_TASKS_PER_NODE", str(tasks))  # such as 4(x2)
     if "," in per_node or tasks % nodes:
         hint = "srun --ntasks-per-node=N"
         raise UsageError("the machines of the job have different numbers of tasks", found=per_node, hint=hint)
-    nodelist = re.sub(r"\[(\d+)[^]]*\]", r"\1", given.get("SLURM_STEP_NODELIST", "localhost"))  # such as a[1-2]-ib,b7
-    job, step = _number(given, "SLURM_JOB_ID", 0), _number(given, "SLURM_STEP_ID", 0)
+    # The first machine: "a[1-2]-ib,b7" -> "a1-ib,b7" -> "a1-ib"
+    nodelist = re.sub(r"\[(\d+)[^]]*\]", r"\1", environment.get("SLURM_STEP_NODELIST", "localhost"))
+    job, step = _number(environment, "SLURM_JOB_ID", 0), _number(environment, "SLURM_STEP_ID", 0)
     return {
-        "RANK": given["SLURM_PROCID"],
-        "LOCAL_RANK": given["SLURM_LOCALID"],
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
         "WORLD_SIZE": str(tasks),
         "LOCAL_WORLD_SIZE": str(tasks // nodes),
-        "MASTER_ADDR": given.get("MASTER_ADDR", nodelist.partition(",")[0]),
-        "MASTER_PORT": given.get("MASTER_PORT", str(15_000 + (job * 10 + step) % 10_000)),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", nodelist.partition(",")[0]),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(15_000 + (job * 10 + step) % 10_000)),
     }
 
 
-def _require(given: Mapping[str, str], names: tuple[str, ...]) -> None:
-    if missing := [name for name in names if name not in given]:
-        marks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-        there = [f"{name}={given[name]}" for name in marks if name in given]
+def _require(environment: Mapping[str, str], names: tuple[str, ...]) -> None:
+    if missing := [name for name in names if name not in environment]:
+        launch_variables = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+        present = [name for name in launch_variables if name in environment]
         raise UsageError(
             "the variables of a launch are incomplete",
             where=f"{', '.join(missing)}: not set",
-            found=", ".join(there),
-            hint=f"torchrun or srun, which set all; or unset {' '.join(mark.partition('=')[0] for mark in there)}",
+            found=", ".join(f"{name}={environment[name]}" for name in present),
+            hint=f"torchrun or srun, which set all; or unset {' '.join(present)}",
         )
 
 
 def _number(
-    given: Mapping[str, str], name: str, default: int | None = None, *, least: int = 0, most: int | None = None
+    environment: Mapping[str, str], name: str, default: int | None = None, *, least: int = 0, most: int | None = None
 ) -> int:
-    text = given.get(name)
+    text = environment.get(name)
     if text is None and default is not None:
         return default
     value = int(text) if text is not None and re.fullmatch(r"\d{1,18}", text.strip()) else None

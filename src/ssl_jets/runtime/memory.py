@@ -1,4 +1,4 @@
-"""Memory: how much a process has used at most, how much there is, and how much a user means."""
+"""Memory of the process: peak, current use, available; amounts in text."""
 
 from __future__ import annotations
 
@@ -20,32 +20,43 @@ GROUP, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def parse_memory(text: str) -> int:
-    """`16GB`, `4 GiB`, `800MB` in bytes."""
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", text)
+    """Convert an amount of memory to bytes.
+
+    >>> parse_memory("16GB"), parse_memory("4 GiB")
+    (16000000000, 4294967296)
+
+    Raises:
+        UsageError: `text` is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", text)
     units = {name.lower(): size for name, size in UNITS.items()}
-    if found is None or found[2].lower() not in units or not float(found[1]):
+    if match is None or match[2].lower() not in units or not float(match[1]):
         raise UsageError("this is not an amount of memory", where="--memory", found=text, allowed=["16GB", *UNITS])
-    return round(float(found[1]) * units[found[2].lower()])
+    return round(float(match[1]) * units[match[2].lower()])
 
 
 def shown(size: float) -> str:
-    """Bytes for a reader: `1.23 GB`, `640 MB`."""
+    """Format bytes for a reader.
+
+    >>> shown(1_234_000_000), shown(640_000_000)
+    ('1.23 GB', '640 MB')
+    """
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def peak(device: torch.device) -> int:
-    """Most bytes used so far: by tensors on a GPU, by the whole process on a CPU."""
+    """Return the peak memory in bytes so far: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.is_file():
-        # Not ru_maxrss: a process begins with that of the one that started it.
+        # Not ru_maxrss, which a process inherits from its parent.
         return 1024 * _kilobytes(STATUS, "VmHWM")
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else 1024 * maximum
 
 
 def in_use() -> int:
-    """Bytes of this process now, without what it has freed and keeps; 0 where that is not known."""
+    """Return the bytes that this process uses now, without freed blocks; 0 if unknown on this system."""
     if not STATUS.is_file():
         return 0
     with suppress(OSError, AttributeError):  # musl
@@ -54,7 +65,11 @@ def in_use() -> int:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that a new process can have."""
+    """Return the bytes available to a new process.
+
+    Raises:
+        UsageError: the system does not report its free memory.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not MEMINFO.is_file():
@@ -64,16 +79,17 @@ def available(device: torch.device) -> int:
 
 
 def _left_of_groups() -> Iterator[int]:
-    """Bytes that the control groups of this process have left, from its own to the outermost. Batch systems set these.
+    """Yield the free bytes of the control groups of this process, from the innermost to the outermost.
 
-    What files occupy in memory counts as used there, and is given up where it is needed.
+    Batch systems limit memory by them. They count the file cache as used, which the kernel frees on demand.
     """
     with suppress(OSError):  # not Linux, or an older kind of groups
         own = next((line for line in GROUP.read_text().splitlines() if line.startswith("0::/")), "0::/")
         inner = CGROUP / own.removeprefix("0::/")
         for group in (inner, *inner.parents):
-            with suppress(OSError, ValueError):  # no limit, or it is written "max"
-                limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+            with suppress(OSError, ValueError):  # no limit: no file, or the text "max"
+                limit = int((group / "memory.max").read_text())
+                used = int((group / "memory.current").read_text())
                 cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
                 yield limit - used + (int(cached[1]) if cached else 0)
             if group == CGROUP:

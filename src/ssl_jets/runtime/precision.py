@@ -1,4 +1,4 @@
-"""Number formats of the arithmetic: float32, or bfloat16 where the device computes in it."""
+"""Precision of the arithmetic: float32, or bfloat16 on devices with hardware support."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     import torch
 
 PrecisionSetting = Literal["auto", "32-true", "bf16-mixed"]
-"""Number format of the arithmetic; `auto` is the best that the device has."""
+"""Precision setting; `auto` is `bf16-mixed` on devices with hardware support, else `32-true`."""
 
 
 Precision = Literal["32-true", "bf16-mixed"]
-"""As Lightning Fabric names them."""
+"""Resolved precision, in the names of Lightning Fabric."""
 
 
 def native_precision(device: torch.device | str) -> Precision:
-    """`bf16-mixed` where the device multiplies bfloat16 matrices in hardware, `32-true` elsewhere."""
-    import torch  # here, as settings know the names of precisions and are read without torch
+    """Return `bf16-mixed` if the device multiplies bfloat16 matrices in hardware, else `32-true`."""
+    import torch  # here, since the settings import this module and are read without torch
 
     kind = torch.device(device).type
     if kind == "cuda":
@@ -30,12 +30,12 @@ def native_precision(device: torch.device | str) -> Precision:
 
 
 def resolve_precision(setting: PrecisionSetting, device: torch.device | str) -> Precision:
-    """The precision a setting means on a device."""
+    """Resolve `auto` on a device."""
     return native_precision(device) if setting == "auto" else setting
 
 
 def autocast(device: torch.device | str, precision: Precision) -> AbstractContextManager[object]:
-    """The context in which a forward pass computes in `precision`; weights and results of norms stay float32."""
+    """Return the context of a forward pass in `precision`; weights and results of norms stay float32."""
     import torch
 
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16-mixed")

@@ -1,4 +1,4 @@
-"""The processes of one launch by torchrun or srun, where each does a share of a list of entries."""
+"""Process group of a launch by torchrun or srun: ranks, gathering of values, one message for a lost process."""
 
 from __future__ import annotations
 
@@ -18,26 +18,21 @@ from torch.distributed.rendezvous import rendezvous
 from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.launcher import join
 
-PATIENCE = timedelta(days=30)
-"""How long a process waits for the others: shares of equal size can take times of unequal length."""
-
-
-MEETING = timedelta(minutes=30)
-"""How long a process waits for the others to connect, as Fabric does for a training."""
-
-
-NAMING = timedelta(minutes=1)
-"""How long a name of a machine may not resolve."""
-
+COLLECTIVE_TIMEOUT = timedelta(days=30)
+"""Timeout of a collective: shares of equal size can take times of unequal length."""
+CONNECT_TIMEOUT = timedelta(minutes=30)
+"""Timeout of the connection to the other processes, the same as Fabric's."""
+RESOLVE_TIMEOUT = timedelta(minutes=1)
+"""Timeout of the resolution of a machine's name."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world` ones.
+    """Rank of this process among `world` ones.
 
-    A process that fails does not come to `gather`; when it ends, the others learn it there.
+    A process that fails does not reach `gather`; when it ends, `gather` raises on the others.
     """
 
     rank: int = 0
@@ -45,7 +40,11 @@ class Ranks:
     group: dist.ProcessGroup | None = None
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in order; returns when all have come here."""
+        """Return the values of all processes, in order; waits for all of them.
+
+        Raises:
+            SslJetsError: another process ended.
+        """
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -55,18 +54,18 @@ class Ranks:
             raise self.others_failed() from error
         return values
 
-    def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the first process, on all of them."""
-        made = self.gather(make() if self.rank == 0 else None)[0]
-        assert made is not None
-        return made
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """Call a function on rank 0 and return its value on all ranks."""
+        value = self.gather(compute() if self.rank == 0 else None)[0]
+        assert value is not None
+        return value
 
     def others_failed(self) -> SslJetsError:
-        """The error where this process cannot go on without another that failed."""
+        """Return the error of this process when another one failed."""
         return SslJetsError("another process of this launch failed", where=f"rank {self.rank}", hint="see its message")
 
     def device(self) -> torch.device:
-        """The GPU of this process, or the CPU where there is none."""
+        """Return the GPU of this process, or the CPU if there is none."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
         launch = join()
@@ -74,24 +73,24 @@ class Ranks:
 
 
 def lost_another(error: RuntimeError) -> bool:
-    """Whether an error of torch means that the connection to another process of the launch broke.
+    """Return True for an error of a lost connection to another process of the launch.
 
-    Gloo tells it at once, in whatever collective a process stands. NCCL does not: the launcher ends such a process.
+    Gloo raises it at once, in any collective. NCCL does not; the launcher ends such a process.
     """
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 @contextmanager
 def launched() -> Iterator[Ranks]:
-    """The processes that torchrun or srun started, connected; one where there is no launcher."""
+    """Connect the processes that torchrun or srun started; a single process if there is no launcher."""
     launch = join()
     if dist.is_initialized():
-        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
         yield Ranks(dist.get_rank(), dist.get_world_size(), group)
     elif launch is not None and launch.world > 1:
-        with meeting():
-            store, rank, world = next(rendezvous("env://", timeout=MEETING))
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        with connecting():
+            store, rank, world = next(rendezvous("env://", timeout=CONNECT_TIMEOUT))
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT)
         try:
             yield Ranks(dist.get_rank(), dist.get_world_size())
         finally:
@@ -101,11 +100,11 @@ def launched() -> Iterator[Ranks]:
 
 
 @contextmanager
-def meeting() -> Iterator[None]:
-    """Within it the processes of a launch connect: at MASTER_ADDR, or not, which is one message after a time limit.
+def connecting() -> Iterator[None]:
+    """Turn a failed connection of the processes of a launch at MASTER_ADDR into one message, after a timeout.
 
     Raises:
-        SslJetsError: the name of the first machine does not resolve, or the others do not come.
+        SslJetsError: the name of the first machine does not resolve, or the others do not connect.
     """
     launch = join()
     if launch is None or launch.world == 1 or dist.is_initialized():
@@ -122,14 +121,15 @@ def meeting() -> Iterator[None]:
 
 
 def _wait_for_name(address: str, where: str, hint: str) -> None:
-    """Wait until a name resolves, which it may not do in the first seconds of a job."""
-    end = time.monotonic() + NAMING.total_seconds()
+    """Wait until a name resolves, which may take some seconds at the start of a job."""
+    seconds = RESOLVE_TIMEOUT.total_seconds()
+    end = time.monotonic() + seconds
     while True:
         try:
             socket.getaddrinfo(address, None)
             return
         except OSError as error:
             if time.monotonic() >= end:
-                what = f"the name of the first machine does not resolve, after {NAMING.total_seconds():.0f} s"
-                raise SslJetsError(what, where=where, found=error.strerror or error, hint=hint) from None
-        time.sleep(min(1.0, NAMING.total_seconds()))
+                message = f"the name of the first machine does not resolve, after {seconds:.0f} s"
+                raise SslJetsError(message, where=where, found=error.strerror or error, hint=hint) from None
+        time.sleep(min(1.0, seconds))

@@ -1,10 +1,10 @@
-"""Reading files of ours that may be damaged or made to harm: one guard, and bounded YAML and JSON."""
+"""Reading of damaged or malicious files: one guard for all errors of a decoder, and bounded YAML and JSON."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,49 +12,64 @@ from typing import Any
 import yaml
 
 from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.runtime.allocator import SHORTAGE
 
 SEAL = "crc32"
 MOST_BYTES = 2**28
-"""Largest JSON file that is read."""
+"""Size limit of a JSON file."""
 MOST_YAML_BYTES = 2**24
-"""Largest YAML file that is read."""
+"""Size limit of a YAML file."""
 MOST_NODES = 50_000
-"""Most keys and values of a YAML document, with the contents of aliases counted each time."""
+"""Limit of the keys and values of a YAML document, with the contents of aliases counted each time."""
 MOST_LEVELS = 50
-"""Deepest nesting of a YAML document."""
+"""Limit of the nesting of a YAML document."""
 
 
 @contextmanager
 def guarded(
-    what: str, where: object, *, hint: str | None = None, error: type[SslJetsError] = DataError
+    message: str | Callable[[Exception], str],
+    where: object,
+    *,
+    hint: str | None = None,
+    error: type[SslJetsError] = DataError,
+    passes: Callable[[Exception], bool] = lambda cause: False,
 ) -> Iterator[None]:
-    """Turn whatever the bytes of a damaged file raise into one error.
+    """Turn any exception of a decoder on damaged bytes into one error.
 
-    Corrupt bytes surface as whatever the decoder at hand raises: struct, zlib, KeyError, MemoryError, ...
+    Corrupt bytes can raise any exception: struct.error, zlib.error, KeyError, MemoryError, ...
 
     Args:
-        what: the first line of the message.
+        message: first line of the message, or a function of the exception that returns it.
         where: the file.
-        hint: what to type next.
-        error: the class of the error.
+        hint: a command or setting to try.
+        error: class of the error.
+        passes: returns True for exceptions to leave as they are.
     """
     try:
         yield
     except SslJetsError:
         raise
     except Exception as cause:
-        raise error(what, where=where, found=_reason(cause), hint=hint) from cause
+        if passes(cause):
+            raise
+        text = message if isinstance(message, str) else message(cause)
+        raise error(text, where=where, found=reason(cause), hint=hint) from cause
 
 
-def _reason(cause: Exception) -> str:
+def reason(cause: Exception) -> str:
+    """Describe the exception of a decoder by the first sentence of its message.
+
+    >>> reason(KeyError("weights"))
+    "KeyError: 'weights'"
+    """
     if isinstance(cause, MemoryError):
-        return "it asks for more memory than there is"
+        return SHORTAGE
     if isinstance(cause, RecursionError):
         return "it is nested too deeply"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    line = str(cause).strip().partition("\n")[0]
-    return f"{type(cause).__name__}: {line}" if line else type(cause).__name__
+    sentence = str(cause).strip().partition("\n")[0].partition(". ")[0]
+    return f"{type(cause).__name__}: {sentence}" if sentence else type(cause).__name__
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -72,10 +87,10 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def read_json(
-    path: Path, what: str, *, hint: str | None = None, error: type[SslJetsError] = DataError
+    path: Path, message: str, *, hint: str | None = None, error: type[SslJetsError] = DataError
 ) -> dict[str, Any]:
-    """Return the JSON object of a file; `what`, `hint` and `error` are those of `guarded`."""
-    with guarded(what, path, hint=hint, error=error):
+    """Return the JSON object of a file; `message`, `hint` and `error` are passed to `guarded`."""
+    with guarded(message, path, hint=hint, error=error):
         return json_object(read_text(path))
 
 
@@ -83,12 +98,12 @@ def json_object(text: str) -> dict[str, Any]:
     """Return the JSON object of a text.
 
     Raises:
-        ValueError, RecursionError: the text is none.
+        ValueError, RecursionError: the text is no JSON object.
     """
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
-    return found
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"a JSON object is needed, not {type(content).__name__}")
+    return content
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,15 +112,15 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(content: Mapping[str, Any]) -> bool:
-    """Check whether JSON content is as it was when it was sealed."""
+    """Return True if the checksum of sealed JSON content is right."""
     return sealed({name: value for name, value in content.items() if name != SEAL}) == content
 
 
 def load_yaml(text: str) -> Any:
-    """Return the value of a YAML document, with bounds on its size checked before it is built.
+    """Return the value of a YAML document, after a check of its size.
 
     Raises:
-        yaml.YAMLError: no valid YAML, a key that is given twice, or a document that is too large.
+        yaml.YAMLError: the document is invalid, has a key twice, or is too large.
     """
     loader = _Bounded(text)
     try:
@@ -123,14 +138,14 @@ def load_yaml(text: str) -> Any:
 
 
 class _Bounded(yaml.SafeLoader):
-    """YAML of limited size and depth, in which a key that is given twice is an error."""
+    """YAML loader with limits of size and depth that refuses duplicate keys."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._nodes = self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node and those under it."""
+        """Compose a node and its children."""
         self._nodes += 1
         self._level += 1
         if self._nodes > MOST_NODES:
@@ -142,7 +157,7 @@ class _Bounded(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct the mapping of a node; of a key given twice the first value would be lost."""
+        """Construct the mapping of a node; a duplicate key is refused, since its first value would be lost."""
         seen = set()
         for key_node, _ in node.value:
             key = None if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
@@ -155,11 +170,11 @@ class _Bounded(yaml.SafeLoader):
 
 
 def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Count the nodes under `node`, those of an alias each time: ten aliases of ten aliases are a hundred values."""
-    if (known := sizes.get(id(node))) is not None:
-        if known == 0:
+    """Count the nodes under `node`, with aliases expanded: ten aliases of ten aliases -> 100 values."""
+    if (size_before := sizes.get(id(node))) is not None:
+        if size_before == 0:
             raise _too_large("an alias that contains itself")
-        return known
+        return size_before
     sizes[id(node)] = 0  # being counted
     size = 1
     if isinstance(node, yaml.MappingNode):
@@ -172,5 +187,5 @@ def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
     return size
 
 
-def _too_large(found: str) -> yaml.YAMLError:
-    return yaml.composer.ComposerError(None, None, found, None)
+def _too_large(excess: str) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, excess, None)

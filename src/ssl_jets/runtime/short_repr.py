@@ -1,4 +1,4 @@
-"""Results as one line, for notebooks: numbers as they are, arrays and collections by their size."""
+"""One-line representation of results for notebooks, with arrays and collections by their size."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-_LONGEST = 80
+_MAX_CHARACTERS = 80
 """Characters of a text that are shown."""
 
-_MOST = 4
+_MAX_ENTRIES = 4
 """Entries of a collection that are shown."""
 
 
 class ShortRepr:
-    """Base of a dataclass (with `repr=False`) whose contents would fill pages."""
+    """Base class of dataclasses (with `repr=False`) with large contents.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(repr=False)
+    ... class Result(ShortRepr):
+    ...     accuracy: float
+    ...     scores: list[float]
+    >>> Result(0.75, [0.0] * 1000)
+    Result(accuracy=0.75, scores=<1000 entries>)
+    """
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{one.name}={_short(getattr(self, one.name))}" for one in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({shown})"
+        values = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(values)})"
 
 
 def _short(value: Any) -> str:
@@ -27,14 +36,14 @@ def _short(value: Any) -> str:
     if hasattr(value, "low95") and value.value is not None:  # an estimate
         return f"{value.value:.4g}"
     if isinstance(value, Mapping):
-        names = ", ".join(str(name)[:_LONGEST] for name in list(value)[:_MOST])
-        return f"<{len(value)}: {names}{', ...' if len(value) > _MOST else ''}>"
+        names = ", ".join(str(name)[:_MAX_CHARACTERS] for name in list(value)[:_MAX_ENTRIES])
+        return f"<{len(value)}: {names}{', ...' if len(value) > _MAX_ENTRIES else ''}>"
     if isinstance(value, list | tuple):
-        few = len(value) <= _MOST and all(isinstance(entry, str | int | float) for entry in value)
+        few = len(value) <= _MAX_ENTRIES and all(isinstance(entry, str | int | float) for entry in value)
         return _cut(repr(value)) if few else f"<{len(value)} entries>"
     plain = value is None or isinstance(value, str | int | float) or hasattr(value, "__fspath__")
     return _cut(repr(value)) if plain else f"<{type(value).__name__}>"
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."

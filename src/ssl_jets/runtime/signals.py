@@ -1,4 +1,4 @@
-"""Signals that end a batch job, watched from the start of a command to its end."""
+"""Signals that end a batch job, handled from the start of a command to its end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interrupted(BaseException):
-    """A signal ended the work in good order: a training is saved, an unfinished output is removed.
+    """A signal ended the work cleanly: a training is saved, an unfinished output is removed.
 
-    Like `KeyboardInterrupt` it is no `Exception`, as it may be raised inside a library that catches these.
+    Like `KeyboardInterrupt` it is no `Exception`, since it may be raised inside a library that catches exceptions.
 
     Attributes:
         signal: number of the signal; the process exits with 128 + signal.
@@ -26,11 +26,11 @@ class Interrupted(BaseException):
 
 
 class Watch:
-    """While entered, SIGTERM, SIGUSR1 and SIGINT set `received`; a second SIGINT interrupts at once.
+    """Context in which SIGTERM, SIGUSR1 and SIGINT set `received`; a second SIGINT interrupts at once.
 
     Attributes:
-        received: number of the last signal, 0 before one.
-        at_once: whether a signal raises `Interrupted` where it arrives: for work that leaves nothing behind.
+        received: number of the last signal, 0 if there was none.
+        at_once: raise `Interrupted` as soon as a signal arrives, for work that leaves nothing behind.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -62,10 +62,10 @@ _current: list[Watch] = []
 
 @contextmanager
 def watched(*, pass_on: bool = True) -> Iterator[Watch]:
-    """Give the watch of a training, one for all functions that it passes through: the outermost enters it.
+    """Yield the watch of a training, shared by all nested calls; the outermost call enters it.
 
-    A signal stops the preparations at once and the training between two steps. After the last step it stops nothing:
-    the model is written, and then the signal is passed on to the caller's handler, or dropped without `pass_on`.
+    A signal stops the preparation at once and the training between two steps. After the last step the model is written
+    in any case, and then the signal is passed on to the caller's handler, or dropped without `pass_on`.
     """
     if _current:
         yield _current[0]

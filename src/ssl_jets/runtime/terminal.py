@@ -1,9 +1,8 @@
 """Text on stdout and stderr: escaped control characters, replaced characters, streams whose reader has ended.
 
-Names of files, columns and classes come from others. With control characters in them they could move the cursor, set
-the title of the window, or hide text. The reader of a stream may end (`ssl-jets ... 2>&1 | head -1`), and a stream may
-be closed (`2>&-`): messages and progress are dropped from then on, and the work goes on. A result that nobody can read
-is an error.
+Names of files, columns and classes are untrusted: control characters in them could move the cursor, set the title of
+the window, or hide text. The reader of a stream may end (`ssl-jets ... 2>&1 | head -1`), and a stream may be closed
+(`2>&-`): messages and progress are then dropped, and the work continues. A result without a reader is an error.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but for tabs and ends of lines; marks of direction; bytes of file names that are no text."""
+"""Control characters except tab and newline; marks of text direction; bytes of file names that are not UTF-8."""
 
 _ASCII = dict(zip("▁▂▃▄▅▆▇█–━", ".:-=+*#@--"))
-"""Bars of histograms and of progress."""
+"""ASCII replacements of the bars of histograms and progress."""
 
 _HANDLER = "ssl_jets.replace"
 
@@ -41,24 +40,24 @@ def write(text: object, stream: TextIO) -> None:
 
 
 def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Replace one character: a bar by one of ASCII, a byte of a file name by itself, any other by its number."""
+    """Replace one character: a bar by ASCII, a byte of a file name by itself, any other by its escape sequence."""
     assert isinstance(error, UnicodeEncodeError)
     character = error.object[error.start]
-    if "\udc80" <= character <= "\udcff":  # how Python reads a byte of a name that is no UTF-8
+    if "\udc80" <= character <= "\udcff":  # surrogate of a byte that is not UTF-8
         return bytes([ord(character) - 0xDC00]), error.start + 1
     return _ASCII.get(character, character.encode("unicode_escape").decode("ascii")), error.start + 1
 
 
 class ReaderEndedError(Exception):
-    """The program that reads stdout has ended. (click would turn a `BrokenPipeError` into exit code 1.)"""
+    """Error: the reader of stdout has ended. Not a `BrokenPipeError`, for which click exits with code 1."""
 
 
 class Outlet:
-    """A text stream that goes to nowhere once a write has failed.
+    """Text stream that drops its text after a failed write.
 
     Args:
-        stream: where the text goes.
-        needed: whether a failed write is raised, after which the stream is silent.
+        stream: the stream to write to.
+        needed: raise the error of the first failed write.
     """
 
     def __init__(self, stream: TextIO, *, needed: bool) -> None:
@@ -80,10 +79,10 @@ class Outlet:
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        """Point the descriptor to nowhere, so that neither later writes nor the interpreter's last flush fail."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        """Redirect the descriptor to the null device, so that later writes and the last flush at exit do not fail."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
         if self._needed:
             raise ReaderEndedError if isinstance(error, BrokenPipeError) else error
 
@@ -93,12 +92,13 @@ class Outlet:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guard both streams of this process while a command runs."""
+    """Replace stdout and stderr by outlets while a command runs."""
     before = sys.stdout, sys.stderr
     codecs.register_error(_HANDLER, _replace)
-    # Opened in this order, they take the descriptors 0 to 2, which an output file must not get.
+    # Closed streams are opened in this order to occupy the descriptors 0 to 2, which an output file must not get.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
-    out, err = (stream or open(os.devnull, "w", encoding="utf-8") for stream in before)  # noqa: SIM115
+    out = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    err = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (out, err):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)

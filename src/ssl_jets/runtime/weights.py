@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors files that are written synced, and read only with the right hash."""
+"""Weights on disk: safetensors files, synced when written and verified by SHA-256 when read."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
 from ssl_jets.runtime.reading import guarded
 
-SPARE_NUMBERS = 100_000
-"""Numbers that modules may have beside those that are saved."""
+MAX_EXTRA_NUMBERS = 100_000
+"""Numbers that modules may have in addition to the saved ones."""
 
 
 def write_weights(weights: Mapping[str, Tensor], file: Path) -> str:
     """Write a file and return its SHA-256."""
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, file)
-    # safetensors makes its files readable by their owner alone, whatever the umask.
-    like = file.with_name(f"{file.name}.mode")
-    like.touch()
-    shutil.copymode(like, file)
-    like.unlink()
+    # safetensors makes its files readable by their owner only, whatever the umask: copy the mode of an empty file.
+    empty = file.with_name(f"{file.name}.mode")
+    empty.touch()
+    shutil.copymode(empty, file)
+    empty.unlink()
     sync(file)
     return _digest(file)
 
 
 def read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
-    """Read a file that has this SHA-256. Nothing in it is looked at before the hash is found to be right.
+    """Read a file after a check of its SHA-256.
 
     Raises:
         SslJetsError: it cannot be read, or has another hash.
@@ -56,14 +56,14 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Stop the building of modules once they have more numbers than the weights that they are for.
+    """Stop the construction of modules that have more numbers than the weights to load into them.
 
-    On the meta device this costs no memory, so that settings that do not fit are found before anything is allocated.
+    On the meta device this costs no memory, so settings that do not match are found before anything is allocated.
 
     Raises:
         ValueError: the modules are larger.
     """
-    left = 2 * sum(value.numel() for value in weights.values()) + SPARE_NUMBERS
+    left = 2 * sum(value.numel() for value in weights.values()) + MAX_EXTRA_NUMBERS
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal left

@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole, the last few kept, read without running code.
+"""Checkpoint files: written atomically, the last few kept, read without unpickling code.
 
-Fabric would hand the path to fsspec, which takes a folder named `https-study` for the address of a file elsewhere, and
-would load with pickles. torch's own reader passes over the checksums that its writer stores.
+Not by Fabric, which hands the path to fsspec (a folder `https-study` would be taken for a URL) and loads with pickle.
+torch's own reader ignores the checksums that its writer stores.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import torch
 from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
 from ssl_jets.runtime.process_group import lost_another
+from ssl_jets.runtime.reading import guarded
 from ssl_jets.training.run_folder import checkpoints
 
 BEGIN_ANEW = "--force in the place of --resume begins the run anew"
 
 
 def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
-    """Write a checkpoint under a temporary name and rename it; `keep` checkpoints stay, the older ones numbered.
+    """Write a checkpoint under a temporary name and rename it; keep the `keep` newest ones, the older ones numbered.
 
-    Killed at any moment, it leaves at least one whole checkpoint where there was one.
+    A kill at any moment leaves at least one complete checkpoint if there was one before.
 
     Raises:
-        SslJetsError: the disk does not take it. The checkpoints before it stay.
+        SslJetsError: the disk is full or fails. The older checkpoints stay.
     """
     fresh = path.with_name(f".{path.name}.tmp")
     try:
@@ -45,17 +46,17 @@ def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
         os.replace(fresh, path)
     except (OSError, RuntimeError) as error:
         fresh.unlink(missing_ok=True)
-        left = shutil.disk_usage(path.parent).free  # torch does not name this cause
-        causes = [] if left < 1e6 else [str(error).partition("\n")[0]]
-        found = "; ".join([*causes, f"{left / 1e6:.0f} MB are left on the disk"])
+        free = shutil.disk_usage(path.parent).free  # torch does not report a full disk
+        causes = [] if free < 1e6 else [str(error).partition("\n")[0]]
+        found = "; ".join([*causes, f"{free / 1e6:.0f} MB are left on the disk"])
         raise SslJetsError("the checkpoint cannot be written", where=path, found=found) from None
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU, with its checksums compared.
+    """Read a checkpoint on the CPU and verify its checksums.
 
     Raises:
-        SslJetsError: it is damaged, or holds more than tensors and plain values.
+        SslJetsError: it is damaged, or contains more than tensors and plain values.
         OSError: the disk fails.
     """
     with one_message(path), path.absolute().open("rb") as file:
@@ -70,13 +71,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def settle(path: Path) -> list[str]:
-    """Put the newest sound checkpoint in the place of newer ones that are damaged.
+    """Replace damaged checkpoints by the newest undamaged one.
 
     Returns:
-        a message for each damaged one.
+        A message for each damaged checkpoint.
 
     Raises:
-        SslJetsError: all are damaged.
+        SslJetsError: all checkpoints are damaged.
     """
     files, messages = checkpoints(path), []
     for number, file in enumerate(files):
@@ -95,18 +96,19 @@ def settle(path: Path) -> list[str]:
 
 @contextmanager
 def one_message(path: Path) -> Iterator[None]:
-    """Turn any error that a damaged or foreign checkpoint causes into one message; faults of the machine pass."""
-    try:
+    """Turn any error that a damaged or foreign checkpoint causes into one message.
+
+    Errors of the machine pass: a shortage of memory, a failing disk, a lost connection to another rank.
+    """
+    message = "the checkpoint cannot be read, or is not one of this run"
+    with guarded(message, path, hint=BEGIN_ANEW, error=SslJetsError, passes=_of_machine):
         yield
-    except (SslJetsError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # the contents may be anything: KeyError, zlib.error, UnpicklingError, RuntimeError, ...
-        disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # a damaged offset is EINVAL
-        if disk or (isinstance(error, RuntimeError) and lost_another(error)):
-            raise
-        raise SslJetsError(
-            "the checkpoint cannot be read, or is not one of this run",
-            where=path,
-            found=f"{type(error).__name__}: " + str(error).strip().partition("\n")[0].partition(". ")[0],
-            hint=BEGIN_ANEW,
-        ) from error
+
+
+def _of_machine(cause: Exception) -> bool:
+    """Return True for a shortage of memory, a failing disk, or a lost connection to another rank."""
+    if isinstance(cause, OSError):
+        return cause.errno not in (None, errno.EINVAL)  # a damaged offset in a file is EINVAL
+    if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(cause, RuntimeError) and lost_another(cause)

@@ -1,4 +1,4 @@
-"""Lightning Fabric set up for a run, and checkpoints written straight to disk."""
+"""Setup of Lightning Fabric: devices, precision and the processes of a launch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.precision import resolve_precision
-from ssl_jets.runtime.process_group import meeting
+from ssl_jets.runtime.process_group import connecting
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
-    """Fabric for these settings; under torchrun or srun it joins the processes already launched."""
+    """Launch Fabric with these settings; under torchrun or srun it joins the processes already launched."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
     nodes = 1
@@ -29,15 +29,15 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         if device == "cuda" and torch.cuda.device_count() < devices:
             hint = "srun --gpus-per-node=N --gpu-bind=none"
             raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it is using is in config.yaml
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.yaml records devices and precision
     fabric = Fabric(
         accelerator=device,
         devices=devices,
         num_nodes=nodes,
         precision=resolve_precision(settings.precision, device),
-        # Named, since Fabric's own for SLURM refuses several devices in one task, and several tasks in some jobs.
+        # Explicit: Fabric's SLURM environment refuses several devices in one task, and several tasks in some jobs.
         plugins=[TorchElasticEnvironment() if joins else LightningEnvironment()],
     )
-    with meeting():
+    with connecting():
         fabric.launch()
     return fabric

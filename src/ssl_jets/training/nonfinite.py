@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: stopped at, or skipped by all ranks together."""
+"""Guard against a loss or gradient that is not finite: stop, or skip the step on all ranks together."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ LOSS, GRADIENT = "the loss is not finite", "the gradient is not finite"
 
 @dataclass(frozen=True)
 class Fault:
-    """A value that is not finite, and the files of its batch."""
+    """Loss or gradient that is not finite.
 
-    what: str
+    Attributes:
+        message: `LOSS` or `GRADIENT`.
+        value: the value.
+        files: files of the jets of its batch, at most eight.
+    """
+
+    message: str
     value: float
     files: tuple[str, ...]
 
@@ -37,8 +43,8 @@ class NonFinite:
         device: the device of this process.
 
     Attributes:
-        total: steps skipped so far.
-        in_a_row: those of them since the last step that was taken.
+        total: number of steps skipped so far.
+        in_a_row: number of steps skipped since the last one that was taken.
     """
 
     def __init__(self, settings: TrainSettings, file_names: Sequence[str], ranks: Ranks, device: torch.device) -> None:
@@ -48,21 +54,21 @@ class NonFinite:
         self._buffers: list[Tensor] = []
 
     def begin(self, method: nn.Module) -> None:
-        """Begin a step. Where it may be skipped, keep the buffers: batch statistics change in the forward pass."""
+        """Begin a step. If it may be skipped, keep the buffers: the forward pass changes batch statistics."""
         self._fault = None
         if self.settings.on_nonfinite == "skip":
             self._buffers = [buffer.clone() for buffer in method.buffers()]
 
-    def check(self, value: Tensor | None, jets: Jets, what: str) -> None:
-        """Note the first value of this step that is not finite."""
+    def check(self, value: Tensor | None, jets: Jets, message: str) -> None:
+        """Record the first value of this step that is not finite."""
         if self._fault is not None or value is None or bool(torch.isfinite(value).all()):
             return
         rows = [] if jets.source is None else jets.source[:, 0].unique().tolist()
         files = tuple(self.file_names[row] for row in rows[:8])
-        self._fault = Fault(what, float(value.detach().float().mean()), files)
+        self._fault = Fault(message, float(value.detach().float().mean()), files)
 
     def decide(self, step: int, method: nn.Module, run: Run) -> bool:
-        """Return whether to take the step, the same on all ranks.
+        """Return True to take the step, False to skip it, the same on all ranks.
 
         Raises:
             SslJetsError: a value is not finite, and such steps are not skipped, or too many came in a row.
@@ -70,16 +76,16 @@ class NonFinite:
         if not self._on_any_rank():
             self.in_a_row = 0
             return True
-        first = _joined([fault for fault in self.ranks.gather(self._fault) if fault is not None])
+        fault = _joined([fault for fault in self.ranks.gather(self._fault) if fault is not None])
         self.total += 1
         self.in_a_row += 1
         if self.settings.on_nonfinite == "stop" or self.in_a_row >= self.settings.max_nonfinite:
-            raise self._error(first, step)
+            raise self._error(fault, step)
         with torch.no_grad():
             for buffer, before in zip(method.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-        run.log({"step": step + 1, "kind": "nonfinite", "what": first.what, "files": list(first.files)})
-        run.say(f"step {step + 1} is skipped: {first.what}, in a batch of jets from {_named(first)}")
+        run.log({"step": step + 1, "kind": "nonfinite", "what": fault.message, "files": list(fault.files)})
+        run.log_message(f"step {step + 1} is skipped: {fault.message}, in a batch of jets from {_file_list(fault)}")
         return False
 
     def state_dict(self) -> dict[str, int]:
@@ -87,33 +93,33 @@ class NonFinite:
         return {"total": self.total, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on with these counts."""
+        """Restore the counts."""
         self.total, self.in_a_row = state.get("total", 0), state.get("in_a_row", 0)
 
     def _on_any_rank(self) -> bool:
         if self.ranks.world == 1:
             return self._fault is not None
-        found = torch.tensor(int(self._fault is not None), device=self.device)
-        dist.all_reduce(found, op=dist.ReduceOp.MAX)
-        return bool(found)
+        faulty = torch.tensor(int(self._fault is not None), device=self.device)
+        dist.all_reduce(faulty, op=dist.ReduceOp.MAX)
+        return bool(faulty)
 
     def _error(self, fault: Fault, step: int) -> SslJetsError:
         lr = f"train.lr={self.settings.lr / 4:g}"
         skipping = self.settings.on_nonfinite == "skip"
         other = "train.precision=32-true" if skipping else "train.on_nonfinite=skip"
         return SslJetsError(
-            fault.what + (f", in {self.in_a_row} steps in a row" if skipping else ""),
-            where=f"step {step}, in a batch of jets from {_named(fault)}",
+            fault.message + (f", in {self.in_a_row} steps in a row" if skipping else ""),
+            where=f"step {step}, in a batch of jets from {_file_list(fault)}",
             found=fault.value,
             hint=f"the same command with --resume --set {lr}, or --set {other}",
         )
 
 
 def _joined(faults: Sequence[Fault]) -> Fault:
-    """Join the faults of all ranks. A loss is of one rank, a gradient of all: where there are both, the loss counts."""
-    losses = [fault for fault in faults if fault.what == LOSS] or faults
+    """Join the faults of all ranks; a loss, which belongs to one rank, takes precedence over the common gradient."""
+    losses = [fault for fault in faults if fault.message == LOSS] or faults
     return replace(losses[0], files=tuple(dict.fromkeys(file for fault in losses for file in fault.files)))
 
 
-def _named(fault: Fault) -> str:
+def _file_list(fault: Fault) -> str:
     return ", ".join(fault.files) or "unknown files"

@@ -1,4 +1,4 @@
-"""AdamW over groups of parameters, each with a factor on the learning rate."""
+"""AdamW with parameter groups, each with its own multiplier of the learning rate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ssl_jets.methods._method import Method
 
 
 def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; weight decay on the matrices of linear layers only, not on biases, norms, tokens and embeddings.
+    """Build AdamW with weight decay on the matrices of linear layers only, not on biases, norms, tokens, embeddings.
 
-    Each part of the network that `method.rates` names is a group of its own.
+    Each part of the network that `method.lr_multipliers` names is a parameter group of its own.
     """
     decayed = {
         id(module.weight)
@@ -29,16 +29,16 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Ad
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             groups[part_of(name, parts), id(parameter) in decayed].append(parameter)
-    made = [
+    parameter_groups = [
         {"params": parameters, "part": part, "weight_decay": settings.weight_decay if decays else 0.0}
         for (part, decays), parameters in groups.items()
         if parameters
     ]
-    return torch.optim.AdamW(made, lr=settings.lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(parameter_groups, lr=settings.lr, betas=(0.9, 0.98))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load the moments of a checkpoint; the weight decay stays the one of the settings, which may have changed."""
+    """Load the moments of a checkpoint; the weight decay comes from the settings, which `--resume` may change."""
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     optimizer.load_state_dict(dict(state))
     for group, decay in zip(optimizer.param_groups, decays):
@@ -46,18 +46,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
 
 
 def part_of(name: str, parts: Iterable[str]) -> str:
-    """The part that a parameter belongs to: the longest that its name begins with; "" for none."""
+    """Return the longest part that a parameter name begins with; "" for none.
+
+    >>> part_of("encoder.blocks.0.up.weight", ["encoder.", "encoder.blocks.0."])
+    'encoder.blocks.0.'
+    """
     return max((part for part in parts if name.startswith(part)), key=len, default="")
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, rates: Mapping[str, float]) -> None:
-    """Give each group its learning rate: `lr` times the factor of its part."""
+    """Set the learning rate of each group: `lr` times the multiplier of its part."""
     for group in optimizer.param_groups:
         group["lr"] = lr * rates.get(group.get("part", ""), 1.0)
 
 
 def skip_frozen(optimizer: torch.optim.Optimizer) -> None:
-    """Drop the gradients of groups whose rate is zero: they count in no norm and leave no trace in the moments."""
+    """Drop the gradients of groups with learning rate zero, so that norm and moments do not contain them."""
     for group in optimizer.param_groups:
         if not group["lr"]:
             for parameter in group["params"]:

@@ -1,12 +1,11 @@
-"""A run folder: settings, metrics, checkpoints, log. Only rank 0 writes.
+"""Run folder: settings, metrics, checkpoints, log. Only rank 0 writes.
 
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
 RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
-RUN/checkpoints/healthy.ckpt the state at the last healthy look, with train.on_collapse=rollback
-RUN/checkpoints/files.json   name, size and digest of each file that is read, for --resume
-RUN/log.txt                  what was said on the terminal
+RUN/checkpoints/files.json   name, size and digest of each input file, for --resume
+RUN/log.txt                  messages on the terminal
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import fcntl
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -30,15 +29,13 @@ from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.reading import guarded, read_text
 from ssl_jets.runtime.terminal import escaped
 
-Say = Callable[[str], None]
-
 
 class Run:
     """An open run folder.
 
     Args:
         folder: the folder.
-        writes: whether this process writes (rank 0); other ranks' calls do nothing.
+        writes: this process writes (rank 0); calls of other ranks do nothing.
     """
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
@@ -52,36 +49,31 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The file that `--resume` goes on from."""
+        """Newest checkpoint, from which `--resume` continues."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
-    def begun(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+    def has_checkpoint(self) -> bool:
+        """True if there is a checkpoint to continue from."""
         return bool(checkpoints(self.checkpoint))
 
     @property
     def finished(self) -> bool:
-        """Whether the trained model is there, which is written last."""
+        """True if the trained model exists, which is written last."""
         return (self.model / "config.json").is_file()
 
     @property
-    def healthy(self) -> Path:
-        """The state at the last look that found no collapse, with `train.on_collapse=rollback`."""
-        return self.folder / "checkpoints" / "healthy.ckpt"
-
-    @property
     def metrics(self) -> Path:
-        """One JSON object per line."""
+        """File of the metrics, one JSON object per line."""
         return self.folder / "metrics.jsonl"
 
-    def take(self) -> None:
-        """Keep other processes from writing into the folder for as long as this object lives.
+    def lock(self) -> None:
+        """Keep other processes from writing into the folder during the lifetime of this object.
 
-        A second job that goes on with the same run would mix its metrics with those of the first.
+        A second job that continues the same run would mix its metrics into the file.
 
         Raises:
-            SslJetsError: another process has it.
+            SslJetsError: another process has the lock.
         """
         if not self.writes:
             return
@@ -94,10 +86,14 @@ class Run:
                 raise SslJetsError(
                     "another process is training in this run folder", where=self.folder, hint=hint
                 ) from None
-            # A file system without locks: nobody is kept out.
+            # The file system has no locks: other processes are not kept out.
 
-    def refuse_existing(self, *, force: bool = False) -> None:
-        """An error where the folder holds something; a run is let pass with `force`. Nothing is written or removed."""
+    def check_replaceable(self, *, force: bool = False) -> None:
+        """Check that the folder is empty, or a run to be replaced with `force`. Nothing is written or removed.
+
+        Raises:
+            UsageError: the folder contains other files, or a run and `force` is not set.
+        """
         if not self.writes or not self.folder.exists():
             return
         entries = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
@@ -110,22 +106,22 @@ class Run:
                 )
 
     def create(self, settings: Settings, *, force: bool = False) -> None:
-        """Make the folder and write `config.yaml`; an existing run is refused unless `force`, which removes it.
+        """Create the folder and write `config.yaml`; `force` replaces an existing run.
 
-        Killed at any moment, it leaves a run, or a folder that counts as empty. A link to a folder stays one.
+        A kill at any moment leaves a run, or a folder that counts as empty. A link to a folder stays a link.
         """
         if not self.writes:
             return
-        self.refuse_existing(force=force)
+        self.check_replaceable(force=force)
         folder = real(self.folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             old = WorkFolder(folder) if (folder / "config.yaml").is_file() else None
             if old is not None:
-                self.take()
+                self.lock()
                 folder.rename(old.path / "old")
             folder.mkdir(exist_ok=True)
-            self.take()
+            self.lock()
             write_text(folder / "config.yaml", to_yaml(settings))
             self.checkpoint.parent.mkdir(exist_ok=True)
             if old is not None:
@@ -135,23 +131,24 @@ class Run:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
 
     def check_files(self, files: Sequence[FileId]) -> None:
-        """Record the files of a run that begins; of one that goes on, check that they are those it began with.
+        """Record the input files of a new run, or check that a resumed run has the same ones.
 
         Raises:
             UsageError: names or contents differ.
         """
         record = self.checkpoint.with_name("files.json")
-        if not self.begun:
+        if not self.has_checkpoint:
             if self.writes:
                 write_text(record, json.dumps(files))
         elif not record.is_file():
-            self.say("the run was begun by an ssl-jets that kept no record of its files: they are taken as unchanged")
+            self.log_message("an older ssl-jets began the run and recorded no files: they are taken as unchanged")
         else:
             with guarded("the list of files of the run cannot be read", record, hint="--force begins the run anew"):
-                rows = [FileId(*row) for row in json.loads(read_text(record))]
-            begun, now = (Counter((file.name, file.digest) for file in side) for side in (rows, files))
-            if begun != now:
-                differing = dict.fromkeys(name for name, _ in (begun - now) + (now - begun))
+                recorded = [FileId(*row) for row in json.loads(read_text(record))]
+            before = Counter((file.name, file.digest) for file in recorded)
+            now = Counter((file.name, file.digest) for file in files)
+            if before != now:
+                differing = dict.fromkeys(name for name, _ in (before - now) + (now - before))
                 raise UsageError(
                     "the files are not those that the run began with",
                     where=record,
@@ -159,24 +156,24 @@ class Run:
                     hint="--resume with the files as they were, or --out OTHER for a new run",
                 )
 
-    def say(self, message: str) -> None:
-        """One line to stderr and to `log.txt`."""
+    def log_message(self, message: str) -> None:
+        """Write one line to stderr and to `log.txt`."""
         if self.writes:
             to_stderr(message)
             self._append(self.folder / "log.txt", escaped(message) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """One line of `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
+        """Append one line to `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
         if self.writes:
             self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
 
-    def log_left_out(self, step: int, left_out: Counter[str]) -> None:
-        """Say and log the number of jets left out until `step`, by reason."""
-        self.log({"step": step, "kind": "left_out", "jets": dict(left_out), "all": left_out.total()})
-        self.say(skipped_jets(left_out))
+    def log_skipped(self, step: int, skipped: Counter[str]) -> None:
+        """Log the number of jets skipped up to `step`, by reason, to the metrics and as a message."""
+        self.log({"step": step, "kind": "left_out", "jets": dict(skipped), "all": skipped.total()})
+        self.log_message(skipped_jets(skipped))
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after `step`, which a resumed run will make again (and a half-written line)."""
+        """Drop the metrics of steps after `step`, which a resumed run repeats, and a half-written line."""
         if not self.writes or not self.metrics.is_file():
             return
         kept = []
@@ -202,7 +199,7 @@ def checkpoints(path: Path) -> list[Path]:
 
 
 def _age(file: Path) -> int:
-    """Return the number in `last-2.ckpt`; 0 where there is none."""
+    """Return the number in `last-2.ckpt`; 0 if there is none."""
     number = file.stem.rpartition("-")[2]
     return int(number) if number.isascii() and number.isdigit() else 0
 

@@ -1,86 +1,166 @@
-"""Steps that pretraining and finetuning share: check and open the run folder, sample statistics, export the model."""
+"""Steps that pretraining and finetuning share: inputs, labelled jets, training, and export of the model."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from lightning_fabric import Fabric
 
-from ssl_jets.config import (
-    MethodSettings,
-    MethodT,
-    RunSettings,
-    TrainSettings,
-)
+from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
+from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
-from ssl_jets.data.subset import subsample
+from ssl_jets.data.subset import choose, subsample
 from ssl_jets.diagnostics.monitor import Monitor
+from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.tasks import weights_of
+from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.signals import watched
-from ssl_jets.training.loop import Fit
-from ssl_jets.training.run_folder import Run, Say
+from ssl_jets.training.loop import FitResult, fit
+from ssl_jets.training.run_folder import Run
+from ssl_jets.training.streams import make_stream
 
 _STATISTICS_JETS = 10_000
 
 
-def sample_of(files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request) -> Iterator[Jets]:
-    """A sample of training jets, to measure means and spreads on."""
-    return ordered(files, subsample(parts, _STATISTICS_JETS, seed), request)
+@dataclass(frozen=True)
+class TrainingInputs(Generic[MethodT]):
+    """Inputs of one training run.
+
+    Attributes:
+        settings: resolved settings.
+        data: files, with their training and held-out entries.
+        request: columns to read.
+        subset: the labelled jets to use, in memory; None for all of `data.train`.
+        run: the run folder.
+        fabric: launched Fabric.
+        resume: continue from the checkpoint of the run, if it exists.
+    """
+
+    settings: RunSettings[MethodT]
+    data: Dataset
+    request: Request
+    subset: Jets | None
+    run: Run
+    fabric: Fabric
+    resume: bool
+
+    @property
+    def begins(self) -> bool:
+        """True if the run has no checkpoint to continue from."""
+        return not (self.resume and self.run.has_checkpoint)
 
 
 def with_resolved_precision(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
-    """The settings with the precision that `auto` means here."""
+    """Replace the precision `auto` by the native precision of the device."""
     precision = resolve_precision(settings.train.precision, fabric.device)
     return settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
 
 
-def log_files(run: Run, data: Dataset) -> None:
-    """Say what looks wrong in the files, and say and log which could not be opened, and which jets not be used."""
-    suspicions = find_suspicions(data.files) if run.writes else []
-    for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions):
-        run.say(line)
-    logged = run.begun  # when the run began
-    if data.left_out and not logged:
-        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
-    if data.jets_left_out and logged:
-        run.say(skipped_jets(data.jets_left_out))
-    elif data.jets_left_out:
-        run.log_left_out(0, data.jets_left_out)
+def require_labels(data: Dataset, message: str, hint: str = "") -> None:
+    """Check that the files have labels.
+
+    Raises:
+        DataError: they have none; the hint names columns that look like labels.
+    """
+    if not data.label_names:
+        similar = like_labels(column for file in data.files for column in file.jet_columns)
+        hints = "; ".join(filter(None, (hint, similar)))
+        raise DataError(message, where=", ".join(data.names[:8]), hint=hints or None)
 
 
-def make_monitor(data: Dataset, settings: TrainSettings, request: Request, say: Say | None = None) -> Monitor | None:
-    """A monitor on a sample of the held-out jets; None where none are held out."""
-    left_out: Counter[str] = Counter()
-    jets = read_all(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, left_out)
-    if say is not None and left_out:
-        say(f"held-out {skipped_jets(left_out)}")
-    if jets is not None:
-        weighed, zero = int((weights_of(jets) > 0).sum()), {"weight 0": len(jets)}
-        require_jets(weighed, "to validate on", where=f"column {request.weights}", left_out=zero)
-    return None if jets is None else Monitor(jets, settings.batch_size, len(data.label_names))
+def labelled_subset(
+    data: Dataset, request: Request, labels: float | None, *, seed: int, setting: str = "--labels"
+) -> Jets | None:
+    """Choose labelled training jets, in memory; None for all of them.
+
+    Args:
+        data: the files; jets that are skipped are counted in it.
+        request: columns to read.
+        labels: a share of the labelled jets (at most 1.0) or a number of them; None for all.
+        seed: seed of the choice.
+        setting: name of the setting, for messages.
+    """
+    if labels is None or labels == 1.0:
+        return None
+    return choose(data.files, data.train, labels, seed, request, setting, data.jets_left_out)
+
+
+def sample_of(files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request) -> Iterator[Jets]:
+    """Sample 10,000 jets to compute means and standard deviations on."""
+    return ordered(files, subsample(parts, _STATISTICS_JETS, seed), request)
 
 
 def read_all(
-    files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request, left_out: Counter[str] | None = None
+    files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request, skipped: Counter[str] | None = None
 ) -> Jets | None:
-    """All jets of `parts` in memory; None where there are none. Those left out are counted, by reason."""
-    batches = list(ordered(files, parts, request, skipped=left_out))
+    """Read all jets of `parts` into memory, None if there are none; `skipped` counts unusable jets by reason."""
+    batches = list(ordered(files, parts, request, skipped=skipped))
     return concatenate(batches) if batches else None
 
 
-def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: Fit) -> dict[str, Any]:
-    """What a model remembers of its training: above all which jets it has seen."""
+def log_files(run: Run, data: Dataset) -> None:
+    """Log skipped files and jets, copies among the files, and suspicious contents."""
+    suspicions = find_suspicions(data.files) if run.writes else []
+    for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions):
+        run.log_message(line)
+    resumed = run.has_checkpoint  # the metrics have the skipped files and jets already
+    if data.left_out and not resumed:
+        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
+    if data.jets_left_out and resumed:
+        run.log_message(skipped_jets(data.jets_left_out))
+    elif data.jets_left_out:
+        run.log_skipped(0, data.jets_left_out)
+
+
+def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: Log | None = None) -> Monitor | None:
+    """Build a monitor on a sample of the held-out jets, None if there are none.
+
+    Raises:
+        DataError: all held-out jets have weight 0.
+    """
+    skipped: Counter[str] = Counter()
+    jets = read_all(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, skipped)
+    if log is not None and skipped:
+        log(f"held-out {skipped_jets(skipped)}")
+    if jets is None:
+        return None
+    weighted = int((weights_of(jets) > 0).sum())
+    require_jets(weighted, "to validate on", where=f"column {request.weights}", left_out={"weight 0": len(jets)})
+    return Monitor(jets, settings.batch_size, len(data.label_names))
+
+
+def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str) -> FitResult:
+    """Train a method on the stream of its inputs, with validation on the held-out jets."""
+    settings, data, run = inputs.settings, inputs.data, inputs.run
+    with closing(make_stream(data, settings, inputs.fabric, inputs.request, inputs.subset)) as stream:
+        return fit(
+            method,
+            stream,
+            run,
+            settings.train,
+            fabric=inputs.fabric,
+            monitor=make_monitor(data, settings.train, inputs.request, run.log_message),
+            file_names=data.names,
+            resume=inputs.resume,
+            title=title,
+        )
+
+
+def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result: FitResult) -> dict[str, Any]:
+    """Return the training facts of a model file: the jets it has seen, its split, its length."""
     return {
         **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
         "columns": list(data.columns),
@@ -89,22 +169,23 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], done: F
         "jets_per_epoch": count(data.train),
         "labelled": settings.data.labelled,
         "labelled_seed": settings.data.labelled_seed,
-        "steps": done.steps,
-        "skipped_steps": done.skipped_steps,
-        "jets": done.jets,
-        "seconds": round(done.seconds, 1),
+        "steps": result.steps,
+        "skipped_steps": result.skipped_steps,
+        "jets": result.jets,
+        "seconds": round(result.seconds, 1),
         "seed": settings.train.seed,
         "precision": settings.train.precision,
     }
 
 
-def finish(run: Run, method: Method, labels: tuple[str, ...], facts: dict[str, Any], fabric: Fabric) -> None:
-    """Write the trained model. From here on a signal comes too late to stop anything."""
+def export(inputs: TrainingInputs[MethodSettings], method: Method, facts: dict[str, Any]) -> None:
+    """Write the trained model into the run folder. A signal that arrives now no longer stops the run."""
+    run = inputs.run
     with watched() as watch:
         watch.at_once = False
         if run.writes:
             heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
-            model = Model(method.exported(), labels=labels, facts=facts, **heads)  # type: ignore[arg-type]
+            model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
             digest = save_model(model, run.model, method if method.saves_full_method else None)
-            run.say(f"model: {run.model} (sha256 {digest[:12]})")
-        fabric.barrier()
+            run.log_message(f"model: {run.model} (sha256 {digest[:12]})")
+        inputs.fabric.barrier()

@@ -1,8 +1,8 @@
-"""The modes of finetuning: one file, one way from a pretrained model to a finetuned one."""
+"""Finetuning modes by name."""
 
 from __future__ import annotations
 
-from ssl_jets.finetuning.modes.base import Mode, Work
+from ssl_jets.finetuning.modes.base import Mode
 from ssl_jets.finetuning.modes.distil import DistilMode
 from ssl_jets.finetuning.modes.freezing import FullMode, HeadMode, LastBlocksMode, ScratchMode
 from ssl_jets.finetuning.modes.lora import LoraMode
@@ -11,11 +11,11 @@ from ssl_jets.finetuning.modes.probe import ProbeMode
 MODES: dict[str, type[Mode]] = {
     "probe": ProbeMode,
     "head": HeadMode,
-    "last": LastBlocksMode,
+    "last-blocks": LastBlocksMode,
     "lora": LoraMode,
     "full": FullMode,
     "scratch": ScratchMode,
     "distil": DistilMode,
 }
 
-__all__ = ["MODES", "Mode", "Work"]
+__all__ = ["MODES", "Mode"]

@@ -1,4 +1,4 @@
-"""The contract of a mode."""
+"""Base class of the finetuning modes."""
 
 from __future__ import annotations
 
@@ -6,56 +6,28 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
-from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.loading.stream import Request
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder, Pool
-from ssl_jets.training.loop import Fit, Loop, fit
+from ssl_jets.training.loop import FitResult, Loop
 from ssl_jets.training.run_folder import Run
-from ssl_jets.training.run_setup import make_monitor
-from ssl_jets.training.streams import make_stream
+from ssl_jets.training.run_setup import TrainingInputs, train
 
 FEW_PARAMETERS_LR_SCALE = 10.0
-"""Times `train.lr`, which is a rate for all weights of a transformer: where few of them learn, or heads alone, a larger
-one is needed to get as far in as many steps (measured: `benchmarks/results/2026-11-25-finetune-modes.md`)."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """One finetuning run: what it reads, where it writes.
-
-    Attributes:
-        settings: everything that was set, with the number of steps.
-        data: the files.
-        request: columns to read.
-        subset: the labelled jets to use, in memory; None for all.
-        run: the run folder.
-        fabric: devices.
-        resume: go on from the run's checkpoint, where there is one.
-    """
-
-    settings: RunSettings[FinetuneSettings]
-    data: Dataset
-    request: Request
-    subset: Jets | None
-    run: Run
-    fabric: Fabric
-    resume: bool
+"""Factor on `train.lr`, which suits a training of all weights: if few of them or only heads are trained, as many steps
+need a larger one (measured: `benchmarks/results/2026-11-25-finetune-modes.md`)."""
 
 
 class BatchList:
-    """These batches, once: a stream for a dry run."""
+    """Stream of given batches, each once, for a dry run."""
 
     wait_seconds = 0.0
 
@@ -68,22 +40,22 @@ class BatchList:
         return next(self._batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing is saved in a dry run."""
+        """Return no state: a dry run has no checkpoints."""
         return {}
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing is loaded either."""
+        """Do nothing."""
 
 
 class Mode:
-    """How a pretrained model becomes a finetuned one. A mode changes what it must of these steps, in this order.
+    """Steps from a pretrained to a finetuned model, in their order; a mode overrides some of them.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
 
     Attributes:
-        pool: where heads read z unless `method.pool` says; None for where the pretrained model has it.
-        starts_anew: whether nothing of the pretrained model's training enters.
+        pool: default of `method.pool`; None for the pool of the pretrained model.
+        starts_anew: the finetuned model does not depend on the jets of the pretraining.
     """
 
     pool: ClassVar[Pool | None] = None
@@ -93,34 +65,22 @@ class Mode:
         self.settings = settings
 
     def encoder(self, pretrained: Model) -> Encoder:
-        """The encoder to start from."""
+        """Return the encoder to start from."""
         return pretrained.encoder
 
     def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:
-        """Losses beside those of the tasks, by name."""
+        """Return additional loss terms by name."""
         return {}
 
     def prepare(self, objective: Objective) -> None:
-        """Choose what learns."""
+        """Freeze weights that are not trained, and set multipliers of the learning rate."""
 
-    def train(self, objective: Objective, work: Work) -> Fit:
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
         """Train, by default with the loop of pretraining."""
-        settings, data = work.settings, work.data
-        with closing(make_stream(data, settings, work.fabric, work.request, work.subset)) as stream:
-            return fit(
-                objective,
-                stream,
-                work.run,
-                settings.train,
-                fabric=work.fabric,
-                monitor=make_monitor(data, settings.train, work.request, work.run.say),
-                file_names=data.names,
-                resume=work.resume,
-                title=f"finetune {settings.method.mode}",
-            )
+        return train(objective, inputs, f"finetune {inputs.settings.method.mode}")
 
     def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
-        """Take steps on `batches`, in their order, as `train` would; seconds of the fastest after the first."""
+        """Take the steps of `train` on `batches`, in their order; return the seconds of the fastest after the first."""
         steps = len(batches) // self.settings.train.accumulate
         settings = self.settings.train.model_copy(update={"steps": steps})
         stream = BatchList(batches)
@@ -133,10 +93,10 @@ class Mode:
         return min(seconds[1:])
 
     def finish(self, objective: Objective) -> None:
-        """Leave an encoder of plain weights, all of which could be trained again."""
+        """Restore an encoder of plain, trainable weights."""
         objective.requires_grad_(True)
 
 
 def scale_lr(objective: Objective) -> None:
-    """Let all that learns do so at `FEW_LEARN` times the rate."""
-    objective.rates_at = lambda progress: {"": FEW_PARAMETERS_LR_SCALE}
+    """Multiply the learning rate of all trained weights by `FEW_PARAMETERS_LR_SCALE`."""
+    objective.multipliers_at = lambda progress: {"": FEW_PARAMETERS_LR_SCALE}

@@ -1,77 +1,85 @@
-"""Mode `last`: the last blocks of the encoder and the heads are trained."""
+"""Modes that choose the trained weights: `last-blocks`, `full`, `head`, `scratch`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetuning.modes.base import Mode, Work, scale_lr
-from ssl_jets.finetuning.modes.probe import heads_first
+from ssl_jets.finetuning.modes.base import Mode, scale_lr
+from ssl_jets.finetuning.modes.probe import probe_first
 from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder, random_like
-from ssl_jets.training.loop import Fit
+from ssl_jets.training.loop import FitResult
+from ssl_jets.training.run_setup import TrainingInputs
 
 
 class LastBlocksMode(Mode):
-    """The last K blocks, all that comes after them, and the heads learn. What lies below keeps no activations."""
+    """Training of the last K blocks, the layers after them, and the heads; lower layers keep no activations."""
 
     def prepare(self, objective: Objective) -> None:
-        """Freeze what lies below the last blocks."""
-        encoder, wanted = objective.encoder, self.settings.method.blocks
+        """Freeze the layers below the last blocks."""
+        encoder, trained = objective.encoder, self.settings.method.blocks
         blocks = encoder.trunk.blocks
-        if wanted > len(blocks):
+        if trained > len(blocks):
             raise UsageError(
-                "the encoder has fewer blocks", where="method.blocks", found=wanted, allowed=[f"1 to {len(blocks)}"]
+                "the encoder has fewer blocks", where="method.blocks", found=trained, allowed=[f"1 to {len(blocks)}"]
             )
         scale_lr(objective)
         encoder.requires_grad_(False)
-        for module in (*blocks[-wanted:], encoder.trunk.norm, encoder.z_out, encoder.pool):
+        for module in (*blocks[-trained:], encoder.trunk.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
 
-    def train(self, objective: Objective, work: Work) -> Fit:
-        """The heads first, where that is asked for."""
-        heads_first(objective, work)
-        return super().train(objective, work)
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
+        """Train, after the heads alone with `method.probe_first`."""
+        probe_first(objective, inputs)
+        return super().train(objective, inputs)
 
 
 class FullMode(Mode):
-    """Everything learns."""
+    """Training of all weights."""
 
     def prepare(self, objective: Objective) -> None:
-        """Give every block a learning rate of its own, where that is asked for."""
+        """Set the learning rate of each block, with `method.layer_decay` or `method.unfreeze`."""
         method = self.settings.method
         if method.layer_decay == 1 and not method.unfreeze:
             return
         blocks = len(objective.encoder.trunk.blocks)
-        objective.rates_at = lambda progress: rates(blocks, method.layer_decay, method.unfreeze, progress)
+        objective.multipliers_at = lambda progress: layer_multipliers(
+            blocks, method.layer_decay, method.unfreeze, progress
+        )
 
-    def train(self, objective: Objective, work: Work) -> Fit:
-        """The heads first, where that is asked for."""
-        heads_first(objective, work)
-        return super().train(objective, work)
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
+        """Train, after the heads alone with `method.probe_first`."""
+        probe_first(objective, inputs)
+        return super().train(objective, inputs)
 
 
-def rates(blocks: int, decay: float, unfreeze: float, progress: float) -> Mapping[str, float]:
-    """Factors on the learning rate of the parts of `Objective`; all others have 1.
+def layer_multipliers(blocks: int, decay: float, unfreeze: float, progress: float) -> Mapping[str, float]:
+    """Return the learning-rate multiplier of each part of `Objective`; parts that are not named have 1.
 
-    Counted from the top, the last block is layer 1 and what makes tokens of particles is layer `blocks` + 1. Layer n
-    has the factor decay^n, and joins when the share `unfreeze` n / (`blocks` + 1) of the training is done.
+    Counted from the top, the last block is layer 1 and the embedding of particles is layer `blocks` + 1. Layer n has
+    the multiplier decay^n and is unfrozen at the fraction `unfreeze` n / (`blocks` + 1) of the training.
+
+    >>> multipliers = layer_multipliers(blocks=2, decay=0.5, unfreeze=0.0, progress=0.0)
+    >>> multipliers["encoder.trunk.blocks.1."], multipliers["encoder.trunk.blocks.0."], multipliers["encoder."]
+    (0.5, 0.25, 0.125)
     """
     layers = {f"encoder.trunk.blocks.{block}.": blocks - block for block in range(blocks)}
     layers |= {"encoder.": blocks + 1, "encoder.trunk.norm": 0, "encoder.z_out": 0, "encoder.pool.": 0}
-    joined = {part: progress * (blocks + 1) >= unfreeze * layer for part, layer in layers.items()}
-    return {part: decay**layer if joined[part] else 0.0 for part, layer in layers.items()}
+    unfrozen = {part: progress * (blocks + 1) >= unfreeze * layer for part, layer in layers.items()}
+    return {part: decay**layer if unfrozen[part] else 0.0 for part, layer in layers.items()}
 
 
 class HeadMode(Mode):
-    """Pool and heads learn. No gradient passes through the encoder, and none of its activations are kept."""
+    """Training of pool and heads; no gradient passes through the encoder, and none of its activations are kept."""
 
     pool = "attention"
 
     def prepare(self, objective: Objective) -> None:
-        """Freeze all of the encoder but its pool."""
+        """Freeze the encoder except its pool."""
         scale_lr(objective)
         objective.encoder.requires_grad_(False)
         if objective.encoder.pool is not None:
@@ -79,10 +87,10 @@ class HeadMode(Mode):
 
 
 class ScratchMode(Mode):
-    """Nothing of the pretrained model is used but its shape and the statistics of its features."""
+    """Training of random weights, with the architecture and feature statistics of the pretrained model."""
 
     starts_anew = True
 
     def encoder(self, pretrained: Model) -> Encoder:
-        """Random weights."""
+        """Return an encoder of random weights."""
         return random_like(pretrained.encoder, self.settings.train.seed)

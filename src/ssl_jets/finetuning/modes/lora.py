@@ -1,9 +1,9 @@
-"""Mode `lora`: updates of low rank to the matrices of the blocks (LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353).
+"""Mode `lora`: low-rank updates to the matrices of the blocks (LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353).
 
     W' = W + (alpha / rank) B A,      A [rank, in], B [out, rank], B = 0 at the start
 
-With `dora` W' is also rescaled row by row to learned lengths. W is frozen: gradients and moments are those of A and B
-alone. At the end W' takes the place of W, and nothing of LoRA is left in the model.
+With `dora` W' is also rescaled row by row to learned lengths. W is frozen: only A and B have gradients and moments. At
+the end W' replaces W, and the model contains no trace of LoRA.
 """
 
 from __future__ import annotations
@@ -11,24 +11,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetuning.modes.base import Mode, Work, scale_lr
-from ssl_jets.finetuning.modes.probe import heads_first
+from ssl_jets.finetuning.modes.base import Mode, scale_lr
+from ssl_jets.finetuning.modes.probe import probe_first
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.training.loop import Fit
+from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.training.loop import FitResult
+from ssl_jets.training.run_setup import TrainingInputs
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class LoraMode(Mode):
-    """Updates of low rank, pool, last norm and heads learn."""
+    """Training of low-rank updates, pool, last norm and heads."""
 
     def prepare(self, objective: Objective) -> None:
-        """Freeze the encoder and put the updates into its blocks."""
+        """Freeze the encoder and inject the updates into its blocks."""
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError:
-            hint = "pip install 'ssl-jets[lora]', or --mode last"
+            hint = "pip install 'ssl-jets[lora]', or --mode last-blocks"
             raise UsageError("mode lora needs the package peft", where="--mode lora", hint=hint) from None
         encoder, lora = objective.encoder, self.settings.method.lora
         config = LoraConfig(
@@ -42,19 +44,19 @@ class LoraMode(Mode):
             if module is not None:
                 module.requires_grad_(True)
 
-    def train(self, objective: Objective, work: Work) -> Fit:
-        """The heads first, where that is asked for."""
-        heads_first(objective, work)
-        return super().train(objective, work)
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
+        """Train, after the heads alone with `method.probe_first`."""
+        probe_first(objective, inputs)
+        return super().train(objective, inputs)
 
     def finish(self, objective: Objective) -> None:
-        """Add the updates to the matrices."""
+        """Merge the updates into the matrices."""
         merge(objective.encoder)
         super().finish(objective)
 
 
 def merge(module: nn.Module) -> None:
-    """Replace every adapted layer of `module` by the plain layer with its update in it."""
+    """Replace every adapted layer of `module` by the plain layer with its update merged."""
     from peft.tuners.lora import LoraLayer
 
     for name, child in module.named_children():

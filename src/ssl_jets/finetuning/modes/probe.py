@@ -1,4 +1,4 @@
-"""Mode `probe`: z is computed once, then only heads are trained on it."""
+"""Mode `probe`: heads trained on z, which is computed once."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ from ssl_jets.data.files import count
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.embedding.encoding import embed_jets, embed_parts
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.finetuning.modes.base import FEW_PARAMETERS_LR_SCALE, Mode, Work
+from ssl_jets.finetuning.modes.base import FEW_PARAMETERS_LR_SCALE, Mode
 from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks
 from ssl_jets.runtime.console import Bar
-from ssl_jets.training.loop import Fit
+from ssl_jets.training.loop import FitResult
+from ssl_jets.training.run_setup import TrainingInputs
 
 
 class ProbeMode(Mode):
-    """Only the heads learn."""
+    """Training of the heads only."""
 
     def prepare(self, objective: Objective) -> None:
-        """Freeze the encoder. A pool that has weights would have to learn them, which cached z cannot do."""
+        """Freeze the encoder. A new attention pool is refused: its weights cannot be trained on cached z."""
         fresh = self.settings.method.pool == "attention"
         if fresh and objective.encoder.pool is not None:
             hint = "--mode head trains the attention and the heads"
             raise UsageError("mode probe trains heads only", where="method.pool", found="attention", hint=hint)
         objective.encoder.requires_grad_(False)
 
-    def train(self, objective: Objective, work: Work) -> Fit:
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
         """Compute z once, then train the heads on it."""
-        started, train = time.monotonic(), work.settings.train
+        started, train = time.monotonic(), inputs.settings.train
         steps = train.steps or 1
 
-        def note(step: int, loss: float) -> None:
+        def log_step(step: int, loss: float) -> None:
             if step % train.log_every == 0 or step == steps:
-                work.run.log({"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started})
+                inputs.run.log({"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started})
 
-        train_heads(objective, work, note)
-        return Fit(steps, steps * train.batch_size, time.monotonic() - started)
+        train_heads(objective, inputs, log_step)
+        return FitResult(steps, steps * train.batch_size, time.monotonic() - started)
 
     def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
-        """Seconds of z of a batch, which is computed once for all steps, and a step of the heads on it."""
+        """Measure the seconds of computing z of a batch, once for all steps, plus one step of the heads on it."""
         seconds, train = [], self.settings.train
         for jets in batches:
             began = time.perf_counter()
@@ -63,26 +65,33 @@ class ProbeMode(Mode):
         return min(seconds[1:])
 
 
-def heads_first(objective: Objective, work: Work) -> None:
-    """LP-FT (arXiv:2202.10054): the heads on the frozen z first. A run that goes on has them in its checkpoint."""
-    if work.settings.method.probe_first and not (work.resume and work.run.begun):
-        train_heads(objective, work)
+def probe_first(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> None:
+    """Train the heads on the frozen z first with `method.probe_first` (LP-FT, arXiv:2202.10054).
+
+    A resumed run has the trained heads in its checkpoint.
+    """
+    if inputs.settings.method.probe_first and inputs.begins:
+        train_heads(objective, inputs)
 
 
-def train_heads(objective: Objective, work: Work, note: Callable[[int, float], None] = lambda step, loss: None) -> None:
-    """Compute z once, then train the heads on it. Every rank does the same work: heads are trained in seconds."""
-    train = work.settings.train
+def train_heads(
+    objective: Objective,
+    inputs: TrainingInputs[FinetuneSettings],
+    log_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Compute z once, then train the heads on it. Every rank does all of the work, which takes seconds."""
+    train = inputs.settings.train
     steps = train.steps or 1
-    z, targets = cached_z(objective, work)
-    weighing = objective.source_weights
-    jet_weights = None if weighing is None else weighing.ratio(z)
-    learned = parameter_count(objective.tasks)
-    work.run.say(f"probe: z of {len(z):,} jets computed; heads of {learned:,} parameters, {steps} steps")
-    with Bar("finetune probe", steps, "steps", shown=work.run.writes) as bar:
+    z, targets = cached_z(objective, inputs)
+    source_weights = objective.source_weights
+    jet_weights = None if source_weights is None else source_weights.ratio(z)
+    trained = parameter_count(objective.tasks)
+    inputs.run.log_message(f"probe: z of {len(z):,} jets computed; heads of {trained:,} parameters, {steps} steps")
+    with Bar("finetune probe", steps, "steps", shown=inputs.run.writes) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.to(step, f"loss {loss:.4f}")
-            note(step, loss)
+            log_step(step, loss)
 
         options: Any = {"steps": steps, "batch_size": train.batch_size, "seed": train.seed, "jet_weights": jet_weights}
         with alone():
@@ -97,30 +106,32 @@ def train_heads(objective: Objective, work: Work, note: Callable[[int, float], N
             )
 
 
-def cached_z(objective: Objective, work: Work) -> tuple[Tensor, Jets]:
-    """z `[jet, dim]` of the jets that have a target, and these jets without their particles."""
-    train = work.settings.train
-    options: Any = {"device": work.fabric.device, "precision": train.precision, "batch": train.batch_size}
+def cached_z(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> tuple[Tensor, Jets]:
+    """Compute z `[jet, dim]` of the jets with a target; return it with these jets, without their particles."""
+    train = inputs.settings.train
+    options: Any = {"device": inputs.fabric.device, "precision": train.precision, "batch": train.batch_size}
 
     def batches() -> Iterator[tuple[Jets, Tensor]]:
-        if work.subset is not None:
-            yield work.subset, embed_jets(objective.encoder, work.subset, **options)
+        if inputs.subset is not None:
+            yield inputs.subset, embed_jets(objective.encoder, inputs.subset, **options)
             return
-        files, parts = work.data.files, work.data.train
+        files, parts = inputs.data.files, inputs.data.train
         skipped: Counter[str] = Counter()
-        with Bar("z for the probe", count(parts), "jets", shown=work.run.writes) as bar:
-            more: Any = {"progress": bar.to_of, "skipped": skipped, **options}
-            yield from embed_parts(objective.encoder, files, parts, work.request, **more)
+        with Bar("z for the probe", count(parts), "jets", shown=inputs.run.writes) as bar:
+            reading: Any = {"progress": bar.to_of, "skipped": skipped, **options}
+            yield from embed_parts(objective.encoder, files, parts, inputs.request, **reading)
         if skipped:
-            work.run.log_left_out(0, skipped)
+            inputs.run.log_skipped(0, skipped)
 
-    found: list[tuple[Jets, Tensor]] = []
+    all_jets: list[Jets] = []
+    all_z: list[Tensor] = []
     for jets, z in batches():
-        chosen = objective.tasks.has(jets).nonzero()[:, 0]
-        bare = replace(jets, particles=jets.particles[:0], offsets=torch.zeros_like(jets.offsets))
-        found.append((bare.select(chosen), z[chosen]))
-    require_jets(sum(len(z) for _, z in found), "with a target to learn from")
-    return torch.cat([z for _, z in found]), concatenate([jets for jets, _ in found])
+        rows = objective.tasks.has(jets).nonzero()[:, 0]
+        without_particles = replace(jets, particles=jets.particles[:0], offsets=torch.zeros_like(jets.offsets))
+        all_jets.append(without_particles.select(rows))
+        all_z.append(z[rows])
+    require_jets(sum(map(len, all_z)), "with a target to learn from")
+    return torch.cat(all_z), concatenate(all_jets)
 
 
 def fit_heads(
@@ -138,18 +149,18 @@ def fit_heads(
 ) -> float:
     """Train the heads of `tasks` on z with Adam and a cosine schedule.
 
-    They are trained on standardised z; the standardisation is then folded into their first layers, so that they read z
-    as the encoder gives it.
+    They are trained on standardized z; mean and standard deviation are then folded into their first layers, so that
+    they take z of the encoder as input.
 
     Args:
-        z: float `[jet, dim]`.
-        jets: the same jets: their labels and targets; particles are not looked at.
-        tasks: trained in place.
-        weights: of the tasks, trained in place.
+        z: representation, float `[jet, dim]`.
+        jets: the same jets with their labels and targets; particles are not used.
+        tasks: the heads, trained in place.
+        weights: weights of the tasks, trained in place.
         steps: optimizer steps.
         batch_size: jets of a step.
         lr: peak learning rate.
-        seed: of the batches.
+        seed: seed of the order of the batches.
         jet_weights: factor on the loss of each jet, `[jet]`.
         progress: called with the step and its loss.
 
@@ -166,8 +177,8 @@ def fit_heads(
         if len(order) < min(batch_size, len(z)):
             order = torch.cat([order, torch.randperm(len(z), generator=generator)])
         rows, order = order[:batch_size], order[batch_size:]
-        of_rows = None if jet_weights is None else jet_weights[rows]
-        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows), of_rows)
+        batch_weights = None if jet_weights is None else jet_weights[rows]
+        losses, _ = tasks((z[rows] - mean) / std, jets.select(rows), batch_weights)
         loss = weights(losses)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -185,10 +196,10 @@ def fit_heads(
 
 @torch.no_grad()
 def fold(tasks: Tasks, mean: Tensor, std: Tensor) -> None:
-    """Let heads that were trained on (z - mean) / std read z."""
+    """Fold (z - mean) / std into the first layer of the heads: W (z - m) / s + b = (W / s) z + b - (W / s) m."""
     for head in (tasks.head, tasks.regressor):
         if head is not None:
             first = head.layers[0]
             assert isinstance(first, nn.Linear)
             first.weight.copy_(first.weight / std)
-            first.bias.copy_(first.bias - first.weight @ mean)
+            first.bias.copy_(first.bias - first.weight @ mean)  # the new weight

@@ -51,7 +51,7 @@ COLLAPSE: tuple[Panel, ...] = (
 )
 """Panels on the collapse of z, where the lines have them."""
 
-COLLAPSED, ROLLED_BACK = COLOURS[2], COLOURS[3]
+COLLAPSED = COLOURS[2]
 
 
 def training(lines: Lines) -> Figure | None:
@@ -92,9 +92,6 @@ def collapse(lines: Lines) -> Figure | None:
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
         axes.plot(step, values, "o", color=COLLAPSED, markersize=6, label="_found a collapse")
-        for line in lines:
-            if line["kind"] == "rollback":
-                axes.axvline(line["step"], color=ROLLED_BACK, linestyle="--", linewidth=1, label="_rolled back")
         axes.set_ylim(*limits)
     return figure
 
