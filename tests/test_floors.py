@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "jets"),
     ("data", "nn", "zfile"),
     ("methods",),
+    ("model",),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
     ("pretraining", "generation", "finetuning", "evaluation"),

@@ -11,7 +11,6 @@ in `model.safetensors`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +22,20 @@ from ssl_jets import __version__, methods
 from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
-from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import SIZES, Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
-from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
+
+__all__ = ["Model", "load_method", "load_model", "save_model"]
 
 FORMAT_VERSION = 2
 """2: training files have a digest of their contents; in 1 they have name and size only."""
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
-
-
-@dataclass(eq=False, repr=False)
-class Model(ShortRepr):
-    """A trained model.
-
-    Attributes:
-        encoder: particles to z.
-        head: z to logits over `labels`; None where nothing was trained on labels.
-        labels: class names.
-        regressor: z to jet columns; None where none were learned.
-        facts: `method` and `training` (files, split, steps, jets seen, ...), as written to `config.json`.
-        sha256: of the weights file; empty for a model that was never saved.
-    """
-
-    encoder: Encoder
-    head: ClassHead | None = None
-    labels: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-    sha256: str = ""
-    regressor: Regressor | None = None
-
-    @property
-    def method(self) -> str:
-        """Name of the method that trained it."""
-        return str(self.facts.get("method", "unknown"))
-
-    @property
-    def parameters(self) -> int:
-        """Trainable numbers of encoder and heads."""
-        parts = (self.encoder, self.head, self.regressor)
-        return sum(parameter_count(part) for part in parts if part is not None)
 
 
 def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
