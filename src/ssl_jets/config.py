@@ -6,7 +6,7 @@ nowhere else. Layers (a recipe, the user's YAML file, `--set` and flags, in risi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -16,8 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.precision import PrecisionSetting
-from ssl_jets.runtime.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
+from ssl_jets.runtime.reading import MOST_YAML_BYTES, load_yaml, read_text
 from ssl_jets.setting_errors import explain, trees_of
+from ssl_jets.setting_tree import expand, merge, parse_set
+
+__all__ = [
+    "DataSettings",
+    "FileSettings",
+    "MethodSettings",
+    "ModelSettings",
+    "RunSettings",
+    "Settings",
+    "TrainSettings",
+    "expand",
+    "merge",
+    "parse_set",
+    "read_config",
+    "resolve",
+    "to_yaml",
+]
 
 
 class Settings(BaseModel):
@@ -202,42 +219,6 @@ def resolve(
         raise explain(settings, error, under, file) from None
 
 
-def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["train.lr=1e-4"]` to `{"train": {"lr": 1e-4}}`; values are read as YAML; a setting given twice is refused."""
-    tree: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        names = key.split(".")
-        if not equals or not all(names) or len(names) > MOST_LEVELS:
-            raise UsageError(
-                "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
-            )
-        try:
-            value: Any = _number(load_yaml(text))
-        except yaml.YAMLError as error:
-            raise UsageError(
-                "the value of a setting is not valid YAML",
-                where="--set",
-                found=assignment,
-                allowed=[str(error).partition("\n")[0]],
-            ) from None
-        for name in reversed(names):
-            value = {name: value}
-        if twice := _shared_key(tree, value):
-            raise UsageError("this setting is given twice", where="--set", found=twice, hint="give it once")
-        tree = merge(tree, value)
-    return tree
-
-
-def _shared_key(tree: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the first setting of both trees, such as `train.lr`; "" without one."""
-    for key in set(tree) & set(other):
-        both = isinstance(tree[key], Mapping) and isinstance(other[key], Mapping)
-        if below := _shared_key(tree[key], other[key]) if both else key:
-            return f"{key}.{below}" if both else key
-    return ""
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, as a nested dict."""
     try:
@@ -269,28 +250,9 @@ def to_yaml(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
-def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another, key by key."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def _without_length(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """`base` without its `train.steps` and `train.epochs` where `top` gives either: a length replaces a length."""
     lengths = {"steps", "epochs"}
     if not isinstance(top.get("train"), Mapping) or not lengths & set(top["train"]) or "train" not in base:
         return base
     return base | {"train": {key: value for key, value in base["train"].items() if key not in lengths}}
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 (no point) as text; a user means a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

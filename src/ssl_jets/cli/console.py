@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ssl_jets.runtime.launcher import rank
@@ -25,8 +25,3 @@ def put(result: object) -> None:
 
 def say(message: str) -> None:
     on_rank_0(lambda: write(message, sys.stderr))
-
-
-def say_sample(data: Sequence[str] | None) -> None:
-    if not data:
-        say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")

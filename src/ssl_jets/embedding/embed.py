@@ -1,8 +1,4 @@
-"""The command `embed`: files of jets in, a z file out.
-
-`embed` opens model and files and describes the output; `_EmbedJob.write_rows` encodes a range of entries; `_run` does
-that in one process, `_run_ranks` in several, whose shares are then joined in input order.
-"""
+"""Files of jets in, a z file out: `_EmbedJob` writes the rows of a share of the entries, in one process or in several."""
 
 from __future__ import annotations
 
@@ -27,10 +23,9 @@ from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, columns_to_encode, with_finite_z
 from ssl_jets.embedding.rows import RowJoiner, kept_columns
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.model import Model
+from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.inference import BATCH, encode
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.atomic import WorkFolder, check_output, clear_left_behind, real
 from ssl_jets.runtime.console import Log, to_stderr
@@ -152,8 +147,14 @@ def embed(
         run = _run if ranks.world == 1 else _run_ranks
         with explain_shortage(f"--batch-size {max(1, batch_size // 2)}"):
             skipped = run(job, ranks, out, metadata, force)
-    seconds = time.monotonic() - began
-    return EmbedSummary(out, count(whole(files)), skipped.total(), seconds, _by_reason(skipped), unopened)
+    return EmbedSummary(
+        path=out,
+        jets=count(whole(files)),
+        skipped=skipped.total(),
+        seconds=time.monotonic() - began,
+        reasons=_by_reason(skipped),
+        files_left_out=unopened,
+    )
 
 
 def _check_kept(files: Sequence[JetFile], request: Request) -> None:

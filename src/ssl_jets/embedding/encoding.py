@@ -14,9 +14,8 @@ from ssl_jets.data.files import EntryRange, JetFile, count, shared_columns
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model import Model
+from ssl_jets.model import BATCH, Model, embed_jets, encode
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.nn.inference import BATCH, embed_jets, encode
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 

@@ -6,9 +6,8 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.jets import Jets
-from ssl_jets.model import Model, require_finite
+from ssl_jets.model import BATCH, Model, embed_jets, require_finite
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.inference import BATCH, embed_jets
 
 
 def encode(encoder: Encoder, jets: Jets, device: torch.device) -> Array:
