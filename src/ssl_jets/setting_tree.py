@@ -84,7 +84,12 @@ def _shared_key(tree: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another, key by key."""
+    """Lay one tree of settings over another, key by key.
+
+    Example:
+        >>> merge({"train": {"lr": 1e-3, "clip": 1.0}}, {"train": {"lr": 5e-4}})
+        {'train': {'lr': 0.0005, 'clip': 1.0}}
+    """
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
@@ -93,7 +98,7 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 (no point) as text; a user means a number."""
+    """Convert text such as 1e-4 (no point), which YAML 1.1 reads as text, to a number."""
     if isinstance(value, str):
         try:
             return float(value)

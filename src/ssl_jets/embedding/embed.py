@@ -1,4 +1,4 @@
-"""Files of jets in, a z file out: `_EmbedJob` writes the rows of a share of the entries, in one process or in several."""
+"""Files of jets in, a z file out: in one process, or in several whose shares are joined in input order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
-from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels, whole
 from ssl_jets.data.loading.stream import Request, ordered
@@ -21,8 +20,8 @@ from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
 from ssl_jets.data.skipped import named, require_jets, skipped_files
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, columns_to_encode, with_finite_z
-from ssl_jets.embedding.rows import RowJoiner, kept_columns
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.embedding.rows import RowJoiner, check_kept, kept_columns
+from ssl_jets.errors import SslJetsError
 from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder
@@ -39,14 +38,14 @@ _DATA = DataSettings()
 
 
 class ComputingSettings(Settings):
-    """The setting of `train.*` that counts without a training."""
+    """Settings of `train.*` for commands that do not train."""
 
     precision: PrecisionSetting = "auto"
     """As in `TrainSettings`."""
 
 
 class EmbedSettings(FileSettings):
-    """Every setting of `embed`."""
+    """All settings of `embed`."""
 
     train: ComputingSettings = ComputingSettings()
 
@@ -89,14 +88,14 @@ def embed(
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` and `data.bad_files` "skip" a
-    bad or unreadable jet has z of NaN and the label -1, and kept columns that cannot be read are NaN, -1 or false. At
-    level "particle" it has no rows. A file that cannot be opened has none at either level. Started by torchrun, the
-    processes share the work and one file comes out, with the rows of one process.
+    At level "jet" the rows are the jets of the input, one for one. With `data.bad_jets` and `data.bad_files` "skip" a
+    bad jet has z of NaN and the label -1 (unreadable kept columns: NaN, -1 or false); at level "particle" it has no
+    rows. A file that cannot be opened has none at either level. Processes started by torchrun share the work and write
+    one file, with the rows of one process.
 
     Args:
         model_path: a run folder or its `model/` folder.
-        sources: files, folders, patterns, lists (see `resolve_sources`); none for the bundled sample.
+        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
@@ -106,8 +105,7 @@ def embed(
         device: by default a GPU, or the CPU of a machine without one.
         force: overwrite `out`.
         report: called with the progress.
-        say: called with each message: skipped files, suspicious columns, and particle columns that only the files or
-            only the encoder has.
+        say: called with each message about files and columns.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -124,10 +122,10 @@ def embed(
     for line in (*skipped_files(unopened), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
         say(line)
     request = Request.of(data, tuple(dict.fromkeys(keep)), columns_to_encode(model, files, say))
-    _check_kept(files, request)
+    check_kept(files, request)
     metadata = _metadata(model, files, request, level, unopened)
-    kept = kept_columns(files, request.jet_columns)
-    columns = (*z_columns(level, metadata.dim, labelled=bool(metadata.label_names)), *kept)
+    own_columns = z_columns(level, metadata.dim, labelled=bool(metadata.label_names))
+    columns = (*own_columns, *kept_columns(files, request.jet_columns))
     check_names(out, [column.name for column in columns])
     with Watch() as watch, launched() as ranks:
         device = device if device is not None else ranks.device()
@@ -155,18 +153,6 @@ def embed(
         reasons=_by_reason(skipped),
         files_left_out=unopened,
     )
-
-
-def _check_kept(files: Sequence[JetFile], request: Request) -> None:
-    """Check that the kept jet columns exist, are no label columns, and do not have the name of a column of z files."""
-    written = {column.name for level in ("jet", "particle") for column in z_columns(level, 1, labelled=True)}
-    for name in request.jet_columns:
-        if any(name in file.label_branches for file in files):
-            hint = "the label is always written, as the column `label`; the metadata has the names of its values"
-            raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
-        if name in written:
-            raise UsageError("a z file has a column of that name of its own", where="--keep", found=name)
-    check_request(files, request)
 
 
 def _metadata(
@@ -244,8 +230,8 @@ class _EmbedJob:
     def require_some(self, skipped: Counter[str]) -> None:
         """Check that some jet has a z, once the shares of all processes are done."""
         parts = whole(self.files)
-        where = named(self.files, parts)
-        require_jets(count(parts) - skipped.total(), "that can be embedded", where=where, left_out=skipped)
+        jets = count(parts) - skipped.total()
+        require_jets(jets, "that can be embedded", where=named(self.files, parts), left_out=skipped)
 
     def stop_at_signal(self) -> None:
         """Leave by an exception after a signal, so that the unfinished output is removed."""
