@@ -114,7 +114,10 @@ class Model(ShortRepr):
         """Predict the class probabilities of jets in memory.
 
         Args:
-            jets, batch_size, device, precision: as for `embed`.
+            jets: the jets, in physical units.
+            batch_size: jets of one forward pass.
+            device: by default the GPU, or the CPU of a machine without one.
+            precision: number format of the forward pass.
 
         Returns:
             Probabilities, float64 `[jet, class]`, in the order of `labels`.

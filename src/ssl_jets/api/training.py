@@ -102,14 +102,23 @@ def finetune(
 
     Args:
         model: the pretrained run, or its `model/` folder.
-        data, schema, val, config, settings, resume, force: as for `pretrain`.
+        data: labelled jets; by default the bundled sample.
+        schema: YAML file (or name) of the format of the files.
+        val: jets to validate on; by default the jets that the pretraining held out.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
         domain: unlabelled jets of the target domain.
         adapt: domain adaptation with these jets: "dann", "coral", "mmd" or "reweight".
+        config: YAML file of settings; `settings` and the other arguments win over it.
+        settings: further settings, such as `{"train.lr": 5e-4}`.
         out: the run folder; by default `runs/finetune-MODE`.
-        steps, epochs, batch_size, seed: as for `pretrain`.
+        resume: continue the run in `out`, or begin it if there is none.
+        force: replace the run in `out`.
+        steps: optimizer steps; by default as many as `epochs` takes.
+        epochs: passes over the labelled jets.
+        batch_size: jets of one forward pass.
         size: encoder size of the student of mode "distil".
+        seed: seed of every random choice.
         memory: memory limit of the mode that takes what fits, such as "16GB"; by default the free memory.
 
     Returns:
@@ -157,11 +166,8 @@ def plan_finetuning(
 ) -> MemoryPlan:
     """Measure memory and time of every mode of `finetune`, and train nothing (`ssl-jets finetune --plan`).
 
-    Args:
-        model, data, schema, val, labels, domain, adapt, config, settings: as for `finetune`.
-        mode, size: checked as for `finetune`; every mode is measured.
-        steps, epochs, batch_size, seed: as for `finetune`.
-        memory: memory limit, such as "16GB"; by default the free memory.
+    It takes the arguments of `finetune` except `out`, `resume` and `force`. `mode` and `size` are checked, but every
+    mode is measured.
 
     Returns:
         The modes that fit and their cost.
