@@ -17,14 +17,16 @@ PACKAGE = Path(ssl_jets.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "arrays"),
     ("runtime",),
-    ("setting_errors",),
+    ("setting_errors", "setting_tree"),
     ("config", "jets"),
     ("data", "nn", "zfile"),
     ("methods",),
+    ("model",),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
     ("pretraining", "generation", "finetuning", "evaluation"),
     ("protocols", "report"),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
@@ -32,7 +34,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 MAX_TOP_LEVEL_FILES = 12
 MAX_FILES_OF_A_FOLDER = 20
-FILES = sorted(PACKAGE.rglob("*.py"))
+LAZY = PACKAGE / "__init__.py"
+"""Re-exports the public names, each imported on its first use: the only file that names higher floors."""
+FILES = sorted(set(PACKAGE.rglob("*.py")) - {LAZY})
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -89,7 +93,7 @@ def test_a_method_knows_nn_jets_settings_and_the_contract_and_no_other_method(pa
 
 
 def test_the_package_and_the_table_hold_the_same_parts() -> None:
-    assert {own_part(path) for path in FILES} == set(FLOOR)
+    assert {own_part(path) for path in [LAZY, *FILES]} == set(FLOOR)
 
 
 def test_folders_and_files_are_small() -> None:

@@ -1,17 +1,60 @@
 """ssl-jets: pretrain set transformers on particle jets, write their representation z to disk, finetune, evaluate.
 
-Each command is a function, and there are three more for a notebook:
+    run = ssl_jets.pretrain("mae", data="jets/", out="runs/mae", steps=2000)   # the run folder
+    ssl_jets.embed(run, data="jets/", out="z.parquet", keep=["jet_sdmass"])
+    tagger = ssl_jets.finetune(run, data="jets/", mode="full", labels=0.01, out="runs/tagger")
+    result = ssl_jets.evaluate(tagger, data="jets/", out="out")
+    model = ssl_jets.load_model(tagger)
+    z, p = model.embed(jets), model.predict(jets)                              # [jet, D], [jet, class]
 
-    ssl_jets.pretraining    pretrain, resolve_pretrain    a run folder from jets
-    ssl_jets.embedding.embed       embed, embed_jets             a z file from files; z of jets in memory
-    ssl_jets.finetuning    finetune, resolve_finetune    a run folder from a model and labelled jets
-    ssl_jets.evaluation    evaluate_model, ...           numbers and figures of a model, several, or a z file
-    ssl_jets.generation    generate                      new jets of a model
-    ssl_jets.data.read   read_jets                     jets of files, in memory
-    ssl_jets.model_file  load_model                    the encoder and heads of a run
-    ssl_jets.zfile       read_z                        the contents of a z file
-
-They raise `ssl_jets.errors.SslJetsError` for what a user can mend.
+The functions have the names and defaults of the commands (`ssl_jets.api`) and raise `ssl_jets.errors.SslJetsError` for
+errors that a user can mend. Nothing is imported before it is used.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_jets.api import embed, evaluate, finetune, generate, pretrain, read_jets
+    from ssl_jets.jets import Jets
+    from ssl_jets.model_file import load_model
+    from ssl_jets.zfile import read_z
+
 __version__ = "0.1.0"
+__all__ = [
+    "Jets",
+    "embed",
+    "evaluate",
+    "finetune",
+    "generate",
+    "load_model",
+    "pretrain",
+    "read_jets",
+    "read_z",
+]
+_MODULES = {
+    "Jets": "ssl_jets.jets",
+    "embed": "ssl_jets.api",
+    "evaluate": "ssl_jets.api",
+    "finetune": "ssl_jets.api",
+    "generate": "ssl_jets.api",
+    "load_model": "ssl_jets.model_file",
+    "pretrain": "ssl_jets.api",
+    "read_jets": "ssl_jets.api",
+    "read_z": "ssl_jets.zfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The array type of annotations."""
+"""Array type of annotations."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Any
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-"""Array of numbers of any type."""
+"""Array of numbers of any dtype."""

@@ -1,6 +1,6 @@
-"""The errors a user can cause, each told in one message.
+"""Errors that a user can cause, each with one message.
 
-A message says what went wrong, where, what was found, what is allowed (the nearest first), and what to type next. The
+A message has the error, its place, the value found, the allowed values (the nearest first), and what to type next. The
 command line prints it without a traceback and exits with `exit_code`; Python users catch `SslJetsError`.
 """
 
@@ -17,14 +17,21 @@ MOST_NAMED = 200
 
 
 class SslJetsError(Exception):
-    """Something a user can mend.
+    """Error that a user can correct.
 
     Args:
-        what: one sentence, without a full stop: what went wrong.
-        where: the file, setting or option it happened at; cut in the message where it is very long.
-        found: what stood there; cut likewise.
-        allowed: what may stand there, nearest first; more than eight entries are cut.
-        hint: what to type next.
+        what: the error in one sentence, without a full stop.
+        where: the file, setting or option; a very long one is cut in the message.
+        found: the wrong value; cut likewise.
+        allowed: the allowed values, nearest first; more than eight are cut.
+        hint: the next thing to type.
+
+    Example:
+        >>> print(UsageError("no such method", where="--method", found="mea", allowed=["mae"]))
+        no such method
+          where:   --method
+          found:   mea
+          allowed: mae
     """
 
     exit_code = 1
@@ -44,7 +51,7 @@ class SslJetsError(Exception):
         super().__init__(self._own_message())  # all of it, for a copy in another process
 
     def __str__(self) -> str:
-        """The message for Python: options with the keyword behind them."""
+        """Return the message for Python, with the keyword argument after each option."""
         return _with_keywords(self.message)
 
     @property
@@ -68,7 +75,7 @@ class SslJetsError(Exception):
 
 
 class UsageError(SslJetsError):
-    """A command line or a setting that cannot be carried out (exit code 2)."""
+    """Wrong command line, argument or setting (exit code 2)."""
 
     exit_code = 2
 
@@ -79,7 +86,7 @@ class UsageError(SslJetsError):
 
 
 class DataError(SslJetsError):
-    """An input file that cannot be read, or whose contents are not jets (exit code 1)."""
+    """Input file that cannot be read, or does not contain jets (exit code 1)."""
 
 
 def _bounded(value: object) -> str:
@@ -89,30 +96,40 @@ def _bounded(value: object) -> str:
 
 
 def _with_keywords(text: str) -> str:
-    """`--force to replace it` to `--force (force=True) to replace it`, and the like."""
+    """Change `--force to replace it` to `--force (force=True) to replace it`, and `--set` likewise."""
     text = re.sub(r"--(force|resume)\b", r"--\1 (\1=True)", text)
-    return re.sub(r"--set (\w+)\.(\w+)=(\S+)", r'--set \1.\2=\3 ({"\1": {"\2": \3}})', text)
+    return re.sub(r"--set (\w+)\.(\w+)=(\S+)", r'--set \1.\2=\3 (settings={"\1.\2": \3})', text)
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """All `names`, those spelled most like `name` first."""
+    """Return all `names`, sorted by their similarity to `name`.
+
+    Example:
+        >>> nearest("mea", ["simclr", "mae"])
+        ['mae', 'simclr']
+    """
     name = name[:MOST_NAMED].lower()
     return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name, other[:MOST_NAMED].lower()).ratio())
 
 
 def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str]:
-    """Those of `texts`, by name with what is said of it, that `name` may mean, the likeliest first; often none.
+    """Return the settings that a misspelt `name` may stand for, the likeliest first; often none.
 
-    They are spelled much like it (`batchsize`), or are one of its words (`max_epochs`); or its words, if there are
-    several, stand in what is said of them (`learning_rate` in that of `lr`), the shortest text first.
+    `batchsize` is spelled like `batch_size`; `max_epochs` contains `epochs`; the words of `learning_rate` are in the
+    description of `lr` (the shortest description first).
+
+    Args:
+        name: the misspelt name.
+        texts: description of each setting by its name.
+        likeness: least similarity of the spelling.
     """
     name = name[:MOST_NAMED]
     words = name.lower().split("_")
     phrase = re.compile(rf"\b{re.escape(' '.join(words))}", re.IGNORECASE)
-    said = [other for other, text in texts.items() if len(words) > 1 and phrase.search(text)]
-    found = [
+    described = [other for other, text in texts.items() if len(words) > 1 and phrase.search(text)]
+    candidates = [
         *difflib.get_close_matches(name.lower(), texts, cutoff=likeness),
         *(other for other in texts if other in words),
-        *sorted(said, key=lambda other: len(texts[other])),
+        *sorted(described, key=lambda other: len(texts[other])),
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(candidates))

@@ -1,6 +1,6 @@
-"""`Jets`: a batch of jets, packed. Every floor above speaks in these.
+"""`Jets`: a packed batch of jets, the type that every part of the package passes on.
 
-All particles of all jets lie end to end and nothing is padded, so no mask is ever inferred from a value, and every
+The particles of all jets are stored end to end without padding, so no mask is ever inferred from a value, and every
 linear layer, norm and loss works on real particles only.
 """
 
@@ -23,20 +23,20 @@ COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz"
 `KINDS`); d0, d0err, dz, dzerr [mm]."""
 
 NEEDED = ("pt", "deta", "dphi")
-"""Columns that every jet has."""
+"""Columns that every particle has."""
 
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
-"""Kinds of particle; the column `kind` holds the index."""
+"""Particle types; the column `kind` holds the index."""
 
 USUAL = 256
-"""Particles of a jet up to which a batch of a number of jets is meant."""
+"""Particles of a usual jet: a batch size counts jets of up to this length."""
 
 MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
-"""Mass that is assumed of each kind [GeV]: charged hadrons are taken for pions, neutral hadrons for massless."""
+"""Mass hypothesis of each kind [GeV]: the pion mass for charged hadrons, zero for neutral ones."""
 
 
 def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
-    """Turn angles beyond pi back into [-pi, pi], in place; an angle inside keeps every bit.
+    """Wrap azimuths into [-pi, pi], in place; an angle inside keeps every bit.
 
     Example:
         >>> dphi = np.array([6.0, -0.5], dtype=np.float32)
@@ -51,18 +51,26 @@ def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
 
 @dataclass(eq=False, repr=False)
 class Jets(ShortRepr):
-    """A batch of jets. Not to be changed in place; not `frozen` only because Fabric refuses frozen dataclasses.
+    """A packed batch of jets. Do not change it in place (it is not `frozen` because Fabric rejects frozen dataclasses).
 
     Attributes:
         particles: float32 `[particle, column]`, canonical columns in physical units.
         offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
         columns: names of the columns of `particles`, a subset of `COLUMNS` in that order. A column the format lacks
-            is absent here: it is never filled with zeros.
+            is absent here; it is never filled with zeros.
         jet: jet-level columns by name, each `[jet]`.
-        labels: int64 `[jet]`, an index into the label names of the source; -1 where a jet has none.
-        weights: float32 `[jet]`, not negative: what a jet counts where jets are averaged with labels; None where all
-            count the same.
+        labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.
+        weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
+            weights.
         source: int64 `[jet, 3]`: index of the file, entry in the file, number of the jet in the entry.
+
+    Example:
+        >>> leading = [[310.0, 0.02, -0.01], [95.0, -0.11, 0.07]]
+        >>> jets = Jets.of([leading, [[50.0, 0.1, 0.2]]], columns=("pt", "deta", "dphi"))
+        >>> len(jets), jets.lengths.tolist(), jets.offsets.tolist()
+        (2, [2, 1], [0, 2, 3])
+        >>> jets.sum(jets.column("pt")).tolist()
+        [405.0, 50.0]
     """
 
     particles: Tensor
@@ -75,16 +83,21 @@ class Jets(ShortRepr):
 
     @classmethod
     def of(cls, particles: Sequence[npt.ArrayLike], columns: Sequence[str] = COLUMNS) -> Jets:
-        """Jets of your own numbers.
+        """Build jets from arrays of your own.
 
         Args:
-            particles: for each jet an array `[particle, column]`, in GeV, mm and rad (`COLUMNS`). dphi may be any
+            particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`). dphi may be any
                 difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
 
         Raises:
             UsageError: an unknown column, one of pt, deta, dphi is missing, an array of another shape, a jet without
                 particles, or a value that is not finite.
+
+        Example:
+            >>> jets = Jets.of([[[0.02, 310.0, 6.28]]], columns=("deta", "pt", "dphi"))
+            >>> jets.columns, [round(value, 4) for value in jets.particles[0].tolist()]
+            (('pt', 'deta', 'dphi'), [310.0, 0.02, -0.0032])
         """
         if (unknown := set(columns) - set(COLUMNS)) or (lacking := set(NEEDED) - set(columns)):
             found = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(lacking))}"
@@ -93,14 +106,14 @@ class Jets(ShortRepr):
         arrays = [torch.as_tensor(np.asarray(jet, dtype=np.float32)) for jet in particles]
         for number, jet in enumerate(arrays):
             if jet.ndim != 2 or jet.shape[1] != len(columns) or not len(jet) or not jet.isfinite().all():
-                wanted = [f"finite numbers [particle, {len(columns)}], at least one particle"]
+                expected = [f"finite numbers [particle, {len(columns)}], at least one particle"]
                 found = f"shape {tuple(jet.shape)}, {int((~jet.isfinite()).sum())} values not finite"
                 raise UsageError(
-                    "these are not the particles of a jet", where=f"jet {number}", found=found, allowed=wanted
+                    "these are not the particles of a jet", where=f"jet {number}", found=found, allowed=expected
                 )
-        together = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))
+        packed = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))  # [particle, column]
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
-        jets = cls(together, offsets, tuple(name for name in COLUMNS if name in columns))
+        jets = cls(packed, offsets, tuple(name for name in COLUMNS if name in columns))
         wrap_azimuth(jets.column("dphi").numpy())
         return jets
 
@@ -108,11 +121,16 @@ class Jets(ShortRepr):
         return len(self.offsets) - 1
 
     def column(self, name: str) -> Tensor:
-        """One particle column, `[particle]`."""
+        """Return one particle column, `[particle]`.
+
+        Example:
+            >>> Jets.of([[[310.0, 0.02, -0.01]]], ("pt", "deta", "dphi")).column("pt").tolist()
+            [310.0]
+        """
         return self.particles[:, self.columns.index(name)]
 
     def masses(self) -> Tensor:
-        """Assumed mass of each particle by its kind [GeV], `[particle]`; zero where kinds are not known."""
+        """Return the mass hypothesis of each particle [GeV], `[particle]`; zero without the column `kind`."""
         if "kind" not in self.columns:
             return torch.zeros_like(self.column("pt"))
         return self.particles.new_tensor(MASSES)[self.column("kind").long()]
@@ -130,12 +148,24 @@ class Jets(ShortRepr):
         )
 
     def keep(self, mask: Tensor) -> Jets:
-        """The same jets with only the particles where `mask` (bool `[particle]`) is true. A jet may become empty."""
+        """Return the jets with only the particles of `mask` (bool `[particle]`). A jet may become empty.
+
+        Example:
+            >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
+            >>> jets.keep(jets.column("pt") > 0.5).lengths.tolist()
+            [1, 1]
+        """
         kept_before = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
         return replace(self, particles=self.particles[mask], offsets=kept_before[self.offsets])
 
     def select(self, jets: Tensor) -> Jets:
-        """The jets with the given indices (int64 `[selected]`), in that order."""
+        """Return the jets with the given indices (int64 `[selected]`), in that order.
+
+        Example:
+            >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
+            >>> jets.select(torch.tensor([1, 0, 1])).column("pt").round(decimals=1).tolist()
+            [50.0, 310.0, 0.4000000059604645, 50.0]
+        """
         first = self.offsets[jets]
         lengths = self.offsets[jets + 1] - first
         offsets = offsets_of(lengths)
@@ -152,28 +182,28 @@ class Jets(ShortRepr):
         )
 
     def to(self, device: torch.device | str) -> Jets:
-        """The same jets on another device. The copy to a GPU is not waited for, that from it is."""
-        asked: Any = {"device": device, "non_blocking": torch.device(device).type != "cpu"}
+        """Copy the jets to another device: to a GPU asynchronously, from it synchronously."""
+        options: Any = {"device": device, "non_blocking": torch.device(device).type != "cpu"}
 
         def moved(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values.to(**asked)
+            return None if values is None else values.to(**options)
 
         return replace(
             self,
-            particles=self.particles.to(**asked),
-            offsets=self.offsets.to(**asked),
-            jet={name: values.to(**asked) for name, values in self.jet.items()},
+            particles=self.particles.to(**options),
+            offsets=self.offsets.to(**options),
+            jet={name: values.to(**options) for name, values in self.jet.items()},
             labels=moved(self.labels),
             weights=moved(self.weights),
             source=moved(self.source),
         )
 
     def rank_by_pt(self) -> Tensor:
-        """Rank of each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
+        """Rank each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
         return self.rank_within(-self.column("pt"))
 
     def rank_within(self, values: Tensor) -> Tensor:
-        """Rank of each particle in its jet by rising `values`, int64 `[particle]`. Ties keep their order."""
+        """Rank each particle in its jet by rising `values`, int64 `[particle]`. Ties keep their order."""
         by_value = torch.argsort(values, stable=True)
         order = by_value[torch.argsort(self.jet_of_particle[by_value], stable=True)]
         rank = torch.empty_like(order)
@@ -181,22 +211,22 @@ class Jets(ShortRepr):
         return rank
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
+        """Sum per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
         return values.new_zeros(len(self), *values.shape[1:]).index_add_(0, self.jet_of_particle, values)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
+        """Average per-particle `values` `[particle, ...]` over each jet, `[jet, ...]`; zero for an empty jet."""
         return self.sum(values) / self.lengths.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
 
     def mass(self) -> Tensor:
-        """Invariant mass of each jet from pt, deta and dphi of its particles taken as massless, `[jet]` [GeV]."""
+        """Compute the invariant mass of each jet from pt, deta and dphi of massless particles, `[jet]` [GeV]."""
         pt, deta, dphi = (self.column(name).double() for name in ("pt", "deta", "dphi"))
         momentum = torch.stack([pt * deta.cosh(), pt * dphi.cos(), pt * dphi.sin(), pt * deta.sinh()], dim=1)
         energy, *along = self.sum(momentum).unbind(1)
         return (energy.square() - torch.stack(along).square().sum(0)).clamp(min=0).sqrt().float()
 
     def scaled_to(self, pt: Tensor) -> Jets:
-        """The jets with all momenta scaled so that the pt of their particles add up to `pt`, `[jet]` [GeV]."""
+        """Scale all momenta of each jet so that the pt of its particles add up to `pt`, `[jet]` [GeV]."""
         factor = pt / self.sum(self.column("pt"))
         particles = self.particles.clone()
         scaled = [self.columns.index(name) for name in ("pt", "energy") if name in self.columns]
@@ -204,7 +234,7 @@ class Jets(ShortRepr):
         return replace(self, particles=particles)
 
     def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Particles as `[jet, length, column]` and a bool mask `[jet, length]`, true for real ones (for the edges)."""
+        """Return padded particles `[jet, length, column]` and their mask `[jet, length]`, true for real particles."""
         length = int(self.lengths.max()) if length is None else length
         position = torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
         fits = position < length
@@ -217,16 +247,22 @@ class Jets(ShortRepr):
 
 
 def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
-    """Cut a batch where its jets are long: memory counts particles, and pairs of them, where a batch counts jets.
+    """Cut a batch of long jets: memory grows with particles and pairs of them, a batch size counts jets.
 
     Args:
-        jets: at most `size` jets. They come as they are unless they have more than `USUAL` particles in the mean (or in
-            the root mean square).
+        jets: at most `size` jets. They are not cut unless their mean length, or its root mean square, is above `USUAL`.
         size: jets of a batch of usual jets.
 
     Yields:
-        consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
+        Consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
         particles; a single jet however long.
+
+    Example:
+        With `size` 1 the limit is 256 particles and 256² pairs:
+
+        >>> long = Jets.of([np.ones((length, 3)) for length in (100, 200, 20)], ("pt", "deta", "dphi"))
+        >>> [piece.lengths.tolist() for piece in within_memory(long, size=1)]
+        [[100], [200, 20]]
     """
     budgets = torch.tensor([size * USUAL, size * USUAL**2])
     costs = torch.stack([jets.lengths, jets.lengths.square()], dim=1).cpu()
@@ -243,12 +279,12 @@ def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """int64 `[jet]` lengths to int64 `[jet + 1]` offsets."""
+    """Return the offsets, int64 `[jet + 1]`, of jets with `lengths`, int64 `[jet]`."""
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 def concatenate(batches: Sequence[Jets]) -> Jets:
-    """One batch of all jets of `batches`, in order. All must have the same columns."""
+    """Concatenate batches with the same columns into one."""
     first = batches[0]
     if len(batches) == 1:
         return first

@@ -1,17 +1,16 @@
-"""What a trained model is on disk: `model.safetensors` and `config.json` in one folder.
+"""A trained model on disk: `model.safetensors` and `config.json` in one folder.
 
-Enough for embed, finetune and evaluate on another machine: weights, encoder settings, features with units and
+Enough to embed, finetune and evaluate on another machine: weights, encoder settings, features with units and
 statistics, label names, training facts. No pickles, no class paths, no code.
 
-Some methods are more than their encoder (tokenizers, generators): they are kept whole. Then `config.json` also has the
-method's settings, with those of the methods it is built from, and `method.safetensors` all weights that are not already
-in `model.safetensors`.
+Tokenizers and generators are more than their encoder and are saved whole: `config.json` then also has the settings of
+the method and of the methods it is built from, and `method.safetensors` all weights that are not in
+`model.safetensors`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +23,29 @@ from ssl_jets.config import ModelSettings, resolve
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
-from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import SIZES, Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
-from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
 
+__all__ = ["Model", "load_method", "load_model", "save_model"]
+
 FORMAT_VERSION = 2
-"""2: training files have a digest of their contents; in 1 they have name and size only."""
+"""Version 2: training files have a digest of their contents; in version 1 they have name and size only."""
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
-@dataclass(eq=False, repr=False)
-class Model(ShortRepr):
-    """A trained model.
-
-    Attributes:
-        encoder: particles to z.
-        head: z to logits over `labels`; None where nothing was trained on labels.
-        labels: class names.
-        regressor: z to jet columns; None where none were learned.
-        facts: `method` and `training` (files, split, steps, jets seen, ...), as written to `config.json`.
-        sha256: of the weights file; empty for a model that was never saved.
-    """
-
-    encoder: Encoder
-    head: ClassHead | None = None
-    labels: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-    sha256: str = ""
-    regressor: Regressor | None = None
-
-    @property
-    def method(self) -> str:
-        """Name of the method that trained it."""
-        return str(self.facts.get("method", "unknown"))
-
-    @property
-    def parameters(self) -> int:
-        """Trainable numbers of encoder and heads."""
-        parts = (self.encoder, self.head, self.regressor)
-        return sum(parameter_count(part) for part in parts if part is not None)
-
-
 def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
-    """Write `model` to `folder`, replacing what is there in one step.
+    """Write a model to a folder; an existing model is replaced in one step.
 
     Args:
-        model: encoder, head and facts.
-        folder: where to.
-        whole: the method that trained it, where it is to be kept whole.
+        model: the model.
+        folder: the model folder.
+        whole: the method that trained it, to save it whole.
 
     Returns:
         SHA-256 of the weights file.
@@ -103,7 +72,7 @@ def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
 
 
 def _write(model: Model, weights: dict[str, Tensor], whole: Method | None, fresh: Path) -> str:
-    """Write all files of a model to a new folder; the SHA-256 of the weights."""
+    """Write all files of a model to a new folder; return the SHA-256 of the weights."""
     fresh.mkdir()
     digest = write_weights(weights, fresh / WEIGHTS)
     description = _describe(model, digest)
@@ -122,7 +91,7 @@ def _write(model: Model, weights: dict[str, Tensor], whole: Method | None, fresh
 
 
 def _swap(fresh: Path, folder: Path, old: Path) -> None:
-    """Put `fresh` in the place of `folder`, which is moved to `old` first: a kill leaves one of the two whole."""
+    """Replace `folder` by `fresh`. `folder` is moved to `old` first, so a kill leaves one of the two complete."""
     if not folder.exists():
         fresh.rename(folder)
         return
@@ -138,7 +107,18 @@ def load_model(path: str | Path) -> Model:
     """Read a model from a run folder or from its `model/` folder, in evaluation mode on the CPU.
 
     Raises:
-        SslJetsError: no model there, a newer format, or weights that do not match their hash.
+        SslJetsError: no model in the folder, a newer format, or weights that do not match their hash.
+
+    Example:
+        >>> from ssl_jets.errors import SslJetsError
+        >>> try:
+        ...     load_model("runs/gone")
+        ... except SslJetsError as error:
+        ...     print(error.message)
+        there is no trained model here
+          where:   runs/gone
+          found:   no such folder
+          try:     ssl-jets pretrain --out RUN makes one
     """
     folder = _model_folder(Path(path))
     config = _read_config(folder)
@@ -148,10 +128,10 @@ def load_model(path: str | Path) -> Model:
 
 
 def load_method(path: str | Path) -> Method:
-    """Read a method that was kept whole, in evaluation mode on the CPU.
+    """Read a method that was saved whole, in evaluation mode on the CPU.
 
     Raises:
-        SslJetsError: as `load_model`, or the method was not kept whole.
+        SslJetsError: as `load_model`, or the method was not saved whole.
     """
     folder = _model_folder(Path(path))
     config = _read_config(folder)
@@ -196,7 +176,7 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
     for name, module in (("encoder", encoder), ("head", head), ("regressor", regressor)):
         if module is not None:
-            # The file itself, mapped into memory: what is never written to is never copied.
+            # The weights stay the file mapped into memory; only pages that are written to are copied.
             module.load_state_dict(_of_module(weights, name), assign=True)
             module.eval()
     facts = {"method": config["method"], "training": config["training"]}
@@ -228,7 +208,7 @@ def _of_module(weights: dict[str, Tensor], module: str) -> dict[str, Tensor]:
 
 
 def _shared_modules(method: Method, model: Model) -> dict[str, str]:
-    """Path of each module of `method` that `model.safetensors` has, and its name there."""
+    """Return the path in `method` of each module that `model.safetensors` has, with its name there."""
     exported: dict[str, nn.Module | None] = {"encoder": model.encoder, "head": model.head}
     return {
         path: name
@@ -239,7 +219,7 @@ def _shared_modules(method: Method, model: Model) -> dict[str, str]:
 
 
 def _describe_method(method: Method) -> dict[str, Any]:
-    """What `_build_method` makes the method from again."""
+    """Return the description from which `_build_method` builds the method."""
     return {
         "method": method.cfg.name,
         "settings": method.cfg.model_dump(mode="json"),

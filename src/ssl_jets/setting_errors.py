@@ -1,4 +1,4 @@
-"""What is wrong with settings, said for people."""
+"""Error messages for wrong settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ssl_jets.errors import UsageError, near
 
 
 def explain(settings: type[BaseModel], error: ValidationError, under: str = "", file: Path | None = None) -> UsageError:
-    """Return all mistakes as one message: unknown settings and what is likely meant, values that are not allowed.
+    """Return all mistakes as one message: unknown settings with the nearest names, values that are not allowed.
 
-    With `file` the settings are keys of that file alone, and `--set` cannot mend them.
+    With `file` the settings are keys of that file alone, and no `--set` is suggested.
     """
-    found: dict[tuple[str, ...], UsageError] = {}
+    mistakes: dict[tuple[str, ...], UsageError] = {}
     for one in error.errors():
-        # Of a field that may be of several types there is an error for each: the first is reported.
+        # pydantic has an error for each type of a union: the first is reported.
         key = _path_of_field(settings, [str(part) for part in one["loc"]])
-        found.setdefault(key, _explain_one(settings, one, under, file))
-    first, *more = found.values()
+        mistakes.setdefault(key, _explain_one(settings, one, under, file))
+    first, *more = mistakes.values()
     return first.with_more(more)
 
 
@@ -40,29 +40,29 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
     path = [*filter(None, under.split(".")), *inside]
     key = ".".join(path)
     where = key if file is None else f"{file}: {key}" if key else file
-    what = "setting" if file is None else "key"
+    thing = "setting" if file is None else "key"
     if first["type"] == "extra_forbidden":
-        there = _fields_at(settings, inside[:-1])
+        siblings = _fields_at(settings, inside[:-1])
         top, leaf = path[: len(path) - len(inside)], path[-1]
         trees = {".".join([*top, tree]): fields for tree, fields in trees_of(settings).items()}
         elsewhere = [f"{tree}.{leaf}" for tree, fields in trees.items() if leaf in fields]
-        here = [".".join([*path[:-1], name]) for name in near(leaf, _texts(there))]
+        here = [".".join([*path[:-1], name]) for name in near(leaf, _texts(siblings))]
         if not (here or elsewhere or isinstance(first["input"], Mapping)):
             homes = {name: f"{tree}.{name}" for tree, fields in trees.items() for name in fields}
             texts = {name: text for fields in trees.values() for name, text in _texts(fields).items()}
             elsewhere = [homes[name] for name in near(leaf, texts, likeness=0.8)]
         likely = [*elsewhere, *here]
-        allowed = dict.fromkeys([*likely, *(".".join([*path[:-1], name]) for name in there)])
+        allowed = dict.fromkeys([*likely, *(".".join([*path[:-1], name]) for name in siblings)])
         hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely and file is None else None
-        return UsageError(f"there is no such {what}", where=where, allowed=allowed, hint=hint)
+        return UsageError(f"there is no such {thing}", where=where, allowed=allowed, hint=hint)
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
     if isinstance(first["input"], Mapping):  # of several keys together
-        return UsageError(f"{what}s do not go together", where=where, found=plain)
-    return UsageError(f"a {what} has a value that is not allowed", where=where, found=first["input"], allowed=[plain])
+        return UsageError(f"{thing}s do not go together", where=where, found=plain)
+    return UsageError(f"a {thing} has a value that is not allowed", where=where, found=first["input"], allowed=[plain])
 
 
 def _fields_at(settings: type[BaseModel], path: list[str]) -> dict[str, Any]:
-    """The settings under the keys `path`; none where it leads through something that has other keys."""
+    """Return the fields under the keys `path`; none if it leads through a value that is no settings class."""
     kind: Any = settings
     for name in path:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -76,11 +76,11 @@ def _fields_at(settings: type[BaseModel], path: list[str]) -> dict[str, Any]:
 
 
 def trees_of(settings: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The settings that hold settings, such as `train`, with the fields of each."""
+    """Return the nested settings, such as `train`, with the fields of each."""
     fields = {name: getattr(field.annotation, "model_fields", None) for name, field in settings.model_fields.items()}
-    return {name: found for name, found in fields.items() if found}
+    return {name: nested for name, nested in fields.items() if nested}
 
 
 def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
-    """What is said of each field."""
+    """Return the description of each field."""
     return {name: field.description or "" for name, field in fields.items()}

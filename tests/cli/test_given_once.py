@@ -6,9 +6,9 @@ import pytest
 from typer.main import get_command
 
 from ssl_jets import cli
+from ssl_jets.api.arguments import tree_of
 from ssl_jets.cli.app import app
 from ssl_jets.cli.command import Command
-from ssl_jets.cli.options import set_settings
 from ssl_jets.config import parse_set
 from ssl_jets.errors import UsageError
 
@@ -54,5 +54,5 @@ def test_a_setting_is_given_once_and_an_option_wins_over_it() -> None:
     with pytest.raises(UsageError, match=r"given twice(.|\n)*train\.lr"):
         parse_set(["train.lr=1", "train.steps=2", "train={lr: 3}"])
     assert parse_set(["train.lr=1", "train={steps: 2}"]) == {"train": {"lr": 1, "steps": 2}}
-    found = set_settings(["data.format=jetclass", "evaluate.seed=1"], "mine.yaml", seed=2)
+    found = tree_of({"data.format": "jetclass", "evaluate.seed": 1}, "mine.yaml", seed=2)
     assert found == {"data": {"format": "mine.yaml"}, "evaluate": {"seed": 2}}

@@ -95,13 +95,12 @@ def test_a_model_that_does_not_say_what_it_held_out_spoils_the_joint_set() -> No
 
 
 def test_the_json_of_a_comparison_has_the_metrics_of_each_model(runs, tmp_path: Path) -> None:
-    from ssl_jets.cli.evaluation import EvaluateRequest, run_evaluation
+    from ssl_jets import api
+    from ssl_jets.cli.evaluate import as_json
 
     (first, second, _), sources = runs
     out, settings = tmp_path / "c", SETTINGS.model_dump(mode="json")
-    found = json.loads(
-        run_evaluation(EvaluateRequest((first, second), data=tuple(sources), out=out, settings=settings, json=True))
-    )
+    found = json.loads(as_json(api.evaluate([first, second], data=sources, out=out, settings=settings)))
     assert len(found["differences"]) == 2
     for name, evaluation in found["evaluations"].items():
         assert evaluation["task"] == json.loads((out / name / "metrics.json").read_text())["task"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jets.cli.evaluation import log_reports
+from ssl_jets.api.evaluation import log_reports
 from ssl_jets.report import write_comparison_report, write_run_report
 from support.report_folders import write_comparison, write_domain, write_labels, write_run
 

@@ -69,5 +69,5 @@ def test_an_error_names_the_keyword_in_python_and_the_option_on_the_command_line
     assert "--resume (resume=True) to go on, --force (force=True) to replace it" in str(error)
     assert "=True" not in error.message
     setting = UsageError("no", hint="--set train.lr=0.1")
-    assert '--set train.lr=0.1 ({"train": {"lr": 0.1}})' in str(setting)
+    assert '--set train.lr=0.1 (settings={"train.lr": 0.1})' in str(setting)
     assert re.fullmatch(r"no\n  try:     --set train.lr=0.1", setting.message)

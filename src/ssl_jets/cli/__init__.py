@@ -1,7 +1,7 @@
-"""The command line: parse, call one function of a lower floor, print.
+"""The command line: parse, call one function of `ssl_jets.api`, print.
 
-stdout carries only results; progress and talk go to stderr. Nothing heavy is imported before a command runs, so that
-`--help` answers at once.
+stdout carries only results; progress and messages go to stderr. Nothing heavy is imported before a command runs, so
+that `--help` answers at once.
 """
 
 from ssl_jets.cli.app import main

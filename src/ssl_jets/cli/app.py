@@ -1,4 +1,4 @@
-"""The application, and what an error of a command becomes: one message and an exit code."""
+"""The application; an error of a command becomes one message and an exit code."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ EXAMPLES: dict[Callable[..., None], str] = {
 for _command, _example in EXAMPLES.items():
     app.command(cls=Command, epilog=f"Example: {_example}")(_command)
 _SHARED = ("pretrain", "finetune", "embed")
-"""Commands whose work the processes of a launch share."""
+"""Commands that share their work among the processes of a launch."""
 _LESS = "fewer jets at a time: --batch-size, --set data.buffer=..., evaluate.fit_jets, evaluate.test_jets"
-_debug = False  # what `--debug` says, for `_fail`
+_debug = False  # set by `--debug`, read by `_fail`
 
 
 @app.callback(invoke_without_command=True)
@@ -66,7 +66,7 @@ def _root(
 
 
 def _alone(command: str, launch: Launch) -> UsageError:
-    """The error of a command whose work several processes do not share."""
+    """Return the error of a command that cannot share its work among processes."""
     return UsageError(
         f"{command} runs in one process",
         found=f"process {launch.rank} of {launch.world} in a launch by torchrun or srun",
@@ -75,14 +75,14 @@ def _alone(command: str, launch: Launch) -> UsageError:
 
 
 def main() -> None:
-    """Entry point: run a command; an error of the user's is one message and an exit code."""
+    """Run the command line; an error of the user becomes one message and an exit code."""
     from ssl_jets.runtime.signals import Interrupted
 
     with guarded():
         try:
             try:
                 with explain_shortage(_LESS):
-                    app(prog_name="ssl-jets")  # also where it was started as `python -m ssl_jets`
+                    app(prog_name="ssl-jets")  # also when started as `python -m ssl_jets`
             finally:
                 sys.stdout.flush()
         except SslJetsError as error:

@@ -1,4 +1,4 @@
-"""Words of a command line: several values behind one option, options given twice, settings given as options."""
+"""Parser of a command: several values after one option, options given twice, settings given as options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command(TyperCommand):
     """A command whose options for files and numbers take several words, as a shell makes them of `*.root`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words; an unknown option that is a setting is answered with its `--set`.
+        """Parse the words; the error of an unknown option that is a setting suggests its `--set`.
 
         Raises:
             UsageError: a setting is given as an option, or an option of one value is given twice.
@@ -28,7 +28,7 @@ class Command(TyperCommand):
             self._refuse_twice(ctx, args)
             return super().parse_args(ctx, args)
         except Exception as error:
-            # Typer brings a click of its own, or uses the installed one: the class is known by its name.
+            # Typer has a click of its own or uses the installed one, so the class is compared by its name.
             if type(error).__name__ != "NoSuchOption":
                 raise
             _refuse_setting(args, str(vars(error)["option_name"]))
@@ -80,11 +80,11 @@ class Command(TyperCommand):
         return words
 
     def _refuse_twice(self, ctx: Any, args: list[str]) -> None:
-        """Refuse an option that is given twice, unless it is a list: the first value would be lost in silence."""
-        given = self.make_parser(ctx).parse_args(args=list(args))[2]
-        for option in dict.fromkeys(given):
+        """Refuse an option that is given twice, unless it is a list: the first value would be lost silently."""
+        options = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in dict.fromkeys(options):
             one = option.param_type_name == "option" and not getattr(option, "multiple", False)
-            if one and not getattr(option, "is_flag", False) and given.count(option) > 1:
+            if one and not getattr(option, "is_flag", False) and options.count(option) > 1:
                 raise UsageError("this option is given twice", where=max(option.opts, key=len), hint="give it once")
 
 
@@ -98,19 +98,19 @@ def _refuse_setting(args: list[str], option: str) -> None:
     homes = [f"{tree}.{name}" for tree, fields in trees.items() if name in fields]
     if not homes:
         return
-    given = next(word for word in args if word.partition("=")[0] == option)
-    value = given.partition("=")[2] or next(iter(args[args.index(given) + 1 :]), "")
+    word = next(word for word in args if word.partition("=")[0] == option)
+    value = word.partition("=")[2] or next(iter(args[args.index(word) + 1 :]), "")
     shown = "..." if not value or value.startswith("--") else value
     raise UsageError("this setting has no option of its own", where=option, hint=f"--set {homes[0]}={shown}")
 
 
 def _of_method(args: list[str]) -> set[str]:
-    """Names of the settings of the method that the command line names."""
+    """Return the names of the settings of the method on the command line."""
     from ssl_jets import methods
     from ssl_jets.methods._describe import described_settings
 
-    named = [after for word, after in pairwise(args) if word == "--method" and after in methods.names()]
-    return {key.removeprefix("method.").removesuffix(".*") for name in named for key, *_ in described_settings(name)}
+    chosen = [after for word, after in pairwise(args) if word == "--method" and after in methods.names()]
+    return {key.removeprefix("method.").removesuffix(".*") for name in chosen for key, *_ in described_settings(name)}
 
 
 def _is_number(word: str) -> bool:

@@ -1,9 +1,9 @@
-"""Results go to stdout, talk to stderr; of several processes only the first says anything."""
+"""Results on stdout, messages on stderr; of several processes only the first prints."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ssl_jets.runtime.launcher import rank
@@ -16,7 +16,7 @@ def on_rank_0(action: Callable[[], object]) -> None:
 
 
 def put(result: object) -> None:
-    """Print a result. A path stays as it is for the script that reads it; on a terminal it is escaped, as all text."""
+    """Print a result. A path is printed unchanged for scripts; on a terminal it is escaped, as all text."""
     if isinstance(result, Path) and not sys.stdout.isatty():
         on_rank_0(lambda: print(result, flush=True))
     else:
@@ -25,8 +25,3 @@ def put(result: object) -> None:
 
 def say(message: str) -> None:
     on_rank_0(lambda: write(message, sys.stderr))
-
-
-def say_sample(data: Sequence[str] | None) -> None:
-    if not data:
-        say("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")

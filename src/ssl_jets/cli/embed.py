@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import put, say, say_sample
-from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set, set_settings
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.cli.console import put, say
+from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set
 
 
 class Level(StrEnum):
-    """What has a row in a z file."""
+    """Unit of a row in a z file."""
 
     jet = "jet"
     particle = "particle"
@@ -34,31 +33,21 @@ def embed(
     force: Force = False,
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
-    from ssl_jets.config import resolve
+    from ssl_jets import api
     from ssl_jets.data.skipped import skipped_jets
-    from ssl_jets.embedding.embed import EmbedSettings
-    from ssl_jets.embedding.embed import embed as run_embed
-    from ssl_jets.runtime.allocator import tune_memory
-    from ssl_jets.runtime.console import Bar
+    from ssl_jets.setting_tree import parse_set
 
-    tune_memory()
-    settings = resolve(EmbedSettings, set_settings(set_, schema), {"data": {"sources": data} if data else {}})
-    sources = settings.data.sources or tuple(settings.data.proportions)
-    say_sample(sources)
-    with Bar("embed", None, "jets", shown=rank() == 0) as bar:
-        summary = run_embed(
-            model,
-            sources,
-            out,
-            level=level.value,
-            keep=keep or [],
-            data=settings.data,
-            batch_size=batch_size or 512,
-            precision=settings.train.precision,
-            force=force,
-            report=bar.to_of,
-            say=say,
-        )
+    summary = api.embed(
+        model,
+        out=out,
+        data=data or (),
+        schema=schema,
+        level=level.value,
+        keep=keep or (),
+        settings=parse_set(set_ or []),
+        batch_size=batch_size,
+        force=force,
+    )
     rate = summary.jets / max(summary.seconds, 1e-9)
     say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
     if summary.reasons:

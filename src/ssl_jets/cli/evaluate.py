@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_jets.cli.command import NUMBER
-from ssl_jets.cli.console import put, say
-from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, set_settings
-from ssl_jets.errors import UsageError
+from ssl_jets.cli.console import put
+from ssl_jets.cli.options import Data, Force, Schema, Seed, Set
+
+if TYPE_CHECKING:
+    from ssl_jets.api.evaluation import Result
 
 
 class Protocol(StrEnum):
-    """Long evaluations, which train."""
+    """Long evaluations that train."""
 
     labels = "labels"
     anomaly = "anomaly"
@@ -28,7 +31,7 @@ def evaluate(
         typer.Argument(metavar="[RUN]...", help="Run folders; several are compared on the same jets."),
     ] = None,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", metavar="RUN", help="RUN, spelled as for other commands.")
+        list[Path] | None, typer.Option("--model", metavar="RUN", help="RUN, as for the other commands.")
     ] = None,
     z: Annotated[
         list[Path] | None,
@@ -38,87 +41,84 @@ def evaluate(
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")
     ] = None,
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Measure the mean of the runs' predictions, too.")
+        bool, typer.Option("--ensemble", help="Also evaluate the mean of the runs' predictions.")
     ] = False,
     protocol: Annotated[
-        Protocol | None, typer.Option("--protocol", help="Curves of many trainings; go on where they were stopped.")
+        Protocol | None,
+        typer.Option("--protocol", help="Evaluations that train; a stopped one continues."),
     ] = None,
     data: Data = None,
     domain: Annotated[
-        list[str] | None, typer.Option("--domain", metavar="SRC", help="Of a domain protocol: the unlabelled data.")
+        list[str] | None,
+        typer.Option("--domain", metavar="SRC", help="With --protocol domain: unlabelled target jets."),
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option("--target", metavar="SRC", help="Its labelled data, only to test on.")
+        list[str] | None,
+        typer.Option("--target", metavar="SRC", help="With --protocol domain: labelled jets to test on."),
     ] = None,
     schema: Schema = None,
     efficiency: Annotated[
         list[float] | None,
-        typer.Option("--efficiency", metavar=NUMBER, help="Signal efficiencies of rejections: --efficiency 0.3 0.5."),
+        typer.Option("--efficiency", metavar=NUMBER, help="Signal efficiencies of the background rejections: 0.3 0.5."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: beside what is measured.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: next to the run or file.")] = None,
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON instead of a table.")] = False,
     seed: Seed = None,
     force: Force = False,
 ) -> None:
-    """Measure models, z alone, or generated jets: numbers beside baselines, figures, a report."""
-    from ssl_jets.cli.evaluation import EvaluateRequest, run_evaluation
+    """Evaluate models, z alone, or generated jets next to baselines; prints a table and writes figures and a report."""
+    from ssl_jets import api
+    from ssl_jets.setting_tree import parse_set
 
-    of_domain = protocol is Protocol.domain
-    wrong: dict[str, object] = {"--domain": domain, "--target": target}
-    if protocol is not None and force:
-        anew = "a protocol goes on with what it finds; to begin anew, give another --out or remove the folder"
-        raise UsageError("this option does not go with --protocol", where="--force", hint=anew)
-    if of_domain:
-        wrong = {
-            "--z": z,
-            "--generated": generated,
-            "--ensemble": ensemble,
-            "--seed": seed is not None,
-            "--efficiency": efficiency,
-        }
-    if given := [option for option, value in wrong.items() if value]:
-        hint = "--set protocol.seeds=3 says how many" if "--seed" in given else None
-        which = "does not go with" if of_domain else "goes only with"
-        raise UsageError(f"this option {which} --protocol domain", where=", ".join(given), hint=hint)
-    if of_domain:
-        models = [*(runs or []), *(model or [])]
-        _domain_protocol(models, data, domain, target, out, set_settings(set_, schema), json_)
-        return
-    asked = EvaluateRequest(
-        models=(*(runs or []), *(model or [])),
-        z=tuple(z or ()),
-        generated=tuple(generated or ()),
+    result = api.evaluate(
+        [*(runs or []), *(model or [])],
+        z=z or (),
+        generated=generated or (),
         ensemble=ensemble,
         protocol=protocol and protocol.value,
-        data=tuple(data or ()),
+        data=data or (),
+        domain=domain or (),
+        target=target or (),
+        schema=schema,
+        efficiency=efficiency or (),
         out=out,
-        settings=set_settings(set_, schema, seed=seed, efficiencies=efficiency or None),
-        json=json_,
+        settings=parse_set(set_ or []),
+        seed=seed,
         force=force,
     )
-    put(run_evaluation(asked))
+    put(as_json(result) if json_ else as_table(result))
 
 
-def _domain_protocol(
-    models: list[Path],
-    data: list[str] | None,
-    domain: list[str] | None,
-    target: list[str] | None,
-    out: Path | None,
-    tree: dict[str, Any],
-    json_: bool,
-) -> None:
-    from ssl_jets.cli.evaluation import log_reports
-    from ssl_jets.config import resolve
-    from ssl_jets.protocols import DomainRun, domain_protocol, domain_table
-    from ssl_jets.report import write_domain_report
-    from ssl_jets.runtime.allocator import tune_memory
+def as_table(result: Result) -> str:
+    """Return the table of a result."""
+    from ssl_jets import evaluation, protocols
 
-    files = {"data": {"sources": data or [], "unlabelled": domain or []}, "protocol": {"target": target or []}}
-    tune_memory()
-    one = models[0] if len(models) == 1 else Path("runs")
-    folder = out or (one.parent if one.name == "model" else one) / "domain"
-    found = domain_protocol(resolve(DomainRun, tree, files), folder, models=models, say=say)
-    log_reports(write_domain_report(folder))
-    put((folder / "domain.json").read_text(encoding="utf-8").rstrip() if json_ else domain_table(found))
+    if isinstance(result, evaluation.Evaluation):
+        return evaluation.summary_table(result)
+    if isinstance(result, evaluation.Comparison):
+        return evaluation.comparison_table(result)
+    if isinstance(result, evaluation.GeneratedEvaluation):
+        return evaluation.generated_table(result)
+    if isinstance(result, protocols.LabelCurves):
+        return protocols.labels_table(result)
+    if isinstance(result, protocols.AnomalyScan):
+        return protocols.anomaly_table(result)
+    return protocols.domain_table(result)
+
+
+def as_json(result: Result) -> str:
+    """Return the JSON file of a result; of a comparison with the metrics of each model in it."""
+    from ssl_jets import evaluation, protocols
+
+    if isinstance(result, evaluation.Comparison):
+        metrics = {name: one.metrics() for name, one in result.evaluations.items()}
+        return dumps(result.metrics() | {"evaluations": metrics}, indent=1)
+    files = {
+        evaluation.Evaluation: "metrics.json",
+        evaluation.GeneratedEvaluation: "generated.json",
+        protocols.LabelCurves: "labels.json",
+        protocols.AnomalyScan: "anomaly.json",
+        protocols.DomainResult: "domain.json",
+    }
+    return (result.folder / files[type(result)]).read_text(encoding="utf-8").rstrip()

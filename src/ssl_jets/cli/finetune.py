@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ssl_jets.cli.console import put, say
+from ssl_jets.cli.console import put
 from ssl_jets.cli.options import (
     BatchSize,
     Config,
@@ -23,10 +23,8 @@ from ssl_jets.cli.options import (
     Size,
     Steps,
     Val,
-    flag_settings,
-    set_settings,
 )
-from ssl_jets.cli.pretrain import _answer, _run_folder, _stored, _watching
+from ssl_jets.cli.pretrain import watching
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import join
 
@@ -45,7 +43,7 @@ class ModeName(StrEnum):
 
 
 class AdaptName(StrEnum):
-    """What `finetune` does with unlabelled jets of another domain."""
+    """Domain adaptations of `finetune`."""
 
     none = "none"
     dann = "dann"
@@ -70,7 +68,7 @@ def finetune(
         list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
     ] = None,
     adapt: Annotated[
-        AdaptName | None, typer.Option("--adapt", help="What is done with them: see docs/domain-shift.md.")
+        AdaptName | None, typer.Option("--adapt", help="Domain adaptation with these jets: see docs/domain-shift.md.")
     ] = None,
     config: Config = None,
     set_: Set = None,
@@ -84,9 +82,9 @@ def finetune(
     batch_size: BatchSize = None,
     size: Size = None,
     seed: Seed = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Measure what each mode takes, and train nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Measure memory and time of each mode, train nothing.")] = False,
     memory: Annotated[
-        str | None, typer.Option("--memory", help="What it may use, such as 16GB. Default: what is free.")
+        str | None, typer.Option("--memory", help="Memory limit, such as 16GB. Default: the free memory.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
@@ -95,25 +93,29 @@ def finetune(
         raise UsageError("this option is one of the plan", where="--json", hint="--plan --json")
     if plan and (launch := join()) is not None and launch.world > 1:
         raise UsageError("a plan is measured in one process", where="--plan", hint="--plan without torchrun or srun")
-    with _watching(out, resume) as finished:
-        from ssl_jets.config import read_config
-        from ssl_jets.finetuning import finetune as run_finetune
-        from ssl_jets.finetuning import make_plan, resolve_finetune
+    with watching(out, resume):
+        from ssl_jets import api
+        from ssl_jets.setting_tree import parse_set
 
-        file = read_config(config) if config is not None else {}
-        options = {"mode": mode and mode.value, "labels": labels, "adapt": adapt and adapt.value, "memory": memory}
-        chosen = {key: value for key, value in options.items() if value is not None}
-        flags = flag_settings(data, val, steps, epochs, batch_size, seed, None) | {"method": chosen}
-        flags |= {"model": {"size": size}} if size else {}
-        if domain is not None:
-            flags["data"]["unlabelled"] = domain
-        settings = resolve_finetune(model, file, set_settings(set_, schema), flags, stored=_stored(out, resume))
-        if memory and not plan and settings.method.mode != ModeName.auto:
-            hint = "--plan, or --memory with --mode auto"
-            raise UsageError("this option is one of the plan", where="--memory", hint=hint)
+        options: dict[str, Any] = {
+            "data": data or (),
+            "schema": schema,
+            "val": val or (),
+            "mode": mode and mode.value,
+            "labels": labels,
+            "domain": domain or (),
+            "adapt": adapt and adapt.value,
+            "config": config,
+            "settings": parse_set(set_ or []),
+            "steps": steps,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "size": size,
+            "seed": seed,
+            "memory": memory,
+        }
         if plan:
-            found = make_plan(settings, say)
-            put(found.as_json() if json_ else found.table())
-            return
-        folder = _run_folder(out, f"finetune-{settings.method.mode}")
-        _answer(run_finetune(settings, folder, resume=resume, force=force), again=finished)
+            measured = api.plan_finetuning(model, **options)
+            put(measured.as_json() if json_ else measured.table())
+        else:
+            put(api.finetune(model, out=out, resume=resume, force=force, **options))

@@ -13,19 +13,15 @@ from ssl_jets.cli.options import Force, Model, Seed
 
 def generate(
     model: Model,
-    jets: Annotated[int, typer.Option("--jets", metavar="N", help="How many.")],
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="Number of jets.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ROOT file in the JetClass layout.")],
     seed: Seed = None,
     force: Force = False,
 ) -> None:
-    """Write new jets of a model that can generate; prints the file."""
-    from ssl_jets.generation import generate as run_generate
-    from ssl_jets.runtime.allocator import tune_memory
-    from ssl_jets.runtime.console import Bar
+    """Write new jets of a generative model; prints the file."""
+    from ssl_jets import api
 
-    tune_memory()
-    with Bar("generate", jets, "jets") as bar:
-        summary = run_generate(model, jets, out, seed=seed or 0, force=force, report=bar.to_of)
+    summary = api.generate(model, jets=jets, out=out, seed=seed, force=force)
     again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
     say(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
     put(summary.path)

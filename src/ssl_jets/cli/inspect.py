@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets.cli.console import put, say
-from ssl_jets.cli.options import Force, Schema, Set, set_settings
+from ssl_jets.cli.options import Force, Schema, Set
 
 
 def inspect(
@@ -20,19 +20,21 @@ def inspect(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
     force: Force = False,
 ) -> None:
-    """Say what files hold: format, classes, columns with their ranges, what is missing and what looks wrong."""
+    """Show the contents of files: format, classes, columns with their ranges, missing and suspicious columns."""
+    from ssl_jets.api.arguments import tree_of
     from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
     from ssl_jets.data.skipped import skipped_files
+    from ssl_jets.setting_tree import parse_set
 
-    settings = resolve(FileSettings, set_settings(set_, schema))
-    left_out: dict[str, str] = {}
-    looked = inspect_files(sources, left_out, settings.data)
-    for line in skipped_files(left_out):
+    settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema))
+    unopened: dict[str, str] = {}
+    inspected = inspect_files(sources, unopened, settings.data)
+    for line in skipped_files(unopened):
         say(line)
     if plot is not None:
         from ssl_jets.report.figures.columns import draw_columns
 
-        few = draw_columns({str(one.file.source): one.seen for one in looked}, plot, force=force)
-        say(f"figure: {plot}" + (f", of {few}" if few else ""))
-    put(files_as_json(looked, left_out) if json_ else files_as_text(looked, columns=columns))
+        some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
+        say(f"figure: {plot}" + (f", of {some}" if some else ""))
+    put(files_as_json(inspected, unopened) if json_ else files_as_text(inspected, columns=columns))

@@ -1,9 +1,9 @@
-"""Options that several commands share, and the settings that they name."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -33,8 +33,8 @@ Set = Annotated[
 Schema = Annotated[
     str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps. Default: as many as --epochs takes.")]
 Epochs = Annotated[
     float | None,
@@ -59,30 +59,3 @@ Size = Annotated[
     ),
 ]
 Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
-
-
-def flag_settings(
-    data: list[str] | None,
-    val: list[str] | None,
-    steps: int | None,
-    epochs: float | None,
-    batch_size: int | None,
-    seed: int | None,
-    devices: int | None,
-) -> dict[str, Any]:
-    """The settings that options name, without those that were not given."""
-    train = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "devices": devices}
-    files = {"sources": data, "validation": val}
-    return {
-        "data": {key: value for key, value in files.items() if value is not None},
-        "train": {key: value for key, value in train.items() if value is not None},
-    }
-
-
-def set_settings(assignments: list[str] | None, schema: str | None, **of_options: object) -> dict[str, Any]:
-    """The settings of `--set`; over them the format of `--schema`, and keys of `evaluate.*` that options name."""
-    from ssl_jets.config import merge, parse_set
-
-    given = {key: value for key, value in of_options.items() if value is not None}
-    options = ({"data": {"format": schema}} if schema else {}) | ({"evaluate": given} if given else {})
-    return merge(parse_set(assignments or []), options)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets import methods
-from ssl_jets.cli.console import on_rank_0, put
+from ssl_jets.cli.console import put
 from ssl_jets.cli.options import (
     BatchSize,
     Config,
@@ -25,16 +25,13 @@ from ssl_jets.cli.options import (
     Size,
     Steps,
     Val,
-    flag_settings,
-    set_settings,
 )
-from ssl_jets.errors import UsageError
 
 
 def pretrain(
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="NAME", help=f"How z is learned: {', '.join(methods.names())}. No default."),
+        typer.Option("--method", metavar="NAME", help=f"One of {', '.join(methods.names())}. No default."),
     ] = None,
     data: Data = None,
     schema: Schema = None,
@@ -52,60 +49,36 @@ def pretrain(
     devices: Devices = None,
 ) -> None:
     """Pretrain an encoder; prints the run folder."""
-    with _watching(out, resume) as finished:
-        from ssl_jets.config import read_config
-        from ssl_jets.pretraining import pretrain as run_pretrain
-        from ssl_jets.pretraining import resolve_pretrain
+    with watching(out, resume):
+        from ssl_jets import api
+        from ssl_jets.setting_tree import parse_set
 
-        file = read_config(config) if config is not None else {}
-        flags = flag_settings(data, val, steps, epochs, batch_size, seed, devices)
-        flags |= {"model": {"size": size}} if size else {}
-        stored = _stored(out, resume)
-        given = file.get("method")
-        in_file = given.get("name") if isinstance(given, dict) else given
-        name = method or in_file or (stored and read_config(stored)["method"]["name"])
-        if not name:
-            raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
-        settings = resolve_pretrain(str(name), file, set_settings(set_, schema), flags, stored=stored)
-        folder = _run_folder(out, settings.method.name)
-        _answer(run_pretrain(settings, folder, resume=resume, force=force), again=finished)
-
-
-def _stored(out: Path | None, resume: bool) -> Path | None:
-    """The settings file of the run to go on with; None where there is no such run yet."""
-    if not resume:
-        return None
-    if out is None:
-        raise UsageError("--resume needs the run to go on with", where="--out", hint="--out RUN --resume")
-    return out / "config.yaml" if (out / "config.yaml").is_file() else None
+        run = api.pretrain(
+            method,
+            data=data or (),
+            schema=schema,
+            val=val or (),
+            config=config,
+            settings=parse_set(set_ or []),
+            out=out,
+            resume=resume,
+            force=force,
+            steps=steps,
+            epochs=epochs,
+            batch_size=batch_size,
+            size=size,
+            seed=seed,
+            devices=devices,
+        )
+        put(run)
 
 
 @contextmanager
-def _watching(out: Path | None, resume: bool) -> Iterator[bool]:
-    """Watch signals from before the first heavy import on.
-
-    Yields:
-        whether the run is finished already. Then no signal stops the answer.
-    """
+def watching(out: Path | None, resume: bool) -> Iterator[None]:
+    """Watch for signals from before the first heavy import on; no signal stops the answer of a finished run."""
     from ssl_jets.runtime.signals import watched
     from ssl_jets.training.run_folder import Run
 
     with watched(pass_on=False) as watch:
-        finished = resume and out is not None and Run(out).finished
-        watch.at_once = not finished
-        yield finished
-
-
-def _answer(folder: Path, *, again: bool) -> None:
-    """Write the report of a run and print its folder; the report of a run that was finished before stays."""
-    from ssl_jets.report import write_run_report
-
-    if not (again and (folder / "report.html").is_file()):
-        on_rank_0(lambda: write_run_report(folder))
-    put(folder)
-
-
-def _run_folder(out: Path | None, name: str) -> Path:
-    from ssl_jets.runtime.atomic import free_folder
-
-    return out if out is not None else free_folder(Path("runs"), name)
+        watch.at_once = not (resume and out is not None and Run(out).finished)
+        yield

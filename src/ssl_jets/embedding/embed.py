@@ -1,4 +1,4 @@
-"""Files of jets in, a z file out."""
+"""Files of jets in, a z file out: in one process, or in several whose shares are joined in input order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
-from ssl_jets.data.chunks import check_request
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels, whole
 from ssl_jets.data.loading.stream import Request, ordered
@@ -20,9 +19,10 @@ from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
 from ssl_jets.data.skipped import named, require_jets, skipped_files
 from ssl_jets.data.split import share
-from ssl_jets.embedding.encoding import _DATA, Progress, batches_of, columns_to_encode, encode, with_finite_z
-from ssl_jets.embedding.rows import RowJoiner, kept_columns
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.embedding.encoding import Progress, batches_of, columns_to_encode, with_finite_z
+from ssl_jets.embedding.rows import RowJoiner, check_kept, kept_columns
+from ssl_jets.errors import SslJetsError
+from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.allocator import explain_shortage
@@ -34,16 +34,31 @@ from ssl_jets.runtime.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, Level, ZMetadata, ZWriter, iterate_z, z_columns
 from ssl_jets.zfile.formats import check_names, format_of
 
+_DATA = DataSettings()
+
+
+class ComputingSettings(Settings):
+    """Settings of `train.*` for commands that do not train."""
+
+    precision: PrecisionSetting = "auto"
+    """As in `TrainSettings`."""
+
+
+class EmbedSettings(FileSettings):
+    """All settings of `embed`."""
+
+    train: ComputingSettings = ComputingSettings()
+
 
 @dataclass(frozen=True)
 class EmbedSummary:
-    """What `embed` did.
+    """The outcome of `embed`.
 
     Attributes:
         path: the z file.
         jets: jets of the input, over all processes.
-        skipped: those of them that could not be used.
-        seconds: time it took.
+        skipped: jets among them that could not be used.
+        seconds: wall time.
         reasons: `skipped` by reason.
         files_left_out: files that could not be opened, with the reason.
     """
@@ -64,7 +79,7 @@ def embed(
     level: Level = "jet",
     keep: Sequence[str] = (),
     data: DataSettings = _DATA,
-    batch_size: int = 512,
+    batch_size: int = BATCH,
     precision: PrecisionSetting = "auto",
     device: torch.device | str | None = None,
     force: bool = False,
@@ -73,25 +88,24 @@ def embed(
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the jets of the input, one for one: with `data.bad_jets` and `data.bad_files` "skip" a
-    jet that cannot be used or read has z of NaN and the label -1, and kept columns that cannot be read are NaN, -1 or
-    false. At level "particle" it has no rows. A file that cannot be opened has none at either level. Started by
-    torchrun, the processes share the work and one file comes out, with the rows of one process.
+    At level "jet" the rows are the jets of the input, one for one. With `data.bad_jets` and `data.bad_files` "skip" a
+    bad jet has z of NaN and the label -1 (unreadable kept columns: NaN, -1 or false); at level "particle" it has no
+    rows. A file that cannot be opened has none at either level. Processes started by torchrun share the work and write
+    one file, with the rows of one process.
 
     Args:
         model_path: a run folder or its `model/` folder.
-        sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
+        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
         data: `workers`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
-        device: by default a GPU where there is one.
+        device: by default a GPU, or the CPU of a machine without one.
         force: overwrite `out`.
-        report: told the progress.
-        say: told which files are left out, what looks wrong in the others, and which particle columns they lack, or
-            the encoder does not know.
+        report: called with the progress.
+        say: called with each message about files and columns.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -102,72 +116,82 @@ def embed(
     format_of(out)
     check_output(out, force=force)
     model = load_model(model_path)
-    dim = model.encoder.dim if level == "jet" else model.encoder.width
-    lost: dict[str, str] = {}
-    files = open_named(sources, data, lost)
-    training = model.facts.get("training", {})
-    for line in (*skipped_files(lost), *copies_of(files), *find_suspicions(files), *Seen.of(training).notes(files)):
+    unopened: dict[str, str] = {}
+    files = open_named(sources, data, unopened)
+    seen = Seen.of(model.facts.get("training", {}))
+    for line in (*skipped_files(unopened), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
         say(line)
-    encoded = columns_to_encode(model, files, say)
-    request = Request.of(data, tuple(dict.fromkeys(keep)), encoded)
-    _check_kept(files, request)
-    labels = shared_labels(files)
-    kept = kept_columns(files, request.jet_columns)
-    metadata = ZMetadata(
+    request = Request.of(data, tuple(dict.fromkeys(keep)), columns_to_encode(model, files, say))
+    check_kept(files, request)
+    metadata = _metadata(model, files, request, level, unopened)
+    own_columns = z_columns(level, metadata.dim, labelled=bool(metadata.label_names))
+    columns = (*own_columns, *kept_columns(files, request.jet_columns))
+    check_names(out, [column.name for column in columns])
+    with Watch() as watch, launched() as ranks:
+        device = device if device is not None else ranks.device()
+        job = _EmbedJob(
+            encoder=model.encoder,
+            files=files,
+            request=request,
+            columns=columns,
+            level=level,
+            device=device,
+            batch=batch_size,
+            precision=resolve_precision(precision, device),
+            workers=data.workers,
+            report=report,
+            watch=watch,
+        )
+        run = _run if ranks.world == 1 else _run_ranks
+        with explain_shortage(f"--batch-size {max(1, batch_size // 2)}"):
+            skipped = run(job, ranks, out, metadata, force)
+    return EmbedSummary(
+        path=out,
+        jets=count(whole(files)),
+        skipped=skipped.total(),
+        seconds=time.monotonic() - began,
+        reasons=_by_reason(skipped),
+        files_left_out=unopened,
+    )
+
+
+def _metadata(
+    model: Model, files: Sequence[JetFile], request: Request, level: Level, unopened: Mapping[str, str]
+) -> ZMetadata:
+    return ZMetadata(
         model_sha256=model.sha256,
         method=model.method,
-        dim=dim,
+        dim=model.encoder.dim if level == "jet" else model.encoder.width,
         level=level,
         files=tuple(str(file.source) for file in files),
-        label_names=labels,
+        label_names=shared_labels(files),
         kept=request.jet_columns,
         collections=tuple(file.collection for file in files),
         digests=tuple(file.digest for file in files),
-        trained=trained_entries(files, training),
-        files_left_out=lost,
+        trained=trained_entries(files, model.facts.get("training", {})),
+        files_left_out=unopened,
     )
-    columns = (*z_columns(level, dim, labelled=bool(labels)), *kept)
-    check_names(out, [column.name for column in columns])
-    with Watch() as watch, launched() as ranks:
-        place = device if device is not None else ranks.device()
-        precise = resolve_precision(precision, place)
-        job = _Job(
-            model.encoder, files, request, columns, level, place, batch_size, precise, data.workers, report, watch
-        )
-        with explain_shortage(f"--batch-size {max(1, batch_size // 2)}"):
-            skipped = _embed_ranks(job, ranks, out, metadata, force)
-    return EmbedSummary(out, count(whole(files)), skipped.total(), time.monotonic() - began, _by_reason(skipped), lost)
 
 
 def trained_entries(files: Sequence[JetFile], training: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
-    """Entries that a model was trained on, as (index of the file, start, stop): all but those it held out."""
+    """Return the entries that a model was trained on, as (index of the file, start, stop): all but the held-out ones.
+
+    Of a file of 100 entries with 20 to 30 held out these are (0, 0, 20) and (0, 30, 100).
+    """
     seen = Seen.of(training)
-    found = []
+    trained = []
     for index, file in enumerate(files):
         if seen.trained(file.identity):
-            held = seen.ranges(file.identity)
+            held_out = seen.ranges(file.identity)
             last = file.tree_entries(0, file.entries)[1]
-            edges = [0, *(edge for block in held for edge in block), last]
-            found += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]
-    return tuple(found)
+            edges = [0, *(edge for block in held_out for edge in block), last]  # [0, 20, 30, 100]
+            trained += [(index, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if start < stop]
+    return tuple(trained)
 
 
-class ComputingSettings(Settings):
-    """Of `train.*`, what counts where nothing is trained."""
-
-    precision: PrecisionSetting = "auto"
-    """As in `TrainSettings`."""
-
-
-class EmbedSettings(FileSettings):
-    """Everything that can be set of `embed`."""
-
-    train: ComputingSettings = ComputingSettings()
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every process does with its share."""
+@dataclass(frozen=True, kw_only=True)
+class _EmbedJob:
+    """The work of every process on its share of the entries."""
 
     encoder: Encoder
     files: Sequence[JetFile]
@@ -181,50 +205,53 @@ class _Job:
     report: Progress | None
     watch: Watch
 
-    def run(self, parts: Sequence[EntryRange], writer: ZWriter) -> Counter[str]:
-        """Write the rows of `parts`; the number of jets left out, by reason."""
+    def write_rows(self, parts: Sequence[EntryRange], writer: ZWriter) -> Counter[str]:
+        """Write the rows of `parts`; return the number of skipped jets by reason."""
         skipped: Counter[str] = Counter()
-        more: Any = {"workers": self.workers, "skipped": skipped, "may_be_empty": True}  # the whole is checked
-        chunks = ordered(self.files, parts, self.request, **more)
-        table = RowJoiner(self.files, parts, self.columns, self.level, self.request.bad_files)
-        tokens = self.level == "particle"
-        total = count(parts)
+        # The share of one process may have no usable jet: `require_some` checks the input as a whole.
+        chunks = ordered(self.files, parts, self.request, workers=self.workers, skipped=skipped, may_be_empty=True)
         batches = batches_of(self.files, chunks, self.batch)
+        tokens = self.level == "particle"
         pairs = encode(self.encoder, batches, self.device, self.precision, batch=self.batch, tokens=tokens)
+        joiner = RowJoiner(self.files, parts, self.columns, self.level, self.request.bad_files)
+        total = count(parts)
         for jets, encoded in with_finite_z(self.files, pairs, self.request, skipped):
-            for rows in table.add(jets, encoded):
+            for rows in joiner.add(jets, encoded):
                 writer.write(rows)
             if self.report is not None:
-                self.report(table.entries, total)
+                self.report(joiner.entries, total)
             self.stop_at_signal()
-        for rows in table.finish():
+        for rows in joiner.finish():
             writer.write(rows)
         if self.report is not None:
             self.report(total, total)
         return skipped
 
     def require_some(self, skipped: Counter[str]) -> None:
-        """Refuse an input of which no jet has a z, once the shares of all processes are known."""
+        """Check that some jet has a z, once the shares of all processes are done."""
         parts = whole(self.files)
-        where = named(self.files, parts)
-        require_jets(count(parts) - skipped.total(), "that can be embedded", where=where, left_out=skipped)
+        jets = count(parts) - skipped.total()
+        require_jets(jets, "that can be embedded", where=named(self.files, parts), left_out=skipped)
 
     def stop_at_signal(self) -> None:
-        """Leave by an exception, so that what was written so far is cleared up."""
+        """Leave by an exception after a signal, so that the unfinished output is removed."""
         if self.watch.received:
             raise Interrupted(self.watch.received)
 
 
-def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force: bool) -> Counter[str]:
-    """Every rank writes a contiguous share to a hidden folder beside `out`, then rank 0 joins them in order."""
-    # Batches begin at multiples of the batch size in each file, so that those of any number of ranks are the same.
+def _run(job: _EmbedJob, ranks: Ranks, out: Path, metadata: ZMetadata, force: bool) -> Counter[str]:
+    """Write the z file in one process; return the number of skipped jets by reason."""
+    with ZWriter(out, job.columns, metadata, force=force) as writer:
+        skipped = job.write_rows(share(whole(job.files), ranks.rank, ranks.world, job.batch), writer)
+        job.require_some(skipped)
+        writer.metadata = replace(metadata, left_out=_by_reason(skipped))
+    return skipped
+
+
+def _run_ranks(job: _EmbedJob, ranks: Ranks, out: Path, metadata: ZMetadata, force: bool) -> Counter[str]:
+    """Write a contiguous share per rank to a hidden folder next to `out`; rank 0 then joins them in order."""
+    # Batches begin at multiples of the batch size in each file, so that they are the same for any number of ranks.
     parts = share(whole(job.files), ranks.rank, ranks.world, job.batch)
-    if ranks.world == 1:
-        with ZWriter(out, job.columns, metadata, force=force) as writer:
-            skipped = job.run(parts, writer)
-            job.require_some(skipped)
-            writer.metadata = replace(metadata, left_out=_by_reason(skipped))
-            return skipped
     check_same(ranks.gather(fingerprint(job.files)))
     work: WorkFolder | None = None
     if ranks.rank == 0:
@@ -232,21 +259,20 @@ def _embed_ranks(job: _Job, ranks: Ranks, out: Path, metadata: ZMetadata, force:
         work = WorkFolder(real(out))
     folder = Path(ranks.from_first(lambda: str(work and work.path)))
     try:
-        with ZWriter(folder / _part(ranks.rank), job.columns, {}) as writer:
-            mine = job.run(parts, writer)
-        skipped = sum(ranks.gather(mine), Counter())
+        with ZWriter(folder / _share_file(ranks.rank), job.columns, {}) as writer:
+            skipped_here = job.write_rows(parts, writer)
+        skipped = sum(ranks.gather(skipped_here), Counter())
         job.require_some(skipped)
         if ranks.rank == 0:
-            metadata = replace(metadata, left_out=_by_reason(skipped))
-            with ZWriter(out, job.columns, metadata, force=force) as writer:
+            with ZWriter(out, job.columns, replace(metadata, left_out=_by_reason(skipped)), force=force) as writer:
                 for rank in range(ranks.world):
-                    for rows in iterate_z(folder / _part(rank)):
+                    for rows in iterate_z(folder / _share_file(rank)):
                         writer.write(rows)
                         job.stop_at_signal()
-                    (folder / _part(rank)).unlink()
-        ranks.gather(None)  # nobody leaves before the file is there
+                    (folder / _share_file(rank)).unlink()
+        ranks.gather(None)  # no rank leaves before the file is complete
     except SslJetsError:
-        if not folder.exists():  # rank 0 failed first and cleared up
+        if not folder.exists():  # rank 0 failed first and removed it
             raise ranks.others_failed() from None
         raise
     finally:
@@ -259,16 +285,5 @@ def _by_reason(skipped: Counter[str]) -> dict[str, int]:
     return {reason: number for reason, number in sorted(skipped.items()) if number}
 
 
-def _part(rank: int) -> str:
-    return f"rank{rank:05d}.parquet"  # which keeps every name of a column
-
-
-def _check_kept(files: Sequence[JetFile], request: Request) -> None:
-    written = {column.name for level in ("jet", "particle") for column in z_columns(level, 1, labelled=True)}
-    for name in request.jet_columns:
-        if any(name in file.label_branches for file in files):
-            hint = "the label is always written, as the column `label`; the metadata has the names of its values"
-            raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
-        if name in written:
-            raise UsageError("a z file has a column of that name of its own", where="--keep", found=name)
-    check_request(files, request)
+def _share_file(rank: int) -> str:
+    return f"rank{rank:05d}.parquet"  # the format that keeps every column name

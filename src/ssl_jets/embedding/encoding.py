@@ -1,9 +1,9 @@
-"""Batches of jets of files, encoded: the batches do not depend on how the reading is cut, and long jets fit."""
+"""z of the jets of files: in batches that do not depend on the reading, with long jets in smaller ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,17 +13,19 @@ from ssl_jets.data.chunks import BadJetError
 from ssl_jets.data.files import EntryRange, JetFile, count, shared_columns
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.errors import DataError
-from ssl_jets.jets import COLUMNS, Jets, concatenate, within_memory
-from ssl_jets.model_file import Model
+from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model import BATCH, Model, embed_jets, encode
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.runtime.console import Log
-from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
+from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
+
+__all__ = ["Progress", "batches_of", "columns_to_encode", "embed_jets", "embed_parts", "with_finite_z"]
 
 _DATA, _REQUEST = DataSettings(), Request()
-
+_NO_Z = "its z is not finite"
 
 Progress = Callable[[int, int], None]
-"""Told the jets done and the jets in all, of this process."""
+"""Called with the number of jets done and the number of all jets of this process."""
 
 
 def embed_parts(
@@ -33,127 +35,69 @@ def embed_parts(
     request: Request = _REQUEST,
     *,
     device: torch.device | str = "cpu",
-    batch: int = 512,
+    batch: int = BATCH,
     precision: PrecisionSetting = "auto",
     progress: Progress | None = None,
     workers: int = 1,
     skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[Jets, Tensor]]:
-    """z of the jets of `parts`, in that order and in bounded memory.
+    """Compute z of the jets of `parts`, in that order and in bounded memory.
 
     The encoder is moved to `device` and put into evaluation mode.
 
     Args:
         encoder: the encoder.
         files: the files.
-        parts: entries of them.
-        request: jet columns to read, and what to do with bad jets; jets left out are missing from `Jets.source`.
-        device: where the encoder runs.
+        parts: ranges of entries of the files.
+        request: jet columns to read, and the policy for bad jets; skipped jets are missing from `Jets.source`.
+        device: device of the forward pass.
         batch: most jets of one forward pass.
         precision: number format of the forward pass; "auto" is the native one of the device.
         progress: called after each batch.
         workers: threads that read ahead.
-        skipped: the number of jets left out is added here, by reason.
+        skipped: counter to which the skipped jets are added, by reason.
 
     Yields:
-        jets on the CPU, and their z as float32 `[jet, D]` on the CPU.
+        Jets on the CPU, and their z as float32 `[jet, D]` on the CPU.
     """
+    skipped = Counter() if skipped is None else skipped
     chunks = ordered(files, parts, request, workers=workers, skipped=skipped)
-    total, before = count(parts), 0
     batches = batches_of(files, chunks, batch)
-    pairs = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch, tokens=False)
-    for jets, encoded in with_finite_z(files, pairs, request, Counter() if skipped is None else skipped):
+    pairs = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch)
+    done, total = 0, count(parts)
+    for jets, encoded in with_finite_z(files, pairs, request, skipped):
         yield jets, encoded.z
-        before += len(jets)
+        done += len(jets)
         if progress is not None:
-            progress(before, total)
-
-
-def embed_jets(
-    encoder: Encoder,
-    jets: Jets,
-    *,
-    device: torch.device | str = "cpu",
-    batch: int = 512,
-    precision: PrecisionSetting = "auto",
-) -> Tensor:
-    """z of jets in memory, float32 `[jet, D]` on the CPU. The encoder is moved to `device`, in evaluation mode."""
-    batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
-    encoded = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch, tokens=False)
-    return torch.cat([entry.z for _, entry in encoded])
+            progress(done, total)
 
 
 def columns_to_encode(model: Model, files: Sequence[JetFile], say: Log) -> tuple[str, ...]:
-    """The particle columns of the files that the encoder knows; what it lacks, or never saw, is said.
+    """Return the particle columns of the files that the encoder was trained with, and log the differences.
 
-    A column that the encoder was not trained on has weights that nothing was learned for, so it is left out.
+    A column that the encoder was not trained with has untrained weights, so it is left out.
 
     Raises:
         DataError: the files have different columns.
     """
-    there = shared_columns(files)
-    known = tuple(model.facts.get("training", {}).get("columns", COLUMNS))
-    if lacking := [name for name in known if name not in there]:
-        say(f"the files lack columns that the encoder was trained with; it is told so: {', '.join(lacking)}")
-    if new := [name for name in there if name not in known]:
+    available = shared_columns(files)
+    trained = model.columns
+    if lacking := [name for name in trained if name not in available]:
+        say(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")
+    if new := [name for name in available if name not in trained]:
         say(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
-    columns = tuple(name for name in there if name in known)
+    columns = tuple(name for name in available if name in trained)
     if not columns:
-        raise DataError("the files have no column that the encoder was trained with", found=there, allowed=known)
+        raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)
     return columns
 
 
-_NO_Z = "its z is not finite"
-
-
-def encode(
-    encoder: Encoder,
-    batches: Iterable[Jets],
-    device: torch.device | str,
-    precision: Precision,
-    *,
-    batch: int,
-    tokens: bool,
-) -> Iterator[tuple[Jets, Encoded]]:
-    """Batches of jets with z (and tokens, otherwise none), all on the CPU, float32."""
-    encoder = encoder.to(device).eval()
-    for jets in batches:
-        encoded = []
-        for some in within_memory(jets, batch):
-            with torch.inference_mode(), autocast(device, precision):
-                z, particles = encoder(some.to(device))
-            # Copied outside of inference mode: to the CPU, and as tensors that others may compute gradients with.
-            z = z.to("cpu", torch.float32, copy=True)
-            particles = particles.to("cpu", torch.float32, copy=True) if tokens else torch.empty(0, encoder.width)
-            encoded.append((z, particles))
-        yield jets, Encoded(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*encoded)))
-
-
-def with_finite_z(
-    files: Sequence[JetFile], pairs: Iterator[tuple[Jets, Encoded]], request: Request, skipped: Counter[str]
-) -> Iterator[tuple[Jets, Encoded]]:
-    """Batches without the jets whose z is not finite: bad jets, as those that cannot be read."""
-    for jets, (z, tokens) in pairs:
-        finite = z.isfinite().all(1)
-        if not bool(finite.all()):
-            lost = (~finite).nonzero()[:, 0]
-            if request.bad_jets == "error":
-                file, entry, number = _source(jets)[lost[0]].tolist()
-                raise BadJetError(
-                    f"a jet cannot be used: {_NO_Z}",
-                    where=f"{files[file].place}, entry {entry}, jet {number}",
-                    found=f"{len(lost)} of the {len(jets)} jets of a batch",
-                    hint="--set data.bad_jets=skip leaves such jets out and counts them",
-                )
-            skipped[_NO_Z] += len(lost)
-            tokens = tokens[finite[jets.jet_of_particle]] if len(tokens) else tokens
-            jets, z = jets.select(finite.nonzero()[:, 0]), z[finite]
-        if len(jets):
-            yield jets, Encoded(z, tokens)
-
-
 def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
-    """Jets regrouped by file and `number // size`, so that batches do not depend on how the reading is cut."""
+    """Regroup chunks into batches by file and `number // size`, independently of the chunks of the reading.
+
+    With `size` 512 the jets 0 to 511 of a file are one batch, 512 to 1023 the next, although a chunk ends at 700:
+    a batch is held until the first jet of the next one arrives.
+    """
     held: Jets | None = None
     for chunk in chunks:
         if held is not None and _file(held) == _file(chunk):
@@ -162,14 +106,42 @@ def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> I
             yield held
         blocks = torch.from_numpy(files[_file(chunk)].numbers(_source(chunk).numpy()) // size)
         lengths = torch.unique_consecutive(blocks, return_counts=True)[1].tolist()
-        *complete, held = (chunk.select(index) for index in torch.split(torch.arange(len(chunk)), lengths))
-        yield from complete
+        *complete, last = torch.split(torch.arange(len(chunk)), lengths)
+        yield from (chunk.select(index) for index in complete)
+        held = chunk.select(last)
     if held is not None:
         yield held
 
 
+def with_finite_z(
+    files: Sequence[JetFile], pairs: Iterator[tuple[Jets, Encoded]], request: Request, skipped: Counter[str]
+) -> Iterator[tuple[Jets, Encoded]]:
+    """Yield the batches without the jets of non-finite z, which count as bad jets.
+
+    Raises:
+        BadJetError: z is not finite, and `request.bad_jets` is "error".
+    """
+    for jets, (z, tokens) in pairs:
+        finite = z.isfinite().all(1)  # [jet]
+        if not bool(finite.all()):
+            bad = (~finite).nonzero()[:, 0]
+            if request.bad_jets == "error":
+                file, entry, number = _source(jets)[bad[0]].tolist()
+                raise BadJetError(
+                    f"a jet cannot be used: {_NO_Z}",
+                    where=f"{files[file].place}, entry {entry}, jet {number}",
+                    found=f"{len(bad)} of the {len(jets)} jets of a batch",
+                    hint="--set data.bad_jets=skip leaves such jets out and counts them",
+                )
+            skipped[_NO_Z] += len(bad)
+            tokens = tokens[finite[jets.jet_of_particle]] if len(tokens) else tokens
+            jets, z = jets.select(finite.nonzero()[:, 0]), z[finite]
+        if len(jets):
+            yield jets, Encoded(z, tokens)
+
+
 def _source(jets: Jets) -> Tensor:
-    assert jets.source is not None  # everything read from files has it
+    assert jets.source is not None  # jets read from files have it
     return jets.source
 
 

@@ -1,4 +1,4 @@
-"""Encoded jets to the rows of a z file, with a row for every jet of the input."""
+"""Rows of a z file from encoded jets, with a row for every jet of the input."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from typing import Literal
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import check_exact, read_jet_columns
+from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.errors import DataError
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.encoder import Encoded
-from ssl_jets.zfile import Column, Level
+from ssl_jets.zfile import Column, Level, z_columns
 
 GAP_ROWS = 4096
 
 
 class RowJoiner:
-    """Makes the rows of a z file from batches of encoded jets.
+    """Joins batches of encoded jets with the skipped jets between them to the rows of a z file.
 
-    Jets that were left out because they could not be used are recognised as gaps in their numbers. At level "jet" such
-    a jet becomes a row with z of NaN and the label -1, with its kept columns as they are in the file. Where the file
-    cannot be read these are missing: NaN, -1, or false.
+    A skipped jet is a gap in the numbers of the encoded ones: after the jets 0, 1, 3 the jet 2 is missing. At level
+    "jet" it becomes a row with z of NaN and the label -1, with its kept columns as they are in the file; unreadable
+    ones are NaN, -1, or false.
 
     Args:
         files: the files.
-        parts: the entries that are embedded, at most one part of each file, in order.
-        columns: the columns of the z file; those behind its own are kept jet columns.
+        parts: ranges of entries to embed, at most one of each file, in order.
+        columns: the columns of the z file, the kept jet columns last.
         level: a row per jet or per particle.
-        bad_files: what to do with kept columns that cannot be read.
+        bad_files: policy for kept columns that cannot be read.
+
+    Attributes:
+        entries: entries joined so far.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class RowJoiner:
         self.entries = 0
 
     def add(self, jets: Jets, encoded: Encoded) -> Iterator[dict[str, Array]]:
-        """The rows of a batch of jets of one file, and those of the entries left out before it and in it."""
+        """Yield the rows of a batch of jets of one file, and of the entries skipped before it and in it."""
         assert jets.source is not None
         source = jets.source.numpy()
         file = int(source[0, 0])
@@ -65,11 +69,11 @@ class RowJoiner:
         yield rows
 
     def finish(self) -> Iterator[dict[str, Array]]:
-        """The rows of the entries left out behind the last jet."""
+        """Yield the rows of the entries skipped after the last jet."""
         yield from self._gaps(self._advance(None, 0))
 
     def _advance(self, file: int | None, entry: int) -> Iterator[EntryRange]:
-        """Go forward to an entry of a file (or to the end); the entries passed over."""
+        """Go forward to an entry of a file (or to the end), and yield the ranges of entries passed over."""
         while self._left and self._left[0].file != file:
             yield self._left.popleft()
         if self._left:
@@ -88,8 +92,8 @@ class RowJoiner:
 
     def _bad_rows(self, file: int, numbers: Array) -> dict[str, Array]:
         entries, in_entry = self._files[file].keys(numbers)
-        own = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": in_entry, "label": -1}
-        kept = [column.name for column in self._columns if column.name not in own]
+        values_of_bad = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": in_entry, "label": -1}
+        kept = [column.name for column in self._columns if column.name not in values_of_bad]
         copied: dict[str, Array] = {}
         if kept:
             start, stop = int(numbers[0]), int(numbers[-1]) + 1
@@ -97,11 +101,11 @@ class RowJoiner:
             copied = {name: values[numbers - start] for name, values in copied.items()}
         rows = {column.name: column.empty(len(numbers)) for column in self._columns}
         for name, values in rows.items():
-            values[...] = copied[name] if name in copied else own[name]
+            values[...] = copied[name] if name in copied else values_of_bad[name]
         return rows
 
     def _copied(self, file: int, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
-        """Kept columns of a range of jets."""
+        """Read the kept columns of a range of jets."""
         try:
             return read_jet_columns(self._files[file], names, start, stop)
         except DataError:
@@ -120,11 +124,27 @@ class RowJoiner:
         if self._level == "jet":
             rows["z"] = encoded.z.numpy()
         else:
-            owner = jets.jet_of_particle.numpy()
+            owner = jets.jet_of_particle.numpy()  # [particle]
             rows = {name: values[owner] for name, values in rows.items()}
             rows["token"] = encoded.tokens.numpy()
             rows["particle"] = np.arange(len(owner)) - jets.offsets.numpy()[owner]
         return {column.name: rows[column.name] for column in self._columns}
+
+
+def check_kept(files: Sequence[JetFile], request: Request) -> None:
+    """Check that the kept jet columns exist, are no label columns, and do not have the name of a column of z files.
+
+    Raises:
+        UsageError: they do not.
+    """
+    written = {column.name for level in ("jet", "particle") for column in z_columns(level, 1, labelled=True)}
+    for name in request.jet_columns:
+        if any(name in file.label_branches for file in files):
+            hint = "the label is always written, as the column `label`; the metadata has the names of its values"
+            raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
+        if name in written:
+            raise UsageError("a z file has a column of that name of its own", where="--keep", found=name)
+    check_request(files, request)
 
 
 def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column, ...]:

@@ -1,7 +1,7 @@
 """z files: representations on disk, as ROOT, Parquet, HDF5 or npz, chosen by the suffix of the path.
 
-`ZWriter` writes in bounded memory and all or nothing; `read_z` and `iterate_z` read what it wrote, and the z files of
-other tools. At level "jet" a row is a jet, in input order, with the column `z`; at level "particle" a row is a
+`ZWriter` writes in bounded memory, all or nothing; `read_z` and `iterate_z` read its files, and the z files of other
+tools. At level "jet" a row is a jet, in input order, with the column `z`; at level "particle" a row is a
 particle, with the columns `token` and `particle`. Both carry the key `source_file`, `source_entry`, `source_jet`.
 """
 

@@ -1,4 +1,4 @@
-"""CRC-32 of each column of a z file in blocks of rows: what is read is what was written, whatever the format."""
+"""CRC-32 of each column of a z file in blocks of rows: detects damaged numbers in any format."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHANGED = "ssl-jets embed writes it anew; of a file changed on purpose, remove o
 
 
 class Checksums:
-    """Checksums of a file: `crc32[column][i]` is that of rows `i * block` to `(i + 1) * block`.
+    """Checksums of a file: `crc32[column][i]` is the checksum of rows `i * block` to `(i + 1) * block`.
 
-    Each begins with the type of the column (such as `<f4[64]`), followed by the numbers, little-endian and row by row.
+    It covers the type of the column (such as `<f4[64]`) and its numbers, little-endian and row by row.
 
     Args:
         block: rows of a block; the last may have fewer.
@@ -34,10 +34,10 @@ class Checksums:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], path: Path) -> Checksums:
-        """Checksums from the metadata of a file.
+        """Read the checksums from the metadata of a file.
 
         Raises:
-            DataError: they are none.
+            DataError: the metadata have no valid checksums.
         """
         block, rows, crc32 = (stored.get(name) for name in ("block", "rows", "crc32"))
         if not (isinstance(block, int) and block > 0 and isinstance(rows, int) and isinstance(crc32, dict)):
@@ -45,11 +45,11 @@ class Checksums:
         return cls(block, rows, crc32)
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored."""
+        """Return the checksums as they are stored."""
         return {"block": self.block, "rows": self.rows, "crc32": self.crc32}
 
     def add(self, rows: Rows) -> None:
-        """Add the next block."""
+        """Add the checksums of the next block."""
         for name, values in rows.items():
             self.crc32.setdefault(name, []).append(_crc32(values))
         self.rows += len(next(iter(rows.values())))
@@ -58,7 +58,7 @@ class Checksums:
         """Check that a file has the rows and columns that were written.
 
         Raises:
-            DataError: it has not.
+            DataError: a column or rows are missing.
         """
         missing = self.crc32.keys() - set(names)
         if rows != self.rows or missing:
@@ -66,7 +66,7 @@ class Checksums:
             raise DataError(DAMAGED, where=path, found=found, hint=CHANGED)
 
     def checked(self, batches: Iterable[dict[str, npt.NDArray[Any]]], path: Path) -> Iterator[dict[str, Any]]:
-        """Give the rows of `batches` block by block, each after its checksums were checked.
+        """Yield the rows of `batches` block by block, each after its checksums were checked.
 
         Raises:
             DataError: a block differs from the one that was written.
@@ -85,7 +85,13 @@ class Checksums:
 
 
 def in_blocks(batches: Iterable[dict[str, npt.NDArray[Any]]], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Regroup batches into blocks of `rows` rows, but for the last; at least one block."""
+    """Regroup batches into blocks of `rows` rows; the last may be shorter. Yields at least one block.
+
+    Example:
+        >>> batches = [{"x": np.arange(3)}, {"x": np.arange(3, 5)}]
+        >>> [block["x"].tolist() for block in in_blocks(batches, rows=2)]
+        [[0, 1], [2, 3], [4]]
+    """
     batch: dict[str, npt.NDArray[Any]] = {}
     held: list[dict[str, npt.NDArray[Any]]] = []
     filled = blocks = 0

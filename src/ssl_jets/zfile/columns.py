@@ -1,4 +1,4 @@
-"""The columns of a z file."""
+"""Columns of a z file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Rows = Mapping[str, npt.NDArray[Any]]
 """A block of rows: arrays of equal length by column name."""
 
 VECTORS: dict[Level, str] = {"jet": "z", "particle": "token"}
-"""The column that holds the representation at each level."""
+"""Column of the representation at each level."""
 
 KEY = ("source_file", "source_entry", "source_jet")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a number per row, or a vector of `width` numbers."""
+    """Column of a number per row, or of a vector of `width` numbers."""
 
     name: str
     dtype: str
@@ -38,17 +38,22 @@ class Column:
         return np.dtype(self.dtype).itemsize * (self.width or 1)
 
     def empty(self, rows: int) -> npt.NDArray[Any]:
-        """An uninitialised array for `rows` rows."""
+        """Return an uninitialised array for `rows` rows."""
         return np.empty((rows, *self.shape), self.dtype)
 
     def missing(self, rows: int) -> npt.NDArray[Any]:
-        """`rows` rows of what stands for a value that is not known: NaN, -1 for whole numbers, false."""
+        """Return `rows` rows of missing values: NaN, -1 for whole numbers, false."""
         kind = np.dtype(self.dtype).kind
         return np.full((rows, *self.shape), {"b": False, "i": -1}.get(kind, np.nan), self.dtype)
 
 
 def z_columns(level: Level, dim: int, *, labelled: bool, kept: Iterable[str] = ()) -> tuple[Column, ...]:
-    """The columns of a file of z (or tokens) with `dim` numbers, the key, the label and the kept jet columns."""
+    """Return the columns of a z file: z (or tokens) of `dim` numbers, the key, the label and the kept jet columns.
+
+    Example:
+        >>> [column.name for column in z_columns("jet", 64, labelled=True, kept=["jet_pt"])]
+        ['z', 'source_file', 'source_entry', 'source_jet', 'label', 'jet_pt']
+    """
     columns = [Column(VECTORS[level], "f4", dim)]
     columns += [Column("source_file", "i4"), Column("source_entry", "i8"), Column("source_jet", "i4")]
     if level == "particle":

@@ -1,4 +1,4 @@
-"""The formats of z files and their suffixes."""
+"""Formats of z files and their suffixes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ssl_jets.zfile.columns import Column, Rows
 
 
 class Sink(Protocol):
-    """Writes blocks of rows to one file. Its constructor takes the path and the columns."""
+    """Writer of blocks of rows to one file, made from its path and columns."""
 
     def write(self, rows: Rows) -> None:
         """Append a block."""
 
     def close(self, metadata: str) -> None:
-        """Complete the file, with the metadata as JSON."""
+        """Complete the file with its metadata, a JSON text."""
 
     def abort(self) -> None:
-        """Let go of an unfinished file; never raises an `OSError`."""
+        """Abandon an unfinished file; never raises an `OSError`."""
 
 
 class Reading(Protocol):
-    """An open z file.
+    """Open z file.
 
     Attributes:
         rows: its number of rows.
-        names: the columns that hold a number or a vector per row; others of a foreign file are not offered.
+        names: columns with a number or a vector per row; other columns of a foreign file are not listed.
         metadata: its JSON text, or None.
     """
 
@@ -42,7 +42,7 @@ class Reading(Protocol):
     metadata: str | None
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Blocks of at most `rows` rows; one empty block for a file without rows."""
+        """Yield blocks of at most `rows` rows; one empty block for a file without rows."""
 
     def close(self) -> None:
         """Close the file."""
@@ -50,13 +50,13 @@ class Reading(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written and read.
+    """Writer and reader of one format.
 
     Attributes:
-        name: for people.
-        sink: writes a file.
-        reading: reads a file.
-        refused: a regular expression that matches in names of columns that the format cannot keep as they are.
+        name: name of the format in messages.
+        sink: writer of a file.
+        reading: reader of a file.
+        refused: regular expression that matches in column names that the format cannot store unchanged.
     """
 
     name: str
@@ -76,25 +76,25 @@ SUFFIXES: dict[str, Format] = {
 
 
 def check_names(path: Path, names: Iterable[str]) -> None:
-    """Check that the format of `path` keeps the names of columns as they are.
+    """Check that the format of `path` can store the column names unchanged.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it cannot.
     """
-    kind, columns = format_of(path), set(names)
+    own, columns = format_of(path), set(names)
     for name in columns:
-        in_column = kind is _HDF5 and any(name.startswith(f"{other}/") for other in columns)  # a group and a dataset
-        if in_column or re.search(kind.refused, name) or name.encode(errors="replace").decode() != name:
+        in_column = own is _HDF5 and any(name.startswith(f"{other}/") for other in columns)  # a group and a dataset
+        if in_column or re.search(own.refused, name) or name.encode(errors="replace").decode() != name:
             able = (suffix for suffix, other in SUFFIXES.items() if not re.search(other.refused, name))
             hint = next((f"--out {path.with_suffix(suffix)}" for suffix in able), "rename the column")
-            raise UsageError(f"{kind.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
+            raise UsageError(f"{own.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
 
 
 def format_of(path: Path) -> Format:
-    """The format that the suffix of `path` names.
+    """Return the format of the suffix of `path`.
 
     Raises:
-        UsageError: another suffix.
+        UsageError: an unknown suffix.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

@@ -21,7 +21,7 @@ CHUNK_BYTES = 2**18
 
 
 class Hdf5Sink:
-    """Grows every dataset block by block."""
+    """Writer that extends every dataset block by block."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._raw = _Patient(path, "w+b")
@@ -62,16 +62,16 @@ class Hdf5Sink:
 
 
 class _Patient(io.FileIO):
-    """A file that keeps its first error for `check` and from then on pretends to write.
+    """File that keeps its first error for `check` and then pretends to write.
 
-    HDF5 writes when it likes. Where such a write fails in a destructor the error is lost, and HDF5 never lets go of
-    the file: it tries again, noisily, up to the end of the process. It can close this one.
+    HDF5 defers writes. If one fails in a destructor the error is lost, and HDF5 never releases the file: it retries,
+    noisily, until the process ends. It can close this one.
     """
 
     failed: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """All bytes: a file may take only a part at a time, and HDF5 does not look."""
+        """Write all bytes: a raw write may take only a part, which HDF5 does not check."""
         view = memoryview(data).cast("B")
         done = 0
         try:
@@ -95,12 +95,12 @@ class _Patient(io.FileIO):
 
 
 class Hdf5Reading:
-    """Reads slices of the datasets that have as many rows as z."""
+    """Reader of slices of the datasets with as many rows as z."""
 
     def __init__(self, path: Path) -> None:
         # Many network file systems of computing centres have no locks.
         self._file = h5py.File(path, "r", locking="best-effort")
-        sets: dict[str, Any] = {}  # those of groups have names with a slash
+        sets: dict[str, Any] = {}  # datasets in groups have names with a slash
         self._file.visititems(lambda name, item: sets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
         sets = {name: item for name, item in sets.items() if item.ndim > 0}
         vectors = [len(sets[name]) for name in VECTORS.values() if name in sets]

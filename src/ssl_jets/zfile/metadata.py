@@ -1,4 +1,4 @@
-"""What a z file says about itself: one JSON object."""
+"""Metadata of a z file: one JSON object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ZMetadata:
-    """Where the rows of a z file come from.
+    """Origin of the rows of a z file.
 
     Attributes:
         model_sha256: SHA-256 of the weights of the model; empty if it was never saved.
@@ -27,9 +27,9 @@ class ZMetadata:
         dim: numbers of one z or token.
         level: "jet" or "particle".
         files: the input files; `source_file` is an index into this list.
-        label_names: the class of each value of `label`; empty where there are no labels.
+        label_names: the class of each value of `label`; empty without labels.
         kept: the jet columns copied from the input.
-        collections: for each input file the collection of jets that `source_jet` counts; "" where an entry is a jet.
+        collections: for each input file the jet collection that `source_jet` counts; "" for files with a jet per entry.
         trained: entries that the model was trained on, as (index of the file, start, stop).
         left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
         files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.
@@ -50,7 +50,7 @@ class ZMetadata:
     digests: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored: these fields and the versions of format and package."""
+        """Return the fields with the versions of format and package, as they are stored."""
         return {
             "format": "ssl-jets z",
             "format_version": FORMAT_VERSION,
@@ -60,12 +60,12 @@ class ZMetadata:
 
 
 def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
-    """One line of JSON, with the checksums of the rows and `crc32`, that of all the rest of the line."""
+    """Return one line of JSON with the checksums of the rows, and `crc32`, the checksum of the rest of the line."""
     return json.dumps(sealed({**metadata, "checksums": checksums.to_dict()}))
 
 
 def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
-    """The metadata of a file, and the checksums of its rows; None for files of versions without checksums.
+    """Read the metadata of a file and the checksums of its rows; None for files of versions without checksums.
 
     Raises:
         DataError: not a JSON object, damaged, or written by a newer format version.

@@ -1,6 +1,6 @@
 """z files as npz: one array per column and the metadata as a text array `metadata`; `numpy.load` reads it, no pickles.
 
-The header of an array states its length before its first row, so that columns are first spooled to files beside the
+The header of an array has its length before its first row, so columns are first spooled to files in the folder of the
 output and then copied into the archive.
 """
 
@@ -25,7 +25,7 @@ COPY_BYTES = 2**22
 
 
 class NpzSink:
-    """Spools each column, and assembles the archive when closed."""
+    """Writer that spools each column and assembles the archive when closed."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._path, self._columns = path, columns
@@ -69,7 +69,7 @@ class NpzSink:
 
 
 class NpzReading:
-    """Maps the stored arrays of the archive into memory; compressed ones are loaded whole."""
+    """Reader that maps the arrays of the archive into memory; compressed arrays are loaded whole."""
 
     def __init__(self, path: Path) -> None:
         arrays: dict[str, npt.NDArray[Any]] = {}
@@ -96,7 +96,7 @@ class NpzReading:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """A member without a date, so that equal contents make equal files."""
+    """Return a member without a date, so that equal contents make equal files."""
     return zipfile.ZipInfo(f"{name}.npy")
 
 
@@ -119,7 +119,7 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.N
 
 
 def _data_start(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: behind its local header of 30 bytes, its name and its extra field."""
+    """Return the offset of a member's bytes: after its local header of 30 bytes, its name and its extra field."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         lengths = file.read(4)

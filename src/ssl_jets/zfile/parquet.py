@@ -1,4 +1,4 @@
-"""z files as Parquet: z as a fixed-size list, one row group per block, our metadata under a key of the file's."""
+"""z files as Parquet: z as a fixed-size list, one row group per block, the metadata under the key `ssl_jets`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ METADATA = b"ssl_jets"
 
 
 class ParquetSink:
-    """Writes one row group per block."""
+    """Writer of one row group per block."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._schema = pa.schema([_field(column) for column in columns])
-        # A dictionary pays where few values repeat, not for the floats of z.
+        # A dictionary saves space for columns of few values, not for the floats of z.
         repeated = [name for name in ("source_file", "source_jet", "label") if name in self._schema.names]
         self._writer = pq.ParquetWriter(path.absolute(), self._schema, use_dictionary=repeated)
 
@@ -43,7 +43,7 @@ class ParquetSink:
 
 
 class ParquetReading:
-    """Streams record batches."""
+    """Reader of record batches."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class ParquetReading:
         return {name: self._column(name, table[name].combine_chunks()) for name in table.column_names}
 
     def _column(self, name: str, array: Any) -> npt.NDArray[Any]:
-        """One column. A missing (null) label is -1, that of no class; any other missing number is NaN."""
+        """Convert one column. A missing (null) label becomes -1, no class; any other missing number NaN."""
         if name == "label":
             array = array.fill_null(-1)
         elif name in self._with_nulls and not hasattr(array.type, "value_field"):
@@ -93,14 +93,14 @@ def _is_number(kind: Any) -> bool:
 
 
 def _with_nulls(metadata: Any) -> set[str]:
-    """The columns of which a value is missing, in any row group."""
+    """Return the columns with a missing value in any row group."""
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     columns = [group.column(index) for group in groups for index in range(metadata.num_columns)]
     return {one.path_in_schema for one in columns if one.is_stats_set and one.statistics.null_count}
 
 
 def _from_arrow(array: Any, path: Path) -> npt.NDArray[Any]:
-    """One column; a list of numbers per row, all of one length, becomes a matrix, with NaN in rows without a list."""
+    """Convert one column; lists of one length become a matrix `[row, D]`, with NaN in rows without a list."""
     kind = array.type
     if not hasattr(kind, "value_field"):
         values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)

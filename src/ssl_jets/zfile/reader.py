@@ -1,4 +1,4 @@
-"""Reading a z file of this package or of another tool."""
+"""Reader of z files of this package and of other tools."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ssl_jets.zfile.metadata import from_json
 
 ROWS = 16_384
 FREE_BYTES = 2**28
-"""Bytes of rows that are read from a file of any size."""
+"""Bytes of rows that a file of any size may claim."""
 MOST_COMPRESSED = 1000
-"""Bytes of rows for each byte of a larger file, at most."""
+"""Most bytes of rows per byte of a larger file."""
 
 
 @dataclass(frozen=True, repr=False)
 class ZFile(ShortRepr):
-    """A z file in memory.
+    """Contents of a z file in memory.
 
     Attributes:
         z: float32 `[row, D]`; at level "particle" the tokens.
-        columns: the other columns by name, each `[row]`: the key, `label` as int64 where there is one, kept columns.
-        metadata: what the file says about itself; empty for files of other tools.
+        columns: the other columns by name, each `[row]`: the key, `label` as int64 if the file has it, kept columns.
+        metadata: metadata of the file; empty for files of other tools.
     """
 
     z: npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ class ZFile(ShortRepr):
 
 
 def read_z(path: Path | str, level: Level = "jet") -> ZFile:
-    """A whole z file. Needs a column `z`; every column with one number per row is read, others are left out.
+    """Read a whole z file: its column `z` and every column with one number per row.
 
     Args:
         path: the file; its suffix names the format. In ROOT the TTree `jets` is read, or the only TTree.
@@ -53,7 +53,7 @@ def read_z(path: Path | str, level: Level = "jet") -> ZFile:
 
     Raises:
         UsageError: the suffix is none of a z file.
-        DataError: no such file, no column `z`, a z that is no matrix of numbers, or labels that are no whole numbers.
+        DataError: no such file, no column `z`, z is no matrix of numbers, or labels are no whole numbers.
     """
     path, vector = Path(path), VECTORS[level]
     with _open(path) as reading:
@@ -79,7 +79,7 @@ def read_z(path: Path | str, level: Level = "jet") -> ZFile:
 
 
 def iterate_z(path: Path | str, rows: int = ROWS) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """All columns of a z file, in blocks of at most `rows` rows and in bounded memory; at least one block.
+    """Yield all columns of a z file in blocks of at most `rows` rows, in bounded memory; at least one block.
 
     Raises:
         UsageError, DataError: as `read_z`.
@@ -94,15 +94,15 @@ def iterate_z(path: Path | str, rows: int = ROWS) -> Iterator[dict[str, npt.NDAr
 
 @contextmanager
 def _open(path: Path) -> Iterator[Reading]:
-    kind = format_of(path)
+    file_format = format_of(path)
     if not path.is_file():
         siblings = path.parent.iterdir() if path.parent.is_dir() else []
         names = nearest(path.name, [sibling.name for sibling in siblings if not sibling.name.startswith(".")])
         raise DataError("there is no such z file", where=path, allowed=names or None)
     reading: Reading | None = None
     try:
-        with guarded(f"the file cannot be read as {kind.name}", path):
-            reading = kind.reading(path.absolute())  # which no library takes for a URL
+        with guarded(f"the file cannot be read as {file_format.name}", path):
+            reading = file_format.reading(path.absolute())  # no library takes an absolute path for a URL
             yield reading
     finally:
         if reading is not None:
@@ -116,7 +116,7 @@ def _metadata(reading: Reading, path: Path) -> tuple[dict[str, Any], Checksums |
 def _blocks(
     reading: Reading, names: Sequence[str], checksums: Checksums | None, path: Path
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """All rows in blocks that were checked, where the file has checksums."""
+    """Return all rows in blocks, checked against the checksums if the file has them."""
     if checksums is None:
         return reading.blocks(names, ROWS)
     checksums.check_columns(names, reading.rows, path)
@@ -124,11 +124,11 @@ def _blocks(
 
 
 def _check_size(path: Path, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Check that a file does not claim far more rows than its bytes can hold, before memory is taken for them."""
-    asked = rows * sum(array[:1].nbytes for array in block.values())
-    if asked > max(FREE_BYTES, MOST_COMPRESSED * path.stat().st_size):
+    """Check that a file does not claim far more rows than its bytes can hold, before memory is allocated for them."""
+    claimed = rows * sum(array[:1].nbytes for array in block.values())
+    if claimed > max(FREE_BYTES, MOST_COMPRESSED * path.stat().st_size):
         raise DataError(
-            "the z file claims more numbers than it can hold", where=path, found=f"{rows:,} rows, {asked:,} bytes"
+            "the z file claims more numbers than it can hold", where=path, found=f"{rows:,} rows, {claimed:,} bytes"
         )
 
 
@@ -145,7 +145,7 @@ def _check_vector(path: Path, reading: Reading, vector: str) -> None:
 
 
 def _matrix(values: npt.NDArray[Any], path: Path, name: str) -> npt.NDArray[np.float32]:
-    """`[row, D]` float32, also from one array per row (a vector branch of ROOT)."""
+    """Convert z to float32 `[row, D]`, also from one array per row (a vector branch of ROOT)."""
     if values.dtype == object and len({len(row) for row in values}) == 1:
         values = np.stack([np.asarray(row) for row in values])
     if values.ndim != 2 or values.dtype.kind not in "iuf":

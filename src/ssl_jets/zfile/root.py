@@ -20,7 +20,7 @@ METADATA = "metadata"
 
 
 class RootSink:
-    """Writes one basket per branch and block."""
+    """Writer of one basket per branch and block."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         # Opened here: uproot takes `a::b.root` and `s3:x` for addresses.
@@ -51,10 +51,10 @@ class RootSink:
 
 
 class RootReading:
-    """Reads the TTree `jets`, or the only TTree of a foreign file."""
+    """Reader of the TTree `jets`, or of the only TTree of a foreign file."""
 
     def __init__(self, path: Path) -> None:
-        # As {file: no object}: a colon in the name names no tree. By a local reader: it is no address.
+        # As {file: None}, uproot takes no colon of the path for a tree; with a local source it takes it for no address.
         local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
         self._file = uproot.open({str(path.absolute()): None}, array_cache=None, **local)
         self._tree = self._file[_tree_name(self._file, path)]
@@ -82,7 +82,7 @@ def _tree_name(file: Any, path: Path) -> str:
 
 
 def _is_column(branch: Any) -> bool:
-    """A number per entry; for z also a fixed-size array or a vector per entry."""
+    """Check for a number per entry; for z also for a fixed-size array or a vector per entry."""
     if branch.name in VECTORS.values():
         return True
     return isinstance(branch.interpretation, uproot.AsDtype) and branch.interpretation.to_dtype.shape == ()

@@ -1,4 +1,4 @@
-"""Writing a z file: in bounded memory, and whole or not at all."""
+"""Writer of z files, in bounded memory, all or nothing."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ BLOCK_BYTES = 2**24
 
 
 class ZWriter:
-    """Writes rows to a hidden folder beside `path` and moves the file into place when closed without an error.
+    """Writer of rows to a hidden folder next to `path`; the file is moved into place when closed without an error.
 
     Rows are gathered into blocks of one size, so that the layout of the file does not depend on how they arrive.
 
     Args:
         path: the output; its suffix names the format.
         columns: all columns, usually from `z_columns`.
-        metadata: stored with the file when it is closed; until then it may be replaced.
+        metadata: stored when the file is closed; may be replaced until then.
         force: overwrite an existing file.
         block_bytes: bytes gathered before they are written.
 
     Raises:
-        UsageError: an unknown suffix, a name of a column that the format cannot keep, or the file exists and `force` is
-            not given.
-        SslJetsError: the folder or the disk does not take the file. Nothing is left behind.
+        UsageError: an unknown suffix, a column name that the format cannot keep, or the file exists without `force`.
+        SslJetsError: the folder or the disk cannot take the file. Nothing is left behind.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ZWriter:
         return self._sink
 
     def write(self, rows: Rows) -> None:
-        """Append rows: an array for every column, all of one length; floats are not put into columns of integers."""
+        """Append rows: an array for every column, all of one length. Floats are not cast to integer columns."""
         if rows.keys() != self._block.keys():
             raise ValueError(f"rows have the columns {sorted(rows)}, the file has {sorted(self._block)}")
         lengths = {len(values) for values in rows.values()}
@@ -99,7 +98,7 @@ class ZWriter:
             self._file.commit()
 
     def discard(self) -> None:
-        """Drop everything written so far that is not yet in place."""
+        """Remove everything written so far that is not yet in place."""
         if self._sink is not None:
             self._sink.abort()
             self._sink = None
@@ -107,7 +106,7 @@ class ZWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Any error discards the output; an error of the disk is told as one message."""
+        """Discard the output at any error; an error of the disk becomes one message."""
         try:
             yield
         except OSError as error:

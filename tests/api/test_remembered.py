@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jets.cli.evaluation import EvaluateRequest, run_evaluation
-from ssl_jets.cli.remembered import Remembered
+from ssl_jets import api
+from ssl_jets.api.remembered import Remembered
 from ssl_jets.errors import DataError, UsageError
 
 
@@ -46,7 +46,7 @@ def test_a_run_on_the_sample_and_a_model_alone_remember_no_files(tmp_path: Path)
 def test_files_that_are_gone_and_runs_of_other_files_ask_for_data(jets: Path, tmp_path: Path) -> None:
     gone = run(tmp_path / "gone", f"{{sources: ['{tmp_path}/gone.root']}}")
     with pytest.raises(DataError, match=r"cannot be found(.|\n)*gone\.root(.|\n)*--data"):
-        run_evaluation(EvaluateRequest(models=(gone,)))
+        api.evaluate(gone)
     piped = run(tmp_path / "piped", "{sources: ['-']}")
     with pytest.raises(DataError, match="--data"):
         Remembered.of([piped])

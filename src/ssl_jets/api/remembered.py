@@ -1,4 +1,4 @@
-"""The files that runs were trained on, for an evaluation without `--data`."""
+"""Files that runs were trained on, for an evaluation without `data`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 
 READING = ("format", "jets", "labels", "bad_jets", "bad_files")
-"""Settings of a run by which its files are read (`data.*`)."""
+"""Settings of a run for reading its files (`data.*`)."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """Files of a run, and the settings by which they are read.
+    """Files of a run, and the settings for reading them.
 
     Attributes:
-        sources: as for `--data`; none for the bundled sample.
-        reading: settings `data.*` that the run has.
+        sources: as for `data`; none for the bundled sample.
+        reading: settings `data.*` of the run.
     """
 
     sources: tuple[str, ...] = ()
@@ -27,15 +27,15 @@ class Remembered:
 
     @classmethod
     def of(cls, runs: Sequence[Path]) -> Remembered:
-        """Read `config.yaml` of each run; a model folder alone remembers nothing.
+        """Read `config.yaml` of each run; a model folder alone has none.
 
         Raises:
             UsageError: the runs were trained on different files.
-            DataError: files are no longer there.
+            DataError: files do not exist any more.
         """
-        found = {run: cls._of(run) for run in runs}
-        first_run, first = next(iter(found.items()))
-        for run, other in found.items():
+        remembered = {run: cls._of(run) for run in runs}
+        first_run, first = next(iter(remembered.items()))
+        for run, other in remembered.items():
             if (other.sources, other.reading.get("format")) != (first.sources, first.reading.get("format")):
                 raise UsageError(
                     "the runs were trained on different files",
@@ -43,7 +43,7 @@ class Remembered:
                     hint="name the files to evaluate on: --data FILE",
                 )
         first._check(first_run)
-        labels = [one.reading["labels"] for one in found.values() if one.reading.get("labels")]
+        labels = [one.reading["labels"] for one in remembered.values() if one.reading.get("labels")]
         return cls(first.sources, first.reading | ({"labels": labels[-1]} if labels else {}))
 
     @classmethod

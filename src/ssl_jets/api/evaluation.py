@@ -1,0 +1,213 @@
+"""The verb `evaluate`: one evaluation of the library, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_jets.api.arguments import Names, SettingTree, log, names_of, path_of, tree_of
+from ssl_jets.api.embedding import log_sample
+from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
+from ssl_jets.api.remembered import Remembered
+
+if TYPE_CHECKING:
+    from ssl_jets.evaluation import Comparison, Evaluation, GeneratedEvaluation
+    from ssl_jets.evaluation.settings import EvaluateSettings
+    from ssl_jets.protocols import AnomalyScan, DomainResult, LabelCurves
+
+    Result = Evaluation | Comparison | GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
+
+
+def evaluate(
+    runs: Names = (),
+    *,
+    z: Names = (),
+    generated: Names = (),
+    ensemble: bool = False,
+    protocol: str | None = None,
+    data: Names = (),
+    domain: Names = (),
+    target: Names = (),
+    schema: str | Path | None = None,
+    efficiency: float | Sequence[float] = (),
+    out: str | Path | None = None,
+    settings: SettingTree | None = None,
+    seed: int | None = None,
+    force: bool = False,
+) -> Result:
+    """Evaluate models, a z file or generated jets next to baselines, and write numbers, figures and a report.
+
+    Args:
+        runs: a run folder; several are compared on the same jets.
+        z: z file of this or any other tool, instead of runs; several are one table.
+        generated: files of generated jets, instead of runs, to compare with `data`.
+        ensemble: also evaluate the mean of the predictions of several runs.
+        protocol: "labels" (label curves), "anomaly" or "domain": evaluations that train. They continue where they were
+            stopped.
+        data: the jets; by default the files that the runs were trained on, of which held-out jets are tested.
+        domain: unlabelled jets of the target domain, for protocol "domain".
+        target: labelled jets of the target domain, only to test on, for protocol "domain".
+        schema: YAML file (or name) of the format of the files.
+        efficiency: signal efficiencies at which the background rejection is computed.
+        out: output folder; by default next to the run or the file that is evaluated.
+        settings: further settings, such as `{"evaluate.fit_jets": 5000}`.
+        seed: seed of the choice of jets, the random encoder and the bootstrap.
+        force: replace an evaluation in `out`.
+
+    Returns:
+        An `Evaluation` of a run or of z files, a `Comparison` of several runs, a `GeneratedEvaluation`, or the
+        `LabelCurves`, `AnomalyScan` or `DomainResult` of a protocol.
+
+    Raises:
+        SslJetsError: arguments that do not go together, a wrong setting, model, input file or output.
+    """
+    from ssl_jets.runtime.allocator import tune_memory
+
+    efficiencies = [efficiency] if isinstance(efficiency, int | float) else list(efficiency)
+    request = EvaluateRequest(
+        models=tuple(map(Path, names_of(runs))),
+        z=tuple(map(Path, names_of(z))),
+        generated=names_of(generated),
+        ensemble=ensemble,
+        protocol=protocol,
+        data=names_of(data),
+        domain=names_of(domain),
+        target=names_of(target),
+        out=path_of(out),
+        settings=tree_of(settings, schema, seed=seed, efficiencies=efficiencies or None),
+        force=force,
+    )
+    request.check(seed=seed is not None, efficiency=bool(efficiencies))
+    tune_memory()
+    return _evaluate_domains(request) if protocol == "domain" else _evaluate(request)
+
+
+def _evaluate(request: EvaluateRequest) -> Result:
+    """Resolve the settings, with the files of the runs if no data are given, and evaluate."""
+    from ssl_jets.config import resolve
+    from ssl_jets.evaluation.settings import EvaluateSettings
+
+    remembered = Remembered() if request.data or not request.models else Remembered.of(request.models)
+    settings = resolve(EvaluateSettings, {"data": remembered.reading}, request.settings or {})
+    if remembered.sources:
+        request = replace(request, data=remembered.sources)
+        log(remembered.line())
+    elif not request.z:
+        log_sample(request.data)
+    if request.protocol == "labels":
+        return _label_curves(request, settings)
+    if request.protocol == "anomaly":
+        return _anomaly_scan(request, settings)
+    if request.generated:
+        return _evaluate_generated(request, settings)
+    if len(request.models) > 1:
+        return _compare(request, settings)
+    return _evaluate_one(request, settings)
+
+
+def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evaluation:
+    """Evaluate a model or z files."""
+    from ssl_jets import evaluation, report
+
+    folder = request.folder("evaluation")
+    if request.z:
+        result = evaluation.evaluate_z(request.z, folder, settings=settings, force=request.force, say=log)
+        run = None
+    else:
+        model, run = request.models[0], run_of(request.models[0])
+        result = evaluation.evaluate_model(model, request.data, folder, settings=settings, force=request.force, say=log)
+    log_reports(report.write_evaluation_report(folder, run))
+    return result
+
+
+def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison:
+    """Compare several models on the same jets."""
+    from ssl_jets import evaluation, report
+    from ssl_jets.runtime.atomic import free_folder
+
+    folder = request.out or free_folder(Path("runs"), "comparison")
+    result = evaluation.compare_models(
+        request.models,
+        request.data,
+        folder,
+        ensemble=request.ensemble,
+        settings=settings,
+        force=request.force,
+        say=log,
+    )
+    runs = dict(zip(result.evaluations, request.models, strict=False))  # an ensemble, the last, has no run
+    log_reports(report.write_comparison_report(folder, runs))
+    return result
+
+
+def _evaluate_generated(request: EvaluateRequest, settings: EvaluateSettings) -> GeneratedEvaluation:
+    """Compare generated with real jets."""
+    from ssl_jets import evaluation, report
+
+    folder = request.folder("evaluation")
+    result = evaluation.evaluate_generated(
+        request.generated,
+        request.data,
+        folder,
+        data=settings.data,
+        figures=settings.figures,
+        seed=settings.evaluate.seed,
+        force=request.force,
+        say=log,
+    )
+    log_reports(report.write_generated_report(folder))
+    return result
+
+
+def _label_curves(request: EvaluateRequest, settings: EvaluateSettings) -> LabelCurves:
+    from ssl_jets import protocols, report
+
+    folder = _protocol_folder(request)
+    result = protocols.label_curves(request.models, request.data, folder, settings=settings, say=log)
+    log_reports(report.write_labels_report(folder))
+    return result
+
+
+def _anomaly_scan(request: EvaluateRequest, settings: EvaluateSettings) -> AnomalyScan:
+    from ssl_jets import protocols, report
+
+    folder = _protocol_folder(request)
+    result = protocols.anomaly_scan(request.models, request.data, folder, z=request.z, settings=settings, say=log)
+    log_reports(report.write_anomaly_report(folder))
+    return result
+
+
+def _protocol_folder(request: EvaluateRequest) -> Path:
+    """Return the folder of a protocol, in which a stopped one continues."""
+    name = str(request.protocol)
+    several = Path("runs") / f"{name}-curves"
+    return several if request.out is None and len(request.models) > 1 else request.folder(name)
+
+
+def _evaluate_domains(request: EvaluateRequest) -> DomainResult:
+    """Run the protocol "domain", whose settings differ from an evaluation's."""
+    from ssl_jets import protocols, report
+    from ssl_jets.config import resolve
+
+    files = {
+        "data": {"sources": request.data, "unlabelled": request.domain},
+        "protocol": {"target": request.target},
+    }
+    settings = resolve(protocols.DomainRun, request.settings or {}, files)
+    one = request.models[0] if len(request.models) == 1 else Path("runs")
+    folder = request.out or run_of(one) / "domain"
+    result = protocols.domain_protocol(settings, folder, models=list(request.models), say=log)
+    log_reports(report.write_domain_report(folder))
+    return result
+
+
+def log_reports(written: Path) -> None:
+    """Log the path of a report; a run that contains it shows the same, so its report is written again."""
+    from ssl_jets import report
+
+    log(f"report: {written}")
+    run = written.parent.parent
+    if report.is_run(run):
+        log(f"report of the run: {report.write_run_report(run)}")

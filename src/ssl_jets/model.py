@@ -1,0 +1,235 @@
+"""A trained model in memory, and its inference: z and predictions of jets, in batches and without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_jets.arrays import Array
+from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.jets import COLUMNS, Jets, within_memory
+from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
+from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
+from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
+from ssl_jets.runtime.short_repr import ShortRepr
+
+BATCH = 512
+"""Jets of one forward pass."""
+
+
+@dataclass(eq=False, repr=False)
+class Model(ShortRepr):
+    """A trained model.
+
+    Attributes:
+        encoder: particles to z.
+        head: z to logits over `labels`; None for a model trained without labels.
+        labels: class names.
+        regressor: z to jet columns; None for a model that regresses none.
+        facts: `method` and `training` (files, split, steps, jets seen, ...), as written to `config.json`.
+        sha256: of the weights file; empty for a model that was never saved.
+
+    Example:
+        A model that is not trained yet, on two jets:
+
+        >>> from ssl_jets.config import ModelSettings
+        >>> model = Model(Encoder(ModelSettings(size="tiny")), ClassHead(64, 2), ("QCD", "Tbl"))
+        >>> jets = Jets.of([[[310.0, 0.02, -0.01], [95.0, -0.11, 0.07]], [[50.0, 0.0, 0.0]]], ("pt", "deta", "dphi"))
+        >>> model.embed(jets).shape
+        (2, 64)
+        >>> model.predict(jets).sum(axis=1).round(6)
+        array([1., 1.])
+    """
+
+    encoder: Encoder
+    head: ClassHead | None = None
+    labels: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    regressor: Regressor | None = None
+
+    @property
+    def method(self) -> str:
+        """Name of the method that trained it."""
+        return str(self.facts.get("method", "unknown"))
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers of encoder and heads."""
+        modules = (self.encoder, self.head, self.regressor)
+        return sum(parameter_count(module) for module in modules if module is not None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Particle columns that the encoder was trained with."""
+        return tuple(self.facts.get("training", {}).get("columns", COLUMNS))
+
+    def embed(
+        self,
+        jets: Jets,
+        *,
+        batch_size: int = BATCH,
+        device: torch.device | str | None = None,
+        precision: PrecisionSetting = "auto",
+    ) -> Array:
+        """Compute z of jets in memory, as the command `embed` writes it.
+
+        Particle columns that the encoder was not trained with are left out.
+
+        Args:
+            jets: the jets, in physical units.
+            batch_size: jets of one forward pass.
+            device: by default the GPU, or the CPU of a machine without one.
+            precision: number format of the forward pass.
+
+        Returns:
+            z, float32 `[jet, D]`.
+
+        Raises:
+            SslJetsError: z of a jet is not finite, or the jets have no column that the encoder was trained with.
+        """
+        z = embed_jets(
+            self.encoder,
+            _with_columns(jets, self.columns),
+            device=default_device(device),
+            batch=batch_size,
+            precision=precision,
+        )
+        return require_finite(z.numpy())
+
+    def predict(
+        self,
+        jets: Jets,
+        *,
+        batch_size: int = BATCH,
+        device: torch.device | str | None = None,
+        precision: PrecisionSetting = "auto",
+    ) -> Array:
+        """Predict the class probabilities of jets in memory.
+
+        Args:
+            jets: the jets, in physical units.
+            batch_size: jets of one forward pass.
+            device: by default the GPU, or the CPU of a machine without one.
+            precision: number format of the forward pass.
+
+        Returns:
+            Probabilities, float64 `[jet, class]`, in the order of `labels`.
+
+        Raises:
+            SslJetsError: as for `embed`, or the model has no head.
+        """
+        z = self.embed(jets, batch_size=batch_size, device=device, precision=precision)
+        return self.probabilities(z)
+
+    def probabilities(self, z: Array, classes: Iterable[str] = ()) -> Array:
+        """Compute class probabilities from z, float64 `[jet, class]`, in the order of `classes` or of `labels`."""
+        if self.head is None:
+            raise SslJetsError(
+                "this model has no head that predicts classes",
+                found=f"method {self.method}",
+                hint="ssl-jets finetune --model RUN --mode full trains one",
+            )
+        order = [self.labels.index(name) for name in classes or self.labels]
+        with torch.inference_mode():
+            logits = torch.cat([self.head(rows) for rows in _batches(z)]).double()
+            result: Array = logits[:, order].softmax(dim=1).numpy()
+        return result
+
+    def regressed(self, z: Array) -> Array:
+        """Compute the regressed columns from z, in the units of the files, float32 `[jet, target]`."""
+        assert self.regressor is not None
+        with torch.inference_mode():
+            result: Array = torch.cat([self.regressor.physical(rows) for rows in _batches(z)]).numpy()
+        return result
+
+
+def default_device(device: torch.device | str | None = None) -> torch.device:
+    """Return the named device; by default the GPU, or the CPU of a machine without one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def embed_jets(
+    encoder: Encoder,
+    jets: Jets,
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = BATCH,
+    precision: PrecisionSetting = "auto",
+) -> Tensor:
+    """Compute z of jets in memory. The encoder is moved to `device` and put into evaluation mode.
+
+    Args:
+        encoder: the encoder.
+        jets: the jets, on any device.
+        device: device of the forward pass.
+        batch: most jets of one forward pass; batches of long jets are cut (`within_memory`).
+        precision: number format of the forward pass; "auto" is the native one of the device.
+
+    Returns:
+        z, float32 `[jet, D]` on the CPU.
+    """
+    batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
+    encoded = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch)
+    return torch.cat([entry.z for _, entry in encoded])
+
+
+def encode(
+    encoder: Encoder,
+    batches: Iterable[Jets],
+    device: torch.device | str,
+    precision: Precision,
+    *,
+    batch: int,
+    tokens: bool = False,
+) -> Iterator[tuple[Jets, Encoded]]:
+    """Yield each batch of jets with its z and, if asked for, its tokens (otherwise none), float32 on the CPU."""
+    encoder = encoder.to(device).eval()
+    for jets in batches:
+        z: list[Tensor] = []
+        particles: list[Tensor] = []
+        for piece in within_memory(jets, batch):
+            with torch.inference_mode(), autocast(device, precision):
+                encoded = encoder(piece.to(device))
+            # Copied outside of inference mode: to the CPU, and as tensors from which gradients may be computed.
+            z.append(encoded.z.to("cpu", torch.float32, copy=True))  # [jet, D]
+            if tokens:
+                particles.append(encoded.tokens.to("cpu", torch.float32, copy=True))  # [particle, width]
+        yield jets, Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def require_finite(z: Array) -> Array:
+    """Return z `[jet, D]`, if all of it is finite.
+
+    Raises:
+        SslJetsError: z of a jet is NaN or infinite.
+    """
+    if bad := int((~np.isfinite(z).all(axis=1)).sum()):
+        raise SslJetsError("the model gives z that is not finite", found=f"{bad:,} of {len(z):,} jets")
+    return z
+
+
+def _batches(z: Array) -> tuple[Tensor, ...]:
+    return torch.split(torch.from_numpy(z), BATCH)
+
+
+def _with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
+    """Return the jets with only the particle columns of `names`."""
+    columns = tuple(name for name in jets.columns if name in names)
+    if not columns:
+        raise DataError(
+            "the jets have no column that the encoder was trained with", found=", ".join(jets.columns), allowed=names
+        )
+    if columns == jets.columns:
+        return jets
+    return replace(jets, particles=jets.particles[:, [jets.columns.index(name) for name in columns]], columns=columns)
