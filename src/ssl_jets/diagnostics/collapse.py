@@ -7,9 +7,8 @@ the other limits are such that healthy trainings stay away from them. `docs/coll
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ssl_jets.diagnostics.representation import RepresentationStatistics
+from ssl_jets.diagnostics.results import RepresentationStatistics
+from ssl_jets.diagnostics.results import Verdict as Verdict
 
 MIN_VARIATION = 0.05
 """Of the variation of z of random weights: below it all jets have nearly the same z."""
@@ -35,19 +34,6 @@ ADVICE = {
     "codes": "a smaller codebook, or a smaller train.lr",
 }
 """First remedies, by the name of the verdict; docs/collapse.md has more."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One way in which a representation has failed.
-
-    Attributes:
-        name: what it is called in `metrics.jsonl`.
-        text: what was found, beside what it is compared with.
-    """
-
-    name: str
-    text: str
 
 
 def verdicts_on_z(

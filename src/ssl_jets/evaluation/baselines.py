@@ -15,12 +15,12 @@ from ssl_jets.evaluation.probes.classes import (
     COLUMNS,
     RANDOM,
     Labelled,
-    ProbeResult,
     knn_probe,
     linear_probe,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes, reference_probes
+from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.nn.encoder import Encoder, random_like
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.classes import ProbeResult
+from ssl_jets.evaluation.probes.results import ProbeResult
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,20 @@ from ssl_jets.diagnostics.monitor import spreads
 from ssl_jets.embedding.predict import encode, probabilities, regressed
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labelled_jets, labels_of, subset
+from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
-    ProbeResult,
     knn_probe,
     linear_probe,
     linear_reader,
     scored,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.robustness import RobustnessCurve, robustness, some
-from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.probes.results import ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.robustness import robustness, some
+from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
@@ -132,17 +133,20 @@ def measure(
         leaked=bench.roles.leaked,
         left_out=dict(bench.skipped),
         files_left_out=bench.files_left_out,
-        settings={
-            **bench.settings.evaluate.model_dump(mode="json"),
-            "weights": bench.settings.data.weights,
-            "validation_fraction": bench.settings.data.validation_fraction,
-            "split_seed": bench.settings.data.split_seed,
-            "precision": native_precision(device),
-            "device": device.type,
-            "figures": bench.settings.figures.model_dump(),
-        },
+        settings=UsedSettings.model_validate(
+            {
+                **bench.settings.evaluate.model_dump(mode="json"),
+                "weights": bench.settings.data.weights,
+                "validation_fraction": bench.settings.data.validation_fraction,
+                "split_seed": bench.settings.data.split_seed,
+                "precision": native_precision(device),
+                "device": device.type,
+                "figures": bench.settings.figures.model_dump(),
+            }
+        ),
+        headline=headline(found["probes"]),
         notes=list(bench.tell.said),
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 2),
         **found,
     )
     targets = () if model.regressor is None else model.regressor.names
@@ -286,14 +290,14 @@ def regressed_metrics(predicted: Array, names: Sequence[str], bench: EvaluationD
     return found
 
 
-def facts_of(model: Model) -> dict[str, Any]:
-    """What an evaluation remembers of its model."""
-    return {
-        "sha256": model.sha256,
-        "method": model.method,
-        "parameters": model.parameters,
-        "dim": model.encoder.dim,
-        "encoder": model.encoder.cfg.model_dump(mode="json"),
-        "head": model.head is not None,
-        "labelled_jets": labelled_jets(model),
-    }
+def facts_of(model: Model) -> ModelFacts:
+    """Return the facts of a model that its evaluation has."""
+    return ModelFacts(
+        sha256=model.sha256,
+        method=model.method,
+        parameters=model.parameters,
+        dim=model.encoder.dim,
+        encoder=model.encoder.cfg.model_dump(mode="json"),
+        head=model.head is not None,
+        labelled_jets=labelled_jets(model),
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ssl_jets.evaluation.compare import Comparison
+from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated import GeneratedEvaluation
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.classes import ProbeResult
-from ssl_jets.evaluation.probes.physics import PhysicsProbe
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
 
 REJECTIONS = 60
@@ -21,7 +20,7 @@ def summary_table(evaluation: Evaluation) -> str:
     blocks = []
     rows = []
     if evaluation.task:
-        fitted = _count(evaluation.model.get("labelled_jets"))
+        fitted = _count(evaluation.model.labelled_jets)
         rows.append(("head", "z", fitted, number(evaluation.task.accuracy), number(evaluation.task.auc)))
     for probe in evaluation.probes:
         rows.append((probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)))
@@ -72,12 +71,12 @@ def comparison_table(found: Comparison) -> str:
     """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
     rows = []
     for name, one in found.evaluations.items():
-        spread, labels = one.spread["z"], one.model.get("labelled_jets")
+        spread, labels = one.representation, one.model.labelled_jets
         linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")]
         fair = ["" if one.task is None else _count(labels), *_fitted(linear[1:2])]
         head_of = "" if one.task is None else number(one.task.accuracy)
         cells = (fair[0], head_of, fair[1], *_fitted(linear[:1]))
-        rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
+        rows.append((name, one.model.method, *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
     probed = ("linear probe on these labels", "linear probe on all")
     head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
     blocks = [plain_table(head, rows)]
@@ -87,8 +86,8 @@ def comparison_table(found: Comparison) -> str:
             for entry in found.differences
         ]
         blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
-    if found.alike:
-        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.alike]
+    if found.cka:
+        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.cka]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     return "\n\n".join(blocks)
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,12 @@ from ssl_jets.data.split import first_halves
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.evaluation_data import FEWEST
+from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.bootstrap import relative
-from ssl_jets.evaluation.probes.classes import Labelled, ProbeResult, knn_probe, linear_probe, tree_columns, tree_probe
-from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes
-from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluation.probes.physics import Side, physics_probes
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import FORCE, log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.ztable import read_table
@@ -94,18 +95,21 @@ def evaluate_z(
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings={
-            **wanted.model_dump(mode="json"),
-            "weights": settings.data.weights,
-            "figures": settings.figures.model_dump(),
-        },
+        settings=UsedSettings.model_validate(
+            {
+                **wanted.model_dump(mode="json"),
+                "weights": settings.data.weights,
+                "figures": settings.figures.model_dump(),
+            }
+        ),
         task=None,
         probes=found.probes,
+        headline=headline(found.probes),
         physics=found.physics,
-        spread={"z": representation_statistics(torch.from_numpy(file.z[shown]))},
+        spread={TRAINED: representation_statistics(torch.from_numpy(file.z[shown]))},
         map=ZMap.of(file.z[shown], labels[shown] if names else np.full(len(shown), -1), wanted.seed),
         notes=tell.said,
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 2),
     )
     evaluation.write()
     return evaluation
@@ -279,9 +283,6 @@ def _some(rows: Array, most: int, seed: int) -> Array:
     return chosen
 
 
-def _model(file: ZFile) -> dict[str, Any]:
-    return {
-        "sha256": file.metadata.get("model_sha256", ""),
-        "method": file.metadata.get("method", "unknown"),
-        "dim": file.z.shape[1],
-    }
+def _model(file: ZFile) -> ModelFacts:
+    method = file.metadata.get("method", "unknown")
+    return ModelFacts(sha256=file.metadata.get("model_sha256", ""), method=method, dim=file.z.shape[1])

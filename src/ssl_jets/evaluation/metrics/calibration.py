@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.typed import Values
 
 BINS = 15
 """Bins of the confidence in the reliability diagram and the calibration error."""
@@ -30,9 +31,9 @@ class Reliability:
     With weights the number is that of equal weights with the same error, (sum w)^2 / sum w^2.
     """
 
-    jets: Array
-    confidence: Array
-    accuracy: Array
+    jets: Values
+    confidence: Values
+    accuracy: Values
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
 from ssl_jets.evaluation.metrics.roc import macro_auc, macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.working_points import Rejection, Roc, Significance, against, ranked
+from ssl_jets.evaluation.typed import Values
 from ssl_jets.runtime.short_repr import ShortRepr
 
 EFFICIENCY = 0.5
@@ -56,7 +57,7 @@ class ClassificationMetrics(ShortRepr):
     class_auc: dict[str, Estimate]
     rejections: list[Rejection]
     significance: list[Significance]
-    confusion: Array
+    confusion: Values
     roc: list[Roc]
     reliability: Reliability
     calibrated: Calibrated

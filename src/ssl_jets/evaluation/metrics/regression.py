@@ -17,6 +17,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.typed import Values
 
 BINS = 8
 """Bins in pt and in eta, each with the same number of jets."""
@@ -40,8 +41,8 @@ class Response:
     """
 
     against: str
-    edges: Array
-    centre: Array
+    edges: Values
+    centre: Values
     bias: list[Estimate]
     resolution: list[Estimate]
 
@@ -53,8 +54,8 @@ class Density:
     The outermost cells hold what lies beyond them, too.
     """
 
-    edges: Array
-    counts: Array
+    edges: Values
+    counts: Values
 
 
 @dataclass(frozen=True)

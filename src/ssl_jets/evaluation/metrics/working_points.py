@@ -14,6 +14,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.roc import Ranked, two_class_score
+from ssl_jets.evaluation.typed import Values
 
 ROC_POINTS = 300
 """Points of a stored ROC curve, at most."""
@@ -58,10 +59,10 @@ class Roc:
 
     signal: str
     background: str
-    background_efficiency: Array
-    signal_efficiency: Array
-    low: Array
-    high: Array
+    background_efficiency: Values
+    signal_efficiency: Values
+    low: Values
+    high: Values
     sic_from: float | None
 
 

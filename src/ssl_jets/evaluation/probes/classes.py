@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
+from ssl_jets.evaluation.probes.results import ProbeResult
 
 MAX_FIT_JETS = 50_000
 """Most jets a probe is fitted on; of more, the caller draws a random subset."""
@@ -53,31 +54,6 @@ PARTICLES = "particles"
 
 TREE_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", PARTICLES)
 """Jet columns the boosted trees read where they are there; the ratios of the tau are added."""
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """The result of one probe.
-
-    Attributes:
-        reader: "linear", "kNN" or "boosted trees" (`TREES`).
-        of: what it reads: "z", "z of random weights" or "jet columns".
-        columns: number of columns it reads.
-        fit_jets, test_jets: jets it was fitted and scored on.
-        accuracy, auc: the latter macro, one-versus-one.
-        largest_class: the accuracy of a guess that ignores the jet.
-        rows: accuracy of every row of the bootstrap, for paired differences; not written.
-    """
-
-    reader: str
-    of: str
-    columns: int
-    fit_jets: int
-    test_jets: int
-    accuracy: Estimate
-    auc: Estimate
-    largest_class: float
-    rows: Array | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.regression import explained_rows
 from ssl_jets.evaluation.probes.classes import TREES, standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
+from ssl_jets.evaluation.probes.results import PhysicsProbe
 from ssl_jets.jets import Jets
 
 QUANTITIES = {
@@ -56,27 +57,6 @@ _TAIL = (0.1, 99.9)
 """Percentiles of the fit jets to which a quantity is clipped, so that no single jet decides the fit or the score."""
 
 _COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "eta": "jet_eta", "tau21": "tau21", "tau32": "tau32"}
-
-
-@dataclass(frozen=True)
-class PhysicsProbe:
-    """How well one reader finds one quantity.
-
-    Attributes:
-        quantity, unit: what is read, of `QUANTITIES` or a column of a z file, whose unit is not known.
-        reader: "ridge" or "boosted trees".
-        of: "z", "z of random weights" or "other quantities".
-        fit_jets, test_jets: jets that have it.
-        explained: share of the variance.
-    """
-
-    quantity: str
-    unit: str
-    reader: str
-    of: str
-    fit_jets: int
-    test_jets: int
-    explained: Estimate
 
 
 def quantities(jets: Jets) -> dict[str, Array]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, largest_class
+from ssl_jets.evaluation.probes.results import RobustnessCurve
 from ssl_jets.jets import Jets
 from ssl_jets.nn import random
 from ssl_jets.nn.augment import hide_kind, hide_tracks, resolution, smear
@@ -39,19 +39,6 @@ class Stress:
     neutral: float
     apply: Callable[[Jets, float], Jets]
     needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RobustnessCurve:
-    """Accuracy and macro AUC (one-versus-one) at each strength, `[strength]` each; the accuracy of a constant guess."""
-
-    name: str
-    unit: str
-    neutral: float
-    strengths: tuple[float, ...]
-    accuracy: list[Estimate]
-    auc: list[Estimate]
-    largest_class: float
 
 
 def lose(jets: Jets, share: float) -> Jets:
