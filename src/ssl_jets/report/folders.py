@@ -1,4 +1,4 @@
-"""What a report is made of: the files of run and evaluation folders."""
+"""Files of the folders that reports are made of."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from typing import Any
 
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
+from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.runtime import reading
 from ssl_jets.runtime.reading import guarded, json_object
-
-
-@dataclass(frozen=True)
-class EvaluationFolder:
-    """`metrics.json` and `curves.json` of an evaluation."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    curves: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,34 +38,6 @@ class RunFolder:
     settings: dict[str, Any]
     lines: list[dict[str, Any]]
     model: dict[str, Any]
-
-
-def read_evaluation(folder: Path) -> EvaluationFolder:
-    """Read an evaluation folder.
-
-    Raises:
-        DataError: `metrics.json` or `curves.json` is missing or is not JSON.
-    """
-    return EvaluationFolder(folder, read_json(folder / "metrics.json"), read_json(folder / "curves.json"))
-
-
-@dataclass(frozen=True)
-class ComparisonFolder:
-    """`comparison.json` and the evaluation of each model, by its name."""
-
-    folder: Path
-    comparison: dict[str, Any]
-    models: dict[str, EvaluationFolder]
-
-
-def read_comparison(folder: Path) -> ComparisonFolder:
-    """Read a comparison of models.
-
-    Raises:
-        DataError: `comparison.json` or an evaluation is missing or is not JSON.
-    """
-    comparison = read_json(folder / "comparison.json")
-    return ComparisonFolder(folder, comparison, {name: read_evaluation(folder / name) for name in comparison["models"]})
 
 
 def read_generated(folder: Path) -> GeneratedFolder:
@@ -107,13 +71,13 @@ def read_run(folder: Path) -> RunFolder:
     )
 
 
-def evaluations_in(folder: Path) -> list[EvaluationFolder]:
-    """The evaluations inside a run folder, by name.
+def evaluations_in(folder: Path) -> list[Evaluation]:
+    """Read the evaluations inside a run folder, by name.
 
     Raises:
         DataError: one of them cannot be read.
     """
-    return [read_evaluation(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
+    return [Evaluation.read(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
 
 
 def comparisons_in(folder: Path) -> list[GeneratedFolder]:

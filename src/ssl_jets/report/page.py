@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from html import escape
 from importlib import resources
 from typing import Any
+
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
 
 
 def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
@@ -143,8 +146,8 @@ def folded(summary: str, *body: str) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with a fixed number of digits behind the point; a dash where it is not defined."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """Return a number with a fixed number of digits behind the point; a dash for None and NaN."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -155,6 +158,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:f}"
 
 
-def interval(estimate: Mapping[str, Any], which: str = "", digits: int = 4) -> str:
-    """`0.43 to 0.47` of an estimate; `which` is "" for 68 % and "95" for 95 %."""
-    return f"{number(estimate[f'low{which}'], digits)} to {number(estimate[f'high{which}'], digits)}"
+def interval(estimate: Estimate | Mapping[str, Any], which: str = "", digits: int = 4) -> str:
+    """Return the interval of an estimate, such as `0.43 to 0.47`; `which` is "" for 68 % and "95" for 95 %."""
+    ends = estimate if isinstance(estimate, Mapping) else vars(estimate)
+    return f"{number(ends[f'low{which}'], digits)} to {number(ends[f'high{which}'], digits)}"

@@ -74,10 +74,9 @@ def line_style(name: str, classes: Sequence[str]) -> str:
     return _STYLES[list(classes).index(name) % len(_STYLES)]
 
 
-def reader(probe: dict[str, object]) -> str:
-    """What a probe is called: who reads what."""
-    of = str(probe["of"])
-    return f"{probe['reader']}, {'random weights' if 'random' in of else of}"
+def reader(name: str, of: str) -> str:
+    """Return the name of a probe: reader and input."""
+    return f"{name}, {'random weights' if 'random' in of else of}"
 
 
 _LABELS = {
