@@ -1,4 +1,4 @@
-"""What `ssl-jets evaluate` does with its options: one call of the library, one report, one text to print."""
+"""Run `ssl-jets evaluate`: one call of the library, one report, one text to print."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class EvaluateRequest:
         models: run folders.
         z: z files of one model.
         generated: files of generated jets.
-        ensemble: whether the mean of the models is measured.
+        ensemble: measure the mean of the models.
         protocol: "labels" or "anomaly".
         data: files of jets.
         out: folder to write to.
-        settings: what `--set` and `--seed` say.
-        json: whether all metrics are printed.
-        force: whether what is there is replaced.
+        settings: of `--set` and `--seed`.
+        json: print all metrics as JSON.
+        force: replace existing results.
     """
 
     models: tuple[Path, ...] = ()
@@ -48,7 +48,7 @@ class EvaluateRequest:
 
 
 def run_evaluation(asked: EvaluateRequest) -> str:
-    """Do what is asked, write the report, and return what to print.
+    """Run the requested evaluation, write the report, and return the text to print.
 
     Raises:
         UsageError: options that do not go together.
@@ -89,7 +89,7 @@ def _check(asked: EvaluateRequest) -> None:
 
 
 def _one(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]:
-    """A model or a z file."""
+    """Evaluate a model or a z file."""
     run = None
     if not asked.z:
         model = asked.models[0]
@@ -104,7 +104,7 @@ def _one(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]
 
 
 def _models(asked: EvaluateRequest, settings: EvaluateSettings) -> str:
-    """Several models on the same jets; the JSON is that of the comparison, with the metrics of each model in it."""
+    """Compare models on the same jets; the JSON has the comparison, with the metrics of each model."""
     folder = asked.out or free_folder(Path("runs"), "comparison")
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
     found = evaluation.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def _models(asked: EvaluateRequest, settings: EvaluateSettings) -> str:
 
 
 def _protocol(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]:
-    """A protocol goes on with what lies in its folder, so it needs no --force."""
+    """Run a protocol; it resumes from its folder, so it needs no --force."""
     first = (*asked.models, *asked.z)[0]
     run = first.parent if first.name == "model" else first
     beside = first.with_suffix("").with_name(f"{first.stem}-{asked.protocol}") if asked.z else run / str(asked.protocol)
@@ -151,7 +151,7 @@ def _generated(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path
 
 
 def log_reports(written: Path) -> None:
-    """Say where a report is. A run in whose folder it lies shows the same, so its report is written again."""
+    """Log the path of a report, and write the report of the run again if its folder contains this one."""
     say(f"report: {written}")
     run = written.parent.parent
     if report.is_run(run):

@@ -1,7 +1,7 @@
 """Compare several models on the same jets, and measure them together as an ensemble.
 
-What one of the models was trained on, none of them is tested on. So all are measured on the same jets, the intervals of
-their differences are paired, and a difference is known better than its two terms.
+No model is tested on jets that any of them was trained on. All are measured on the same jets and bootstrap resamples,
+so the interval of a difference is smaller than the intervals of its two terms.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def compare_models(
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """A name for each run: that of its folder, with folders above where two are the same.
+    """Return a name for each run: its folder, with as many folders above as make the names differ.
 
     Raises:
         UsageError: a run that is named twice.
@@ -106,7 +106,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def differences(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Difference]:
-    """Of each two models, of their heads and of the linear probes of their z."""
+    """Return the differences of each two models: of their heads, and of linear probes of their z."""
     found = []
     for of in ("head", "linear probe"):
         rows = {}
@@ -142,7 +142,7 @@ def _check_members(has_head: Mapping[str, bool]) -> None:
 
 
 def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path) -> Evaluation:
-    """The mean of the probabilities and of the regressed columns; its z is that of all members, end to end."""
+    """Evaluate the mean of the probabilities and of the regressed columns; z of all members are concatenated."""
     members = list(measured.values())
     z = np.concatenate([_unit(one.z) for one in members], axis=1)
     headed = [one.headed for one in members if one.headed is not None]
@@ -177,7 +177,7 @@ def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path
 
 
 def _unit(z: Array) -> Array:
-    """z with a total variance of one, so that no member outweighs the others by its scale."""
+    """Scale z to a total variance of one, so that no member outweighs the others."""
     size = float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
     unit: Array = (z / size if size > 0 else z).astype(np.float32)
     return unit

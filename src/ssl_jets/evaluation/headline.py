@@ -1,4 +1,4 @@
-"""The fair comparison in one line: the best reader of z against the strongest baseline, on the same jets."""
+"""Best reader of z against the strongest baseline, on the same jets."""
 
 from __future__ import annotations
 

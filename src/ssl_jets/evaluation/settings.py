@@ -1,4 +1,4 @@
-"""Settings of an evaluation: which jets, what is measured on them, and how much of it."""
+"""Settings of an evaluation: jets, measurements, and their sizes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ REJECTIONS = 60
 
 
 def summary_table(evaluation: Evaluation) -> str:
-    """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
+    """Return the printed tables: accuracy and AUC of head, probes and baselines; rejections; spread of z."""
     blocks = []
     rows = []
     if evaluation.task:
@@ -68,7 +68,7 @@ def summary_table(evaluation: Evaluation) -> str:
 
 
 def comparison_table(found: Comparison) -> str:
-    """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
+    """Return the printed tables of several models: heads, linear probes, ranks, and paired differences."""
     rows = []
     for name, one in found.evaluations.items():
         spread, labels = one.representation, one.model.labelled_jets
@@ -93,7 +93,7 @@ def comparison_table(found: Comparison) -> str:
 
 
 def generated_table(found: GeneratedEvaluation) -> str:
-    """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
+    """Return the printed tables of generated and real jets: two-sample test, and distances with their floor."""
     tests = [("generated, real", found.test), ("real, other real", found.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
     tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
@@ -109,7 +109,7 @@ def generated_table(found: GeneratedEvaluation) -> str:
 
 
 def _physics(found: Sequence[PhysicsProbe]) -> str:
-    """The explained variance of each quantity, a column for each reader."""
+    """Return the explained variance of each quantity, a column for each reader."""
     readers = list(dict.fromkeys((probe.reader, probe.of) for probe in found))
     rows = []
     for quantity in dict.fromkeys(probe.quantity for probe in found):
@@ -144,13 +144,13 @@ def _rejection(found: Estimate) -> str:
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, two blanks apart."""
+    """Format columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
 
 
 def number(found: Estimate) -> str:
-    """A number and its interval."""
+    """Format a number and its interval."""
     if found.value is None:
         return "not defined"
     return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")

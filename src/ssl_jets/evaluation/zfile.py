@@ -1,4 +1,4 @@
-"""Evaluate a z file, of this tool or of any other, without the model that made it."""
+"""Evaluation of a z file, of this tool or of any other, without its model."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def evaluate_z(
     """Measure the z of a file, or of several of one model as one table, and write `metrics.json` and `curves.json`.
 
     With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
-    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file
-    says which those are; otherwise they are fitted on one half of the entries of each source file and tested on the
+    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, if the file
+    marks them; otherwise they are fitted on one half of the entries of each source file and tested on the
     other, cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has
     no random encoder to compare with.
 
@@ -150,7 +150,7 @@ def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """Rows to fit on, to test on, and all that may be looked at without labels; which rows were trained on, `[row]`."""
+    """Rows to fit on, to test on, and unseen in training; a mask of the rows that were trained on, `[row]`."""
 
     fit: Array
     test: Array
@@ -194,7 +194,7 @@ class _Roles:
             require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
 
     def leaked(self, rows: Array, tell: MessageLog) -> int:
-        """How many of the rows measured on the model was trained on; that there are any is said."""
+        """Count, and log, the test rows that the model was trained on."""
         leaked = int(self.trained[rows].sum())
         if leaked:
             tell(
@@ -211,7 +211,7 @@ class _Found:
 
 
 def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
-    """Probes of the class, where jets are labelled, and of the kept columns."""
+    """Fit and score probes of the class, if jets are labelled, and of the kept columns."""
     weights = _weights(file, settings.data.weights)
     roles.require_weights(weights, settings.data.weights)
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
@@ -235,7 +235,7 @@ def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettin
 
 
 def _kept(file: ZFile) -> Mapping[str, Array]:
-    """Columns of numbers that are no key, and the ratios of N-subjettiness, float64 `[row]`."""
+    """Return the columns of numbers other than keys, and ratios of N-subjettiness, float64 `[row]` each."""
     columns = {
         name: values.astype(np.float64)
         for name, values in file.columns.items()
@@ -258,7 +258,7 @@ def _weights(file: ZFile, name: str | None) -> Array:
 
 
 def _trained(file: ZFile) -> Array | None:
-    """Which rows the model was trained on, bool `[row]`; None where the file does not say."""
+    """Return a mask of the rows that the model was trained on, bool `[row]`; None if the file has none."""
     ranges = file.metadata.get("trained")
     if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
         return None
@@ -270,7 +270,7 @@ def _trained(file: ZFile) -> Array | None:
 
 
 def _first(file: ZFile, usable: Array) -> Array:
-    """The usable rows of the first half of the entries of each source file, bool `[row]`."""
+    """Return a mask of usable rows in the first half of the entries of each source file, bool `[row]`."""
     source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
     entry = file.columns.get("source_entry", np.arange(len(file)))
     first = np.zeros(len(file), dtype=bool)

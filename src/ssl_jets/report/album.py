@@ -21,7 +21,7 @@ from ssl_jets.runtime.atomic import write_bytes, write_text
 _NO_LABEL = FigureSettings()
 
 PIXELS = 92
-"""Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
+"""Pixels of CSS for an inch of a figure: letters of figures and of the text have one size."""
 
 
 class Album:
@@ -37,7 +37,7 @@ class Album:
         self.folder, self.prefix, self.label = folder, prefix, label
 
     def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
-        """The figure as HTML with its caption, filled in with `values`; nothing where there is nothing to draw."""
+        """Draw and write a figure, and return it as HTML with its caption; nothing without a figure."""
         with style():
             figure = draw()
             if figure is None:

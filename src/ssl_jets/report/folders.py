@@ -28,7 +28,7 @@ class RunFolder:
     """A pretrain or finetune run.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the run.
         settings: `config.yaml`.
         lines: `metrics.jsonl`, without a last line that was cut off.
         model: `model/config.json`; empty for a run that is not finished.
@@ -50,7 +50,7 @@ def read_generated(folder: Path) -> GeneratedFolder:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether it is a run folder, and not only a model."""
+    """Check whether a folder is a run folder, and not a model alone."""
     return (folder / "config.yaml").is_file()
 
 
@@ -81,7 +81,7 @@ def evaluations_in(folder: Path) -> list[Evaluation]:
 
 
 def comparisons_in(folder: Path) -> list[GeneratedFolder]:
-    """The comparisons of generated with real jets inside a run folder, by name.
+    """Read the comparisons of generated with real jets inside a run folder, by name.
 
     Raises:
         DataError: one of them cannot be read.
@@ -90,7 +90,7 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
 
 
 def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
-    """The results of a protocol.
+    """Read the results of a protocol.
 
     Raises:
         DataError: there are none, or they are not JSON.
@@ -99,13 +99,13 @@ def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def protocols_in(folder: Path, kinds: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """The results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
+    """Read the results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
     found = [(path.parent.name, kind, path) for kind in kinds for path in sorted(folder.glob(f"*/{kind}.json"))]
     return [(name, kind, read_json(path)) for name, kind, path in found]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of a folder.
+    """Read a JSON file of a folder.
 
     Raises:
         DataError: it is missing or is not JSON.
@@ -114,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
+    """Read the lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
     if not path.is_file():
         return []
     with guarded("a file of the report cannot be read", path):

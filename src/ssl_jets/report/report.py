@@ -1,4 +1,4 @@
-"""Write `report.html` and `figures/*.png` into a run or evaluation folder, from what lies in it."""
+"""Reports: `report.html` and `figures/` of a run or evaluation folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Settings = ParamSpec("Settings")
 def _of_results(
     write: Callable[Concatenate[str | Path, Settings], Path],
 ) -> Callable[Concatenate[str | Path, Settings], Path]:
-    """Tell results that are damaged, or were written by another version, as one error."""
+    """Raise one error for results that are damaged, or of another version."""
 
     @wraps(write)
     def checked(folder: str | Path, /, *args: Settings.args, **kwargs: Settings.kwargs) -> Path:
@@ -52,7 +52,7 @@ def _of_results(
 
 @_of_results
 def write_run_report(run_folder: str | Path) -> Path:
-    """The report of a pretrain or finetune run, with the evaluations inside its folder; a run may be unfinished.
+    """Write the report of a run, finished or not, with the evaluations inside its folder.
 
     Returns:
         The path of `report.html`.
@@ -75,7 +75,7 @@ def write_run_report(run_folder: str | Path) -> Path:
 
 @_of_results
 def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
-    """The report of an evaluation.
+    """Write the report of an evaluation.
 
     Args:
         evaluation_folder: holds `metrics.json` and `curves.json`.
@@ -100,7 +100,7 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
 
 @_of_results
 def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Path:
-    """The report of several models side by side.
+    """Write the report of a comparison of models.
 
     Args:
         folder: holds `comparison.json` and the evaluations of the models.
@@ -122,7 +122,7 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
 
 @_of_results
 def write_labels_report(folder: str | Path) -> Path:
-    """The report of label curves.
+    """Write the report of label curves.
 
     Args:
         folder: holds `labels.json`.
@@ -147,7 +147,7 @@ def write_labels_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_anomaly_report(folder: str | Path) -> Path:
-    """The report of a search for anomalies.
+    """Write the report of a search for anomalies.
 
     Args:
         folder: holds `anomaly.json`.
@@ -173,7 +173,7 @@ def write_anomaly_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_generated_report(folder: str | Path) -> Path:
-    """The report of a comparison of generated with real jets.
+    """Write the report of a comparison of generated with real jets.
 
     Args:
         folder: holds `generated.json` and `generated-curves.json`.
@@ -197,7 +197,7 @@ def write_generated_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_domain_report(folder: str | Path) -> Path:
-    """The report of a domain protocol, from `domain.json`; the path of `report.html`.
+    """Write the report of a domain protocol, from `domain.json`, and return the path of `report.html`.
 
     Raises:
         DataError: the file is missing or cannot be read.

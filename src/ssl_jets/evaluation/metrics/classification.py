@@ -1,4 +1,4 @@
-"""How well classes are told apart: numbers as the field quotes them, each with its bootstrap interval."""
+"""Metrics of a classification as the field quotes them, each with its bootstrap interval."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def classification_metrics(
     resamples: int = 200,
     seed: int = 0,
 ) -> ClassificationMetrics:
-    """All metrics of a classification.
+    """Compute all metrics of a classification.
 
     Args:
         probabilities: `[jet, class]`, rows that sum to one.
@@ -123,13 +123,13 @@ def classification_metrics(
 def accuracy_and_auc(
     probabilities: Array, labels: Array, *, weights: Array | None = None, resamples: int = 200, seed: int = 0
 ) -> tuple[Estimate, Estimate]:
-    """Accuracy and macro one-versus-one AUC alone, for probes."""
+    """Return accuracy and macro one-versus-one AUC alone, for probes."""
     rows = accuracy_and_auc_rows(probabilities, labels, Bootstrap(len(labels), resamples, seed, weights))
     return Estimate.of_rows(rows[0]), Estimate.of_rows(rows[1])
 
 
 def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Array, Array]:
-    """The same of every row of the bootstrap, `[row]` each. On one bootstrap the difference of two models is paired."""
+    """Return both for every row of the bootstrap, `[row]` each, so that differences of models can be paired."""
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     accuracy, auc = [], []
     for weights in bootstrap.blocks(probabilities.shape[1] ** 2):
@@ -140,7 +140,7 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
 
 
 def largest_class(labels: Array, weights: Array) -> float:
-    """The accuracy of a guess that ignores the jet: the share of the weight that the class of most weight has.
+    """Return the accuracy of a constant guess: the share of the class of largest weight in all weight.
 
     Args:
         labels: int64 `[jet]`.
@@ -150,7 +150,7 @@ def largest_class(labels: Array, weights: Array) -> float:
 
 
 def _scalars(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
-    """Every scalar of every row of the bootstrap: `[row]`, or `[row, class]`."""
+    """Return every scalar for every row of the bootstrap: `[row]`, or `[row, class]`."""
     member = np.eye(probabilities.shape[1])[labels]
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     rows: dict[str, list[Array]] = {}
@@ -178,7 +178,7 @@ def _working_points(
     efficiencies: Mapping[str, float] | Sequence[float],
     bootstrap: Bootstrap,
 ) -> list[tuple[list[Rejection], Roc, Significance]]:
-    """Of each class that has jets, against the background."""
+    """Return rejections, ROC curve and significance improvement of each class with jets against the background."""
     found = []
     for index, name in enumerate(names):
         pair = ranked(probabilities, labels, index, names.index(background), bootstrap.weights)

@@ -29,7 +29,7 @@ _PAIRS = 200_000
 
 
 def observables(jets: Jets) -> dict[str, Array]:
-    """Observables by name, float64 `[jet]` each, in GeV where they have a unit.
+    """Compute observables by name, float64 `[jet]` each, in GeV if they have a unit.
 
     `mass` and `pt` of the sum of the particles, with the masses assumed of each kind; `particles`; `tau1` to `tau3`
     and their ratios `tau21` and `tau32`, NaN for a jet with too few particles; the number of particles of each kind,
@@ -56,7 +56,7 @@ def observables(jets: Jets) -> dict[str, Array]:
 
 
 def kind_counts(jets: Jets) -> dict[str, Array]:
-    """Particles of each kind, float64 `[jet]` by the name of the kind; none where the kinds are not known."""
+    """Count the particles of each kind, float64 `[jet]` by the name of the kind; empty without kinds."""
     if "kind" not in jets.columns:
         return {}
     kinds, jet_of = jets.column("kind").numpy().astype(np.int64), jets.jet_of_particle.numpy()
@@ -65,7 +65,7 @@ def kind_counts(jets: Jets) -> dict[str, Array]:
 
 
 def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array]:
-    """tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
+    """Compute tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
     found = {n: np.zeros(len(jets)) for n in axes}
     lengths = jets.lengths.numpy()
     order = np.argsort(lengths, kind="stable")
@@ -86,7 +86,7 @@ def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array
 
 
 def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ...]) -> dict[int, Array]:
-    """tau_N of padded jets, `[jet]` each; all arguments `[jet, particle]`.
+    """Compute tau_N of padded jets, `[jet]` each; all arguments `[jet, particle]`.
 
     A winner keeps its direction, so distances never change: merging only ends the softer particle and adds its pt to
     the harder. The smallest distance of a pair is that of some particle to its nearest (Cacciari, Salam,

@@ -14,7 +14,7 @@ class ProbeResult:
 
     Attributes:
         reader: "linear", "kNN" or "boosted trees" (`TREES`).
-        of: what it reads: "z", "z of random weights" or "jet columns".
+        of: its input: "z", "z of random weights" or "jet columns".
         columns: number of columns it reads.
         fit_jets, test_jets: jets it was fitted and scored on.
         accuracy, auc: the latter macro, one-versus-one.
@@ -35,10 +35,10 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class PhysicsProbe:
-    """How well one reader finds one quantity.
+    """Result of the probe of one physics quantity.
 
     Attributes:
-        quantity, unit: what is read, of `QUANTITIES` or a column of a z file, whose unit is not known.
+        quantity, unit: of `QUANTITIES`, or a column of a z file, of unknown unit.
         reader: "ridge" or "boosted trees".
         of: "z", "z of random weights" or "other quantities".
         fit_jets, test_jets: jets that have it.

@@ -98,7 +98,7 @@ def roc(task: ClassificationMetrics) -> Figure | None:
 
 
 def _working_point(axes: Axes, point: Rejection, paint: str, *, bare: bool) -> None:
-    """Mark a rejection; a triangle is a lower limit. Not `bare`: with its interval."""
+    """Mark a rejection; a triangle is a lower limit. Draw its interval, too, unless `bare`."""
     rejection = point.rejection
     if rejection.value is None:
         return

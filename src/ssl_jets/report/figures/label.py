@@ -45,7 +45,7 @@ def draw_label(figure: Figure, label: FigureSettings) -> None:
 
 
 def _data(label: FigureSettings) -> str:
-    """`138 fb^-1 (13.6 TeV)`, or the one of them that is given."""
+    """Return luminosity and energy, such as `138 fb^-1 (13.6 TeV)`; without those that are not set."""
     luminosity, energy = label.luminosity, label.energy
     parts = [rf"{luminosity:g} $\mathrm{{fb}}^{{-1}}$"] if luminosity else []
     if energy:

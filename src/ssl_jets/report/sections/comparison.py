@@ -80,7 +80,7 @@ def _provenance(result: Comparison, runs: Mapping[str, RunFolder]) -> list[str]:
 
 
 def paint(name: str, names: Sequence[str]) -> str:
-    """The colour of a model."""
+    """Return the colour of a model."""
     return COLOURS[list(names).index(name) % len(COLOURS)]
 
 
