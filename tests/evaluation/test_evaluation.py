@@ -270,7 +270,7 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
     assert found.classes == ("W", "H")
     assert [probe.reader for probe in found.probes] == ["linear", "kNN", "boosted trees"]
     assert all(probe.accuracy.value > 0.95 for probe in found.probes)
-    assert found.model["method"] == "mae"
+    assert found.model.method == "mae"
 
 
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Pat
         world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
     )
     assert found.probes[0].auc.value != plain_.probes[0].auc.value
-    assert found.settings["weights"] == "jet_pt"
+    assert found.settings.weights == "jet_pt"
     with pytest.raises(DataError, match="negative weight"):
         evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_eta"))
     with pytest.raises(UsageError, match="jet_weight"):

@@ -52,9 +52,13 @@ def compare_models(
 
     Args:
         paths: run folders, or their `model/`; two or more.
-        sources, settings, device, force, say: as `evaluate_model`.
+        sources: as `evaluate_model`.
         out: folder to write to.
         ensemble: measure the mean of the models' predictions, too.
+        settings: as `evaluate_model`.
+        device: as `evaluate_model`.
+        force: as `evaluate_model`.
+        say: as `evaluate_model`.
 
     Raises:
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.

@@ -148,7 +148,7 @@ class EvaluationData:
 
     @cached_property
     def has_physics(self) -> bool:
-        """Whether there are enough jets for probes of physics quantities; logs where there are too few."""
+        """True with enough jets for probes of physics quantities; logs a message with too few."""
         if not self.settings.evaluate.physics_jets:
             return False
         fit, test = count(self.roles.fit), count(self.roles.test)

@@ -99,7 +99,7 @@ class ModelFacts(Facts):
         parameters: their number.
         dim: width of z.
         encoder: settings of the encoder.
-        head: whether it has a classification head.
+        head: True with a classification head.
         labelled_jets: jets its head was trained on; None where that is not known.
         members: facts of the models of an ensemble.
     """

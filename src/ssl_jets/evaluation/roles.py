@@ -44,8 +44,8 @@ class Roles:
         fit: to fit a probe on.
         test: to test a probe on; no jet of it was seen in the training of the model.
         task: to test the model's own head on: `test`, and all jets of files that are new to the model.
-        trained: for each file, whether the model was trained on it.
-        new: for each file, whether the training knew nothing of it (neither to train on nor to hold out).
+        trained: for each file, True if the model was trained on it.
+        new: for each file, True if it was neither trained on nor held out.
         leaked: jets of `task` that the model was trained on; none, unless that was asked for.
     """
 
@@ -144,7 +144,7 @@ def draw(
     times as many jets, only stretches of each part are read and drawn from.
 
     Jets left out are added to `skipped`, by reason; not those of entries in `counted`, which were counted by an earlier
-    draw. What is read now is added to it.
+    draw. The entries of this draw are added to it.
 
     Raises:
         DataError: there are no jets.

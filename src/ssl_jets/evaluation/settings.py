@@ -10,7 +10,7 @@ from ssl_jets.config import DataSettings, Settings
 
 
 class MeasureSettings(Settings):
-    """What is measured (`evaluate.*`)."""
+    """Measurements and their sizes (`evaluate.*`)."""
 
     seed: int = 0
     """Seed of the choice of jets, the random encoder, the trees and the bootstrap; `--seed` sets it."""

@@ -51,7 +51,10 @@ def evaluate_z(
 
     Args:
         paths: the z file, or several.
-        out, settings, force, say: as `evaluate_model`.
+        out: as `evaluate_model`.
+        settings: as `evaluate_model`.
+        force: as `evaluate_model`.
+        say: as `evaluate_model`.
 
     Raises:
         SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.

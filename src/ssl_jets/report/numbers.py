@@ -1,7 +1,7 @@
 """Numbers of a figure as CSV, read from the figure itself, so that they cannot differ from it.
 
-A series is in it under its label; a label that begins with `_` is not in the legend but in the CSV. What has no label
-is only there to look at (a diagonal, the line of no gain, a colour bar) and is not in it.
+A series is in it under its label; a label that begins with `_` is not in the legend but in the CSV. Guides
+without a label (a diagonal, the line of no gain, a colour bar) are not in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CsvRow(NamedTuple):
         series: its name.
         x, y: its place; of a line across the whole panel only one of them.
         value: of a cell.
-        interval: what `low` and `high` are, behind the axis they are on, such as `y: 68 %`; a point with several
+        interval: name of the interval from `low` to `high`, behind its axis, such as `y: 68 %`; a point with several
             intervals has a row for each.
         low, high: the ends of the interval.
     """

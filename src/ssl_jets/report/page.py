@@ -96,7 +96,8 @@ def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[s
     Args:
         png: the picture.
         width: in pixels of CSS.
-        alt, caption: plain text.
+        alt: alternative text, plain.
+        caption: plain text.
         downloads: contents by file name, with their media type.
     """
     links = " ".join(

@@ -58,7 +58,7 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
     Args:
         probabilities: `[jet, class]`.
         labels: int64 `[jet]`.
-        first: whether a jet is of the first half, bool `[jet]`.
+        first: mask of the jets of the first half, bool `[jet]`.
         bootstrap: resamples of the jets, with their weights.
     """
     scaled = np.empty(probabilities.shape)

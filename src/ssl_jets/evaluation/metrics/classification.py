@@ -85,7 +85,8 @@ def classification_metrics(
         first: the jets of the first half for temperature scaling, bool `[jet]`; by default a random half.
         background: class the others are told apart from; by default "QCD" where there is one, else the first.
         efficiencies: signal efficiency by class, over the defaults; or those of every class, instead of the defaults.
-        resamples, seed: of the bootstrap over jets.
+        resamples: number of bootstrap resamples of the jets.
+        seed: of the bootstrap.
     """
     names = tuple(names)
     _check(probabilities, labels, names)

@@ -95,11 +95,13 @@ def regression_metrics(
     """Compute all metrics of one target.
 
     Args:
-        predicted, true: `[jet]`; a jet whose true value is not finite, or of weight 0, has no part in it.
+        predicted: `[jet]`.
+        true: `[jet]`; jets without a finite value, or of weight 0, are left out.
         target: its name.
         against: columns to bin in, `[jet]` each.
         weights: of the jets, `[jet]`; by default all 1.
-        resamples, seed: of the bootstrap over jets.
+        resamples: number of bootstrap resamples of the jets.
+        seed: of the bootstrap.
 
     Raises:
         DataError: fewer than `FEWEST` jets have the target.

@@ -87,7 +87,7 @@ class TwoSample:
         fit_jets, test_jets: of both samples together.
         columns: observables the trees read.
         scores: probability of the second sample, `[test jet]`.
-        second: whether the jet is of the second sample, bool `[test jet]`.
+        second: mask of the jets of the second sample, bool `[test jet]`.
     """
 
     auc: Estimate
@@ -102,7 +102,8 @@ def two_sample_test(first: dict[str, Array], second: dict[str, Array], *, seed: 
     """Fit boosted trees on a random half of the jets of both samples, and test them on the other half.
 
     Args:
-        first, second: observables by name, `[jet]` each; NaN is allowed. Those are used that both have, and that vary.
+        first: observables by name, `[jet]` each; NaN is allowed.
+        second: the same of the other sample; observables are used that both have, and that vary.
         seed: of the halves, the trees and the bootstrap.
     """
     joined = {name: np.concatenate([first[name], second[name]]) for name in first if name in second}

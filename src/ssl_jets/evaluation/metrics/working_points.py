@@ -68,10 +68,10 @@ class Roc:
 
 @dataclass(frozen=True)
 class Significance:
-    """The largest significance improvement eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets of equal
-    weight pass.
+    """Largest significance improvement eps_S / sqrt(eps_B) with at least `SIC_JETS` passing background jets.
 
-    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow.
+    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow. The
+    number of passing jets is the effective one, of equal weight.
 
     Attributes:
         signal, background: class names.

@@ -110,7 +110,8 @@ def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0)
     """Fit and score multinomial logistic regression.
 
     Args:
-        fit, test: jets to fit on and to score on.
+        fit: jets to fit on.
+        test: jets to score on.
         of: name of the input.
         seed: of the bootstrap.
     """

@@ -5,7 +5,7 @@ N-subjettiness (Thaler, Van Tilburg, arXiv:1011.2268) with beta = 1 about N axes
     tau_N = sum_i pt_i min_k dR(i, axis k) / (R0 sum_i pt_i),
 
 the axes from exclusive kT clustering with winner-take-all recombination: of all pairs, the one with the smallest
-min(pt_i, pt_j) dR(i, j) is merged until N are left, and what is merged keeps the direction of its harder part.
+min(pt_i, pt_j) dR(i, j) is merged until N are left, and the merged one keeps the direction of the harder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AXES = (1, 2, 3)
 """N of the tau_N that are computed."""
 
 _PAIRS = 200_000
-"""Pairs of particles held at one time: what fits the cache of a core is fastest."""
+"""Pairs of particles held at one time: fastest if they fit into the cache of a core."""
 
 
 def observables(jets: Jets) -> dict[str, Array]:

@@ -167,7 +167,7 @@ class ReaderRow:
         accuracy, auc, largest_class: as of `ProbeResult`.
         columns: number of columns it reads; None for a head.
         fit_jets: None where it is not known.
-        baseline: whether it does not read z of the model.
+        baseline: True without z of the model as input.
     """
 
     name: str

@@ -169,7 +169,8 @@ def band(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y"
 
     Args:
         line: the line.
-        low, high: ends of the interval of each point.
+        low: lower end of the interval of each point, `[point]`.
+        high: upper end, `[point]`.
         of: name of the interval.
         along: the axis it is on.
         among: lines of the panel; of more than `MOST_BANDS` the interval is kept for the CSV alone.
@@ -199,7 +200,8 @@ def band_or_bars(line: Line2D, low: Any, high: Any, of: str, place: int, among: 
 
     Args:
         line: a line of few points.
-        low, high: ends of the interval of each point.
+        low: lower end of the interval of each point, `[point]`.
+        high: upper end, `[point]`.
         of: name of the interval.
         place: number of the line in its panel, from 0.
         among: lines of the panel.
@@ -233,7 +235,8 @@ def panel_grid(
 
     Args:
         number: how many; at least one.
-        width, height: of a panel [inch].
+        width: of a panel [inch].
+        height: of a panel [inch].
         most: panels of a row.
         more: width and height of the figure around the panels [inch].
         grid: for `plt.subplots`, such as `sharex`.
