@@ -63,7 +63,7 @@ def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(r
     assert difference.accuracy.value == pytest.approx(other.value - one.value)
     losses = [found.evaluations[name].task.log_loss.value for name in ("run0", "run1", "ensemble")]
     assert losses[2] <= np.mean(losses[:2]) + 1e-9  # -ln is convex
-    assert 0 < found.alike[0].cka.value < 1
+    assert 0 < found.cka[0].cka.value < 1
     assert check_intervals([found.metrics(), *(one.metrics() for one in found.evaluations.values())]) > 50
     assert check_intervals([one.curves() for one in found.evaluations.values()]) > 100
     written = json.loads((tmp_path / "comparison.json").read_text())

@@ -19,8 +19,9 @@ from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluation.evaluation_data import EvaluationData
-from ssl_jets.evaluation.result import ZMap, plain
+from ssl_jets.evaluation.result import Evaluation, ZMap, plain
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.typed import without
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
@@ -113,7 +114,9 @@ def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
     )
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["task"]["accuracy"] == plain(found.task.accuracy)
-    assert written["probes"] == plain(found.probes)
+    assert written["probes"] == [plain(without(probe, "rows")) for probe in found.probes]
+    read = Evaluation.read(tmp_path / "out")
+    assert read.metrics() == written
     assert written["model"]["sha256"] == load_model(world.folder / "headed").sha256
     assert written["classes"] == ["QCD", "Tbl"]
     assert [file["name"] for file in written["files"]] == [file.name for file in world.files]
@@ -267,7 +270,7 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
     assert found.classes == ("W", "H")
     assert [probe.reader for probe in found.probes] == ["linear", "kNN", "boosted trees"]
     assert all(probe.accuracy.value > 0.95 for probe in found.probes)
-    assert found.model["method"] == "mae"
+    assert found.model.method == "mae"
 
 
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -330,7 +333,7 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Pat
         world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
     )
     assert found.probes[0].auc.value != plain_.probes[0].auc.value
-    assert found.settings["weights"] == "jet_pt"
+    assert found.settings.weights == "jet_pt"
     with pytest.raises(DataError, match="negative weight"):
         evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_eta"))
     with pytest.raises(UsageError, match="jet_weight"):

@@ -17,7 +17,6 @@ from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.metrics.two_sample import WeightedSample, two_sample_test, wasserstein
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
 from ssl_jets.evaluation.probes.physics import Side, physics_probes
-from ssl_jets.evaluation.result import plain
 from ssl_jets.protocols.anomaly_scores import distance_scores
 from ssl_jets.protocols.domain_gap import domain_gap
 from ssl_jets.report import page
@@ -139,8 +138,7 @@ def test_the_point_of_a_working_point_is_drawn_on_the_curve_and_its_jets_are_its
     found = classification_metrics(
         np.column_stack([1 - score, score]), labels, ("QCD", "S"), weights=weights, resamples=20
     )
-    metrics = {"classes": ("QCD", "S"), "task": plain(found)}
-    figure = evaluation_figures.roc(metrics, {"roc": plain(found.roc)})
+    figure = evaluation_figures.roc(found)
     assert figure is not None
     curve, point = (line for line in figure.axes[0].get_lines())
     x, y = (float(values[0]) for values in point.get_data())
@@ -150,4 +148,4 @@ def test_the_point_of_a_working_point_is_drawn_on_the_curve_and_its_jets_are_its
     entry = found.rejections[0]
     assert entry.survivors / 400 != pytest.approx(1 / y, rel=0.02)  # the weights matter
     shown = f"{page.significant(entry.survivor_weight, 4)} of {page.significant(entry.background_weight, 4)} by weight"
-    assert shown in rejection_table(metrics)
+    assert shown in rejection_table(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +14,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from test_report import Page, read
 
-from ssl_jets.evaluation.metrics.classification import classification_metrics
+from ssl_jets.evaluation.comparison import Similarity
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import regression_metrics
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.probes.results import RobustnessCurve
+from ssl_jets.evaluation.result import Evaluation, plain
 from ssl_jets.report import page, write_evaluation_report
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
 from ssl_jets.report.figures import training as training_figures
 from ssl_jets.report.figures.style import in_text
 from ssl_jets.report.numbers import HEAD, csv_of
+from ssl_jets.report.sections.comparison import cka
 from support.paths import ROOT
 from support.report_folders import NAMES, write_evaluation
 
@@ -59,7 +65,8 @@ def shown(run: Path, run_report: Path) -> SimpleNamespace:
     metrics, curves = (json.loads((run / "evaluation" / f"{name}.json").read_text()) for name in ("metrics", "curves"))
     files = (run / "figures").glob("evaluation-*.csv")
     drawn = {file.stem.removeprefix("evaluation-"): rows_of(file.read_text()) for file in files}
-    return SimpleNamespace(metrics=metrics, curves=curves, page=read(run_report), drawn=drawn)
+    evaluation = Evaluation.read(run / "evaluation")
+    return SimpleNamespace(evaluation=evaluation, metrics=metrics, curves=curves, page=read(run_report), drawn=drawn)
 
 
 def cells_after(found: Page, *cells: str) -> list[str]:
@@ -86,7 +93,7 @@ def significance(labels: np.ndarray[Any, Any], weights: np.ndarray[Any, Any] | N
     both = np.column_stack([1 - score, score])
     found = classification_metrics(both, labels, ("QCD", "S"), weights=weights, resamples=20)
     curves = {"roc": plain(found.roc, digits=5)}
-    figure = physics_figures.sic({"classes": ("QCD", "S"), "task": plain(vars(found))}, curves)
+    figure = physics_figures.sic(found)
     rows = None if figure is None else rows_of(csv_of(figure))
     scale = None if figure is None else figure.axes[0].get_yscale()
     plt.close("all")
@@ -135,8 +142,7 @@ def test_a_panel_of_many_curves_has_no_bands_and_the_csv_has_their_intervals() -
         powers = np.exp(rng.normal(0.5 * np.eye(classes)[labels], 1))
         names = ["QCD", *(f"S{index}" for index in range(1, classes))]
         found = classification_metrics(powers / powers.sum(1, keepdims=True), labels, names, resamples=20)
-        metrics = {"classes": names, "task": plain(vars(found))}
-        figure = evaluation_figures.roc(metrics, {"roc": plain(found.roc, digits=5)})
+        figure = evaluation_figures.roc(found)
         assert figure is not None
         bands = [mark for mark in figure.axes[0].collections if isinstance(mark, PolyCollection)]
         assert len(bands) == (3 if classes == 4 else 0)
@@ -148,9 +154,9 @@ def test_a_panel_of_many_curves_has_no_bands_and_the_csv_has_their_intervals() -
 
 
 def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_places() -> None:
-    curve = {"name": "lost", "unit": "share", "strengths": [0.0, 0.5], "largest_class": 0.1}
-    accuracy = [{"value": 0.5, "low": 0.4, "high": 0.6}] * 2
-    figure = physics_figures.robustness({name: [{**curve, "accuracy": accuracy}] for name in "abcd"})
+    accuracy = [Estimate(0.5, 0.4, 0.6, 0.3, 0.7)] * 2
+    curve = RobustnessCurve("lost", "share", 0.0, (0.0, 0.5), accuracy, accuracy, 0.1)
+    figure = physics_figures.robustness({name: [curve] for name in "abcd"})
     assert figure is not None
     lines = [line for line in figure.axes[0].get_lines() if line.get_label() in list("abcd")]
     left = [line.get_transform().transform((0.0, 0.5))[0] for line in lines]
@@ -159,16 +165,27 @@ def test_points_of_many_lines_stand_side_by_side_and_the_csv_has_their_true_plac
     plt.close(figure)
 
 
-def test_a_colour_bar_is_as_high_as_its_matrix() -> None:
-    models = {
-        name: ({"classes": ("a", "b", "c"), "task": None}, {"confusion": np.eye(3).tolist()})
-        for name in ("A", "B", "C")
-    }
-    figure = evaluation_figures.confusions(models)
+def with_confusion(counts: list[list[float]]) -> ClassificationMetrics:
+    """Metrics of three classes with this confusion matrix."""
+    labels = np.arange(30) % 3
+    metrics = classification_metrics(np.full((30, 3), 1 / 3), labels, ("a", "b", "c"), resamples=2)
+    return replace(metrics, confusion=np.array(counts, dtype=float))
+
+
+def drawn_matrices(number: int, of_similarity: bool) -> Figure | None:
+    """Draw the confusion matrices of some models, or the similarity of their z."""
+    if not of_similarity:
+        return evaluation_figures.confusions({name: with_confusion(np.eye(3).tolist()) for name in "ABC"[:number]})
+    return cka([Similarity(*pair, Estimate(0.5, 0.4, 0.6, 0.3, 0.7)) for pair in ("AB", "AC", "BC")])
+
+
+@pytest.mark.parametrize(("number", "of_similarity"), [(3, False), (1, True)])
+def test_a_colour_bar_is_as_high_as_its_matrix(number: int, of_similarity: bool) -> None:
+    figure = drawn_matrices(number, of_similarity)
     assert figure is not None
     figure.draw_without_rendering()
     matrices = [axes for axes in figure.axes if axes.get_images()]
-    assert len(matrices) == 3
+    assert len(matrices) == number
     for axes in matrices:
         (bar,) = axes.child_axes
         matrix, beside = axes.get_window_extent(), bar.get_window_extent()
@@ -187,8 +204,7 @@ def test_a_row_of_the_confusion_matrix_adds_up_to_all_jets_of_a_class(shown: Sim
 
 
 def test_a_class_of_small_weight_adds_up_to_100_per_cent_too() -> None:
-    counts = {"confusion": [[0.02, 0.08, 0], [3, 1, 0], [0, 0, 0]]}
-    figure = evaluation_figures.confusion({"classes": ("a", "b", "c"), "task": None}, counts)
+    figure = evaluation_figures.confusion(with_confusion([[0.02, 0.08, 0], [3, 1, 0], [0, 0, 0]]))
     assert figure is not None
     assert column(rows_of(csv_of(figure)), "value") == near([20, 80, 0, 75, 25, 0, 0, 0, 0])
     plt.close(figure)
@@ -210,14 +226,14 @@ def test_bars_of_the_reliability_are_binomial(shown: SimpleNamespace) -> None:
 
 
 def test_readers_have_their_names_and_both_intervals(shown: SimpleNamespace) -> None:
-    readers = evaluation_figures.probe_rows(shown.metrics)
+    readers = evaluation_figures.reader_rows(shown.evaluation)
     for panel, key in (("1: accuracy", "accuracy"), ("2: macro AUC (one-vs-one)", "auc")):
         rows = [row for row in shown.drawn["probes"] if row["panel"] == panel]
         expected = []
-        for name, numbers, _ in readers:
-            found = numbers[key]
-            expected += [(name, "x: 95 %", found["value"], found["low95"], found["high95"])]
-            expected += [(name, "x: 68 %", found["value"], found["low"], found["high"])]
+        for reader in readers:
+            found = getattr(reader, key)
+            expected += [(reader.name, "x: 95 %", found.value, found.low95, found.high95)]
+            expected += [(reader.name, "x: 68 %", found.value, found.low, found.high)]
         assert [(row["y"], row["interval"]) for row in rows] == [found[:2] for found in expected]
         for index, name in enumerate(("x", "low", "high"), start=2):
             assert column(rows, name) == near([found[index] for found in expected])
@@ -240,7 +256,7 @@ def test_physics_quantities_are_drawn_and_printed_with_their_intervals(shown: Si
 
 
 def test_every_reader_of_a_quantity_is_in_the_legend(shown: SimpleNamespace) -> None:
-    figure = physics_figures.physics(shown.metrics)
+    figure = physics_figures.physics(shown.evaluation.physics)
     assert figure is not None
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert names == ["boosted trees, z", "ridge, z", "ridge, random weights"]  # from above, as in a row
@@ -274,11 +290,11 @@ def test_bias_and_resolution_are_drawn_and_printed_each_as_itself(shown: SimpleN
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_predictions_beyond_all_true_values_are_drawn_at_the_edge(offset: float) -> None:
     true = np.random.default_rng(0).normal(100, 10, 60)
-    found = plain(regression_metrics(true + offset, true, "mass", {}, resamples=10))
-    assert np.sum(found["density"]["counts"]) == 60
-    empty = {**found, "density": {**found["density"], "counts": np.zeros((60, 60)).tolist()}}
+    found = regression_metrics(true + offset, true, "mass", {}, resamples=10)
+    assert np.sum(found.density.counts) == 60
+    empty = replace(found, density=replace(found.density, counts=np.zeros((60, 60))))
     for entry in (found, empty):
-        figure = physics_figures.regression({"regression": [entry]})
+        figure = physics_figures.regression([entry])
         assert figure is not None
         figure.draw_without_rendering()
         plt.close(figure)
@@ -297,8 +313,8 @@ def test_changed_jets_have_their_intervals_and_the_guess_of_the_largest_class(sh
 
 
 def test_a_probe_stands_beside_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
-    metrics = {**shown.metrics, "task": {**shown.metrics["task"], "largest_class": 0.9}}
-    figure = evaluation_figures.probes(metrics, shown.curves)
+    task = replace(shown.evaluation.task, largest_class=0.9)
+    figure = evaluation_figures.probes(shown.evaluation.model_copy(update={"task": task}))
     assert figure is not None
     panel = figure.axes[0]
     levels = [line.get_xdata() for line in panel.get_lines() if line.get_linestyle() == ":"]

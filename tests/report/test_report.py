@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ssl_jets.errors import DataError
+from ssl_jets.evaluation.result import ZMap
 from ssl_jets.report import album, write_evaluation_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
 from support.report_folders import write_evaluation, write_run
@@ -230,6 +231,13 @@ def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
         write_run_report(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         write_evaluation_report(tmp_path)
+    evaluation = write_evaluation(tmp_path / "e", head=False)
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    for changed in ({"jetz": {}}, {"spread": {"z": {}}}, {"format_version": 2}):
+        (evaluation / "metrics.json").write_text(json.dumps(metrics | changed))
+        with pytest.raises(DataError, match=f"(?s)of another version of ssl-jets.*{next(iter(changed))}") as refused:
+            write_evaluation_report(evaluation)
+        assert refused.value.hint is not None
     folder = write_run(tmp_path / "run", finished=False)
     (folder / "metrics.jsonl").write_text('broken\n{"step": 1, "kind": "train", "loss": 1.0}\n')
     with pytest.raises(DataError, match="line 1"):
@@ -243,7 +251,10 @@ def test_the_report_imports_no_torch() -> None:
 
 def test_the_map_of_many_classes_shows_those_that_have_jets() -> None:
     classes = [f"class {index}" for index in range(188)]
-    few = {"map": {"labels": [150, 3, 3, -1]}}
-    assert mapped_classes({"classes": classes}, few) == ["class 3", "class 150"]
-    many = {"map": {"labels": [label for label in range(100) for _ in range(label)]}}
-    assert mapped_classes({"classes": classes}, many) == classes[100 - MAP_PANELS : 100]
+
+    def of_jets(labels: list[int]) -> ZMap:
+        return ZMap(np.zeros(len(labels)), np.zeros(len(labels)), np.array(labels), (0.5, 0.5))
+
+    assert mapped_classes(of_jets([150, 3, 3, -1]), classes) == ["class 3", "class 150"]
+    many = of_jets([label for label in range(100) for _ in range(label)])
+    assert mapped_classes(many, classes) == classes[100 - MAP_PANELS : 100]

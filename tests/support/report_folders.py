@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from ssl_jets.diagnostics.representation import representation_statistics
+from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import classification_metrics
 from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
-from ssl_jets.evaluation.probes.physics import PhysicsProbe
-from ssl_jets.evaluation.probes.robustness import RobustnessCurve
+from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation, InputFile, ZMap
 
 NAMES = ("QCD", "Hbb", "Wqq", "my <class> & $co$")
@@ -45,6 +45,12 @@ def write_evaluation(
     of = "z of random weights"
     true = rng.normal(100, 20, 400)
     regressed = 0.9 * true + rng.normal(0, 5, 400)
+    probes = [
+        linear_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
+        knn_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
+        linear_probe(Labelled.of(random_fit, y_fit), Labelled.of(random, y), of=of),
+    ]
+    probes = probes if labelled else []
     Evaluation(
         folder=folder,
         model={"sha256": "ab" * 32, "method": "mae", "dim": 6},
@@ -55,13 +61,8 @@ def write_evaluation(
         leaked=leaked,
         settings={"seed": 0, "robust_jets": 2000},
         task=task if labelled else None,
-        probes=[
-            linear_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
-            knn_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
-            linear_probe(Labelled.of(random_fit, y_fit), Labelled.of(random, y), of=of),
-        ]
-        if labelled
-        else [],
+        probes=probes,
+        headline=headline(probes),
         spread={
             "z": representation_statistics(torch.from_numpy(z)),
             of: representation_statistics(torch.from_numpy(random)),

@@ -139,7 +139,7 @@ def finetune(
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
     if memory and resolved.method.mode != "auto":
-        hint = "--plan, or --memory with --mode fit"
+        hint = "--plan, or --memory with --mode auto"
         raise UsageError("this option is one of the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")
     return _with_report(folder, resume, lambda: run_finetune(resolved, folder, resume=resume, force=force))

@@ -7,9 +7,8 @@ same jets. The other thresholds keep a margin from healthy trainings. `docs/coll
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ssl_jets.diagnostics.representation import RepresentationStatistics
+from ssl_jets.diagnostics.results import RepresentationStatistics
+from ssl_jets.diagnostics.results import Verdict as Verdict
 
 MIN_VARIATION = 0.05
 """Lowest variation of z relative to a random encoder; below it all jets have nearly the same z."""
@@ -34,19 +33,6 @@ ADVICE = {
     "codes": "a smaller codebook, or a smaller train.lr",
 }
 """First remedy by the name of the verdict; docs/collapse.md has more."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One way in which a representation has collapsed.
-
-    Attributes:
-        name: name in `metrics.jsonl`.
-        text: measured value and its reference, in words.
-    """
-
-    name: str
-    text: str
 
 
 def verdicts_on_z(

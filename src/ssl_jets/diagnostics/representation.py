@@ -6,41 +6,11 @@ They need no labels, so they can be monitored during training and used for model
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class RepresentationStatistics:
-    """Statistics of z over a set of jets.
-
-    Attributes:
-        jets: number of jets.
-        dimensions: width D of z.
-        std: mean over the dimensions of the standard deviation over jets.
-        std_min: the smallest standard deviation of a dimension.
-        variation: share of the length of z that differs between jets, 0 to 1; 0 if all jets have the same z.
-        dead: dimensions whose standard deviation is below 1e-3 of the largest.
-        rankme: effective rank of the uncentred z, 1 to D.
-        participation_ratio: effective rank of the covariance, 1 to D; 0 if no dimension varies.
-        mean_cosine: mean cosine between two different jets; 1 if all z are parallel.
-        uniformity: uniformity of the centred z on the sphere, -4 to 0; 0 if all are parallel.
-        alignment: mean squared distance of two views of a jet, 0 to 4; 2 for two unrelated jets. NaN without views.
-    """
-
-    jets: int
-    dimensions: int
-    std: float
-    std_min: float
-    variation: float
-    dead: int
-    rankme: float
-    participation_ratio: float
-    mean_cosine: float
-    uniformity: float
-    alignment: float = math.nan
+from ssl_jets.diagnostics.results import RepresentationStatistics as RepresentationStatistics
 
 
 def representation_statistics(z: Tensor, view: Tensor | None = None) -> RepresentationStatistics:

@@ -1,4 +1,4 @@
-"""What a model is compared with: an encoder of random weights, trees on jet columns. Computed once for all models."""
+"""Baselines of an evaluation: an encoder of random weights, trees on jet columns. Computed once for all models."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ssl_jets.evaluation.probes.classes import (
     COLUMNS,
     RANDOM,
     Labelled,
-    ProbeResult,
     knn_probe,
     linear_probe,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes, reference_probes
+from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.nn.encoder import Encoder, random_like
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """An encoder of random weights, and what is found in its z.
+    """Encoder of random weights, its z and its physics probes.
 
     Attributes:
         encoder: of the same shape and feature statistics.
         z_test: its z of the test jets, `[jet, D]`.
-        sides: the jets to fit on and to test on, of which z is read; None without labels.
+        sides: its z of the jets to fit on and to test on; None without labels.
         physics: of physics quantities.
     """
 
@@ -43,11 +43,11 @@ class Untrained:
 
 
 class Baselines:
-    """The baselines on one bench.
+    """Baselines on the jets of an evaluation.
 
     Args:
-        bench: the jets.
-        device: where encoders run.
+        bench: jets of the evaluation.
+        device: torch device of the encoders.
     """
 
     def __init__(self, bench: EvaluationData, device: torch.device) -> None:
@@ -57,16 +57,16 @@ class Baselines:
 
     @cached_property
     def columns(self) -> tuple[Labelled, Labelled]:
-        """Jets to fit on and to test on, of which jet columns are read."""
+        """Jet columns of the jets to fit on and to test on."""
         fit, test = (self.bench.labelled(jets, tree_inputs(jets)) for jets in (self.bench.fit, self.bench.test))
         return fit, test
 
     def probes(self, encoder: Encoder, rows: Array | None = None) -> list[ProbeResult]:
-        """Probes of the class: of z of random weights, and boosted trees on jet columns.
+        """Return the probes of z of random weights, and boosted trees on jet columns.
 
         Args:
-            encoder: whose shape the random weights have.
-            rows: the jets to fit on, as indices into `Bench.fit`; by default all.
+            encoder: model for the shape of the random one.
+            rows: the jets to fit on, as indices into `EvaluationData.fit`; by default all.
         """
         chosen = "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
         found = []
@@ -89,32 +89,32 @@ class Baselines:
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:
-        """Their quantities."""
+        """Quantities and weights of the jets that physics probes use."""
         jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.probed), self.rows))
         fit, test = (Side.of(chosen, self.bench.weights(chosen)) for chosen in jets)
         return fit, test
 
     @cached_property
     def reference(self) -> list[PhysicsProbe]:
-        """Physics quantities from the other ones."""
+        """Probes of physics quantities from the other quantities."""
         return reference_probes(*self.sides, seed=self.bench.seed) if self.bench.has_physics else []
 
     def physics(self, z_fit: Array, z_test: Array, of: str) -> list[PhysicsProbe]:
-        """Physics quantities from z of the jets to fit (`Bench.fit`) and to test (`Bench.probed`)."""
+        """Probe physics quantities in z of `EvaluationData.fit` and of `EvaluationData.probed`."""
         if not self.bench.has_physics:
             return []
         fit, test = self.rows
         return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.bench.seed)
 
     def physics_of(self, encoder: Encoder, of: str) -> list[PhysicsProbe]:
-        """Physics quantities from z of an encoder, where there are no classes to probe."""
+        """Probe physics quantities in z of an encoder, without classes."""
         if not self.bench.has_physics:
             return []
         z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.bench.fit, self.bench.probed))
         return self.physics(z_fit, z_test, of)
 
     def untrained(self, encoder: Encoder) -> Untrained:
-        """The encoder of random weights for `encoder`; of models of one shape and statistics it is the same."""
+        """Return the encoder of random weights for `encoder`: one for all models of a shape and feature statistics."""
         statistics = [values.tolist() for values in encoder.features.state_dict().values()]
         key = f"{encoder.cfg.model_dump_json()} {statistics}"
         if key not in self._untrained:

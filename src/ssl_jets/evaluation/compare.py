@@ -1,112 +1,40 @@
 """Compare several models on the same jets, and measure them together as an ensemble.
 
-What one of the models was trained on, none of them is tested on. So all are measured on the same jets, the intervals of
-their differences are paired, and a difference is known better than its two terms.
+No model is tested on jets that any of them was trained on. All are measured on the same jets and bootstrap resamples,
+so the interval of a difference is smaller than the intervals of its two terms.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ssl_jets import __version__
 from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
+from ssl_jets.evaluation.comparison import COMPARISON, Comparison, Difference, Similarity
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.cka import cka
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
 from ssl_jets.evaluation.one import Measured, head_metrics, measure, regressed_metrics, torch_device
 from ssl_jets.evaluation.probes.robustness import some
-from ssl_jets.evaluation.result import FORMAT_VERSION, Evaluation, ZMap, plain, versions
+from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.model_file import load_model
-from ssl_jets.runtime.atomic import check_folder, write_text
+from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
-from ssl_jets.runtime.short_repr import ShortRepr
 
-COMPARISON = "comparison.json"
 ENSEMBLE = "ensemble"
 CKA_JETS = 5000
 """Most jets that CKA is computed on."""
 
 _SETTINGS = EvaluateSettings()
-
-
-@dataclass(frozen=True)
-class Difference:
-    """`second` minus `first`, on the same jets with paired resamples.
-
-    Attributes:
-        first, second: names of the models.
-        of: "head" or "linear probe".
-        accuracy, auc: the latter macro, one-versus-one.
-    """
-
-    first: str
-    second: str
-    of: str
-    accuracy: Estimate
-    auc: Estimate
-
-
-@dataclass(frozen=True)
-class Alike:
-    """Linear CKA of the z of two models."""
-
-    first: str
-    second: str
-    cka: Estimate
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(ShortRepr):
-    """The outcome of `compare_models`.
-
-    Attributes:
-        folder: where it was written; the evaluation of each model is in a folder of its name inside.
-        evaluations: by the name of the model, in the order given; the ensemble last.
-        differences: between each two models.
-        alike: of each two models.
-        notes: what was said about the choice of jets.
-    """
-
-    folder: Path
-    evaluations: dict[str, Evaluation]
-    differences: list[Difference]
-    alike: list[Alike]
-    notes: list[str] = field(default_factory=list)
-
-    def metrics(self) -> dict[str, Any]:
-        """The contents of `comparison.json`: what is not in the evaluations of the models."""
-        found = {
-            "format_version": FORMAT_VERSION,
-            "package_version": __version__,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "models": list(self.evaluations),
-            "differences": self.differences,
-            "cka": self.alike,
-            "notes": self.notes,
-        }
-        return {name: plain(value) for name, value in found.items()}
-
-    def write(self) -> None:
-        """Write all evaluations, and `comparison.json` last."""
-        for evaluation in self.evaluations.values():
-            evaluation.write()
-        text = json.dumps(self.metrics(), indent=1) + "\n"
-        write_text(self.folder / COMPARISON, text)
 
 
 def compare_models(
@@ -124,9 +52,13 @@ def compare_models(
 
     Args:
         paths: run folders, or their `model/`; two or more.
-        sources, settings, device, force, say: as `evaluate_model`.
+        sources: as `evaluate_model`.
         out: folder to write to.
         ensemble: measure the mean of the models' predictions, too.
+        settings: as `evaluate_model`.
+        device: as `evaluate_model`.
+        force: as `evaluate_model`.
+        say: as `evaluate_model`.
 
     Raises:
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
@@ -147,13 +79,20 @@ def compare_models(
     evaluations = {name: found.evaluation for name, found in measured.items()}
     if ensemble:
         evaluations[ENSEMBLE] = _ensemble(measured, bench, out / ENSEMBLE)
-    comparison = Comparison(out, evaluations, differences(measured, bench), _alike(measured, bench), list(tell.said))
+    comparison = Comparison(
+        models=tuple(evaluations),
+        differences=differences(measured, bench),
+        cka=_similarities(measured, bench),
+        notes=list(tell.said),
+        evaluations=evaluations,
+        folder=out,
+    )
     comparison.write()
     return comparison
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """A name for each run: that of its folder, with folders above where two are the same.
+    """Return a name for each run: its folder, with as many folders above as make the names differ.
 
     Raises:
         UsageError: a run that is named twice.
@@ -171,7 +110,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def differences(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Difference]:
-    """Of each two models, of their heads and of the linear probes of their z."""
+    """Return the differences of each two models: of their heads, and of linear probes of their z."""
     found = []
     for of in ("head", "linear probe"):
         rows = {}
@@ -186,11 +125,12 @@ def differences(measured: Mapping[str, Measured], bench: EvaluationData) -> list
     return found
 
 
-def _alike(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Alike]:
+def _similarities(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Similarity]:
     rows = some(bench.test, CKA_JETS, bench.seed)
+    z = {name: one.z[rows] for name, one in measured.items()}
     weights = bench.weights(bench.test)[rows]
     return [
-        Alike(first, second, cka(measured[first].z[rows], measured[second].z[rows], weights=weights, seed=bench.seed))
+        Similarity(first, second, cka(z[first], z[second], weights=weights, seed=bench.seed))
         for first, second in combinations(measured, 2)
     ]
 
@@ -206,7 +146,7 @@ def _check_members(has_head: Mapping[str, bool]) -> None:
 
 
 def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path) -> Evaluation:
-    """The mean of the probabilities and of the regressed columns; its z is that of all members, end to end."""
+    """Evaluate the mean of the probabilities and of the regressed columns; z of all members are concatenated."""
     members = list(measured.values())
     z = np.concatenate([_unit(one.z) for one in members], axis=1)
     headed = [one.headed for one in members if one.headed is not None]
@@ -215,31 +155,33 @@ def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path
     if values and not same:
         bench.tell("the models regress different columns, so their ensemble regresses none")
     first = members[0].evaluation
-    together = {"sha256": "", "method": f"{ENSEMBLE} of {len(members)}", "head": len(headed) == len(members)}
     labels = labels_of(bench.test) if bench.classes else np.full(len(z), -1)
-    return replace(
-        first,
-        folder=out,
-        model={
-            **together,
-            "dim": z.shape[1],
-            "members": {name: one.evaluation.model for name, one in measured.items()},
-        },
-        jets={purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
-        task=head_metrics(np.mean(headed, axis=0), bench) if len(headed) == len(members) else None,
-        regression=regressed_metrics(np.mean(values, axis=0), members[0].targets, bench) if values and same else [],
-        probes=[],
-        physics=[],
-        robustness=[],
-        spread={"z": representation_statistics(torch.from_numpy(z))},
-        map=ZMap.of(z, labels, bench.seed),
-        collapse=[],
-        seconds=0.0,
-    )
+    changed = {
+        "folder": out,
+        "model": ModelFacts(
+            sha256="",
+            method=f"{ENSEMBLE} of {len(members)}",
+            head=len(headed) == len(members),
+            dim=z.shape[1],
+            members={name: one.evaluation.model for name, one in measured.items()},
+        ),
+        "jets": {purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
+        "task": head_metrics(np.mean(headed, axis=0), bench) if len(headed) == len(members) else None,
+        "regression": regressed_metrics(np.mean(values, axis=0), members[0].targets, bench) if values and same else [],
+        "probes": [],
+        "headline": None,
+        "physics": [],
+        "robustness": [],
+        "spread": {TRAINED: representation_statistics(torch.from_numpy(z))},
+        "map": ZMap.of(z, labels, bench.seed),
+        "collapse": [],
+        "seconds": 0.0,
+    }
+    return first.model_copy(update=changed)
 
 
 def _unit(z: Array) -> Array:
-    """z with a total variance of one, so that no member outweighs the others by its scale."""
+    """Scale z to a total variance of one, so that no member outweighs the others."""
     size = float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
     unit: Array = (z / size if size > 0 else z).astype(np.float32)
     return unit

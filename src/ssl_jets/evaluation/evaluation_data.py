@@ -34,7 +34,7 @@ from ssl_jets.nn.tasks import weights_of
 from ssl_jets.runtime.console import MessageLog
 
 KINEMATICS = ("jet_pt", "jet_eta")
-"""What bias and resolution of a regressed column are shown against, where the files have it."""
+"""Jet columns in whose bins bias and resolution of a regressed column are shown, if the files have them."""
 
 
 FEWEST = (50, 10)
@@ -43,15 +43,15 @@ FEWEST = (50, 10)
 
 @dataclass
 class EvaluationData:
-    """Jets that are ready to be measured on.
+    """Jets of an evaluation, in memory.
 
     Attributes:
-        files: what is read.
+        files: input files.
         named: names of the classes of the labels; empty where the files have none.
-        roles: what each entry is used for.
+        roles: use of each entry.
         settings: seeds, limits, weights.
-        tell: says something and keeps it.
-        columns: particle columns that are read: those that the encoders know.
+        tell: logs a message and keeps it.
+        columns: particle columns that all encoders read.
         targets: regressed columns of the models, whose true values are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
@@ -78,7 +78,7 @@ class EvaluationData:
         tell: MessageLog,
         also: Sequence[Mapping[str, Any]] = (),
     ) -> EvaluationData:
-        """The jets of `sources` that none of the models was trained on; none named means the bundled sample.
+        """Choose the jets of `sources` that no model was trained on; by default the bundled sample.
 
         `also` are facts of further trainings, those to come, whose jets are not tested on either.
 
@@ -118,7 +118,7 @@ class EvaluationData:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """`named`; empty where the jets to fit or to test on are all of one class. What cannot be measured is said."""
+        """`named`; empty, with a message, if the jets to fit or to test on are all of one class."""
         if not self.named:
             return ()
         y_test, y_fit = labels_of(self.test), labels_of(self.fit)
@@ -148,7 +148,7 @@ class EvaluationData:
 
     @cached_property
     def has_physics(self) -> bool:
-        """Whether there are jets to fit and to test such probes; that there are too few is said."""
+        """True with enough jets for probes of physics quantities; logs a message with too few."""
         if not self.settings.evaluate.physics_jets:
             return False
         fit, test = count(self.roles.fit), count(self.roles.test)
@@ -182,7 +182,7 @@ class EvaluationData:
         return self.settings.evaluate.seed
 
     def weights(self, jets: Jets) -> Array:
-        """The weights of jets, float64 `[jet]`, as `relative`; 1 where no column is named.
+        """Return the weights of jets of mean 1, float64 `[jet]`; all 1 without a weight column.
 
         Raises:
             DataError: none is above zero.
@@ -193,11 +193,11 @@ class EvaluationData:
         return relative(weights)
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
-        """Jets with labels, of which `x` is read."""
+        """Return `x` `[jet, column]` with the labels and weights of its jets."""
         return Labelled(x, labels_of(jets), self.weights(jets))
 
     def _read(self, parts: list[EntryRange], most: int) -> Jets:
-        """At most `most` random jets of the parts."""
+        """Read at most `most` random jets of the parts."""
         wanted = (*TREE_COLUMNS, *KINEMATICS)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
@@ -220,32 +220,32 @@ def labelled_jets(model: Model) -> int | None:
 
 
 def labels_of(jets: Jets) -> Array:
-    """Labels, int64 `[jet]`."""
+    """Return the labels, int64 `[jet]`."""
     assert jets.labels is not None
     labels: Array = jets.labels.numpy()
     return labels
 
 
 def halves_of(jets: Jets) -> Array:
-    """The first half of the entries of each file, bool `[jet]`."""
+    """Return a mask of the first half of the entries of each file, bool `[jet]`."""
     assert jets.source is not None
     source = jets.source.numpy()
     return first_halves(source[:, 0], source[:, 1])
 
 
 def tree_inputs(jets: Jets) -> Array:
-    """Columns of the boosted trees, float64 `[jet, column]`."""
+    """Return the columns of the boosted trees, float64 `[jet, column]`."""
     columns = {name: values.numpy() for name, values in jets.jet.items()}
     return np.column_stack(list(tree_columns({**columns, PARTICLES: jets.lengths.numpy()}).values()))
 
 
 def subset(jets: Jets, rows: Array) -> Jets:
-    """Some of the jets."""
+    """Select the jets of `rows`, int64 `[selected jet]`."""
     return jets if len(rows) == len(jets) else jets.select(torch.from_numpy(rows))
 
 
 def _labelled_files(files: list[JetFile], tell: MessageLog) -> tuple[list[JetFile], tuple[str, ...]]:
-    """The files with labels and their classes; all files and no classes where none has labels."""
+    """Return the files with labels and their classes; all files and no classes without any labels."""
     labelled = [file for file in files if file.label_names]
     if not labelled:
         tell(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")

@@ -1,4 +1,4 @@
-"""The fair comparison in one line: the best reader of z against the strongest baseline, on the same jets."""
+"""Best reader of z against the strongest baseline, on the same jets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.classes import ProbeResult
+from ssl_jets.evaluation.probes.results import ProbeResult
 
 
 @dataclass(frozen=True)

@@ -15,27 +15,28 @@ from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.monitor import spreads
 from ssl_jets.embedding.predict import encode, probabilities, regressed
 from ssl_jets.evaluation.baselines import Baselines
-from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labelled_jets, labels_of, subset
+from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
+from ssl_jets.evaluation.facts import facts_of, input_files, used_settings
+from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
-    ProbeResult,
     knn_probe,
     linear_probe,
     linear_reader,
     scored,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.robustness import RobustnessCurve, robustness, some
-from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.probes.results import ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.robustness import robustness, some
+from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
-from ssl_jets.runtime.precision import native_precision
 
 _SETTINGS = EvaluateSettings()
 
@@ -52,23 +53,23 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure a model and write `metrics.json` and `curves.json`.
 
-    With labels of two classes or more: linear, kNN and tree probes of z, the same of an encoder of random weights, and
-    boosted trees on jet columns; how the accuracy falls where jets are changed; for a model with a head, the metrics of
-    its classification, and all readers fitted on as many labels as the head had, too. For a model that regresses
-    columns: bias and resolution. Always: probes of physics quantities, the spread of z, and whether it has collapsed.
-    What is left out is said. Of files the model was trained on, only the jets held out from the training are test jets.
+    With labels of two classes or more: linear, kNN and tree probes of z and of an encoder of random weights, boosted
+    trees on jet columns, and the accuracy on changed jets; for a model with a head, its classification metrics, and all
+    readers fitted on as many labels as the head. For a model that regresses columns: bias and resolution. Always:
+    probes of physics quantities, representation statistics and collapse verdicts. Skipped parts are logged. Of files
+    that the model was trained on, only the jets held out from the training are test jets.
 
     Args:
         model_path: a run folder, or its `model/`.
         sources: files, folders, patterns, lists (see `resolve_sources`); none means the bundled sample.
         out: folder to write to.
-        settings: what is measured, labels, bad jets, and the split of files the model was not trained on.
+        settings: measurements, labels, bad jets, and the split of files the model was not trained on.
         device: torch device; by default the GPU if there is one.
         force: replace an evaluation.
         say: called with each message.
 
     Raises:
-        SslJetsError: no model, no jets, classes that are not those of the head, or an evaluation that exists.
+        SslJetsError: no model, no jets, classes other than of the head, or an evaluation that exists.
     """
     began = time.perf_counter()
     check_folder(Path(out), METRICS, force=force)
@@ -83,13 +84,13 @@ def evaluate_model(
 
 @dataclass(frozen=True)
 class Measured:
-    """A model on a bench, with what a comparison of models needs.
+    """Evaluation of a model, with the predictions that a comparison of models needs.
 
     Attributes:
         evaluation: its numbers.
         z: of the test jets, `[jet, D]`.
         probed: probabilities of the linear probe for the test jets, `[jet, class]`; None without labels.
-        headed: those of the head for the task jets; None without a head or labels.
+        headed: probabilities of the head for the task jets, `[jet, class]`; None without a head or labels.
         regressed: columns regressed for the task jets, `[jet, target]`; None without a regressor.
         targets: their names.
     """
@@ -103,7 +104,7 @@ class Measured:
 
 
 def torch_device(name: str | None) -> torch.device:
-    """The named device; by default the GPU if there is one."""
+    """Return the named device; by default the GPU if there is one."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -115,7 +116,7 @@ def measure(
     device: torch.device,
     began: float | None = None,
 ) -> Measured:
-    """Everything about one model on the jets of a bench; nothing is written."""
+    """Evaluate one model on jets in memory; nothing is written."""
     began = time.perf_counter() if began is None else began
     work = _ModelEvaluation(model, bench, baselines, device)
     found = work.labelled() if bench.classes else work.unlabelled()
@@ -124,25 +125,15 @@ def measure(
     evaluation = Evaluation(
         folder=out,
         model=facts_of(model),
-        files=[
-            InputFile(file.name, file.bytes, file.entries, trained, bool(file.label_names))
-            for file, trained in zip(bench.files, bench.roles.trained)
-        ],
+        files=input_files(bench),
         classes=bench.classes,
         leaked=bench.roles.leaked,
         left_out=dict(bench.skipped),
         files_left_out=bench.files_left_out,
-        settings={
-            **bench.settings.evaluate.model_dump(mode="json"),
-            "weights": bench.settings.data.weights,
-            "validation_fraction": bench.settings.data.validation_fraction,
-            "split_seed": bench.settings.data.split_seed,
-            "precision": native_precision(device),
-            "device": device.type,
-            "figures": bench.settings.figures.model_dump(),
-        },
+        settings=used_settings(bench.settings, device),
+        headline=headline(found["probes"]),
         notes=list(bench.tell.said),
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 2),
         **found,
     )
     targets = () if model.regressor is None else model.regressor.names
@@ -150,7 +141,7 @@ def measure(
 
 
 class _ModelEvaluation:
-    """One model on a bench."""
+    """Evaluation of one model on jets in memory."""
 
     def __init__(self, model: Model, bench: EvaluationData, baselines: Baselines, device: torch.device) -> None:
         self.model, self.bench, self.baselines, self.device = model, bench, baselines, device
@@ -161,7 +152,7 @@ class _ModelEvaluation:
         self.regressed: Array | None = None
 
     def unlabelled(self) -> dict[str, Any]:
-        """What can be said without labels of two classes."""
+        """Return the results that need no labels of two classes."""
         bench, encoder = self.bench, self.model.encoder
         physics = self.baselines.physics_of(encoder, "z")
         jets = {"test": len(bench.test)}
@@ -180,7 +171,7 @@ class _ModelEvaluation:
         }
 
     def labelled(self) -> dict[str, Any]:
-        """Task metrics, probes and baselines."""
+        """Return task metrics, probes and baselines."""
         bench, model, say = self.bench, self.model, self.bench.tell.say
         say("probes of z and of the baselines")
         z_fit = encode(model.encoder, bench.fit, self.device)
@@ -214,21 +205,21 @@ class _ModelEvaluation:
         }
 
     def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[ProbeResult]:
-        """All probes but the linear one of z, and the baselines, fitted on these `rows` of `Bench.fit`."""
+        """Fit all probes but the linear one of z, and the baselines, on `rows` of `EvaluationData.fit`."""
         most, found = self.bench.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
         if most:
             found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
         return [*found, *self.baselines.probes(self.model.encoder, rows)]
 
     def regression(self, z_task: Array) -> list[RegressionMetrics]:
-        """Of the model's regressor."""
+        """Return the metrics of the model's regressor; none without one."""
         if self.model.regressor is None:
             return []
         self.regressed = regressed(self.model, z_task)
         return regressed_metrics(self.regressed, self.model.regressor.names, self.bench)
 
     def robustness(self, reader: Callable[[Array], Array]) -> list[RobustnessCurve]:
-        """How the head, or the linear probe where there is none, stands changed jets."""
+        """Measure the head, or the linear probe without one, on changed jets."""
         bench, most = self.bench, self.bench.settings.evaluate.robust_jets
         if not most:
             return []
@@ -242,7 +233,7 @@ class _ModelEvaluation:
         return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)
 
     def spreads(self) -> dict[str, Any]:
-        """The spread of z of model and random weights, and whether z has collapsed."""
+        """Return representation statistics of model and random weights, and collapse verdicts."""
         untrained = self.baselines.untrained(self.model.encoder)
         pairs = (self.model.encoder, self.z_test), (untrained.encoder, untrained.z_test)
 
@@ -253,7 +244,7 @@ class _ModelEvaluation:
 
 
 def head_metrics(headed: Array, bench: EvaluationData) -> ClassificationMetrics:
-    """Metrics of probabilities for the task jets, `[jet, class]`."""
+    """Return the metrics of probabilities for the task jets, `[jet, class]`."""
     jets = bench.task
     return classification_metrics(
         headed,
@@ -268,7 +259,7 @@ def head_metrics(headed: Array, bench: EvaluationData) -> ClassificationMetrics:
 
 
 def regressed_metrics(predicted: Array, names: Sequence[str], bench: EvaluationData) -> list[RegressionMetrics]:
-    """Metrics of columns regressed for the task jets `[jet, target]`, of those that the files have."""
+    """Return the metrics of regressed columns `[task jet, target]`, for targets that the files have."""
     jets, found = bench.task, []
     against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
     weights = bench.weights(jets)
@@ -284,16 +275,3 @@ def regressed_metrics(predicted: Array, names: Sequence[str], bench: EvaluationD
             continue
         found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))
     return found
-
-
-def facts_of(model: Model) -> dict[str, Any]:
-    """What an evaluation remembers of its model."""
-    return {
-        "sha256": model.sha256,
-        "method": model.method,
-        "parameters": model.parameters,
-        "dim": model.encoder.dim,
-        "encoder": model.encoder.cfg.model_dump(mode="json"),
-        "head": model.head is not None,
-        "labelled_jets": labelled_jets(model),
-    }

@@ -1,37 +1,52 @@
-"""Everything an evaluation found, and the folder it is written to: `metrics.json` and `curves.json`."""
+"""Result of an evaluation, and the folder it is written to: `metrics.json` and `curves.json`. Imports no torch."""
 
 from __future__ import annotations
 
 import json
-import math
-import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field
 
-from ssl_jets import __version__
 from ssl_jets.arrays import Array
-from ssl_jets.diagnostics.collapse import Verdict
-from ssl_jets.diagnostics.representation import RepresentationStatistics
-from ssl_jets.evaluation.headline import headline
+from ssl_jets.diagnostics.results import RepresentationStatistics, Verdict
+from ssl_jets.evaluation.headline import Headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
-from ssl_jets.evaluation.probes.classes import ProbeResult
-from ssl_jets.evaluation.probes.physics import PhysicsProbe
-from ssl_jets.evaluation.probes.robustness import RobustnessCurve
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.settings import FigureSettings, MeasureSettings
+from ssl_jets.evaluation.typed import (
+    FORMAT_VERSION,
+    NAN_IF_NULL,
+    Facts,
+    Values,
+    Written,
+    plain,
+    read_result,
+    versions,
+    without,
+)
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 
-FORMAT_VERSION = 1
+__all__ = ["CURVES", "FORMAT_VERSION", "METRICS", "Evaluation", "InputFile", "ModelFacts", "ZMap", "plain", "versions"]
+
 METRICS, CURVES = "metrics.json", "curves.json"
+
+DIGITS = 5
+"""Significant digits of curves."""
 
 MAP_JETS = 5000
 """Most jets of the map of z."""
+
+TRAINED = "z"
+"""Name of z of the evaluated model, in probes and representation statistics."""
+
+_CURVES = ("roc", "confusion", "reliability")
+"""Fields of `ClassificationMetrics` that are in `curves.json`."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +70,14 @@ class ZMap:
         explained: share of the variance of z along each.
     """
 
-    x: Array
-    y: Array
-    labels: Array
+    x: Values
+    y: Values
+    labels: Values
     explained: tuple[float, float]
 
     @classmethod
     def of(cls, z: Array, labels: Array, seed: int = 0) -> ZMap:
-        """Of at most `MAP_JETS` random jets of z `[jet, D]`."""
+        """Project at most `MAP_JETS` random jets of z `[jet, D]`; `labels` are int64 `[jet]`."""
         rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:MAP_JETS])
         centred = z.astype(np.float64) - z.mean(axis=0, dtype=np.float64)
         values, vectors = np.linalg.eigh(centred.T @ centred / len(z))
@@ -75,14 +90,48 @@ class ZMap:
         return cls(points[:, 0], points[:, 1], labels[rows], (float(values[-1] / total), float(values[-2] / total)))
 
 
-@dataclass(frozen=True, repr=False)
-class Evaluation(ShortRepr):
-    """The outcome of `evaluate_model` or `evaluate_z`.
+class ModelFacts(Facts):
+    """Facts of an evaluated model.
 
     Attributes:
-        folder: where it was written.
+        sha256: of its weights; "" for an ensemble, or where a z file has none.
+        method: how it was trained.
+        parameters: their number.
+        dim: width of z.
+        encoder: settings of the encoder.
+        head: True with a classification head.
+        labelled_jets: jets its head was trained on; None where that is not known.
+        members: facts of the models of an ensemble.
+    """
+
+    sha256: str
+    method: str
+    parameters: int | None = None
+    dim: int
+    encoder: dict[str, Any] | None = None
+    head: bool = False
+    labelled_jets: int | None = None
+    members: dict[str, ModelFacts] | None = None
+
+
+class UsedSettings(Facts, MeasureSettings):
+    """Settings of an evaluation: `evaluate.*`, those of `data.*` that change numbers, the device, and `figures.*`."""
+
+    weights: str | None = None
+    validation_fraction: float | None = None
+    split_seed: int | None = None
+    precision: str | None = None
+    device: str | None = None
+    figures: FigureSettings = FigureSettings()
+
+
+class Evaluation(ShortRepr, Written):
+    """Result of `evaluate_model` or `evaluate_z`.
+
+    Attributes:
+        seconds: wall time.
         model: hash, method, size of the model.
-        files: what was read.
+        files: input files.
         classes: class names; empty without labels.
         jets: jets used, by purpose.
         left_out: jets left out, by reason; each jet once, also where it is missing from several selections.
@@ -90,80 +139,78 @@ class Evaluation(ShortRepr):
         settings: seeds, limits and split.
         task: metrics of the model's own head; None without a head or labels.
         probes: probes of z and of the baselines; empty without labels.
-        spread: of z, and of z of random weights where that was computed.
-        map: principal components of z.
+        headline: best reader of z against the strongest baseline.
         regression: of each column that the model regresses.
         physics: probes of physics quantities, of z and of the baselines.
-        robustness: how the head (or the linear probe, without one) stands changed jets.
-        leaked: jets measured on that the model was trained on; none, unless that was asked for.
-        collapse: in which ways z has collapsed beside that of random weights; empty for a healthy one.
-        notes: what was said about the choice of jets.
-        seconds: wall time.
+        robustness: accuracy of the head (or the linear probe, without one) on changed jets.
+        leaked: test jets that the model was trained on; none, unless that was asked for.
+        spread: representation statistics of z, and of z of random weights where that was computed.
+        collapse: collapse verdicts on z, compared with random weights; empty for a healthy one.
+        notes: messages about the choice of jets.
+        map: principal components of z.
+        folder: where it is written.
     """
 
-    folder: Path
-    model: dict[str, Any]
+    seconds: float = 0.0
+    model: ModelFacts
     files: list[InputFile]
     classes: tuple[str, ...]
     jets: dict[str, int]
     left_out: dict[str, int]
-    settings: dict[str, Any]
+    files_left_out: dict[str, str] = Field(default_factory=dict)
+    settings: UsedSettings
     task: ClassificationMetrics | None
     probes: list[ProbeResult]
-    spread: dict[str, RepresentationStatistics]
-    map: ZMap
-    regression: list[RegressionMetrics] = field(default_factory=list)
-    physics: list[PhysicsProbe] = field(default_factory=list)
-    robustness: list[RobustnessCurve] = field(default_factory=list)
+    headline: Headline | None = None
+    regression: list[RegressionMetrics] = Field(default_factory=list)
+    physics: list[PhysicsProbe] = Field(default_factory=list)
+    robustness: list[RobustnessCurve] = Field(default_factory=list)
     leaked: int = 0
-    files_left_out: dict[str, str] = field(default_factory=dict)
-    collapse: list[Verdict] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    spread: dict[str, Annotated[RepresentationStatistics, NAN_IF_NULL]]
+    collapse: list[Verdict] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    map: ZMap
+    folder: Path = Field(exclude=True)
+
+    @property
+    def representation(self) -> RepresentationStatistics:
+        """Statistics of z of the evaluated model."""
+        return self.spread[TRAINED]
+
+    @property
+    def fit_jets(self) -> int:
+        """Jets that probes are fitted on; 0 without probes."""
+        return self.jets.get("fit", 0)
+
+    @property
+    def test_jets(self) -> int:
+        """Jets that probes are tested on."""
+        return self.jets.get("test", 0)
 
     def metrics(self) -> dict[str, Any]:
-        """The contents of `metrics.json`: every number with its interval, and where it comes from."""
-        task = None if self.task is None else _scalars(self.task)
-        found = {
-            "format_version": FORMAT_VERSION,
-            "package_version": __version__,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(self.seconds, 2),
-            "versions": versions(),
-            "model": self.model,
-            "files": self.files,
-            "classes": self.classes,
-            "jets": self.jets,
-            "left_out": self.left_out,
-            "files_left_out": self.files_left_out,
-            "settings": self.settings,
-            "task": task,
-            "probes": [_without(probe, "rows") for probe in self.probes],
-            "headline": headline(self.probes),
-            "regression": [_without(found, "responses", "density") for found in self.regression],
-            "physics": self.physics,
-            "robustness": self.robustness,
-            "leaked": self.leaked,
-            "spread": self.spread,
-            "collapse": self.collapse,
-            "notes": self.notes,
+        """Return the contents of `metrics.json`: every number with its interval, and its provenance."""
+        task = self.task
+        numbers = {
+            "task": task and without(task, *_CURVES, "names") | {"calibrated": without(task.calibrated, "reliability")},
+            "probes": [without(probe, "rows") for probe in self.probes],
+            "regression": [without(target, "responses", "density") for target in self.regression],
         }
-        return {name: plain(value) for name, value in found.items()}
+        return {name: plain(value) for name, value in {**without(self, "map", "folder"), **numbers}.items()}
 
     def curves(self) -> dict[str, Any]:
-        """The contents of `curves.json`: what figures are drawn from, with five digits."""
+        """Return the contents of `curves.json`: the points of figures, with five digits."""
         task = self.task
-        found = {
+        content = {
             "format_version": FORMAT_VERSION,
             "classes": self.classes,
             "roc": [] if task is None else task.roc,
             "confusion": None if task is None else task.confusion,
             "reliability": None if task is None else task.reliability,
             "calibrated": None if task is None else task.calibrated.reliability,
-            "regression": [_without(found, "bias", "resolution", "explained") for found in self.regression],
+            "regression": [without(target, "bias", "resolution", "explained") for target in self.regression],
             "map": self.map,
         }
-        return {name: plain(value, digits=5) for name, value in found.items()}
+        return {name: plain(value, digits=DIGITS) for name, value in content.items()}
 
     def write(self) -> None:
         """Write both files to `folder`, each in one step, `metrics.json` last."""
@@ -171,35 +218,22 @@ class Evaluation(ShortRepr):
         for name, text in texts.items():
             write_text(self.folder / name, text + "\n")
 
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the evaluation of a folder; curves have five digits, probes no `rows`.
 
-def plain(value: Any, digits: int | None = None) -> Any:
-    """`value` as JSON knows it: data classes as objects, arrays as lists, NaN and infinity as null."""
-    if hasattr(value, "__dataclass_fields__"):
-        return plain(asdict(value), digits)
-    if isinstance(value, Mapping):
-        return {str(name): plain(entry, digits) for name, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist(), digits)
-    if isinstance(value, list | tuple):
-        return [plain(entry, digits) for entry in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return value if digits is None else float(f"{value:.{digits}g}")
-    return value
+        Raises:
+            DataError: a file is missing, is not JSON, or is of another version.
+        """
+        content, curves = read_result(folder / METRICS), read_result(folder / CURVES)
+        if task := content.get("task"):
+            content["task"] = task | _of_task(task, curves)
+        drawn = curves.get("regression") or []
+        content["regression"] = [{**one, **other} for one, other in zip(content.get("regression") or [], drawn)]
+        return cls.of_json({**content, "map": curves.get("map"), "folder": folder}, folder)
 
 
-def _scalars(task: ClassificationMetrics) -> dict[str, Any]:
-    """The task metrics without the curves."""
-    scalars = _without(task, "roc", "confusion", "reliability", "names")
-    return scalars | {"calibrated": _without(task.calibrated, "reliability")}
-
-
-def _without(found: Any, *names: str) -> dict[str, Any]:
-    return {name: value for name, value in vars(found).items() if name not in names}
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
-    packages = ("torch", "numpy", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+def _of_task(task: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `ClassificationMetrics` that `curves.json` has."""
+    calibrated = {**task.get("calibrated", {}), "reliability": curves.get("calibrated")}
+    return {name: curves.get(name) for name in _CURVES} | {"names": curves.get("classes"), "calibrated": calibrated}

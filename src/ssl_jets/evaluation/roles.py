@@ -1,4 +1,4 @@
-"""Which jets an evaluation may use, and a random subset of them in memory."""
+"""Roles of jets in an evaluation, and random subsets of them in memory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import MessageLog
 
 FORCE = "--set evaluate.seen=true"
-"""What lets jets be measured on that the model was trained on."""
+"""Setting that allows test jets that the model was trained on."""
 
 
 SPARSITY = 10
-"""At most this many times the wanted jets are read, in stretches spread over all parts."""
+"""Jets that are read for each jet that is drawn, at most, in stretches spread over all parts."""
 
 
 _REQUEST = Request()
@@ -38,14 +38,14 @@ _REQUEST = Request()
 
 @dataclass(frozen=True)
 class Roles:
-    """What each entry of the files may be used for.
+    """Use of each entry of the files.
 
     Attributes:
         fit: to fit a probe on.
         test: to test a probe on; no jet of it was seen in the training of the model.
         task: to test the model's own head on: `test`, and all jets of files that are new to the model.
-        trained: for each file, whether the model was trained on it.
-        new: for each file, whether the training knew nothing of it (neither to train on nor to hold out).
+        trained: for each file, True if the model was trained on it.
+        new: for each file, True if it was neither trained on nor held out.
         leaked: jets of `task` that the model was trained on; none, unless that was asked for.
     """
 
@@ -60,7 +60,7 @@ class Roles:
 def assign_roles(
     files: Sequence[JetFile], training: Mapping[str, Any], data: DataSettings, *, seen: bool = False
 ) -> Roles:
-    """What was held out of the training is tested on; files new to the model are split by `data`.
+    """Assign jets held out of the training to tests; split files that are new to the model by `data`.
 
     A file that was held out whole counts as held out where files that were trained on are given too, to fit probes on;
     alone it is as good as new.
@@ -109,7 +109,7 @@ def assign_roles(
 
 
 def _all_of(files: Sequence[JetFile], known: Seen, trained: tuple[bool, ...], data: DataSettings) -> Roles:
-    """All jets as if the model were new to them, with the number of those that it was trained on."""
+    """Assign all jets as if they were new to the model, with the number of those that it was trained on."""
     fit, test = split(files, data.validation_fraction, data.split_seed)
     seen = [file for file, is_known in zip(files, trained) if is_known]
     apart = sum(stop - start for file in seen for start, stop in _held_out(known, file))
@@ -123,7 +123,7 @@ def _held_out(known: Seen, file: JetFile) -> Ranges:
 
 
 def _between(file: int, entries: int, ranges: Sequence[tuple[int, int]]) -> list[EntryRange]:
-    """The entries of a file outside of `ranges`, but for the one on each side, which may be of the same event."""
+    """Return the entries outside of `ranges`, without one on each side, which may be of the same event."""
     edges = [0, *(edge for start, stop in ranges for edge in (start - 1, stop + 1)), entries]
     return [EntryRange(file, start, stop) for start, stop in zip(edges[::2], edges[1::2]) if stop > start]
 
@@ -138,13 +138,13 @@ def draw(
     skipped: Counter[str] | None = None,
     counted: list[EntryRange] | None = None,
 ) -> Jets:
-    """At most `most` jets of the parts, in memory and in the order of the files, drawn at random by `seed`.
+    """Draw at most `most` random jets of the parts into memory, in the order of the files.
 
     Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
     times as many jets, only stretches of each part are read and drawn from.
 
     Jets left out are added to `skipped`, by reason; not those of entries in `counted`, which were counted by an earlier
-    draw. What is read now is added to it.
+    draw. The entries of this draw are added to it.
 
     Raises:
         DataError: there are no jets.
@@ -177,7 +177,7 @@ def draw(
 
 
 def _by_counted(part: EntryRange, counted: Sequence[EntryRange]) -> list[tuple[EntryRange, bool]]:
-    """`part` cut where an earlier one begins or ends, each piece with whether it is in none of them."""
+    """Cut `part` at the ends of earlier ones, and mark the pieces that are in none of them."""
     others = [other for other in counted if other.file == part.file]
     inside = {edge for other in others for edge in (other.start, other.stop) if part.start < edge < part.stop}
     edges = [part.start, *sorted(inside), part.stop]
@@ -192,11 +192,11 @@ MOST_NAMED = 20
 
 
 LEFT_OUT = "probes of the class, trees on jet columns, metrics of a head, accuracy on changed jets"
-"""What needs labels of two classes."""
+"""Results that need labels of two classes."""
 
 
 def only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
-    """What to say where the jets to fit or to test on are all of one class; "" where they are not."""
+    """Return the message for jets to fit or to test on that are all of one class; "" if they are not."""
     for labels, purpose in ((y_fit, "fit"), (y_test, "test")):
         if len(present := np.unique(labels)) < 2:
             return f"the jets to {purpose} probes with are all of one class ({classes[int(present[0])]})"

@@ -1,4 +1,4 @@
-"""Settings of an evaluation: which jets, what is measured on them, and how much of it."""
+"""Settings of an evaluation: jets, measurements, and their sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssl_jets.config import DataSettings, Settings
 
 
 class MeasureSettings(Settings):
-    """What is measured (`evaluate.*`)."""
+    """Measurements and their sizes (`evaluate.*`)."""
 
     seed: int = 0
     """Seed of the choice of jets, the random encoder, the trees and the bootstrap; `--seed` sets it."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ssl_jets.evaluation.compare import Comparison
+from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated import GeneratedEvaluation
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.classes import ProbeResult
-from ssl_jets.evaluation.probes.physics import PhysicsProbe
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
 
 REJECTIONS = 60
@@ -17,11 +16,11 @@ REJECTIONS = 60
 
 
 def summary_table(evaluation: Evaluation) -> str:
-    """What to print: accuracy and AUC of head, probes and baselines; rejections; the spread of z."""
+    """Return the printed tables: accuracy and AUC of head, probes and baselines; rejections; spread of z."""
     blocks = []
     rows = []
     if evaluation.task:
-        fitted = _count(evaluation.model.get("labelled_jets"))
+        fitted = _count(evaluation.model.labelled_jets)
         rows.append(("head", "z", fitted, number(evaluation.task.accuracy), number(evaluation.task.auc)))
     for probe in evaluation.probes:
         rows.append((probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)))
@@ -69,15 +68,15 @@ def summary_table(evaluation: Evaluation) -> str:
 
 
 def comparison_table(found: Comparison) -> str:
-    """What to print of several models: their heads, linear probes and ranks, and their paired differences."""
+    """Return the printed tables of several models: heads, linear probes, ranks, and paired differences."""
     rows = []
     for name, one in found.evaluations.items():
-        spread, labels = one.spread["z"], one.model.get("labelled_jets")
+        spread, labels = one.representation, one.model.labelled_jets
         linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")]
         fair = ["" if one.task is None else _count(labels), *_fitted(linear[1:2])]
         head_of = "" if one.task is None else number(one.task.accuracy)
         cells = (fair[0], head_of, fair[1], *_fitted(linear[:1]))
-        rows.append((name, str(one.model["method"]), *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
+        rows.append((name, one.model.method, *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
     probed = ("linear probe on these labels", "linear probe on all")
     head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
     blocks = [plain_table(head, rows)]
@@ -87,14 +86,14 @@ def comparison_table(found: Comparison) -> str:
             for entry in found.differences
         ]
         blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
-    if found.alike:
-        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.alike]
+    if found.cka:
+        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.cka]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     return "\n\n".join(blocks)
 
 
 def generated_table(found: GeneratedEvaluation) -> str:
-    """What to print of generated against real jets: the two-sample test, and every distance beside its floor."""
+    """Return the printed tables of generated and real jets: two-sample test, and distances with their floor."""
     tests = [("generated, real", found.test), ("real, other real", found.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
     tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
@@ -110,7 +109,7 @@ def generated_table(found: GeneratedEvaluation) -> str:
 
 
 def _physics(found: Sequence[PhysicsProbe]) -> str:
-    """The explained variance of each quantity, a column for each reader."""
+    """Return the explained variance of each quantity, a column for each reader."""
     readers = list(dict.fromkeys((probe.reader, probe.of) for probe in found))
     rows = []
     for quantity in dict.fromkeys(probe.quantity for probe in found):
@@ -145,13 +144,13 @@ def _rejection(found: Estimate) -> str:
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, two blanks apart."""
+    """Format columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
 
 
 def number(found: Estimate) -> str:
-    """A number and its interval."""
+    """Format a number and its interval."""
     if found.value is None:
         return "not defined"
     return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")

@@ -1,4 +1,4 @@
-"""Evaluate a z file, of this tool or of any other, without the model that made it."""
+"""Evaluation of a z file, of this tool or of any other, without its model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,12 @@ from ssl_jets.data.split import first_halves
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.evaluation_data import FEWEST
+from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.bootstrap import relative
-from ssl_jets.evaluation.probes.classes import Labelled, ProbeResult, knn_probe, linear_probe, tree_columns, tree_probe
-from ssl_jets.evaluation.probes.physics import PhysicsProbe, Side, physics_probes
-from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ZMap
+from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_columns, tree_probe
+from ssl_jets.evaluation.probes.physics import Side, physics_probes
+from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import FORCE, log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.ztable import read_table
@@ -43,14 +44,17 @@ def evaluate_z(
     """Measure the z of a file, or of several of one model as one table, and write `metrics.json` and `curves.json`.
 
     With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
-    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, where the file
-    says which those are; otherwise they are fitted on one half of the entries of each source file and tested on the
+    columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, if the file
+    marks them; otherwise they are fitted on one half of the entries of each source file and tested on the
     other, cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has
     no random encoder to compare with.
 
     Args:
         paths: the z file, or several.
-        out, settings, force, say: as `evaluate_model`.
+        out: as `evaluate_model`.
+        settings: as `evaluate_model`.
+        force: as `evaluate_model`.
+        say: as `evaluate_model`.
 
     Raises:
         SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.
@@ -94,18 +98,21 @@ def evaluate_z(
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings={
-            **wanted.model_dump(mode="json"),
-            "weights": settings.data.weights,
-            "figures": settings.figures.model_dump(),
-        },
+        settings=UsedSettings.model_validate(
+            {
+                **wanted.model_dump(mode="json"),
+                "weights": settings.data.weights,
+                "figures": settings.figures.model_dump(),
+            }
+        ),
         task=None,
         probes=found.probes,
+        headline=headline(found.probes),
         physics=found.physics,
-        spread={"z": representation_statistics(torch.from_numpy(file.z[shown]))},
+        spread={TRAINED: representation_statistics(torch.from_numpy(file.z[shown]))},
         map=ZMap.of(file.z[shown], labels[shown] if names else np.full(len(shown), -1), wanted.seed),
         notes=tell.said,
-        seconds=time.perf_counter() - began,
+        seconds=round(time.perf_counter() - began, 2),
     )
     evaluation.write()
     return evaluation
@@ -146,7 +153,7 @@ def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """Rows to fit on, to test on, and all that may be looked at without labels; which rows were trained on, `[row]`."""
+    """Rows to fit on, to test on, and unseen in training; a mask of the rows that were trained on, `[row]`."""
 
     fit: Array
     test: Array
@@ -190,7 +197,7 @@ class _Roles:
             require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
 
     def leaked(self, rows: Array, tell: MessageLog) -> int:
-        """How many of the rows measured on the model was trained on; that there are any is said."""
+        """Count, and log, the test rows that the model was trained on."""
         leaked = int(self.trained[rows].sum())
         if leaked:
             tell(
@@ -207,7 +214,7 @@ class _Found:
 
 
 def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
-    """Probes of the class, where jets are labelled, and of the kept columns."""
+    """Fit and score probes of the class, if jets are labelled, and of the kept columns."""
     weights = _weights(file, settings.data.weights)
     roles.require_weights(weights, settings.data.weights)
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
@@ -231,7 +238,7 @@ def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettin
 
 
 def _kept(file: ZFile) -> Mapping[str, Array]:
-    """Columns of numbers that are no key, and the ratios of N-subjettiness, float64 `[row]`."""
+    """Return the columns of numbers other than keys, and ratios of N-subjettiness, float64 `[row]` each."""
     columns = {
         name: values.astype(np.float64)
         for name, values in file.columns.items()
@@ -254,7 +261,7 @@ def _weights(file: ZFile, name: str | None) -> Array:
 
 
 def _trained(file: ZFile) -> Array | None:
-    """Which rows the model was trained on, bool `[row]`; None where the file does not say."""
+    """Return a mask of the rows that the model was trained on, bool `[row]`; None if the file has none."""
     ranges = file.metadata.get("trained")
     if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
         return None
@@ -266,7 +273,7 @@ def _trained(file: ZFile) -> Array | None:
 
 
 def _first(file: ZFile, usable: Array) -> Array:
-    """The usable rows of the first half of the entries of each source file, bool `[row]`."""
+    """Return a mask of usable rows in the first half of the entries of each source file, bool `[row]`."""
     source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
     entry = file.columns.get("source_entry", np.arange(len(file)))
     first = np.zeros(len(file), dtype=bool)
@@ -279,9 +286,6 @@ def _some(rows: Array, most: int, seed: int) -> Array:
     return chosen
 
 
-def _model(file: ZFile) -> dict[str, Any]:
-    return {
-        "sha256": file.metadata.get("model_sha256", ""),
-        "method": file.metadata.get("method", "unknown"),
-        "dim": file.z.shape[1],
-    }
+def _model(file: ZFile) -> ModelFacts:
+    method = file.metadata.get("method", "unknown")
+    return ModelFacts(sha256=file.metadata.get("model_sha256", ""), method=method, dim=file.z.shape[1])

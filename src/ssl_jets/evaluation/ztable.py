@@ -48,7 +48,7 @@ def _check_same(path: Path, first: ZFile, other_path: Path, other: ZFile) -> Non
 
 
 def _shapes(file: ZFile) -> list[str]:
-    """Names of the columns, with the numbers in a row where it is not one."""
+    """Return the names of the columns, with their shape if a row has several numbers."""
     return sorted(f"{name}{list(values.shape[1:]) or ''}" for name, values in file.columns.items())
 
 
@@ -75,6 +75,6 @@ def _joined(files: Sequence[ZFile]) -> ZFile:
 
 
 def _inputs(file: ZFile) -> int:
-    """Number of input files of a z file."""
+    """Count the input files of a z file."""
     source = file.columns.get("source_file", np.zeros(1, dtype=np.int64))
     return max(len(file.metadata.get("files", [])), int(source.max(initial=0)) + 1)

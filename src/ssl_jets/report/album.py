@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ssl_jets.evaluation.settings import FigureSettings
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
 from ssl_jets.report.figures.evaluation import style
@@ -18,8 +18,10 @@ from ssl_jets.report.figures.label import draw_label
 from ssl_jets.report.numbers import csv_of
 from ssl_jets.runtime.atomic import write_bytes, write_text
 
+_NO_LABEL = FigureSettings()
+
 PIXELS = 92
-"""Pixels of CSS for an inch of a figure: its letters are then as large as those of the text."""
+"""Pixels of CSS for an inch of a figure: letters of figures and of the text have one size."""
 
 
 class Album:
@@ -28,14 +30,14 @@ class Album:
     Args:
         folder: for the files.
         prefix: of their names.
-        label: settings of the line above each figure (`label_of`).
+        label: settings of the line above each figure.
     """
 
-    def __init__(self, folder: Path, prefix: str = "", label: Mapping[str, Any] | None = None) -> None:
-        self.folder, self.prefix, self.label = folder, prefix, label or {}
+    def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = _NO_LABEL) -> None:
+        self.folder, self.prefix, self.label = folder, prefix, label
 
     def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
-        """The figure as HTML with its caption, filled in with `values`; nothing where there is nothing to draw."""
+        """Draw and write a figure, and return it as HTML with its caption; nothing without a figure."""
         with style():
             figure = draw()
             if figure is None:

@@ -1,4 +1,4 @@
-"""What one should see in each figure: alternative text and caption, by the name of the figure."""
+"""Alternative text and caption of each figure, by its name."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ _CAPTION = {
 
 
 def intervals(lines: int) -> str:
-    """Where the 68 % intervals of a figure with this number of curves are."""
+    """Return the sentence on the 68 % intervals of a figure with this number of curves."""
     if lines <= MOST_BANDS:
         return "Bands are 68 % intervals."
     return "The 68 % intervals of the curves are in the CSV: so many bands would hide each other."
 
 
 def caption(name: str, **values: object) -> tuple[str, str]:
-    """Alternative text and caption of a figure."""
+    """Return alternative text and caption of a figure."""
     return _ALT[name], _CAPTION[name].format(**values)

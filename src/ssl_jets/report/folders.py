@@ -1,4 +1,4 @@
-"""What a report is made of: the files of run and evaluation folders."""
+"""Files of the folders that reports are made of."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from typing import Any
 
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
+from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.runtime import reading
 from ssl_jets.runtime.reading import guarded, json_object
-
-
-@dataclass(frozen=True)
-class EvaluationFolder:
-    """`metrics.json` and `curves.json` of an evaluation."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    curves: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class RunFolder:
     """A pretrain or finetune run.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the run.
         settings: `config.yaml`.
         lines: `metrics.jsonl`, without a last line that was cut off.
         model: `model/config.json`; empty for a run that is not finished.
@@ -46,34 +38,6 @@ class RunFolder:
     settings: dict[str, Any]
     lines: list[dict[str, Any]]
     model: dict[str, Any]
-
-
-def read_evaluation(folder: Path) -> EvaluationFolder:
-    """Read an evaluation folder.
-
-    Raises:
-        DataError: `metrics.json` or `curves.json` is missing or is not JSON.
-    """
-    return EvaluationFolder(folder, read_json(folder / "metrics.json"), read_json(folder / "curves.json"))
-
-
-@dataclass(frozen=True)
-class ComparisonFolder:
-    """`comparison.json` and the evaluation of each model, by its name."""
-
-    folder: Path
-    comparison: dict[str, Any]
-    models: dict[str, EvaluationFolder]
-
-
-def read_comparison(folder: Path) -> ComparisonFolder:
-    """Read a comparison of models.
-
-    Raises:
-        DataError: `comparison.json` or an evaluation is missing or is not JSON.
-    """
-    comparison = read_json(folder / "comparison.json")
-    return ComparisonFolder(folder, comparison, {name: read_evaluation(folder / name) for name in comparison["models"]})
 
 
 def read_generated(folder: Path) -> GeneratedFolder:
@@ -86,7 +50,7 @@ def read_generated(folder: Path) -> GeneratedFolder:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether it is a run folder, and not only a model."""
+    """Check whether a folder is a run folder, and not a model alone."""
     return (folder / "config.yaml").is_file()
 
 
@@ -107,17 +71,17 @@ def read_run(folder: Path) -> RunFolder:
     )
 
 
-def evaluations_in(folder: Path) -> list[EvaluationFolder]:
-    """The evaluations inside a run folder, by name.
+def evaluations_in(folder: Path) -> list[Evaluation]:
+    """Read the evaluations inside a run folder, by name.
 
     Raises:
         DataError: one of them cannot be read.
     """
-    return [read_evaluation(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
+    return [Evaluation.read(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
 
 
 def comparisons_in(folder: Path) -> list[GeneratedFolder]:
-    """The comparisons of generated with real jets inside a run folder, by name.
+    """Read the comparisons of generated with real jets inside a run folder, by name.
 
     Raises:
         DataError: one of them cannot be read.
@@ -126,7 +90,7 @@ def comparisons_in(folder: Path) -> list[GeneratedFolder]:
 
 
 def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
-    """The results of a protocol.
+    """Read the results of a protocol.
 
     Raises:
         DataError: there are none, or they are not JSON.
@@ -135,13 +99,13 @@ def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def protocols_in(folder: Path, kinds: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """The results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
+    """Read the results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
     found = [(path.parent.name, kind, path) for kind in kinds for path in sorted(folder.glob(f"*/{kind}.json"))]
     return [(name, kind, read_json(path)) for name, kind, path in found]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of a folder.
+    """Read a JSON file of a folder.
 
     Raises:
         DataError: it is missing or is not JSON.
@@ -150,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
+    """Read the lines of `metrics.jsonl`; only the last may be cut off, by a kill while it was written."""
     if not path.is_file():
         return []
     with guarded("a file of the report cannot be read", path):

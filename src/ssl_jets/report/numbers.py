@@ -1,7 +1,7 @@
-"""The numbers of a figure, as CSV: what is drawn in it, read from the figure itself, so that it cannot differ.
+"""Numbers of a figure as CSV, read from the figure itself, so that they cannot differ from it.
 
-A series is in it under its label; a label that begins with `_` is not in the legend but in the CSV. What has no label
-is only there to look at (a diagonal, the line of no gain, a colour bar) and is not in it.
+A series is in it under its label; a label that begins with `_` is not in the legend but in the CSV. Guides
+without a label (a diagonal, the line of no gain, a colour bar) are not in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CsvRow(NamedTuple):
         series: its name.
         x, y: its place; of a line across the whole panel only one of them.
         value: of a cell.
-        interval: what `low` and `high` are, behind the axis they are on, such as `y: 68 %`; a point with several
+        interval: name of the interval from `low` to `high`, behind its axis, such as `y: 68 %`; a point with several
             intervals has a row for each.
         low, high: the ends of the interval.
     """
@@ -50,7 +50,7 @@ HEAD = ("panel", *CsvRow._fields)
 
 
 def csv_of(figure: Figure) -> str:
-    """All named series of all panels, as rows of `HEAD`; on an axis of names a place is the name.
+    """Return all named series of all panels as rows of `HEAD`; a position on an axis of names is a name.
 
     A panel is called by its own label, where it has one, else by its title or an axis.
     """
@@ -104,7 +104,7 @@ def _of_line(axes: Axes, line: Line2D, name: str) -> Iterator[CsvRow]:
 
 
 def _of_steps(patch: StepPatch, name: str) -> Iterator[CsvRow]:
-    """Bins at their centres; of an area between two lines its middle."""
+    """Yield bins at their centres; of an area between two lines its middle."""
     heights, edges, base = patch.get_data()
     if is_area := np.ndim(base) > 0:
         heights, bottom = (heights + base) / 2, np.asarray(base, dtype=float)
@@ -125,13 +125,13 @@ def _of_mesh(mesh: QuadMesh, name: str) -> Iterator[CsvRow]:
 
 
 def _name(artist: Any) -> str:
-    """Its label; "" where it has none of its own."""
+    """Return the label of an artist; "" if it has none of its own."""
     label = str(artist.get_label())
     return "" if label.startswith(("_child", "_nolegend_")) else plain(label.removeprefix("_"))
 
 
 def _place(axis: Axis, value: float) -> str:
-    """A place on an axis: the nearest name where its places have names, else the number."""
+    """Return a position on an axis: the nearest name if the axis has names, else the number."""
     formatter = axis.get_major_formatter()
     if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(formatter, FuncFormatter):
         return "" if math.isnan(value) else plain(formatter(round(value), None).replace("\n", " "))

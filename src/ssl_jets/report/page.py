@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -10,9 +11,11 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+
 
 def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
-    """The whole page, with its contents at the top; `body` is HTML."""
+    """Return the whole page, with its contents at the top; `body` is HTML."""
     contents, text = _with_contents("\n".join(body))
     css = (resources.files("ssl_jets.report") / "style.css").read_text(encoding="utf-8")
     return "\n".join(
@@ -37,17 +40,17 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
 
 
 def heading(text: str) -> str:
-    """A section heading."""
+    """Return a section heading."""
     return f"<h2>{escape(text)}</h2>"
 
 
 def part(title: str, body: Iterable[str]) -> str:
-    """Sections under one title: only that is in the contents."""
+    """Return sections under one title, which alone is in the contents."""
     return heading(title) + "\n".join(body).replace("<h2>", "<h3>").replace("</h2>", "</h3>")
 
 
 def _with_contents(body: str) -> tuple[str, str]:
-    """Links to the sections, and the body with their anchors; none for a page of one section."""
+    """Return links to the sections, and the body with their anchors; no links for a page of one section."""
     titles = re.findall(r"<h2>(.*?)</h2>", body)
     numbers = iter(range(1, len(titles) + 1))
     anchored = re.sub(r"<h2>", lambda _: f'<h2 id="s{next(numbers)}">', body)
@@ -56,22 +59,22 @@ def _with_contents(body: str) -> tuple[str, str]:
 
 
 def warning(text: str) -> str:
-    """What must not be missed."""
+    """Return a paragraph of plain text in a box."""
     return f'<p class="warning" role="alert">{escape(text)}</p>'
 
 
 def paragraph(text: str) -> str:
-    """A paragraph of plain text."""
+    """Return a paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
 def lead(text: str) -> str:
-    """The sentence at the top of a page, of plain text."""
+    """Return the sentence at the top of a page, of plain text."""
     return f'<p class="lead">{escape(text)}</p>'
 
 
 def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
-    """The headline numbers: name, value, and a line below it."""
+    """Return the headline numbers: name, value, and a line below it."""
     shown = [
         f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
         f'<div class="more">{escape(more)}</div></div>'
@@ -88,12 +91,13 @@ _SIGN = '<p class="sign" aria-hidden="true">↔ swipe the figure sideways</p>'
 
 
 def picture(png: bytes, width: int, alt: str, caption: str, downloads: Mapping[str, tuple[str, bytes]]) -> str:
-    """A figure, at most `width` pixels of CSS wide, with its caption and what of it can be saved.
+    """Return a figure, at most `width` pixels of CSS wide, with its caption and downloads.
 
     Args:
         png: the picture.
         width: in pixels of CSS.
-        alt, caption: plain text.
+        alt: alternative text, plain.
+        caption: plain text.
         downloads: contents by file name, with their media type.
     """
     links = " ".join(
@@ -112,7 +116,7 @@ def _inline(kind: str, data: bytes) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table that scrolls sideways where it is wider than the screen; no head row where `head` is empty."""
+    """Return a table that scrolls sideways if it is wider than the screen; no head row if `head` is empty."""
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     top = f"<thead><tr>{cells}</tr></thead>" if head else ""
@@ -120,12 +124,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") ->
 
 
 def facts(values: Mapping[str, Any]) -> str:
-    """Name and value, one a line; nested names are joined with dots."""
+    """Return a table of name and value, one a line; nested names are joined with dots."""
     return table((), flatten(values), "facts")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """`{"a": {"b": 1}}` to `[("a.b", "1")]`."""
+    """Flatten `{"a": {"b": 1}}` to `[("a.b", "1")]`."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -138,23 +142,24 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def folded(summary: str, *body: str) -> str:
-    """Something to open."""
+    """Return a summary that opens to `body`."""
     return f"<details><summary>{escape(summary)}</summary>{''.join(body)}</details>"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with a fixed number of digits behind the point; a dash where it is not defined."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """Return a number with a fixed number of digits behind the point; a dash for None and NaN."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with a fixed number of significant digits, without an exponent; a dash where it is not defined."""
+    """Return a number with a fixed number of significant digits and no exponent; a dash for None."""
     if value is None:
         return "–"
     rounded = Decimal(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:f}"
 
 
-def interval(estimate: Mapping[str, Any], which: str = "", digits: int = 4) -> str:
-    """`0.43 to 0.47` of an estimate; `which` is "" for 68 % and "95" for 95 %."""
-    return f"{number(estimate[f'low{which}'], digits)} to {number(estimate[f'high{which}'], digits)}"
+def interval(estimate: Estimate | Mapping[str, Any], which: str = "", digits: int = 4) -> str:
+    """Return the interval of an estimate, such as `0.43 to 0.47`; `which` is "" for 68 % and "95" for 95 %."""
+    ends = estimate if isinstance(estimate, Mapping) else vars(estimate)
+    return f"{number(ends[f'low{which}'], digits)} to {number(ends[f'high{which}'], digits)}"

@@ -1,4 +1,4 @@
-"""Write `report.html` and `figures/*.png` into a run or evaluation folder, from what lies in it."""
+"""Reports: `report.html` and `figures/` of a run or evaluation folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
+from ssl_jets.evaluation.comparison import Comparison
+from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.label import label_of
@@ -15,14 +17,12 @@ from ssl_jets.report.folders import (
     RunFolder,
     evaluations_in,
     is_run,
-    read_comparison,
-    read_evaluation,
     read_generated,
     read_json,
     read_protocol,
     read_run,
 )
-from ssl_jets.report.headline import headline
+from ssl_jets.report.headline import headline_sentence
 from ssl_jets.report.sections.comparison import compared
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
 from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles
@@ -40,7 +40,7 @@ Settings = ParamSpec("Settings")
 def _of_results(
     write: Callable[Concatenate[str | Path, Settings], Path],
 ) -> Callable[Concatenate[str | Path, Settings], Path]:
-    """Tell results that are damaged, or were written by another version, as one error."""
+    """Raise one error for results that are damaged, or of another version."""
 
     @wraps(write)
     def checked(folder: str | Path, /, *args: Settings.args, **kwargs: Settings.kwargs) -> Path:
@@ -52,7 +52,7 @@ def _of_results(
 
 @_of_results
 def write_run_report(run_folder: str | Path) -> Path:
-    """The report of a pretrain or finetune run, with the evaluations inside its folder; a run may be unfinished.
+    """Write the report of a run, finished or not, with the evaluations inside its folder.
 
     Returns:
         The path of `report.html`.
@@ -62,12 +62,12 @@ def write_run_report(run_folder: str | Path) -> Path:
     """
     run = read_run(Path(run_folder))
     evaluations = evaluations_in(run.folder)
-    body = [*(headline(first.metrics) for first in evaluations[:1]), run_tiles(run)]
-    for found in evaluations:
-        name = found.folder.name
+    body = [*(headline_sentence(first.headline) for first in evaluations[:1]), run_tiles(run)]
+    for result in evaluations:
+        name = result.folder.name
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
-        body += [page.heading(title), evaluation_tiles(found.metrics)]
-        body += evaluation(found, Album(run.folder / FIGURES, f"{name}-", label_of(found.metrics)))
+        body += [page.heading(title), evaluation_tiles(result)]
+        body += evaluation(result, Album(run.folder / FIGURES, f"{name}-", result.settings.figures))
     body += inside(run.folder, run.folder / FIGURES)
     body += run_sections(run, Album(run.folder / FIGURES))
     return _write(run.folder, _title(run), _model_line(run.model), body)
@@ -75,7 +75,7 @@ def write_run_report(run_folder: str | Path) -> Path:
 
 @_of_results
 def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Path | None = None) -> Path:
-    """The report of an evaluation.
+    """Write the report of an evaluation.
 
     Args:
         evaluation_folder: holds `metrics.json` and `curves.json`.
@@ -88,20 +88,19 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     Raises:
         DataError: a folder lacks its files, or one of them cannot be read.
     """
-    found = read_evaluation(Path(evaluation_folder))
+    result = Evaluation.read(Path(evaluation_folder))
     run = read_run(Path(run_folder)) if run_folder is not None and is_run(Path(run_folder)) else None
-    album = Album(found.folder / FIGURES, label=label_of(found.metrics))
-    body = [headline(found.metrics), evaluation_tiles(found.metrics), *evaluation(found, album)]
+    album = Album(result.folder / FIGURES, label=result.settings.figures)
+    body = [headline_sentence(result.headline), evaluation_tiles(result), *evaluation(result, album)]
     if run is not None:
-        body += run_sections(run, Album(found.folder / FIGURES))
-    model = found.metrics["model"]
-    title = f"Evaluation of {model['method']}" if run is None else f"Evaluation of {run.folder.resolve().name}"
-    return _write(found.folder, title, _evaluated_line(found.metrics), body)
+        body += run_sections(run, Album(result.folder / FIGURES))
+    title = f"Evaluation of {result.model.method if run is None else run.folder.resolve().name}"
+    return _write(result.folder, title, _evaluated_line(result), body)
 
 
 @_of_results
 def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Path:
-    """The report of several models side by side.
+    """Write the report of a comparison of models.
 
     Args:
         folder: holds `comparison.json` and the evaluations of the models.
@@ -113,17 +112,17 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
     Raises:
         DataError: a folder lacks its files, or one of them cannot be read.
     """
-    found = read_comparison(Path(folder))
+    result = Comparison.read(Path(folder))
     read = {name: read_run(run) for name, run in runs.items() if is_run(run)}
-    first = next(iter(found.models.values())).metrics
-    body = compared(found, read, Album(found.folder / FIGURES, label=label_of(first)))
-    line = f"{first['jets']['test']:,} test jets, the same for all; {found.comparison['date'][:10]}"
-    return _write(found.folder, "Comparison of " + ", ".join(found.models), line, body)
+    first = next(iter(result.evaluations.values()))
+    body = compared(result, read, Album(result.folder / FIGURES, label=first.settings.figures))
+    line = f"{first.test_jets:,} test jets, the same for all; {result.date[:10]}"
+    return _write(result.folder, "Comparison of " + ", ".join(result.evaluations), line, body)
 
 
 @_of_results
 def write_labels_report(folder: str | Path) -> Path:
-    """The report of label curves.
+    """Write the report of label curves.
 
     Args:
         folder: holds `labels.json`.
@@ -148,7 +147,7 @@ def write_labels_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_anomaly_report(folder: str | Path) -> Path:
-    """The report of a search for anomalies.
+    """Write the report of a search for anomalies.
 
     Args:
         folder: holds `anomaly.json`.
@@ -174,7 +173,7 @@ def write_anomaly_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_generated_report(folder: str | Path) -> Path:
-    """The report of a comparison of generated with real jets.
+    """Write the report of a comparison of generated with real jets.
 
     Args:
         folder: holds `generated.json` and `generated-curves.json`.
@@ -198,7 +197,7 @@ def write_generated_report(folder: str | Path) -> Path:
 
 @_of_results
 def write_domain_report(folder: str | Path) -> Path:
-    """The report of a domain protocol, from `domain.json`; the path of `report.html`.
+    """Write the report of a domain protocol, from `domain.json`, and return the path of `report.html`.
 
     Raises:
         DataError: the file is missing or cannot be read.
@@ -229,7 +228,7 @@ def _model_line(model: dict[str, Any]) -> str:
     return f"{size}{model['parameters']:,} parameters, model {model['weights_sha256'][:12]}"
 
 
-def _evaluated_line(metrics: dict[str, Any]) -> str:
-    model = metrics["model"]
-    parts = [f"method {model['method']}", f"model {model['sha256'][:12]}" if model["sha256"] else "model unknown"]
-    return ", ".join([*parts, f"{metrics['jets']['test']:,} test jets", metrics["date"][:10]])
+def _evaluated_line(result: Evaluation) -> str:
+    model = result.model
+    parts = [f"method {model.method}", f"model {model.sha256[:12]}" if model.sha256 else "model unknown"]
+    return ", ".join([*parts, f"{result.test_jets:,} test jets", result.date[:10]])

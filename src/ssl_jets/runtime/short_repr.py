@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 _MAX_CHARACTERS = 80
@@ -14,7 +13,7 @@ _MAX_ENTRIES = 4
 
 
 class ShortRepr:
-    """Base class of dataclasses (with `repr=False`) with large contents.
+    """Base class of dataclasses (with `repr=False`) and models with large contents.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(repr=False)
@@ -26,8 +25,8 @@ class ShortRepr:
     """
 
     def __repr__(self) -> str:
-        values = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(values)})"
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({shown})"
 
 
 def _short(value: Any) -> str:

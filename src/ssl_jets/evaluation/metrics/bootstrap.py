@@ -62,15 +62,15 @@ class Estimate:
 
     @classmethod
     def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:
-        """From the rows of a bootstrap `[row]`: the first is the value on the jets themselves."""
+        """Return the estimate from the rows of a bootstrap `[row]`: the first is the value on the jets themselves."""
         return cls.of(float(rows[0]), rows[1:], biased=biased)
 
 
 def relative(weights: Array) -> Array:
-    """The same weights `[jet]` with a mean of 1 over the jets that count.
+    """Rescale weights `[jet]` to mean 1 over the jets of weight above 0; weights that are all 0 stay.
 
-    What is fitted and measured does not depend on their unit then: readers have penalties and least sums, and
-    cross sections may be 1e-13 of their unit. Without a jet that counts they are as they were.
+    Regularised probes and minimal sums of weights then do not depend on the unit of the weights: cross sections may be
+    1e-13 of theirs.
     """
     counting = weights[weights > 0]
     scaled: Array = weights / counting.mean() if len(counting) else weights

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: expected calibration error, reliability, temperature scaling.
+"""Calibration of probabilities: expected calibration error, reliability, temperature scaling.
 
     p_T = softmax(ln p / T),    T = argmin over T of the log-loss on other jets
 
@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.typed import Values
 
 BINS = 15
 """Bins of the confidence in the reliability diagram and the calibration error."""
@@ -25,14 +26,14 @@ _RANGE = (-3.0, 3.0)
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of the jets in each bin of the largest probability (`[bin]` each): their number, mean confidence, accuracy.
+    """Jets in bins of the largest probability: their number, mean confidence and accuracy, `[bin]` each.
 
-    With weights the number is that of equal weights with the same error, (sum w)^2 / sum w^2.
+    With weights the number is the effective one, (sum w)^2 / sum w^2.
     """
 
-    jets: Array
-    confidence: Array
-    accuracy: Array
+    jets: Values
+    confidence: Values
+    accuracy: Values
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Calibrated:
     """The same probabilities after temperature scaling.
 
     Attributes:
-        temperatures: that of the first half of the jets and that of the second; above 1 the model was too sure.
+        temperatures: of the first and of the second half of the jets; above 1 the model was overconfident.
         log_loss, calibration_error: afterwards, on all jets.
         reliability: afterwards.
     """
@@ -57,7 +58,7 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
     Args:
         probabilities: `[jet, class]`.
         labels: int64 `[jet]`.
-        first: whether a jet is of the first half, bool `[jet]`.
+        first: mask of the jets of the first half, bool `[jet]`.
         bootstrap: resamples of the jets, with their weights.
     """
     scaled = np.empty(probabilities.shape)
@@ -76,7 +77,7 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
 
 
 def temperature(probabilities: Array, labels: Array, weights: Array) -> float:
-    """The T of the smallest log-loss on these jets."""
+    """Return the T of the smallest log-loss on these jets."""
 
     def loss(log_t: float) -> float:
         return float(weights @ surprise(scale(probabilities, float(np.exp(log_t))), labels) / weights.sum())
@@ -85,7 +86,7 @@ def temperature(probabilities: Array, labels: Array, weights: Array) -> float:
 
 
 def scale(probabilities: Array, temperature: float) -> Array:
-    """softmax(ln p / T), `[jet, class]`."""
+    """Return softmax(ln p / T), `[jet, class]`."""
     logits = np.log(np.clip(probabilities.astype(np.float64), 1e-15, None)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: Array = powers / powers.sum(axis=1, keepdims=True)
@@ -93,14 +94,14 @@ def scale(probabilities: Array, temperature: float) -> Array:
 
 
 def surprise(probabilities: Array, labels: Array) -> Array:
-    """-ln p of the true class, `[jet]`."""
+    """Return -ln p of the true class, `[jet]`."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     result: Array = -np.log(np.clip(true, 1e-15, None))
     return result
 
 
 def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
-    """`log_loss` and `calibration_error` of every row of the bootstrap, `[row]`."""
+    """Return `log_loss` and `calibration_error` of every row of the bootstrap, `[row]` each."""
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     gap = np.eye(BINS)[_bin(probabilities)] * (correct - probabilities.max(axis=1))[:, None]
     loss = surprise(probabilities, labels)
@@ -114,7 +115,7 @@ def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) 
 
 
 def reliability(probabilities: Array, labels: Array, weights: Array) -> Reliability:
-    """Confidence against accuracy in bins of the largest probability; empty bins are left out."""
+    """Return confidence and accuracy in bins of the largest probability; empty bins are left out."""
     index = _bin(probabilities)
     total, squares = (np.bincount(index, weights**power, BINS) for power in (1, 2))
     correct = np.bincount(index, weights * (probabilities.argmax(axis=1) == labels), BINS)
@@ -125,6 +126,6 @@ def reliability(probabilities: Array, labels: Array, weights: Array) -> Reliabil
 
 
 def _bin(probabilities: Array) -> Array:
-    """Bin of the largest probability of each jet, `[jet]`; a value on an edge belongs to the bin above."""
+    """Return the bin of the largest probability, int64 `[jet]`; a value on an edge belongs to the bin above."""
     index: Array = np.minimum((probabilities.max(axis=1) * BINS).astype(np.int64), BINS - 1)
     return index

@@ -1,4 +1,4 @@
-"""How alike the z of two models are: linear centred kernel alignment.
+"""Similarity of the z of two models: linear centred kernel alignment.
 
     CKA(X, Y) = ||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F)      X, Y centred, `[jet, D]`
 
@@ -38,7 +38,7 @@ def _cka(first: Array, second: Array, weights: Array) -> float:
 
 
 def _scaled(z: Array) -> Array:
-    """Centred, and of size one, so that float32 suffices."""
+    """Centre z and scale it to norm one, so that float32 suffices."""
     centred = z - z.mean(axis=0, dtype=np.float64)
     size = np.sqrt((centred**2).sum() / max(len(z), 1))
     scaled: Array = (centred / size if size > 0 else centred).astype(np.float32)

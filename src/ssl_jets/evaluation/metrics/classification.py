@@ -1,4 +1,4 @@
-"""How well classes are told apart: numbers as the field quotes them, each with its bootstrap interval."""
+"""Metrics of a classification as the field quotes them, each with its bootstrap interval."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
 from ssl_jets.evaluation.metrics.roc import macro_auc, macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.working_points import Rejection, Roc, Significance, against, ranked
+from ssl_jets.evaluation.typed import Values
 from ssl_jets.runtime.short_repr import ShortRepr
 
 EFFICIENCY = 0.5
@@ -56,7 +57,7 @@ class ClassificationMetrics(ShortRepr):
     class_auc: dict[str, Estimate]
     rejections: list[Rejection]
     significance: list[Significance]
-    confusion: Array
+    confusion: Values
     roc: list[Roc]
     reliability: Reliability
     calibrated: Calibrated
@@ -74,7 +75,7 @@ def classification_metrics(
     resamples: int = 200,
     seed: int = 0,
 ) -> ClassificationMetrics:
-    """All metrics of a classification.
+    """Compute all metrics of a classification.
 
     Args:
         probabilities: `[jet, class]`, rows that sum to one.
@@ -84,7 +85,8 @@ def classification_metrics(
         first: the jets of the first half for temperature scaling, bool `[jet]`; by default a random half.
         background: class the others are told apart from; by default "QCD" where there is one, else the first.
         efficiencies: signal efficiency by class, over the defaults; or those of every class, instead of the defaults.
-        resamples, seed: of the bootstrap over jets.
+        resamples: number of bootstrap resamples of the jets.
+        seed: of the bootstrap.
     """
     names = tuple(names)
     _check(probabilities, labels, names)
@@ -122,13 +124,13 @@ def classification_metrics(
 def accuracy_and_auc(
     probabilities: Array, labels: Array, *, weights: Array | None = None, resamples: int = 200, seed: int = 0
 ) -> tuple[Estimate, Estimate]:
-    """Accuracy and macro one-versus-one AUC alone, for probes."""
+    """Return accuracy and macro one-versus-one AUC alone, for probes."""
     rows = accuracy_and_auc_rows(probabilities, labels, Bootstrap(len(labels), resamples, seed, weights))
     return Estimate.of_rows(rows[0]), Estimate.of_rows(rows[1])
 
 
 def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Array, Array]:
-    """The same of every row of the bootstrap, `[row]` each. On one bootstrap the difference of two models is paired."""
+    """Return both for every row of the bootstrap, `[row]` each, so that differences of models can be paired."""
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     accuracy, auc = [], []
     for weights in bootstrap.blocks(probabilities.shape[1] ** 2):
@@ -139,7 +141,7 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
 
 
 def largest_class(labels: Array, weights: Array) -> float:
-    """The accuracy of a guess that ignores the jet: the share of the weight that the class of most weight has.
+    """Return the accuracy of a constant guess: the share of the class of largest weight in all weight.
 
     Args:
         labels: int64 `[jet]`.
@@ -149,7 +151,7 @@ def largest_class(labels: Array, weights: Array) -> float:
 
 
 def _scalars(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
-    """Every scalar of every row of the bootstrap: `[row]`, or `[row, class]`."""
+    """Return every scalar for every row of the bootstrap: `[row]`, or `[row, class]`."""
     member = np.eye(probabilities.shape[1])[labels]
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     rows: dict[str, list[Array]] = {}
@@ -177,7 +179,7 @@ def _working_points(
     efficiencies: Mapping[str, float] | Sequence[float],
     bootstrap: Bootstrap,
 ) -> list[tuple[list[Rejection], Roc, Significance]]:
-    """Of each class that has jets, against the background."""
+    """Return rejections, ROC curve and significance improvement of each class with jets against the background."""
     found = []
     for index, name in enumerate(names):
         pair = ranked(probabilities, labels, index, names.index(background), bootstrap.weights)

@@ -1,4 +1,4 @@
-"""How well a jet column is regressed: bias and resolution of predicted - true, in all and against pt and eta.
+"""Metrics of a regressed jet column: bias and resolution of predicted - true, in all and against pt and eta.
 
     bias = median of (predicted - true),    resolution = half of the central 68 % of it
 
@@ -17,12 +17,13 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.typed import Values
 
 BINS = 8
 """Bins in pt and in eta, each with the same number of jets."""
 
 FEWEST = 20
-"""Jets of a bin, at least: with fewer the central 68 % means little."""
+"""Fewest jets of a bin: with fewer the central 68 % is hardly determined."""
 
 GRID = 60
 """Bins of predicted against true, on each axis."""
@@ -40,8 +41,8 @@ class Response:
     """
 
     against: str
-    edges: Array
-    centre: Array
+    edges: Values
+    centre: Values
     bias: list[Estimate]
     resolution: list[Estimate]
 
@@ -50,16 +51,16 @@ class Response:
 class Density:
     """Jets in cells of true (first axis) and predicted (second), `[cell, cell]`, with `edges` `[cell + 1]` of both.
 
-    The outermost cells hold what lies beyond them, too.
+    The outermost cells also contain the jets beyond them.
     """
 
-    edges: Array
-    counts: Array
+    edges: Values
+    counts: Values
 
 
 @dataclass(frozen=True)
 class RegressionMetrics:
-    """Of one regressed target.
+    """Metrics of one regressed target.
 
     Attributes:
         target: its name.
@@ -91,14 +92,16 @@ def regression_metrics(
     resamples: int = 200,
     seed: int = 0,
 ) -> RegressionMetrics:
-    """All metrics of one target.
+    """Compute all metrics of one target.
 
     Args:
-        predicted, true: `[jet]`; a jet whose true value is not finite, or of weight 0, has no part in it.
+        predicted: `[jet]`.
+        true: `[jet]`; jets without a finite value, or of weight 0, are left out.
         target: its name.
         against: columns to bin in, `[jet]` each.
         weights: of the jets, `[jet]`; by default all 1.
-        resamples, seed: of the bootstrap over jets.
+        resamples: number of bootstrap resamples of the jets.
+        seed: of the bootstrap.
 
     Raises:
         DataError: fewer than `FEWEST` jets have the target.
@@ -127,13 +130,13 @@ def regression_metrics(
 
 
 def known_jets(true: Array, weights: Array | None) -> Array:
-    """Jets that have the target, and count; bool `[jet]`."""
+    """Return a mask of the jets with a finite target and weight above 0, bool `[jet]`."""
     known: Array = np.isfinite(true)
     return known if weights is None else known & (weights > 0)
 
 
 def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array:
-    """1 - mean((p - t)^2) / var(t) of every row of the bootstrap, `[row]`; NaN where t does not vary."""
+    """Return 1 - mean((p - t)^2) / var(t) for every row of the bootstrap, `[row]`; NaN if t does not vary."""
     error = (predicted - true) ** 2
     centred = true - np.average(true, weights=bootstrap.weights)  # for the rounding alone
     rows = []
@@ -146,7 +149,7 @@ def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array
 
 
 def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[float, ...]) -> Array:
-    """Weighted quantiles of the values of some `jets` for every row of the bootstrap, `[row, share]`."""
+    """Return weighted quantiles of the values of some `jets` for every row of the bootstrap, `[row, share]`."""
     order = jets[np.argsort(values[jets], kind="stable")]
     ordered, rows = values[order], []
     for weights in bootstrap.blocks():

@@ -1,6 +1,6 @@
 """Metrics of the order of scores: area under the ROC curve, background efficiency, the curve itself.
 
-Each takes weights `[row, jet]` and answers for all rows at once (a row is a bootstrap resample, or ones).
+Each takes weights `[row, jet]` and returns all rows at once (a row is a bootstrap resample, or ones).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ssl_jets.arrays import Array
 
 
 def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """Areas under the ROC curves between classes; ties count one half.
+    """Compute the areas under the ROC curves between classes; ties count one half.
 
     Args:
         probabilities: `[jet, class]`.
@@ -48,7 +48,7 @@ def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array
 
 
 def _among(there: Array, probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """The same where only the classes `there` have jets: of 188 classes, often ten. All other areas are NaN."""
+    """Compute the areas of the classes `there` that have jets, such as 10 of 188; all others are NaN."""
     rows, classes = len(weights), probabilities.shape[1]
     pairs, rest = pair_auc(probabilities[:, there], np.searchsorted(there, labels), weights)
     all_pairs, all_rest = np.full((rows, classes, classes), np.nan), np.full((rows, classes), np.nan)
@@ -58,17 +58,17 @@ def _among(there: Array, probabilities: Array, labels: Array, weights: Array) ->
 
 
 def macro_auc(one_versus_one: Array) -> Array:
-    """Mean over all ordered pairs of classes that have jets, `[row]`: scikit-learn's `multi_class="ovo"`."""
+    """Return the mean over all ordered pairs of classes with jets, `[row]`: `multi_class="ovo"` of scikit-learn."""
     return _mean_of_defined(one_versus_one.reshape(len(one_versus_one), -1))
 
 
 def macro_auc_rest(one_versus_rest: Array) -> Array:
-    """Mean over the classes that have jets, `[row]`: scikit-learn's `multi_class="ovr"`."""
+    """Return the mean over the classes with jets, `[row]`: `multi_class="ovr"` of scikit-learn."""
     return _mean_of_defined(one_versus_rest)
 
 
 def two_class_score(probabilities: Array, signal: int, background: int) -> Array:
-    """p_s / (p_s + p_b) `[jet]`; 0.5 where both are zero."""
+    """Return p_s / (p_s + p_b) `[jet]`; 0.5 if both are zero."""
     p_s, p_b = probabilities[:, signal].astype(np.float64), probabilities[:, background].astype(np.float64)
     both = p_s + p_b
     return np.divide(p_s, both, out=np.full_like(p_s, 0.5), where=both > 0)
@@ -81,8 +81,8 @@ class Ranked:
     Attributes:
         signal, background: indices of the jets, hardest to tell last, `[signal jet]` and `[background jet]`.
         background_above: number of background jets at or above each signal jet, `[signal jet]`.
-        signal_above: number of signal jets at or above each background jet, `[background jet]`, with that above all
-            of them in front, `[1 + background jet]`.
+        signal_above: number of signal jets above all background jets, then at or above each of them,
+            `[1 + background jet]`.
         level, signal_level: number of background jets at or above each background jet, equals together,
             `[background jet]`; the same of signal jets, `[signal jet]`.
     """
@@ -130,7 +130,7 @@ class Ranked:
         return passed, level
 
     def background_efficiency(self, weights: Array, efficiency: float) -> Array:
-        """eps_B `[row]` at the threshold of `cut`; NaN where signal or background have no weight."""
+        """Return eps_B `[row]` at the threshold of `cut`; NaN if signal or background have no weight."""
         passed, level = self.cut(weights, efficiency)
         sums = _cumulative(weights[:, self.background])
         with np.errstate(invalid="ignore"):
@@ -138,7 +138,7 @@ class Ranked:
         return np.where(np.isfinite(level), share, np.nan)
 
     def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
-        """eps_S `[row, point]` at thresholds that keep at most the shares `background_efficiencies` `[point]`.
+        """Return eps_S `[row, point]` at thresholds with eps_B of at most `background_efficiencies` `[point]`.
 
         Jets of equal scores pass together: no threshold takes a part of them.
         """
@@ -170,14 +170,14 @@ class Ranked:
 
 
 def _cumulative(weights: Array) -> Array:
-    """Running sums along a row that start at zero: `[row, n]` to `[row, n + 1]`."""
+    """Return running sums along a row that start at zero: `[row, n]` to `[row, n + 1]`."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums
 
 
 def _half_of_ties(above: Array, falling: Array) -> Array:
-    """Of the running sums `above` `[row, jet]`: the sum above a group of equal scores plus half of the group's own."""
+    """Return the running sums `above` `[row, jet]` above each group of equal scores, plus half of the group's own."""
     new = np.flatnonzero(np.diff(falling)) + 1
     if len(new) == len(falling) - 1:
         return above
@@ -190,7 +190,7 @@ def _half_of_ties(above: Array, falling: Array) -> Array:
 
 
 def _mean_of_defined(values: Array) -> Array:
-    """Mean over the entries of each row `[row, n]` that are not NaN; NaN where all are."""
+    """Return the mean over the entries of each row `[row, n]` that are not NaN; NaN if all are."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         mean: Array = np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1)

@@ -1,4 +1,4 @@
-"""How far two samples are apart: Wasserstein-1 of one observable, and a classifier that tells them apart."""
+"""Distances of two samples: Wasserstein-1 of one observable, and the AUC of a classifier of the two."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class WeightedSample:
 
     @classmethod
     def of_jets(cls, values: Array) -> WeightedSample:
-        """One value for each jet; NaN is none."""
+        """Return a sample of one value for each jet; jets of NaN have none."""
         defined = np.flatnonzero(np.isfinite(values))
         return cls(values[defined], defined, len(values))
 
 
 def wasserstein(first: WeightedSample, second: WeightedSample, *, resamples: int = 100, seed: int = 0) -> Estimate:
-    """W1 = integral |F(x) - G(x)| dx of the distribution functions, in the unit of the observable.
+    """Compute W1 = integral |F(x) - G(x)| dx of the distribution functions, in the unit of the observable.
 
     The interval is plus and minus one (two) standard deviations of bootstrap resamples of the jets of both samples. W1
-    is never negative, so that of two samples of one distribution is not zero but its *floor*, which falls with the
-    number of jets: compare with that of two real samples of the same size.
+    is never negative: for two samples of one distribution it is not zero but a *floor*, which falls with the number of
+    jets. Compare with W1 of two real samples of the same size.
     """
     values = np.concatenate([first.values, second.values])
     if not len(first.values) or not len(second.values):
@@ -57,7 +57,7 @@ def wasserstein(first: WeightedSample, second: WeightedSample, *, resamples: int
 def _distances(
     first: WeightedSample, second: WeightedSample, w_first: Array, w_second: Array, order: Array, gaps: Array
 ) -> Array:
-    """W1 for each row of weights of the jets, `[row]`."""
+    """Return W1 for each row of weights of the jets, `[row]`."""
     shares = []
     for sample, weights in ((first, w_first), (second, w_second)):
         own = weights[:, sample.jet].astype(np.float64)
@@ -69,7 +69,7 @@ def _distances(
 
 
 def _with_error(rows: Array) -> Estimate:
-    """Row 0 is the value, the others are resamples, whose standard deviation is its error."""
+    """Return the estimate from row 0, the value, and the standard deviation of the other rows, its error."""
     value, known = float(rows[0]), rows[1:][np.isfinite(rows[1:])]
     if not len(known):
         return Estimate(value, None, None, None, None)
@@ -83,11 +83,11 @@ class TwoSample:
     """A classifier two-sample test (Lopez-Paz, Oquab, arXiv:1610.06545).
 
     Attributes:
-        auc: 0.5 where the trees cannot tell the samples apart, 1 where they always can.
+        auc: 0.5 if the trees cannot separate the samples, 1 if they always can.
         fit_jets, test_jets: of both samples together.
         columns: observables the trees read.
         scores: probability of the second sample, `[test jet]`.
-        second: whether the jet is of the second sample, bool `[test jet]`.
+        second: mask of the jets of the second sample, bool `[test jet]`.
     """
 
     auc: Estimate
@@ -99,10 +99,11 @@ class TwoSample:
 
 
 def two_sample_test(first: dict[str, Array], second: dict[str, Array], *, seed: int = 0) -> TwoSample:
-    """Boosted trees, fitted on a random half of the jets of both samples, tested on the other.
+    """Fit boosted trees on a random half of the jets of both samples, and test them on the other half.
 
     Args:
-        first, second: observables by name, `[jet]` each; NaN is allowed. Those are used that both have, and that vary.
+        first: observables by name, `[jet]` each; NaN is allowed.
+        second: the same of the other sample; observables are used that both have, and that vary.
         seed: of the halves, the trees and the bootstrap.
     """
     joined = {name: np.concatenate([first[name], second[name]]) for name in first if name in second}

@@ -1,6 +1,6 @@
 """One class against the background: rejection at a signal efficiency, the ROC curve, significance improvement.
 
-All with the two-class score p_S / (p_S + p_B), which is the best of p_S and p_B where the probabilities are right.
+All use the two-class score p_S / (p_S + p_B), which is optimal for calibrated probabilities.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.roc import Ranked, two_class_score
+from ssl_jets.evaluation.typed import Values
 
 ROC_POINTS = 300
 """Points of a stored ROC curve, at most."""
@@ -29,7 +30,7 @@ class Rejection:
 
     Attributes:
         signal, background: class names.
-        efficiency: the eps_S that is asked for.
+        efficiency: the requested eps_S.
         signal_efficiency: eps_S of the threshold, which can be larger where few jets, or jets of equal scores, leave
             no threshold between. Here the point lies on the curve.
         background_jets, survivors: background jets of weight, and how many of them pass.
@@ -58,19 +59,19 @@ class Roc:
 
     signal: str
     background: str
-    background_efficiency: Array
-    signal_efficiency: Array
-    low: Array
-    high: Array
+    background_efficiency: Values
+    signal_efficiency: Values
+    low: Values
+    high: Values
     sic_from: float | None
 
 
 @dataclass(frozen=True)
 class Significance:
-    """The largest significance improvement eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets of equal
-    weight pass.
+    """Largest significance improvement eps_S / sqrt(eps_B) with at least `SIC_JETS` passing background jets.
 
-    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow.
+    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow. The
+    number of passing jets is the effective one, of equal weight.
 
     Attributes:
         signal, background: class names.
@@ -97,7 +98,7 @@ def ranked(probabilities: Array, labels: Array, signal: int, background: int, we
 def against(
     pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiencies: Sequence[float] = ()
 ) -> tuple[list[Rejection], Roc, Significance]:
-    """Rejections at signal efficiencies, the curve through all of them, and the largest significance improvement."""
+    """Return rejections at signal efficiencies, the ROC curve through them, and the largest improvement."""
     rejections = [_rejection(pair, bootstrap, signal, background, efficiency) for efficiency in efficiencies]
     cuts = [pair.cut(bootstrap.weights[None], efficiency)[0] for efficiency in efficiencies]
     return rejections, *curves(pair, bootstrap, signal, background, cuts)
@@ -121,13 +122,13 @@ def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str,
 
 
 def effective(weights: Array) -> float:
-    """The number of jets of equal weight with the same relative error: (sum w)^2 / sum w^2."""
+    """Return the effective number of jets, (sum w)^2 / sum w^2."""
     squares = float(weights @ weights)
     return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None, float | None]:
-    """Bounds of 1 / eps_B from those of eps_B, falling to rising; None (open) where eps_B reaches zero."""
+    """Return the bounds of 1 / eps_B in rising order; None (open) if eps_B reaches zero."""
     low95, low, high, high95 = (
         1 / bound if bound else None for bound in (share.high95, share.high, share.low, share.low95)
     )
@@ -137,7 +138,7 @@ def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None,
 def curves(
     pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, cuts: Sequence[Array] = ()
 ) -> tuple[Roc, Significance]:
-    """The ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
+    """Return the ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
     grid = pair.grid(bootstrap.weights, ROC_POINTS, np.concatenate([np.zeros(1, dtype=np.int64), *cuts]))
     rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
     with warnings.catch_warnings():
@@ -150,7 +151,7 @@ def curves(
 
 
 def _significance(roc: Roc, rows: Array) -> Significance:
-    """Of eps_S at the points of the curve for every row of the bootstrap, `[row, point]`."""
+    """Return the largest improvement from eps_S `[row, point]` of every row of the bootstrap."""
     improvement = rows / np.sqrt(roc.background_efficiency)
     least = np.inf if roc.sic_from is None else roc.sic_from
     allowed = (roc.background_efficiency >= least) & np.isfinite(improvement[0])

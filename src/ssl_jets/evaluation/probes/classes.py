@@ -1,6 +1,6 @@
-"""What a simple reader finds in z, beside what it finds without pretraining.
+"""Probes of the class: simple classifiers of z, and of the baselines.
 
-Every probe is fitted on one set of labelled jets and scored on another. z is standardised with the mean and standard
+Every probe is fitted on one set of labelled jets and scored on another. z is standardized with the mean and standard
 deviation of the fit jets.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
+from ssl_jets.evaluation.probes.results import ProbeResult
 
 MAX_FIT_JETS = 50_000
 """Most jets a probe is fitted on; of more, the caller draws a random subset."""
@@ -37,52 +38,27 @@ MOST_TREES = 2000
 """Trees, at most but for ten iterations: of more than 20 classes there are fewer iterations, of larger steps."""
 
 _MANY_CLASSES = "The number of unique classes"
-"""How scikit-learn wonders whether few jets of many classes are a regression; they are not."""
+"""Start of a warning of scikit-learn on few jets of many classes."""
 
 TREES = "boosted trees"
 """Reader of the tree probes."""
 
 RANDOM = "z of random weights"
-"""What the baselines read: z of an encoder of the same shape that was never trained."""
+"""Input of baselines: z of an encoder of the same shape that was never trained."""
 
 COLUMNS = "jet columns"
-"""What the reference trees read."""
+"""Input of the reference trees."""
 
 PARTICLES = "particles"
-"""Name of the column that holds the number of particles of a jet."""
+"""Name of the column with the number of particles of a jet."""
 
 TREE_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", PARTICLES)
-"""Jet columns the boosted trees read where they are there; the ratios of the tau are added."""
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """The result of one probe.
-
-    Attributes:
-        reader: "linear", "kNN" or "boosted trees" (`TREES`).
-        of: what it reads: "z", "z of random weights" or "jet columns".
-        columns: number of columns it reads.
-        fit_jets, test_jets: jets it was fitted and scored on.
-        accuracy, auc: the latter macro, one-versus-one.
-        largest_class: the accuracy of a guess that ignores the jet.
-        rows: accuracy of every row of the bootstrap, for paired differences; not written.
-    """
-
-    reader: str
-    of: str
-    columns: int
-    fit_jets: int
-    test_jets: int
-    accuracy: Estimate
-    auc: Estimate
-    largest_class: float
-    rows: Array | None = field(default=None, repr=False, compare=False)
+"""Jet columns of the boosted trees, if available; the ratios of the tau are added."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a probe is fitted or scored on.
+    """Input, labels and weights of jets that a probe is fitted or scored on.
 
     Attributes:
         x: z or columns, float `[jet, column]`.
@@ -96,30 +72,30 @@ class Labelled:
 
     @classmethod
     def of(cls, x: Array, y: Array, weights: Array | None = None) -> Labelled:
-        """With weights of 1 where none are given."""
+        """Return jets with weights, by default 1."""
         return cls(x, y, np.ones(len(y)) if weights is None else weights)
 
     def reading(self, x: Array) -> Labelled:
-        """The same jets, of which something else is read."""
+        """Return the same jets with another input `[jet, column]`."""
         return Labelled(x, self.y, self.weights)
 
     def some(self, rows: Array) -> Labelled:
-        """These jets alone, with weights of mean 1."""
+        """Select jets, with weights of mean 1."""
         return Labelled(self.x[rows], self.y[rows], relative(self.weights[rows]))
 
     def first(self, most: int, seed: int) -> Labelled:
-        """At most `most` random jets."""
+        """Select at most `most` random jets."""
         rows = np.random.default_rng(seed).permutation(len(self.y))[:most]
         return Labelled(self.x[rows], self.y[rows], self.weights[rows])
 
 
 def to_fit_with(weights: Array) -> Array | None:
-    """Weights `[jet]` for scikit-learn: none where all are 1, since trees take far longer to bin weighted columns."""
+    """Return weights `[jet]` for scikit-learn; None if all are 1: trees bin unweighted columns much faster."""
     return None if bool((weights == 1).all()) else weights
 
 
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
-    """Multinomial logistic regression on standardised z: z `[jet, D]` to probabilities `[jet, class]`."""
+    """Fit multinomial logistic regression on standardized z: from z `[jet, D]` to probabilities `[jet, class]`."""
     z, to_fit = standardize(fit.x, fit.x)[0], fit.x
     reader = LogisticRegression(C=LINEAR_C, max_iter=1000, tol=1e-4)
     with warnings.catch_warnings():
@@ -131,18 +107,19 @@ def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
 
 
 def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:
-    """Multinomial logistic regression.
+    """Fit and score multinomial logistic regression.
 
     Args:
-        fit, test: jets to fit on and to score on.
-        of: what is read, for the record.
+        fit: jets to fit on.
+        test: jets to score on.
+        of: name of the input.
         seed: of the bootstrap.
     """
     return scored("linear", of, fit, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
 
 
 def knn_probe(fit: Labelled, test: Labelled, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0) -> ProbeResult:
-    """Votes of the `k` fit jets with the largest cosine; a tie goes to the lower label. Arguments as `linear_probe`."""
+    """Score votes of the `k` fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
     z_fit, z_test = standardize(fit.x, test.x)
     votes = knn_votes(z_fit, fit.y, z_test, k, _classes(fit, test), weights=fit.weights)
     return scored("kNN", of, fit, test, votes, seed)
@@ -157,7 +134,7 @@ def knn_votes(
     block: int = 1024,
     weights: Array | None = None,
 ) -> Array:
-    """Share of each class among the k nearest fit jets by cosine, `[test jet, class]`, `block` test jets at a time."""
+    """Return the share of each class among the k nearest fit jets by cosine, `[test jet, class]`, in blocks."""
     fit = torch.nn.functional.normalize(torch.as_tensor(z_fit, dtype=torch.float32), dim=1)
     test = torch.nn.functional.normalize(torch.as_tensor(z_test, dtype=torch.float32), dim=1)
     member = torch.nn.functional.one_hot(torch.as_tensor(y_fit, dtype=torch.int64), classes).double()
@@ -171,13 +148,13 @@ def knn_votes(
 
 
 def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 0) -> ProbeResult:
-    """Gradient-boosted trees; on jet columns (NaN is allowed) the reference a z should beat."""
+    """Fit and score gradient-boosted trees; on jet columns (NaN is allowed) the reference that z should beat."""
     probabilities = fitted_trees(fit, _classes(fit, test), seed)(test.x)
     return scored(TREES, of, fit, test, probabilities, seed)
 
 
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
-    """Boosted trees: columns `[jet, column]` to probabilities `[jet, class]`."""
+    """Fit boosted trees: from columns `[jet, column]` to probabilities `[jet, class]`."""
     iterations = tree_iterations(len(np.unique(fit.y)))
     # With few jets a class, large steps need the penalty, and leaves of 20 jets would hold other classes.
     few: dict[str, Any] = {"learning_rate": 0.3, "l2_regularization": 1.0, "min_samples_leaf": 5}
@@ -195,7 +172,7 @@ def tree_iterations(classes: int) -> int:
 
 
 def tree_columns(jet_columns: Mapping[str, Array]) -> dict[str, Array]:
-    """What the boosted trees read of each jet, by name, float64 `[jet]` each.
+    """Return the columns of the boosted trees by name, float64 `[jet]` each.
 
     Of `jet_columns` (`[jet]` each) those in `TREE_COLUMNS`, and the ratios tau21, tau32, tau43 that they allow: NaN for
     a jet of too few particles, whose tau_(N-1) is zero.
@@ -209,7 +186,7 @@ def tree_columns(jet_columns: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def standardize(fit: Array, test: Array) -> tuple[Array, Array]:
-    """Both with the mean and standard deviation of `fit`, float32; a dimension that does not vary becomes zero."""
+    """Standardize both with mean and standard deviation of `fit`, float32; a constant dimension becomes zero."""
     mean, std = fit.mean(axis=0, dtype=np.float64), fit.std(axis=0, dtype=np.float64)
     varies = std > 1e-6 * np.maximum(std.max(), np.finfo(np.float32).tiny)
     scale = np.where(varies, 1 / np.where(varies, std, 1), 0)
@@ -221,14 +198,14 @@ def _classes(fit: Labelled, test: Labelled) -> int:
 
 
 def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
-    """Probabilities with a column for every class, zero for those the fit jets lack."""
+    """Return probabilities with a column for every class, zero for classes without fit jets."""
     full = np.zeros((len(probabilities), classes))
     full[:, present] = probabilities
     return full
 
 
 def scored(reader: str, of: str, fit: Labelled, test: Labelled, probabilities: Array, seed: int) -> ProbeResult:
-    """A probe from its probabilities for the test jets, `[jet, class]`."""
+    """Return the result of a probe from its probabilities for the test jets, `[jet, class]`."""
     bootstrap = Bootstrap(len(test.y), seed=seed, weights=test.weights)
     accuracy, auc = accuracy_and_auc_rows(probabilities, test.y, bootstrap)
     guess = largest_class(test.y, test.weights)

@@ -5,7 +5,7 @@ N-subjettiness (Thaler, Van Tilburg, arXiv:1011.2268) with beta = 1 about N axes
     tau_N = sum_i pt_i min_k dR(i, axis k) / (R0 sum_i pt_i),
 
 the axes from exclusive kT clustering with winner-take-all recombination: of all pairs, the one with the smallest
-min(pt_i, pt_j) dR(i, j) is merged until N are left, and what is merged keeps the direction of its harder part.
+min(pt_i, pt_j) dR(i, j) is merged until N are left, and the merged one keeps the direction of the harder.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ AXES = (1, 2, 3)
 """N of the tau_N that are computed."""
 
 _PAIRS = 200_000
-"""Pairs of particles held at one time: what fits the cache of a core is fastest."""
+"""Pairs of particles held at one time: fastest if they fit into the cache of a core."""
 
 
 def observables(jets: Jets) -> dict[str, Array]:
-    """Observables by name, float64 `[jet]` each, in GeV where they have a unit.
+    """Compute observables by name, float64 `[jet]` each, in GeV if they have a unit.
 
     `mass` and `pt` of the sum of the particles, with the masses assumed of each kind; `particles`; `tau1` to `tau3`
     and their ratios `tau21` and `tau32`, NaN for a jet with too few particles; the number of particles of each kind,
@@ -56,7 +56,7 @@ def observables(jets: Jets) -> dict[str, Array]:
 
 
 def kind_counts(jets: Jets) -> dict[str, Array]:
-    """Particles of each kind, float64 `[jet]` by the name of the kind; none where the kinds are not known."""
+    """Count the particles of each kind, float64 `[jet]` by the name of the kind; empty without kinds."""
     if "kind" not in jets.columns:
         return {}
     kinds, jet_of = jets.column("kind").numpy().astype(np.int64), jets.jet_of_particle.numpy()
@@ -65,7 +65,7 @@ def kind_counts(jets: Jets) -> dict[str, Array]:
 
 
 def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array]:
-    """tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
+    """Compute tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
     found = {n: np.zeros(len(jets)) for n in axes}
     lengths = jets.lengths.numpy()
     order = np.argsort(lengths, kind="stable")
@@ -86,7 +86,7 @@ def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array
 
 
 def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ...]) -> dict[int, Array]:
-    """tau_N of padded jets, `[jet]` each; all arguments `[jet, particle]`.
+    """Compute tau_N of padded jets, `[jet]` each; all arguments `[jet, particle]`.
 
     A winner keeps its direction, so distances never change: merging only ends the softer particle and adds its pt to
     the harder. The smallest distance of a pair is that of some particle to its nearest (Cacciari, Salam,

@@ -1,12 +1,12 @@
-"""What z knows of a jet: probes that read physics quantities from it.
+"""Probes of physics quantities in z.
 
 Each quantity x is predicted from z by ridge regression and by boosted trees, fitted on some jets and scored on others
 by the share of its variance that is explained,
 
     R^2 = 1 - mean((p - x)^2) / var(x),
 
-0 for a guess of the mean and 1 for a perfect reading. Beside it stand the same of an encoder of random weights, and
-boosted trees that read the other quantities: what is known of x without looking at the particles.
+0 for a guess of the mean and 1 for a perfect prediction. Baselines are an encoder of random weights, and boosted trees
+that read the other quantities, that is x without the particles.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.regression import explained_rows
 from ssl_jets.evaluation.probes.classes import TREES, standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
+from ssl_jets.evaluation.probes.results import PhysicsProbe
 from ssl_jets.jets import Jets
 
 QUANTITIES = {
@@ -35,12 +36,13 @@ QUANTITIES = {
     "pt": "GeV",
     "eta": "1",
 }
-"""What is read from z, with its unit. A displaced track has |d0| above `DISPLACED` of its errors: bottom and charm."""
+"""Quantities that are predicted from z, with their unit. A displaced track has |d0| above `DISPLACED` of its errors, as
+of bottom and charm decays."""
 
 DISPLACED = 3.0
 
 OTHER = "other quantities"
-"""What the reference trees read."""
+"""Input of the reference trees."""
 
 ALPHA = 1.0
 """Strength of the ridge, on standardised z."""
@@ -50,7 +52,7 @@ _KIN = (
     {"particles", "charged particles", "displaced tracks"},
     {"tau21", "tau32"},
 )
-"""Quantities that nearly hold one another: the reference does not read kin of what it predicts."""
+"""Groups of nearly equivalent quantities: the reference does not read others of the group of its target."""
 
 _TAIL = (0.1, 99.9)
 """Percentiles of the fit jets to which a quantity is clipped, so that no single jet decides the fit or the score."""
@@ -58,29 +60,8 @@ _TAIL = (0.1, 99.9)
 _COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "eta": "jet_eta", "tau21": "tau21", "tau32": "tau32"}
 
 
-@dataclass(frozen=True)
-class PhysicsProbe:
-    """How well one reader finds one quantity.
-
-    Attributes:
-        quantity, unit: what is read, of `QUANTITIES` or a column of a z file, whose unit is not known.
-        reader: "ridge" or "boosted trees".
-        of: "z", "z of random weights" or "other quantities".
-        fit_jets, test_jets: jets that have it.
-        explained: share of the variance.
-    """
-
-    quantity: str
-    unit: str
-    reader: str
-    of: str
-    fit_jets: int
-    test_jets: int
-    explained: Estimate
-
-
 def quantities(jets: Jets) -> dict[str, Array]:
-    """Those of `QUANTITIES` that the jets' columns allow, float64 `[jet]`; NaN where a jet has none."""
+    """Compute the `QUANTITIES` that the columns of jets allow, float64 `[jet]` each; NaN if a jet has none."""
     pt = jets.column("pt")
     found = {"mass": jets.mass().numpy().astype(np.float64), "particles": jets.lengths.numpy().astype(np.float64)}
     if "charge" in jets.columns:
@@ -112,7 +93,7 @@ class Side:
 def physics_probes(
     z_fit: Array, z_test: Array, fit: Side, test: Side, *, of: str = "z", seed: int = 0
 ) -> list[PhysicsProbe]:
-    """Every quantity read from z `[jet, D]` by ridge and by trees."""
+    """Predict every quantity from z `[jet, D]` by ridge and by trees."""
     x_fit, x_test = standardize(z_fit, z_test)
     found = []
     for name in _shared(fit, test):
@@ -122,7 +103,7 @@ def physics_probes(
 
 
 def reference_probes(fit: Side, test: Side, *, seed: int = 0) -> list[PhysicsProbe]:
-    """Every quantity read by trees from those that are no kin of it."""
+    """Predict every quantity by trees from the quantities outside of its group."""
     found = []
     for name in _shared(fit, test):
         kin = next((group for group in _KIN if name in group), {name})
@@ -133,7 +114,7 @@ def reference_probes(fit: Side, test: Side, *, seed: int = 0) -> list[PhysicsPro
 
 
 def _shared(fit: Side, test: Side) -> list[str]:
-    """The quantities that both sides have, and that vary among the jets to fit on."""
+    """Return the quantities that both sides have, and that vary among the jets to fit on."""
 
     def known(side: Side, name: str) -> Array:
         values: Array = side.found[name]

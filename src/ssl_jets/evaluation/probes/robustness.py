@@ -1,4 +1,4 @@
-"""How the accuracy falls where jets are not as in the training: lost particles, worse resolution, missing columns.
+"""Accuracy on jets that differ from the training: lost particles, worse resolution, missing columns.
 
 The reader is fitted or trained on unchanged jets; only the jets it is tested on are changed, and at every strength they
 are the same jets, so that differences along a curve have smaller errors than its points.
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, largest_class
+from ssl_jets.evaluation.probes.results import RobustnessCurve
 from ssl_jets.jets import Jets
 from ssl_jets.nn import random
 from ssl_jets.nn.augment import hide_kind, hide_tracks, resolution, smear
@@ -26,11 +26,11 @@ class Stress:
 
     Attributes:
         name: of the curve.
-        unit: what the strength is.
+        unit: of the strength.
         strengths: in the order of the curve; `neutral` is added in its place.
         neutral: the strength that changes nothing.
         apply: jets and a strength to jets.
-        needs: particle columns without which it makes no sense.
+        needs: required particle columns.
     """
 
     name: str
@@ -39,19 +39,6 @@ class Stress:
     neutral: float
     apply: Callable[[Jets, float], Jets]
     needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RobustnessCurve:
-    """Accuracy and macro AUC (one-versus-one) at each strength, `[strength]` each; the accuracy of a constant guess."""
-
-    name: str
-    unit: str
-    neutral: float
-    strengths: tuple[float, ...]
-    accuracy: list[Estimate]
-    auc: list[Estimate]
-    largest_class: float
 
 
 def lose(jets: Jets, share: float) -> Jets:
@@ -76,13 +63,13 @@ STRESSES = (
     Stress("no track columns", "removed", (1.0,), 0.0, hide_tracks, ("d0", "d0err")),
     Stress("no kinds of particles", "removed", (1.0,), 0.0, hide_kind, ("kind",)),
 )
-"""What is tried. Columns that are removed are declared missing, as in files that lack them."""
+"""Changes of jets. Columns that are removed are declared missing, as in files that lack them."""
 
 
 def robustness(
     read: Callable[[Jets], Array], jets: Jets, labels: Array, *, weights: Array | None = None, seed: int = 0
 ) -> list[RobustnessCurve]:
-    """A curve for each stress.
+    """Measure a curve for each stress.
 
     Args:
         read: jets to probabilities `[jet, class]`.
@@ -110,6 +97,6 @@ def robustness(
 
 
 def some(jets: Jets, most: int, seed: int) -> Array:
-    """At most `most` random jets, as sorted indices."""
+    """Choose at most `most` random jets, as sorted indices."""
     rows: Array = np.sort(np.random.default_rng(seed).permutation(len(jets))[:most])
     return rows

@@ -1,14 +1,11 @@
-"""Figures of an evaluation, drawn from the contents of `metrics.json` and `curves.json`.
-
-Every function returns a matplotlib figure, or None where there is nothing to draw.
-"""
+"""Figures of an evaluation: each a matplotlib figure, or None without anything to draw."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
+from ssl_jets.evaluation.metrics.working_points import Rejection
+from ssl_jets.evaluation.result import TRAINED, Evaluation, ZMap
 from ssl_jets.report.figures.style import (
     COLOURS,
     GREY,
@@ -35,8 +36,6 @@ from ssl_jets.report.figures.style import (
     reader,
 )
 from ssl_jets.report.many_classes import shown_classes
-
-Json = Mapping[str, Any]
 
 BIN_JETS = 10
 """Fewest jets of a bin of the reliability diagram: the error of an accuracy of fewer is above 15 %."""
@@ -69,29 +68,28 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """mplhep's look with sizes for a page, for the figures drawn inside."""
+    """Set the look of mplhep with sizes for a page, for the figures drawn inside."""
     with plt.style.context([mplhep.style.ROOT, _STYLE]):
         yield
 
 
-def roc(metrics: Json, curves: Json) -> Figure | None:
-    """Background rejection against signal efficiency, with 68 % bands."""
-    if not curves["roc"]:
+def roc(task: ClassificationMetrics) -> Figure | None:
+    """Draw the background rejection against the signal efficiency, with 68 % bands."""
+    if not task.roc:
         return None
-    classes, background = shown_classes(metrics), curves["roc"][0]["background"]
+    classes, background = shown_classes(task), task.roc[0].background
     figure, axes = plt.subplots(figsize=(7.6, 5.2), layout="constrained")
     most = 0.0
-    for curve in (curve for curve in curves["roc"] if curve["signal"] in classes):
-        name = curve["signal"]
-        eps_b = np.array(curve["background_efficiency"], dtype=float)
-        eps_s, low, high = (np.array(curve[key], dtype=float) for key in ("signal_efficiency", "low", "high"))
-        paint, most = colour(name, classes), max(most, float(1 / eps_b.min()))
+    for curve in (curve for curve in task.roc if curve.signal in classes):
+        name = curve.signal
+        rejection = 1 / curve.background_efficiency
+        paint, most = colour(name, classes), max(most, float(rejection.max()))
         look: dict[str, Any] = {"color": paint, "linestyle": line_style(name, classes), "label": in_figure(name)}
         # The rejection holds from one background jet's score to the next.
-        line = axes.step(eps_s, 1 / eps_b, where="post", **look)[0]
-        band(line, low, high, along="x", among=len(curves["roc"]))
-    for entry in (entry for entry in metrics["task"]["rejections"] if entry["signal"] in classes):
-        _working_point(axes, entry, colour(entry["signal"], classes), bare=len(curves["roc"]) <= MOST_BANDS)
+        line = axes.step(curve.signal_efficiency, rejection, where="post", **look)[0]
+        band(line, curve.low, curve.high, along="x", among=len(task.roc))
+    for point in (point for point in task.rejections if point.signal in classes):
+        _working_point(axes, point, colour(point.signal, classes), bare=len(task.roc) <= MOST_BANDS)
     axes.set(xlim=(0, 1), ylim=(1, 1.5 * most), yscale="log")
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
     axes.set_ylabel(rf"background rejection $1/\varepsilon_B$ ({in_figure(background)})")
@@ -99,49 +97,50 @@ def roc(metrics: Json, curves: Json) -> Figure | None:
     return figure
 
 
-def _working_point(axes: Axes, entry: Json, paint: str, *, bare: bool) -> None:
-    """Mark a rejection; a triangle is a lower limit. Not `bare`: with its interval."""
-    found = entry["rejection"]
+def _working_point(axes: Axes, point: Rejection, paint: str, *, bare: bool) -> None:
+    """Mark a rejection; a triangle is a lower limit. Draw its interval, too, unless `bare`."""
+    rejection = point.rejection
+    if rejection.value is None:
+        return
     look: dict[str, Any] = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.6, "linestyle": "none"}
-    (point,) = axes.plot(
-        entry["signal_efficiency"],
-        found["value"],
-        "^" if found["limit"] else "o",
+    (mark,) = axes.plot(
+        point.signal_efficiency,
+        rejection.value,
+        "^" if rejection.limit else "o",
         color=paint,
-        label=f"_{entry['signal']}, working point",
+        label=f"_{point.signal}, working point",
         **look,
     )
-    if not bare and found["low"] is not None and found["high"] is not None:
-        bars(point, found["low"], found["high"])
+    if not bare and rejection.low is not None and rejection.high is not None:
+        bars(mark, rejection.low, rejection.high)
 
 
-def confusion(metrics: Json, curves: Json) -> Figure | None:
-    """Share of the jets of each class that is taken for each class, in per cent."""
-    return confusions({"": (metrics, curves)})
+def confusion(task: ClassificationMetrics) -> Figure | None:
+    """Draw the share of the jets of each class that is classified as each class, in per cent."""
+    return confusions({"": task})
 
 
-def confusions(models: Mapping[str, tuple[Json, Json]]) -> Figure | None:
-    """One such matrix for each model, from its metrics and curves; models without a head have none."""
-    headed = {name: found for name, found in models.items() if found[1]["confusion"] is not None}
-    if not headed:
+def confusions(models: Mapping[str, ClassificationMetrics]) -> Figure | None:
+    """Draw one confusion matrix for each model with a head."""
+    if not models:
         return None
-    classes = max(len(shown_classes(metrics)) for metrics, _ in headed.values())
+    classes = max(len(shown_classes(task)) for task in models.values())
     side = 2.6 + 0.5 * classes
-    figure, places = panel_grid(len(headed), side + 0.8, side, 2)
-    for axes, (name, (metrics, curves)) in zip(places, headed.items()):
-        image = _matrix(axes, curves["confusion"], metrics["classes"], shown_classes(metrics))
+    figure, panels = panel_grid(len(models), side + 0.8, side, 2)
+    for axes, (name, task) in zip(panels, models.items()):
+        image = _matrix(axes, task, shown_classes(task))
         axes.set_title(name)
         colour_bar(axes, image, "jets of the true class [%]")
     return figure
 
 
-def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequence[str], shown: Sequence[str]) -> AxesImage:
+def _matrix(axes: Axes, task: ClassificationMetrics, shown: Sequence[str]) -> AxesImage:
     """Draw the rows and columns of the shown classes; a last column takes the others together."""
-    counts, chosen = np.array(confusion, dtype=float), [list(classes).index(name) for name in shown]
+    counts, chosen = task.confusion, [task.names.index(name) for name in shown]  # counts: [true class, class]
     total = counts.sum(axis=1, keepdims=True)[chosen]
     names, counts = [in_figure(name) for name in shown], counts[chosen]
     columns = counts[:, chosen]
-    if len(shown) < len(classes):
+    if len(shown) < len(task.names):
         columns = np.column_stack([columns, counts.sum(axis=1) - columns.sum(axis=1)])
     share = 100 * np.divide(columns, total, out=np.zeros_like(columns), where=total > 0)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, label="_share [%]")
@@ -159,111 +158,133 @@ def _matrix(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequence[st
     return image
 
 
-def probes(metrics: Json, curves: Json) -> Figure | None:
-    """Accuracy and AUC of the head, of the probes of z, and of the baselines."""
-    rows = probe_rows(metrics)
+@dataclass(frozen=True)
+class ReaderRow:
+    """A row of the figure and the table of readers: the head of a model, a probe, or a baseline.
+
+    Attributes:
+        name: with the number of jets it is fitted on.
+        accuracy, auc, largest_class: as of `ProbeResult`.
+        columns: number of columns it reads; None for a head.
+        fit_jets: None where it is not known.
+        baseline: True without z of the model as input.
+    """
+
+    name: str
+    accuracy: Estimate
+    auc: Estimate
+    largest_class: float
+    columns: int | None
+    fit_jets: int | None
+    baseline: bool
+
+
+def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
+    """Return the rows of the readers: the model's own come first."""
+    rows = []
+    if (task := evaluation.task) is not None:
+        labels = evaluation.model.labelled_jets
+        name = "the model's head" + _fitted_on(labels)
+        rows.append(ReaderRow(name, task.accuracy, task.auc, task.largest_class, None, labels, baseline=False))
+    for probe in sorted(evaluation.probes, key=lambda probe: probe.of != TRAINED):
+        name = reader(probe.reader, probe.of) + _fitted_on(probe.fit_jets)
+        numbers = (probe.accuracy, probe.auc, probe.largest_class, probe.columns, probe.fit_jets)
+        rows.append(ReaderRow(name, *numbers, baseline=probe.of != TRAINED))
+    return rows
+
+
+def _fitted_on(jets: int | None) -> str:
+    return "" if jets is None else f" ({jets:,} jets)"
+
+
+def probes(evaluation: Evaluation) -> Figure | None:
+    """Draw accuracy and AUC of the head, of the probes of z, and of the baselines."""
+    rows = reader_rows(evaluation)
     if not rows:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.5 * len(rows)), sharey=True, layout="constrained")
-    guesses = [numbers.get("largest_class", math.nan) for _, numbers, _ in rows]
-    for axes, key, title, levels, of in (
-        (panels[0], "accuracy", "accuracy", guesses, "largest class"),
-        (panels[1], "auc", "macro AUC (one-vs-one)", [0.5] * len(rows), "chance"),
-    ):
-        for place, (name, numbers, baseline) in enumerate(rows):
-            dot(axes, numbers[key], place, GREY if baseline else COLOURS[0], name)
+    guesses = [row.largest_class for row in rows]
+    draw_readers(panels, [(row, GREY if row.baseline else COLOURS[0]) for row in rows])
+    for axes, levels, guess in (panels[0], guesses, "largest class"), (panels[1], [0.5] * len(rows), "chance"):
         # Head and probes may be tested on other jets, so that each row has a level of its own.
         ends = np.arange(len(rows))[:, None] + (-0.5, 0.5)
         axes.plot(np.repeat(levels, 2), ends.ravel(), color=GREY, linestyle=":", linewidth=1.2)
-        axes.set_xlabel(title)
-        if np.isfinite(levels).any():
-            axes.set_xlim(min(np.nanmin(levels), axes.get_xlim()[0]) - 0.02, None)
-            where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-            axes.annotate(of, (levels[-1], 0), (5, 8), **where, color=GREY, fontsize=11)
-        axes.tick_params(axis="y", which="both", length=0)
-    panels[0].set_yticks(range(len(rows)), [name for name, _, _ in rows])
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(min(*levels, axes.get_xlim()[0]) - 0.02, None)
+        position: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(guess, (levels[-1], 0), (5, 8), **position, color=GREY, fontsize=11)
     return figure
 
 
-def probe_rows(metrics: Json) -> list[tuple[str, Json, bool]]:
-    """Return name with the number of jets fitted on, numbers, and whether it is a baseline: the model comes first."""
-    rows: list[tuple[str, Json, bool]] = []
-    if metrics["task"] is not None:
-        labels = metrics["model"].get("labelled_jets")
-        fitted = {"fit_jets": labels} if labels is not None else {}
-        rows.append(("the model's head" + _jets(fitted), {**metrics["task"], **fitted}, False))
-    found = [(reader(probe) + _jets(probe), probe, probe["of"] != "z") for probe in metrics["probes"]]
-    return rows + sorted(found, key=lambda row: row[2])
+def draw_readers(panels: Sequence[Axes], rows: Sequence[tuple[ReaderRow, str]]) -> None:
+    """Draw rows with their colours into a panel of the accuracy and one of the AUC."""
+    for number, (row, paint) in enumerate(rows):
+        _interval(panels[0], row.accuracy, number, paint, row.name)
+        _interval(panels[1], row.auc, number, paint, row.name)
+    for axes, title in zip(panels, ("accuracy", "macro AUC (one-vs-one)")):
+        axes.set_xlabel(title)
+        axes.tick_params(axis="y", which="both", length=0)
+    panels[0].set_yticks(range(len(rows)), [row.name for row, _ in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
 
 
-def _jets(numbers: Json) -> str:
-    return f" ({numbers['fit_jets']:,} jets)" if "fit_jets" in numbers else ""
-
-
-def dot(axes: Axes, estimate: Json, place: int, paint: str, name: str) -> None:
-    """A value with its 68 % (thick) and 95 % (thin) interval."""
-    if estimate["value"] is None:
+def _interval(axes: Axes, estimate: Estimate, row: int, paint: str, name: str) -> None:
+    """Draw a value with its 68 % (thick) and 95 % (thin) interval."""
+    if estimate.value is None:
         return
-    (point,) = axes.plot(estimate["value"], place, "o", color=paint, markersize=8, label=f"_{name}")
-    for of, low, high, width in (("95 %", "low95", "high95", 1.2), ("68 %", "low", "high", 4.0)):
-        if estimate[low] is not None and estimate[high] is not None:
-            bars(point, estimate[low], estimate[high], of, along="x", width=width)
+    (point,) = axes.plot(estimate.value, row, "o", color=paint, markersize=8, label=f"_{name}")
+    ends = ("95 %", estimate.low95, estimate.high95, 1.2), ("68 %", estimate.low, estimate.high, 4.0)
+    for level, low, high, width in ends:
+        if low is not None and high is not None:
+            bars(point, low, high, level, along="x", width=width)
 
 
-def reliability(metrics: Json, curves: Json) -> Figure | None:
-    """Accuracy against confidence: on the diagonal, the probabilities mean what they say."""
-    found = curves["reliability"]
-    if found is None:
-        return None
+def reliability(task: ClassificationMetrics) -> Figure:
+    """Draw accuracy against confidence, before and after temperature scaling; calibrated is the diagonal."""
     figure, axes = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
-    after = (curves.get("calibrated"), COLOURS[2], "s", "after temperature scaling")
-    for points, paint, marker, label in ((found, COLOURS[0], "o", "as the model says"), after):
-        if points is not None:
-            jets, confidence, accuracy = (np.array(points[key], float) for key in ("jets", "confidence", "accuracy"))
-            jets, confidence, accuracy = (of[jets >= BIN_JETS] for of in (jets, confidence, accuracy))
-            # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
-            share = (accuracy * jets + 1) / (jets + 2)
-            error = np.sqrt(share * (1 - share) / (jets + 2))
-            (line,) = axes.plot(confidence, accuracy, marker, color=paint, markersize=6, label=label)
-            bars(line, accuracy - error, accuracy + error, "binomial error")
+    after = (task.calibrated.reliability, COLOURS[2], "s", "after temperature scaling")
+    for points, paint, marker, label in ((task.reliability, COLOURS[0], "o", "as the model says"), after):
+        enough = points.jets >= BIN_JETS
+        jets, accuracy = points.jets[enough], points.accuracy[enough]
+        # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
+        share = (accuracy * jets + 1) / (jets + 2)
+        error = np.sqrt(share * (1 - share) / (jets + 2))
+        (line,) = axes.plot(points.confidence[enough], accuracy, marker, color=paint, markersize=6, label=label)
+        bars(line, accuracy - error, accuracy + error, "binomial error")
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability (mean of bin)", ylabel="accuracy")
     return figure
 
 
-def mapped_classes(metrics: Json, curves: Json) -> list[str]:
-    """The classes that have jets in the map of z: those of most jets where there are more than `MAP_PANELS`."""
-    classes: list[str] = metrics["classes"]
-    jets = Counter(label for label in curves["map"]["labels"] if label >= 0)
+def mapped_classes(points: ZMap, classes: Sequence[str]) -> list[str]:
+    """Return the classes that have jets in the map of z: of more than `MAP_PANELS` those with most jets."""
+    jets = Counter(label for label in points.labels.tolist() if label >= 0)
     return [classes[label] for label in sorted(label for label, _ in jets.most_common(MAP_PANELS))]
 
 
-def z_map(metrics: Json, curves: Json) -> Figure | None:
-    """The first two principal components of z: one panel a class over all jets, or all jets without labels."""
-    found = curves["map"]
-    if not found["x"]:
+def z_map(points: ZMap, classes: Sequence[str]) -> Figure | None:
+    """Draw the first two principal components of z: one panel a class over all jets, or all jets without labels."""
+    if not len(points.x):
         return None
-    x, y, labels = np.array(found["x"], float), np.array(found["y"], float), np.array(found["labels"])
-    classes, shown = metrics["classes"], mapped_classes(metrics, curves)
+    x, y, labels = points.x, points.y, points.labels
+    shown = mapped_classes(points, classes)
     if not shown:
         figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
         axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True, label="_jets")
-        places = [axes]
+        panels = [axes]
     else:
-        figure, places = panel_grid(len(shown), 2.1, 2.1, 5, (0.8, 0.8), sharex=True, sharey=True)
-        for axes, name in zip(places, shown):
+        figure, panels = panel_grid(len(shown), 2.1, 2.1, 5, (0.8, 0.8), sharex=True, sharey=True)
+        for axes, name in zip(panels, shown):
             axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
             own = labels == classes.index(name)
             look: dict[str, Any] = {"s": 4, "color": colour(name, classes), "linewidths": 0, "rasterized": True}
             axes.scatter(x[own], y[own], **look, label=f"_{name}")
             axes.set_title(in_figure(name))
     # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
-    for limit, values in ((places[0].set_xlim, x), (places[0].set_ylim, y)):
+    for limit, values in ((panels[0].set_xlim, x), (panels[0].set_ylim, y)):
         low, high = np.percentile(values, (0.5, 99.5))
         limit(low - 0.08 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
-    first, second = found["explained"]
+    first, second = points.explained
     figure.supxlabel(f"first principal component of z ({first:.0%} of the variance)", fontsize=13)
     figure.supylabel(f"second ({second:.0%})", fontsize=13)
     return figure

@@ -8,6 +8,8 @@ from typing import Any
 import mplhep
 from matplotlib.figure import Figure
 
+from ssl_jets.evaluation.settings import FigureSettings
+
 _LEAST_WIDTH = 6.0
 """Room of the line, where the figure has it [inch]."""
 
@@ -15,15 +17,14 @@ _SIZES = (17, 14, 13, 13)
 """Font sizes of experiment, status, right end, and supplement."""
 
 
-def label_of(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings `figures` that results were measured with; empty for results of an older version."""
-    found: Mapping[str, Any] = (metrics.get("settings") or {}).get("figures") or {}
-    return found
+def label_of(metrics: Mapping[str, Any]) -> FigureSettings:
+    """Return the settings `figures` of JSON results; those without any for results of an older version."""
+    return FigureSettings.model_validate((metrics.get("settings") or {}).get("figures") or {})
 
 
-def draw_label(figure: Figure, label: Mapping[str, Any]) -> None:
+def draw_label(figure: Figure, label: FigureSettings) -> None:
     """Draw the line above the panels of a figure with `mplhep`; nothing without settings."""
-    if not any(label.values()):
+    if label == FigureSettings():
         return
     figure.suptitle(" ", fontsize=_SIZES[0])  # makes room in the layout
     figure.draw_without_rendering()
@@ -36,21 +37,21 @@ def draw_label(figure: Figure, label: Mapping[str, Any]) -> None:
     strip = figure.add_axes((left, 0, right - left, top), frameon=False, label="<label>")
     strip.set_in_layout(False)
     strip.set_axis_off()
-    experiment = str(label.get("experiment") or "")
+    experiment = label.experiment
     own = getattr(getattr(mplhep, experiment.lower(), None), "label", None) if experiment.isalpha() else None
     draw = own or mplhep.label.exp_label
-    texts = {"llabel": _plain(label.get("status")), "rlabel": _data(label), "fontsize": _SIZES, "loc": 0, "ax": strip}
+    texts = {"llabel": _plain(label.status), "rlabel": _data(label), "fontsize": _SIZES, "loc": 0, "ax": strip}
     draw(**texts if own else {**texts, "exp": _plain(experiment)})
 
 
-def _data(label: Mapping[str, Any]) -> str:
-    """`138 fb^-1 (13.6 TeV)`, or the one of them that is given."""
-    luminosity, energy = label.get("luminosity"), label.get("energy")
+def _data(label: FigureSettings) -> str:
+    """Return luminosity and energy, such as `138 fb^-1 (13.6 TeV)`; without those that are not set."""
+    luminosity, energy = label.luminosity, label.energy
     parts = [rf"{luminosity:g} $\mathrm{{fb}}^{{-1}}$"] if luminosity else []
     if energy:
         parts.append(f"({energy:g} TeV)" if luminosity else f"{energy:g} TeV")
     return " ".join(parts)
 
 
-def _plain(text: object) -> str:
-    return str(text or "").replace("$", r"\$")
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")

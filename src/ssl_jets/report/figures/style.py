@@ -1,4 +1,4 @@
-"""How classes and readers are called and coloured, the same in every figure and table."""
+"""Names, colours and line styles of classes and readers, the same in every figure and table."""
 
 from __future__ import annotations
 
@@ -48,36 +48,35 @@ COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#e76300", "#b
 
 
 GREY = "#717581"
-"""What is only there to compare with."""
+"""Colour of references."""
 
 
 _STYLES = ("-", "--", ":", "-.")
 
 
 def in_figure(name: str) -> str:
-    """A class name for matplotlib; a name that is not of JetClass stays as it is."""
+    """Return a class name for matplotlib; a name that is not of JetClass stays as it is."""
     return _MATH.get(name, name.replace("$", r"\$"))
 
 
 def in_text(name: str) -> str:
-    """A class name for HTML, not yet escaped."""
+    """Return a class name for HTML, not yet escaped."""
     return _TEXT.get(name, name)
 
 
 def colour(name: str, classes: Sequence[str]) -> str:
-    """The colour of a class: by its place among `classes`."""
+    """Return the colour of a class, by its position in `classes`."""
     return COLOURS[list(classes).index(name) % len(COLOURS)]
 
 
 def line_style(name: str, classes: Sequence[str]) -> str:
-    """Every line differs from its neighbours by more than the colour."""
+    """Return the line style of a class: neighbours in `classes` differ in it, not in colour alone."""
     return _STYLES[list(classes).index(name) % len(_STYLES)]
 
 
-def reader(probe: dict[str, object]) -> str:
-    """What a probe is called: who reads what."""
-    of = str(probe["of"])
-    return f"{probe['reader']}, {'random weights' if 'random' in of else of}"
+def reader(name: str, of: str) -> str:
+    """Return the name of a probe: reader and input."""
+    return f"{name}, {'random weights' if 'random' in of else of}"
 
 
 _LABELS = {
@@ -119,7 +118,7 @@ PARTICLE_LABELS = {
 
 
 def axis_label(name: str) -> str:
-    """A jet column or physics quantity for matplotlib; a name that is not known stays as it is."""
+    """Return the axis title of a jet column or physics quantity; an unknown name stays as it is."""
     return _LABELS.get(name, name.replace("$", r"\$"))
 
 
@@ -127,7 +126,7 @@ _PLAIN = {shown: name for name, shown in reversed([*_MATH.items(), *_LABELS.item
 
 
 def plain(text: str) -> str:
-    """The name behind a text for matplotlib."""
+    """Return the name that a text for matplotlib stands for."""
     return _PLAIN.get(text, text.replace(r"\$", "$"))
 
 
@@ -139,10 +138,10 @@ Along = Literal["x", "y"]
 
 @dataclass(frozen=True)
 class Interval:
-    """What is drawn around the points of a line.
+    """Intervals around the points of a line.
 
     Attributes:
-        of: what it is, such as "68 %".
+        of: name, such as "68 %".
         along: the axis it is on.
         low, high: its ends, `[point]`; NaN where a point has none.
     """
@@ -161,7 +160,7 @@ _DRAWN: WeakKeyDictionary[Line2D, list[Interval]] = WeakKeyDictionary()
 
 
 def intervals_of(line: Line2D) -> list[Interval]:
-    """All that was drawn around a line by `band` and `bars`."""
+    """Return the intervals that `band` and `bars` drew around a line."""
     return _DRAWN.get(line, [])
 
 
@@ -170,8 +169,9 @@ def band(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y"
 
     Args:
         line: the line.
-        low, high: ends of the interval of each point.
-        of: what the interval is.
+        low: lower end of the interval of each point, `[point]`.
+        high: upper end, `[point]`.
+        of: name of the interval.
         along: the axis it is on.
         among: lines of the panel; of more than `MOST_BANDS` the interval is kept for the CSV alone.
     """
@@ -186,7 +186,7 @@ def band(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y"
 
 
 def bars(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y", width: float = 1.5) -> None:
-    """A bar from `low` to `high` through each point; they need not hold the point itself."""
+    """Draw a bar from `low` to `high` at each point; the point may lie outside."""
     x, y, kept = _keep(line, low, high, of, along)
     look: dict[str, Any] = {"color": line.get_color(), "linewidth": width, "transform": line.get_transform()}
     if along == "y":
@@ -200,8 +200,9 @@ def band_or_bars(line: Line2D, low: Any, high: Any, of: str, place: int, among: 
 
     Args:
         line: a line of few points.
-        low, high: ends of the interval of each point.
-        of: what the interval is.
+        low: lower end of the interval of each point, `[point]`.
+        high: upper end, `[point]`.
+        of: name of the interval.
         place: number of the line in its panel, from 0.
         among: lines of the panel.
     """
@@ -230,13 +231,14 @@ def _axes(line: Line2D) -> Axes:
 def panel_grid(
     number: int, width: float, height: float, most: int = 3, more: tuple[float, float] = (0, 0), **grid: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `number` panels in rows of at most `most`; places that are left over are empty.
+    """Make a figure of `number` panels in rows of at most `most`; the rest of the last row is empty.
 
     Args:
         number: how many; at least one.
-        width, height: of a panel [inch].
+        width: of a panel [inch].
+        height: of a panel [inch].
         most: panels of a row.
-        more: width and height of the figure beside the panels [inch].
+        more: width and height of the figure around the panels [inch].
         grid: for `plt.subplots`, such as `sharex`.
     """
     columns = min(most, number)
@@ -255,7 +257,7 @@ def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
 
 
 def level(axes: Axes, value: float, name: str) -> None:
-    """A dotted line across a panel, with its name at the left end."""
+    """Draw a dotted line across a panel, with its name at the left end."""
     axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, label=f"_{name}")
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     axes.annotate(name, (0, value), (5, 3), **where, color=GREY, fontsize=10)

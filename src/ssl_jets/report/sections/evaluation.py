@@ -1,207 +1,227 @@
-"""The sections of an evaluation: figures with captions, tables with numbers and intervals, and where they come from."""
+"""Sections of an evaluation: figures with captions, tables with numbers and intervals, provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
+from ssl_jets.evaluation.metrics.regression import RegressionMetrics
+from ssl_jets.evaluation.metrics.working_points import Rejection
+from ssl_jets.evaluation.probes.results import PhysicsProbe
+from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import captions, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
 from ssl_jets.report.figures.style import in_text
-from ssl_jets.report.folders import EvaluationFolder
 from ssl_jets.report.many_classes import folded_if_many, many_classes, shown_classes
 
-Json = Mapping[str, Any]
+_PROVENANCE = (
+    "model",
+    "jets",
+    "left_out",
+    "files_left_out",
+    "settings",
+    "versions",
+    "package_version",
+    "date",
+    "seconds",
+)
+"""Entries of `metrics.json` that are listed at the end."""
 
 
-def evaluation_tiles(metrics: Json) -> str:
-    """The headline numbers of an evaluation."""
+def evaluation_tiles(result: Evaluation) -> str:
+    """Return the headline numbers of an evaluation."""
     entries = []
-    for name, numbers, _ in evaluation_figures.probe_rows(metrics):
-        accuracy = numbers["accuracy"]
-        more = f"accuracy, 68 %: {page.interval(accuracy, digits=3)}; AUC {page.number(numbers['auc']['value'], 3)}"
-        entries.append((name, page.number(accuracy["value"], 3), more))
-    spread = metrics["spread"]["z"]
-    entries.append(("effective rank of z", page.number(spread["rankme"], 1), f"of {spread['dimensions']} dimensions"))
+    for row in evaluation_figures.reader_rows(result):
+        more = f"accuracy, 68 %: {page.interval(row.accuracy, digits=3)}; AUC {page.number(row.auc.value, 3)}"
+        entries.append((row.name, page.number(row.accuracy.value, 3), more))
+    spread = result.representation
+    entries.append(("effective rank of z", page.number(spread.rankme, 1), f"of {spread.dimensions} dimensions"))
     return page.tiles(entries)
 
 
-def evaluation(found: EvaluationFolder, album: Album) -> list[str]:
-    """All sections of an evaluation."""
-    metrics, curves = found.metrics, found.curves
-    body = notes(metrics)
-    if metrics["task"] is not None:
-        rejections = metrics["task"]["rejections"]
-        background = in_text(rejections[0]["background"]) if rejections else "background"
-        body += [page.heading("Classification by the model's head"), *_task_tables(metrics)]
-        errors = captions.intervals(len(curves["roc"]))
-        body += many_classes(metrics)
-        body += album.add(
-            "roc", lambda: evaluation_figures.roc(metrics, curves), background=background, intervals=errors
-        )
-        body += [folded_if_many("Rejections of all classes", rejection_table(metrics), len(rejections))]
-        body += _significance(metrics, curves, album, background)
-        body += album.add("confusion", lambda: evaluation_figures.confusion(metrics, curves))
-        body += _whole_confusion(metrics, curves, album)
-        body += album.add(
-            "reliability", lambda: evaluation_figures.reliability(metrics, curves), jets=evaluation_figures.BIN_JETS
-        )
-    if metrics["probes"]:
+def evaluation(result: Evaluation, album: Album) -> list[str]:
+    """Return all sections of an evaluation."""
+    body = note_lines(result.notes, result.leaked)
+    if result.task is not None:
+        body += _classification(result.task, result.leaked, album)
+    if result.probes:
         body += [page.heading("Probes of z beside the baselines")]
-        body += album.add("probes", lambda: evaluation_figures.probes(metrics, curves))
-        body += [_probe_table(metrics)]
-    body += _regression(metrics, curves, album)
-    body += _physics(metrics, album)
-    body += robustness({"": metrics}, album)
+        body += album.add("probes", lambda: evaluation_figures.probes(result))
+        body += [_probe_table(result)]
+    body += _regression(result.regression, album)
+    body += _physics(result.physics, album)
+    body += robustness({"": result}, album)
     body += [page.heading("The space of z")]
-    shown = evaluation_figures.mapped_classes(metrics, curves)
+    shown = evaluation_figures.mapped_classes(result.map, result.classes)
     classes = ": one class in colour over all jets in grey" if shown else ""
-    if shown and len(shown) < len(metrics["classes"]):
-        classes += f" ({len(shown)} of the {len(metrics['classes'])} classes: those with most jets in it)"
-    jets = len(curves["map"]["x"])
-    body += album.add("z_map", lambda: evaluation_figures.z_map(metrics, curves), jets=jets, classes=classes)
-    return [*body, _spread_table(metrics), *_provenance(metrics)]
+    if shown and len(shown) < len(result.classes):
+        classes += f" ({len(shown)} of the {len(result.classes)} classes: those with most jets in it)"
+    jets = len(result.map.x)
+    body += album.add("z_map", lambda: evaluation_figures.z_map(result.map, result.classes), jets=jets, classes=classes)
+    return [*body, _spread_table(result), *_provenance(result)]
 
 
-def _whole_confusion(metrics: Json, curves: Json, album: Album) -> list[str]:
+def _classification(task: ClassificationMetrics, leaked: int, album: Album) -> list[str]:
+    background = in_text(task.rejections[0].background) if task.rejections else "background"
+    bands = captions.intervals(len(task.roc))
+    body = [page.heading("Classification by the model's head"), *_task_tables(task, leaked), *many_classes(task)]
+    body += album.add("roc", lambda: evaluation_figures.roc(task), background=background, intervals=bands)
+    body += [folded_if_many("Rejections of all classes", rejection_table(task), len(task.rejections))]
+    body += _significance(task, album, background)
+    body += album.add("confusion", lambda: evaluation_figures.confusion(task))
+    body += _whole_confusion(task, album)
+    body += album.add("reliability", lambda: evaluation_figures.reliability(task), jets=evaluation_figures.BIN_JETS)
+    return body
+
+
+def _whole_confusion(task: ClassificationMetrics, album: Album) -> list[str]:
     """Write the confusion matrix of all classes as CSV, where its figure does not show all."""
-    classes = metrics["classes"]
-    if len(shown_classes(metrics)) == len(classes):
+    if len(shown_classes(task)) == len(task.names):
         return []
-    rows = [[name, *row] for name, row in zip(classes, curves["confusion"], strict=True)]
-    return album.table("confusion_all", ("true class", *classes), rows)
+    rows = [[name, *row] for name, row in zip(task.names, task.confusion.tolist(), strict=True)]
+    return album.table("confusion_all", ("true class", *task.names), rows)
 
 
-def notes(metrics: Json) -> list[str]:
-    """What was said about the choice of jets; what must not be missed comes first and in a box."""
-    loud = [note for note in metrics["notes"] if note.startswith("WARNING")]
-    if metrics.get("leaked") and not loud:
-        loud = [f"The model was trained on {metrics['leaked']:,} of the jets it is tested on"]
-    calm = [note for note in metrics["notes"] if note not in loud]
+def notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the notes of JSON results: see `note_lines`."""
+    return note_lines(metrics.get("notes", []), metrics.get("leaked", 0))
+
+
+def note_lines(messages: Sequence[str], leaked: int = 0) -> list[str]:
+    """Return the messages about the choice of jets: warnings come first and in a box.
+
+    Args:
+        messages: as logged.
+        leaked: test jets that the model was trained on.
+    """
+    loud = [note for note in messages if note.startswith("WARNING")]
+    if leaked and not loud:
+        loud = [f"The model was trained on {leaked:,} of the jets it is tested on"]
+    calm = [note for note in messages if note not in loud]
     return [page.warning(f"{note}.") for note in loud] + [
         page.paragraph(note[0].upper() + note[1:] + ".") for note in calm
     ]
 
 
-def robustness(found: Mapping[str, Json], album: Album) -> list[str]:
-    """The curves of one or several models, by name."""
-    there = {name: metrics for name, metrics in found.items() if metrics.get("robustness")}
-    if not there:
+def robustness(models: Mapping[str, Evaluation], album: Album) -> list[str]:
+    """Return the section of the robustness curves of one or several models, by name."""
+    measured = {name: result for name, result in models.items() if result.robustness}
+    if not measured:
         return []
-    first = next(iter(there.values()))
-    headed = {metrics["task"] is not None for metrics in there.values()}
+    first = next(iter(measured.values()))
+    headed = {result.task is not None for result in measured.values()}
     reader = "the head, or of a linear probe of z where there is none," if len(headed) > 1 else "the model's head"
     values = {
         "reader": "a linear probe of z" if headed == {False} else reader,
-        "jets": min(first["settings"]["robust_jets"], first["jets"]["test"]),
+        "jets": min(first.settings.robust_jets, first.test_jets),
     }
-    curves = {name: metrics["robustness"] for name, metrics in there.items()}
+    curves = {name: result.robustness for name, result in measured.items()}
     drawn = album.add("robustness", lambda: physics_figures.robustness(curves), **values)
     return [page.heading("Changed jets"), *drawn]
 
 
-def _physics(metrics: Json, album: Album) -> list[str]:
-    found = metrics.get("physics")
-    if not found:
+def _physics(probes: Sequence[PhysicsProbe], album: Album) -> list[str]:
+    if not probes:
         return []
     rows = [
         (
-            entry["quantity"],
-            f"{entry['reader']}, {entry['of']}",
-            page.number(entry["explained"]["value"], 3),
-            page.interval(entry["explained"], digits=3),
-            page.interval(entry["explained"], "95", digits=3),
+            probe.quantity,
+            f"{probe.reader}, {probe.of}",
+            page.number(probe.explained.value, 3),
+            page.interval(probe.explained, digits=3),
+            page.interval(probe.explained, "95", digits=3),
         )
-        for entry in found
+        for probe in probes
     ]
     return [
         page.heading("What z knows of a jet"),
-        *album.add("physics", lambda: physics_figures.physics(metrics)),
+        *album.add("physics", lambda: physics_figures.physics(probes)),
         page.folded("All numbers", page.table(("quantity", "reader", "R²", "68 %", "95 %"), rows)),
-        page.paragraph(f"Fitted on {found[0]['fit_jets']:,} jets and tested on {found[0]['test_jets']:,} others."),
+        page.paragraph(f"Fitted on {probes[0].fit_jets:,} jets and tested on {probes[0].test_jets:,} others."),
     ]
 
 
-def _regression(metrics: Json, curves: Json, album: Album) -> list[str]:
-    found = metrics.get("regression")
-    if not found:
+def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]:
+    if not targets:
         return []
     rows = [
         (
-            entry["target"],
-            f"{entry['jets']:,}",
-            *(
-                f"{page.significant(entry[key]['value'])} ({page.significant(entry[key]['low'])} to "
-                f"{page.significant(entry[key]['high'])})"
-                for key in ("bias", "resolution")
-            ),
-            page.significant(entry["spread"]),
-            page.number(entry["explained"]["value"], 3),
+            one.target,
+            f"{one.jets:,}",
+            *map(_significant, (one.bias, one.resolution)),
+            page.significant(one.spread),
+            page.number(one.explained.value, 3),
         )
-        for entry in found
+        for one in targets
     ]
     head = ("target", "jets", "bias (68 %)", "resolution (68 %)", "spread of the target", "R²")
     return [
         page.heading("Regression by the model's head"),
-        *album.add("regression", lambda: physics_figures.regression(curves)),
+        *album.add("regression", lambda: physics_figures.regression(targets)),
         page.table(head, rows),
     ]
 
 
-def _task_tables(metrics: Json) -> list[str]:
-    task = metrics["task"]
-    names = {
-        "accuracy": "accuracy",
-        "auc": "macro AUC, one-vs-one",
-        "auc_rest": "macro AUC, one-vs-rest",
-        "log_loss": "log loss",
-        "calibration_error": "expected calibration error",
-    }
-    rows = [_row(label, task[key]) for key, label in names.items()]
-    if after := task.get("calibrated"):
-        low, high = sorted(after["temperatures"])
-        rows += [_row(f"{label} after temperature scaling", after[key]) for key, label in names.items() if key in after]
-        rows.append(("temperature (of the two halves of the jets)", f"{low:.2f}, {high:.2f}", "", ""))
-    per_class = [
+def _significant(estimate: Estimate) -> str:
+    """Return a number and its 68 % interval with significant digits."""
+    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
+    return f"{page.significant(estimate.value)} ({bounds})"
+
+
+def _task_tables(task: ClassificationMetrics, leaked: int) -> list[str]:
+    after = task.calibrated
+    low, high = sorted(after.temperatures)
+    rows = [
+        _row("accuracy", task.accuracy),
+        _row("macro AUC, one-vs-one", task.auc),
+        _row("macro AUC, one-vs-rest", task.auc_rest),
+        _row("log loss", task.log_loss),
+        _row("expected calibration error", task.calibration_error),
+        _row("log loss after temperature scaling", after.log_loss),
+        _row("expected calibration error after temperature scaling", after.calibration_error),
+        ("temperature (of the two halves of the jets)", f"{low:.2f}, {high:.2f}", "", ""),
+    ]
+    by_class = [
         (
             in_text(name),
-            f"{task['jets'][name]:,}",
-            page.number(task["class_accuracy"][name]["value"]),
-            page.interval(task["class_accuracy"][name]),
-            page.number(task["class_auc"][name]["value"]),
-            page.interval(task["class_auc"][name]),
+            f"{task.jets[name]:,}",
+            page.number(task.class_accuracy[name].value),
+            page.interval(task.class_accuracy[name]),
+            page.number(task.class_auc[name].value),
+            page.interval(task.class_auc[name]),
         )
-        for name in metrics["classes"]
+        for name in task.names
     ]
-    jets = sum(task["jets"].values())
-    leaked = metrics.get("leaked")
+    jets = sum(task.jets.values())
     seen = (
         "of which the model has seen some or all in training" if leaked else "that the model has not seen in training"
     )
+    head = ("class", "jets", "accuracy", "68 %", "AUC vs rest", "68 %")
     return [
         page.paragraph(f"On {jets:,} jets {seen}."),
         page.table(("", "value", "68 %", "95 %"), rows),
-        page.folded(
-            "Numbers by class", page.table(("class", "jets", "accuracy", "68 %", "AUC vs rest", "68 %"), per_class)
-        ),
+        page.folded("Numbers by class", page.table(head, by_class)),
     ]
 
 
-def rejection_table(metrics: Json) -> str:
+def rejection_table(task: ClassificationMetrics) -> str:
+    """Return the rejections and the largest significance improvements of all classes."""
     rows = []
-    for entry in metrics["task"]["rejections"]:
-        found = entry["rejection"]
-        low, high = (page.significant(found[key]) if found[key] is not None else "open" for key in ("low", "high"))
+    for point in task.rejections:
+        estimate = point.rejection
+        low, high = (page.significant(end) if end is not None else "open" for end in (estimate.low, estimate.high))
         rows.append(
             (
-                in_text(entry["signal"]),
-                f"{100 * entry['efficiency']:g} %",
-                ("≥ " if found["limit"] else "") + page.significant(found["value"]),
-                f"> {low}" if found["limit"] else f"{low} to {high}",
-                _passed(entry),
-                *_best(metrics["task"], entry["signal"]),
+                in_text(point.signal),
+                f"{100 * point.efficiency:g} %",
+                ("≥ " if estimate.limit else "") + page.significant(estimate.value),
+                f"> {low}" if estimate.limit else f"{low} to {high}",
+                _passed(point),
+                *_best(task, point.signal),
             )
         )
     head = (
@@ -216,104 +236,86 @@ def rejection_table(metrics: Json) -> str:
     return page.table(head, rows)
 
 
-def _significance(metrics: Json, curves: Json, album: Album, background: str) -> list[str]:
-    """The figure of the significance improvement, or why there is none."""
-    drawn = album.add(
-        "sic",
-        lambda: physics_figures.sic(metrics, curves),
-        background=background,
-        intervals=captions.intervals(len(curves["roc"])),
-    )
-    jets = physics_figures.background_jets(metrics)
+def _significance(task: ClassificationMetrics, album: Album, background: str) -> list[str]:
+    """Return the figure of the significance improvement, or the reason that there is none."""
+    bands = captions.intervals(len(task.roc))
+    drawn = album.add("sic", lambda: physics_figures.sic(task), background=background, intervals=bands)
+    jets = physics_figures.background_jets(task)
     if drawn or not jets or jets >= physics_figures.SIC_BACKGROUND:
         return drawn
     text = f"ε_S/√ε_B is not drawn: of {background} there are {jets:,} jets, and a curve needs"
     return [page.paragraph(f"{text} {physics_figures.SIC_BACKGROUND:,}.")]
 
 
-def _passed(entry: Json) -> str:
+def _passed(point: Rejection) -> str:
     """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
-    jets = f"{entry['survivors']:,} of {entry['background_jets']:,}"
-    weights = (entry["survivor_weight"], entry["background_weight"])
-    if weights == (entry["survivors"], entry["background_jets"]):
+    jets = f"{point.survivors:,} of {point.background_jets:,}"
+    if (point.survivor_weight, point.background_weight) == (point.survivors, point.background_jets):
         return jets
-    return f"{page.significant(weights[0], 4)} of {page.significant(weights[1], 4)} by weight ({jets} jets)"
+    by_weight = f"{page.significant(point.survivor_weight, 4)} of {page.significant(point.background_weight, 4)}"
+    return f"{by_weight} by weight ({jets} jets)"
 
 
-def _best(task: Json, signal: str) -> tuple[str, str]:
-    """The largest significance improvement of a class, and where it is."""
-    for entry in task.get("significance", []):
-        found = entry["improvement"]
-        if entry["signal"] == signal and found["value"] is not None:
-            bounds = f"{page.significant(found['low'])} to {page.significant(found['high'])}"
-            return f"{page.significant(found['value'])} ({bounds})", page.number(entry["efficiency"], 2)
+def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
+    """Return the largest significance improvement of a class, and its signal efficiency."""
+    for best in task.significance:
+        if best.signal == signal and best.improvement.value is not None:
+            return _significant(best.improvement), page.number(best.efficiency, 2)
     return "–", "–"
 
 
-def _probe_table(metrics: Json) -> str:
+def _probe_table(result: Evaluation) -> str:
     rows = [
         (
-            name,
-            str(numbers.get("columns", "")),
-            f"{numbers['fit_jets']:,}" if "fit_jets" in numbers else "",
-            page.number(numbers["accuracy"]["value"]),
-            page.interval(numbers["accuracy"]),
-            page.number(numbers["auc"]["value"]),
-            page.interval(numbers["auc"]),
+            row.name,
+            "" if row.columns is None else str(row.columns),
+            "" if row.fit_jets is None else f"{row.fit_jets:,}",
+            page.number(row.accuracy.value),
+            page.interval(row.accuracy),
+            page.number(row.auc.value),
+            page.interval(row.auc),
         )
-        for name, numbers, _ in evaluation_figures.probe_rows(metrics)
+        for row in evaluation_figures.reader_rows(result)
     ]
-    jets, labels = metrics["jets"], metrics["model"].get("labelled_jets")
-    text = f"Probes are fitted on {jets['fit']:,} jets and tested on {jets['test']:,} others."
-    if metrics["task"] is not None and labels is not None and labels < jets["fit"]:
+    labels = result.model.labelled_jets
+    text = f"Probes are fitted on {result.fit_jets:,} jets and tested on {result.test_jets:,} others."
+    if result.task is not None and labels is not None and labels < result.fit_jets:
         text += f" The head had {labels:,} labels: compare it with the readers that are fitted on as many."
     head = ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %")
     return page.table(head, rows) + page.paragraph(text)
 
 
-def _spread_table(metrics: Json) -> str:
-    names = {
-        "rankme": ("effective rank (RankMe)", 1),
-        "participation_ratio": ("participation ratio", 1),
-        "variation": ("share of the length of z that varies", 3),
-        "std": ("mean standard deviation", 3),
-        "std_min": ("smallest standard deviation", 3),
-        "dead": ("dimensions that do not vary", 0),
-        "mean_cosine": ("mean cosine of two jets", 3),
-        "alignment": ("alignment of two views (2: as far apart as two jets)", 2),
-        "uniformity": ("uniformity (0: all point the same way)", 2),
-        "dimensions": ("dimensions", 0),
-    }
-    spreads = metrics["spread"]
+def _spread_table(result: Evaluation) -> str:
+    spreads = result.spread.values()
     rows = [
-        (label, *(page.number(spread[key], digits) for spread in spreads.values()))
-        for key, (label, digits) in names.items()
+        ("effective rank (RankMe)", *(page.number(one.rankme, 1) for one in spreads)),
+        ("participation ratio", *(page.number(one.participation_ratio, 1) for one in spreads)),
+        ("share of the length of z that varies", *(page.number(one.variation, 3) for one in spreads)),
+        ("mean standard deviation", *(page.number(one.std, 3) for one in spreads)),
+        ("smallest standard deviation", *(page.number(one.std_min, 3) for one in spreads)),
+        ("dimensions that do not vary", *(page.number(one.dead, 0) for one in spreads)),
+        ("mean cosine of two jets", *(page.number(one.mean_cosine, 3) for one in spreads)),
+        (
+            "alignment of two views (2: as far apart as two jets)",
+            *(page.number(one.alignment, 2) for one in spreads),
+        ),
+        ("uniformity (0: all point the same way)", *(page.number(one.uniformity, 2) for one in spreads)),
+        ("dimensions", *(page.number(one.dimensions, 0) for one in spreads)),
     ]
-    return page.table(("", *spreads), rows)
+    return page.table(("", *result.spread), rows)
 
 
-def _provenance(metrics: Json) -> list[str]:
+def _provenance(result: Evaluation) -> list[str]:
     files = [
-        (file["name"], f"{file['entries']:,}", f"{file['bytes']:,}", "yes" if file["trained_on"] else "no")
-        for file in metrics["files"]
+        (file.name, f"{file.entries:,}", f"{file.bytes:,}", "yes" if file.trained_on else "no") for file in result.files
     ]
-    shown = (
-        "model",
-        "jets",
-        "left_out",
-        "files_left_out",
-        "settings",
-        "versions",
-        "package_version",
-        "date",
-        "seconds",
-    )
-    made = {key: metrics[key] for key in shown if key in metrics}
+    metrics = result.metrics()
+    facts = {name: metrics[name] for name in _PROVENANCE}
     return [
         page.folded("Files of the evaluation", page.table(("file", "jets", "bytes", "trained on"), files)),
-        page.folded("Model, settings and versions of the evaluation", page.facts(made)),
+        page.folded("Model, settings and versions of the evaluation", page.facts(facts)),
     ]
 
 
-def _row(label: str, estimate: Json) -> tuple[str, str, str, str]:
-    return label, page.number(estimate["value"]), page.interval(estimate), page.interval(estimate, "95")
+def _row(label: str, estimate: Estimate) -> tuple[str, str, str, str]:
+    return label, page.number(estimate.value), page.interval(estimate), page.interval(estimate, "95")

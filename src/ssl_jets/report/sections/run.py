@@ -1,4 +1,4 @@
-"""The sections of a run: training curves, collapse, settings, model."""
+"""Sections of a run: training curves, collapse, settings, model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 def run_sections(run: RunFolder, album: Album) -> list[str]:
-    """Training curves and settings of a run."""
+    """Return training curves and settings of a run."""
     body: list[str] = []
     drawn = album.add("training", lambda: training(run.lines))
     drawn += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
@@ -29,7 +29,7 @@ def run_sections(run: RunFolder, album: Album) -> list[str]:
 
 
 def run_facts(run: RunFolder) -> list[str]:
-    """Settings, model and training facts of a run, to open."""
+    """Return settings, model and training facts of a run, to open."""
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
         shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
@@ -39,7 +39,7 @@ def run_facts(run: RunFolder) -> list[str]:
 
 
 def run_tiles(run: RunFolder) -> str:
-    """The headline numbers of a run."""
+    """Return the headline numbers of a run."""
     train = [line for line in run.lines if line["kind"] == "train" and line["loss"] is not None]  # null: skipped
     held = [line for line in run.lines if line["kind"] == "validation"]
     entries = []
@@ -60,7 +60,7 @@ def run_tiles(run: RunFolder) -> str:
 
 
 def _verdicts(lines: list[dict[str, Any]]) -> str:
-    """The looks that found a collapse, as a sentence."""
+    """Return the steps with a collapse verdict as a sentence."""
     found = [f"{' and '.join(line['collapse'])} at step {line['step']:,}" for line in lines if line.get("collapse")]
     return f" Found: {'; '.join(found)}." if found else ""
 
@@ -71,7 +71,7 @@ def _feature_table(features: list[Json]) -> str:
 
 
 def _one_line(values: Json) -> dict[str, Any]:
-    """Lists of lists (files, ranges of entries) as lists of texts."""
+    """Convert lists of lists (files, ranges of entries) to lists of texts."""
     texts = dict(values)
     for name, value in values.items():
         if isinstance(value, list):
@@ -88,7 +88,7 @@ PROTOCOLS = {
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
-    """One part of the page for each.
+    """Return one part of the page for each result of a protocol, or comparison of generated jets, in a run.
 
     Args:
         run: the run folder.

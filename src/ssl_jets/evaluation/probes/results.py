@@ -1,0 +1,67 @@
+"""Results of probes, without torch and scikit-learn: classes, physics quantities, changed jets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.typed import Values
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The result of one probe.
+
+    Attributes:
+        reader: "linear", "kNN" or "boosted trees" (`TREES`).
+        of: its input: "z", "z of random weights" or "jet columns".
+        columns: number of columns it reads.
+        fit_jets, test_jets: jets it was fitted and scored on.
+        accuracy, auc: the latter macro, one-versus-one.
+        largest_class: the accuracy of a guess that ignores the jet.
+        rows: accuracy of every row of the bootstrap, for paired differences; not written.
+    """
+
+    reader: str
+    of: str
+    columns: int
+    fit_jets: int
+    test_jets: int
+    accuracy: Estimate
+    auc: Estimate
+    largest_class: float
+    rows: Values | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class PhysicsProbe:
+    """Result of the probe of one physics quantity.
+
+    Attributes:
+        quantity, unit: of `QUANTITIES`, or a column of a z file, of unknown unit.
+        reader: "ridge" or "boosted trees".
+        of: "z", "z of random weights" or "other quantities".
+        fit_jets, test_jets: jets that have it.
+        explained: share of the variance.
+    """
+
+    quantity: str
+    unit: str
+    reader: str
+    of: str
+    fit_jets: int
+    test_jets: int
+    explained: Estimate
+
+
+@dataclass(frozen=True)
+class RobustnessCurve:
+    """Accuracy and macro AUC (one-versus-one) at each strength, `[strength]` each; the accuracy of a constant guess."""
+
+    name: str
+    unit: str
+    neutral: float
+    strengths: tuple[float, ...]
+    accuracy: list[Estimate]
+    auc: list[Estimate]
+    largest_class: float
