@@ -24,7 +24,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model_file", "diagnostics"),
     ("training", "embedding"),
     ("pretraining", "generation", "finetuning", "evaluation"),
-    ("protocols", "report"),
+    ("protocols",),
+    ("report",),
     ("cli",),
     ("__main__",),
 )

@@ -128,7 +128,7 @@ def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
     folder: Path, shifted: GeneratedEvaluation, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text("method: {name: mae}\n")
-    replace(shifted, folder=tmp_path / "ours").write()
+    shifted.model_copy(update={"folder": tmp_path / "ours"}).write()
     assert "Generated jets: ours" in write_run_report(tmp_path).read_text()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 _LONGEST = 80
@@ -14,10 +13,10 @@ _MOST = 4
 
 
 class ShortRepr:
-    """Base of a dataclass (with `repr=False`) whose contents would fill pages."""
+    """Base of a dataclass (with `repr=False`), or of a model, whose contents would fill pages."""
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{one.name}={_short(getattr(self, one.name))}" for one in fields(self))  # type: ignore[arg-type]
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in vars(self).items())
         return f"{type(self).__name__}({shown})"
 
 
