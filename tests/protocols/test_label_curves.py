@@ -26,7 +26,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     files = open_files([source for source in sample_sources() if str(source) in sources], ("QCD", "Tbl"))
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size="tiny", registers=1))
-    encoder.features.measure(ordered(files, [EntryRange(0, 0, 100)], Request()))
+    encoder.features.fit_statistics(ordered(files, [EntryRange(0, 0, 100)], Request()))
     save_model(
         Model(encoder, None, (), {"method": "mae", "training": {"files": [], "held_out": []}}),
         tmp_path / "run" / "model",

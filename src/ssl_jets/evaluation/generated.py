@@ -69,7 +69,7 @@ def evaluate_generated(
         figures: the line above every figure.
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
-        force: replace what is there.
+        force: replace an existing comparison.
         say: called with each message.
 
     Raises:
@@ -182,9 +182,7 @@ def _partly_used(sides: Mapping[str, _Side], data: DataSettings) -> Iterator[str
         if getattr(data, key) is None or not without:
             continue
         if len(without) == len(sides):
-            error = sides["real"].error or sides["generated"].error
-            assert error is not None  # why the setting was not used
-            raise error
+            raise next(side.error for side in reversed(list(sides.values())) if side.error is not None)
         for name, side in without.items():
             kind = side.files[0].schema.title if key == "format" else side.files[0].collection or "jets, one an entry"
             yield f"data.{key}={getattr(data, key)} does not fit the {name} files, which are read as {kind}"

@@ -64,7 +64,7 @@ def distance_scores(
     """Compute both distance scores of every signal.
 
     Args:
-        fit: jets of which those of the background are the reference.
+        fit: jets, of which the background is the reference.
         test: jets to score, with their true labels.
         names: class names.
         background: the background class.

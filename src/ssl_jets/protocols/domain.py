@@ -59,7 +59,7 @@ def domain_protocol(
     Args:
         settings: input files, and the comparison.
         out: folder of runs, cached results and the result.
-        models: pretrained models to start from; by default those of `protocol.pretrain` are trained.
+        models: pretrained models to start from; by default the methods of `protocol.pretrain` are trained.
         say: called with each message.
 
     Raises:

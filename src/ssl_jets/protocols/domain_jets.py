@@ -19,6 +19,9 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.roles import assign_roles, draw
 from ssl_jets.jets import Jets
 
+SIMULATION, DATA, TARGET = "simulation", "data", "target"
+"""Roles of the input files."""
+
 
 class DomainJets:
     """Input files of both domains, checked against each other, and their test jets.
@@ -44,16 +47,16 @@ class DomainJets:
         self.files_left_out: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._counted: dict[str, list[EntryRange]] = {}
-        inputs = {"simulation": data.sources, "data": data.unlabelled, "target": target}
+        inputs = {SIMULATION: data.sources, DATA: data.unlabelled, TARGET: target}
         for (role, sources), option in zip(inputs.items(), ("--data", "--domain", "--target")):
             if not sources:
                 hint = "--data SIMULATION --domain DATA --target LABELLED_DATA"
                 raise UsageError(f"the domain protocol needs jets of the {role}", where=option, hint=hint)
         self.files: dict[str, list[JetFile]] = {}
         for role, sources in inputs.items():
-            self.files[role] = open_named(sources, data, self.files_left_out, labelled=role != "data")
+            self.files[role] = open_named(sources, data, self.files_left_out, labelled=role != DATA)
         self.classes = self._checked_classes()
-        self._target = self._draw("target", {})
+        self._target = self._draw(TARGET, {})
         self._simulation: dict[str, Jets] = {}
 
     def simulation(self, training: Mapping[str, Any]) -> tuple[Jets, Array]:
@@ -64,8 +67,8 @@ class DomainJets:
         """
         key = str(training.get("held_out"))
         if key not in self._simulation:
-            self._simulation[key] = self._draw("simulation", training)
-        return self._simulation[key], self._labels(self._simulation[key], "simulation")
+            self._simulation[key] = self._draw(SIMULATION, training)
+        return self._simulation[key], self._labels(self._simulation[key], SIMULATION)
 
     def target(self, training: Mapping[str, Any]) -> tuple[Jets, Array]:
         """Return labelled jets of the data and their labels as indices into `classes`.
@@ -74,9 +77,9 @@ class DomainJets:
             DataError: the training has seen them.
         """
         seen = Seen.of(training)
-        if trained := [file.name for file in self.files["target"] if seen.trained(file.identity)]:
+        if trained := [file.name for file in self.files[TARGET] if seen.trained(file.identity)]:
             raise DataError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
-        return self._target, self._labels(self._target, "target")
+        return self._target, self._labels(self._target, TARGET)
 
     def left_out(self) -> list[str]:
         """Return messages about skipped files and jets."""
@@ -84,13 +87,13 @@ class DomainJets:
 
     def _checked_classes(self) -> tuple[str, ...]:
         """Return the classes of both domains, in the order of the simulation."""
-        if twice := shared(self.files["data"], self.files["target"]):
+        if twice := shared(self.files[DATA], self.files[TARGET]):
             raise UsageError(
                 "the labelled jets of the other domain are only to test on, and must not be trained on",
                 where="--domain, --target",
                 found=", ".join(sorted(file.name for file in twice)),
             )
-        simulated, measured = shared_labels(self.files["simulation"]), shared_labels(self.files["target"])
+        simulated, measured = shared_labels(self.files[SIMULATION]), shared_labels(self.files[TARGET])
         if not simulated or set(simulated) != set(measured):
             raise DataError(
                 "the two domains need labels of the same classes",
@@ -102,7 +105,7 @@ class DomainJets:
     def _draw(self, role: str, training: Mapping[str, Any]) -> Jets:
         roles = assign_roles(self.files[role], training, self.data)
         # Before any training, the jets of the simulation are the ones that it will hold out.
-        parts = roles.test if role == "simulation" else roles.task
+        parts = roles.test if role == SIMULATION else roles.task
         counted = self._counted.setdefault(role, [])
         request = Request.of(self.data)
         return draw(self.files[role], parts, self.max_jets, 0, request, skipped=self.skipped, counted=counted)

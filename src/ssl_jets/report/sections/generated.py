@@ -64,10 +64,10 @@ def generated_sections(found: GeneratedEvaluation | GeneratedFolder, album: Albu
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
         *(page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.notes),
-        page.heading("Can trees tell generated from real jets?"),
+        page.heading("Can trees separate generated from real jets?"),
         page.paragraph(
             f"Boosted trees, fitted on {test.fit_jets:,} jets, read {len(test.columns)} observables of "
-            f"{test.test_jets:,} others. An AUC of 0.5 means that they cannot tell the samples apart, 1 that they "
+            f"{test.test_jets:,} others. An AUC of 0.5 means that they cannot separate the samples, 1 that they "
             "always can. An AUC of 0.5 does not prove the samples equal: other observables, more jets, or a better "
             "classifier may find a difference."
         ),

@@ -202,8 +202,8 @@ def distance(result: AnomalyScan) -> Figure:
     axes.set_xlabel("area under the ROC curve")
     shown = [key for key in keys if key in handles]
     names = [f"{score}, {of}" for of, score in shown]
-    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-    axes.legend([handles[key] for key in shown], names, **beside, frameon=False, fontsize=11)
+    right: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    axes.legend([handles[key] for key in shown], names, **right, frameon=False, fontsize=11)
     return figure
 
 
