@@ -99,6 +99,7 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
 def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
     written = json.loads((folder / "shifted" / "generated.json").read_text())
     assert written["distances"] == plain(shifted.distances)
+    assert GeneratedEvaluation.read(folder / "shifted").metrics() == shifted.metrics() == written
     assert written["two_sample_test"]["auc"] == plain(shifted.test.auc)
     assert str(folder) not in json.dumps(written)
     page = write_generated_report(folder / "shifted").read_text()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from ssl_jets.protocols.domain_gap import domain_gap, gap
+from ssl_jets.protocols.domain_result import Gap
 
 
 def cloud(jets: int, seed: int, shift: float = 0.0, width: int = 4) -> np.ndarray:
@@ -53,3 +55,9 @@ def test_a_shift_of_the_mixture_is_a_gap_of_all_and_of_no_class() -> None:
     assert set(found.by_class) == {"a", "b"}
     for one in found.by_class.values():
         assert one.auc.low95 < 0.5 < one.auc.high95
+
+
+def test_a_gap_of_an_older_version_is_read_without_its_kernel_distance() -> None:
+    found = gap(cloud(100, 0), cloud(100, 1), trees=False)
+    older = found.model_dump() | {"mmd": {"value": 0.01, "error": 0.002, "p": 0.3}}
+    assert Gap.of_json(older, Path("domain.json")) == found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.settings import FigureSettings
-from ssl_jets.evaluation.typed import FORMAT_VERSION, Number, Result, Values, Written, plain, read_result
+from ssl_jets.evaluation.typed import FORMAT_VERSION, Result, Values, Written, plain, read_result
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 
@@ -19,6 +20,9 @@ METRICS, CURVES = "generated.json", "generated-curves.json"
 
 DIGITS = 5
 """Significant digits of histograms in `generated-curves.json`."""
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""Number that may be NaN: null in JSON."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,17 @@ def _array(values: Any) -> Array:
 Values = Annotated[Array, PlainValidator(_array)]
 """Array in a result: a list in JSON, with null for NaN and infinity."""
 
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""Number in a result that may be NaN: null in JSON."""
+
+def _with_nan(content: Any) -> Any:
+    return (
+        {name: math.nan if value is None else value for name, value in content.items()}
+        if isinstance(content, Mapping)
+        else content
+    )
+
+
+NAN_IF_NULL = BeforeValidator(_with_nan)
+"""Validator of a data class of numbers, some of which may be NaN: null in JSON."""
 
 
 class Result(BaseModel):

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import ConfigDict
 
+from ssl_jets.evaluation.generated_result import Number
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.typed import Number, Result
+from ssl_jets.evaluation.typed import Result
 from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.protocols.settings import DomainRun
 
@@ -109,7 +110,7 @@ class SeedStatistics:
     """Mean over seeds, and their standard deviation (n - 1); None for one seed."""
 
     mean: Number
-    std: Number | None
+    std: float | None
 
     @classmethod
     def of(cls, values: list[float]) -> SeedStatistics:
