@@ -15,11 +15,10 @@ import math
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
 
 from ssl_jets.config import parse_set, resolve
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
-from ssl_jets.protocols.domain_result import SUPERVISED, VALUES
+from ssl_jets.protocols.domain_result import SUPERVISED, VALUES, DomainFinetuning
 from ssl_jets.report import write_domain_report
 
 
@@ -61,9 +60,9 @@ def main() -> None:
 
 def sentences(result: DomainResult) -> list[str]:
     """What the numbers say. Seeds are compared one by one: finetunings of one seed see the same jets in one order."""
-    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    found: dict[tuple[str, str], dict[int, DomainFinetuning]] = {}
     for row in result.rows:
-        found.setdefault((row["start"], row["adapt"]), {})[row["seed"]] = row
+        found.setdefault((row.start, row.adapt), {})[row.seed] = row
     plain = found.get((SUPERVISED, "none"))
     said = []
     for (start, adapt), rows in found.items():
@@ -76,7 +75,7 @@ def sentences(result: DomainResult) -> list[str]:
     return said
 
 
-def _beside(rows: dict[int, dict[str, Any]], others: dict[int, dict[str, Any]], name: str) -> str:
+def _beside(rows: dict[int, DomainFinetuning], others: dict[int, DomainFinetuning], name: str) -> str:
     """`0.0123 +- 0.0045 more`: the mean difference over seeds, with its standard error."""
     differences = [VALUES[name](rows[seed]) - VALUES[name](others[seed]) for seed in rows]
     mean = statistics.mean(differences)

@@ -12,6 +12,8 @@ from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import SslJetsError
 from ssl_jets.evaluation import evaluate_generated
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.two_sample import TwoSample
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.generation import generate
 from ssl_jets.model_file import load_model
@@ -20,6 +22,8 @@ from support.finetune_settings import QUICK
 from support.format_files import sample_branches, write_top_landscape
 from support.overridden import last_of, overridden
 from support.paths import REAL
+
+NO_TEST = TwoSample(Estimate(None, None, None, None, None), 0, 0, (), np.zeros(0), np.zeros(0, bool))
 
 PFNANO = REAL / "pfnano.root"
 
@@ -66,7 +70,7 @@ def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
 def test_generated_and_real_jets_may_have_different_formats(
     road: Road, tmp_path: Path, data: DataSettings, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: None)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
     monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
     found = evaluate_generated([str(road.made)], [road.top], tmp_path / "out", data=data, say=lambda _: None)
     assert found.jets == 60
@@ -77,8 +81,8 @@ def test_generated_and_real_jets_may_have_different_formats(
 
 
 def test_a_collection_is_taken_where_it_fits(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_jets.evaluation.generated.FEWEST", 2)
-    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: None)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.MIN_JETS", 2)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
     monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
     data = DataSettings(jets="AK4", bad_jets="skip")
     found = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", data=data, say=lambda _: None)

@@ -1,4 +1,4 @@
-"""A trained generator in, a file of new jets out, in the layout that every command reads."""
+"""Generation of new jets by a trained model, written in the layout that every command reads."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.signals import Interrupted, Watch
 
 BATCH = 256
-"""Jets drawn at a time. A part of what a seed means: other batches would be other jets."""
+"""Jets drawn at a time. The jets of a seed depend on it."""
 
 Progress = Callable[[int, int], None]
-"""Told the jets made and the jets in all."""
+"""Function that is called with the generated jets so far and the total number of jets."""
 
 
 @dataclass(frozen=True)
 class GenerateSummary:
-    """What `generate` did.
+    """Result of `generate`.
 
     Attributes:
         path: the file.
         jets: jets in it.
-        seconds: time it took.
-        redrawn: jets that were not usable and in whose place others were drawn, by reason.
+        seconds: wall time.
+        redrawn: unusable jets that were drawn again, by reason.
     """
 
     path: Path
@@ -61,17 +61,17 @@ def generate(
 
     Args:
         model_path: a run folder or its `model/` folder, of a method that can generate.
-        jets: how many.
-        out: the file, which must end in `.root`.
+        jets: number of jets.
+        out: output file, which must end in `.root`.
         seed: of every random choice.
-        device: by default a GPU where there is one.
+        device: by default the GPU, if there is one.
         force: replace `out`.
-        report: told the progress.
+        report: called after each batch.
 
     Raises:
         UsageError: a method that cannot generate, an existing output, another suffix.
         SslJetsError: the model or the output fails, or a whole batch of jets is not usable.
-        Interrupted: a signal came. In no case is a half-written output left behind.
+        Interrupted: a signal was received. No error leaves a half-written output.
     """
     began, out = time.monotonic(), check_suffix(out)
     check_output(out, force=force)
@@ -79,8 +79,8 @@ def generate(
         raise UsageError("there are no jets to generate", where="--jets", found=jets, hint="--jets 1000")
     model = load_model(model_path)
     _check_generates(model.method, model_path)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    method = load_method(model_path).to(place).eval()
+    compute_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    method = load_method(model_path).to(compute_on).eval()
     facts = {
         "made_by": f"ssl-jets {__version__} generate",
         "method": model.method,
@@ -90,33 +90,38 @@ def generate(
     }
     redrawn: Counter[str] = Counter()
     with Watch() as watch:
-        batches = _batches(method, jets, seed, place, redrawn, watch, report)
+        batches = _batches(method, jets, seed=seed, device=compute_on, redrawn=redrawn, watch=watch, report=report)
         write_jets(out, batches, labels=method.labels, metadata=facts, force=force)
     return GenerateSummary(out, jets, time.monotonic() - began, dict(redrawn))
 
 
 def with_axis(jets: Jets) -> Jets:
-    """The same jets with an axis (`jet_eta`, `jet_phi`), and with the energies that follow from it.
+    """Add an axis (`jet_eta`, `jet_phi`) to jets, and the energies that follow from it.
 
-    A generator makes pt, deta, dphi and energy of particles, but no axis. The energies tell its |eta|: the larger
-    solution of sum E = sum pt cosh(eta + deta), or the eta where the right side is least if sum E is below that.
-    Nothing tells its sign and phi, which are + and 0. Energies are then set to those of the momenta and the masses
-    assumed of each kind: their sum stays, and no particle has a negative mass squared.
+    A generator makes pt, deta, dphi and energy of particles, but no axis. The energies determine its |eta|: the larger
+    solution of sum E = sum pt cosh(eta + deta), or the eta of the smallest right side if sum E is below it.
+    Its sign and phi are free; they are set to + and 0. Energies are then computed from the momenta and the mass
+    assumed for each kind: their sum stays, and no particle has a negative mass squared.
+
+    Args:
+        jets: any jets; an axis that they have is kept.
     """
     zero = torch.zeros(len(jets), dtype=torch.float64, device=jets.offsets.device)
     eta = jets.jet.get("jet_eta", _eta_of_energies(jets) if "energy" in jets.columns else zero)
-    found = replace(jets, jet={**jets.jet, "jet_eta": eta.float(), "jet_phi": jets.jet.get("jet_phi", zero).float()})
+    phi = jets.jet.get("jet_phi", zero)
+    jets = replace(jets, jet={**jets.jet, "jet_eta": eta.float(), "jet_phi": phi.float()})
     if "energy" not in jets.columns:
-        return found
+        return jets
     particles = jets.particles.clone()
-    particles[:, jets.columns.index("energy")] = energies(found).float()
-    return replace(found, particles=particles)
+    particles[:, jets.columns.index("energy")] = energies(jets).float()
+    return replace(jets, particles=particles)
 
 
 def _eta_of_energies(jets: Jets) -> Tensor:
-    """The |eta| of each axis, float64 `[jet]`, from sum E = (P e^eta + M e^-eta) / 2, P and M = sum pt e^(+-deta)."""
-    pt, deta, energy = (jets.column(name).double() for name in ("pt", "deta", "energy"))
-    plus, minus, total = (jets.sum(values) for values in (pt * deta.exp(), pt * (-deta).exp(), energy))
+    """Return |eta| of each axis, float64 `[jet]`; sum E = (P e^eta + M e^-eta) / 2, P and M = sum pt e^(+-deta)."""
+    pt, deta = jets.column("pt").double(), jets.column("deta").double()
+    plus, minus = jets.sum(pt * deta.exp()), jets.sum(pt * (-deta).exp())
+    total = jets.sum(jets.column("energy").double())
     eta = (total / (plus * minus).sqrt()).clamp(min=1).acosh() - (plus / minus).log() / 2
     return eta.clamp(min=0)
 
@@ -124,18 +129,19 @@ def _eta_of_energies(jets: Jets) -> Tensor:
 def _batches(
     method: Method,
     jets: int,
+    *,
     seed: int,
     device: torch.device,
     redrawn: Counter[str],
     watch: Watch,
     report: Progress | None,
 ) -> Iterator[Jets]:
-    """Usable jets, `jets` in all; what is not usable is counted in `redrawn`."""
-    made = number = 0
-    while made < jets:
+    """Yield batches of usable jets, `jets` in total; unusable ones are counted in `redrawn`."""
+    done = number = 0
+    while done < jets:
         if watch.received:
             raise Interrupted(watch.received)
-        batch = _draw(method, min(BATCH, jets - made), seed, number, device)
+        batch = _draw(method, min(BATCH, jets - done), seed, number, device)
         reasons = _unusable(batch)
         bad = torch.stack(list(reasons.values())).any(0)
         if bool(bad.all()):
@@ -144,41 +150,42 @@ def _batches(
                 found=", ".join(f"{reason}: {int(which.sum())} of {len(bad)}" for reason, which in reasons.items()),
                 hint="train it for longer",
             )
-        redrawn.update({reason: int(which.sum()) for reason, which in reasons.items() if which.any()})
+        redrawn.update({reason: int(bad.sum()) for reason, bad in reasons.items() if bad.any()})
         good = with_axis(batch.select((~bad).nonzero()[:, 0]))
-        made, number = made + len(good), number + 1
+        done += len(good)
+        number += 1
         yield _sorted(good)
         if report is not None:
-            report(made, jets)
+            report(done, jets)
 
 
 def _draw(method: Method, jets: int, seed: int, number: int, device: torch.device) -> Jets:
-    """Batch `number`, on the CPU. The caller's random numbers are left as they were."""
+    """Generate batch `number`, on the CPU; the global random state is left unchanged."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(hash((seed, number)) % 2**63)
-        made = method.generate(jets)
-    if len(made) != jets:
-        raise SslJetsError("the method made another number of jets than asked for", found=len(made), allowed=[jets])
-    return made.to("cpu")
+        batch = method.generate(jets)
+    if len(batch) != jets:
+        raise SslJetsError("the method made another number of jets than asked for", found=len(batch), allowed=[jets])
+    return batch.to("cpu")
 
 
 def _unusable(jets: Jets) -> dict[str, Tensor]:
-    """For each reason, which jets no reader would take, bool `[jet]`."""
+    """Return a mask of unusable jets for each reason, bool `[jet]`: readers would refuse them."""
     pt = jets.column("pt")
     momentum = pt * jets.column("deta").cosh()
-    wrong = {
+    bad_particles = {
         "a value that is not finite": ~(jets.particles.isfinite().all(1) & momentum.isfinite()),
         "a particle without pt": pt <= 0,
     }
-    found = {reason: jets.mean(which.float()) > 0 for reason, which in wrong.items()}
-    return {"no particles": jets.lengths == 0, **found}
+    bad_jets = {reason: jets.mean(bad.float()) > 0 for reason, bad in bad_particles.items()}
+    return {"no particles": jets.lengths == 0, **bad_jets}
 
 
 def _sorted(jets: Jets) -> Jets:
-    """The particles of each jet by falling pt, as in JetClass."""
-    place = jets.offsets[:-1][jets.jet_of_particle] + jets.rank_by_pt()
+    """Sort the particles of each jet by falling pt, as in JetClass."""
+    row = jets.offsets[:-1][jets.jet_of_particle] + jets.rank_by_pt()  # [particle]
     particles = torch.empty_like(jets.particles)
-    particles[place] = jets.particles
+    particles[row] = jets.particles
     return replace(jets, particles=particles)
 
 

@@ -99,6 +99,7 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
 def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
     written = json.loads((folder / "shifted" / "generated.json").read_text())
     assert written["distances"] == plain(shifted.distances)
+    assert GeneratedEvaluation.read(folder / "shifted").metrics() == shifted.metrics() == written
     assert written["two_sample_test"]["auc"] == plain(shifted.test.auc)
     assert str(folder) not in json.dumps(written)
     page = write_generated_report(folder / "shifted").read_text()
@@ -128,7 +129,7 @@ def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
     folder: Path, shifted: GeneratedEvaluation, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text("method: {name: mae}\n")
-    replace(shifted, folder=tmp_path / "ours").write()
+    shifted.model_copy(update={"folder": tmp_path / "ours"}).write()
     assert "Generated jets: ours" in write_run_report(tmp_path).read_text()
 
 

@@ -104,7 +104,7 @@ def test_of_readers_of_z(seed: int, jets: int, kind: str) -> None:
     z, other = rng.normal(size=(jets, 16)), rng.normal(size=(jets, 8))
     assert check_intervals([cka(z, other, weights=weights), cka(z, z)]) == 4
     scores = distance_scores(test, test, NAMES, "QCD", NAMES[1:], of="z", neighbours=3, seed=seed)
-    check_intervals(scores)
+    check_intervals(scores.scores)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -117,7 +117,7 @@ def test_of_two_samples_and_of_two_domains(seed: int, jets: int) -> None:
     labels = rng.integers(0, 2, (2, jets))
     z = rng.normal(size=(2, jets, 4))
     gap = domain_gap(z[0], z[1] + 0.3, labels[0], labels[1], ("QCD", "a"), trees=False, seed=seed)
-    assert check_intervals([distance, trees.auc, gap]) >= 12
+    assert check_intervals([distance, trees.auc, gap.model_dump()]) >= 12
 
 
 @many

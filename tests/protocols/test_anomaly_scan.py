@@ -10,12 +10,13 @@ import pytest
 
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
-from ssl_jets.evaluation.result import plain
 from ssl_jets.evaluation.settings import AnomalySettings, EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.typed import plain
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.protocols import anomaly_scan
+from ssl_jets.protocols import AnomalyScan, anomaly_scan
+from ssl_jets.report import write_anomaly_report
 from support.measured import check_intervals
 from support.small_models import tiny_encoder
 
@@ -45,10 +46,12 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         np.savez(tmp_path / "z.npz", z=z, label=label)
         sizes.add((tmp_path / "z.npz").stat().st_size)
         result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", say=lambda text: None)
-        assert check_intervals(result.metrics) == 8
-        found.append(json.dumps(plain(result.metrics)))
+        assert check_intervals(plain(result)) == 8
+        assert AnomalyScan.read(tmp_path / "out") == result
+        found.append(json.dumps(plain(result)))
     assert len(sizes) == 1
     assert found[0] != found[1]
+    assert f"<td>{result.distances[0].auc.value:.3f}</td>" in write_anomaly_report(tmp_path / "out").read_text()
     said: list[str] = []
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
     anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", say=said.append)

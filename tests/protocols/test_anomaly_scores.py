@@ -21,7 +21,7 @@ def jets(count: int, seed: int) -> Labelled:
 
 
 def test_a_signal_apart_is_far_and_one_inside_is_not() -> None:
-    found = distance_scores(jets(1500, 0), jets(1500, 1), NAMES, "QCD", ("near", "far"), of="z", neighbours=5)
+    found = distance_scores(jets(1500, 0), jets(1500, 1), NAMES, "QCD", ("near", "far"), of="z", neighbours=5).scores
     aucs = {(one.score, one.signal): one.auc for one in found}
     for score in ("kNN", "Mahalanobis"):
         assert aucs[score, "far"].low95 > 0.9
@@ -41,21 +41,21 @@ def test_the_mahalanobis_distance_is_that_of_the_covariance_and_not_of_the_scale
 def test_cwola_finds_many_hidden_jets_and_not_few_and_knows_no_labels() -> None:
     fit, test = jets(6000, 0), jets(6000, 1)
     many = cwola(fit, test, 2, 0, 400, trees=False, seed=0)
-    assert many["auc"] > 0.95
-    assert many["improvement"] > 3
+    assert many.auc > 0.95
+    assert many.improvement > 3
     # Without a signal jet the reader learns noise: the signal lies on either side of its cut.
-    none = [cwola(fit, test, 2, 0, 0, trees=False, seed=seed)["auc"] for seed in range(8)]
+    none = [cwola(fit, test, 2, 0, 0, trees=False, seed=seed).auc for seed in range(8)]
     assert min(none) < 0.5 < max(none)
 
-    assert many["significance"] == pytest.approx(400 / np.sqrt((fit.y == 0).sum() // 2), rel=0.01)
+    assert many.significance == pytest.approx(400 / np.sqrt((fit.y == 0).sum() // 2), rel=0.01)
     # Nothing to find where the signal is background: the score is a coin.
-    assert abs(cwola(fit, test, 1, 0, 400, trees=False, seed=0)["auc"] - 0.5) < 0.1
+    assert abs(cwola(fit, test, 1, 0, 400, trees=False, seed=0).auc - 0.5) < 0.1
 
 
 def test_trees_read_columns_with_gaps() -> None:
     fit, test = jets(3000, 0), jets(2000, 1)
     fit.x[::5, 0], test.x[::7, 1] = np.nan, np.nan
-    assert cwola(fit, test, 2, 0, 300, trees=True, seed=0)["auc"] > 0.85
+    assert cwola(fit, test, 2, 0, 300, trees=True, seed=0).auc > 0.85
     assert np.isfinite(distances(fit.x[fit.y == 0], test.x, 5)["kNN"]).all()
 
 

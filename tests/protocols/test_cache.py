@@ -7,19 +7,27 @@ from pathlib import Path
 import pytest
 
 from ssl_jets.errors import DataError
+from ssl_jets.evaluation.typed import Result
 from ssl_jets.protocols.cache import ResultCache
+
+
+class Accuracy(Result):
+    """A result with one number."""
+
+    accuracy: float
 
 
 def protocol(folder: Path, made: list[str], said: list[str], model: str = "a", stop_at: str = "") -> list[float]:
     pieces = ResultCache(folder, {"model": model}, 3, said.append)
 
-    def make(name: str) -> dict[str, float]:
+    def make(name: str) -> Accuracy:
         if name == stop_at:
             raise KeyboardInterrupt
         made.append(name)
-        return {"accuracy": len(name) / 7}
+        return Accuracy(accuracy=len(name) / 7)
 
-    return [pieces.get(name, {"seed": 1}, lambda name=name: make(name))["accuracy"] for name in ("x", "xy", "xyz")]
+    results = [pieces.get(name, {"seed": 1}, lambda name=name: make(name), Accuracy) for name in ("x", "xy", "xyz")]
+    return [result.accuracy for result in results]
 
 
 def test_a_stopped_protocol_makes_only_what_is_missing(tmp_path: Path) -> None:
@@ -41,7 +49,8 @@ def test_what_was_made_from_something_else_is_made_again(tmp_path: Path) -> None
     protocol(tmp_path, made, [], model="b")
     assert made == ["x", "xy", "xyz"] * 2
     pieces = ResultCache(tmp_path, {"model": "b"}, 1, lambda _: None)
-    assert pieces.get("x", {"seed": 2}, lambda: {"accuracy": 0.0}) == {"accuracy": 0.0}
+    zero = Accuracy(accuracy=0.0)
+    assert pieces.get("x", {"seed": 2}, lambda: zero, Accuracy) == zero
 
 
 def test_a_file_that_is_no_piece_is_refused(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[Domai
     expected = [
         (start, adapt, seed) for seed in (0, 1) for start in ("mae", "supervised") for adapt in ("none", "coral")
     ]
-    assert [(row["start"], row["adapt"], row["seed"]) for row in result.rows] == expected
+    assert [(row.start, row.adapt, row.seed) for row in result.rows] == expected
     assert [line for line in said if " of 10: " in line][-1] == "10 of 10: supervised-coral-1"
     for start, adapt, seed in expected:
         training = load_model(out / "runs" / f"{start}-{adapt}-{seed}").facts["training"]
@@ -73,14 +73,12 @@ def test_pretraining_sees_the_data_and_finetuning_the_simulation(
 def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list[str], Path]) -> None:
     result = finished[0]
     first = result.summary[0]
-    values = [
-        row["target"]["accuracy"]["value"] for row in result.rows if (row["start"], row["adapt"]) == ("mae", "none")
-    ]
+    values = [row.target.accuracy.value for row in result.rows if (row.start, row.adapt) == ("mae", "none")]
     assert (first.start, first.adapt, first.seeds) == ("mae", "none", 2)
-    assert first.values["target_accuracy"].mean == pytest.approx(sum(values) / 2)
-    assert first.values["target_accuracy"].std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    drop = first.values["simulation_accuracy"].mean - first.values["target_accuracy"].mean
-    assert first.values["drop_accuracy"].mean == pytest.approx(drop)
+    assert first.values.target_accuracy.mean == pytest.approx(sum(values) / 2)
+    assert first.values.target_accuracy.std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    drop = first.values.simulation_accuracy.mean - first.values.target_accuracy.mean
+    assert first.values.drop_accuracy.mean == pytest.approx(drop)
 
 
 def test_what_is_there_is_not_made_again_and_what_changed_is(
@@ -112,13 +110,14 @@ def test_the_result_is_written_printed_and_reported(
 ) -> None:
     result, _, out = finished
     result.write()
+    assert DomainResult.read(out) == result
     found = json.loads((out / "domain.json").read_text())
     assert [entry["start"] for entry in found["summary"]] == ["mae", "mae", "supervised", "supervised"]
     assert check_intervals(found) > 20
     assert found["before"]["mae"]["gap"]["floor"]["jets"] > 0
     table = domain_table(result).splitlines()
     assert len(table) == 1 + 4
-    assert f"{result.summary[0].values['target_accuracy'].mean:.4f}" in table[1]
+    assert f"{result.summary[0].values.target_accuracy.mean:.4f}" in table[1]
     html = write_domain_report(out).read_text()
     assert html.count("<figure>") == 2
     assert f"{found['summary'][3]['values']['drop_accuracy']['mean']:.4f}" in html
@@ -156,7 +155,7 @@ def test_models_of_one_name_are_told_apart_and_the_name_of_the_baseline_is_refus
     few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
     models = [tmp_path / "a" / "run", tmp_path / "b" / "run" / "model"]
     result = domain_protocol(few, tmp_path / "out", models=models, say=lambda _: None)
-    assert [row["start"] for row in result.rows] == ["a-run", "b-run"]
+    assert [row.start for row in result.rows] == ["a-run", "b-run"]
     with pytest.raises(UsageError, match="supervised"):
         domain_protocol(settings_of(sample_files), tmp_path / "c", models=[tmp_path / "supervised"])
 

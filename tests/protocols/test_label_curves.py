@@ -12,9 +12,10 @@ from ssl_jets.data.files import EntryRange, open_files
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
+from ssl_jets.evaluation.typed import plain
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.protocols import label_curves, labels_table
+from ssl_jets.protocols import LabelCurves, label_curves, labels_table
 from ssl_jets.report import write_labels_report
 from support.measured import check_intervals
 
@@ -25,7 +26,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     files = open_files([source for source in sample_sources() if str(source) in sources], ("QCD", "Tbl"))
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size="tiny", registers=1))
-    encoder.features.measure(ordered(files, [EntryRange(0, 0, 100)], Request()))
+    encoder.features.fit_statistics(ordered(files, [EntryRange(0, 0, 100)], Request()))
     save_model(
         Model(encoder, None, (), {"method": "mae", "training": {"files": [], "held_out": []}}),
         tmp_path / "run" / "model",
@@ -36,20 +37,21 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     )
     said: list[str] = []
     found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=said.append)
-    points = {(point["curve"], point["share"]): point for point in found.metrics["points"]}
+    points = {(point.curve, point.share): point for point in found.points}
     curves = ("run probe", "from scratch", "boosted trees")
     assert set(points) == {(name, share) for name in curves for share in (0.02, 0.5)}
-    assert all(len(point["seeds"]) == 2 for point in points.values())
-    assert points["run probe", 0.02]["labels"] == points["boosted trees", 0.02]["labels"] == 36
-    assert {one["steps"] for name, share in points for one in points[name, share]["seeds"] if "steps" in one} == {20}
-    assert points["boosted trees", 0.5]["accuracy"] > 0.75
-    assert points["boosted trees", 0.5]["accuracy"] > points["boosted trees", 0.02]["accuracy"]
-    assert check_intervals(found.metrics) == 12
+    assert all(len(point.seeds) == 2 for point in points.values())
+    assert points["run probe", 0.02].labels == points["boosted trees", 0.02].labels == 36
+    assert {training.steps for point in found.points for training in point.seeds} == {20, None}
+    assert points["boosted trees", 0.5].accuracy > 0.75
+    assert points["boosted trees", 0.5].accuracy > points["boosted trees", 0.02].accuracy
+    assert check_intervals(plain(found)) == 12
     again: list[str] = []
     second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=again.append)
-    assert second.metrics["points"] == found.metrics["points"]
+    assert second.points == found.points
     assert not [line for line in again if " of 12: " in line]
     assert len([line for line in said if " of 12: " in line]) == 12
+    assert LabelCurves.read(tmp_path / "out") == second
     assert "boosted trees" in labels_table(found)
-    assert (0.45 < found.metrics["largest_class"] < 0.6, found.metrics["leaked"]) == (True, 0)
+    assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)
     assert "label_curves.pdf" in write_labels_report(tmp_path / "out").read_text()

@@ -17,6 +17,7 @@ from ssl_jets.data.write import write_jets
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
+from ssl_jets.protocols.anomaly_result import DistanceScores
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.atomic import LOCK, WorkFolder, clear_left_behind, whole_file, write_text
 from ssl_jets.training.run_folder import Run
@@ -47,7 +48,8 @@ def test_everything_written_has_the_permissions_of_the_umask(tmp_path: Path, bat
     run.log_message("hello")
     run.log({"step": 1})
     save_model(Model(tiny_encoder(batch)), run.model)
-    ResultCache(tmp_path / "pieces", {}, 1, lambda message: None).get("one", {}, lambda: {"a": 1})
+    cache = ResultCache(tmp_path / "pieces", {}, 1, lambda message: None)
+    cache.get("one", {}, lambda: DistanceScores(scores=[]), DistanceScores)
     write_jets(tmp_path / "jets.root", [batch])
     written = [path for path in tmp_path.rglob("*") if path.name != LOCK]
     assert len(written) > 12

@@ -14,6 +14,17 @@ from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
 from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation, InputFile, ZMap
+from ssl_jets.protocols.domain_result import (
+    DomainFinetuning,
+    DomainGap,
+    DomainResult,
+    Gap,
+    Performance,
+    PretrainedGap,
+    summarize,
+)
+from ssl_jets.protocols.labels_result import LabelCurves, LabelPoint, UsedLabelSettings
+from ssl_jets.protocols.settings import DomainRun, DomainSettings
 
 NAMES = ("QCD", "Hbb", "Wqq", "my <class> & $co$")
 
@@ -91,49 +102,71 @@ def write_comparison(folder: Path, models: list[str]) -> Path:
 
 
 def write_domain(folder: Path, *, target: float = 0.6125) -> Path:
-    """The result of a domain protocol, of one start with and without an adaptation."""
-    names = ("simulation_accuracy", "drop_accuracy", "simulation_auc", "target_auc", "drop_auc", "a_distance")
-    values = {name: {"mean": 0.5, "std": 0.01} for name in (*names, "gap_auc", "mmd")}
-    values["target_accuracy"] = {"mean": target, "std": 0.01}
-    gap = {"a_distance": {"value": 0.3}, "auc": {"value": 0.55}, "mmd": {"value": 0.01, "error": 0.001}}
-    found = {
-        "summary": [{"start": "mae", "adapt": adapt, "seeds": 2, "values": values} for adapt in ("none", "dann")],
-        "rows": [],
-        "before": {"mae": {"gap": {"floor": gap, "all": gap, "by_class": {}}}},
-        "settings": {"protocol": {"seeds": 2}},
-        "files": {"simulation": ["a.root"]},
-        "versions": {},
-        "package_version": "0.1.0",
-        "date": "2026-11-25T00:00:00",
-    }
-    folder.mkdir(parents=True)
-    (folder / "domain.json").write_text(json.dumps(found))
+    """Write the result of a domain protocol, of one start with and without an adaptation, two seeds each."""
+
+    def estimate(value: float) -> Estimate:
+        return Estimate(value, value - 0.01, value + 0.01, value - 0.02, value + 0.02)
+
+    def performance(accuracy: float) -> Performance:
+        return Performance(accuracy=estimate(accuracy), auc=estimate(0.5), jets=100)
+
+    gap = Gap(jets=100, a_distance=estimate(0.3), auc=estimate(0.55), trees=None)
+    both = DomainGap(all=gap, floor=gap, by_class={})
+    rows = [
+        DomainFinetuning(
+            start="mae",
+            adapt=adapt,
+            seed=seed,
+            simulation=performance(0.75),
+            target=performance(target + (seed - 0.5) * 0.01 * 2**0.5),  # a standard deviation of 0.01
+            gap=both,
+            seconds=1.0,
+        )
+        for adapt in ("none", "dann")
+        for seed in (0, 1)
+    ]
+    DomainResult(
+        seconds=4.0,
+        classes=NAMES,
+        settings=DomainRun(protocol=DomainSettings(seeds=2)),
+        files={"simulation": ["a.root"]},
+        files_left_out={},
+        left_out={},
+        summary=summarize(rows),
+        before={"mae": PretrainedGap(gap=both)},
+        rows=rows,
+        folder=folder,
+    ).write()
     return folder
 
 
 def write_labels(folder: Path) -> Path:
-    """Label curves of one model with two points."""
-    point = {"curve": "mae full", "accuracy_std": 0.01, "auc": 0.9, "auc_std": 0.01, "seeds": [], "labels": 100}
-    found = {
-        "points": [
-            {**point, "share": share, "labels": round(1000 * share), "accuracy": share} for share in (0.1, 0.7321)
-        ],
-        "curves": ["mae full"],
-        "classes": list(NAMES),
-        "test_jets": 400,
-        "largest_class": 0.31,
-        "leaked": 0,
-        "settings": {"seeds": 2, "batch_size": 128, "steps": 10},
-        "notes": [],
-        "models": {},
-        "data": {},
-        "versions": {},
-        "files": [],
-        "package_version": "0.1.0",
-        "date": "2026-11-25T00:00:00",
-    }
-    folder.mkdir(parents=True)
-    (folder / "labels.json").write_text(json.dumps(found))
+    """Write label curves of one model with two points."""
+    points = [
+        LabelPoint(
+            curve="mae full",
+            share=share,
+            labels=round(1000 * share),
+            seeds=[],
+            accuracy=share,
+            accuracy_std=0.01,
+            auc=0.9,
+            auc_std=0.01,
+        )
+        for share in (0.1, 0.7321)
+    ]
+    LabelCurves(
+        models={},
+        files=[],
+        data={},
+        classes=NAMES,
+        settings=UsedLabelSettings(seeds=2, batch_size=128, steps=10),
+        test_jets=400,
+        largest_class=0.31,
+        curves=["mae full"],
+        points=points,
+        folder=folder,
+    ).write()
     return folder
 
 

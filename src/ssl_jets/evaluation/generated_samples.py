@@ -1,70 +1,31 @@
-"""Three samples of jets, generated, real, and other real ones: their distances and histograms."""
+"""Samples of generated, real, and other real jets: distances and histograms of their observables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.generated_result import Distance, Histogram
 from ssl_jets.evaluation.metrics.two_sample import WeightedSample, wasserstein
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.jets import KINDS, Jets
 
 JET_OBSERVABLES = {"mass": "GeV", "pt": "GeV", "particles": "1", "tau21": "1", "tau32": "1"}
-"""Observables of jets whose distance is measured, with their units; the number of particles of each kind comes last."""
+"""Compared observables of jets, with their units; the number of particles of each kind comes last."""
 
 SPECTRA = {"pt": "GeV", "deta": "1", "dphi": "rad"}
-"""Columns of particles whose distance is measured, of all particles and of each kind."""
+"""Compared columns of particles, with their units, of all particles and of each kind."""
 
 SPECTRUM_JETS = 4000
-"""Most jets of a sample whose particles are compared one by one."""
+"""Most jets of a sample in the distances of spectra of particles."""
 
 BINS = 40
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far an observable of generated jets is from that of real ones.
-
-    Attributes:
-        observable: its name.
-        of: "jets" or "particles".
-        unit: of the observable and of its distances.
-        spread: standard deviation of the real values.
-        generated: W1 of generated against real.
-        real: W1 of other real jets against the same real ones, the floor.
-    """
-
-    observable: str
-    of: str
-    unit: str
-    spread: float
-    generated: Estimate
-    real: Estimate
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """An observable in bins.
-
-    Attributes:
-        edges: `[bin + 1]`.
-        generated, real: entries in each bin.
-        generated_all, real_all: entries, with those outside of the bins.
-    """
-
-    observable: str
-    of: str
-    unit: str
-    edges: Array
-    generated: Array
-    real: Array
-    generated_all: int
-    real_all: int
+"""Bins of a histogram."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +37,29 @@ class Observed:
 
     @classmethod
     def of(cls, jets: Jets) -> Observed:
+        """Compute the observables of jets."""
         return cls(jets, observables(jets))
 
-    def spectrum(self, column: str, kind: str | None, most: int | None = None) -> WeightedSample:
-        """Values of a column of the particles, of one kind or all, of the first `most` jets or all."""
-        count = len(self.jets) if most is None else min(most, len(self.jets))
+    def jet_values(self, name: str) -> Array:
+        """Return an observable of the jets, `[jet]`."""
+        return self.observed[name]
+
+    def particle_values(self, column: str, kind: str | None) -> Array:
+        """Return a column of the particles of one kind, or of all, `[particle]`."""
+        return self.spectrum(column, kind).values
+
+    def kinds(self) -> Array:
+        """Return the kinds of all particles, `[particle]`."""
+        kinds: Array = self.jets.column("kind").numpy()
+        return kinds
+
+    def sample(self, name: str) -> WeightedSample:
+        """Return an observable of the jets as a sample."""
+        return WeightedSample.of_jets(self.observed[name])
+
+    def spectrum(self, column: str, kind: str | None, max_jets: int | None = None) -> WeightedSample:
+        """Return a column of the particles of one kind (None: all), of the first `max_jets` jets (None: all)."""
+        count = len(self.jets) if max_jets is None else min(max_jets, len(self.jets))
         inside = slice(0, int(self.jets.offsets[count]))
         values = self.jets.column(column)[inside].numpy().astype(np.float64)
         jet = self.jets.jet_of_particle[inside].numpy()
@@ -94,75 +73,86 @@ class Observed:
 class Samples:
     """Generated, real, and other real jets, the same number of each."""
 
-    made: Observed
+    generated: Observed
     real: Observed
     other: Observed
 
     @classmethod
-    def of(cls, made: Jets, both: Jets, jets: int, seed: int) -> Samples:
+    def of(cls, generated: Jets, real: Jets, jets: int, seed: int) -> Samples:
+        """Draw `jets` generated and 2 * `jets` real jets at random."""
         rng = np.random.default_rng(seed)
-        of_both = torch.from_numpy(rng.permutation(len(both)))
-        of_made = torch.from_numpy(rng.permutation(len(made))[:jets])
-        chosen = (made.select(of_made), both.select(of_both[:jets]), both.select(of_both[jets : 2 * jets]))
-        return cls(*(Observed.of(sample) for sample in chosen))
+        real_rows = torch.from_numpy(rng.permutation(len(real)))
+        generated_rows = torch.from_numpy(rng.permutation(len(generated))[:jets])
+        return cls(
+            Observed.of(generated.select(generated_rows)),
+            Observed.of(real.select(real_rows[:jets])),
+            Observed.of(real.select(real_rows[jets : 2 * jets])),
+        )
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of particles that real jets have, where kinds are known in both."""
-        if not all(name in sample.observed for name in KINDS for sample in (self.made, self.real)):
+        """Kinds of particles of the real jets; none if a sample has no kinds."""
+        if not all(name in sample.observed for name in KINDS for sample in (self.generated, self.real)):
             return []
         return [name for name in KINDS if self.real.observed[name].any()]
 
     def distances(self, seed: int) -> Iterator[Distance]:
-        """Of every observable, then of every spectrum."""
+        """Yield the distance of every observable, then of every spectrum."""
         units = JET_OBSERVABLES | dict.fromkeys(self.kinds, "1")
         for name, unit in units.items():
-            made, real, other = (WeightedSample.of_jets(s.observed[name]) for s in (self.made, self.real, self.other))
             label = name if name in JET_OBSERVABLES else f"particles ({name})"
-            yield _distance(label, "jets", unit, made, real, other, seed)
+            yield self._distance(label, "jets", unit, partial(Observed.sample, name=name), seed)
         for kind in (None, *self.kinds):
             for name, unit in SPECTRA.items():
-                made, real, other = (s.spectrum(name, kind, SPECTRUM_JETS) for s in (self.made, self.real, self.other))
-                label = f"particle {name}" + (f" ({kind})" if kind else "")
-                yield _distance(label, "particles", unit, made, real, other, seed)
+                spectrum = partial(Observed.spectrum, column=name, kind=kind, max_jets=SPECTRUM_JETS)
+                yield self._distance(_spectrum_label(name, kind), "particles", unit, spectrum, seed)
+
+    def _distance(
+        self, observable: str, of: str, unit: str, values: Callable[[Observed], WeightedSample], seed: int
+    ) -> Distance:
+        generated, real, other = values(self.generated), values(self.real), values(self.other)
+        spread = float(real.values.std()) if len(real.values) else float("nan")
+        distance, floor = wasserstein(generated, real, seed=seed), wasserstein(other, real, seed=seed)
+        return Distance(observable, of, unit, spread, distance, floor)
 
     def histograms(self) -> Iterator[Histogram]:
-        """Of the observables of jets, of the spectra of all particles, and of pt of each kind."""
+        """Yield the histograms of jet observables, of the spectra of all particles, and of pt of each kind."""
         for name, unit in JET_OBSERVABLES.items():
-            made, real, other = (s.observed[name] for s in (self.made, self.real, self.other))
-            yield _histogram(name, "jets", unit, made, np.concatenate([real, other]))
-        wanted = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds]
-        for name, kind in wanted:
-            made, real, other = (s.spectrum(name, kind).values for s in (self.made, self.real, self.other))
-            label = f"particle {name}" + (f" ({kind})" if kind else "")
-            yield _histogram(label, "particles", SPECTRA[name], made, np.concatenate([real, other]))
+            yield self._histogram(name, "jets", unit, partial(Observed.jet_values, name=name))
+        columns = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds]
+        for name, kind in columns:
+            values = partial(Observed.particle_values, column=name, kind=kind)
+            yield self._histogram(_spectrum_label(name, kind), "particles", SPECTRA[name], values)
         if self.kinds:
-            made, real, other = (s.jets.column("kind").numpy() for s in (self.made, self.real, self.other))
             edges = np.arange(len(KINDS) + 1) - 0.5
-            yield binned("kind", "particles", "1", made, np.concatenate([real, other]), edges)
+            yield self._histogram("kind", "particles", "1", Observed.kinds, edges)
+
+    def _histogram(
+        self, observable: str, of: str, unit: str, values: Callable[[Observed], Array], edges: Array | None = None
+    ) -> Histogram:
+        generated, real = values(self.generated), np.concatenate([values(self.real), values(self.other)])
+        if edges is None:
+            generated, real = generated[np.isfinite(generated)], real[np.isfinite(real)]
+            edges = _edges(observable, real)
+        return binned(observable, of, unit, generated=generated, real=real, edges=edges)
 
 
-def _distance(
-    name: str, of: str, unit: str, made: WeightedSample, real: WeightedSample, other: WeightedSample, seed: int
-) -> Distance:
-    spread = float(real.values.std()) if len(real.values) else float("nan")
-    return Distance(name, of, unit, spread, wasserstein(made, real, seed=seed), wasserstein(other, real, seed=seed))
+def _spectrum_label(column: str, kind: str | None) -> str:
+    return f"particle {column}" + (f" ({kind})" if kind else "")
 
 
-def _histogram(name: str, of: str, unit: str, made: Array, real: Array) -> Histogram:
-    """Bins over all but a thousandth of the real values on each side; of equal ratio for pt of particles."""
-    made, real = made[np.isfinite(made)], real[np.isfinite(real)]
+def _edges(observable: str, real: Array) -> Array:
+    """Return edges over all but a thousandth of the real values on each side; of equal ratio for pt of particles."""
     low, high = np.percentile(real, (0.1, 99.9))
-    if name == "particles":
+    if observable == "particles":
         step = max(1, round((high - low) / BINS))
-        edges = np.arange(np.floor(low), high + step + 1, step) - 0.5
-    elif name.startswith("particle pt"):
-        edges = np.geomspace(low, high if high > low else 2 * low, BINS + 1)
-    else:
-        edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    return binned(name, of, unit, made, real, edges)
+        return np.arange(np.floor(low), high + step + 1, step) - 0.5
+    if observable.startswith("particle pt"):
+        return np.geomspace(low, high if high > low else 2 * low, BINS + 1)
+    return np.linspace(low, high if high > low else low + 1, BINS + 1)
 
 
-def binned(name: str, of: str, unit: str, made: Array, real: Array, edges: Array) -> Histogram:
-    counts = [np.histogram(values, edges)[0] for values in (made, real)]
-    return Histogram(name, of, unit, edges, counts[0], counts[1], len(made), len(real))
+def binned(observable: str, of: str, unit: str, *, generated: Array, real: Array, edges: Array) -> Histogram:
+    """Count the values of both samples, `[value]`, in bins of `edges` `[bin + 1]`."""
+    counts, real_counts = np.histogram(generated, edges)[0], np.histogram(real, edges)[0]
+    return Histogram(observable, of, unit, edges, counts, real_counts, len(generated), len(real))

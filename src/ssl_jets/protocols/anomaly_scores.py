@@ -1,19 +1,17 @@
-"""Signals that nobody named: distances in z, and classification without labels (CWoLa).
+"""Anomaly scores: distances in z, and classification without labels (CWoLa).
 
-*Distance*: how far a jet lies from background jets, by its `k` nearest ones or by the Mahalanobis distance
+*Distance* of a jet from background jets, by its `k` nearest ones or by the Mahalanobis distance
 
     d^2 = (z - m)^T C^-1 (z - m),       m, C mean and covariance of background jets.
 
-*CWoLa* (Metodiev, Nachman, Thaler, arXiv:1708.02949): a reader learns to tell a mixture, background with a few signal
-jets, from background alone. The best score for that is also the best for signal against background, though no jet was
-labelled. Both halves of the background come from one sample, so it is the idealised search (arXiv:2109.00546).
+*CWoLa* (Metodiev, Nachman, Thaler, arXiv:1708.02949): a classifier learns to separate a mixture, background with a few
+signal jets, from background alone. The optimal score of this task is also optimal for signal against background, though
+no jet was labelled. Both halves of the background come from one sample: the idealised search (arXiv:2109.00546).
 
-Significance improvement is max over cuts of eps_S / sqrt(eps_B), where at least `SIC_JETS` background jets pass.
+The significance improvement is max over cuts of eps_S / sqrt(eps_B) with at least `SIC_JETS` background jets passing.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -25,49 +23,31 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.working_points import curves, ranked
 from ssl_jets.evaluation.probes.classes import Labelled, standardize
+from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
 
 PENALTY = 0.01
-"""Inverse strength of the L2 penalty of the linear reader of CWoLa: with few signal jets it must not learn by heart."""
+"""Inverse strength of the L2 penalty of the linear classifier of CWoLa, against overfitting to few signal jets."""
 
 SHRINKAGE = 1e-6
-"""Share of the mean variance that is added to the diagonal of the covariance, for numbers of z that hang together."""
-
-
-@dataclass(frozen=True)
-class DistanceScore:
-    """One class against the background, by the distance from background jets.
-
-    Attributes:
-        of: what is read: "z", "z of random weights", "jet columns".
-        score: "kNN" or "Mahalanobis".
-        signal: the class.
-        fit_jets: background jets that the distance is measured from.
-        auc: area under the ROC curve.
-        improvement: the largest significance improvement.
-    """
-
-    of: str
-    score: str
-    signal: str
-    fit_jets: int
-    auc: Estimate
-    improvement: Estimate
+"""Fraction of the mean variance that is added to the diagonal of the covariance, for correlated components of z."""
 
 
 def distances(fit: Array, test: Array, neighbours: int) -> dict[str, Array]:
-    """Score of each test jet, `[jet]`, by name.
+    """Compute the distance scores of test jets, `[jet]`, by name.
 
     Args:
         fit: z of background jets, `[jet, D]`; a NaN of jet columns counts as their mean.
-        test: z of the jets to score.
+        test: z of the jets to score, `[jet, D]`.
         neighbours: k of the kNN distance, which is the mean over them.
     """
-    x_fit, x_test = (np.nan_to_num(x).astype(np.float64) for x in _standard(fit, test))
+    standard_fit, standard_test = _standard(fit, test)
+    x_fit, x_test = np.nan_to_num(standard_fit).astype(np.float64), np.nan_to_num(standard_test).astype(np.float64)
     covariance = np.cov(x_fit, rowvar=False).reshape(x_fit.shape[1], -1)
     covariance += (SHRINKAGE * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
-    off = x_test - x_fit.mean(axis=0)
+    offset = x_test - x_fit.mean(axis=0)
     near = NearestNeighbors(n_neighbors=min(neighbours, len(x_fit))).fit(x_fit).kneighbors(x_test)[0]
-    return {"kNN": near.mean(axis=1), "Mahalanobis": np.einsum("ij,ij->i", off @ np.linalg.inv(covariance), off)}
+    squared = np.einsum("ij,ij->i", offset @ np.linalg.inv(covariance), offset)
+    return {"kNN": near.mean(axis=1), "Mahalanobis": squared}
 
 
 def distance_scores(
@@ -80,73 +60,92 @@ def distance_scores(
     of: str,
     neighbours: int,
     seed: int = 0,
-) -> list[DistanceScore]:
-    """Both distances of every signal."""
-    known = fit.x[fit.y == names.index(background)]
-    found = []
-    for score, values in distances(known, test.x, neighbours).items():
+) -> DistanceScores:
+    """Compute both distance scores of every signal.
+
+    Args:
+        fit: jets, of which the background is the reference.
+        test: jets to score, with their true labels.
+        names: class names.
+        background: the background class.
+        signals: the other classes.
+        of: name of the input, for the result.
+        neighbours: k of the kNN distance.
+        seed: of the bootstrap.
+    """
+    reference = fit.x[fit.y == names.index(background)]
+    scores = []
+    for score, values in distances(reference, test.x, neighbours).items():
         for signal in signals:
             auc, improvement = separation(values, test, names.index(signal), names.index(background), seed)
-            found.append(DistanceScore(of, score, signal, len(known), auc, improvement))
-    return found
+            scores.append(DistanceScore(of, score, signal, len(reference), auc, improvement))
+    return DistanceScores(scores=scores)
 
 
 def separation(score: Array, test: Labelled, signal: int, background: int, seed: int) -> tuple[Estimate, Estimate]:
-    """Area under the ROC curve and largest significance improvement of one class against another."""
+    """Compute the area under the ROC curve and the largest significance improvement of one class against another.
+
+    Args:
+        score: `[jet]`; larger for the signal.
+        test: the jets, with their true labels.
+        signal: label of the signal.
+        background: label of the background.
+        seed: of the bootstrap.
+    """
     rows = np.flatnonzero((test.y == signal) | (test.y == background))
     labels = (test.y[rows] == signal).astype(np.int64)
-    # Any rising function of the score gives the same curves: here its place among the scores there are.
-    _, place = np.unique(score[rows], return_inverse=True)
-    chance = (place + 1) / (place.max(initial=0) + 2)
-    probabilities = np.column_stack([1 - chance, chance])
+    # Any rising function of the score gives the same curves: here the rank among the distinct scores,
+    # 3 distinct scores -> 1/4, 2/4, 3/4.
+    _, rank = np.unique(score[rows], return_inverse=True)
+    probability = (rank + 1) / (rank.max(initial=0) + 2)
+    probabilities = np.column_stack([1 - probability, probability])
     bootstrap = Bootstrap(len(rows), 100, seed, test.weights[rows])
     pair = ranked(probabilities, labels, 1, 0, bootstrap.weights)
     if pair is None:
-        nothing = Estimate(None, None, None, None, None)
-        return nothing, nothing
+        undefined = Estimate(None, None, None, None, None)
+        return undefined, undefined
     auc = Estimate.of_rows(accuracy_and_auc_rows(probabilities, labels, bootstrap)[1])
     return auc, curves(pair, bootstrap, "signal", "background")[1].improvement
 
 
 def cwola(
     fit: Labelled, test: Labelled, signal: int, background: int, count: int, *, trees: bool, seed: int
-) -> dict[str, float | None]:
-    """Significance improvement and area of one search.
+) -> CwolaDraw:
+    """Run one CWoLa search, and measure its significance improvement and AUC.
 
     Args:
         fit: jets of which the mixture and the background alone are made.
         test: jets, with their true labels, to measure on.
-        signal, background: labels.
+        signal: label of the signal.
+        background: label of the background.
         count: signal jets hidden in the mixture.
-        trees: read with boosted trees (for jet columns), otherwise linearly (for z).
+        trees: classify with boosted trees (for jet columns), otherwise linearly (for z).
         seed: of the draw.
-
-    Returns:
-        `improvement`, `auc`, and `significance` S / sqrt(B) in the mixture.
     """
     rng = np.random.default_rng([seed, count, signal])
-    of_background = rng.permutation(np.flatnonzero(fit.y == background))
-    half = len(of_background) // 2
+    background_rows = rng.permutation(np.flatnonzero(fit.y == background))
+    half = len(background_rows) // 2
     hidden = rng.permutation(np.flatnonzero(fit.y == signal))[:count]
-    rows = np.concatenate([of_background[:half], hidden, of_background[half:]])
-    mixed = np.arange(len(rows)) < half + len(hidden)
+    # Mixture first, then background alone: 100 background jets and 10 of signal -> 50 + 10 | 50.
+    rows = np.concatenate([background_rows[:half], hidden, background_rows[half:]])
+    is_mixture = np.arange(len(rows)) < half + len(hidden)
     x_fit, x_test = _standard(fit.x[rows], test.x)
     if trees:
         early = {"max_iter": 50, "max_leaf_nodes": 8, "learning_rate": 0.1, "early_stopping": False}
-        reader = HistGradientBoostingClassifier(class_weight="balanced", random_state=seed, **early)
+        classifier = HistGradientBoostingClassifier(class_weight="balanced", random_state=seed, **early)
     else:
-        reader = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=300)
+        classifier = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=300)
         x_fit, x_test = np.nan_to_num(x_fit), np.nan_to_num(x_test)
-    reader.fit(x_fit, mixed, sample_weight=fit.weights[rows])
-    score = reader.predict_proba(x_test)[:, 1]
+    classifier.fit(x_fit, is_mixture, sample_weight=fit.weights[rows])
+    score = classifier.predict_proba(x_test)[:, 1]
     auc, improvement = separation(score, test, signal, background, seed)
     weights = fit.weights
-    significance = weights[hidden].sum() / np.sqrt(max(float(weights[of_background[:half]].sum()), 1e-9))
-    return {"improvement": improvement.value, "auc": auc.value, "significance": float(significance)}
+    significance = weights[hidden].sum() / np.sqrt(max(float(weights[background_rows[:half]].sum()), 1e-9))
+    return CwolaDraw(improvement=improvement.value, auc=auc.value, significance=float(significance))
 
 
 def _standard(fit: Array, test: Array) -> tuple[Array, Array]:
-    """Standardised with what is known of each column; NaN stays."""
+    """Return both `[jet, D]` standardised with mean and deviation of the finite values of `fit`; NaN stays."""
     if np.isfinite(fit).all() and np.isfinite(test).all():
         return standardize(fit, test)
     mean, std = np.nanmean(fit, axis=0), np.nanstd(fit, axis=0)

@@ -1,7 +1,7 @@
-"""The pieces of a long protocol: each is computed once, kept as a JSON file, and found again when the protocol goes on.
+"""Cache of the partial results of a long protocol: each is computed once and kept as a JSON file.
 
-A protocol is stopped and started at will: what is finished is not made again. A piece is remembered together with what
-it was made from, and is made anew where that changed.
+A stopped protocol resumes from the cache. Every file holds its inputs (hashes, settings) beside the result, which is
+computed again after a change of the inputs.
 """
 
 from __future__ import annotations
@@ -9,59 +9,72 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.typed import Result, plain
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.reading import SEAL, guarded, is_sealed, read_json, sealed
+
+_NO_RESULT, _REMOVE = "this is not a piece of a protocol", "remove it: it is made again"
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 
 class ResultCache:
     """Results in a folder, one file each.
 
     Args:
-        folder: where they are kept.
-        made_from: what all of them depend on: hashes of models, files, versions of settings. JSON values.
-        total: how many there will be, for the messages.
-        say: told which piece is made.
+        folder: folder of the files.
+        made_from: common inputs of all results: hashes of models, files, versions of settings. JSON values.
+        total: number of results, for the messages.
+        say: called with the name of each result that is computed.
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any], total: int, say: Log) -> None:
         self.folder, self.made_from, self.total, self.say = folder, plain(made_from), total, say
         self.done = self.reused = 0
 
-    def get(self, name: str, facts: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The piece `name`: from its file, or made by `make` and then kept.
+    def get(self, name: str, facts: Mapping[str, Any], make: Callable[[], ResultT], of_type: type[ResultT]) -> ResultT:
+        """Return the result `name` from its file, or compute and keep it.
 
         Args:
             name: of the file; unique within the protocol.
-            facts: what this piece depends on besides `made_from`. JSON values.
-            make: computes it. What it returns must be what JSON can hold.
+            facts: inputs of this result besides `made_from`. JSON values.
+            make: computes the result.
+            of_type: type of the result.
+
+        Raises:
+            DataError: the file is damaged.
         """
         self.done += 1
         path = self.folder / f"{name}.json"
-        wanted = {**self.made_from, **plain(facts)}
-        found = _read(path)
-        if found is not None and found["made_from"] == wanted:
-            self.reused += 1
-            result: dict[str, Any] = found["result"]
-            return result
+        made_from = {**self.made_from, **plain(facts)}
+        if path.is_file():
+            kept = _read(path)
+            if kept.made_from == made_from:
+                self.reused += 1
+                return of_type.of_json(kept.result, path)
         self.say(f"{self.done} of {self.total}: {name}")
         result = plain(make())
-        text = json.dumps(sealed({"made_from": wanted, "result": result}), indent=1) + "\n"
+        text = json.dumps(sealed({"made_from": made_from, "result": result}), indent=1) + "\n"
         write_text(path, text)
-        return result
+        return of_type.of_json(result, path)  # as it is read: equal in every call
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    hint = "remove it: it is made again"
-    found = read_json(path, "this is not a piece of a protocol", hint=hint)
-    with guarded("this is not a piece of a protocol", path, hint=hint):
-        kept = {"made_from": found["made_from"], "result": found["result"]}
-    if SEAL in found and not is_sealed(found):  # older pieces have no seal
-        raise DataError("a piece of a protocol is damaged", where=path, hint=hint)
+class _Kept(Result):
+    """Contents of a file."""
+
+    made_from: dict[str, Any]
+    result: dict[str, Any]
+
+
+def _read(path: Path) -> _Kept:
+    content = read_json(path, _NO_RESULT, hint=_REMOVE)
+    unsealed = {name: value for name, value in content.items() if name != SEAL}
+    with guarded(_NO_RESULT, path, hint=_REMOVE):
+        kept = _Kept.model_validate(unsealed)
+    if SEAL in content and not is_sealed(content):  # older files have no seal
+        raise DataError("a piece of a protocol is damaged", where=path, hint=_REMOVE)
     return kept

@@ -1,10 +1,10 @@
-"""The domain protocol: pretrain on data without labels, finetune on simulation with labels, measure on both.
+"""The protocol `domain`: pretrain on data without labels, finetune on simulation with labels, measure on both.
 
-For each start (pretrained models, and a random one: supervised learning on the simulation alone), each adaptation and
-each seed, one finetuning. Of each are measured accuracy and AUC on jets of the simulation that were held out and on
-labelled jets of the other domain, which nothing is trained on; and the gap between the two in z, before and after.
+For each start (pretrained models, and random weights: supervised training on the simulation alone), each adaptation and
+each seed there is one finetuning. It is measured by accuracy and AUC on held-out jets of the simulation and on labelled
+jets of the other domain, which no training uses, and by the gap between the two in z, before and after.
 
-Runs and results are kept in the folder: a protocol that is stopped goes on where it was, within a run too.
+Runs and results are kept in the folder: a stopped protocol resumes, within a run too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 
 from ssl_jets.arrays import Array
-from ssl_jets.config import DataSettings, RunSettings, Settings
+from ssl_jets.config import RunSettings
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
-from ssl_jets.evaluation.settings import FigureSettings
+from ssl_jets.evaluation.one import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
@@ -36,129 +36,127 @@ from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.domain_gap import domain_gap
 from ssl_jets.protocols.domain_jets import DomainJets
-from ssl_jets.protocols.domain_result import SUPERVISED, DomainResult
+from ssl_jets.protocols.domain_result import (
+    SUPERVISED,
+    DomainFinetuning,
+    DomainGap,
+    DomainResult,
+    Performance,
+    PretrainedGap,
+    summarize,
+)
+from ssl_jets.protocols.settings import DomainRun
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.precision import resolve_precision
 
 
-class DomainSettings(Settings):
-    """What the domain protocol compares (`protocol.*`)."""
-
-    pretrain: tuple[str, ...] = Field(default=("mae",), min_length=1)
-    """Methods to pretrain on the jets of the domain, without labels, where no model is given."""
-    size: str = "small"
-    """`model.size` of these."""
-    pretrain_steps: int = Field(default=2000, ge=1)
-    """Steps of these."""
-    adapt: tuple[Literal["none", "dann", "coral", "mmd", "reweight"], ...] = Field(
-        default=("none", "dann", "coral"), min_length=1
-    )
-    """Adaptations to compare."""
-    supervised: bool = True
-    """Whether to start from random weights as well: supervised learning on the simulation alone."""
-    seeds: int = Field(default=3, ge=1)
-    """Finetunings of each: other subsets of labels, heads, batches."""
-    mode: Literal["last-blocks", "lora", "full"] = "full"
-    """How a pretrained model is finetuned."""
-    labels: float | None = Field(default=None, gt=0)
-    """Labelled jets of the simulation: a share (at most 1.0) or a number; all by default."""
-    steps: int = Field(default=500, ge=1)
-    """Steps of each finetuning."""
-    batch_size: int = Field(default=128, ge=1)
-    """Labelled jets of a step; adaptations that look at both domains have as many unlabelled ones beside them."""
-    test_jets: int = Field(default=10_000, ge=100)
-    """Most jets of each domain to measure on."""
-    target: tuple[str, ...] = ()
-    """Labelled jets of the other domain, only to test on; `--target` sets it."""
-    trees: bool = False
-    """Whether boosted trees look for the gap in z as well; a linear classifier always does."""
-
-
-class DomainRun(Settings):
-    """Everything the protocol is made from.
-
-    `data.sources` are the labelled jets of the simulation, of which a part is held out and tested on, `data.unlabelled`
-    the jets of the other domain.
-    """
-
-    protocol: DomainSettings = DomainSettings()
-    data: DataSettings = DataSettings()
-    figures: FigureSettings = FigureSettings()
-    pretraining: dict[str, Any] = Field(default={})
-    """Further settings of every pretraining: `pretraining.train.lr`."""
-    finetuning: dict[str, Any] = Field(default={})
-    """Further settings of every finetuning: `finetuning.method.coral.weight`."""
-
-
 def domain_protocol(
-    settings: DomainRun, out: Path, *, models: Sequence[Path] = (), say: Log = to_stderr
+    settings: DomainRun, out: Path, *, models: Sequence[str | Path] = (), say: Log = to_stderr
 ) -> DomainResult:
-    """Run what is not there yet, and write `domain.json`.
+    """Train and measure all that is missing, and write `domain.json`.
 
     Args:
-        settings: files, and what is compared.
-        out: folder of runs, pieces and the result.
-        models: pretrained models to start from; without any, those of `protocol.pretrain` are made.
+        settings: input files, and the comparison.
+        out: folder of runs, cached results and the result.
+        models: pretrained models to start from; by default the methods of `protocol.pretrain` are trained.
         say: called with each message.
 
     Raises:
-        UsageError: files are missing, or jets to test on are to be trained on.
-        DataError: classes differ, or a model was trained on the jets to test on.
+        UsageError: files are missing, or test jets are among the training jets.
+        DataError: classes differ, or a model was trained on the test jets.
     """
+    return run(settings, out, models=models, say=say)
+
+
+def run(
+    settings: DomainRun,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path] = (),
+    z: Sequence[str | Path] = (),
+    device: str | None = None,
+    say: Log = to_stderr,
+) -> DomainResult:
+    """Run the protocol `domain`, as `domain_protocol`.
+
+    Raises:
+        UsageError: z files are given, or as `domain_protocol`.
+        DataError: as `domain_protocol`.
+    """
+    if z:
+        raise UsageError("this option does not go with --protocol domain", where="--z")
     began, protocol = time.perf_counter(), settings.protocol
-    work = _Protocol(settings, out, len(models), say)
-    starts = dict(zip(names_of(models), models, strict=True)) if models else work.pretrained()
-    modes: dict[str, str] = dict.fromkeys(starts, protocol.mode)
-    if protocol.supervised:
-        if SUPERVISED in starts:
-            hint = "a run folder of another name, or --set protocol.supervised=false"
-            raise UsageError("a model has the name of the training from scratch", found=SUPERVISED, hint=hint)
-        starts[SUPERVISED], modes[SUPERVISED] = next(iter(starts.values())), "scratch"
-    before = {start: work.before(start, model) for start, model in starts.items()}
-    # Seed by seed, so that one that is stopped has something of everything.
-    rows = [
-        work.row(start, starts[start], mode, adapt, seed)
-        for seed in range(protocol.seeds)
-        for start, mode in modes.items()
-        for adapt in protocol.adapt
-    ]
+    paths = [Path(path) for path in models]
+    trainings = _Trainings(settings, Path(out), len(paths), torch_device(device), say)
+    starts = _starts(settings, trainings, paths)
+    before = {start.name: trainings.before(start) for start in starts}
+    rows = []
+    for seed in range(protocol.seeds):  # in the outer loop: a stopped protocol has some of every comparison
+        for start in starts:
+            rows += [trainings.finetuned(start, adapt, seed) for adapt in protocol.adapt]
     result = DomainResult(
-        folder=out,
-        classes=work.jets.classes,
-        settings=settings.model_dump(mode="json"),
-        files={name: [file.name for file in files] for name, files in work.jets.files.items()},
-        files_left_out=work.jets.files_left_out,
-        left_out=dict(work.jets.skipped),
+        seconds=round(time.perf_counter() - began, 1),
+        classes=trainings.jets.classes,
+        settings=settings,
+        files={role: [file.name for file in files] for role, files in trainings.jets.files.items()},
+        files_left_out=trainings.jets.files_left_out,
+        left_out=dict(trainings.jets.skipped),
+        summary=summarize(rows),
         before=before,
         rows=rows,
-        seconds=time.perf_counter() - began,
+        folder=Path(out),
     )
     result.write()
-    for line in work.jets.left_out():
+    for line in trainings.jets.left_out():
         say(line)
     return result
 
 
-class _Protocol:
-    """Trains and measures; every piece once."""
+@dataclass(frozen=True)
+class _Start:
+    """A start of finetunings: a model and the mode of `finetune`; `scratch` takes its architecture alone."""
 
-    def __init__(self, run: DomainRun, out: Path, models: int, say: Log) -> None:
-        self.run, self.settings, self.out = run, run.protocol, out
+    name: str
+    model: Path
+    mode: str
+
+
+def _starts(settings: DomainRun, trainings: _Trainings, models: Sequence[Path]) -> list[_Start]:
+    """Return the pretrained models, and supervised training where it is asked for.
+
+    Raises:
+        UsageError: a model has the name of the supervised training.
+    """
+    protocol = settings.protocol
+    pretrained = dict(zip(names_of(models), models, strict=True)) if models else trainings.pretrained()
+    starts = [_Start(name, model, protocol.mode) for name, model in pretrained.items()]
+    if protocol.supervised:
+        if SUPERVISED in pretrained:
+            hint = "a run folder of another name, or --set protocol.supervised=false"
+            raise UsageError("a model has the name of the training from scratch", found=SUPERVISED, hint=hint)
+        starts.append(_Start(SUPERVISED, starts[0].model, "scratch"))
+    return starts
+
+
+class _Trainings:
+    """Trainings and measurements of the protocol; each is done once."""
+
+    def __init__(self, run: DomainRun, out: Path, models: int, device: torch.device, say: Log) -> None:
+        self.run, self.settings, self.out, self.device = run, run.protocol, out, device
         self.jets = DomainJets(run.data, run.protocol.target, run.protocol.test_jets)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         starts = (models or len(self.settings.pretrain)) + self.settings.supervised
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
         made_from = {"files": self._files, "device": self.device.type, "data": run.data.model_dump(mode="json")}
-        self.pieces = ResultCache(out / "pieces", made_from, total, say)
+        self.cache = ResultCache(out / "pieces", made_from, total, say)
 
     def pretrained(self) -> dict[str, Path]:
-        """A run of each method on the jets of the data, whose labels, if any, no method sees."""
-        runs, given = {}, self.run.data
+        """Pretrain each method on the jets of the data, without their labels; return the run folders."""
+        runs = {}
         data = {
-            **given.model_dump(exclude_defaults=True),
-            "sources": given.unlabelled,
+            **self.run.data.model_dump(exclude_defaults=True),
+            "sources": self.run.data.unlabelled,
             "unlabelled": (),
             "labels": None,
             "weights": None,
@@ -173,53 +171,61 @@ class _Protocol:
             runs[method] = self._trained(method, settings, pretrain, self._files)
         return runs
 
-    def before(self, start: str, model: Path) -> dict[str, Any]:
-        """The gap between the domains in z, before any finetuning."""
+    def before(self, start: _Start) -> PretrainedGap:
+        """Measure the gap between the domains in z before any finetuning."""
 
-        def make() -> dict[str, Any]:
-            loaded = load_model(model)
-            facts = loaded.facts["training"]
-            if start == SUPERVISED:
-                loaded, facts = Model(random_like(loaded.encoder, 0)), {}
-            return {"gap": _Measurement(self, loaded, facts).gap()}
+        def measure() -> PretrainedGap:
+            model = load_model(start.model)
+            facts = model.facts.get("training", {})
+            if start.name == SUPERVISED:
+                model, facts = Model(random_like(model.encoder, 0)), {}
+            return PretrainedGap(gap=_Measurement(self, model, facts).gap())
 
-        return self.pieces.get(f"before-{start}", self._facts(model), make)
+        return self.cache.get(f"before-{start.name}", self._facts(start.model), measure, PretrainedGap)
 
-    def row(self, start: str, model: Path, mode: str, adapt: str, seed: int) -> dict[str, Any]:
-        """One finetuning, measured on both domains."""
-        name, settings = f"{start}-{adapt}-{seed}", self._finetuning(model, mode, adapt, seed)
+    def finetuned(self, start: _Start, adapt: str, seed: int) -> DomainFinetuning:
+        """Finetune once, and measure on both domains."""
+        name, settings = f"{start.name}-{adapt}-{seed}", self._finetuning(start, adapt, seed)
 
-        def make() -> dict[str, Any]:
+        def measure() -> DomainFinetuning:
             began = time.perf_counter()
-            tuned = load_model(self._trained(name, settings, finetune, [self._files, load_model(model).sha256]))
-            measured = _Measurement(self, tuned, tuned.facts["training"])
-            found = {"start": start, "adapt": adapt, "seed": seed, **measured.performance(), "gap": measured.gap()}
-            return found | {"seconds": time.perf_counter() - began}
+            made_from = [self._files, load_model(start.model).sha256]
+            model = load_model(self._trained(name, settings, finetune, made_from))
+            measurement = _Measurement(self, model, model.facts.get("training", {}))
+            return DomainFinetuning(
+                start=start.name,
+                adapt=adapt,
+                seed=seed,
+                simulation=measurement.performance("simulation"),
+                target=measurement.performance("target"),
+                gap=measurement.gap(),
+                seconds=time.perf_counter() - began,
+            )
 
-        facts = self._facts(model) | {"settings": settings.model_dump(mode="json")}
-        return self.pieces.get(name, facts, make)
+        facts = self._facts(start.model) | {"settings": settings.model_dump(mode="json")}
+        return self.cache.get(name, facts, measure, DomainFinetuning)
 
-    def _finetuning(self, model: Path, mode: str, adapt: str, seed: int) -> RunSettings[Any]:
-        """Every finetuning has the same number of labelled jets in a step, and the same number of steps."""
-        settings, both = self.settings, adapt in ADAPTED_Z
+    def _finetuning(self, start: _Start, adapt: str, seed: int) -> RunSettings[Any]:
+        """Return the settings of a finetuning: all have equal steps, and equal labelled jets in a step."""
+        settings, uses_both = self.settings, adapt in ADAPTED_Z
         data = self.run.data.model_dump(exclude_defaults=True)
         if adapt == "none":
-            data["unlabelled"] = ()
-        ours = {
+            data |= {"unlabelled": ()}
+        layers = {
             "data": data,
-            "method": {"mode": mode, "adapt": adapt, "labels": settings.labels, "subset_seed": seed},
+            "method": {"mode": start.mode, "adapt": adapt, "labels": settings.labels, "subset_seed": seed},
             "train": {
                 "steps": settings.steps,
-                "batch_size": settings.batch_size * (2 if both else 1),
+                "batch_size": settings.batch_size * (2 if uses_both else 1),
                 "seed": seed,
                 "validate_every": settings.steps,
                 **self._precision(),
             },
         }
-        return resolve_finetune(model, ours, self.run.finetuning)
+        return resolve_finetune(start.model, layers, self.run.finetuning)
 
     def _trained(self, name: str, settings: RunSettings[Any], train: Callable[..., Path], made_from: Any) -> Path:
-        """The finished run of these settings and inputs: found, taken up where it stopped, or made."""
+        """Return the finished run of these settings and inputs: an earlier one, a resumed one, or a new one."""
         text = json.dumps([settings.model_dump(mode="json"), made_from], sort_keys=True)
         run, mark = self.out / "runs" / name, self.out / "runs" / f"{name}.sha256"
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -232,39 +238,39 @@ class _Protocol:
         return run
 
     def _precision(self) -> dict[str, Any]:
-        """Said outright, so that the settings of a run are those it was begun with."""
+        """Return an explicit precision: a resumed run must have the settings that it was started with."""
         return {"precision": resolve_precision("auto", self.device)}
 
     def _facts(self, model: Path) -> dict[str, Any]:
-        chosen = {name: getattr(self.settings, name) for name in ("test_jets", "trees")}
-        return {"model": load_model(model).sha256, **chosen}
+        sha256 = load_model(model).sha256
+        return {"model": sha256, "test_jets": self.settings.test_jets, "trees": self.settings.trees}
 
 
 class _Measurement:
-    """One model on the jets of both domains; z is computed once."""
+    """One model on the test jets of both domains; z is computed once."""
 
-    def __init__(self, work: _Protocol, model: Model, training: dict[str, Any]) -> None:
-        self.work, self.model = work, model
-        self.sides = {"simulation": self._side(*work.jets.simulation(training))}
-        self.sides["target"] = self._side(*work.jets.target(training))
+    def __init__(self, trainings: _Trainings, model: Model, facts: dict[str, Any]) -> None:
+        self.model, self.jets, self.trees = model, trainings.jets, trainings.settings.trees
+        self.device = trainings.device
+        self.sides = {"simulation": self._embed(*self.jets.simulation(facts))}
+        self.sides |= {"target": self._embed(*self.jets.target(facts))}
 
-    def _side(self, jets: Jets, labels: Array) -> tuple[torch.Tensor, Array]:
-        return embed_jets(self.model.encoder, jets, device=self.work.device), labels
+    def _embed(self, jets: Jets, labels: Array) -> tuple[torch.Tensor, Array]:
+        return embed_jets(self.model.encoder, jets, device=self.device), labels
 
-    def performance(self) -> dict[str, Any]:
-        """Accuracy, AUC and number of jets of each domain."""
-        head, classes = self.model.head, self.work.jets.classes
+    def performance(self, role: str) -> Performance:
+        """Measure accuracy and AUC on one domain."""
+        head = self.model.head
         assert head is not None
-        order, found = [self.model.labels.index(name) for name in classes], {}
-        for role, (z, labels) in self.sides.items():
-            with torch.inference_mode():
-                probabilities = head(z)[:, order].double().softmax(1).numpy()
-            accuracy, auc = accuracy_and_auc(probabilities, labels)
-            found[role] = {"accuracy": accuracy, "auc": auc, "jets": len(labels)}
-        return found
+        order = [self.model.labels.index(name) for name in self.jets.classes]
+        z, labels = self.sides[role]
+        with torch.inference_mode():
+            probabilities = head(z)[:, order].double().softmax(1).numpy()
+        accuracy, auc = accuracy_and_auc(probabilities, labels)
+        return Performance(accuracy=accuracy, auc=auc, jets=len(labels))
 
-    def gap(self) -> Any:
-        """The gap between the domains in z."""
-        (z, labels), (other, others) = self.sides["simulation"], self.sides["target"]
-        trees = self.work.settings.trees
-        return domain_gap(z.numpy(), other.numpy(), labels, others, self.work.jets.classes, trees=trees)
+    def gap(self) -> DomainGap:
+        """Measure the gap between the domains in z."""
+        (z_simulation, labels), (z_target, target_labels) = self.sides.values()
+        classes = self.jets.classes
+        return domain_gap(z_simulation.numpy(), z_target.numpy(), labels, target_labels, classes, trees=self.trees)

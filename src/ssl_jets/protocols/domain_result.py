@@ -1,153 +1,202 @@
-"""What the domain protocol found: every finetuning, and mean and spread over seeds."""
+"""Result of the domain protocol: every finetuning, with mean and spread over seeds. Imports no torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
-from ssl_jets import __version__
-from ssl_jets.evaluation.result import plain, versions
-from ssl_jets.evaluation.tables import plain_table
-from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.short_repr import ShortRepr
+from ssl_jets.evaluation.generated_result import Number
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.typed import Result
+from ssl_jets.protocols.result import ProtocolResult
+from ssl_jets.protocols.settings import DomainRun
 
-FORMAT_VERSION = 1
-RESULT = "domain.json"
 SUPERVISED = "supervised"
-"""The start from random weights: what is learned from the labels of the simulation alone."""
+"""The start from random weights: training on the labels of the simulation alone."""
 
-Json = Mapping[str, Any]
 
-VALUES: dict[str, Callable[[Json], float]] = {
-    "simulation_accuracy": lambda row: row["simulation"]["accuracy"]["value"],
-    "target_accuracy": lambda row: row["target"]["accuracy"]["value"],
-    "drop_accuracy": lambda row: row["simulation"]["accuracy"]["value"] - row["target"]["accuracy"]["value"],
-    "simulation_auc": lambda row: row["simulation"]["auc"]["value"],
-    "target_auc": lambda row: row["target"]["auc"]["value"],
-    "drop_auc": lambda row: row["simulation"]["auc"]["value"] - row["target"]["auc"]["value"],
-    "a_distance": lambda row: row["gap"]["all"]["a_distance"]["value"],
-    "gap_auc": lambda row: row["gap"]["all"]["auc"]["value"],
-    "mmd": lambda row: row["gap"]["all"]["mmd"]["value"],
+class Gap(Result):
+    """Separation of two sets of jets in z.
+
+    Attributes:
+        jets: of each.
+        a_distance: proxy A-distance 2 (1 - 2 error) of a linear classifier of the domain (Ben-David et al., NIPS 2006):
+            0 if it cannot separate the domains, 2 if it always can.
+        auc: of the same classifier, a two-sample test: 0.5 to 1.
+        trees: the AUC of boosted trees on z; None if they were not asked for.
+    """
+
+    model_config = ConfigDict(extra="ignore")  # older results have a kernel distance as well
+
+    jets: int
+    a_distance: Estimate
+    auc: Estimate
+    trees: Estimate | None
+
+
+class DomainGap(Result):
+    """Separation of two domains in z.
+
+    Attributes:
+        all: of all jets.
+        floor: of two halves of the source.
+        by_class: of the jets of each class that both domains have labels of; free of a shift of the mixture.
+    """
+
+    all: Gap
+    floor: Gap
+    by_class: dict[str, Gap]
+
+
+class PretrainedGap(Result):
+    """Gap in z of one start before any finetuning."""
+
+    gap: DomainGap
+
+
+class Performance(Result):
+    """Accuracy and AUC on the test jets of one domain."""
+
+    accuracy: Estimate
+    auc: Estimate
+    jets: int
+
+
+class DomainFinetuning(Result):
+    """One finetuning, measured on both domains.
+
+    Attributes:
+        start: name of the pretrained model, or "supervised".
+        adapt: the adaptation.
+        seed: of the subset of labels, the head and the batches.
+        simulation, target: performance on held-out simulation and on labelled data.
+        gap: between the two in z.
+        seconds: wall time.
+    """
+
+    start: str
+    adapt: str
+    seed: int
+    simulation: Performance
+    target: Performance
+    gap: DomainGap
+    seconds: float
+
+
+def _number(estimate: Estimate) -> float:
+    return math.nan if estimate.value is None else estimate.value
+
+
+VALUES: dict[str, Callable[[DomainFinetuning], float]] = {
+    "simulation_accuracy": lambda row: _number(row.simulation.accuracy),
+    "target_accuracy": lambda row: _number(row.target.accuracy),
+    "drop_accuracy": lambda row: _number(row.simulation.accuracy) - _number(row.target.accuracy),
+    "simulation_auc": lambda row: _number(row.simulation.auc),
+    "target_auc": lambda row: _number(row.target.auc),
+    "drop_auc": lambda row: _number(row.simulation.auc) - _number(row.target.auc),
+    "a_distance": lambda row: _number(row.gap.all.a_distance),
+    "gap_auc": lambda row: _number(row.gap.all.auc),
 }
-"""What is averaged over seeds. A drop is simulation minus target."""
+"""Quantities that are averaged over seeds. A drop is simulation minus target."""
 
 
 @dataclass(frozen=True)
 class SeedStatistics:
     """Mean over seeds, and their standard deviation (n - 1); None for one seed."""
 
-    mean: float
+    mean: Number
     std: float | None
 
     @classmethod
     def of(cls, values: list[float]) -> SeedStatistics:
+        """Return the statistics of the values of all seeds.
+
+        >>> print(SeedStatistics.of([0.5, 0.7]))
+        0.6000 +- 0.1414
+        """
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
     def __str__(self) -> str:
         return f"{self.mean:.4f}" + ("" if self.std is None else f" +- {self.std:.4f}")
 
 
-@dataclass(frozen=True)
-class DomainSummary:
+class DomainValues(Result):
+    """Statistics over seeds of each quantity of `VALUES`."""
+
+    model_config = ConfigDict(extra="ignore")  # older results have a kernel distance as well
+
+    simulation_accuracy: SeedStatistics
+    target_accuracy: SeedStatistics
+    drop_accuracy: SeedStatistics
+    simulation_auc: SeedStatistics
+    target_auc: SeedStatistics
+    drop_auc: SeedStatistics
+    a_distance: SeedStatistics
+    gap_auc: SeedStatistics
+
+
+class DomainSummary(Result):
     """The seeds of one start and one adaptation.
 
     Attributes:
         start: name of the pretrained model, or "supervised".
         adapt: the adaptation.
         seeds: number of finetunings.
-        values: by the names of `VALUES`.
+        values: statistics over the seeds.
     """
 
     start: str
     adapt: str
     seeds: int
-    values: dict[str, SeedStatistics]
+    values: DomainValues
 
 
-@dataclass(frozen=True, repr=False)
-class DomainResult(ShortRepr):
-    """The outcome of the domain protocol.
+def summarize(rows: Sequence[DomainFinetuning]) -> list[DomainSummary]:
+    """Return mean and spread over seeds, in the order of the rows."""
+    groups: dict[tuple[str, str], list[DomainFinetuning]] = {}
+    for row in rows:
+        groups.setdefault((row.start, row.adapt), []).append(row)
+    summaries = []
+    for (start, adapt), seeds in groups.items():
+        values = {name: SeedStatistics.of([value(row) for row in seeds]) for name, value in VALUES.items()}
+        summaries.append(
+            DomainSummary(start=start, adapt=adapt, seeds=len(seeds), values=DomainValues.model_validate(values))
+        )
+    return summaries
+
+
+class DomainResult(ProtocolResult):
+    """Result of the protocol `domain`.
 
     Attributes:
-        folder: where it was written.
+        seconds: wall time of this call; finished results of an earlier call take none.
         classes: class names.
-        settings: what was compared.
+        settings: settings of the protocol.
         files: names of the files of each domain.
         files_left_out: files that could not be opened, with the reason.
-        left_out: jets left out of those to test on, by reason.
+        left_out: skipped test jets, by reason.
+        summary: mean and spread over seeds of each start and adaptation.
         before: of each start, the gap in z before any finetuning.
-        rows: one for each finetuning: start, adapt, seed; of `simulation` and `target` accuracy, AUC and jets; gap.
-        seconds: wall time of this call; finished pieces take none.
+        rows: one for each finetuning.
     """
 
-    folder: Path
+    NAME: ClassVar[str] = "domain"
+
+    seconds: float
     classes: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: DomainRun
     files: dict[str, list[str]]
     files_left_out: dict[str, str]
     left_out: dict[str, int]
-    before: dict[str, dict[str, Any]]
-    rows: list[dict[str, Any]]
-    seconds: float
+    summary: list[DomainSummary]
+    before: dict[str, PretrainedGap]
+    rows: list[DomainFinetuning]
 
-    @property
-    def summary(self) -> list[DomainSummary]:
-        """Mean and spread over seeds, in the order of the rows."""
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in self.rows:
-            groups.setdefault((row["start"], row["adapt"]), []).append(row)
-        return [
-            DomainSummary(
-                start,
-                adapt,
-                len(rows),
-                {name: SeedStatistics.of([value(row) for row in rows]) for name, value in VALUES.items()},
-            )
-            for (start, adapt), rows in groups.items()
-        ]
-
-    def write(self) -> None:
-        """Write `domain.json` in one step."""
-        found = {
-            "format_version": FORMAT_VERSION,
-            "package_version": __version__,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(self.seconds, 1),
-            "versions": versions(),
-            "classes": self.classes,
-            "settings": self.settings,
-            "files": self.files,
-            "files_left_out": self.files_left_out,
-            "left_out": self.left_out,
-            "summary": self.summary,
-            "before": self.before,
-            "rows": self.rows,
-        }
-        text = json.dumps(plain(found), indent=1) + "\n"
-        write_text(self.folder / RESULT, text)
-
-
-def domain_table(result: DomainResult) -> str:
-    """What to print: both domains, what is lost between them, and the gap in z before and after."""
-    head = ("start", "adapt", "simulation", "target", "lost", "AUC simulation", "AUC target", "A-distance", "before")
-    rows = []
-    for found in result.summary:
-        values = found.values
-        before = result.before[found.start]["gap"]["all"]["a_distance"]["value"]
-        shown = ("simulation_accuracy", "target_accuracy", "drop_accuracy", "simulation_auc", "target_auc")
-        rows.append(
-            (
-                found.start,
-                found.adapt,
-                *(str(values[name]) for name in shown),
-                str(values["a_distance"]),
-                f"{before:.4f}",
-            )
-        )
-    return plain_table(head, rows)
+    def rows_of(self, summary: DomainSummary) -> list[DomainFinetuning]:
+        """Return the finetunings of a start and an adaptation, by seed."""
+        return [row for row in self.rows if (row.start, row.adapt) == (summary.start, summary.adapt)]

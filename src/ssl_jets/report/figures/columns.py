@@ -1,4 +1,4 @@
-"""The columns of files of jets as histograms, in one figure."""
+"""Figure of the particle columns of files, as histograms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ColumnHistogram(Protocol):
 
 
 class ColumnSource(Protocol):
-    """What some jets of a file look like."""
+    """Histograms of some jets of a file."""
 
     @property
     def particles(self) -> ColumnHistogram: ...
@@ -35,21 +35,21 @@ class ColumnSource(Protocol):
 _COUNT = "particles in a jet"
 
 _MOST_FILES = 10
-"""Files that are drawn; more could not be told apart."""
+"""Files that are drawn: there are ten colours."""
 
 
 def draw_columns(samples: Mapping[str, ColumnSource], path: Path, *, force: bool = False) -> str:
-    """Write a figure of the particles of a jet and of every particle column, a line for each file (at most ten).
+    """Draw the number of particles and every particle column, a line for each file (at most ten).
 
-    The lines are densities: what is drawn of two files of the same jets is the same, whatever their bins.
+    The lines are densities, so that files with other bins can be compared.
 
     Args:
-        samples: by the path of the file.
+        samples: histograms of each file, by its path.
         path: of the figure, a PNG.
         force: replace it.
 
     Returns:
-        What is not drawn; "" where all is.
+        A note on files that are not drawn; "" without any.
 
     Raises:
         UsageError: the figure exists and `force` is not given.
@@ -60,26 +60,30 @@ def draw_columns(samples: Mapping[str, ColumnSource], path: Path, *, force: bool
     with style(), whole_file(path, force=force) as temporary:
         rows = -(-(len(names) + 1) // 4)
         figure, axes = plt.subplots(rows, 4, figsize=(14, 3 * rows), layout="constrained", squeeze=False)
-        for place, name in zip(axes.flat, [_COUNT, *names]):
-            for (file, sample), paint in zip(drawn.items(), COLOURS):
+        for panel, name in zip(axes.flat, [_COUNT, *names]):
+            for (file, sample), colour in zip(drawn.items(), COLOURS):
                 column = sample.particles if name == _COUNT else sample.columns.get(name)
                 if column is not None and any(column.histogram):
                     counts, width = np.array(column.histogram), np.diff(column.edges)
-                    place.stairs(counts / counts.sum() / width, column.edges, label=file, color=paint)
-            place.set(xlabel=PARTICLE_LABELS.get(name, name.replace("$", r"\$")), yscale="log")
-        for place in axes.flat[len(names) + 1 :]:
-            place.set_axis_off()
+                    panel.stairs(counts / counts.sum() / width, column.edges, label=file, color=colour)
+            panel.set(xlabel=PARTICLE_LABELS.get(name, name.replace("$", r"\$")), yscale="log")
+        for panel in axes.flat[len(names) + 1 :]:
+            panel.set_axis_off()
         for first in axes[:, 0]:
             first.set_ylabel("density")
-        look = {"ncols": 5, "fontsize": 9, "title_fontsize": 9, "title": few}
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", **look)
+        options = {"ncols": 5, "fontsize": 9, "title_fontsize": 9, "title": few}
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", **options)
         figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)
     return few
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The ends of paths that tell them apart: the names of the files where these differ."""
+    """Return the shortest unique ends of paths: the names of the files if these differ.
+
+    >>> short_names(["/data/a/jets.root", "/data/b/jets.root"])
+    ['a/jets.root', 'b/jets.root']
+    """
     parts = [path.split("/") for path in paths]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(one[-depth:]) for one in parts]

@@ -1,4 +1,4 @@
-"""Figures of a training, drawn from the lines of `metrics.jsonl`."""
+"""Figures of a training, from the lines of `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ssl_jets.report.figures.style import COLOURS, GREY, panel_grid
 
 Lines = Sequence[Mapping[str, Any]]
 
-BOOKKEEPING = {"step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds"} | {
-    "skipped",
-    "skipped_steps",
+STEP = "step"
+
+BOOKKEEPING = {
+    *("step", "kind", "loss", "lr", "grad_norm", "jets_per_second", "data_wait", "epoch", "seconds"),
+    *("skipped", "skipped_steps", "domain_accuracy", "domain_lambda"),
 }
-BOOKKEEPING |= {"domain_accuracy", "domain_lambda"}
-"""Keys of a training line that are shown elsewhere, or not at all."""
+"""Keys of a training line that have a panel of their own, or none."""
 
 PANELS = (
     ("domain_accuracy", "accuracy of the domain discriminator"),
@@ -28,18 +29,17 @@ PANELS = (
     ("lr", "learning rate"),
     ("grad_norm", "norm of the gradient"),
 )
-"""Key and label of the panels behind those of the loss, its parts and the probe, where the lines have them."""
-
+"""Key and label of the panels after the loss, its parts and the probe; a key without numbers has no panel."""
 
 Panel = tuple[str, str, tuple[float | None, float | None]]
 """Key, label and limits of a panel."""
 
 PROGRESS: tuple[Panel, ...] = (("loss", "held-out loss", (None, None)), ("probe_accuracy", "probe accuracy", (0, None)))
-"""Panels on what is learned, where runs are laid over each other."""
+"""Panels of loss and probe in a comparison of runs."""
 
 COLLAPSE: tuple[Panel, ...] = (
     ("z_variation", "share of the length of z that varies", (0, None)),
-    ("compared_variation", "the same of what the loss compares", (0, None)),
+    ("compared_variation", "the same in the space of the loss", (0, None)),
     ("z_participation_ratio", "participation ratio", (1, None)),
     ("rankme", "effective rank", (1, None)),
     ("z_alignment", "alignment of two views", (0, 2)),
@@ -49,24 +49,23 @@ COLLAPSE: tuple[Panel, ...] = (
     ("teacher_distance", "distance of student and teacher", (0, None)),
     ("code_usage", "share of codes used", (0, 1)),
 )
-"""Panels on the collapse of z, where the lines have them."""
+"""Panels of the measures of collapse of z; a key without numbers has no panel."""
 
 COLLAPSED = COLOURS[2]
 
 
 def training(lines: Lines) -> Figure | None:
-    """Loss, probe, spread of z and throughput against the step; None without two lines of the loss.
+    """Draw loss, probe, spread of z and throughput against the step; None without two lines of the loss.
 
     A quantity with a single number has no panel.
     """
     if not _has(lines, "loss"):
         return None
-    train = [line for line in lines if line["kind"] == "train"]
-    held = [line for line in lines if line["kind"] == "validation"]
+    train, held = _of_kind(lines, "train"), _of_kind(lines, "validation")
     groups = groups_of(train)
     shown = [(key, label) for key, label in PANELS if _has(lines, key)]
-    figure, places = panel_grid(1 + len(groups) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
-    free = iter(places)
+    figure, panels = panel_grid(1 + len(groups) + _has(held, "probe_accuracy") + len(shown), 3.9, 3.0)
+    free = iter(panels)
     _loss(next(free), train, held)
     for label, names in groups.items():
         _parts(next(free), train, names, label)
@@ -81,13 +80,13 @@ def training(lines: Lines) -> Figure | None:
 
 
 def collapse(lines: Lines) -> Figure | None:
-    """What would show a collapse of z, against the step; None without a look at held-out jets."""
-    looks = [line for line in lines if line["kind"] in ("check", "validation")]
+    """Draw the measures of collapse against the step; None without a look at held-out jets."""
+    looks = _of_kind(lines, "check", "validation")
     shown = [panel for panel in COLLAPSE if _has(looks, panel[0])]
     if not shown:
         return None
-    figure, places = panel_grid(len(shown), 3.9, 2.7)
-    for axes, (key, label, limits) in zip(places, shown):
+    figure, panels = panel_grid(len(shown), 3.9, 2.7)
+    for axes, (key, label, limits) in zip(panels, shown):
         _line(axes, looks, key, "", COLOURS[0])
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
@@ -97,29 +96,39 @@ def collapse(lines: Lines) -> Figure | None:
 
 
 def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mapping[str, str]) -> Figure | None:
-    """A panel for each quantity that any run has at its looks, a line for each run; None without one.
+    """Draw a panel for each quantity and a line for each run; None without a quantity.
 
-    Red rings: looks that found a collapse.
+    Red rings mark looks that found a collapse.
+
+    Args:
+        runs: lines of each run, by its name.
+        wanted: the panels; a panel without numbers of any run is left out.
+        colours: of the runs.
     """
-    looks = {name: [line for line in lines if line["kind"] in ("check", "validation")] for name, lines in runs.items()}
+    looks = {name: _of_kind(lines, "check", "validation") for name, lines in runs.items()}
     shown = [panel for panel in wanted if any(_has(lines, panel[0]) for lines in looks.values())]
     if not shown:
         return None
-    figure, places = panel_grid(len(shown), 3.9, 3.0)
-    for axes, (key, label, limits) in zip(places, shown):
+    figure, panels = panel_grid(len(shown), 3.9, 3.0)
+    for axes, (key, label, limits) in zip(panels, shown):
         for name, lines in looks.items():
             axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
-            found = series([line for line in lines if line.get("collapse")], key)
+            collapsed = series([line for line in lines if line.get("collapse")], key)
             ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
-            axes.plot(*found, **ring, color=COLLAPSED, label=f"_{name}: found a collapse")
+            axes.plot(*collapsed, **ring, color=COLLAPSED, label=f"_{name}: found a collapse")
         axes.set(xlabel="step", ylim=limits)
         axes.set_title(label, fontsize=11)
-    places[0].legend(frameon=False, fontsize=10)
+    panels[0].legend(frameon=False, fontsize=10)
     return figure
 
 
 def groups_of(train: Lines) -> dict[str, list[str]]:
-    """What the method logs, by the panel it is shown in: parts of the loss have "loss" in their names."""
+    """Group the keys that a method logs by their panel: parts of the loss have "loss" in their names.
+
+    >>> lines = [{"step": step, "loss_class": 1.0, "accuracy": 0.5} for step in (1, 2)]
+    >>> groups_of(lines)
+    {'part of the loss': ['loss_class'], 'also logged': ['accuracy']}
+    """
     names = sorted({name for line in train for name in line if name not in BOOKKEEPING and _has(train, name)})
     parts = [name for name in names if "loss" in name]
     others = [name for name in names if "loss" not in name]
@@ -136,31 +145,31 @@ def _loss(axes: Axes, train: Lines, held: Lines) -> None:
     axes.legend(frameon=False, loc="upper right")
 
 
-def _parts(axes: Axes, train: Lines, parts: Sequence[str], what: str) -> None:
+def _parts(axes: Axes, train: Lines, parts: Sequence[str], title: str) -> None:
     for number, name in enumerate(parts):
         step, values = series(train, name)
         axes.plot(step, _smooth(values), color=COLOURS[number % len(COLOURS)], label=name.replace("_", " "))
-    axes.set(xlabel="step", ylabel=f"{what} (training)")
+    axes.set(xlabel="step", ylabel=f"{title} (training)")
     if len(parts) > 1:
         axes.legend(frameon=False, fontsize=10)
     else:
         axes.set_ylabel(f"{parts[0].replace('_', ' ')} (training)")
 
 
-def _line(axes: Axes, lines: Lines, key: str, label: str, paint: str) -> None:
+def _line(axes: Axes, lines: Lines, key: str, label: str, colour: str) -> None:
     step, values = series(lines, key)
-    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=paint, markersize=4, label=f"_{key}")
+    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=colour, markersize=4, label=f"_{key}")
     axes.set(xlabel="step", ylabel=label)
 
 
 def series(lines: Lines, key: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Steps and values of the lines that have a number at `key`."""
-    points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
+    """Return steps and values `[point]` of the lines that have a number at `key`."""
+    points = [(line[STEP], line[key]) for line in lines if _is_number(line.get(key))]
     return np.array([step for step, _ in points], float), np.array([value for _, value in points], float)
 
 
 def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Running mean over a twentieth of the points, over what there is of it at the ends."""
+    """Return the running mean over a twentieth of the points, over fewer at the ends."""
     width = max(1, len(values) // 20)
     kernel = np.ones(width)
     sums = np.convolve(values, kernel, "same")
@@ -169,7 +178,11 @@ def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _has(lines: Lines, key: str) -> bool:
     """Check that two steps or more have a number at `key`: one point is no curve."""
-    return len({line["step"] for line in lines if _is_number(line.get(key))}) > 1
+    return len({line[STEP] for line in lines if _is_number(line.get(key))}) > 1
+
+
+def _of_kind(lines: Lines, *kinds: str) -> list[Mapping[str, Any]]:
+    return [line for line in lines if line.get("kind") in kinds]
 
 
 def _is_number(value: object) -> bool:

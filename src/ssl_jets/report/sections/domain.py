@@ -1,4 +1,4 @@
-"""The section of the domain protocol: what is lost between simulation and data, and the gap in z before and after."""
+"""Section of the domain protocol: the drop from simulation to data, and the gap in z before and after finetuning."""
 
 from __future__ import annotations
 
@@ -11,159 +11,154 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.typed import plain
+from ssl_jets.protocols.domain_result import DomainResult, DomainSummary, SeedStatistics
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import COLOURS, GREY, bars, in_text
+from ssl_jets.report.sections.protocols import interval
 
 Json = Mapping[str, Any]
 
+_STD = "standard deviation"
 
-def domain_tiles(found: Json) -> str:
-    """For each start without adaptation: the accuracy on the data, and what is lost on the way there."""
+ROW_OFFSET = 0.14
+"""Offset of the two domains from the middle of their row, so that neither error bar hides the other."""
+
+
+def domain_tiles(found: DomainResult | Json) -> str:
+    """Return the headline numbers: for each start without adaptation the accuracy on the data, and the drop."""
+    result = DomainResult.of(found)
     entries = []
-    for entry in found["summary"]:
-        if entry["adapt"] == found["summary"][0]["adapt"]:
-            values = entry["values"]
-            more = (
-                f"on the simulation {_number(values['simulation_accuracy'])}; lost {_number(values['drop_accuracy'])}"
-            )
-            entries.append((f"{entry['start']}, {entry['adapt']}", _number(values["target_accuracy"]), more))
+    for entry in result.summary:
+        if entry.adapt == result.summary[0].adapt:
+            simulation, drop = _number(entry.values.simulation_accuracy), _number(entry.values.drop_accuracy)
+            more = f"on the simulation {simulation}; lost {drop}"
+            entries.append((f"{entry.start}, {entry.adapt}", _number(entry.values.target_accuracy), more))
     return page.tiles(entries)
 
 
-def domain_sections(found: Json, album: Album) -> list[str]:
-    """All sections of a domain protocol."""
-    seeds = found["settings"]["protocol"]["seeds"]
+def domain_sections(found: DomainResult | Json, album: Album) -> list[str]:
+    """Return all sections of a domain protocol."""
+    result = DomainResult.of(found)
+    content = plain(result)
+    facts = {name: content[name] for name in ("files", "settings", "versions", "package_version", "date")}
     return [
         page.heading("Does it hold on the other domain?"),
         page.paragraph(
-            f"Trained on labels of the simulation alone; mean and standard deviation over {seeds} seeds. The start "
-            "“supervised” is the same network from random weights. “Lost” is simulation minus data."
+            f"Trained on labels of the simulation alone; mean and standard deviation over "
+            f"{result.settings.protocol.seeds} seeds. The start “supervised” is the same network from random weights. "
+            "“Lost” is simulation minus data."
         ),
-        *album.add("domain_accuracy", lambda: accuracy_figure(found)),
-        _performance_table(found),
+        *album.add("domain_accuracy", lambda: accuracy_figure(result)),
+        _performance_table(result),
         page.heading("How far are the domains apart in z?"),
         page.paragraph(
-            "Proxy A-distance: 0 where a linear classifier cannot tell the domains by z, 2 where it always can. AUC: "
-            "of the same classifier, 0.5 to 1. MMD: distance of the clouds of z, squared. The floor is the same of two "
-            "halves of the simulation. A small gap is no aim in itself: a z that says nothing has none."
+            "Proxy A-distance: 0 if a linear classifier cannot separate the domains by z, 2 if it always can. AUC: of "
+            "the same classifier, 0.5 to 1. The floor is the same of two halves of the simulation. A small gap is no "
+            "aim in itself: a constant z has none."
         ),
-        *album.add("domain_gap", lambda: gap_figure(found)),
-        _gap_table(found),
-        page.folded("The gap of each class", _class_table(found)),
-        page.folded("Every finetuning", _row_table(found)),
-        page.folded(
-            "Files, settings and versions",
-            page.facts({key: found[key] for key in ("files", "settings", "versions", "package_version", "date")}),
-        ),
+        *album.add("domain_gap", lambda: gap_figure(result)),
+        _gap_table(result),
+        page.folded("The gap of each class", _class_table(result)),
+        page.folded("Every finetuning", _row_table(result)),
+        page.folded("Files, settings and versions", page.facts(facts)),
     ]
 
 
-APART = 0.14
-"""Half of what the two domains of a row stand apart, so that neither error bar hides the other."""
-
-
-def accuracy_figure(found: Json) -> Figure:
-    """Accuracy on both domains, a row for each start and adaptation; the line between them is what is lost."""
-    summary = found["summary"]
-    figure, axes = _rows(summary, "accuracy")
-    for place, entry in enumerate(summary):
-        values = [entry["values"][name] for name in ("simulation_accuracy", "target_accuracy")]
-        places = (place - APART, place + APART)
-        axes.plot([value["mean"] for value in values], places, color=GREY, linewidth=1)
-        for value, at, colour, label in zip(values, places, (COLOURS[0], COLOURS[2]), ("simulation", "data")):
-            shown = label if place == 0 else f"_{label}"
-            _with_spread(axes.plot(value["mean"], at, "o", color=colour, label=shown)[0], value)
+def accuracy_figure(result: DomainResult) -> Figure:
+    """Draw the accuracy on both domains, a row for each start and adaptation; the line between them is the drop."""
+    figure, axes = _rows(result.summary, "accuracy")
+    for row, entry in enumerate(result.summary):
+        simulation, target = entry.values.simulation_accuracy, entry.values.target_accuracy
+        upper, lower = row - ROW_OFFSET, row + ROW_OFFSET
+        axes.plot([simulation.mean, target.mean], [upper, lower], color=GREY, linewidth=1)
+        hidden = "_" * (row > 0)  # once in the legend
+        _point(axes, simulation, upper, COLOURS[0], f"{hidden}simulation")
+        _point(axes, target, lower, COLOURS[2], f"{hidden}data")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def gap_figure(found: Json) -> Figure:
-    """Proxy A-distance after finetuning beside that before it and its floor."""
-    summary = found["summary"]
-    figure, axes = _rows(summary, "proxy A-distance in z")
-    for place, entry in enumerate(summary):
-        before = found["before"][entry["start"]]["gap"]
-        value = entry["values"]["a_distance"]
-        floor, all_ = (before[of]["a_distance"]["value"] for of in ("floor", "all"))
-        behind = "_" * (place > 0)  # once in the legend
-        axes.plot(floor, place, "|", color=GREY, markersize=12, label=f"{behind}floor")
-        axes.plot(all_, place, "o", color=GREY, fillstyle="none", label=f"{behind}before")
-        _with_spread(axes.plot(value["mean"], place, "o", color=COLOURS[0], label=f"{behind}after")[0], value)
+def gap_figure(result: DomainResult) -> Figure:
+    """Draw the proxy A-distance after finetuning, before it, and its floor."""
+    figure, axes = _rows(result.summary, "proxy A-distance in z")
+    for row, entry in enumerate(result.summary):
+        before = result.before[entry.start].gap
+        hidden = "_" * (row > 0)  # once in the legend
+        axes.plot(_value(before.floor.a_distance), row, "|", color=GREY, markersize=12, label=f"{hidden}floor")
+        axes.plot(_value(before.all.a_distance), row, "o", color=GREY, fillstyle="none", label=f"{hidden}before")
+        _point(axes, entry.values.a_distance, row, COLOURS[0], f"{hidden}after")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def _with_spread(point: Line2D, value: Json) -> None:
-    """Its standard deviation over seeds as a bar, where there are several."""
-    if value["std"] is not None:
-        bars(point, value["mean"] - value["std"], value["mean"] + value["std"], "standard deviation", along="x")
+def _point(axes: Axes, statistics: SeedStatistics, row: float, colour: str, label: str) -> None:
+    """Draw a mean over seeds, with its standard deviation as a bar if there are several."""
+    point: Line2D = axes.plot(statistics.mean, row, "o", color=colour, label=label)[0]
+    if statistics.std is not None:
+        bars(point, statistics.mean - statistics.std, statistics.mean + statistics.std, _STD, along="x")
 
 
-def _rows(summary: Sequence[Json], quantity: str) -> tuple[Figure, Axes]:
-    """An empty figure of a quantity with a named row for each start and adaptation, the first on top."""
+def _rows(summary: Sequence[DomainSummary], quantity: str) -> tuple[Figure, Axes]:
+    """Return an empty figure of a quantity with a named row for each start and adaptation, the first on top."""
     figure, axes = plt.subplots(figsize=(7.6, 1.2 + 0.42 * len(summary)), layout="constrained")
-    axes.set_yticks(range(len(summary)), [f"{entry['start']}, {entry['adapt']}" for entry in summary])
+    axes.set_yticks(range(len(summary)), [f"{entry.start}, {entry.adapt}" for entry in summary])
     axes.minorticks_off()
     axes.set_ylim(len(summary) - 0.5, -0.5)
     axes.set_xlabel(quantity)
     return figure, axes
 
 
-def _performance_table(found: Json) -> str:
-    names = ("simulation_accuracy", "target_accuracy", "drop_accuracy", "simulation_auc", "target_auc", "drop_auc")
-    rows = [(e["start"], e["adapt"], *(_number(e["values"][name]) for name in names)) for e in found["summary"]]
+def _performance_table(result: DomainResult) -> str:
+    rows = []
+    for entry in result.summary:
+        values = entry.values
+        accuracy = (values.simulation_accuracy, values.target_accuracy, values.drop_accuracy)
+        auc = (values.simulation_auc, values.target_auc, values.drop_auc)
+        rows.append((entry.start, entry.adapt, *map(_number, (*accuracy, *auc))))
     head = ("accuracy, simulation", "data", "lost", "macro AUC, simulation", "data", "lost")
     return page.table(("start", "adaptation", *head), rows)
 
 
-def _gap_table(found: Json) -> str:
+def _gap_table(result: DomainResult) -> str:
     rows: list[tuple[str, ...]] = []
-    for start, entry in found["before"].items():
-        for name, label in (("floor", "two halves of the simulation"), ("all", "before finetuning")):
-            gap = entry["gap"][name]
-            mmd = f"{page.significant(gap['mmd']['value'])} ± {page.significant(gap['mmd']['error'], 2)}"
-            rows.append((start, label, page.number(gap["a_distance"]["value"]), page.number(gap["auc"]["value"]), mmd))
-        for after in found["summary"]:
-            if after["start"] == start:
-                values = after["values"]
-                cells = (_number(values["a_distance"]), _number(values["gap_auc"]), _number(values["mmd"], 5))
-                rows.append((start, f"after, {after['adapt']}", *cells))
-    return page.table(("start", "", "proxy A-distance", "AUC", "MMD, squared"), rows)
+    for start, before in result.before.items():
+        for label, gap in (("two halves of the simulation", before.gap.floor), ("before finetuning", before.gap.all)):
+            rows.append((start, label, page.number(gap.a_distance.value), page.number(gap.auc.value)))
+        for after in result.summary:
+            if after.start == start:
+                cells = (_number(after.values.a_distance), _number(after.values.gap_auc))
+                rows.append((start, f"after, {after.adapt}", *cells))
+    return page.table(("start", "", "proxy A-distance", "AUC"), rows)
 
 
-def _class_table(found: Json) -> str:
-    """Before and after, averaged over seeds."""
+def _class_table(result: DomainResult) -> str:
+    """Return the A-distance of each class before and after finetuning, averaged over seeds."""
     rows = []
-    for after in found["summary"]:
-        before = found["before"][after["start"]]["gap"]["by_class"]
-        seeds = [row for row in found["rows"] if (row["start"], row["adapt"]) == (after["start"], after["adapt"])]
-        for name, gap in before.items():
-            values = [row["gap"]["by_class"][name]["a_distance"]["value"] for row in seeds]
-            cells = (page.number(gap["a_distance"]["value"]), page.number(float(np.mean(values))))
-            rows.append((after["start"], after["adapt"], in_text(name), *cells))
+    for entry in result.summary:
+        for name, before in result.before[entry.start].gap.by_class.items():
+            after = [_value(row.gap.by_class[name].a_distance) for row in result.rows_of(entry)]
+            cells = (page.number(before.a_distance.value), page.number(float(np.mean(after))))
+            rows.append((entry.start, entry.adapt, in_text(name), *cells))
     return page.table(("start", "adaptation", "class", "A-distance before", "after"), rows)
 
 
-def _row_table(found: Json) -> str:
-    rows = [
-        (
-            row["start"],
-            row["adapt"],
-            str(row["seed"]),
-            *(
-                f"{page.number(row[where][what]['value'])} ({page.interval(row[where][what])})"
-                for where in ("simulation", "target")
-                for what in ("accuracy", "auc")
-            ),
-        )
-        for row in found["rows"]
-    ]
+def _row_table(result: DomainResult) -> str:
+    rows = []
+    for row in result.rows:
+        estimates = (row.simulation.accuracy, row.simulation.auc, row.target.accuracy, row.target.auc)
+        cells = [f"{page.number(estimate.value)} ({interval(estimate)})" for estimate in estimates]
+        rows.append((row.start, row.adapt, str(row.seed), *cells))
     head = ("accuracy, simulation (68 %)", "AUC, simulation", "accuracy, data", "AUC, data")
     return page.table(("start", "adaptation", "seed", *head), rows)
 
 
-def _number(value: Json, digits: int = 4) -> str:
-    return page.number(value["mean"], digits) + (
-        "" if value["std"] is None else f" ± {page.number(value['std'], digits)}"
-    )
+def _number(statistics: SeedStatistics) -> str:
+    std = "" if statistics.std is None else f" ± {page.number(statistics.std)}"
+    return page.number(statistics.mean) + std
+
+
+def _value(estimate: Estimate) -> float:
+    return np.nan if estimate.value is None else estimate.value

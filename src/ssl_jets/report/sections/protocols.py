@@ -1,4 +1,4 @@
-"""The sections of protocols: label curves and searches for anomalies, from `labels.json` and `anomaly.json`."""
+"""Sections of label curves and of anomaly searches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.typed import plain
+from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
+from ssl_jets.protocols.labels_result import SCRATCH, TREES, LabelCurves, LabelPoint
+from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import (
@@ -25,209 +30,242 @@ from ssl_jets.report.figures.style import (
     panel_grid,
 )
 from ssl_jets.report.many_classes import MOST_CLASSES
-from ssl_jets.report.sections.evaluation import notes
 
 Json = Mapping[str, Any]
 
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 
+_STD = "standard deviation"
 
-def label_sections(metrics: Json, album: Album) -> list[str]:
-    """Accuracy and area against the number of labels."""
-    settings = metrics["settings"]
+
+def label_sections(curves: LabelCurves | Json, album: Album) -> list[str]:
+    """Return the sections of accuracy and AUC against the number of labels."""
+    result = LabelCurves.of(curves)
+    settings = result.settings
     rows = [
         (
-            f"{100 * point['share']:g} %",
-            f"{point['labels']:,}",
-            point["curve"],
-            f"{page.number(point['accuracy'])} ± {page.number(point['accuracy_std'])}",
-            f"{page.number(point['auc'])} ± {page.number(point['auc_std'])}",
+            f"{100 * point.share:g} %",
+            f"{point.labels:,}",
+            point.curve,
+            f"{page.number(point.accuracy)} ± {page.number(point.accuracy_std)}",
+            f"{page.number(point.auc)} ± {page.number(point.auc_std)}",
             _seconds(point),
         )
-        for point in metrics["points"]
+        for point in result.points
     ]
-    seen = "of which a model has seen some or all in training" if metrics.get("leaked") else "that no model has seen"
-    values = {"jets": metrics["test_jets"], "seen": seen, "seeds": settings["seeds"], "batch": settings["batch_size"]}
+    seen = "of which a model has seen some or all in training" if result.leaked else "that no model has seen"
+    values = {"jets": result.test_jets, "seen": seen, "seeds": settings.seeds, "batch": settings.batch_size}
     return [
-        *notes(metrics),
+        *_notes(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
-        *album.add("label_curves", lambda: label_curves(metrics), **values, steps=settings["steps"]),
+        *album.add("label_curves", lambda: label_curves(result), **values, steps=settings.steps),
         page.table(("share", "labels", "curve", "accuracy", "macro AUC", "seconds a training"), rows),
         page.heading("How it was made"),
-        *_made(metrics, ("models", "files", "settings", "data", "classes", "versions", "package_version", "date")),
+        *_provenance(result, ("models", "files", "settings", "data", "classes")),
     ]
 
 
-def label_curves(metrics: Json) -> Figure | None:
-    """Mean and standard deviation over seeds, of accuracy and of the area; None with one number of labels."""
-    if len({point["labels"] for point in metrics["points"]}) < 2:
+def label_curves(result: LabelCurves) -> Figure | None:
+    """Draw mean and standard deviation over seeds of accuracy and AUC; None with one number of labels."""
+    if len({point.labels for point in result.points}) < 2:
         return None
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for axes, key, label in ((panels[0], "accuracy", "accuracy"), (panels[1], "auc", "macro AUC (one-vs-one)")):
-        for index, curve in enumerate(metrics["curves"]):
-            points = [point for point in metrics["points"] if point["curve"] == curve]
-            names = ("labels", key, f"{key}_std")
-            x, mean, std = (np.array([point[name] for point in points], float) for name in names)
-            paint = GREY if curve in ("from scratch", "boosted trees") else COLOURS[index % len(COLOURS)]
-            line = "--" if curve == "boosted trees" else "-"
-            look: dict[str, Any] = {"linestyle": line, "marker": _MARKERS[index % len(_MARKERS)], "markersize": 5}
-            (line,) = axes.plot(x, mean, color=paint, **look, label=curve)
-            ends = (mean - std, mean + std)
-            band_or_bars(line, *ends, "standard deviation", index, len(metrics["curves"]))
-        guess = metrics.get("largest_class") if key == "accuracy" else 0.5
-        if guess is not None:
-            level(axes, guess, "largest class" if key == "accuracy" else "chance")
-        axes.set(xscale="log", xlabel="labelled jets", ylabel=label)
-    panels[0].legend(frameon=False, fontsize=11, loc="best")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for index, curve in enumerate(result.curves):
+        points = result.points_of(curve)
+        _label_curve(left, curve, index, result, [(point.accuracy, point.accuracy_std) for point in points])
+        _label_curve(right, curve, index, result, [(point.auc, point.auc_std) for point in points])
+    if result.largest_class is not None:
+        level(left, result.largest_class, "largest class")
+    level(right, 0.5, "chance")
+    left.set(xscale="log", xlabel="labelled jets", ylabel="accuracy")
+    right.set(xscale="log", xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
+    left.legend(frameon=False, fontsize=11, loc="best")
     return figure
 
 
-def anomaly_sections(metrics: Json, album: Album) -> list[str]:
-    """CWoLa scans and distance scores."""
-    background = in_text(metrics["background"])
+def _label_curve(
+    axes: Axes, curve: str, index: int, result: LabelCurves, statistics: Sequence[tuple[float, float]]
+) -> None:
+    """Draw one curve from mean and standard deviation of each of its points."""
+    labels = np.array([point.labels for point in result.points_of(curve)], float)
+    mean, std = np.array(statistics, float).T
+    style: dict[str, Any] = {
+        "color": GREY if curve in (SCRATCH, TREES) else COLOURS[index % len(COLOURS)],
+        "linestyle": "--" if curve == TREES else "-",
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "markersize": 5,
+    }
+    (line,) = axes.plot(labels, mean, **style, label=curve)
+    band_or_bars(line, mean - std, mean + std, _STD, index, len(result.curves))
+
+
+def anomaly_sections(scan: AnomalyScan | Json, album: Album) -> list[str]:
+    """Return the sections of CWoLa scans and distance scores."""
+    result = AnomalyScan.of(scan)
+    background = in_text(result.background)
     scans = [
         (
-            in_text(scan["signal"]),
-            scan["of"],
-            f"{point['signal_jets']:,}",
-            page.number(point["significance"], 2),
-            _mean(point, "improvement", 2),
-            _mean(point, "auc", 3),
+            in_text(scan.signal),
+            scan.of,
+            f"{point.signal_jets:,}",
+            page.number(point.significance, 2),
+            _mean(point.improvement, point.improvement_std, 2),
+            _mean(point.auc, point.auc_std, 3),
         )
-        for scan in metrics["cwola"]
-        for point in scan["points"]
+        for scan in result.cwola
+        for point in scan.points
     ]
     distances = [
         (
-            in_text(entry["signal"]),
-            entry["of"],
-            entry["score"],
-            page.number(entry["auc"]["value"], 3),
-            page.interval(entry["auc"], digits=3),
-            page.number(entry["improvement"]["value"], 2),
+            in_text(entry.signal),
+            entry.of,
+            entry.score,
+            page.number(entry.auc.value, 3),
+            interval(entry.auc, digits=3),
+            page.number(entry.improvement.value, 2),
         )
-        for entry in metrics["distances"]
+        for entry in result.distances
     ]
     text = (
-        f"{metrics['background_jets']:,} {background} jets are cut in two; signal jets are hidden in the one half, and "
-        "a reader learns to tell the halves apart. It is judged on other jets with their true classes. Below, jets are "
-        f"scored by their distance from {background} jets."
+        f"{result.background_jets:,} {background} jets are cut in two halves; signal jets are hidden in one of them, "
+        "and a classifier learns to separate the halves. It is tested on other jets with their true classes. Below, "
+        f"the score of a jet is its distance from {background} jets."
     )
-    draws = {"background": background, "seeds": metrics["seeds"]}
-    if len(metrics["classes"]) - 1 > MOST_CLASSES:
+    if len(result.classes) - 1 > MOST_CLASSES:
         text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
     return [
-        *notes(metrics),
+        *_notes(result.notes),
         page.heading("Search without labels"),
         page.paragraph(text),
-        *album.add("cwola", lambda: cwola(metrics), **draws),
+        *album.add("cwola", lambda: cwola(result), background=background, seeds=result.seeds),
         page.folded("All numbers of the search", page.table(head, scans)),
         page.heading("Distance from the background"),
-        *album.add("distance", lambda: distance(metrics), background=background),
+        *album.add("distance", lambda: distance(result), background=background),
         page.folded(
             "All numbers of the distances",
             page.table(("signal", "in", "score", "AUC", "68 %", "largest ε_S/√ε_B"), distances),
         ),
         page.heading("How it was made"),
-        *_made(metrics, ("made_from", "classes", "background", "seeds", "versions", "package_version", "date")),
+        *_provenance(result, ("made_from", "classes", "background", "seeds")),
     ]
 
 
-def cwola(metrics: Json) -> Figure | None:
-    """One panel a signal: improvement against the number of hidden jets, a line for each thing that is read.
+def cwola(result: AnomalyScan) -> Figure | None:
+    """Draw improvement against the number of hidden jets, a panel for each signal and a line for each input.
 
-    Signals with one number of hidden jets have no panel; None where no signal has more.
+    Signals with one number of hidden jets have no panel; None if no signal has more.
     """
-    drawn = [scan for scan in metrics["cwola"] if sum(point["improvement"] is not None for point in scan["points"]) > 1]
-    signals = list(dict.fromkeys(scan["signal"] for scan in drawn))[:MOST_CLASSES]
+    drawn = [scan for scan in result.cwola if len(_defined(scan)) > 1]
+    signals = list(dict.fromkeys(scan.signal for scan in drawn))[:MOST_CLASSES]
     if not signals:
         return None
-    read = list(dict.fromkeys(scan["of"] for scan in drawn))
-    figure, places = panel_grid(len(signals), 3.9, 3.2, sharex=True)
-    for axes, signal in zip(places, signals):
-        for scan in (scan for scan in drawn if scan["signal"] == signal):
-            _scan(axes, scan, read)
+    inputs = list(dict.fromkeys(scan.of for scan in drawn))
+    figure, panels = panel_grid(len(signals), 3.9, 3.2, sharex=True)
+    for axes, signal in zip(panels, signals):
+        for scan in (scan for scan in drawn if scan.signal == signal):
+            _scan(axes, scan, inputs)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         axes.set(xscale="log", ylim=(0, None))
-        axes.axvline(np.sqrt(metrics["background_jets"] / 2), color=GREY, linestyle="--", linewidth=1)
+        axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
-    figure.supxlabel(f"signal jets among {metrics['background_jets'] // 2:,} of background", fontsize=13)
+    figure.supxlabel(f"signal jets among {result.background_jets // 2:,} of background", fontsize=13)
     figure.supylabel(r"largest improvement $\varepsilon_S/\varepsilon_B^{1/2}$", fontsize=13)
-    figure.legend(*places[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=11)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=11)
     return figure
 
 
-def distance(metrics: Json) -> Figure:
-    """Area under the ROC curve of each signal, a point for each score and thing that is read."""
-    signals = list(dict.fromkeys(entry["signal"] for entry in metrics["distances"]))[:MOST_CLASSES]
-    read = list(dict.fromkeys(entry["of"] for entry in metrics["distances"]))
-    keys = list(dict.fromkeys((entry["of"], entry["score"]) for entry in metrics["distances"]))
+def distance(result: AnomalyScan) -> Figure:
+    """Draw the area under the ROC curve of each signal, a point for each score and input."""
+    signals = list(dict.fromkeys(entry.signal for entry in result.distances))[:MOST_CLASSES]
+    inputs = list(dict.fromkeys(entry.of for entry in result.distances))
+    keys = list(dict.fromkeys((entry.of, entry.score) for entry in result.distances))
     height = 1.4 + len(signals) * max(0.6, 0.14 * len(keys))
     figure, axes = plt.subplots(figsize=(8.4, height), layout="constrained")
     handles: dict[tuple[str, str], Line2D] = {}
-    for entry in metrics["distances"]:
-        key, auc = (entry["of"], entry["score"]), entry["auc"]
-        if auc["value"] is None or entry["signal"] not in signals:
+    for entry in result.distances:
+        if entry.auc.value is None or entry.signal not in signals:
             continue
-        place = signals.index(entry["signal"]) + (keys.index(key) - (len(keys) - 1) / 2) / (len(keys) + 2)
-        paint, _ = _look(entry["of"], read)
-        shape: dict[str, Any] = (
-            {"marker": "o"} if entry["score"] == "kNN" else {"marker": "s", "markerfacecolor": "white"}
-        )
-        label = f"_{entry['score']}, {entry['of']}"
-        (point,) = axes.plot(auc["value"], place, color=paint, markersize=6, linestyle="none", label=label, **shape)
+        key = (entry.of, entry.score)
+        # 4 keys: rows at -1.5/6, -0.5/6, 0.5/6, 1.5/6 around the row of the signal.
+        row = signals.index(entry.signal) + (keys.index(key) - (len(keys) - 1) / 2) / (len(keys) + 2)
+        colour, _ = _colour_and_marker(entry.of, inputs)
+        style: dict[str, Any] = {"marker": "s", "markerfacecolor": "white"}
+        if entry.score == "kNN":
+            style = {"marker": "o"}
+        label = f"_{entry.score}, {entry.of}"
+        (point,) = axes.plot(entry.auc.value, row, color=colour, markersize=6, linestyle="none", label=label, **style)
         handles.setdefault(key, point)
-        bars(point, auc["low"], auc["high"], along="x")
+        bars(point, entry.auc.low, entry.auc.high, along="x")
     name_rows(axes, [in_figure(name) for name in signals])
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
     axes.set_xlabel("area under the ROC curve")
     shown = [key for key in keys if key in handles]
     names = [f"{score}, {of}" for of, score in shown]
-    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-    axes.legend([handles[key] for key in shown], names, **where, frameon=False, fontsize=11)
+    right: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    axes.legend([handles[key] for key in shown], names, **right, frameon=False, fontsize=11)
     return figure
 
 
-def _scan(axes: Axes, scan: Json, read: Sequence[str]) -> None:
-    """One line: mean and standard deviation over draws; `read` are all that the panel may have."""
-    there = [point for point in scan["points"] if point["improvement"] is not None]
-    paint, marker = _look(scan["of"], read)
-    x, mean, std = (
-        np.array([point[key] or 0.0 for point in there], float)
-        for key in ("signal_jets", "improvement", "improvement_std")
-    )
-    (line,) = axes.plot(x, mean, color=paint, marker=marker, markersize=4, label=scan["of"])
-    place, among = read.index(scan["of"]), len(read)
-    band_or_bars(line, mean - std, mean + std, "standard deviation", place, among)
+def _defined(scan: CwolaScan) -> list[CwolaPoint]:
+    return [point for point in scan.points if point.improvement is not None]
 
 
-def _look(of: str, read: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of what is read: baselines are grey and red, models take the other colours."""
+def _scan(axes: Axes, scan: CwolaScan, inputs: Sequence[str]) -> None:
+    """Draw one line: mean and standard deviation over draws; `inputs` are all that the panel may have."""
+    points = _defined(scan)
+    colour, marker = _colour_and_marker(scan.of, inputs)
+    jets = np.array([point.signal_jets for point in points], float)
+    mean = np.array([point.improvement or 0.0 for point in points], float)
+    std = np.array([point.improvement_std or 0.0 for point in points], float)
+    (line,) = axes.plot(jets, mean, color=colour, marker=marker, markersize=4, label=scan.of)
+    band_or_bars(line, mean - std, mean + std, _STD, inputs.index(scan.of), len(inputs))
+
+
+def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:
+    """Return colour and marker of an input: baselines are grey and red, models take the other colours."""
     if of == "z of random weights":
         return GREY, "s"
     if of == "jet columns":
         return COLOURS[2], "D"
-    models = [name for name in read if name not in ("z of random weights", "jet columns")]
+    models = [name for name in inputs if name not in ("z of random weights", "jet columns")]
     colours = [colour for colour in COLOURS if colour not in (COLOURS[2], GREY)]
     return colours[models.index(of) % len(colours)], "o"
 
 
-def _mean(point: Json, key: str, digits: int) -> str:
-    if point[key] is None:
-        return "–"
-    return f"{page.number(point[key], digits)} ± {page.number(point[f'{key}_std'], digits)}"
+def _mean(value: float | None, std: float | None, digits: int) -> str:
+    return "–" if value is None else f"{page.number(value, digits)} ± {page.number(std, digits)}"
 
 
-def _seconds(point: Json) -> str:
-    found = [one["seconds"] for one in point["seeds"] if one.get("seconds") is not None]
-    return f"{np.mean(found):.0f}" if found else "–"
+def interval(estimate: Estimate, *, digits: int = 4) -> str:
+    """Format the 68 % interval of an estimate: `0.43 to 0.47`."""
+    return f"{page.number(estimate.low, digits)} to {page.number(estimate.high, digits)}"
 
 
-def _made(metrics: Json, keys: Sequence[str]) -> list[str]:
-    facts: dict[str, Any] = {}
-    for key in keys:
-        value = metrics[key]
-        rows = value if isinstance(value, list) else []
-        facts[key] = [" ".join(map(str, row)) if isinstance(row, list) else row for row in rows] or value
+def interval95(estimate: Estimate) -> str:
+    """Format the 95 % interval of an estimate: `0.43 to 0.47`."""
+    return f"{page.number(estimate.low95)} to {page.number(estimate.high95)}"
+
+
+def _notes(notes: Sequence[str], leaked: int = 0) -> list[str]:
+    """Return the messages about the choice of jets, warnings first and in a box."""
+    warnings = [note for note in notes if note.startswith("WARNING")]
+    others = [note for note in notes if note not in warnings]
+    if leaked and not warnings:
+        warnings = [f"The model was trained on {leaked:,} of the jets it is tested on"]
+    paragraphs = [page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in others]
+    return [page.warning(f"{note}.") for note in warnings] + paragraphs
+
+
+def _seconds(point: LabelPoint) -> str:
+    seconds = [training.seconds for training in point.seeds if training.seconds is not None]
+    return f"{np.mean(seconds):.0f}" if seconds else "–"
+
+
+def _provenance(result: ProtocolResult, names: Sequence[str]) -> list[str]:
+    content, facts = plain(result), dict[str, Any]()
+    for name in (*names, "versions", "package_version", "date"):
+        facts[name] = content[name]
+        if isinstance(content[name], list):  # files: [["a.root", 100, 5]] -> ["a.root 100 5"]
+            facts[name] = [" ".join(map(str, row)) if isinstance(row, list) else row for row in content[name]]
     return [page.folded("Models, data and settings", page.facts(facts))]

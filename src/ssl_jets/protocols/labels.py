@@ -1,0 +1,273 @@
+"""The protocol `labels`: accuracy against the number of labels, finetuned, from scratch, and of trees.
+
+Every training takes the same number of steps, and all are tested on the same jets, which neither the pretraining of any
+model nor the finetuning has seen. At each share of the labels there are several seeds, each with its own subset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from ssl_jets.arrays import Array
+from ssl_jets.config import DataSettings
+from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.seen import Seen
+from ssl_jets.data.subset import choose
+from ssl_jets.embedding.predict import encode, probabilities
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluation.compare import names_of
+from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
+from ssl_jets.evaluation.one import torch_device
+from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, Labelled, fitted_trees
+from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
+from ssl_jets.evaluation.typed import Result
+from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.protocols.cache import ResultCache
+from ssl_jets.protocols.labels_result import (
+    SCRATCH,
+    TREES,
+    LabelCurves,
+    LabelPoint,
+    LabelTraining,
+    PretrainedModel,
+    UsedLabelSettings,
+)
+from ssl_jets.runtime.atomic import open_to_append
+from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+
+_SETTINGS = EvaluateSettings()
+
+
+@dataclass(frozen=True)
+class LabelCurve:
+    """One line of the figure: a model in a mode, the network from scratch, or trees (no model)."""
+
+    name: str
+    mode: str
+    model: Path | None
+    sha256: str
+
+    def file_name(self, share: float) -> str:
+        """Return the stem of the files of a point: `mae-full-0.01`."""
+        return f"{self.name.replace(' ', '-')}-{share:g}"
+
+
+def label_curves(
+    models: Sequence[str | Path],
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    settings: EvaluateSettings = _SETTINGS,
+    device: str | None = None,
+    say: Log = to_stderr,
+) -> LabelCurves:
+    """Finetune each model on growing shares of the labels, and write `labels.json`.
+
+    Baselines are the network of the first model from scratch, and trees on jet columns of the same subsets. A stopped
+    protocol resumes: finished points are in `out/pieces`, the last checkpoint of a stopped training in `out/runs`.
+
+    Args:
+        models: run folders of pretrained models.
+        sources: jets with labels, of which a part is held out to test on, as `evaluate_model`.
+        out: folder to write to.
+        settings: `labels.*`, and `data.*` for the split.
+        device: as `evaluate_model`.
+        say: as `evaluate_model`.
+
+    Raises:
+        SslJetsError: no labels, no jets left to test on, or an error of finetuning.
+    """
+    data = settings.data.model_copy(update={"sources": tuple(sources)})
+    return run(settings.model_copy(update={"data": data}), out, models=models, device=device, say=say)
+
+
+def run(
+    settings: EvaluateSettings,
+    out: str | Path,
+    *,
+    models: Sequence[str | Path] = (),
+    z: Sequence[str | Path] = (),
+    device: str | None = None,
+    say: Log = to_stderr,
+) -> LabelCurves:
+    """Run the protocol `labels` on the jets of `settings.data.sources`, as `label_curves`.
+
+    Raises:
+        UsageError: z files are given.
+        SslJetsError: as `label_curves`.
+    """
+    if z:
+        hint = "--protocol anomaly reads a z file"
+        raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
+    out, log = Path(out), MessageLog(say)
+    paths = [Path(path) for path in models]
+    loaded = dict(zip(names_of(paths), (load_model(path) for path in paths), strict=True))
+    settings = _with_split_of(next(iter(loaded.values())), settings)
+    data = open_dataset(settings.data)
+    if not data.label_names:
+        raise DataError("the protocol labels needs labels, and these files have none", where=", ".join(data.names[:8]))
+    to_come = Seen.of_parts(data.files, data.train, data.held_out).facts()
+    evaluation = EvaluationData.of(list(loaded.values()), settings.data.sources, settings, log, also=[to_come])
+    evaluation.need_classes("the protocol labels")
+    curves = list(_curves(loaded, paths, settings.labels))
+    assert evaluation.task.source is not None
+    provenance = {
+        "files": [list(file.identity) for file in data.files],
+        "data": settings.data.model_dump(mode="json"),
+        # Other models can leave other test jets.
+        "tested": hashlib.sha256(evaluation.task.source.numpy().tobytes()).hexdigest(),
+    }
+    total = len(curves) * len(settings.labels.shares) * settings.labels.seeds
+    cache = ResultCache(out / "pieces", provenance, total, say)
+    trainings = _Trainings(out, data, evaluation, settings, torch_device(device))
+    result = LabelCurves(
+        models={name: PretrainedModel(sha256=model.sha256, method=model.method) for name, model in loaded.items()},
+        **provenance,
+        classes=data.label_names,
+        settings=UsedLabelSettings(**settings.labels.model_dump(), figures=settings.figures),
+        test_jets=len(evaluation.task),
+        largest_class=largest_class(labels_of(evaluation.task), evaluation.weights(evaluation.task)),
+        leaked=evaluation.roles.leaked,
+        curves=[curve.name for curve in curves],
+        points=_points(curves, settings.labels, trainings, cache),
+        notes=log.said,
+        folder=out,
+    )
+    result.write()
+    return result
+
+
+def _curves(loaded: Mapping[str, Model], paths: Sequence[Path], settings: LabelSettings) -> Iterator[LabelCurve]:
+    for (name, model), path in zip(loaded.items(), paths, strict=True):
+        for mode in settings.modes:
+            yield LabelCurve(f"{name} {mode}", mode, path, model.sha256)
+    first = next(iter(loaded.values()))
+    yield LabelCurve(SCRATCH, "scratch", paths[0], first.sha256)
+    yield LabelCurve(TREES, "trees", None, "")
+
+
+def _with_split_of(model: Model, settings: EvaluateSettings) -> EvaluateSettings:
+    """Return the settings with the split of the pretraining; a split that the user sets is kept."""
+    training = model.facts.get("training", {})
+    defaults = DataSettings()
+    split = {}
+    for key in ("validation_fraction", "split_seed"):
+        is_default = getattr(settings.data, key) == getattr(defaults, key)
+        if is_default and training.get(key) is not None:
+            split[key] = training[key]
+    data = settings.data.model_copy(update=split)
+    evaluate = settings.evaluate.model_copy(update={"test_jets": settings.labels.test_jets})
+    return settings.model_copy(update={"data": data, "evaluate": evaluate})
+
+
+def _points(
+    curves: Sequence[LabelCurve], settings: LabelSettings, trainings: _Trainings, cache: ResultCache
+) -> list[LabelPoint]:
+    """Return the points of all curves, by rising share; each is logged."""
+    points = []
+    for share in sorted(settings.shares):
+        for curve in curves:
+            facts = {
+                "model": curve.sha256,
+                "mode": curve.mode,
+                "share": share,
+                "steps": settings.steps,
+                "batch_size": settings.batch_size,
+                "test_jets": settings.test_jets,
+            }
+            seeds = []
+            for seed in range(settings.seeds):
+                measure = partial(trainings.measure, curve, share, seed)
+                seeds.append(cache.get(f"{curve.file_name(share)}-{seed}", facts, measure, LabelTraining))
+            points.append(LabelPoint.of(curve.name, share, seeds))
+            cache.say(_line(points[-1]))
+    return points
+
+
+class _TrainingFacts(Result):
+    """Facts of a finetuning in its model file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    labelled_jets: int
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """Trainings of the points, each measured on the same test jets."""
+
+    out: Path
+    data: Dataset
+    evaluation: EvaluationData
+    settings: EvaluateSettings
+    device: Any
+
+    def measure(self, curve: LabelCurve, share: float, seed: int) -> LabelTraining:
+        """Train on a share of the labels, and measure accuracy and AUC."""
+        return self._trees(share, seed) if curve.model is None else self._network(curve, curve.model, share, seed)
+
+    def _network(self, curve: LabelCurve, path: Path, share: float, seed: int) -> LabelTraining:
+        settings = self.settings.labels
+        same = {"sources", "validation_fraction", "split_seed", "bad_jets", "bad_files"}
+        same |= {"labels", "weights", "format", "jets"}
+        layers = {
+            "data": self.settings.data.model_dump(mode="json", include=same),
+            "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},
+            "train": {
+                "steps": settings.steps,
+                "batch_size": settings.batch_size,
+                "seed": seed,
+                "validation_jets": 500,
+                "validate_every": 10**6,
+            },
+        }
+        # Other settings or files have another folder: their trainings cannot be resumed with these.
+        made_from = [layers, curve.sha256, [file.identity for file in self.data.files]]
+        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
+        folder = self.out / "runs" / f"{curve.file_name(share)}-{seed}-{digest}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open_to_append(folder.parent / f"{folder.name}.log") as log, redirect_stderr(log):
+            finetune(resolve_finetune(path, layers), folder, resume=True)
+        model = load_model(folder)
+        z = encode(model.encoder, self.evaluation.task, self.device)
+        facts = _TrainingFacts.model_validate(model.facts.get("training"))
+        accuracy, auc = self._score(probabilities(model, z, self.evaluation.classes))
+        return LabelTraining(
+            accuracy=accuracy, auc=auc, labels=facts.labelled_jets, seconds=facts.seconds, steps=facts.steps
+        )
+
+    def _trees(self, share: float, seed: int) -> LabelTraining:
+        available = set.intersection(*(set(file.jet_columns) for file in self.data.files))
+        columns = tuple(name for name in TREE_COLUMNS if name in available)
+        request = Request.of(self.settings.data, columns, weighted=True)
+        jets = choose(self.data.files, self.data.train, share, seed, request)
+        fit = Labelled(tree_inputs(jets), labels_of(jets), self.evaluation.weights(jets))
+        predict = fitted_trees(fit, len(self.evaluation.classes), seed)
+        accuracy, auc = self._score(predict(tree_inputs(self.evaluation.task)))
+        return LabelTraining(accuracy=accuracy, auc=auc, labels=len(jets))
+
+    def _score(self, probabilities: Array) -> tuple[float, float]:
+        """Return accuracy and macro AUC of probabilities `[jet, class]` of the test jets."""
+        jets = self.evaluation.task
+        bootstrap = Bootstrap(len(jets), 1, 0, self.evaluation.weights(jets))
+        accuracy, auc = accuracy_and_auc_rows(probabilities, labels_of(jets), bootstrap)
+        return float(accuracy[0]), float(auc[0])
+
+
+def _line(point: LabelPoint) -> str:
+    return f"{point.curve}, {point.labels:,} labels: accuracy {point.accuracy:.4f} +- {point.accuracy_std:.4f}"

@@ -1,0 +1,126 @@
+"""Result of the protocol `labels`: accuracy and AUC against the number of labels. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from ssl_jets.evaluation.settings import FigureSettings, LabelSettings
+from ssl_jets.evaluation.typed import Facts, Result
+from ssl_jets.protocols.result import ProtocolResult
+
+SCRATCH, TREES = "from scratch", "boosted trees"
+"""Label curves without pretraining: the same network from random weights, and trees on jet columns."""
+
+
+class LabelTraining(Facts):
+    """One training of a label curve, on the test jets.
+
+    Attributes:
+        accuracy, auc: the latter macro, one-versus-one.
+        labels: labelled jets it was trained on.
+        seconds, steps: wall time and optimizer steps of a network.
+    """
+
+    accuracy: float
+    auc: float
+    labels: int
+    seconds: float | None = None
+    steps: int | None = None
+
+
+class LabelPoint(Result):
+    """One share of the labels of one curve: mean and standard deviation over seeds.
+
+    Attributes:
+        curve: its name.
+        share: share of the labels.
+        labels: labelled jets of the first seed.
+        seeds: the training of each seed.
+        accuracy, auc: means; the latter macro, one-versus-one.
+        accuracy_std, auc_std: standard deviations (n - 1).
+    """
+
+    curve: str
+    share: float
+    labels: int
+    seeds: list[LabelTraining]
+    accuracy: float
+    accuracy_std: float
+    auc: float
+    auc_std: float
+
+    @classmethod
+    def of(cls, curve: str, share: float, trainings: list[LabelTraining]) -> Self:
+        """Return the point of the trainings of all seeds.
+
+        >>> trainings = [LabelTraining(accuracy=value, auc=0.8, labels=10) for value in (0.5, 0.7)]
+        >>> point = LabelPoint.of("mae full", 0.1, trainings)
+        >>> f"{point.accuracy:.2f} +- {point.accuracy_std:.3f}"
+        '0.60 +- 0.141'
+        """
+        accuracy = np.array([training.accuracy for training in trainings])
+        auc = np.array([training.auc for training in trainings])
+        return cls(
+            curve=curve,
+            share=share,
+            labels=trainings[0].labels,
+            seeds=trainings,
+            accuracy=float(accuracy.mean()),
+            accuracy_std=float(accuracy.std(ddof=1)),
+            auc=float(auc.mean()),
+            auc_std=float(auc.std(ddof=1)),
+        )
+
+
+class PretrainedModel(Result):
+    """Hash and method of a model of a label curve."""
+
+    sha256: str
+    method: str
+
+
+class UsedLabelSettings(Facts, LabelSettings):
+    """Settings of label curves: `labels.*` and `figures.*`."""
+
+    figures: FigureSettings = FigureSettings()
+
+
+class LabelCurves(ProtocolResult):
+    """Result of the protocol `labels`.
+
+    Attributes:
+        models: the pretrained models, by name.
+        files: name, size and entries of the input files.
+        data: settings `data.*`.
+        tested: hash of the origin of the test jets.
+        classes: class names.
+        settings: settings of the protocol.
+        test_jets: jets that all trainings are tested on.
+        largest_class: accuracy of a constant prediction; None in older results.
+        leaked: test jets that a model was trained on; none, unless that was asked for.
+        curves: names of the curves.
+        points: one for each share and curve.
+        notes: messages about the choice of jets.
+    """
+
+    NAME: ClassVar[str] = "labels"
+
+    models: dict[str, PretrainedModel]
+    files: list[list[Any]]
+    data: dict[str, Any]
+    tested: str = ""
+    classes: tuple[str, ...]
+    settings: UsedLabelSettings
+    test_jets: int
+    largest_class: float | None = None
+    leaked: int = 0
+    curves: list[str]
+    points: list[LabelPoint]
+    notes: list[str] = Field(default=[])
+
+    def points_of(self, curve: str) -> list[LabelPoint]:
+        """Return the points of a curve, by rising share."""
+        return [point for point in self.points if point.curve == curve]

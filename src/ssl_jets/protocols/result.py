@@ -1,0 +1,57 @@
+"""Base of the results of protocols. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import Field
+
+from ssl_jets.evaluation.typed import Written, plain, read_result
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.short_repr import ShortRepr
+
+
+class ProtocolResult(ShortRepr, Written):
+    """Base of the results of protocols.
+
+    Attributes:
+        NAME: name of the protocol and of its file.
+        folder: where it is written.
+    """
+
+    NAME: ClassVar[str]
+
+    folder: Path = Field(exclude=True)
+
+    @property
+    def path(self) -> Path:
+        """File of the result."""
+        return self.folder / f"{self.NAME}.json"
+
+    def write(self) -> None:
+        """Write the file in one step."""
+        write_text(self.path, json.dumps(plain(self), indent=1) + "\n")
+
+    @classmethod
+    def of(cls, content: Self | Mapping[str, Any]) -> Self:
+        """Return a result as it is, or the one of the contents of its file.
+
+        Raises:
+            DataError: a name is missing, unknown, or has a value of another type.
+        """
+        if isinstance(content, cls):
+            return content
+        return cls.of_json({"folder": Path(), **cast("Mapping[str, Any]", content)}, Path(f"{cls.NAME}.json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the result in a folder.
+
+        Raises:
+            DataError: the file is missing, is not JSON, or is of another version.
+        """
+        path = folder / f"{cls.NAME}.json"
+        return cls.of_json({**read_result(path), "folder": folder}, path)
