@@ -156,7 +156,6 @@ class TrainStream:
         return self
 
     def __next__(self) -> Jets:
-        """Return the next batch, of exactly `batch_size` jets."""
         return self.take(self._batch_size)
 
     def take(self, jets: int) -> Jets:
@@ -216,8 +215,8 @@ class TrainStream:
         self.close()
 
     def _signature(self) -> dict[str, int]:
-        numbers = {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer}
-        return numbers | {"world": self._cursor.world}
+        world = self._cursor.world
+        return {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer, "world": world}
 
     def _check_state(self, state: Mapping[str, Any], world: int) -> None:
         for name, value in (self._signature() | {"world": world}).items():
@@ -287,7 +286,6 @@ class TrainStream:
             raise DataError("all jets to train on were left out", found=skipped_jets(self.skipped))
 
     def _drop(self) -> None:
-        """Drop the current window and the one that is being read."""
         self._shuffle_buffer.forget()
         self._jets, self._skipped_in_window = None, Counter()
 

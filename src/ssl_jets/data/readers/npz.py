@@ -83,7 +83,7 @@ class Arrays(ArrayTable):
 
 @contextmanager
 def open_tables(path: str, external: bool = False) -> Iterator[list[Arrays]]:
-    """Open the arrays of a file, as a table for each number of rows.
+    """Open the arrays of a file as one table for each number of rows.
 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
@@ -100,19 +100,19 @@ def open_tables(path: str, external: bool = False) -> Iterator[list[Arrays]]:
 
 
 def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
-    """Rows `start` to `stop` of the branches `names`; each array is read once.
+    """Read rows `start` to `stop` of the branches `names`, each array once.
 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
     """
     with readable(path, "npz"), ZipFile(path) as archive:
         names_of_arrays = {name.removesuffix(".npy") for name in archive.namelist()}
-        places = {name: _split(name, names_of_arrays) for name in names}
-        members = {base: _member(archive, archive.getinfo(f"{base}.npy")) for base, _ in places.values()}
+        locations = {name: _split(name, names_of_arrays) for name in names}
+        members = {base: _member(archive, archive.getinfo(f"{base}.npy")) for base, _ in locations.values()}
         usable = {base: member for base, member in members.items() if not isinstance(member, str)}
         check_read(sum(member.row_bytes for member in usable.values()) * (stop - start), path)
         blocks = {base: _rows(archive, base, member, start, stop) for base, member in usable.items()}
-        return {name: blocks[base] if at is None else blocks[base][..., at] for name, (base, at) in places.items()}
+        return {name: blocks[base] if at is None else blocks[base][..., at] for name, (base, at) in locations.items()}
 
 
 def _member(archive: ZipFile, info: ZipInfo) -> _Member | str:
