@@ -95,25 +95,25 @@ def _one(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]
         model = asked.models[0]
         run = model.parent if model.name == "model" else model
         folder = asked.out or run / "evaluation"
-        found = evaluation.evaluate_model(model, asked.data, folder, settings=settings, force=asked.force, say=say)
+        result = evaluation.evaluate_model(model, asked.data, folder, settings=settings, force=asked.force, say=say)
     else:
         folder = asked.out or _beside(asked.z[0])
-        found = evaluation.evaluate_z(asked.z, folder, settings=settings, force=asked.force, say=say)
+        result = evaluation.evaluate_z(asked.z, folder, settings=settings, force=asked.force, say=say)
     log_reports(report.write_evaluation_report(folder, run))
-    return folder / "metrics.json", evaluation.summary_table(found)
+    return folder / "metrics.json", evaluation.summary_table(result)
 
 
 def _models(asked: EvaluateRequest, settings: EvaluateSettings) -> str:
     """Compare models on the same jets; the JSON has the comparison, with the metrics of each model."""
     folder = asked.out or free_folder(Path("runs"), "comparison")
     options = {"ensemble": asked.ensemble, "settings": settings, "force": asked.force, "say": say}
-    found = evaluation.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
-    runs = dict(zip(found.evaluations, asked.models, strict=False))  # an ensemble, the last, has no run
+    comparison = evaluation.compare_models(asked.models, asked.data, folder, **options)  # type: ignore[arg-type]
+    runs = dict(zip(comparison.evaluations, asked.models, strict=False))  # an ensemble, the last, has no run
     log_reports(report.write_comparison_report(folder, runs))
     if not asked.json:
-        return evaluation.comparison_table(found)
-    each = {name: evaluation.metrics() for name, evaluation in found.evaluations.items()}
-    return dumps(found.metrics() | {"evaluations": each}, indent=1)
+        return evaluation.comparison_table(comparison)
+    each = {name: evaluation.metrics() for name, evaluation in comparison.evaluations.items()}
+    return dumps(comparison.metrics() | {"evaluations": each}, indent=1)
 
 
 def _protocol(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]:
@@ -136,7 +136,7 @@ def _protocol(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path,
 
 def _generated(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path, str]:
     folder = asked.out or _beside(Path(asked.generated[0]))
-    found = evaluation.evaluate_generated(
+    result = evaluation.evaluate_generated(
         asked.generated,
         asked.data,
         folder,
@@ -147,7 +147,7 @@ def _generated(asked: EvaluateRequest, settings: EvaluateSettings) -> tuple[Path
         say=say,
     )
     log_reports(report.write_generated_report(folder))
-    return folder / "generated.json", evaluation.generated_table(found)
+    return folder / "generated.json", evaluation.generated_table(result)
 
 
 def log_reports(written: Path) -> None:
