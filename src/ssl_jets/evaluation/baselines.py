@@ -46,19 +46,19 @@ class Baselines:
     """Baselines on the jets of an evaluation.
 
     Args:
-        bench: jets of the evaluation.
+        data: jets of the evaluation.
         device: torch device of the encoders.
     """
 
-    def __init__(self, bench: EvaluationData, device: torch.device) -> None:
-        self.bench, self.device = bench, device
+    def __init__(self, data: EvaluationData, device: torch.device) -> None:
+        self.data, self.device = data, device
         self._untrained: dict[str, Untrained] = {}
         self._probes: dict[tuple[str, str, int], ProbeResult] = {}
 
     @cached_property
     def columns(self) -> tuple[Labelled, Labelled]:
         """Jet columns of the jets to fit on and to test on."""
-        fit, test = (self.bench.labelled(jets, tree_inputs(jets)) for jets in (self.bench.fit, self.bench.test))
+        fit, test = (self.data.labelled(jets, tree_inputs(jets)) for jets in (self.data.fit, self.data.test))
         return fit, test
 
     def probes(self, encoder: Encoder, rows: Array | None = None) -> list[ProbeResult]:
@@ -77,40 +77,40 @@ class Baselines:
             key = (chosen, probe.__name__, id(fit))
             if key not in self._probes:
                 some_of = fit if rows is None else fit.some(rows)
-                self._probes[key] = probe(some_of, test, of=of, seed=self.bench.seed)
+                self._probes[key] = probe(some_of, test, of=of, seed=self.data.seed)
             found.append(self._probes[key])
         return found
 
     @cached_property
     def rows(self) -> tuple[Array, Array]:
         """The fit and the test jets that physics probes use, as indices; none where they are left out."""
-        bench, most = self.bench, self.bench.settings.evaluate.physics_jets
-        return some(bench.fit, most, bench.seed), some(bench.probed, most, bench.seed)
+        data, most = self.data, self.data.settings.evaluate.physics_jets
+        return some(data.fit, most, data.seed), some(data.probed, most, data.seed)
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:
         """Quantities and weights of the jets that physics probes use."""
-        jets = (subset(jets, rows) for jets, rows in zip((self.bench.fit, self.bench.probed), self.rows))
-        fit, test = (Side.of(chosen, self.bench.weights(chosen)) for chosen in jets)
+        jets = (subset(jets, rows) for jets, rows in zip((self.data.fit, self.data.probed), self.rows))
+        fit, test = (Side.of(chosen, self.data.weights(chosen)) for chosen in jets)
         return fit, test
 
     @cached_property
     def reference(self) -> list[PhysicsProbe]:
         """Probes of physics quantities from the other quantities."""
-        return reference_probes(*self.sides, seed=self.bench.seed) if self.bench.has_physics else []
+        return reference_probes(*self.sides, seed=self.data.seed) if self.data.has_physics else []
 
     def physics(self, z_fit: Array, z_test: Array, of: str) -> list[PhysicsProbe]:
         """Probe physics quantities in z of `EvaluationData.fit` and of `EvaluationData.probed`."""
-        if not self.bench.has_physics:
+        if not self.data.has_physics:
             return []
         fit, test = self.rows
-        return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.bench.seed)
+        return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.data.seed)
 
     def physics_of(self, encoder: Encoder, of: str) -> list[PhysicsProbe]:
         """Probe physics quantities in z of an encoder, without classes."""
-        if not self.bench.has_physics:
+        if not self.data.has_physics:
             return []
-        z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.bench.fit, self.bench.probed))
+        z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.data.fit, self.data.probed))
         return self.physics(z_fit, z_test, of)
 
     def untrained(self, encoder: Encoder) -> Untrained:
@@ -118,14 +118,14 @@ class Baselines:
         statistics = [values.tolist() for values in encoder.features.state_dict().values()]
         key = f"{encoder.cfg.model_dump_json()} {statistics}"
         if key not in self._untrained:
-            self._untrained[key] = self._measure(random_like(encoder, self.bench.seed))
+            self._untrained[key] = self._measure(random_like(encoder, self.data.seed))
         return self._untrained[key]
 
     def _measure(self, encoder: Encoder) -> Untrained:
-        bench = self.bench
-        z_test = encode(encoder, bench.test, self.device)
-        if not bench.classes:
+        data = self.data
+        z_test = encode(encoder, data.test, self.device)
+        if not data.classes:
             return Untrained(encoder, z_test, None, self.physics_of(encoder, RANDOM))
-        z_fit = encode(encoder, bench.fit, self.device)
-        sides = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, z_test)
+        z_fit = encode(encoder, data.fit, self.device)
+        sides = data.labelled(data.fit, z_fit), data.labelled(data.test, z_test)
         return Untrained(encoder, z_test, sides, self.physics(z_fit, z_test, RANDOM))

@@ -70,19 +70,19 @@ def compare_models(
     if ensemble:
         _check_members({name: model.head is not None or model.regressor is not None for name, model in models.items()})
     tell = MessageLog(say)
-    bench = EvaluationData.of(list(models.values()), sources, settings, tell)
+    data = EvaluationData.of(list(models.values()), sources, settings, tell)
     where = torch_device(device)
-    baselines, measured = Baselines(bench, where), {}
+    baselines, measured = Baselines(data, where), {}
     for name, model in models.items():
         say(f"measuring {name}")
-        measured[name] = measure(model, bench, baselines, out / name, where)
+        measured[name] = measure(model, data, baselines, out / name, where)
     evaluations = {name: found.evaluation for name, found in measured.items()}
     if ensemble:
-        evaluations[ENSEMBLE] = _ensemble(measured, bench, out / ENSEMBLE)
+        evaluations[ENSEMBLE] = _ensemble(measured, data, out / ENSEMBLE)
     comparison = Comparison(
         models=tuple(evaluations),
-        differences=differences(measured, bench),
-        cka=_similarities(measured, bench),
+        differences=differences(measured, data),
+        cka=_similarities(measured, data),
         notes=list(tell.said),
         evaluations=evaluations,
         folder=out,
@@ -109,28 +109,28 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     raise UsageError("the runs have no names that tell them apart", found=", ".join(map(str, paths)))
 
 
-def differences(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Difference]:
+def differences(measured: Mapping[str, Measured], data: EvaluationData) -> list[Difference]:
     """Return the differences of each two models: of their heads, and of linear probes of their z."""
-    found = []
+    result = []
     for of in ("head", "linear probe"):
         rows = {}
         for name, one in measured.items():
-            probabilities, jets = (one.headed, bench.task) if of == "head" else (one.probed, bench.test)
+            probabilities, jets = (one.headed, data.task) if of == "head" else (one.probed, data.test)
             if probabilities is not None:
-                bootstrap = Bootstrap(len(jets), seed=bench.seed, weights=bench.weights(jets))
+                bootstrap = Bootstrap(len(jets), seed=data.seed, weights=data.weights(jets))
                 rows[name] = accuracy_and_auc_rows(probabilities, labels_of(jets), bootstrap)
         for first, second in combinations(rows, 2):
             pairs = zip(rows[first], rows[second])
-            found.append(Difference(first, second, of, *(Estimate.of_rows(other - one) for one, other in pairs)))
-    return found
+            result.append(Difference(first, second, of, *(Estimate.of_rows(other - one) for one, other in pairs)))
+    return result
 
 
-def _similarities(measured: Mapping[str, Measured], bench: EvaluationData) -> list[Similarity]:
-    rows = some(bench.test, CKA_JETS, bench.seed)
+def _similarities(measured: Mapping[str, Measured], data: EvaluationData) -> list[Similarity]:
+    rows = some(data.test, CKA_JETS, data.seed)
     z = {name: one.z[rows] for name, one in measured.items()}
-    weights = bench.weights(bench.test)[rows]
+    weights = data.weights(data.test)[rows]
     return [
-        Similarity(first, second, cka(z[first], z[second], weights=weights, seed=bench.seed))
+        Similarity(first, second, cka(z[first], z[second], weights=weights, seed=data.seed))
         for first, second in combinations(measured, 2)
     ]
 
@@ -145,7 +145,7 @@ def _check_members(has_head: Mapping[str, bool]) -> None:
         )
 
 
-def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path) -> Evaluation:
+def _ensemble(measured: Mapping[str, Measured], data: EvaluationData, out: Path) -> Evaluation:
     """Evaluate the mean of the probabilities and of the regressed columns; z of all members are concatenated."""
     members = list(measured.values())
     z = np.concatenate([_unit(one.z) for one in members], axis=1)
@@ -153,9 +153,9 @@ def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path
     values = [one.regressed for one in members if one.regressed is not None]
     same = len({one.targets for one in members}) == 1
     if values and not same:
-        bench.tell("the models regress different columns, so their ensemble regresses none")
+        data.tell("the models regress different columns, so their ensemble regresses none")
     first = members[0].evaluation
-    labels = labels_of(bench.test) if bench.classes else np.full(len(z), -1)
+    labels = labels_of(data.test) if data.classes else np.full(len(z), -1)
     changed = {
         "folder": out,
         "model": ModelFacts(
@@ -166,14 +166,14 @@ def _ensemble(measured: Mapping[str, Measured], bench: EvaluationData, out: Path
             members={name: one.evaluation.model for name, one in measured.items()},
         ),
         "jets": {purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
-        "task": head_metrics(np.mean(headed, axis=0), bench) if len(headed) == len(members) else None,
-        "regression": regressed_metrics(np.mean(values, axis=0), members[0].targets, bench) if values and same else [],
+        "task": head_metrics(np.mean(headed, axis=0), data) if len(headed) == len(members) else None,
+        "regression": regressed_metrics(np.mean(values, axis=0), members[0].targets, data) if values and same else [],
         "probes": [],
         "headline": None,
         "physics": [],
         "robustness": [],
         "spread": {TRAINED: representation_statistics(torch.from_numpy(z))},
-        "map": ZMap.of(z, labels, bench.seed),
+        "map": ZMap.of(z, labels, data.seed),
         "collapse": [],
         "seconds": 0.0,
     }

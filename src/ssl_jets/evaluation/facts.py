@@ -25,11 +25,11 @@ def facts_of(model: Model) -> ModelFacts:
     )
 
 
-def input_files(bench: EvaluationData) -> list[InputFile]:
+def input_files(data: EvaluationData) -> list[InputFile]:
     """Return the files of an evaluation, with their use in the training."""
     return [
         InputFile(file.name, file.bytes, file.entries, trained, bool(file.label_names))
-        for file, trained in zip(bench.files, bench.roles.trained)
+        for file, trained in zip(data.files, data.roles.trained)
     ]
 
 

@@ -75,11 +75,11 @@ def evaluate_model(
     check_folder(Path(out), METRICS, force=force)
     model = load_model(model_path)
     tell = MessageLog(say)
-    bench = EvaluationData.of([model], sources, settings, tell)
+    data = EvaluationData.of([model], sources, settings, tell)
     where = torch_device(device)
-    found = measure(model, bench, Baselines(bench, where), Path(out), where, began)
-    found.evaluation.write()
-    return found.evaluation
+    measured = measure(model, data, Baselines(data, where), Path(out), where, began)
+    measured.evaluation.write()
+    return measured.evaluation
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def torch_device(name: str | None) -> torch.device:
 
 def measure(
     model: Model,
-    bench: EvaluationData,
+    data: EvaluationData,
     baselines: Baselines,
     out: Path,
     device: torch.device,
@@ -118,48 +118,48 @@ def measure(
 ) -> Measured:
     """Evaluate one model on jets in memory; nothing is written."""
     began = time.perf_counter() if began is None else began
-    work = _ModelEvaluation(model, bench, baselines, device)
-    found = work.labelled() if bench.classes else work.unlabelled()
-    for verdict in found["collapse"]:
-        bench.tell(f"z has collapsed: {verdict.text}")
+    evaluating = _ModelEvaluation(model, data, baselines, device)
+    results = evaluating.labelled() if data.classes else evaluating.unlabelled()
+    for verdict in results["collapse"]:
+        data.tell(f"z has collapsed: {verdict.text}")
     evaluation = Evaluation(
         folder=out,
         model=facts_of(model),
-        files=input_files(bench),
-        classes=bench.classes,
-        leaked=bench.roles.leaked,
-        left_out=dict(bench.skipped),
-        files_left_out=bench.files_left_out,
-        settings=used_settings(bench.settings, device),
-        headline=headline(found["probes"]),
-        notes=list(bench.tell.said),
+        files=input_files(data),
+        classes=data.classes,
+        leaked=data.roles.leaked,
+        left_out=dict(data.skipped),
+        files_left_out=data.files_left_out,
+        settings=used_settings(data.settings, device),
+        headline=headline(results["probes"]),
+        notes=list(data.tell.said),
         seconds=round(time.perf_counter() - began, 2),
-        **found,
+        **results,
     )
     targets = () if model.regressor is None else model.regressor.names
-    return Measured(evaluation, work.z_test, work.probed, work.headed, work.regressed, targets)
+    return Measured(evaluation, evaluating.z_test, evaluating.probed, evaluating.headed, evaluating.regressed, targets)
 
 
 class _ModelEvaluation:
     """Evaluation of one model on jets in memory."""
 
-    def __init__(self, model: Model, bench: EvaluationData, baselines: Baselines, device: torch.device) -> None:
-        self.model, self.bench, self.baselines, self.device = model, bench, baselines, device
-        self.z_test = encode(model.encoder, bench.test, device)
-        self.seed = bench.seed
+    def __init__(self, model: Model, data: EvaluationData, baselines: Baselines, device: torch.device) -> None:
+        self.model, self.data, self.baselines, self.device = model, data, baselines, device
+        self.z_test = encode(model.encoder, data.test, device)
+        self.seed = data.seed
         self.probed: Array | None = None
         self.headed: Array | None = None
         self.regressed: Array | None = None
 
     def unlabelled(self) -> dict[str, Any]:
         """Return the results that need no labels of two classes."""
-        bench, encoder = self.bench, self.model.encoder
+        data, encoder = self.data, self.model.encoder
         physics = self.baselines.physics_of(encoder, "z")
-        jets = {"test": len(bench.test)}
+        jets = {"test": len(data.test)}
         if physics:
             untrained = self.baselines.untrained(encoder)
             physics = [*physics, *untrained.physics, *self.baselines.reference]
-            jets |= {"physics fit": len(bench.fit), "physics test": len(bench.probed)}
+            jets |= {"physics fit": len(data.fit), "physics test": len(data.probed)}
         return {
             "jets": jets,
             "physics": physics,
@@ -172,25 +172,25 @@ class _ModelEvaluation:
 
     def labelled(self) -> dict[str, Any]:
         """Return task metrics, probes and baselines."""
-        bench, model, say = self.bench, self.model, self.bench.tell.say
+        data, model, say = self.data, self.model, self.data.tell.say
         say("probes of z and of the baselines")
-        z_fit = encode(model.encoder, bench.fit, self.device)
-        fit, test = bench.labelled(bench.fit, z_fit), bench.labelled(bench.test, self.z_test)
-        reader = linear_reader(fit, len(bench.classes))
+        z_fit = encode(model.encoder, data.fit, self.device)
+        fit, test = data.labelled(data.fit, z_fit), data.labelled(data.test, self.z_test)
+        reader = linear_reader(fit, len(data.classes))
         self.probed = reader(self.z_test)
         untrained = self.baselines.untrained(model.encoder)
         probes = [scored("linear", "z", fit, test, self.probed, self.seed), *self._others(fit, test)]
-        if (rows := bench.with_labels_of(model)) is not None:
+        if (rows := data.with_labels_of(model)) is not None:
             few = fit.some(rows)
             probes += [linear_probe(few, test, seed=self.seed), *self._others(few, test, rows)]
-        jets = {"fit": len(bench.fit), "test": len(bench.test)}
-        z_task = self.z_test if bench.task is bench.test else encode(model.encoder, bench.task, self.device)
+        jets = {"fit": len(data.fit), "test": len(data.test)}
+        z_task = self.z_test if data.task is data.test else encode(model.encoder, data.task, self.device)
         task = None
         if model.head is not None:
-            self.headed = probabilities(model, z_task, bench.classes)
-            task = head_metrics(self.headed, bench)
+            self.headed = probabilities(model, z_task, data.classes)
+            task = head_metrics(self.headed, data)
         if model.head is not None or model.regressor is not None:
-            jets["task"] = len(bench.task)
+            jets["task"] = len(data.task)
         say("physics quantities in z, changed jets, spread of z")
         physics = self.baselines.physics(z_fit, self.z_test, "z")
         return {
@@ -201,12 +201,12 @@ class _ModelEvaluation:
             "physics": [*physics, *untrained.physics, *(self.baselines.reference if physics else [])],
             "robustness": self.robustness(reader),
             **self.spreads(),
-            "map": ZMap.of(self.z_test, labels_of(bench.test), self.seed),
+            "map": ZMap.of(self.z_test, labels_of(data.test), self.seed),
         }
 
     def _others(self, fit: Labelled, test: Labelled, rows: Array | None = None) -> list[ProbeResult]:
         """Fit all probes but the linear one of z, and the baselines, on `rows` of `EvaluationData.fit`."""
-        most, found = self.bench.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
+        most, found = self.data.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
         if most:
             found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
         return [*found, *self.baselines.probes(self.model.encoder, rows)]
@@ -216,20 +216,20 @@ class _ModelEvaluation:
         if self.model.regressor is None:
             return []
         self.regressed = regressed(self.model, z_task)
-        return regressed_metrics(self.regressed, self.model.regressor.names, self.bench)
+        return regressed_metrics(self.regressed, self.model.regressor.names, self.data)
 
     def robustness(self, reader: Callable[[Array], Array]) -> list[RobustnessCurve]:
         """Measure the head, or the linear probe without one, on changed jets."""
-        bench, most = self.bench, self.bench.settings.evaluate.robust_jets
+        data, most = self.data, self.data.settings.evaluate.robust_jets
         if not most:
             return []
-        chosen = subset(bench.test, some(bench.test, most, self.seed))
+        chosen = subset(data.test, some(data.test, most, self.seed))
 
         def read(jets: Jets) -> Array:
             z = encode(self.model.encoder, jets, self.device)
-            return probabilities(self.model, z, bench.classes) if self.model.head is not None else reader(z)
+            return probabilities(self.model, z, data.classes) if self.model.head is not None else reader(z)
 
-        weights = bench.weights(chosen)
+        weights = data.weights(chosen)
         return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)
 
     def spreads(self) -> dict[str, Any]:
@@ -240,38 +240,38 @@ class _ModelEvaluation:
         def encoded(encoder: Any, jets: Jets) -> Array:
             return encode(encoder, jets, self.device)
 
-        return spreads(encoded, self.bench.test, *pairs, labels=self.model.head is not None)
+        return spreads(encoded, self.data.test, *pairs, labels=self.model.head is not None)
 
 
-def head_metrics(headed: Array, bench: EvaluationData) -> ClassificationMetrics:
+def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:
     """Return the metrics of probabilities for the task jets, `[jet, class]`."""
-    jets = bench.task
+    jets = data.task
     return classification_metrics(
         headed,
         labels_of(jets),
-        bench.classes,
-        weights=bench.weights(jets),
+        data.classes,
+        weights=data.weights(jets),
         first=halves_of(jets),
-        background=bench.settings.evaluate.background,
-        efficiencies=bench.settings.evaluate.efficiencies or None,
-        seed=bench.seed,
+        background=data.settings.evaluate.background,
+        efficiencies=data.settings.evaluate.efficiencies or None,
+        seed=data.seed,
     )
 
 
-def regressed_metrics(predicted: Array, names: Sequence[str], bench: EvaluationData) -> list[RegressionMetrics]:
+def regressed_metrics(predicted: Array, names: Sequence[str], data: EvaluationData) -> list[RegressionMetrics]:
     """Return the metrics of regressed columns `[task jet, target]`, for targets that the files have."""
-    jets, found = bench.task, []
+    jets, found = data.task, []
     against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
-    weights = bench.weights(jets)
+    weights = data.weights(jets)
     for index, name in enumerate(names):
         if missing := [column for column in columns_of([name]) if column not in jets.jet]:
-            bench.tell(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
+            data.tell(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
             continue
         first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
         if (known := known_jets(true, weights).sum()) < FEWEST:
-            bench.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
+            data.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
             continue
-        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=bench.seed))
+        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=data.seed))
     return found

@@ -67,34 +67,34 @@ def summary_table(evaluation: Evaluation) -> str:
     return "\n\n".join(blocks)
 
 
-def comparison_table(found: Comparison) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """Return the printed tables of several models: heads, linear probes, ranks, and paired differences."""
     rows = []
-    for name, one in found.evaluations.items():
-        spread, labels = one.representation, one.model.labelled_jets
-        linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", "z")]
-        fair = ["" if one.task is None else _count(labels), *_fitted(linear[1:2])]
-        head_of = "" if one.task is None else number(one.task.accuracy)
-        cells = (fair[0], head_of, fair[1], *_fitted(linear[:1]))
-        rows.append((name, one.model.method, *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
+    for name, evaluation in comparison.evaluations.items():
+        spread, labels = evaluation.representation, evaluation.model.labelled_jets
+        linear = [probe for probe in evaluation.probes if (probe.reader, probe.of) == ("linear", "z")]
+        fair = ["" if evaluation.task is None else _count(labels), *_fitted(linear[1:2])]
+        accuracy = "" if evaluation.task is None else number(evaluation.task.accuracy)
+        cells = (fair[0], accuracy, fair[1], *_fitted(linear[:1]))
+        rows.append((name, evaluation.model.method, *cells, f"{spread.rankme:.1f} of {spread.dimensions}"))
     probed = ("linear probe on these labels", "linear probe on all")
     head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
     blocks = [plain_table(head, rows)]
-    if found.differences:
+    if comparison.differences:
         pairs = [
             (f"{entry.second} - {entry.first}", entry.of, number(entry.accuracy), number(entry.auc))
-            for entry in found.differences
+            for entry in comparison.differences
         ]
         blocks.append(plain_table(("difference", "of", "accuracy (68 %)", "macro AUC (68 %)"), pairs))
-    if found.cka:
-        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in found.cka]
+    if comparison.cka:
+        alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in comparison.cka]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     return "\n\n".join(blocks)
 
 
-def generated_table(found: GeneratedEvaluation) -> str:
+def generated_table(result: GeneratedEvaluation) -> str:
     """Return the printed tables of generated and real jets: two-sample test, and distances with their floor."""
-    tests = [("generated, real", found.test), ("real, other real", found.floor)]
+    tests = [("generated, real", result.test), ("real, other real", result.floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
     tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
     rows = [
@@ -103,17 +103,17 @@ def generated_table(found: GeneratedEvaluation) -> str:
             _with_error(entry.generated),
             _with_error(entry.real),
         )
-        for entry in found.distances
+        for entry in result.distances
     ]
     return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
 
 
-def _physics(found: Sequence[PhysicsProbe]) -> str:
+def _physics(probes: Sequence[PhysicsProbe]) -> str:
     """Return the explained variance of each quantity, a column for each reader."""
-    readers = list(dict.fromkeys((probe.reader, probe.of) for probe in found))
+    readers = list(dict.fromkeys((probe.reader, probe.of) for probe in probes))
     rows = []
-    for quantity in dict.fromkeys(probe.quantity for probe in found):
-        values = {(probe.reader, probe.of): probe.explained.value for probe in found if probe.quantity == quantity}
+    for quantity in dict.fromkeys(probe.quantity for probe in probes):
+        values = {(probe.reader, probe.of): probe.explained.value for probe in probes if probe.quantity == quantity}
         cells = [values.get(reader) for reader in readers]
         rows.append((quantity, *("" if value is None else f"{value:.3f}" for value in cells)))
     return plain_table(("R2 of", *(f"{reader}, {of}" for reader, of in readers)), rows)
@@ -128,19 +128,19 @@ def _count(jets: int | None) -> str:
     return "not known" if jets is None else f"{jets:,} jets"
 
 
-def _with_error(found: Estimate) -> str:
-    if found.value is None or found.high is None:
+def _with_error(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.high is None:
         return "not defined"
-    return f"{found.value:.3g} +- {found.high - found.value:.2g}"
+    return f"{estimate.value:.3g} +- {estimate.high - estimate.value:.2g}"
 
 
-def _rejection(found: Estimate) -> str:
-    if found.low is None:
+def _rejection(estimate: Estimate) -> str:
+    if estimate.low is None:
         return "not defined"
-    if found.limit:
-        return f">= {found.value:.0f}"
-    high = "open" if found.high is None else f"{found.high:.3g}"
-    return f"{found.value:.3g}  {found.low:.3g} to {high}"
+    if estimate.limit:
+        return f">= {estimate.value:.0f}"
+    high = "open" if estimate.high is None else f"{estimate.high:.3g}"
+    return f"{estimate.value:.3g}  {estimate.low:.3g} to {high}"
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -149,8 +149,10 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
 
 
-def number(found: Estimate) -> str:
+def number(estimate: Estimate) -> str:
     """Format a number and its interval."""
-    if found.value is None:
+    if estimate.value is None:
         return "not defined"
-    return f"{found.value:.4f}" + (f"  {found.low:.4f} to {found.high:.4f}" if found.low is not None else "")
+    return f"{estimate.value:.4f}" + (
+        f"  {estimate.low:.4f} to {estimate.high:.4f}" if estimate.low is not None else ""
+    )
