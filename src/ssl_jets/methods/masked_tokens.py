@@ -7,8 +7,8 @@
     L = mean over jets of mean over its hidden particles of -log softmax(prediction)[k]
 
 BEiT (Bao et al., arXiv:2106.08254) on sets, as in masked particle modelling (Golling et al., arXiv:2401.13537). The
-encoder reads continuous features; codes are targets only. Encoder, decoder and mask tokens by pT rank are those of
-`mae`.
+encoder reads continuous features; codes are targets only. Encoder, decoder and mask tokens by pT rank are
+the same as in `mae`.
 """
 
 from __future__ import annotations
