@@ -48,7 +48,7 @@ def huber(predicted: Tensor, target: Tensor) -> float:
     return sum(0.5 * gap**2 if gap < 1 else gap - 0.5 for gap in gaps) / len(gaps)
 
 
-def standardised(rows: Tensor) -> Tensor:
+def standardized(rows: Tensor) -> Tensor:
     """Every column with mean 0 and standard deviation 1."""
     return (rows - rows.mean(0)) / rows.std(0, unbiased=False)
 
@@ -80,7 +80,7 @@ def reference(method: Jepa, views: tuple[Jets, Jets], hidden: Tensor) -> float:
         predicted.append(method.tokens_out(method.predictor(particles, offsets, of_jet[:, None])[1][len(tokens) :]))
     every = torch.cat(targets)
     mean, std = every.mean(0), every.std(0, unbiased=False)
-    said, wholes = method.z_out(torch.cat(said)), standardised(method.teacher_out(torch.cat(wholes)))
+    said, wholes = method.z_out(torch.cat(said)), standardized(method.teacher_out(torch.cat(wholes)))
     total = len(predicted) * method.cfg.spread_weight * spread(said.detach())
     for jet, (mine, theirs) in enumerate(zip(predicted, targets, strict=True)):
         total += method.cfg.z_weight * huber(said[jet], wholes[jet])

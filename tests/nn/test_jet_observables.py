@@ -16,7 +16,7 @@ from ssl_jets.nn.observables import AVERAGED, MOMENTS, OBSERVABLES, JetObservabl
 from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 
 
-def by_loops(jet: Jets, standardised: torch.Tensor) -> list[float]:
+def by_loops(jet: Jets, standardized: torch.Tensor) -> list[float]:
     """The numbers that the docstring of the module lists, of a single jet."""
     pts, charged = jet.column("pt").tolist(), (jet.column("charge") != 0).tolist()
     share = [pt / sum(pts) for pt in pts]
@@ -35,7 +35,7 @@ def by_loops(jet: Jets, standardised: torch.Tensor) -> list[float]:
         for index in AVERAGED:
             of_track = FEATURES[index].name in ("d0_size", "dz_size")
             used = [c or not of_track for c in charged]
-            values = standardised[:, index].tolist()
+            values = standardized[:, index].tolist()
             found.append(sum(w * x**power * u for w, x, u in zip(weights, values, used, strict=True)))
     return found
 

@@ -1,4 +1,4 @@
-"""The quantiser against its formula code by code; dead codes come back; ranks agree."""
+"""The quantizer against its formula code by code; dead codes come back; ranks agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
 WIDTH = 3
 
 
-def quantiser(codes: int = 5, decay: float = 0.9, dead_below: float = 0.0, seed: int = 0) -> VectorQuantizer:
+def quantizer(codes: int = 5, decay: float = 0.9, dead_below: float = 0.0, seed: int = 0) -> VectorQuantizer:
     """One that has begun: its codes count as used alike."""
     torch.manual_seed(seed)
     made = VectorQuantizer(codes, WIDTH, decay, dead_below)
@@ -37,7 +37,7 @@ def take(made: VectorQuantizer, x: Tensor, chance: Tensor | None = None) -> None
 
 
 def test_each_vector_becomes_the_nearest_of_the_codebook() -> None:
-    made, x = quantiser(), vectors(40)
+    made, x = quantizer(), vectors(40)
     found = made(x)
     for row, vector in enumerate(x):
         distances = [float(((vector - code) ** 2).sum()) for code in made.codebook]
@@ -48,7 +48,7 @@ def test_each_vector_becomes_the_nearest_of_the_codebook() -> None:
 
 
 def test_the_gradient_passes_straight_through_and_the_commitment_pulls_the_vector_only() -> None:
-    made, x, weight = quantiser(), vectors(6).requires_grad_(), vectors(6, seed=3)
+    made, x, weight = quantizer(), vectors(6).requires_grad_(), vectors(6, seed=3)
     found = made(x)
     (through,) = torch.autograd.grad((found.vectors * weight).sum(), x)
     assert torch.equal(through, weight)
@@ -58,7 +58,7 @@ def test_the_gradient_passes_straight_through_and_the_commitment_pulls_the_vecto
 
 
 def test_the_codebook_moves_to_the_average_of_what_falls_to_each_code() -> None:
-    made, x = quantiser(codes=4), vectors(30)
+    made, x = quantizer(codes=4), vectors(30)
     codes = made(x).codes.tolist()
     expected = []
     for code in range(4):
@@ -72,7 +72,7 @@ def test_the_codebook_moves_to_the_average_of_what_falls_to_each_code() -> None:
 
 
 def test_batches_before_one_update_count_as_one_batch() -> None:
-    whole, parts = quantiser(dead_below=0.6), quantiser(dead_below=0.6)
+    whole, parts = quantizer(dead_below=0.6), quantizer(dead_below=0.6)
     x, chance = vectors(20), chances(20)
     take(whole, x, chance)
     take(parts, x[:7], chance[:7])
@@ -84,7 +84,7 @@ def test_batches_before_one_update_count_as_one_batch() -> None:
 
 
 def test_forward_and_an_update_without_vectors_change_nothing() -> None:
-    made = quantiser()
+    made = quantizer()
     before = copy.deepcopy(made.state_dict())
     made(vectors(9))
     made.update()
@@ -118,7 +118,7 @@ def test_fewer_vectors_than_codes_leave_the_others_for_the_next_step() -> None:
 
 
 def test_a_code_that_nothing_falls_to_is_moved_to_the_vector_that_chance_chose() -> None:
-    made = quantiser(codes=3, decay=0.5, dead_below=0.3)
+    made = quantizer(codes=3, decay=0.5, dead_below=0.3)
     made.codebook[2] = made.sums[2] = 50.0
     x = vectors(12)
     steps = 0
@@ -141,7 +141,7 @@ def clusters(count: int) -> Tensor:
 
 def learned(dead_below: float) -> tuple[float, float]:
     """Use of the codebook and error after learning clusters that lie away from where the codebook began."""
-    made = quantiser(codes=16, decay=0.8, dead_below=dead_below)
+    made = quantizer(codes=16, decay=0.8, dead_below=dead_below)
     made.codebook[1:] = 100.0
     made.sums.copy_(2 * made.codebook)
     for step in range(60):
@@ -175,7 +175,7 @@ def test_two_ranks_move_to_what_one_rank_with_both_batches_moves_to(monkeypatch:
             monkeypatch.setattr(collectives, "gather", lambda _, answers=answers: answers.pop(0))
             made.update()
 
-    alone, ranks = quantiser(dead_below=0.8), [quantiser(dead_below=0.8) for _ in range(2)]
+    alone, ranks = quantizer(dead_below=0.8), [quantizer(dead_below=0.8) for _ in range(2)]
     for step in range(4):
         x, chance = vectors(20, seed=10 + step), chances(20, seed=step)
         take(alone, x, chance)
@@ -190,7 +190,7 @@ def test_two_ranks_move_to_what_one_rank_with_both_batches_moves_to(monkeypatch:
 
 
 def test_bfloat16_autocast_does_not_blur_the_choice() -> None:
-    made, x = quantiser(codes=64), vectors(200)
+    made, x = quantizer(codes=64), vectors(200)
     nearest = torch.cdist(x.double(), made.codebook.double()).argmin(1)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(made(x).codes, nearest)

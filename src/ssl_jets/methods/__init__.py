@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Names of all methods, sorted."""
+    """Return the names of all methods, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> type[Method]:
-    """The method class that the file `name` defines.
+    """Return the method class of the file `name`.
 
     Raises:
         UsageError: there is no such method (with the nearest names).
@@ -27,16 +27,17 @@ def find(name: str) -> type[Method]:
     from ssl_jets.methods._method import Method
 
     module = import_module(f"{__name__}.{name}")
-    (method,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
-    )
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method)]
+    (method,) = [value for value in classes if value.__module__ == module.__name__]  # without imported ones
     return method
 
 
 def check(name: str) -> None:
-    """Raise UsageError where there is no method of this name."""
+    """Check that there is a method of this name.
+
+    Raises:
+        UsageError: there is no such method (with the nearest names).
+    """
     if name not in names():
         raise UsageError(
             "there is no such method",

@@ -135,7 +135,7 @@ class _Source(dict[str, Any]):
         return eval(compile(ast.Expression(node), "<default>", "eval"), {}, self)  # only source of this package
 
     def _settings(self, node: ast.ClassDef) -> _Config:
-        """Return the fields of a settings class: those of its bases, then its own."""
+        """Return the fields of a settings class: first inherited ones, then its own."""
         fields: dict[str, _Field] = {}
         for base in map(self._value, node.bases):
             own = {key: _Field(field.default, field.description) for key, field in _model_fields(base).items()}

@@ -30,7 +30,6 @@ from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
 from ssl_jets.nn.heads import CountHead
-from ssl_jets.nn.mask_tokens import MaskTokens
 from ssl_jets.nn.normalize import add_noise, project_to_sphere
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.transformer import Transformer
@@ -71,7 +70,7 @@ class BottleneckMaskedAutoencoder(Method):
         super().__init__(cfg, encoder, labels)
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, (1 + encoder.cfg.z_tokens) * width)
-        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
+        self.mask_tokens = masking.MaskTokens(cfg.mask_tokens, width)
         self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)

@@ -88,6 +88,6 @@ class BYOL(Method):
         return rising(self.cfg.momentum, progress)
 
     def after_step(self, progress: float) -> None:
-        """Update the teacher, once per optimizer step (not per accumulated batch)."""
+        """Update the teacher, once per step and not per accumulated batch."""
         follow(self.teacher, self.encoder, self.momentum(progress))
         follow(self.teacher_projector, self.projector, self.momentum(progress))

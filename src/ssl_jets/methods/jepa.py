@@ -33,7 +33,6 @@ from ssl_jets.nn.collectives import gather
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.heads import Projector
-from ssl_jets.nn.mask_tokens import decoder_input
 from ssl_jets.nn.normalize import BatchNorm, standardize
 from ssl_jets.nn.regularizers import vicreg_terms
 from ssl_jets.nn.transformer import Transformer
@@ -116,7 +115,7 @@ class Jepa(Method):
         z = self.z_in(context.z).float()  # [jet, width]
         positions = masking.hidden_position(jets, hidden)
         mask_tokens = self.mask_tokens(positions).float() + z[jets.jet_of_particle[hidden]]
-        particles = decoder_input(hidden, self.tokens_in(context.tokens), mask_tokens)  # [particle, width]
+        particles = masking.decoder_input(hidden, self.tokens_in(context.tokens), mask_tokens)  # [particle, width]
         predicted = self.predictor(particles, jets.offsets, z.unsqueeze(1))[1][hidden]
         tokens: Tensor = self.tokens_out(predicted)
         return tokens

@@ -25,7 +25,6 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.mask_tokens import MaskTokens, decoder_input
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -56,7 +55,7 @@ class MaskedAutoencoder(Method):
         super().__init__(cfg, encoder, labels)
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, width)
-        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
+        self.mask_tokens = masking.MaskTokens(cfg.mask_tokens, width)
         self.decoder: nn.Module
         if cfg.decoder == "mlp":
             self.decoder = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -91,6 +90,6 @@ class MaskedAutoencoder(Method):
         if self.cfg.decoder == "mlp":
             prediction: Tensor = self.decoder(mask_tokens)
             return prediction
-        particles = decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
+        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
         decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
         return decoded[hidden]

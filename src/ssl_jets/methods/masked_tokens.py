@@ -7,8 +7,8 @@
     L = mean over jets of mean over its hidden particles of -log softmax(prediction)[k]
 
 BEiT (Bao et al., arXiv:2106.08254) on sets, as in masked particle modelling (Golling et al., arXiv:2401.13537). The
-encoder reads continuous features; codes are targets only. Encoder, decoder and mask tokens by pT rank are those of
-`mae`.
+encoder reads continuous features; codes are targets only. Encoder, decoder and mask tokens by pT rank are
+the same as in `mae`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method, Tokens
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.mask_tokens import MaskTokens, decoder_input
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -56,7 +55,7 @@ class MaskedTokens(Method):
         width = cfg.decoder_width
         self.z_in = nn.Linear(encoder.dim, width)
         self.tokens_in = nn.Linear(encoder.width, width)
-        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
+        self.mask_tokens = masking.MaskTokens(cfg.mask_tokens, width)
         self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.codes_out = nn.Linear(width, cast(Tokens, tokenizer).size)
 
@@ -76,6 +75,6 @@ class MaskedTokens(Method):
         """Return the decoder output at the hidden particles, `[hidden particle, width]`."""
         z = self.z_in(z).float()  # [jet, width]
         mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden)) + z[jets.jet_of_particle[hidden]]
-        particles = decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
+        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
         decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
         return decoded[hidden]

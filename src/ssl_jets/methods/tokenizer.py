@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn import random
+from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.mask_tokens import MaskTokens
 from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
 from ssl_jets.nn.transformer import Transformer
 
@@ -74,7 +73,7 @@ class Tokenizer(Method):
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
         self.z_in = nn.Linear(encoder.dim, width)
-        self.mask_tokens = MaskTokens(cfg.mask_tokens, width)
+        self.mask_tokens = masking.MaskTokens(cfg.mask_tokens, width)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the reconstruction losses from the codes and from z, and the commitment to the codes."""

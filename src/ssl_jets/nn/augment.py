@@ -95,7 +95,7 @@ KEPT = {
     "charge": "the sum of the particles' charges",
     "displacement": "the sizes of the impact parameters of all tracks",
     "kind": "the number of particles of each kind",
-    "IRC": "hard particles: only those of a few GeV change, or one becomes two in the same direction",
+    "IRC": "hard particles: only particles of a few GeV change, or one splits into two collinear ones",
 }
 """Invariants that an augmentation can declare."""
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.mask_tokens import decoder_input
+from ssl_jets.nn.masking import decoder_input
 from ssl_jets.nn.transformer import Transformer, init_weights
 
 

@@ -1,4 +1,4 @@
-"""Masks of particles, and the inputs that identify hidden particles to a decoder, for all methods.
+"""Masks of particles, and mask tokens that stand for hidden particles in a decoder, for all methods.
 
 Example:
     >>> import torch
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
@@ -137,6 +137,50 @@ def hidden_position(jets: Jets, hidden: Tensor) -> Tensor:
     frequencies = torch.arange(POSITION_WAVES, device=position.device).exp2() * (torch.pi / 2)
     phase = (position.unsqueeze(2) * frequencies).flatten(1)  # [hidden particle, 2 POSITION_WAVES]
     return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+class MaskTokens(nn.Embedding):
+    """Learned vectors by pT rank: int64 `[particle]` to `[particle, width]`.
+
+    Softer particles than the last rank share its vector.
+
+    Args:
+        count: number of mask tokens.
+        width: width of the decoder.
+
+    Example:
+        >>> MaskTokens(2, 8)(torch.tensor([0, 1, 5])).shape
+        torch.Size([3, 8])
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(count, width)
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, rank: Tensor) -> Tensor:
+        """Return the mask token of each pT rank."""
+        return super().forward(rank.clamp(max=self.num_embeddings - 1))
+
+
+def decoder_input(hidden: Tensor, tokens: Tensor, mask_tokens: Tensor) -> Tensor:
+    """Return the rows of a decoder, in the order of the particles: tokens and mask tokens.
+
+    Args:
+        hidden: bool `[particle]`, true for a hidden particle.
+        tokens: of the visible particles, `[visible particle, width]`.
+        mask_tokens: of the hidden particles, `[hidden particle, width]`.
+
+    Returns:
+        `[particle, width]`, in the dtype of `mask_tokens`.
+
+    Example:
+        >>> hidden = torch.tensor([False, True, False])
+        >>> decoder_input(hidden, torch.tensor([[1.0], [3.0]]), torch.tensor([[-2.0]])).squeeze(1)
+        tensor([ 1., -2.,  3.])
+    """
+    rows = mask_tokens.new_empty(len(hidden), mask_tokens.shape[1])
+    rows = rows.index_put((~hidden,), tokens.to(rows.dtype))
+    return rows.index_put((hidden,), mask_tokens)
 
 
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class Tasks(nn.Module):
     Jets without a target (label -1, a value that is not finite) or with weight 0 do not enter that task. A loss is the
     mean over the jets of *all* ranks that have the target,
 
-        L = sum_i w_i l_i / sum_i w_i,       w_i the weight of the jet (`Jets.weights`), times that of its class
+        L = sum_i w_i l_i / sum_i w_i,       w_i = (weight of the jet, `Jets.weights`) x (weight of its class)
 
     Each rank divides by the sum over all ranks and multiplies by the number of ranks, so that the mean gradient equals
     the gradient of the joined batch for any distribution of the labelled jets over ranks.
