@@ -129,7 +129,7 @@ def weigh(branches: dict[str, Any]) -> None:
 
 
 def opened(path: Path, form: str | None = None) -> JetFile:
-    return open_files([Source(str(path))], form=form)[0]
+    return open_files([Source(str(path))], schema=form)[0]
 
 
 def test_weights_are_read_selected_joined_and_mixed_with_jets_that_have_none(write_jetclass: Write) -> None:

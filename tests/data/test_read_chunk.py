@@ -197,10 +197,10 @@ def test_a_negative_pt_has_a_reason_of_its_own(write_jetclass: Write, tmp_path: 
     schema = tmp_path / "mine.yaml"
     schema.write_text(OWN.format(pt="{branch: part_px, unit: GeV}", dphi="{branch: part_dphi}"))
     path = write_jetclass(edit=lambda branches: branches.update(part_px=abs(branches["part_px"]) + 1))
-    file = open_files([Source(str(path))], form=str(schema))[0]
+    file = open_files([Source(str(path))], schema=str(schema))[0]
     assert read_chunk(file, 0, 0, 50, Request(bad_jets="skip"))[1] == {}
     path = write_jetclass(edit=lambda branches: set_value(branches, "part_px", 4, 0, -3.0))
-    left_out = read_chunk(open_files([Source(str(path))], form=str(schema))[0], 0, 4, 5, Request(bad_jets="skip"))[1]
+    left_out = read_chunk(open_files([Source(str(path))], schema=str(schema))[0], 0, 4, 5, Request(bad_jets="skip"))[1]
     assert left_out == {"pt is negative": 1}
 
 
@@ -220,7 +220,7 @@ def test_dphi_is_wrapped_and_angles_inside_keep_every_bit(
     if schema is not None:
         (tmp_path / "mine.yaml").write_text(schema)
     path = write_jetclass(edit=unwrap)
-    file = open_files([Source(str(path))], form=None if schema is None else str(tmp_path / "mine.yaml"))[0]
+    file = open_files([Source(str(path))], schema=None if schema is None else str(tmp_path / "mine.yaml"))[0]
     raw, wrapped = (read_chunk(file, 0, 0, 50, Request(wrap=wrap))[0] for wrap in (False, True))
     inside = raw.column("dphi").abs() <= np.float32(np.pi)
     assert int((~inside).sum()) == len(turned)

@@ -1,7 +1,7 @@
-"""Identity of a file of jets: a digest of its contents, which a copy keeps under any name and in any folder.
+"""Identity of a file of jets: a digest of its contents, the same for a copy of any name in any folder.
 
 The digest covers the number of entries, the structure of the table that holds the jets, and at most `BLOCKS` blocks of
-the bytes in which its numbers are stored. Positions in the file, unused space and other tables do not enter.
+the bytes that store its numbers. Positions in the file, unused space and other tables do not enter.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _GOLDEN = 0.6180339887498949
 
 
 class FileId(NamedTuple):
-    """A file as a model remembers it.
+    """Name, size and digest of a file, which a model stores of its training files.
 
     Attributes:
-        name: without its folder.
+        name: name without the folder.
         bytes: size.
-        digest: of the contents; "" in models of versions that compared names and sizes only.
+        digest: digest of the contents; "" in models of versions that compared names and sizes only.
     """
 
     name: str
@@ -48,7 +48,7 @@ def block(start: int, size: int) -> Block:
 
 
 def positions(branches: int) -> Iterator[tuple[int, float]]:
-    """Yield index of a branch and relative position in it, in [0, 1), for each block.
+    """Yield the index of a branch and the relative position in it, in [0, 1), for each block.
 
     2 branches: 16 positions in each; 64 branches: one position in every second one.
     """
@@ -61,11 +61,11 @@ def digest_of(path: str, table: StoredTable) -> str:
     """Return the digest of a table, 32 hexadecimal digits."""
     items = [table.entries, *table.stored()]
     contents = iter(_read(path, [item for item in items if isinstance(item, Block)]))
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for item in items:
         content = next(contents) if isinstance(item, Block) else repr(item).encode()
-        found.update(len(content).to_bytes(8, "little") + content)
-    return found.hexdigest()[:32]
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()[:32]
 
 
 def _read(path: str, blocks: Sequence[Block]) -> list[bytes]:

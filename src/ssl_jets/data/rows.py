@@ -1,4 +1,4 @@
-"""What a reader gave for a range of entries, jet by jet: particles end to end, and numbers of each jet."""
+"""Branches of a range of entries, jet by jet: particles end to end, and numbers of each jet."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 
 Entries = npt.NDArray[np.int64]
-
+"""Numbers of entries of a tree, each once, in rising order."""
 
 Raw = Mapping[str, Any]
 """Branch to its entries: an awkward array of lists or of numbers, or a numpy array `[entry]` or `[entry, place]`."""
-
 
 NO_ENTRIES: Entries = np.empty(0, dtype=np.int64)
 
 
 class BadEntriesError(DataError):
-    """Entries that cannot be made into jets, in a file whose other entries can.
+    """Entries that are no jets, in a file whose other entries are.
 
     Args:
-        entries: their numbers in the file, each once.
-        setting: of `data.*`, what decides whether they are left out.
+        what: the error in one sentence.
+        entries: their numbers in the file.
+        setting: key of `data.*` that decides between an error and skipping.
         more: as for `DataError`.
     """
 
@@ -40,16 +40,16 @@ class BadEntriesError(DataError):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Branches of jets, as in the file: not yet the canonical columns nor their units.
+    """Branches of jets as in the file, before the decoder turns them into canonical columns and units.
 
     Attributes:
         offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
         particle: branches of particles, each `[particle]`.
         jet: branches of jets, each `[jet]`.
         entry: int64 `[jet]`, entry of the file.
-        number: int64 `[jet]`, number of the jet in its entry; 0 where an entry is a jet.
+        number: int64 `[jet]`, number of the jet in its entry; 0 if an entry is a jet.
         place: the file, for messages.
-        lost: int64 `[jet]`, particles of each jet that the file does not hold; None where that cannot be.
+        lost: int64 `[jet]`, particles of each jet that the file does not store; None if it stores all.
     """
 
     offsets: Array
@@ -69,28 +69,31 @@ class Rows:
         return np.diff(self.offsets)
 
     def find(self, name: str) -> tuple[Array, bool]:
-        """The numbers of a branch, `[jet]` or `[particle]`, and whether they are those of particles."""
+        """Return the numbers of a branch, and True if they are `[particle]`, False if `[jet]`."""
         return (self.particle[name], True) if name in self.particle else (self.jet[name], False)
 
     def spread(self, jet: Array) -> Array:
-        """Numbers `[jet]` as `[particle]`."""
+        """Repeat numbers `[jet]` for each of their particles, `[particle]`."""
         return np.repeat(jet, self.lengths)
 
     def total(self, particle: Array) -> Array:
-        """The sum of numbers `[particle]` over each jet, float64 `[jet]`."""
+        """Sum numbers `[particle]` over each jet, float64 `[jet]`."""
         jet_of = np.repeat(np.arange(len(self)), self.lengths)
         return np.bincount(jet_of, particle.astype(np.float64), len(self))
 
     def keep(self, mask: Array) -> Rows:
-        """The same jets with the particles where `mask` is true; a jet may become empty."""
+        """Return the same jets with the particles of the mask `[particle]`; a jet may become empty.
+
+        Example: offsets [0, 2, 3] and the mask [True, False, False] give offsets [0, 1, 1].
+        """
         if mask.all():
             return self
-        before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+        kept_before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
         particle = {name: values[mask] for name, values in self.particle.items()}
-        return replace(self, offsets=before[self.offsets], particle=particle)
+        return replace(self, offsets=kept_before[self.offsets], particle=particle)
 
     def select(self, mask: Array) -> Rows:
-        """The jets where `mask` is true."""
+        """Return the jets of the mask `[jet]`."""
         if mask.all():
             return self
         offsets = np.concatenate([[0], np.cumsum(self.lengths[mask], dtype=np.int64)])
@@ -106,12 +109,12 @@ class Rows:
         )
 
     def where(self, jet: int) -> str:
-        """A jet, for messages."""
+        """Name a jet by file, entry and number, for messages."""
         number = f", jet {self.number[jet]}" if self.number.any() else ""
         return f"{self.place}, entry {self.entry[jet]}{number}"
 
     def some(self, wrong: Array) -> str:
-        """How many jets are wrong, of those that were just read."""
+        """Count the wrong jets among those just read, for messages."""
         return _some(wrong, self.entry)
 
 
@@ -120,7 +123,7 @@ def _some(wrong: Array, entries: Array) -> str:
 
 
 def chosen(raw: Raw, start: int, stop: int, without: Entries) -> tuple[Raw, Entries]:
-    """Return the entries `start` to `stop` but for those of `without`, and their numbers."""
+    """Return the branches of the entries `start` to `stop` except `without`, and the numbers of these entries."""
     entry = np.arange(start, stop, dtype=np.int64)
     if not np.any((without >= start) & (without < stop)):
         return raw, entry
@@ -129,9 +132,9 @@ def chosen(raw: Raw, start: int, stop: int, without: Entries) -> tuple[Raw, Entr
 
 
 def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
-    """The given entries, each of them a jet; lists are branches of particles, numbers those of jets.
+    """Return entries as jets, one jet an entry: lists are branches of particles, numbers are branches of jets.
 
-    A jet of which a list is missing (null) has no particles.
+    A jet with a missing list (null) has no particles.
 
     Raises:
         BadEntriesError: branches of particles that differ in length.
@@ -143,11 +146,11 @@ def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
     for name, values in raw.items():
         if values.ndim == 1:
             continue
-        own, particle[name] = flatten(values)
+        own_offsets, particle[name] = flatten(values)
         if not first:
-            offsets, first = own, name
-        elif not np.array_equal(offsets, own):
-            lengths, expected = np.diff(own), np.diff(offsets)
+            offsets, first = own_offsets, name
+        elif not np.array_equal(offsets, own_offsets):
+            lengths, expected = np.diff(own_offsets), np.diff(offsets)
             wrong = np.flatnonzero(lengths != expected)
             raise BadEntriesError(
                 f"the branches {first} and {name} hold different numbers of particles",
@@ -160,7 +163,7 @@ def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
 
 
 def _without_incomplete(raw: Raw) -> Raw:
-    """Empty all lists of the entries of which one is missing (null)."""
+    """Empty all lists of an entry with a missing list (null)."""
     optional = [values for values in raw.values() if not isinstance(values, np.ndarray) and values.layout.is_option]
     missing = [ak.to_numpy(ak.is_none(values)) for values in optional if values.ndim > 1]
     if not missing or not (incomplete := np.any(missing, axis=0)).any():
@@ -172,27 +175,28 @@ def _without_incomplete(raw: Raw) -> Raw:
 
 
 def _numbers(values: Any) -> Array:
-    """A flat branch, in the byte order of this machine, which torch needs and files of HDF5 and npz may not have.
-
-    Numbers that are missing (None) are NaN.
-    """
-    found: Any = values if isinstance(values, np.ndarray) else ak.to_numpy(values)
-    if isinstance(found, np.ma.MaskedArray):
-        found = np.ma.filled(found if found.dtype.kind == "f" else found.astype(np.float64), np.nan)
-    array: Array = np.asarray(found)
+    """Return a flat branch as a numpy array in the byte order of this machine; missing numbers (None) are NaN."""
+    numbers: Any = values if isinstance(values, np.ndarray) else ak.to_numpy(values)
+    if isinstance(numbers, np.ma.MaskedArray):
+        numbers = np.ma.filled(numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64), np.nan)
+    array: Array = np.asarray(numbers)
+    # HDF5 and npz files may have the other byte order, which torch refuses.
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def empty_rows(particle: Sequence[str], jet: Sequence[str]) -> Rows:
-    """No jets, with branches of particles and of jets."""
-    none = np.empty(0, dtype=np.float32)
-    nobody = np.zeros(0, dtype=np.int64)
+    """Return no jets, with the given branches of particles and of jets."""
+    values = np.empty(0, dtype=np.float32)
+    numbers = np.zeros(0, dtype=np.int64)
     offsets = np.zeros(1, dtype=np.int64)
-    return Rows(offsets, dict.fromkeys(particle, none), dict.fromkeys(jet, none), nobody, nobody)
+    return Rows(offsets, dict.fromkeys(particle, values), dict.fromkeys(jet, values), numbers, numbers)
 
 
 def flatten(values: Any) -> tuple[Array, Array]:
-    """Offsets, int64 `[entry + 1]`, and the contents of all lists end to end."""
+    """Return the offsets of lists, int64 `[entry + 1]`, and their contents end to end.
+
+    Example: [[1, 2], [], [3]] gives [0, 2, 2, 3] and [1, 2, 3].
+    """
     if isinstance(values, np.ndarray):
         return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1], values.reshape(-1)
     layout = ak.to_layout(values)

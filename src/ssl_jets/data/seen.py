@@ -1,4 +1,4 @@
-"""Jets that trainings have seen, found again in files of any name and folder; copies among files."""
+"""Jets that a training has seen, recognised in files of any name and folder; copies among files."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ssl_jets.data.identity import FileId
 from ssl_jets.errors import DataError
 
 Ranges = list[tuple[int, int]]
-"""Entries `start` to `stop` of the tree: where these are events, all of their jets."""
+"""Entries `start` to `stop` of the tree; of events, all of their jets."""
 
 _MOST_NAMED = 3
-"""Most files that a message names."""
+"""Files that a message names, at most."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Files that a training read, as its model remembers them.
+    """Record of the files that a training read, stored with its model.
 
-    A file is recognised by the digest of its contents; in facts of versions that had none, by name and size.
+    A file is recognised by the digest of its contents; in records without digests (older versions), by name and size.
 
     Attributes:
-        files: those trained on.
-        held_out: entries that were not trained on, of these files and of files held out whole; None where the model
-            does not have them.
+        files: files trained on.
+        held_out: entries that were not trained on, of these files and of files held out whole; None if the record has
+            none.
     """
 
     files: tuple[FileId, ...]
@@ -38,63 +38,63 @@ class Seen:
     def of(cls, training: Mapping[str, Any]) -> Seen:
         """Read training facts: `files` are rows of `FileId`, `held_out` the same with start and stop.
 
-        Of several training files of one name and size, without digests, it is open which entries were held out of
-        which. None count as held out.
+        Without digests, several training files of one name and size cannot be told apart, so none of their entries
+        count as held out.
         """
         files = [FileId(*row) for row in training.get("files", [])]
         if training.get("held_out") is None:
             return cls(tuple(files), None)
-        unclear = {file for file, times in Counter(files).items() if times > 1 and not file.digest}
+        ambiguous = {file for file, times in Counter(files).items() if times > 1 and not file.digest}
         rows = [(FileId(*file), int(start), int(stop)) for *file, start, stop in training["held_out"]]
-        return cls(tuple(files), tuple(row for row in rows if row[0] not in unclear))
+        return cls(tuple(files), tuple(row for row in rows if row[0] not in ambiguous))
 
     @classmethod
     def of_parts(cls, files: Sequence[JetFile], train: Sequence[EntryRange], held_out: Sequence[EntryRange]) -> Seen:
-        """Describe a training on entries of files."""
+        """Build the record of a training on entries of files."""
         trained = sorted({part.file for part in train})
-        rows = [(files[part.file], files[part.file].tree_entries(part.start, part.stop)) for part in held_out]
+        kept = [(files[part.file], files[part.file].tree_entries(part.start, part.stop)) for part in held_out]
         return cls(
-            tuple(files[index].identity for index in trained), tuple((file.identity, *ends) for file, ends in rows)
+            tuple(files[index].identity for index in trained), tuple((file.identity, *ends) for file, ends in kept)
         )
 
     def facts(self) -> dict[str, Any]:
         """Return the rows that `of` reads."""
-        found: dict[str, Any] = {"files": [_row(file) for file in self.files]}
+        facts: dict[str, Any] = {"files": [_row(file) for file in self.files]}
         if self.held_out is not None:
-            found["held_out"] = [[*_row(file), start, stop] for file, start, stop in self.held_out]
-        return found
+            facts["held_out"] = [[*_row(file), start, stop] for file, start, stop in self.held_out]
+        return facts
 
     def trained(self, file: FileId) -> bool:
         """Check whether jets of a file were trained on."""
         return any(trained for trained, _ in self._same(file))
 
     def ranges(self, file: FileId) -> Ranges:
-        """Return the entries that were held out of a file, each once and in order; none where they are not known."""
+        """Return the entries that were held out of a file, each once and in order; none if the record has none."""
         return sorted({row for _, rows in self._same(file) for row in rows})
 
     def joined(self, other: Seen) -> Seen:
-        """Return the jets that either of two trainings has seen.
+        """Return the record of two trainings together: a jet that either has seen is seen.
 
-        Held out are entries that neither was trained on: of a file that both trained on, those that both held out; of
-        a file that one trained on, those that it held out.
+        Held out are the entries that neither was trained on: of a file that both trained on, the entries that both
+        held out; of a file that one trained on, the entries that it held out.
         """
         files = tuple(sorted({*self.files, *other.files}))
         if any(one.files and one.held_out is None for one in (self, other)):
             return Seen(files, None)
-        known = {*files, *(file for one in (self, other) for file, *_ in one.held_out or ())}
-        rows = {(file, start, stop) for file in known for start, stop in self._in_neither(other, file)}
+        recorded = {*files, *(file for one in (self, other) for file, *_ in one.held_out or ())}
+        rows = {(file, start, stop) for file in recorded for start, stop in self._in_neither(other, file)}
         return Seen(files, tuple(sorted(rows)))
 
     @property
     def by_name(self) -> bool:
-        """Whether some files are known by name and size only."""
+        """True if some files are recorded by name and size only."""
         return any(not file.digest for file in (*self.files, *(row[0] for row in self.held_out or ())))
 
     def notes(self, files: Sequence[JetFile]) -> list[str]:
         """Describe doubts about which of the files were trained on, a line each."""
-        found = []
+        notes = []
         if self.by_name:
-            found.append(
+            notes.append(
                 "the model was made by an ssl-jets that compared names and sizes of files, not contents: a file of the "
                 "name and size of a training file counts as trained on, a renamed one as new"
             )
@@ -102,13 +102,17 @@ class Seen:
         changed = [file for file in files if file.name in names and not self.trained(file.identity)]
         changed = [file for file in changed if not self.ranges(file.identity)]
         if changed:
-            found.append(
+            notes.append(
                 "new to the model, as their contents are not those of the training file of the same name: "
                 + _listed([str(file.source) for file in changed])
             )
-        return found
+        return notes
 
     def _in_neither(self, other: Seen, file: FileId) -> Ranges:
+        """Return the entries of a file that neither training was trained on.
+
+        Example: both trained on it, held out were (0, 50) and (40, 90): (40, 50).
+        """
         trained = [one for one in (self, other) if one.trained(file)]
         if len(trained) < 2:
             return [row for one in trained or (self, other) for row in one.ranges(file)]
@@ -116,45 +120,45 @@ class Seen:
         return [(start, stop) for start, stop in common if start < stop]
 
     def _same(self, file: FileId) -> Iterator[tuple[bool, Ranges]]:
-        """Yield whether it was trained on, and the entries held out, of each remembered file that is this one."""
-        known, by_digest, by_name = self._index
+        """Yield for each recorded file that is the same one: True if trained on, and the entries held out."""
+        recorded, by_digest, by_name = self._index
         keys = {*by_digest.get(file.digest, ()), *by_name.get((file.name, file.bytes), ())}
-        yield from (known[key] for key in keys if not (key.digest and file.digest and key.digest != file.digest))
+        yield from (recorded[key] for key in keys if not (key.digest and file.digest and key.digest != file.digest))
 
     @cached_property
     def _index(
         self,
     ) -> tuple[dict[FileId, tuple[bool, Ranges]], dict[str, list[FileId]], dict[tuple[str, int], list[FileId]]]:
-        known: dict[FileId, tuple[bool, Ranges]] = {file: (True, []) for file in self.files}
+        recorded: dict[FileId, tuple[bool, Ranges]] = {file: (True, []) for file in self.files}
         for file, start, stop in self.held_out or ():
-            known.setdefault(file, (False, []))[1].append((start, stop))
+            recorded.setdefault(file, (False, []))[1].append((start, stop))
         by_digest: dict[str, list[FileId]] = {}
         by_name: dict[tuple[str, int], list[FileId]] = {}
-        for file in known:
+        for file in recorded:
             if file.digest:
                 by_digest.setdefault(file.digest, []).append(file)
             by_name.setdefault((file.name, file.bytes), []).append(file)
-        return known, by_digest, by_name
+        return recorded, by_digest, by_name
 
 
 def _row(file: FileId) -> list[Any]:
-    """Return a file as it is in facts: name, bytes, and the digest where there is one."""
+    """Return a file as a row of facts: name, bytes, and the digest if there is one."""
     return list(file) if file.digest else [file.name, file.bytes]
 
 
 def joint_training(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts of several trainings as of one: a jet that any of them has seen is seen."""
+    """Join the facts of several trainings into one record: a jet that any of them has seen is seen."""
     return reduce(Seen.joined, (Seen.of(one) for one in facts)).facts() if len(facts) > 1 else dict(facts[0])
 
 
 def shared(files: Sequence[JetFile], others: Sequence[JetFile]) -> list[JetFile]:
-    """Return those of `others` whose contents one of `files` has."""
-    known = {file.digest for file in files if file.entries and file.digest}
-    return [file for file in others if file.entries and file.digest in known]
+    """Return the files of `others` with the same contents as one of `files`."""
+    digests = {file.digest for file in files if file.entries and file.digest}
+    return [file for file in others if file.entries and file.digest in digests]
 
 
 def copies(files: Sequence[JetFile]) -> dict[int, int]:
-    """Return the index of each file that is a copy of an earlier one, with the index of that one."""
+    """Return the index of each file that is a copy of an earlier file, with the index of the earlier one."""
     first: dict[str, int] = {}
     for index, file in enumerate(files):
         if file.digest and file.entries:
@@ -164,11 +168,11 @@ def copies(files: Sequence[JetFile]) -> dict[int, int]:
 
 def copies_of(files: Sequence[JetFile]) -> list[str]:
     """Name files that are copies of others, in one line; none without copies."""
-    found = [f"{files[copy].source} of {files[first].source}" for copy, first in copies(files).items()]
-    if not found:
+    pairs = [f"{files[copy].source} of {files[first].source}" for copy, first in copies(files).items()]
+    if not pairs:
         return []
-    number = "1 file is a copy of another" if len(found) == 1 else f"{len(found)} files are copies of others"
-    return [f"WARNING: {number}, so the same jets are there more than once: {_listed(found)}"]
+    number = "1 file is a copy of another" if len(pairs) == 1 else f"{len(pairs)} files are copies of others"
+    return [f"WARNING: {number}, so the same jets are there more than once: {_listed(pairs)}"]
 
 
 def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
@@ -189,7 +193,7 @@ def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
 
 
 def fingerprint(files: Sequence[JetFile]) -> list[tuple[FileId, int]]:
-    """Return what another process compares its files with: identity and jets of each."""
+    """Return identity and number of jets of each file, to compare between processes."""
     return [(file.identity, file.entries) for file in files]
 
 

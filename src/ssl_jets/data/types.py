@@ -1,7 +1,7 @@
-"""Types of jet columns: the type in which a file gives a column, and the common type of several files.
+"""Types of jet columns: of one file, and the common type of several files.
 
-Floating types stay as they are, whole numbers are int64. Whole numbers and flags of a column with missing values, and
-those of a column that is floating in another file, are float64, which is exact up to 2^53.
+Floating types stay as they are, whole numbers are int64. In a column with missing values, or with floating numbers in
+another file, whole numbers and flags are float64, which is exact up to 2^53.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ class JetTypes:
     """Types of the jet columns of a file.
 
     Attributes:
-        of: jet column to the type in which it is given.
-        rounded: columns of whole numbers of 64 bits that are given as float64.
+        of: jet column to its type.
+        rounded: columns of 64-bit integers that are converted to float64.
     """
 
     of: Mapping[str, np.dtype[Any]]
     rounded: frozenset[str] = frozenset()
 
 
-def own_types(form: Schema, table: Table, names: Sequence[str]) -> JetTypes:
+def own_types(schema: Schema, table: Table, names: Sequence[str]) -> JetTypes:
     """Return the types of the jet columns `names` of one file."""
-    found: dict[str, np.dtype[Any]] = {}
+    types: dict[str, np.dtype[Any]] = {}
     rounded = set()
     for name in names:
-        value = form.jets.get(name, Value(branch=name))
+        value = schema.jets.get(name, Value(branch=name))
         if value.branch is None:
-            found[name] = np.dtype(np.float32)
+            types[name] = np.dtype(np.float32)
             continue
         dtype, missing = table.number(value.branch)
         if missing and dtype.kind != "f":
-            found[name] = np.dtype(np.float64)
+            types[name] = np.dtype(np.float64)
             rounded |= {name} if dtype.itemsize == 8 else set()
         else:
-            found[name] = np.dtype(np.int64) if dtype.kind in "iu" else dtype
+            types[name] = np.dtype(np.int64) if dtype.kind in "iu" else dtype
         if value.factor != 1.0:
-            found[name] = np.result_type(found[name], np.float32)
-    return JetTypes(found, frozenset(rounded))
+            types[name] = np.result_type(types[name], np.float32)
+    return JetTypes(types, frozenset(rounded))
 
 
 def common_types(files: Sequence[JetTypes]) -> list[JetTypes]:
-    """Return the types of each file with one type for a jet column of all: the smallest that holds those of all."""
+    """Return the types of each file, promoted so that a jet column has one type in all of them."""
     common = dict(files[0].of)
     for file in files[1:]:
         if file.of != common:

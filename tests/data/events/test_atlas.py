@@ -41,7 +41,7 @@ axis: {eta: jet_eta, phi: jet_phi}
 
 
 def open_one(path: Path, jets: str | None = None, form: str | None = None) -> JetFile:
-    return open_files([Source(str(path))], form=form, jets=jets)[0]
+    return open_files([Source(str(path))], schema=form, jets=jets)[0]
 
 
 def read(file: JetFile, request: Request = Request()) -> Jets:
@@ -168,7 +168,7 @@ def test_links_of_a_real_file_lead_to_tracks_inside_their_jets(tmp_path: Path) -
     form.write_text(TRACKS)
     assert PHYSLITE is not None
     file = open_one(Path(PHYSLITE), form=str(form))
-    rows, _ = read_rows(file, ("q", "theta", "phi"), 0, file.entries)
+    rows = read_rows(file, ("q", "theta", "phi"), 0, file.entries)
     assert rows.lost is not None
     assert (int(rows.lengths.sum()), int(rows.lost.sum())) == (1126, 6667)
     jet = read_jet_columns(file, ("jet_eta", "jet_phi"), 0, file.entries)

@@ -48,7 +48,7 @@ def path(events: list[Particles], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def opened(path: Path, form: str | None = None) -> JetFile:
-    return open_files([Source(str(path))], form=form)[0]
+    return open_files([Source(str(path))], schema=form)[0]
 
 
 def read(file: JetFile, start: int = 0, stop: int | None = None) -> tuple[Jets, Counter[str]]:

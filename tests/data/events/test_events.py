@@ -241,9 +241,9 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
         out.mktree("tree", {name: _kind(values) for name, values in branches.items()}).extend(branches)
     (tmp_path / "own.yaml").write_text(OWN)
     (tmp_path / "wrong.yaml").write_text(OWN.replace("part_eta", "part_etta"))
-    assert open_files([Source(str(path))], form=str(tmp_path / "own.yaml"))[0].entries == 2
+    assert open_files([Source(str(path))], schema=str(tmp_path / "own.yaml"))[0].entries == 2
     with pytest.raises(DataError, match=r"lacks the branch part_etta[\s\S]*part_eta"):
-        open_files([Source(str(path))], form=str(tmp_path / "wrong.yaml"))
+        open_files([Source(str(path))], schema=str(tmp_path / "wrong.yaml"))
     with pytest.raises(DataError, match="CMS NanoAOD" if marks else r"known format|looks like") as caught:
         open_one(path)
     assert "--schema" in str(caught.value)
@@ -257,7 +257,7 @@ def test_a_misspelt_name_in_a_schema_of_events_is_told(tmp_path: Path, nano: Pat
     text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "pfnano.yaml").read_text(encoding="utf-8")
     (tmp_path / "own.yaml").write_text(text.replace("charge: {branch: charge,", "charge: {branch: chrge,"))
     with pytest.raises(DataError, match=r"lacks the branch chrge[\s\S]*most like chrge are: charge"):
-        open_files([Source(str(nano))], form=str(tmp_path / "own.yaml"))
+        open_files([Source(str(nano))], schema=str(tmp_path / "own.yaml"))
 
 
 def test_a_collection_that_is_not_there_is_refused_with_those_that_are(nano: Path, write_jetclass: Any) -> None:

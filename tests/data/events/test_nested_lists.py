@@ -61,7 +61,7 @@ WANTED = Request(("jet_pt", "event"))
 
 
 def opened(path: Path, form: str | None = None, jets: str | None = None) -> JetFile:
-    return open_files([Source(str(path))], form=form, jets=jets)[0]
+    return open_files([Source(str(path))], schema=form, jets=jets)[0]
 
 
 def read(file: JetFile, start: int = 0, stop: int = JETS, request: Request = WANTED) -> Jets:

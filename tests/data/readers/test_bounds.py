@@ -30,7 +30,7 @@ SMALL = np.ones((10, 4), dtype=np.float32)
 
 def opened(path: Path) -> JetFile:
     (path.parent / "own.yaml").write_text(SCHEMA)
-    return open_files([Source(str(path))], form=str(path.parent / "own.yaml"))[0]
+    return open_files([Source(str(path))], schema=str(path.parent / "own.yaml"))[0]
 
 
 def header(shape: tuple[int, ...]) -> bytes:

@@ -58,7 +58,7 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 
 def opened(*paths: Path, form: str | None = None) -> list[JetFile]:
-    return open_files([Source(str(path)) for path in paths], form=form)
+    return open_files([Source(str(path)) for path in paths], schema=form)
 
 
 @pytest.fixture(params=["jets.parquet", "jets.root"])

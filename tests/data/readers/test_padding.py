@@ -58,7 +58,7 @@ def write(path: Path) -> Path:
 
 
 def opened(path: Path, form: str | None = None) -> JetFile:
-    return open_files([Source(str(path))], form=form)[0]
+    return open_files([Source(str(path))], schema=form)[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_arrays_that_the_schema_names(tmp_path: Path, writ
     others = {f"other_{number}": np.zeros(7 * JETS) for number in range(9)} | {"meta": np.float32(1)}
     write(tmp_path / "jets", arrays() | others)
     form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
-    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], arrays())
+    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], arrays())
 
 
 @pytest.mark.parametrize("write", [write_hdf5, write_npz])
@@ -81,17 +81,17 @@ def test_arrays_of_other_rows_are_named_where_a_branch_is_missing(tmp_path: Path
     write(tmp_path / "jets", arrays() | {"phi": np.zeros((84, PLACES)), "eta2": np.zeros(3)})
     form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
     with pytest.raises(DataError, match=r"lacks the branch phi\n[\s\S]*not used: phi \(84 rows\), eta2 \(3 rows\)"):
-        open_files([Source(str(tmp_path / "jets"))], form=form)
+        open_files([Source(str(tmp_path / "jets"))], schema=form)
 
 
 def test_python_objects_and_arrays_by_column_are_no_branches_and_are_named(tmp_path: Path) -> None:
     values = arrays() | {"notes": np.array([{"a": 1}], dtype=object)}
     write_npz(tmp_path / "jets", values)
     form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
-    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], arrays())
+    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], arrays())
     write_npz(tmp_path / "jets", values | {"eta": np.asfortranarray(values["eta"])})
     with pytest.raises(DataError, match=r"branch eta\n[\s\S]*eta \(stored column by column[\s\S]*notes \(pickled"):
-        open_files([Source(str(tmp_path / "jets"))], form=form)
+        open_files([Source(str(tmp_path / "jets"))], schema=form)
 
 
 def test_a_schema_names_datasets_of_several_groups(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_schema_names_datasets_of_several_groups(tmp_path: Path) -> None:
     groups = {"pt": "a/b/pt", "eta": "a/b/eta", "phi": "a/phi", "jet": "c/jet"}
     write_hdf5(tmp_path / "jets", {groups[name]: value for name, value in values.items()})
     form = schema(tmp_path, PT="a.b.pt", ETA="a.b.eta", PHI="a.phi", JET="c.jet")
-    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], values)
+    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], values)
 
 
 def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) 
     jets = np.array([(value,) for value in values["jet"]], dtype=[("pt", "f4")])
     write_hdf5(tmp_path / "jets", {"a/table": table, "b/jets": jets})
     form = schema(tmp_path, PT='"a.table[0]"', ETA='"a.table[1]"', PHI='"a.table[2]"', JET="b.jets.pt")
-    check(open_files([Source(str(tmp_path / "jets"))], form=form)[0], values)
+    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], values)
 
 
 def external_link(file: h5py.File, other: Path) -> None:
@@ -158,4 +158,4 @@ def test_soft_links_and_virtual_datasets_within_a_file_are_read(tmp_path: Path) 
         file.create_virtual_dataset("eta", layout)
         file["raw/again"] = file["raw"]  # a group below itself
     form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
-    check(open_files([Source(str(tmp_path / "jets.h5"))], form=form)[0], values)
+    check(open_files([Source(str(tmp_path / "jets.h5"))], schema=form)[0], values)

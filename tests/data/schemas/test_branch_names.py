@@ -73,7 +73,7 @@ def test_every_name_is_read_in_every_format(tmp_path: Path, name: str) -> None:
         del values["soft/mass"]  # in HDF5 a slash parts groups
     path = write(tmp_path / name, values)
     (tmp_path / "mine.yaml").write_text(SCHEMA, encoding="utf-8")
-    (file,) = open_files([Source(str(path))], form=str(tmp_path / "mine.yaml"))
+    (file,) = open_files([Source(str(path))], schema=str(tmp_path / "mine.yaml"))
     plain = [name for name in values if not name.startswith("part") and name != "a:b"]
     jets, _ = read_chunk(file, 0, 0, JETS, Request((*plain, "total"), weights="a b"))
     for name_ in plain:

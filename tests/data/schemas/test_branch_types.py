@@ -76,7 +76,7 @@ WRITERS = (write_root, write_rntuple, write_parquet, write_dictionary, write_hdf
 def opened(folder: Path, schema: str, write: Callable[..., None] = write_parquet, **more: Any) -> JetFile:
     write(folder / "jets", **more)
     (folder / "mine.yaml").write_text(SCHEMA + schema)
-    return open_files([Source(str(folder / "jets"))], form=str(folder / "mine.yaml"))[0]
+    return open_files([Source(str(folder / "jets"))], schema=str(folder / "mine.yaml"))[0]
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -67,7 +67,7 @@ def schema(folder: Path, text: str) -> str:
 
 
 def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Path) -> None:
-    (opened,) = open_files([Source(str(file))], form=schema(tmp_path, MINE))
+    (opened,) = open_files([Source(str(file))], schema=schema(tmp_path, MINE))
     assert (opened.label_names, opened.columns) == (("light", "heavy"), ("pt", "deta", "dphi", "kind", "d0"))
     jets, left_out = read_chunk(opened, 0, 0, 30, Request(jet_columns=("jet_pt", "jets.eta")))
     with h5py.File(file) as content:
@@ -102,7 +102,7 @@ def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Pa
         ("particle_cut", "particlecut", "particle_cut"),
         ("jet_pt: {branch: jets.pt", "jet_pt: {formula: trk.px", "for each particle"),
         ("light: jets.flavour < 4", "light: jets.flavour < 5", "no class, or to several"),
-        ('pt: {formula: "hypot(trk.px, trk.py)", unit: MeV}', "", "not said: pt"),
+        ('pt: {formula: "hypot(trk.px, trk.py)", unit: MeV}', "", "missing: pt"),
         (
             "kind: {formula: kind(trk.id)}",
             "kind: {branch: trk.id}",
@@ -117,7 +117,7 @@ def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: st
     assert old in MINE
     with pytest.raises(SslJetsError, match=message):
         read_chunk(
-            open_files([Source(str(file))], form=schema(tmp_path, MINE.replace(old, new, 1)))[0], 0, 0, 30, Request()
+            open_files([Source(str(file))], schema=schema(tmp_path, MINE.replace(old, new, 1)))[0], 0, 0, 30, Request()
         )
 
 
@@ -134,10 +134,10 @@ def test_a_mistake_in_a_schema_is_not_told_as_one_of_settings(file: Path, tmp_pa
 def test_powers_of_whole_numbers_are_not_whole(write_jetclass: Write, tmp_path: Path) -> None:
     path = write_jetclass()
     text = "extends: jetclass\njets: {jet_pt_tev: {formula: 'jet_pt * 10**-3'}}\njet_cut: jet_pt > 10**10**10"
-    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text))
+    (opened,) = open_files([Source(str(path))], schema=schema(tmp_path, text))
     jets, left_out = read_chunk(opened, 0, 0, 50, Request(jet_columns=("jet_pt_tev",)))
     assert (len(jets), left_out.total()) == (0, 50)
-    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text.rpartition("\n")[0]))
+    (opened,) = open_files([Source(str(path))], schema=schema(tmp_path, text.rpartition("\n")[0]))
     jets, _ = read_chunk(opened, 0, 0, 50, Request(jet_columns=("jet_pt_tev", "jet_pt")))
     torch.testing.assert_close(jets.jet["jet_pt_tev"], jets.jet["jet_pt"] / 1000)
 
@@ -145,7 +145,7 @@ def test_powers_of_whole_numbers_are_not_whole(write_jetclass: Write, tmp_path: 
 def test_a_schema_can_extend_a_known_one(write_jetclass: Write, tmp_path: Path) -> None:
     path = write_jetclass(label=None, edit=lambda branches: branches.update(flavour=np.arange(50, dtype=np.int32) % 3))
     text = "extends: jetclass\nlabel_index: {branch: flavour, names: [g, q, t]}"
-    (opened,) = open_files([Source(str(path))], form=schema(tmp_path, text))
+    (opened,) = open_files([Source(str(path))], schema=schema(tmp_path, text))
     labels = read_chunk(opened, 0, 0, 50, Request())[0].labels
     assert labels is not None
     assert (opened.label_names, labels.tolist()) == (("g", "q", "t"), [index % 3 for index in range(50)])
@@ -168,13 +168,13 @@ def test_columns_that_look_like_labels_are_named_where_there_are_none(write_jetc
 
 def test_a_known_format_can_be_named_and_a_wrong_name_is_told(write_jetclass: Write) -> None:
     path = write_jetclass()
-    assert open_files([Source(str(path))], form="jetclass")[0].schema.name == "jetclass"
+    assert open_files([Source(str(path))], schema="jetclass")[0].schema.name == "jetclass"
     with pytest.raises(UsageError, match="no such format") as caught:
-        open_files([Source(str(path))], form="jetclas")
+        open_files([Source(str(path))], schema="jetclas")
     assert caught.value.allowed is not None
     assert caught.value.allowed[0] == "jetclass"
     with pytest.raises(DataError, match="looks like JetNet"):
-        open_files([Source(str(path))], form="jetnet")
+        open_files([Source(str(path))], schema="jetnet")
 
 
 def test_jetclass_as_an_rntuple_is_the_same_file(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ axis: {eta: jet_eta, phi: jet_phi}
 def test_a_jet_without_an_axis_is_a_bad_jet(tmp_path: Path) -> None:
     eta = np.array([0.1, np.nan, 0.3, 0.4], dtype="f4")
     path = flat(tmp_path, jet_eta=eta, jet_phi=np.zeros(4, dtype="f4"))
-    file = open_files([Source(str(path))], form=schema(tmp_path, FLAT))[0]
+    file = open_files([Source(str(path))], schema=schema(tmp_path, FLAT))[0]
     with pytest.raises(DataError, match="deta is not finite"):
         read_chunk(file, 0, 0, 4, Request())
     jets, left_out = read_chunk(file, 0, 0, 4, Request(bad_jets="skip"))
@@ -231,7 +231,7 @@ def test_whole_numbers_neither_wrap_around_nor_overflow(tmp_path: Path) -> None:
     path = flat(tmp_path, tag=tag, flag=flag, jet_eta=np.zeros(7, "f4"), jet_phi=np.zeros(7, "f4"))
     jets = "jets: {far: {formula: tag * 1000}, less: {formula: flag - 1}}\n"
     text = FLAT + jets + "labels: {near: abs(tag - 3) <= 1, other: abs(tag - 3) > 1}\n"
-    file = open_files([Source(str(path))], form=schema(tmp_path, text))[0]
+    file = open_files([Source(str(path))], schema=schema(tmp_path, text))[0]
     found, _ = read_chunk(file, 0, 0, 7, Request(jet_columns=("far", "less")))
     assert found.labels is not None
     assert found.labels.tolist() == [1, 1, 0, 0, 0, 1, 1]
@@ -242,7 +242,7 @@ def test_whole_numbers_neither_wrap_around_nor_overflow(tmp_path: Path) -> None:
 def test_jet_columns_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
     weight = np.array([1.5, -2.5], dtype=">f8")
     path = flat(tmp_path, w=weight, jet_eta=np.zeros(2, "f4"), jet_phi=np.zeros(2, "f4"))
-    file = open_files([Source(str(path))], form=schema(tmp_path, FLAT))[0]
+    file = open_files([Source(str(path))], schema=schema(tmp_path, FLAT))[0]
     found, _ = read_chunk(file, 0, 0, 2, Request(jet_columns=("w",)))
     assert found.jet["w"].tolist() == weight.tolist()
 

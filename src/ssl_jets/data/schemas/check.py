@@ -1,17 +1,17 @@
-"""What of a format a table has: its columns, its labels, and whether the formulas work on it."""
+"""Check which columns and labels of a schema a table provides, and that its formulas evaluate."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
+from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.readers.base import Table
-from ssl_jets.data.rows import Rows, empty_rows
-from ssl_jets.data.schemas import columns as of
+from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schemas.detect import missing_branches
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
+from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
@@ -19,7 +19,6 @@ from ssl_jets.jets import COLUMNS
 
 _TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
 """Types of a branch with one number per jet, and with a list."""
-
 
 _LIKE_LABELS = re.compile(r"label|class|flavou?r|truth|target|signal|^is_?[A-Za-z]|^pid$|^y$", re.IGNORECASE)
 """Names of jet columns that may hold labels."""
@@ -34,103 +33,101 @@ def like_labels(columns: Iterable[str]) -> str | None:
     return f"{', '.join(names[:4])} may be labels: {key} in a schema, with `extends: FORMAT`, reads one"
 
 
-class Classes(NamedTuple):
-    """How the label of a jet is read.
-
-    Attributes:
-        names: names of the classes; empty without labels.
-        formulas: one for each class; none where one branch holds its number or its name.
-        branches: all branches that are read.
-    """
-
-    names: tuple[str, ...] = ()
-    formulas: tuple[str, ...] = ()
-    branches: tuple[str, ...] = ()
-
-
 def check_branches(
-    form: Schema, columns: Sequence[str], named: Sequence[str], classes: Classes, table: Table, where: str
+    schema: Schema, columns: Sequence[str], jets: Sequence[str], classes: Classes, table: Table, where: str
 ) -> tuple[str, ...]:
-    """Check that each branch holds the numbers that the schema takes it for, and return all that are read.
+    """Check that each branch holds numbers at the level the schema expects, and return all branches to read.
 
     A branch by itself holds a list where it is a particle column or a flag, and one number where it is a jet column or
-    a label (a label of one branch: perhaps the name of the class); in formulas both are allowed.
+    a label (or the name of the class, in a label of one branch). Formulas accept both.
 
     Args:
-        form: the format.
+        schema: the schema.
         columns: particle columns of the table.
-        named: those of its jet columns that the format names.
-        classes: its labels.
+        jets: jet columns of the table that the schema names.
+        classes: its classes.
         table: the table.
         where: file and table, for messages.
 
     Raises:
-        DataError: a branch is there and cannot be used; it names the type.
-        UsageError: a formula that takes numbers of particles for those of jets.
+        DataError: a branch holds something else; it names the type.
     """
-    origins = [form.particles[name] for name in columns]
-    lists = {branch for origin in origins if origin.formula is None for branch in origin.branches}
+    sources = [schema.particles[name] for name in columns]
+    lists = {branch for source in sources if source.formula is None for branch in source.branches}
     index = classes.branches if not classes.formulas else ()
     direct = {quoted(name): name for name in classes.branches}
-    numbers = {form.jets[name].branch for name in named} | {direct.get(text) for text in classes.formulas} | {*index}
-    needed = form.needed(columns, named, classes.branches)
-    for name in needed:
-        wanted = {1} if name in lists else {0} if name in numbers else {0, 1}
-        if table.depth(name) not in wanted and not (name in index and table.is_text(name)):
-            raise wrong_type(name, wanted, table, where)
-    single = [name for name in needed if table.depth(name) == 0]
-    _try_formulas(form, columns, named, classes.formulas, empty_rows([*{*needed} - {*single}], single))
-    return needed
+    numbers = {schema.jets[name].branch for name in jets} | {direct.get(text) for text in classes.formulas} | {*index}
+    branches = schema.branches_for(columns, jets, classes.branches)
+    for name in branches:
+        levels = {1} if name in lists else {0} if name in numbers else {0, 1}
+        if table.depth(name) not in levels and not (name in index and table.is_text(name)):
+            raise wrong_type(name, levels, table, where)
+    return branches
 
 
-def _try_formulas(
-    form: Schema, columns: Sequence[str], named: Sequence[str], labels: Sequence[str], nothing: Rows
-) -> None:
-    """Compute everything for no jets, so that a formula that mixes up jets and particles is told before any work."""
+def check_formulas(decoder: Decoder, table: Table, where: str) -> None:
+    """Decode no jets at all, so that a formula that mixes up jets and particles is an error before any work.
+
+    Raises:
+        UsageError: a formula has numbers of particles in the place of those of jets.
+    """
+    particle = [name for name in decoder.branches if table.depth(name) == 1]
+    jet = [name for name in decoder.branches if name not in particle]  # numbers, or the strings of a label
     try:
-        of.chosen_jets(form, of.unpad(form, nothing))
-        of.particle_columns(form, nothing, columns)
-        for name in named:
-            of.jet_column(form, nothing, name)
-        for text in labels:
-            formula(text).of_jets(nothing)
+        decoder.decode(empty_rows(particle, jet))
     except UsageError as error:
-        raise UsageError(error.what, where=form.title, found=error.where, hint=error.hint) from None
+        raise UsageError(error.what, where=where, found=error.where, hint=error.hint) from None
 
 
-def wrong_type(name: str, wanted: Collection[int], table: Table, where: str) -> DataError:
-    """Return the error for a branch that holds no numbers, or not at one of the `wanted` levels of lists."""
-    kind = "one number" if 1 not in wanted else "a list of numbers" if 0 not in wanted else "numbers, one or a list,"
+def wrong_type(name: str, levels: Collection[int], table: Table, where: str) -> DataError:
+    """Return the error for a branch that holds no numbers, or none at one of the expected levels of lists.
+
+    Args:
+        name: the branch.
+        levels: levels of lists that are allowed: 0 for one number per jet, 1 for a list.
+        table: the table.
+        where: file and table, for messages.
+    """
+    if 1 not in levels:
+        expected = "one number"
+    else:
+        expected = "a list of numbers" if 0 not in levels else "numbers, one or a list,"
     hint = f"`label_index: {{branch: {name}, names: [...]}}` in a schema takes the strings for names of classes"
     return DataError(
-        f"the branch {name} does not hold {kind} per jet",
+        f"the branch {name} does not hold {expected} per jet",
         where=where,
         found=table.typename(name),
-        allowed=[text for level in sorted(wanted) for text in _TYPES[level]],
+        allowed=[text for level in sorted(levels) for text in _TYPES[level]],
         hint=hint if table.is_text(name) else None,
     )
 
 
-def present_columns(form: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
-    """Canonical columns whose branches are there; a column of which some branches are missing is an error."""
-    there = set(table.branches)
+def present_columns(schema: Schema, table: Table, source: Source, noun: str) -> tuple[str, ...]:
+    """Return the canonical columns whose branches the table has.
+
+    Raises:
+        DataError: the table has some branches of a column, but not all.
+    """
+    available = set(table.branches)
     present = []
     for name in COLUMNS:
-        if name not in form.particles:
+        if name not in schema.particles:
             continue
-        column = form.particles[name]
-        needed = (*column.branches, *(form.axis.branches if form.axis is not None and column.absolute else ()))
-        missing = [branch for branch in needed if branch not in there]
+        column = schema.particles[name]
+        needed = [*column.branches]
+        if schema.axis is not None and column.absolute:
+            needed += schema.axis.branches
+        missing = [branch for branch in needed if branch not in available]
         if not missing:
             present.append(name)
         elif len(missing) < len(needed):
-            raise missing_branches(missing, table.branches, table, form, source.path, noun)
+            raise missing_branches(missing, table.branches, table, schema, source.path, noun)
     return tuple(present)
 
 
-def _label_formula(label: str, there: Collection[str]) -> str:
-    """The formula of a label that was asked for: a branch, whatever it is called, or a formula."""
-    if label in there:
+def _label_formula(label: str, available: Collection[str]) -> str:
+    """Return the formula of a requested label: a branch of any name, or a formula."""
+    if label in available:
         return quoted(label)
     try:
         return formula(label).text
@@ -138,24 +135,36 @@ def _label_formula(label: str, there: Collection[str]) -> str:
         return quoted(label)
 
 
-def present_labels(form: Schema, there: Collection[str], asked: tuple[str, ...] | None, where: str) -> Classes:
-    """Return the classes asked for, or those of the format; none without labels."""
-    if asked is None and form.label_index is not None:
-        branch = form.label_index.branch
-        return Classes(form.label_index.names, (), (branch,)) if branch in there else Classes()
-    wanted = dict(form.labels)
-    if asked is not None:
-        names = {branch: name for name, branch in form.labels.items()}
-        wanted = {names.get(label, label): form.labels.get(label) or _label_formula(label, there) for label in asked}
-    branches = dict.fromkeys(name for text in wanted.values() for name in formula(text).names)
-    missing = [branch for branch in branches if branch not in there]
+def present_labels(schema: Schema, available: Collection[str], labels: tuple[str, ...] | None, where: str) -> Classes:
+    """Return the requested classes, or those of the schema; none if the file has no branch of a label.
+
+    Args:
+        schema: the schema.
+        available: branches of the table.
+        labels: requested branches, formulas, or names of classes; None for those of the schema.
+        where: file and table, for messages.
+
+    Raises:
+        DataError: the file has some branches of labels, but not all.
+    """
+    if labels is None and schema.label_index is not None:
+        branch = schema.label_index.branch
+        return Classes(schema.label_index.names, (), (branch,)) if branch in available else Classes()
+    formulas = dict(schema.labels)
+    if labels is not None:
+        class_of = {text: name for name, text in schema.labels.items()}  # label_QCD -> QCD
+        formulas = {
+            class_of.get(label, label): schema.labels.get(label) or _label_formula(label, available) for label in labels
+        }
+    branches = dict.fromkeys(name for text in formulas.values() for name in formula(text).names)
+    missing = [branch for branch in branches if branch not in available]
     if len(missing) == len(branches):
         return Classes()
     if missing:
         raise DataError(
             f"some label branches are there, but not {', '.join(missing)}",
             where=where,
-            found=", ".join(branch for branch in branches if branch in there),
+            found=", ".join(branch for branch in branches if branch in available),
             hint="name the classes of the file: --set data.labels=[label_A,label_B]",
         )
-    return Classes(tuple(wanted), tuple(wanted.values()), tuple(branches))
+    return Classes(tuple(formulas), tuple(formulas.values()), tuple(branches))

@@ -1,4 +1,4 @@
-"""Which format a file has, and which of its tables holds the jets."""
+"""Detection of the schema of a file, and of the table that holds its jets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from ssl_jets.data.schemas.unsupported import refuse_unsupported
 from ssl_jets.errors import DataError, nearest
 
 OWN_SCHEMA = "--schema FILE names the branches of a format of your own (docs/formats.md)"
-"""What else can be done about a file that is of no known format."""
+"""Hint for a file of no known format."""
 
 
 def detect(
     tables: Sequence[Table], where: object, noun: str, name: str | None, own: Schema | None = None
 ) -> tuple[int, Schema]:
-    """Index of the table that holds jets, and its format: the known one of which it has all required branches, and of
-    several the one that requires most.
+    """Return the index of the table that holds jets, and its schema.
+
+    A table fits a schema if it has all required branches. Of several schemas the one with most required branches is
+    taken.
 
     Args:
         tables: the tables of the file.
         where: the file, for messages.
-        noun: what a table is called in it.
-        name: the table that the user asks for, if any.
-        own: the user's own format, which is then the only one.
+        noun: word for a table of such files, for messages.
+        name: table named by the user, if any.
+        own: schema of the user, which is then the only candidate.
 
     Raises:
         DataError: no table of that name, none of a known format (a branch is missing), or more than one.
@@ -35,13 +37,18 @@ def detect(
     names = [table.name for table in tables]
     if name is not None and name not in names:
         raise DataError(f"there is no such {noun} in the file", where=where, found=name, allowed=nearest(name, names))
-    asked = [index for index, other in enumerate(names) if name in (None, other)]
+    candidates = [index for index, other in enumerate(names) if name in (None, other)]
     schemas = known_schemas() if own is None else (own,)
-    fits = [(index, schema) for index in asked for schema in schemas if schema.fits(_names(tables[index], schema))]
+    fits = [
+        (index, schema)
+        for index in candidates
+        for schema in schemas
+        if schema.fits(_available_names(tables[index], schema))
+    ]
     if not fits:
         if own is None:
-            refuse_unsupported([tables[index] for index in asked], where)
-        raise _no_format([tables[index] for index in asked], schemas, where, noun)
+            refuse_unsupported([tables[index] for index in candidates], where)
+        raise _no_format([tables[index] for index in candidates], schemas, where, noun)
     if len({index for index, _ in fits}) > 1:
         matching = list(dict.fromkeys(names[index] for index, _ in fits))
         raise DataError(
@@ -53,40 +60,40 @@ def detect(
     return max(fits, key=lambda fit: len(fit[1].required))
 
 
-def _names(table: Table, schema: Schema) -> set[str]:
-    """The names that formulas of a format can use: the branches, or for events those of their first jets."""
-    there = set(table.branches)
+def _available_names(table: Table, schema: Schema) -> set[str]:
+    """Return the names that formulas of a schema can use: branches, or for events the names of their first jets."""
+    branches = set(table.branches)
     if schema.cluster is not None:
-        return (
-            set(ClusteringTable(table, schema.cluster).branches) if there.issuperset(schema.cluster.branches) else set()
-        )
+        is_complete = branches.issuperset(schema.cluster.branches)
+        return set(ClusteringTable(table, schema.cluster).branches) if is_complete else set()
     if schema.events is None:
-        return there
+        return branches
     layout = next(iter(schema.events.layouts(table).values()), None)
     return set() if layout is None else {*layout.particle, *layout.jet}
 
 
 def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object, noun: str) -> DataError:
-    """Tell which branch the most jet-like table lacks, or that no table looks like jets."""
+    """Return the error with the branch that the most jet-like table lacks, or for a file where no table has jets."""
     found = ", ".join(f"{_named(noun, table)}{len(table.branches)} branches" for table in tables)
     shared = [
-        (len(set(schema.telling) & set(table.branches)) / len(schema.telling), table, schema)
+        (len(set(schema.typical_branches) & set(table.branches)) / len(schema.typical_branches), table, schema)
         for table in tables
         for schema in schemas
     ]
     share, table, schema = max(shared, key=lambda entry: entry[0])
     if share < 0.25 and schemas == known_schemas():
         formats = [schema.title for schema in known_schemas()]
-        what = "the file holds no jets of a known format"
-        return DataError(what, where=where, found=found, allowed=formats, hint=OWN_SCHEMA)
-    names = _names(table, schema)
+        return DataError(
+            "the file holds no jets of a known format", where=where, found=found, allowed=formats, hint=OWN_SCHEMA
+        )
+    names = _available_names(table, schema)
     if names:
         missing = [branch for branch in schema.required if branch not in names]
-    else:  # events that lack what their jets are made of
-        missing = [branch for branch in schema.telling if branch not in table.branches]
+    else:  # events that lack the branches of their jets
+        missing = [branch for branch in schema.typical_branches if branch not in table.branches]
     if not missing:
-        there = ", ".join(branch for branch in schema.lacks if branch in table.branches)
-        what = f"a {noun} looks like {schema.title} but for the branch {there}"
+        excluded = ", ".join(branch for branch in schema.lacks if branch in table.branches)
+        what = f"a {noun} looks like {schema.title} but for the branch {excluded}"
         return DataError(what, where=where, found=found, hint=OWN_SCHEMA)
     return missing_branches(missing, names or table.branches, table, schema, where, noun)
 
@@ -94,15 +101,15 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
 def missing_branches(
     missing: Sequence[str], names: Collection[str], table: Table, schema: Schema, where: object, noun: str
 ) -> DataError:
-    """Return the error for branches that a file of a format should have.
+    """Return the error for missing branches that a schema requires.
 
     Args:
-        missing: the branches.
-        names: those that are there.
+        missing: missing branches.
+        names: available branches.
         table: the table that lacks them.
-        schema: the format.
+        schema: the schema.
         where: the file, for messages.
-        noun: kind of the table.
+        noun: word for a table of such files.
     """
     found = f"{len(names)} branches, those most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
     if table.ignored:

@@ -1,9 +1,8 @@
 """Formulas of a schema: a small safe language of branch names, numbers, arithmetic, comparisons and a few functions.
 
-The text is parsed by Python's `ast` and interpreted here, node by node; nothing is ever evaluated by Python, and a node
-that is not listed is refused. A name may have dots and whole numbers in brackets, as branches have:
-`Jet.PT`, `PFCands[3]`; any other name is written in backticks. A number of a jet beside numbers of its particles counts
-for each of them.
+The text is parsed by Python's `ast` and interpreted here, node by node; Python never evaluates anything, and any other
+node is an error. A name may have dots and whole numbers in brackets, as branches have: `Jet.PT`, `PFCands[3]`;
+any other name is written in backticks. A number of a jet is repeated for each particle when the two are combined.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from ssl_jets.errors import UsageError, nearest
 
 
 class Values(Protocol):
-    """Where the numbers behind the names of a formula come from."""
+    """Source of the numbers behind the names of a formula."""
 
     def __len__(self) -> int:
         """Number of jets."""
 
     def find(self, name: str) -> tuple[Array, bool]:
-        """The numbers behind a name, `[jet]` or `[particle]`, and whether they are those of particles."""
+        """Return the numbers behind a name, and True if they are `[particle]`, False if `[jet]`."""
 
     def spread(self, jet: Array) -> Array:
-        """Numbers `[jet]` as `[particle]`."""
+        """Repeat numbers `[jet]` for each of their particles, `[particle]`."""
 
     def total(self, particle: Array) -> Array:
-        """The sum of numbers `[particle]` over each jet, float64 `[jet]`."""
+        """Sum numbers `[particle]` over each jet, float64 `[jet]`."""
 
 
 _Result = tuple[Any, bool | None]
@@ -80,20 +79,16 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
     "mass": (1, pdg.mass),
 }
 """Name to the number of arguments (-2: two or more) and the function. `sign` of 0 is 1; `wrap` brings an angle into
--pi to pi; `eta` and `phi` are those of a momentum; `kind`, `charge` and `mass` those of a PDG number."""
-
+-pi to pi; `eta` and `phi` take a momentum; `kind`, `charge` and `mass` take a PDG number."""
 
 MOST_CHARACTERS = 10_000
 """Longest text of a formula."""
 
-
 MOST_LEVELS = 150
 """Deepest nesting of a formula: `a + b + c` has two levels of sums."""
 
-
 NAMES = (*sorted(_FUNCTIONS), "sum")
 """Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
-
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: np.add,
@@ -119,14 +114,18 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 class Formula:
-    """A parsed formula.
+    """Parsed formula.
 
     Attributes:
-        text: as it was written.
-        names: the branches it reads, each once, in the order of the text.
+        text: the formula as it was written.
+        names: branches it reads, each once, in the order of the text.
 
     Raises:
-        ValueError: the text is not a formula; it says where.
+        ValueError: the text is not a formula; the message contains the position.
+
+    Example:
+        >>> Formula("hypot(px, py) * (Jet.PT > 20)").names
+        ('px', 'py', 'Jet.PT')
     """
 
     def __init__(self, text: str) -> None:
@@ -137,32 +136,32 @@ class Formula:
             self._python = to_python(text.strip())
             self._root = ast.parse(self._python.text.strip(), mode="eval").body
         except (SyntaxError, RecursionError, MemoryError) as error:
-            place = getattr(error, "offset", None)
-            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._place(place)}") from None
+            offset = getattr(error, "offset", None)
+            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._position(offset)}") from None
         self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root, MOST_LEVELS)))
 
     def of_jets(self, values: Values) -> Array:
-        """The value for each jet, `[jet]`.
+        """Evaluate the formula for each jet, `[jet]`.
 
         Raises:
-            UsageError: it is one for each particle.
+            UsageError: the result is `[particle]`.
         """
-        found, is_particle = self._evaluate(self._root, values)
+        result, is_particle = self._evaluate(self._root, values)
         if is_particle:
             raise UsageError(
                 "a formula gives a number for each particle where one for each jet is needed",
                 where=self.text,
                 hint="sum(...) adds over the particles of a jet",
             )
-        jet: Array = np.full(len(values), found) if is_particle is None else found
+        jet: Array = np.full(len(values), result) if is_particle is None else result
         return jet
 
     def of_particles(self, values: Values) -> Array:
-        """The value for each particle, `[particle]`."""
+        """Evaluate the formula for each particle, `[particle]`."""
         return _particles(self._evaluate(self._root, values), values)
 
     def _check(self, node: ast.AST, levels: int) -> Iterator[str]:
-        """Names of the branches under a node; an error at a node that is not allowed, or after too many levels."""
+        """Yield the names of the branches under a node; raise at a forbidden node, or after too many levels."""
         if not levels:
             raise ValueError(f"a formula is nested at most {MOST_LEVELS} deep")
         if (name := self._branch(node)) is not None:
@@ -188,20 +187,20 @@ class Formula:
         for part in inner:
             yield from self._check(part, levels - 1)
 
-    def _check_call(self, node: ast.AST, function: str, given: int) -> None:
+    def _check_call(self, node: ast.AST, function: str, arguments: int) -> None:
         if function not in NAMES:
             near = ", ".join(nearest(function, NAMES)[:4])
             raise ValueError(f"no such function: {self._excerpt(node)}; known are {near}, ...")
-        wanted = 1 if function == "sum" else _FUNCTIONS[function][0]
-        if given != wanted and not (wanted < 0 and given >= -wanted):
-            much = f"{-wanted} or more" if wanted < 0 else str(wanted)
-            raise ValueError(f"{function} takes {much} arguments, not {given}: {self._excerpt(node)}")
+        expected = 1 if function == "sum" else _FUNCTIONS[function][0]
+        if arguments != expected and not (expected < 0 and arguments >= -expected):
+            number = f"{-expected} or more" if expected < 0 else str(expected)
+            raise ValueError(f"{function} takes {number} arguments, not {arguments}: {self._excerpt(node)}")
 
     def _evaluate(self, node: ast.AST, values: Values) -> _Result:
         if (name := self._branch(node)) is not None:
-            found, is_particle = values.find(name)
-            return _computable(found), is_particle
-        with np.errstate(all="ignore"):  # what is not finite is found and told with its entry
+            numbers, is_particle = values.find(name)
+            return _computable(numbers), is_particle
+        with np.errstate(all="ignore"):  # the bad-jet filter finds values that are not finite
             match node:
                 case ast.Constant(value=bool() as flag):
                     return flag, None
@@ -224,14 +223,16 @@ class Formula:
         raise AssertionError(node)  # `_check` let it pass
 
     def _apply(self, function: Callable[..., Any], nodes: list[ast.expr], values: Values) -> _Result:
-        found = [self._evaluate(node, values) for node in nodes]
-        levels = {level for _, level in found if level is not None}
-        if len(levels) == 2:
-            found = [(values.spread(value), True) if level is False else (value, level) for value, level in found]
-        return function(*(value for value, _ in found)), any(levels) if levels else None
+        arguments = [self._evaluate(node, values) for node in nodes]
+        levels = {is_particle for _, is_particle in arguments if is_particle is not None}
+        if len(levels) == 2:  # numbers of jets and of particles: [jet] -> [particle]
+            arguments = [
+                (values.spread(value), True) if level is False else (value, level) for value, level in arguments
+            ]
+        return function(*(value for value, _ in arguments)), any(levels) if levels else None
 
     def _branch(self, node: ast.AST) -> str | None:
-        """The name of a branch: `a`, `a.b`, `a[3]`; None for anything else."""
+        """Return the name of a branch, such as `a`, `a.b`, `a[3]`; None for anything else."""
         names, rest = self._python.names, ""
         while True:
             match node:
@@ -247,25 +248,25 @@ class Formula:
 
     def _excerpt(self, node: ast.AST) -> str:
         start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)
-        places = self._python.places
-        shown = self.text.strip()[places[start] : None if end is None else places[end]]
-        return f"{shown!r} at {self._place(start + 1)}"
+        positions = self._python.positions
+        shown = self.text.strip()[positions[start] : None if end is None else positions[end]]
+        return f"{shown!r} at {self._position(start + 1)}"
 
-    def _place(self, offset: int | None) -> str:
-        """The place in the text of a character of the parsed one, counted from 1."""
+    def _position(self, offset: int | None) -> str:
+        """Return the position in the formula of a character of the parsed text, both counted from 1."""
         if offset is None or offset > len(self._python.text.strip()):
             return "its end"
-        return f"character {self._python.places[offset - 1] + 1}"
+        return f"character {self._python.positions[offset - 1] + 1}"
 
 
 @cache
 def formula(text: str) -> Formula:
-    """The formula of a text, parsed once."""
+    """Return the formula of a text, parsed once."""
     return Formula(text)
 
 
 def _computable(values: Array) -> Array:
-    """Numbers that do not wrap around or overflow soon: those of whole numbers and flags as float64."""
+    """Convert whole numbers and flags to float64, half precision to float32: they wrap around or overflow."""
     if values.dtype.kind in "biu":
         return values.astype(np.float64)
     return values.astype(np.float32) if values.dtype == np.float16 else values
@@ -279,10 +280,10 @@ def _particles(result: _Result, values: Values) -> Array:
 
 
 def _fold(operator: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    found = parts[0]
+    result = parts[0]
     for part in parts[1:]:
-        found = operator(found, part)
-    return found
+        result = operator(result, part)
+    return result
 
 
 def _chain(operators: list[Callable[..., Any]], parts: tuple[Any, ...]) -> Any:

@@ -1,7 +1,7 @@
-"""The text of a formula in Python's grammar.
+"""Translation of a formula into Python's grammar.
 
-A name in backticks, `` `jet pt` ``, and a name with other letters than those of ASCII become placeholders, since Python
-would refuse the first and change the second (the micro sign to the Greek letter). C's `&&`, `||` and `!` become `and`,
+A name in backticks, `` `jet pt` ``, and a name with letters beyond ASCII become placeholders, since Python would refuse
+the first and change the second (the micro sign to the Greek letter). C's `&&`, `||` and `!` become `and`,
 `or` and `~`, the last of which binds as tightly as in C.
 """
 
@@ -22,16 +22,16 @@ class PythonText(NamedTuple):
     Attributes:
         text: in ASCII.
         names: placeholder to the name it stands for.
-        places: for each character of `text`, and for its end, the place in the formula that it comes from.
+        positions: for each character of `text`, and for its end, the position in the formula it comes from.
     """
 
     text: str
     names: dict[str, str]
-    places: list[int]
+    positions: list[int]
 
 
 def to_python(formula: str) -> PythonText:
-    """Replace what Python's grammar does not have.
+    """Translate a formula: `x && é` becomes `x  and  _name0`.
 
     Raises:
         ValueError: a `~`.
@@ -40,7 +40,8 @@ def to_python(formula: str) -> PythonText:
     while stem in formula:
         stem += "_"
     names: dict[str, str] = {}
-    text, places, end = "", list[int](), 0
+    positions: list[int] = []
+    text, end = "", 0
     for match in _TOKEN.finditer(formula):
         name, quoted_name, operator = match["name"], match["quoted"], match["operator"]
         if match["refused"]:
@@ -51,12 +52,12 @@ def to_python(formula: str) -> PythonText:
         else:
             new = _OPERATORS[operator] if operator else match[0]
         text += formula[end : match.start()] + new
-        places += [*range(end, match.start()), *[match.start()] * len(new)]
+        positions += [*range(end, match.start()), *[match.start()] * len(new)]
         end = match.end()
-    return PythonText(text + formula[end:], names, [*places, *range(end, len(formula) + 1)])
+    return PythonText(text + formula[end:], names, [*positions, *range(end, len(formula) + 1)])
 
 
 def quoted(name: str) -> str:
-    """Return the formula that is the branch `name`: in backticks where it could be taken for anything else."""
+    """Return the formula that reads the branch `name`: in backticks if the name alone would parse as anything else."""
     plain = _PLAIN.fullmatch(name) and not any(keyword.iskeyword(part) for part in re.split(r"[.\[]", name))
     return name if plain else "`" + name.replace("`", "``") + "`"

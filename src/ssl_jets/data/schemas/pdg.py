@@ -1,4 +1,4 @@
-"""PDG numbers of particles to kind, charge and mass: what a detector or a generator calls the constituents of a jet."""
+"""PDG numbers of particles, as detectors and generators write them, to kind, charge and mass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ class _Particle(NamedTuple):
 
 _CHARGED, _NEUTRAL = "charged hadron", "neutral hadron"
 
-
 _KNOWN = {
     11: _Particle("electron", -1, 0.000511),
     13: _Particle("muon", -1, 0.105658),
@@ -37,53 +36,49 @@ _KNOWN = {
     3312: _Particle(_CHARGED, -1, 1.32171),
     3322: _Particle(_NEUTRAL, 0, 1.31486),
     3334: _Particle(_CHARGED, -1, 1.67245),
-    # CMS particle flow in the forward calorimeter, where quarks cannot be meant.
+    # CMS particle flow in the forward calorimeter; a reconstructed particle is never a quark.
     1: _Particle(_NEUTRAL, 0, 0.0),
     2: _Particle("photon", 0, 0.0),
 }
-"""Number of the particle (not the antiparticle) to what it is: all that live long enough to reach a detector. Masses in
-GeV (Review of Particle Physics)."""
-
+"""Number of the particle (not the antiparticle) to its kind, charge and mass [GeV] (Review of Particle Physics): all
+particles that live long enough to reach a detector."""
 
 _NUMBERS = np.array(sorted(_KNOWN))
-
-
 _OTHER = _Particle("other", 0, 0.0)
 
-
-_FOUND = [*(_KNOWN[number] for number in _NUMBERS.tolist()), _OTHER]
-
-
-_KIND = np.array([KINDS.index(particle.kind) for particle in _FOUND], dtype=np.float32)
-
-
-_CHARGE = np.array([particle.charge for particle in _FOUND], dtype=np.float32)
-
-
-_MASS = np.array([particle.mass for particle in _FOUND], dtype=np.float32)
+# Tables in the order of `_NUMBERS`, with "other" behind the last.
+_ROWS = [*(_KNOWN[number] for number in _NUMBERS.tolist()), _OTHER]
+_KIND = np.array([KINDS.index(particle.kind) for particle in _ROWS], dtype=np.float32)
+_CHARGE = np.array([particle.charge for particle in _ROWS], dtype=np.float32)
+_MASS = np.array([particle.mass for particle in _ROWS], dtype=np.float32)
 
 
 def kind(number: Array) -> Array:
-    """Index into `KINDS`, float32; "other" for a number that is not in the table, such as 0 or a neutrino."""
-    found: Array = _KIND[_places(number)]
-    return found
+    """Return the index into `KINDS`, float32: "other" for a number that is not in the table, such as 0 or a neutrino.
+
+    Example:
+        >>> [KINDS[int(index)] for index in kind(np.array([-211, 22, 12]))]
+        ['charged hadron', 'photon', 'other']
+    """
+    kinds: Array = _KIND[_table_rows(number)]
+    return kinds
 
 
 def charge(number: Array) -> Array:
-    """Charge in e, float32; antiparticles have the opposite one, and numbers that are not in the table 0."""
-    found: Array = _CHARGE[_places(number)] * np.sign(number).astype(np.float32)
-    return found
+    """Return the charge [e], float32: opposite for antiparticles, 0 for a number that is not in the table."""
+    charges: Array = _CHARGE[_table_rows(number)] * np.sign(number).astype(np.float32)
+    return charges
 
 
 def mass(number: Array) -> Array:
-    """Mass in GeV, float32; 0 for a number that is not in the table."""
-    found: Array = _MASS[_places(number)]
-    return found
+    """Return the mass [GeV], float32: 0 for a number that is not in the table."""
+    masses: Array = _MASS[_table_rows(number)]
+    return masses
 
 
-def _places(number: Array) -> Array:
-    """Place in the tables; the last one for what is not in them."""
+def _table_rows(number: Array) -> Array:
+    """Return the rows of the tables for PDG numbers: the last row for a number that is not in them."""
     size = np.abs(np.asarray(number).astype(np.int64))
-    place = np.searchsorted(_NUMBERS, size)
-    found: Array = np.where(_NUMBERS[place % len(_NUMBERS)] == size, place % len(_NUMBERS), len(_NUMBERS))
-    return found
+    row = np.searchsorted(_NUMBERS, size) % len(_NUMBERS)
+    rows: Array = np.where(_NUMBERS[row] == size, row, len(_NUMBERS))
+    return rows

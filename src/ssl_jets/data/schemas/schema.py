@@ -1,7 +1,7 @@
-"""How a format names its columns: the settings of one YAML file in `schemas/`, or of a user's own.
+"""Schema of a file format: the settings of one YAML file in `formats/`, or of a user's own.
 
-A format says from which branches each canonical particle column comes and in which unit, where the axis of a jet lies,
-what a label is, and which entries and particles count. Which of them a file has is found in `detect.py`.
+A schema maps branches to canonical particle columns with units, and defines the jet axis, labels and cuts. `detect.py`
+finds the schema of a file, `check.py` the columns it has, and `data/decoder.py` compiles it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _UNITS = {
     "e": ("e", 1.0),
     "1": ("1", 1.0),
 }
-"""Unit of a file to the canonical unit of the same dimension, and what a value is multiplied with."""
+"""Unit of a file to the canonical unit of the same dimension, and the factor between them."""
 
 _CANONICAL = {"pt": "GeV", "energy": "GeV", "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm"}
-"""Canonical units of the columns whose unit in a file must be said."""
+"""Canonical units of the columns whose unit in the file is mandatory."""
 
 Unit = Literal["GeV", "MeV", "mm", "cm", "m", "rad", "e", "1"]
 
@@ -50,24 +50,24 @@ FormulaText = Annotated[str, AfterValidator(_parsed)]
 
 
 class Value(Settings):
-    """Where a number comes from: exactly one of `branch` and `formula`."""
+    """Source of a number: exactly one of `branch` and `formula`."""
 
     branch: str | None = None
     """The branch that holds it."""
     formula: FormulaText | None = None
-    """What it is computed from, such as `hypot(px, py)`."""
+    """The formula that computes it, such as `hypot(px, py)`."""
     unit: Unit = "1"
     """Unit in the file; values are converted to GeV and mm."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Value:
-        self._check_origin(branch=self.branch, formula=self.formula)
+    def _one_source(self) -> Value:
+        self._check_source(branch=self.branch, formula=self.formula)
         return self
 
     @staticmethod
-    def _check_origin(**origins: object) -> None:
-        if sum(origin is not None for origin in origins.values()) != 1:
-            raise ValueError(f"it comes from exactly one of: {', '.join(origins)}")
+    def _check_source(**sources: object) -> None:
+        if sum(source is not None for source in sources.values()) != 1:
+            raise ValueError(f"it comes from exactly one of: {', '.join(sources)}")
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -78,23 +78,23 @@ class Value(Settings):
 
     @property
     def factor(self) -> float:
-        """What a value is multiplied with to become GeV or mm."""
+        """Factor to the canonical unit: 0.001 for MeV."""
         return _UNITS[self.unit][1]
 
 
 class ParticleColumn(Value):
-    """Where one canonical particle column comes from: exactly one of `branch`, `formula` and `flags`."""
+    """Source of a canonical particle column: exactly one of `branch`, `formula` and `flags`."""
 
     flags: dict[str, str] | None = None
     """Kind of particle to the branch that is not zero for it; no flag set means the kind `other`."""
     absolute: bool = False
     """For deta and dphi: the value is eta or phi in the detector; the column is its distance from the jet axis."""
     required: bool = False
-    """Whether a file without these branches is not of this format."""
+    """A file without these branches is not of this format."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> ParticleColumn:
-        self._check_origin(branch=self.branch, formula=self.formula, flags=self.flags)
+    def _one_source(self) -> ParticleColumn:
+        self._check_source(branch=self.branch, formula=self.formula, flags=self.flags)
         if unknown := set(self.flags or ()) - set(KINDS):
             raise ValueError(f"unknown kinds of particle {sorted(unknown)}; known are {', '.join(KINDS)}")
         return self
@@ -106,7 +106,7 @@ class ParticleColumn(Value):
 
 
 class Axis(Settings):
-    """The axis of a jet in the detector, by formulas over branches of jets; `sum(...)` adds over its particles."""
+    """Axis of a jet in the detector: formulas over branches of jets; `sum(...)` adds over its particles."""
 
     eta: FormulaText
     """Pseudorapidity."""
@@ -120,48 +120,47 @@ class Axis(Settings):
 
 
 class LabelIndex(Settings):
-    """A label that is stored as one whole number, or as the name of the class."""
+    """Label that is stored as one whole number, or as the name of the class."""
 
     branch: str
     """The branch that holds it."""
     names: tuple[str, ...] = Field(min_length=1)
-    """Names of the classes 0, 1, 2, ...; where the branch holds strings, those that it may hold."""
+    """Names of the classes 0, 1, 2, ...; if the branch holds strings, its allowed values."""
 
 
 class Schema(Settings):
-    """A format of jet files."""
+    """Schema of a format of jet files."""
 
     name: str
     """Short name, as in the name of its YAML file."""
     title: str
     """Name for people."""
     events: Events | None = None
-    """Where an entry is an event with several jets: what they are and which particles are theirs. The other keys then
-    use its names for branches."""
+    """Jets and their particles, if an entry is an event with several jets. The other keys then use its names."""
     cluster: Clustering | None = None
-    """Where an entry is an event without jets: how to make them. The other keys then use its names for branches."""
+    """Clustering of jets, if an entry is an event without jets. The other keys then use its names."""
     particles: dict[str, ParticleColumn] = Field(min_length=1)
-    """Canonical particle column to where it comes from; a column that is not named here does not exist."""
+    """Canonical particle column to its source; a column that is not named here does not exist."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
     lacks: tuple[str, ...] = ()
     """Branches with which a file is not of this format."""
     axis: Axis | None = None
-    """The axis, where a column is `absolute`."""
+    """The axis, if a column is `absolute`."""
     particle_cut: FormulaText | None = None
-    """Which places of a list are particles: how a table is unpadded."""
+    """Cut that selects particles among the places of a padded list."""
     jet_cut: FormulaText | None = None
-    """Which jets to use; those left out are counted."""
+    """Cut that selects jets; the others are counted as skipped."""
     jets: dict[str, Value] = Field(default_factory=dict)
-    """Jet columns that the format names, beside those the file has under their own names."""
+    """Jet columns with a name in the schema, in addition to the branches of the file."""
     labels: dict[str, FormulaText] = Field(default_factory=dict)
     """Name of a class to the formula (or branch) that is 1 for its jets and 0 for all others."""
     label_index: LabelIndex | None = None
-    """The label where it is one number or one string, instead of `labels`."""
+    """The label as one number or one string, instead of `labels`."""
     optional_labels: bool = True
-    """Whether a file may lack all branches of labels, and is then unlabelled. In a schema of yours: false."""
+    """A file that lacks all branches of labels is unlabelled. In a schema of yours: false, an error."""
     optional_jets: bool = True
-    """Whether a file may lack branches of `jets`, which it then has not. In a schema of yours: false."""
+    """A file that lacks branches of `jets` lacks these columns. In a schema of yours: false, an error."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
@@ -181,39 +180,39 @@ class Schema(Settings):
             if allowed and column.unit not in allowed:
                 raise ValueError(f"the unit of {name} is one of {', '.join(allowed)}, not {column.unit}")
         if lacking := [name for name in NEEDED if name not in self.particles]:
-            raise ValueError(f"particles have {', '.join(NEEDED)}; not said: {', '.join(lacking)}")
+            raise ValueError(f"particles have {', '.join(NEEDED)}; missing: {', '.join(lacking)}")
         return self
 
     @property
     def required(self) -> tuple[str, ...]:
         """Branches without which a file is not of this format."""
         columns = [column for column in self.particles.values() if column.required]
-        needed = [branch for column in columns for branch in column.branches]
+        branches = [branch for column in columns for branch in column.branches]
         if self.axis is not None and any(column.absolute for column in columns):
-            needed += self.axis.branches
+            branches += self.axis.branches
         if not self.optional_jets:
-            needed += [branch for value in self.jets.values() for branch in value.branches]
+            branches += [branch for value in self.jets.values() for branch in value.branches]
         if not self.optional_labels:
-            needed += self.label_branches
-        return tuple(dict.fromkeys((*needed, *self.cut_branches, *self.requires)))
+            branches += self.label_branches
+        return tuple(dict.fromkeys((*branches, *self.cut_branches, *self.requires)))
 
     @property
-    def telling(self) -> tuple[str, ...]:
-        """Branches of a file by which a table is known to be like this format."""
+    def typical_branches(self) -> tuple[str, ...]:
+        """Branches of a file that make a table look like this format."""
         if self.events is not None:
             return self.events.branches
         return self.particle_branches if self.cluster is None else self.cluster.branches
 
     @property
     def label_branches(self) -> tuple[str, ...]:
-        """Branches of the label that the format declares."""
+        """Branches of the labels."""
         if self.label_index is not None:
             return (self.label_index.branch,)
         return tuple(dict.fromkeys(name for text in self.labels.values() for name in formula(text).names))
 
     @property
     def cut_branches(self) -> tuple[str, ...]:
-        """Branches that every read needs, whatever columns are asked for: those of the cuts."""
+        """Branches of the cuts, which every read needs."""
         cuts = (formula(cut).names for cut in (self.particle_cut, self.jet_cut) if cut is not None)
         return tuple(dict.fromkeys(name for names in cuts for name in names))
 
@@ -222,9 +221,8 @@ class Schema(Settings):
         """Branches of all particle columns."""
         return tuple(branch for column in self.particles.values() for branch in column.branches)
 
-    def needed(self, columns: Iterable[str], jets: Iterable[str], labels: Iterable[str]) -> tuple[str, ...]:
-        """All branches to read, each once: for particle columns, for jet columns (a branch is one by itself), for
-        labels, and for the cuts."""
+    def branches_for(self, columns: Iterable[str], jets: Iterable[str], labels: Iterable[str]) -> tuple[str, ...]:
+        """Return all branches to read for particle columns, jet columns (also branches) and branches of labels."""
         branches = [branch for name in columns for branch in self.particles[name].branches]
         if self.axis is not None and any(self.particles[name].absolute for name in columns):
             branches += self.axis.branches
@@ -233,21 +231,21 @@ class Schema(Settings):
         return tuple(dict.fromkeys((*branches, *labels, *self.cut_branches)))
 
     def fits(self, branches: Collection[str]) -> bool:
-        """Whether a table of these branches is of this format."""
+        """Check whether a table with these branches is of this format."""
         return {*self.required} <= {*branches} and {*self.lacks}.isdisjoint(branches)
 
 
 @cache
 def known_schemas() -> tuple[Schema, ...]:
-    """The formats that come with the package."""
+    """Return the schemas of the package."""
     return tuple(_parse(tree, Path(f"{name}.yaml")) for name, tree in _known_trees().items())
 
 
 def load_schema(path: str | Path) -> Schema:
-    """A user's own format, from a YAML file written like those in `schemas/`; or the known one of this name.
+    """Load the known schema of this name, or a user's own from a YAML file like those in `formats/`.
 
-    With `extends: NAME` it has everything of that known format that it does not say itself. What it says itself must be
-    in the file: there a column is `required` unless it says otherwise.
+    `extends: NAME` copies all keys of that known schema that the file does not have. Particle columns of the file are
+    `required: true` by default.
 
     Raises:
         UsageError: the file cannot be read, or names an unknown key, column, unit or kind, or a formula is wrong.
@@ -286,7 +284,7 @@ def _parse(tree: dict[str, Any], path: Path) -> Schema:
 
 
 def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The keys of a schema with those of the known format that it extends."""
+    """Return the keys of a schema, completed by the known schema that it extends."""
     base, tree = tree.get("extends"), {key: value for key, value in tree.items() if key != "extends"}
     if not base:
         return tree
@@ -294,7 +292,7 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
         allowed = nearest(base, _known_trees())
         raise UsageError("there is no such format to extend", where=path, found=base, allowed=allowed)
     known = _extended(_known_trees()[base], path)
-    if {"labels", "label_index"} & {*tree}:  # one's own way to have labels replaces the other
+    if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
     return {**known, **tree, **cluster}

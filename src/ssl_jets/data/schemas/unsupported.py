@@ -1,6 +1,6 @@
 """Formats whose files hold no particles of jets, with the reason and a replacement.
 
-A format is recognised by branches that no other program writes, since names such as `Jet_pt` are anybody's.
+A format is recognised by branches that no other program writes; names such as `Jet_pt` would be ambiguous.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class UnsupportedFormat:
 
     Attributes:
         title: name for people.
-        branches: a table with all of these is of this format, unless it is of one that is read.
-        why: what is not there.
-        hint: what to do.
+        branches: a table with all of these is of this format, unless it fits a schema.
+        why: the missing content.
+        hint: a remedy.
     """
 
     title: str
@@ -60,15 +60,15 @@ _UNSUPPORTED = (
 
 
 def refuse_unsupported(tables: Sequence[Table], where: object) -> None:
-    """Tell what a file lacks that is of a known format, but without what makes jets sets of particles.
+    """Raise an error with a remedy for a file of a known format that lacks the particles of its jets.
 
     Raises:
-        DataError: it is one.
+        DataError: a table is of an unsupported format.
     """
     for table in tables:
-        there = set(table.branches)
+        branches = set(table.branches)
         for known in _UNSUPPORTED:
-            if set(known.branches) <= there:
+            if set(known.branches) <= branches:
                 raise DataError(
                     f"this {known.title} file holds no jets with particles",
                     where=f"{where}, tree {table.name}",

@@ -1,0 +1,173 @@
+"""Bad jets: jets that cannot be used raise an error, or are left out and counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.rows import Rows
+from ssl_jets.data.schemas.formula_text import quoted
+from ssl_jets.data.schemas.labels import NO_CLASS, Classes
+from ssl_jets.data.schemas.schema import Schema, known_schemas
+from ssl_jets.errors import DataError
+from ssl_jets.jets import KINDS, Jets
+
+WEAK = "pt is zero"
+_LOST = "particles of it are not stored in the file"
+_EMPTY = "no particles"
+_WEIGHT_NOT_FINITE = "its weight is not finite"
+_NO_CLASS = "it belongs to no class, or to several"
+_NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
+_BEYOND = "{name} is beyond 1,000,000"
+_MOMENTUM_BEYOND = "its momentum pt cosh(deta) is beyond 1,000,000"
+
+_LARGEST = 1e6
+"""Largest size of a column of a particle, in its unit (GeV, mm, e): far above any collider and detector, and far below
+the numbers at which squares overflow in float32."""
+
+_HINTS = {
+    _LOST: ", --set data.jets=NAME reads other jets of the file",
+    _NO_CLASS: ", --set data.labels=[...] names the classes to use, `labels` in a schema of yours what they are",
+    _NO_KIND: "; of a PDG number in your schema, write `kind: {formula: kind(BRANCH)}`",
+    **dict.fromkeys(
+        [_BEYOND.format(name="pt"), _BEYOND.format(name="energy"), _MOMENTUM_BEYOND],
+        "; momenta are in GeV: of a file in MeV, write `unit: MeV` in a schema",
+    ),
+}
+"""Reason to a remedy other than skipping."""
+
+
+class BadJetError(DataError):
+    """A jet that cannot be used, in a file that can be read."""
+
+
+class BadJetFilter:
+    """Filter that raises at the first bad jet, or leaves bad jets out and counts them.
+
+    A jet is bad without particles or class, with a weight that is not finite, or with a particle whose values are not
+    finite, beyond any that a particle can have, or whose pt is not positive.
+
+    Args:
+        schema: the schema of the file.
+        classes: the classes of the file.
+        bad_jets: "error" raises, "skip" leaves out.
+    """
+
+    def __init__(self, schema: Schema, classes: Classes, bad_jets: Literal["error", "skip"]) -> None:
+        self._schema, self._classes, self._raises = schema, classes, bad_jets == "error"
+        kind = schema.particles.get("kind")
+        self._kind_is_checked = kind is not None and kind.flags is None  # a kind made of flags is always valid
+
+    def apply(self, jets: Jets, rows: Rows) -> tuple[Jets, Counter[str]]:
+        """Return the good jets, and the number of bad ones by reason: the first that holds for a jet.
+
+        Args:
+            jets: decoded jets.
+            rows: the branches they were decoded from.
+
+        Raises:
+            BadJetError: a jet is bad, unless bad jets are skipped.
+        """
+        bad = np.zeros(len(jets), dtype=np.bool_)
+        skipped: Counter[str] = Counter()
+        for reason, wrong in self._findings(jets, rows):
+            if not len(wrong):
+                continue
+            if self._raises:
+                raise self._error(reason, wrong, jets, rows)
+            new = wrong[~bad[wrong]]
+            if len(new):
+                skipped[reason] += len(new)
+            bad[new] = True
+        return (jets.select(torch.from_numpy(np.flatnonzero(~bad))) if bad.any() else jets), skipped
+
+    def _error(self, reason: str, wrong: Array, jets: Jets, rows: Rows) -> BadJetError:
+        found, allowed = rows.some(wrong), None
+        hint = "--set data.bad_jets=skip leaves such jets out and counts them" + _HINTS.get(reason, "")
+        if reason == _NO_CLASS:
+            found, allowed = f"{self._classes.describe(rows, wrong[0])}; {found}", self._classes.names
+        if reason == WEAK and _is_padded(jets):
+            hint = zero_padding_hint(self._schema)
+        what = f"a jet cannot be used: {reason}"
+        return BadJetError(what, where=rows.where(wrong[0]), found=found, allowed=allowed, hint=hint)
+
+    def _findings(self, jets: Jets, rows: Rows) -> Iterator[tuple[str, Array]]:
+        """Yield reasons, each with the indices of its jets in rising order; branches come before columns."""
+        if rows.lost is not None:
+            yield _LOST, np.flatnonzero(rows.lost)
+        yield _EMPTY, np.flatnonzero(jets.lengths.numpy() == 0)
+        if jets.weights is not None:
+            yield _WEIGHT_NOT_FINITE, _not_finite(jets.weights.numpy())
+        if jets.labels is not None:
+            yield _NO_CLASS, np.flatnonzero(jets.labels.numpy() == NO_CLASS)
+        for reason, particles in self._particle_findings(jets, rows):
+            if len(particles):
+                # Particle 3 of offsets [0, 2, 2, 5] belongs to jet 2: jet 1 is empty.
+                yield reason, np.unique(np.searchsorted(rows.offsets, particles, "right") - 1)
+
+    def _particle_findings(self, jets: Jets, rows: Rows) -> Iterator[tuple[str, Array]]:
+        """Yield reasons, each with the indices of its particles."""
+        for name, values in rows.particle.items():
+            yield f"{name} is not finite", _not_finite(values)
+        if self._kind_is_checked and "kind" in jets.columns:
+            kind = jets.column("kind").numpy()
+            yield _NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))
+        if jets.particles.numel():
+            yield from _bounds(jets)
+            yield from _momenta(jets)
+
+
+def zero_padding_hint(schema: Schema) -> str:
+    """Return a hint to read lists that are padded with zeros."""
+    column = schema.particles["pt"]
+    base = f"`extends: {schema.name}` and " if schema in known_schemas() else ""
+    pt = column.formula or quoted(column.branch or "")
+    return f"lists padded with zeros are read with {base}`particle_cut: {pt} > 0` in a schema: --schema FILE"
+
+
+def _bounds(jets: Jets) -> Iterator[tuple[str, Array]]:
+    """Yield reasons for values beyond `_LARGEST` or not finite, also those computed from finite branches."""
+    particles = jets.particles.numpy()
+    if particles.max() <= _LARGEST and particles.min() >= -_LARGEST:  # neither holds for NaN
+        return
+    for name in jets.columns:
+        values = jets.column(name).numpy()
+        bounded = name not in ("kind", "dphi")  # an index, an angle
+        yield f"{name} is not finite", np.flatnonzero(np.isnan(values) if bounded else ~np.isfinite(values))
+        if bounded:  # an infinite value overflowed
+            yield _BEYOND.format(name=name), np.flatnonzero(np.abs(values) > _LARGEST)
+
+
+def _momenta(jets: Jets) -> Iterator[tuple[str, Array]]:
+    """Yield reasons for a pt that is not positive, and for a momentum beyond `_LARGEST`."""
+    if "pt" not in jets.columns:
+        return
+    pt = jets.column("pt").numpy()
+    if not pt.min() > 0:
+        yield WEAK, np.flatnonzero(pt == 0)
+        yield "pt is negative", np.flatnonzero(pt < 0)
+    deta = np.abs(jets.column("deta").numpy()) if "deta" in jets.columns else np.zeros_like(pt)
+    with np.errstate(all="ignore"):
+        # The largest pt and |deta| of all particles bound each momentum: mostly one product decides.
+        if not float(pt.max()) * np.cosh(float(deta.max())) <= _LARGEST:
+            momentum = pt * np.cosh(deta.astype(np.float64))
+            yield _MOMENTUM_BEYOND, np.flatnonzero(momentum > _LARGEST)
+
+
+def _is_padded(jets: Jets) -> bool:
+    """Check whether most jets end in a particle of pt zero."""
+    last = (jets.offsets[1:] - 1)[jets.lengths > 0]
+    return bool((jets.column("pt")[last] == 0).float().mean() > 0.5)
+
+
+def _not_finite(values: Array) -> Array:
+    """Return the indices of values that are NaN or infinite."""
+    # A sum is finite unless a value is not (or it overflows, and then the second look finds nothing).
+    with np.errstate(all="ignore"):
+        suspicious = values.dtype.kind == "f" and not np.isfinite(values.sum())
+    return np.flatnonzero(~np.isfinite(values)) if suspicious else np.empty(0, dtype=np.int64)

@@ -1,0 +1,57 @@
+"""`Request`: which columns of each jet to read, and how to treat bad jets and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ssl_jets.config import DataSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """Columns to read of each jet, and the treatment of bad jets and files.
+
+    Attributes:
+        jet_columns: jet columns to read besides the particles.
+        bad_jets: "error" stops at a bad jet, "skip" leaves it out and counts it (see `bad_jets.py`).
+        bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
+        columns: particle columns to read, in the order of `COLUMNS`; None reads all, which must then be the same in
+            all files.
+        weights: jet column that becomes `Jets.weights`; None for none.
+        wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
+        labels: read the labels; without them `Jets.labels` is -1.
+
+    Example:
+        >>> Request(jet_columns=("jet_pt",), weights="w").all_jet_columns
+        ('jet_pt', 'w')
+    """
+
+    jet_columns: tuple[str, ...] = ()
+    bad_jets: Literal["error", "skip"] = "error"
+    bad_files: Literal["error", "skip"] = "error"
+    columns: tuple[str, ...] | None = None
+    weights: str | None = None
+    wrap: bool = True
+    labels: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        settings: DataSettings,
+        jet_columns: tuple[str, ...] = (),
+        columns: tuple[str, ...] | None = None,
+        *,
+        weighted: bool = False,
+    ) -> Request:
+        """Build a request that treats bad jets and files as the settings do, with their weights if `weighted`."""
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, settings.weights if weighted else None)
+
+    @property
+    def all_jet_columns(self) -> tuple[str, ...]:
+        """All jet columns to read, the weights included."""
+        return self.jet_columns if self.weights is None else (*self.jet_columns, self.weights)
+
+
+DEFAULT = Request()
+"""All particle columns, no jet columns, and an error at a bad jet."""
