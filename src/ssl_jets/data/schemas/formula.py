@@ -25,7 +25,7 @@ class Values(Protocol):
     """Source of the numbers behind the names of a formula."""
 
     def __len__(self) -> int:
-        """Number of jets."""
+        """Return the number of jets."""
 
     def find(self, name: str) -> tuple[Array, bool]:
         """Return the numbers behind a name, and True if they are `[particle]`, False if `[jet]`."""
