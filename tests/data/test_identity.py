@@ -1,4 +1,4 @@
-"""The digest of a file is that of its contents: kept by copies of any name, changed by any other jets."""
+"""The digest of a file depends on its contents only: the same for copies of any name, different for other jets."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_one_changed_byte_of_a_sampled_block_is_another_file(
         assert opened(path).digest != before
 
 
-def test_a_tree_is_known_by_its_own_contents(tmp_path: Path) -> None:
+def test_a_tree_is_recognised_by_its_own_contents(tmp_path: Path) -> None:
     one, other = (jetclass_branches(JETS, seed=seed) for seed in (1, 2))
     alone = opened(write_tree(tmp_path / "alone.root", {"tree": one})).digest
     assert opened(tmp_path / "alone.root", "tree").digest == alone
@@ -142,7 +142,7 @@ def test_unused_space_attributes_and_other_groups_of_hdf5_do_not_count(tmp_path:
     assert opened(path, "").digest == before
 
 
-def test_rows_that_are_nearly_all_padding_are_told_apart(tmp_path: Path) -> None:
+def test_rows_that_are_nearly_all_padding_have_different_digests(tmp_path: Path) -> None:
     digests = set()
     for seed in range(20):
         with h5py.File(tmp_path / "wide.h5", "w") as file:

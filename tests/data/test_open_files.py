@@ -1,4 +1,4 @@
-"""The format of a file is found from its branches, and what is wrong with a file is told."""
+"""The schema of a file is detected from its branches, and an unusable file is one clear error."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_labels_that_no_file_has_are_wrong_usage(write_jetclass: Write) -> None:
     assert caught.value.where == "data.labels"
 
 
-def test_files_with_other_columns_or_classes_are_told_apart(write_jetclass: Write) -> None:
+def test_files_with_different_columns_or_classes_are_an_error(write_jetclass: Write) -> None:
     first = opened(write_jetclass("a.root"))
     with pytest.raises(DataError, match="different particle columns"):
         shared_columns([first, opened(write_jetclass("b.root", drop=["part_d0val"]))])
@@ -128,13 +128,13 @@ def test_the_only_tree_with_jets_is_found_among_others(tmp_path: Path) -> None:
     assert opened(write_tree(tmp_path / "two.root", trees)).tree == "jets"
 
 
-def test_a_wrong_tree_is_told_with_those_that_are_there(write_jetclass: Write) -> None:
+def test_a_wrong_tree_is_an_error_with_the_available_trees(write_jetclass: Write) -> None:
     with pytest.raises(DataError, match="no such tree") as caught:
         opened(write_jetclass(), "trees")
     assert caught.value.allowed == ["tree"]
 
 
-def test_a_file_of_something_else_is_told_with_its_trees(tmp_path: Path) -> None:
+def test_a_file_without_jets_is_an_error_with_its_trees(tmp_path: Path) -> None:
     path = write_tree(tmp_path / "other.root", {"Events": {"run": np.ones(3, np.int32)}})
     with pytest.raises(DataError, match="no jets of a known format") as caught:
         opened(path)
@@ -142,7 +142,7 @@ def test_a_file_of_something_else_is_told_with_its_trees(tmp_path: Path) -> None
     assert "JetClass" in str(caught.value)
 
 
-def test_a_root_file_without_trees_is_told(tmp_path: Path) -> None:
+def test_a_root_file_without_trees_is_an_error(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "hist.root") as file:
         file["h"] = np.histogram([1.0, 2.0])
     with pytest.raises(DataError, match="no trees"):
@@ -150,7 +150,7 @@ def test_a_root_file_without_trees_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"%PDF something", b"roo", b"root"])
-def test_what_is_of_no_known_kind_is_refused_whatever_its_suffix(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_no_known_kind_is_refused_whatever_its_suffix(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.root"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"of no kind that is read|truncated") as caught:
@@ -177,7 +177,7 @@ def test_a_corrupt_directory_is_one_error_and_no_traceback_of_uproot(write_jetcl
         opened(path)
 
 
-def test_a_file_that_vanished_is_told(tmp_path: Path) -> None:
+def test_a_file_that_vanished_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read") as caught:
         opened(tmp_path / "gone.root")
     assert "No such file" in str(caught.value)

@@ -1,8 +1,9 @@
-"""Entries of a file become jets: the values are those of the file, and a bad one is named by file, branch and entry."""
+"""Entries become jets with the values of the file, and a bad value is an error with file, branch and entry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.data.chunks import Request, check_request, read_chunk
+from ssl_jets.data.chunks import Request, check_request, read_chunk, read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import Source
+from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets
 from support.jetclass_files import CLASSES, KIND_FLAGS
@@ -22,7 +24,7 @@ from support.jetclass_files import CLASSES, KIND_FLAGS
 Write = Callable[..., Path]
 Branches = dict[str, Any]
 OWN = "{{extends: jetclass, particles: {{pt: {pt}, deta: {{branch: part_deta}}, dphi: {dphi}}}}}"
-"""A schema of one's own."""
+"""A user's own schema."""
 
 
 def opened(path: Path) -> JetFile:
@@ -49,7 +51,7 @@ def empty_jet(branches: Branches, entry: int) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 50), (0, 20), (7, 45), (49, 50)])
-def test_the_values_are_those_of_plain_uproot(write_jetclass: Write, start: int, stop: int) -> None:
+def test_the_values_equal_plain_uproot(write_jetclass: Write, start: int, stop: int) -> None:
     path = write_jetclass(entries=50, cluster=20, label="Hgg")
     jets = read(path, start, stop, Request(jet_columns=("jet_sdmass", "jet_pt")))
     tree = uproot.open(path)["tree"].arrays(entry_start=start, entry_stop=stop)
@@ -84,6 +86,21 @@ def test_only_the_columns_asked_for_are_read_in_that_order(write_jetclass: Write
     assert some.columns == ("pt", "dphi", "kind")
     for name in some.columns:
         assert torch.equal(some.column(name), whole.column(name))
+
+
+def test_a_request_is_compiled_once_for_a_file_and_again_for_other_types(write_jetclass: Write) -> None:
+    file, request = opened(write_jetclass()), Request(jet_columns=("jet_pt",))
+    assert file.decoder(request) is file.decoder(Request(jet_columns=("jet_pt",)))
+    wider = replace(file, types=JetTypes(dict.fromkeys(file.jet_columns, np.dtype(np.float64))))
+    assert read_chunk(file, 0, 0, 5, request)[0].jet["jet_pt"].dtype == torch.float32
+    assert read_chunk(wider, 0, 0, 5, request)[0].jet["jet_pt"].dtype == torch.float64
+
+
+def test_jet_columns_are_read_without_particles_and_labels(write_jetclass: Write) -> None:
+    file = opened(write_jetclass(edit=lambda branches: empty_jet(branches, 12)))
+    decoder = file.decoder(Request(("jet_pt",), columns=(), labels=False))
+    assert decoder.branches == ("jet_pt",)
+    assert read_jet_columns(file, ["jet_pt"], 0, 50)["jet_pt"].shape == (50,)
 
 
 def test_a_column_the_file_lacks_is_refused_with_the_nearest(write_jetclass: Write) -> None:

@@ -1,4 +1,4 @@
-"""What trainings have seen is found again by contents; copies stay together and are named."""
+"""Files of a training are recognised by contents; copies stay together and are named."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ _STEP = 100_000
 
 
 def check_request(files: Sequence[JetFile], request: Request) -> None:
-    """Check that all files have the requested columns, with one number per jet in those of jets.
+    """Check that all files have the requested columns, and that jet columns hold one number per jet.
 
     Raises:
-        UsageError: a file lacks a column; it names the column, the file, and the nearest columns.
-        DataError: a jet column of another type; it names the column, the file, and the type found.
+        UsageError: a file lacks a column; the message has the column, the file, and the nearest columns.
+        DataError: a jet column of another type; the message has the column, the file, and the type.
     """
     for file in files:
         for names, available in ((request.all_jet_columns, file.jet_columns), (request.columns or (), file.columns)):
@@ -78,7 +78,7 @@ def read_chunk(
 
     Raises:
         DataError: a bad jet (unless they are skipped), a negative weight, branches of differing lengths, a file that
-            cannot be read. It names the file, the branch and the entry.
+            cannot be read. The message has the file, the branch and the entry.
     """
     decoder = file.decoder(request)
     return decoder.decode(read_rows(file, decoder.branches, start, stop, without), index)
@@ -110,7 +110,7 @@ def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, wit
 
 
 def check_exact(file: JetFile, name: str) -> None:
-    """Check that the whole numbers of a column that is given as float64 are exact.
+    """Check that the whole numbers of a column converted to float64 are exact.
 
     Raises:
         DataError: one is beyond 2^53.

@@ -38,8 +38,8 @@ class Seen:
     def of(cls, training: Mapping[str, Any]) -> Seen:
         """Read training facts: `files` are rows of `FileId`, `held_out` the same with start and stop.
 
-        Without digests, several training files of one name and size cannot be told apart, so none of their entries
-        count as held out.
+        Without digests, several training files of one name and size are ambiguous, so none of their entries count as
+        held out.
         """
         files = [FileId(*row) for row in training.get("files", [])]
         if training.get("held_out") is None:

@@ -1,4 +1,4 @@
-"""A branch that a schema names is used, or refused with the type it has; strings are names of classes."""
+"""A branch of a schema is used, or its type is an error; strings are names of classes."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_strings_of_a_label_are_names_of_classes(tmp_path: Path, write: Callable
         ("  charge: {branch: q, required: false}", {"q": NAMES}, r"q does not hold a list of numbers[\s\S]*string"),
     ],
 )
-def test_what_is_there_and_cannot_be_used_is_refused_with_its_type(
+def test_a_branch_of_another_type_is_an_error_with_its_type(
     tmp_path: Path, schema: str, more: dict[str, Any], found: str
 ) -> None:
     with pytest.raises(SslJetsError, match=found):

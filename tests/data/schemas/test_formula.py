@@ -1,4 +1,4 @@
-"""Formulas give what numpy gives, mix numbers of jets and particles rightly, and never run anything."""
+"""Formulas equal numpy, combine numbers of jets and particles, and never run code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OF = np.array([10.0, 20.0, 20.0, 20.0])
         ("wrap(x + 6.283185307179586)", np.array([1.0, -2.0, 3.0, 4 - 2 * np.pi])),
     ],
 )
-def test_a_formula_of_particles_gives_what_numpy_gives(text: str, expected: np.ndarray) -> None:
+def test_a_formula_of_particles_equals_numpy(text: str, expected: np.ndarray) -> None:
     np.testing.assert_allclose(Formula(text).of_particles(ROWS), expected, rtol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_the_names_of_a_formula_are_the_branches_it_reads() -> None:
         ("", "not a formula"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_place(text: str, message: str) -> None:
+def test_a_forbidden_expression_is_an_error_with_its_position(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Formula(text)
 

@@ -1,4 +1,4 @@
-"""A schema of a user's own reads files that no known format fits, and each mistake in it is told with what is near."""
+"""A user's own schema reads files of no known format, and an error in it names the nearest alternatives."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Pa
         ("axis: {eta: jets.eta, phi: jets.phi}", "", r"keys do not go together[\s\S]*mine.yaml[\s\S]*the axis"),
     ],
 )
-def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_an_error_in_a_schema_names_the_nearest_alternatives(
+    file: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
     assert old in MINE
     with pytest.raises(SslJetsError, match=message):
         read_chunk(
@@ -121,7 +123,7 @@ def test_a_mistake_is_told_with_what_is_near(file: Path, tmp_path: Path, old: st
         )
 
 
-def test_a_mistake_in_a_schema_is_not_told_as_one_of_settings(file: Path, tmp_path: Path) -> None:
+def test_an_error_in_a_schema_mentions_no_settings(file: Path, tmp_path: Path) -> None:
     for old, new in (("particle_cut", "particlecut"), ("axis: {eta: jets.eta, phi: jets.phi}", "")):
         with pytest.raises(UsageError) as caught:
             load_schema(schema(tmp_path, MINE.replace(old, new, 1)))
@@ -166,7 +168,7 @@ def test_columns_that_look_like_labels_are_named_where_there_are_none(write_jetc
         pretrain(resolve_pretrain("supervised", {"data": {"sources": [str(path)]}}), path.parent / "run")
 
 
-def test_a_known_format_can_be_named_and_a_wrong_name_is_told(write_jetclass: Write) -> None:
+def test_a_known_schema_can_be_named_and_a_wrong_name_is_an_error(write_jetclass: Write) -> None:
     path = write_jetclass()
     assert open_files([Source(str(path))], schema="jetclass")[0].schema.name == "jetclass"
     with pytest.raises(UsageError, match="no such format") as caught:
@@ -247,7 +249,7 @@ def test_jet_columns_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
     assert found.jet["w"].tolist() == weight.tolist()
 
 
-def test_a_name_in_braces_that_no_collection_gives_is_told(tmp_path: Path) -> None:
+def test_a_name_in_braces_without_a_value_is_an_error(tmp_path: Path) -> None:
     text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "edm4hep.yaml").read_text(encoding="utf-8")
     text = text.replace('prefix: "{jets}."', 'prefix: "{jetz}."')
     with pytest.raises(UsageError, match=r"(?s)events.*Jet has no word for \{jetz\}"):
@@ -261,6 +263,8 @@ def test_a_name_in_braces_that_no_collection_gives_is_told(tmp_path: Path) -> No
         ("extends: lhco\ncluster: {radios: 0.4}", r"cluster\.radios.*radius"),
     ],
 )
-def test_a_misspelt_key_deep_in_a_schema_is_told_with_what_is_near(tmp_path: Path, text: str, message: str) -> None:
+def test_a_misspelt_key_deep_in_a_schema_is_an_error_with_the_nearest_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=f"(?s){message}"):
         load_schema(schema(tmp_path, text))

@@ -1,1 +1,1 @@
-"""Schemas: the names, units and formulas of a format, and the columns computed with them."""
+"""Schemas of file formats: branches, units, formulas, labels and cuts."""

@@ -50,7 +50,7 @@ def check_branches(
         where: file and table, for messages.
 
     Raises:
-        DataError: a branch holds something else; it names the type.
+        DataError: a branch holds something else; the message has its type.
     """
     sources = [schema.particles[name] for name in columns]
     lists = {branch for source in sources if source.formula is None for branch in source.branches}
@@ -69,7 +69,7 @@ def check_formulas(decoder: Decoder, table: Table, where: str) -> None:
     """Decode no jets at all, so that a formula that mixes up jets and particles is an error before any work.
 
     Raises:
-        UsageError: a formula has numbers of particles in the place of those of jets.
+        UsageError: a formula has numbers of particles instead of jets.
     """
     particle = [name for name in decoder.branches if table.depth(name) == 1]
     jet = [name for name in decoder.branches if name not in particle]  # numbers, or the strings of a label
@@ -136,12 +136,12 @@ def _label_formula(label: str, available: Collection[str]) -> str:
 
 
 def present_labels(schema: Schema, available: Collection[str], labels: tuple[str, ...] | None, where: str) -> Classes:
-    """Return the requested classes, or those of the schema; none if the file has no branch of a label.
+    """Return the requested classes, or those of the schema; none if the file lacks all branches of labels.
 
     Args:
         schema: the schema.
         available: branches of the table.
-        labels: requested branches, formulas, or names of classes; None for those of the schema.
+        labels: requested branches, formulas, or names of classes; None for the classes of the schema.
         where: file and table, for messages.
 
     Raises:

@@ -111,7 +111,7 @@ def missing_branches(
         where: the file, for messages.
         noun: word for a table of such files.
     """
-    found = f"{len(names)} branches, those most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
+    found = f"{len(names)} branches, the most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
     if table.ignored:
         ignored = nearest(missing[0], table.ignored)
         more = f" and {len(ignored) - 4} more" if len(ignored) > 4 else ""
