@@ -99,8 +99,11 @@ MOST_READ = 4 << 30
 """Bytes of arrays in one read of about 10,000 entries, at most."""
 
 
-_FREE, _MOST_RATIO = 64 << 20, 10_000
-"""Bytes that every array may claim, and the largest compression ratio accepted beyond (zlib reaches 1,032)."""
+_FREE_BYTES = 64 << 20
+"""Bytes that every array may claim."""
+
+_MAX_COMPRESSION = 10_000
+"""Largest compression ratio of a larger array (zlib reaches 1,032)."""
 
 
 _ENTRIES_PER_BYTE = 100
@@ -125,7 +128,7 @@ def check_entries(entries: int, bytes_: int, where: object) -> None:
 
 def overclaimed(claimed: int, stored: int) -> str | None:
     """Return the reason to refuse an array that claims more bytes than its stored bytes can fill, or None."""
-    if claimed <= max(_FREE, _MOST_RATIO * stored):
+    if claimed <= max(_FREE_BYTES, _MAX_COMPRESSION * stored):
         return None
     return f"it claims {claimed:,} bytes, of which {stored:,} are stored"
 
