@@ -14,12 +14,12 @@ from ssl_jets.config import (
     FileSettings,
     MethodSettings,
     ModelSettings,
+    Recipe,
     RunSettings,
     Settings,
     TrainSettings,
     parse_set,
     read_config,
-    recipe,
     resolve,
     to_yaml,
 )
@@ -160,8 +160,9 @@ def test_every_method_has_a_recipe_that_resolves(name: str) -> None:
             assert getattr(getattr(found, tree), key) == value
 
 
-def test_finetuning_has_a_recipe_that_resolves() -> None:
-    resolve(RunSettings[FinetuneSettings], {"method": {}}, recipe("finetune"))
+def test_the_recipe_of_finetuning_resolves() -> None:
+    found = resolve(RunSettings[FinetuneSettings], {"method": {}}, Recipe().layer())
+    assert (found.train.epochs, found.train.batch_size, found.train.lr) == (5, 128, 5e-4)
 
 
 def test_settings_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:

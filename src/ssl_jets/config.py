@@ -7,7 +7,6 @@ written nowhere else. `resolve` merges layers: a recipe, the user's YAML file, `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -192,19 +191,14 @@ class RunSettings(Settings, Generic[MethodT]):
 
 
 class Recipe(Settings):
-    """Settings that a method was tested with: those set explicitly replace the defaults of a run."""
+    """Settings that a method, or finetuning, was tested with; those set explicitly replace the defaults of a run."""
 
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings(epochs=5, batch_size=128, lr=5e-4)
 
     def layer(self) -> dict[str, dict[str, Any]]:
-        """Return the settings that the recipe sets, as a layer of `resolve`.
-
-        Example:
-            >>> Recipe(train=TrainSettings(lr=1e-3)).layer()
-            {'train': {'lr': 0.001}}
-        """
+        """Return the settings that the recipe sets, as a layer of `resolve`."""
         trees = {name: tree.model_dump(exclude_unset=True) for name, tree in self}
         return {name: tree for name, tree in trees.items() if tree}
 
@@ -256,13 +250,6 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
-    return tree
-
-
-def recipe(name: str) -> dict[str, Any]:
-    """Return the tested settings shipped in `recipes/NAME.yaml`. A method has its `recipe` in its class instead."""
-    file = resources.files("ssl_jets") / "recipes" / f"{name}.yaml"
-    tree: dict[str, Any] = load_yaml(file.read_text(encoding="utf-8"))
     return tree
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ssl_jets.config import RunSettings, Settings, read_config, recipe, resolve
+from ssl_jets.config import Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model
@@ -151,7 +151,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     training = pretrained.facts["training"]
     split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
     encoder = pretrained.encoder.cfg
-    base = [recipe("finetune"), {"data": split}] if stored is None else [read_config(stored)]
+    base = [Recipe().layer(), {"data": split}] if stored is None else [read_config(stored)]
     methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
