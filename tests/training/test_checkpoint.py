@@ -44,12 +44,12 @@ def test_a_name_that_a_library_would_take_for_an_address_is_a_name(
 
 def test_the_last_ones_are_kept_and_no_others(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    checkpoint.write(tmp_path / "healthy.ckpt", state_of(0))
+    checkpoint.write(tmp_path / "other.ckpt", state_of(0))
     for step in range(1, 6):
         checkpoint.write(path, state_of(step), keep=3)
         assert [checkpoint.read(file)["step"] for file in checkpoints(path)] == list(range(step, max(0, step - 3), -1))
     checkpoint.write(path, state_of(6), keep=1)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["healthy.ckpt", "last.ckpt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt"]
 
 
 def test_a_damaged_byte_changes_nothing_or_is_one_message(tmp_path: Path) -> None:
