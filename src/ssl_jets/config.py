@@ -95,7 +95,7 @@ class DataSettings(Settings):
     labelled_seed: int = Field(default=0, ge=0)
     """Seed of that subset."""
     unlabelled: tuple[str, ...] = ()
-    """Files whose jets are used without labels; by default those of `sources`."""
+    """Files whose jets are used without labels; by default the jets of `sources`."""
     unlabelled_ratio: float = Field(default=0.0, ge=0)
     """Unlabelled jets for each labelled one in every batch."""
 
@@ -166,8 +166,8 @@ class TrainSettings(Settings):
     validation_jets: int = Field(default=2000, ge=2)
     """Held-out jets of a validation."""
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
-    """Policy for z collapsed in two validations in a row: warn, stop with exit code 1 and a checkpoint, or return to
-    the last healthy validation with half the learning rate (three times, then stop)."""
+    """What to do where two looks in a row find z collapsed: say so, stop with exit code 1 and a checkpoint, or go back
+    to the last healthy look with half the learning rate (three times, then stop)."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)
