@@ -94,7 +94,7 @@ class DataSettings(Settings):
     labelled_seed: int = Field(default=0, ge=0)
     """Seed of that subset."""
     unlabelled: tuple[str, ...] = ()
-    """Files whose jets are used without labels; by default those of `sources`."""
+    """Files whose jets are used without labels; by default the jets of `sources`."""
     unlabelled_ratio: float = Field(default=0.0, ge=0)
     """Unlabelled jets for each labelled one in every batch."""
 

@@ -1,6 +1,6 @@
 """Errors that a user can cause, each with one message.
 
-A message has the error, its place, the value found, the allowed values (the nearest first), and what to type next. The
+A message has the error, its place, the value found, the allowed values (the nearest first), and a hint. The
 command line prints it without a traceback and exits with `exit_code`; Python users catch `SslJetsError`.
 """
 

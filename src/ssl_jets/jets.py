@@ -121,12 +121,7 @@ class Jets(ShortRepr):
         return len(self.offsets) - 1
 
     def column(self, name: str) -> Tensor:
-        """Return one particle column, `[particle]`.
-
-        Example:
-            >>> Jets.of([[[310.0, 0.02, -0.01]]], ("pt", "deta", "dphi")).column("pt").tolist()
-            [310.0]
-        """
+        """Return one particle column, `[particle]`."""
         return self.particles[:, self.columns.index(name)]
 
     def masses(self) -> Tensor:

@@ -26,7 +26,7 @@ def explain(settings: type[BaseModel], error: ValidationError, under: str = "", 
 
 
 def _path_of_field(settings: type[BaseModel], path: list[str]) -> tuple[str, ...]:
-    """Return the keys of `path` down to the field, without what is inside its value."""
+    """Return the keys of `path` down to the field, without the keys inside its value."""
     for depth, name in enumerate(path):
         fields = _fields_at(settings, path[:depth])
         if name not in fields:

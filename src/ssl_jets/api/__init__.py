@@ -8,7 +8,7 @@ The same arguments everywhere:
     data        file, folder, glob, `@list.txt` or `file.root:tree`; one or several, none for the bundled sample
     schema      YAML file (or name) of the format of the files
     settings    settings without an argument of their own, by dotted key: `{"train.lr": 5e-4}`
-    out, force  the output, and whether an existing one is replaced
+    out, force  the output; `force=True` replaces an existing one
 
 The command line parses, calls one of these functions and prints its result. Libraries are imported on the first call.
 """

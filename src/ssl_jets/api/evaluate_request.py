@@ -52,7 +52,9 @@ class EvaluateRequest:
         if self.protocol is not None:
             check_choice("--protocol", self.protocol, PROTOCOLS)
         if self.protocol is not None and self.force:
-            anew = "a protocol goes on with what it finds; to begin anew, give another --out or remove the folder"
+            anew = (
+                "a protocol continues the results in its folder; to begin anew, give another --out or remove the folder"
+            )
             raise UsageError("this option does not go with --protocol", where="--force", hint=anew)
         options: dict[str, object] = {"--domain": self.domain, "--target": self.target}
         relation = "goes only with"
@@ -61,7 +63,7 @@ class EvaluateRequest:
             options |= {"--seed": seed, "--efficiency": efficiency}
             relation = "does not go with"
         if wrong := [option for option, value in options.items() if value]:
-            hint = "--set protocol.seeds=3 says how many" if "--seed" in wrong else None
+            hint = "--set protocol.seeds=3 sets their number" if "--seed" in wrong else None
             raise UsageError(f"this option {relation} --protocol domain", where=", ".join(wrong), hint=hint)
         if self.protocol != "domain":
             self._check_inputs()

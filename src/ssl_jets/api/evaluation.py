@@ -44,8 +44,8 @@ def evaluate(
         z: z file of this or any other tool, instead of runs; several are one table.
         generated: files of generated jets, instead of runs, to compare with `data`.
         ensemble: also evaluate the mean of the predictions of several runs.
-        protocol: "labels" (label curves), "anomaly" or "domain": evaluations that train. They continue where they were
-            stopped.
+        protocol: "labels" (label curves), "anomaly" or "domain": evaluations that train. A stopped one
+            continues.
         data: the jets; by default the files that the runs were trained on, of which held-out jets are tested.
         domain: unlabelled jets of the target domain, for protocol "domain".
         target: labelled jets of the target domain, only to test on, for protocol "domain".

@@ -119,7 +119,7 @@ def finetune(
         batch_size: jets of one forward pass.
         size: encoder size of the student of mode "distil".
         seed: seed of every random choice.
-        memory: memory limit of the mode that takes what fits, such as "16GB"; by default the free memory.
+        memory: memory limit of the automatic choice of the mode, such as "16GB"; by default the free memory.
 
     Returns:
         The run folder.

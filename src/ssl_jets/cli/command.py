@@ -89,7 +89,7 @@ class Command(TyperCommand):
 
 
 def _refuse_setting(args: list[str], option: str) -> None:
-    """Raise UsageError where an unknown option is the name of a setting; otherwise do nothing."""
+    """Raise UsageError if an unknown option is the name of a setting."""
     from ssl_jets.config import RunSettings
     from ssl_jets.setting_errors import trees_of
 
