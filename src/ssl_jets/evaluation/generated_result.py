@@ -172,13 +172,5 @@ class GeneratedEvaluation(ShortRepr, Written):
         Raises:
             DataError: a file is missing, is not JSON, or is of another version.
         """
-        return cls.of_contents(read_result(folder / METRICS), read_result(folder / CURVES), folder)
-
-    @classmethod
-    def of_contents(cls, metrics: dict[str, Any], curves: dict[str, Any], folder: Path) -> Self:
-        """Return the comparison of the contents of both files.
-
-        Raises:
-            DataError: a name is missing, unknown, or has a value of another type.
-        """
+        metrics, curves = read_result(folder / METRICS), read_result(folder / CURVES)
         return cls.of_json({**metrics, "histograms": curves.get("histograms"), "folder": folder}, folder)

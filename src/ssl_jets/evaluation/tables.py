@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ssl_jets.evaluation.comparison import Comparison
-from ssl_jets.evaluation.generated import GeneratedEvaluation
+from ssl_jets.evaluation.generated_result import GeneratedEvaluation
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation

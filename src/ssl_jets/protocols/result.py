@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -34,17 +33,6 @@ class ProtocolResult(ShortRepr, Written):
     def write(self) -> None:
         """Write the file in one step."""
         write_text(self.path, json.dumps(plain(self), indent=1) + "\n")
-
-    @classmethod
-    def of(cls, content: Self | Mapping[str, Any]) -> Self:
-        """Return a result as it is, or the one of the contents of its file.
-
-        Raises:
-            DataError: a name is missing, unknown, or has a value of another type.
-        """
-        if isinstance(content, cls):
-            return content
-        return cls.of_json({"folder": Path(), **cast("Mapping[str, Any]", content)}, Path(f"{cls.NAME}.json"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
+from ssl_jets.evaluation.generated_result import GeneratedEvaluation
 from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.runtime import reading
 from ssl_jets.runtime.reading import guarded, json_object
 
-
-@dataclass(frozen=True)
-class GeneratedFolder:
-    """`generated.json` and `generated-curves.json` of a comparison of generated with real jets."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    curves: dict[str, Any]
+ResultT = TypeVar("ResultT", bound=ProtocolResult)
 
 
 @dataclass(frozen=True)
@@ -38,15 +33,6 @@ class RunFolder:
     settings: dict[str, Any]
     lines: list[dict[str, Any]]
     model: dict[str, Any]
-
-
-def read_generated(folder: Path) -> GeneratedFolder:
-    """Read the folder of a comparison of generated with real jets.
-
-    Raises:
-        DataError: `generated.json` or `generated-curves.json` is missing or is not JSON.
-    """
-    return GeneratedFolder(folder, read_json(folder / "generated.json"), read_json(folder / "generated-curves.json"))
 
 
 def is_run(folder: Path) -> bool:
@@ -80,28 +66,22 @@ def evaluations_in(folder: Path) -> list[Evaluation]:
     return [Evaluation.read(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
 
 
-def comparisons_in(folder: Path) -> list[GeneratedFolder]:
+def comparisons_in(folder: Path) -> list[GeneratedEvaluation]:
     """Read the comparisons of generated with real jets inside a run folder, by name.
 
     Raises:
         DataError: one of them cannot be read.
     """
-    return [read_generated(path.parent) for path in sorted(folder.glob("*/generated.json"))]
+    return [GeneratedEvaluation.read(path.parent) for path in sorted(folder.glob("*/generated.json"))]
 
 
-def read_protocol(folder: Path, kind: str) -> dict[str, Any]:
-    """Read the results of a protocol.
+def protocols_in(folder: Path, kinds: Iterable[type[ResultT]]) -> list[ResultT]:
+    """Read the results `NAME.json` of protocols inside a run folder.
 
     Raises:
-        DataError: there are none, or they are not JSON.
+        DataError: one of them cannot be read.
     """
-    return read_json(folder / f"{kind}.json")
-
-
-def protocols_in(folder: Path, kinds: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Read the results `KIND.json` of protocols inside a run folder: name of the folder, kind and results."""
-    found = [(path.parent.name, kind, path) for kind in kinds for path in sorted(folder.glob(f"*/{kind}.json"))]
-    return [(name, kind, read_json(path)) for name, kind, path in found]
+    return [kind.read(path.parent) for kind in kinds for path in sorted(folder.glob(f"*/{kind.NAME}.json"))]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,17 +9,17 @@ from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
 from ssl_jets.evaluation.comparison import Comparison
+from ssl_jets.evaluation.generated_result import GeneratedEvaluation
 from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.protocols.anomaly_result import AnomalyScan
+from ssl_jets.protocols.domain_result import DomainResult
+from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figures.label import label_of
 from ssl_jets.report.folders import (
     RunFolder,
     evaluations_in,
     is_run,
-    read_generated,
-    read_json,
-    read_protocol,
     read_run,
 )
 from ssl_jets.report.headline import headline_sentence
@@ -122,90 +122,56 @@ def write_comparison_report(folder: str | Path, runs: Mapping[str, Path]) -> Pat
 
 @_of_results
 def write_labels_report(folder: str | Path) -> Path:
-    """Write the report of label curves.
-
-    Args:
-        folder: holds `labels.json`.
-
-    Returns:
-        The path of `report.html`.
-
-    Raises:
-        DataError: the folder lacks its file, or it cannot be read.
-    """
-    folder = Path(folder)
-    metrics = read_protocol(folder, "labels")
-    line = f"{metrics['test_jets']:,} test jets, {metrics['settings']['seeds']} seeds, {metrics['date'][:10]}"
-    names = ", ".join(metrics["models"])
-    return _write(
-        folder,
-        f"Label curves of {names}",
-        line,
-        label_sections(metrics, Album(folder / FIGURES, label=label_of(metrics))),
-    )
-
-
-@_of_results
-def write_anomaly_report(folder: str | Path) -> Path:
-    """Write the report of a search for anomalies.
-
-    Args:
-        folder: holds `anomaly.json`.
-
-    Returns:
-        The path of `report.html`.
-
-    Raises:
-        DataError: the folder lacks its file, or it cannot be read.
-    """
-    folder = Path(folder)
-    metrics = read_protocol(folder, "anomaly")
-    made = metrics["made_from"]
-    names = ", ".join(made["models"]) if "models" in made else made["z"][0]
-    line = f"background {metrics['background']}, {metrics['seeds']} draws, {metrics['date'][:10]}"
-    return _write(
-        folder,
-        f"Anomalies in {names}",
-        line,
-        anomaly_sections(metrics, Album(folder / FIGURES, label=label_of(metrics))),
-    )
-
-
-@_of_results
-def write_generated_report(folder: str | Path) -> Path:
-    """Write the report of a comparison of generated with real jets.
-
-    Args:
-        folder: holds `generated.json` and `generated-curves.json`.
-
-    Returns:
-        The path of `report.html`.
-
-    Raises:
-        DataError: the folder lacks its files, or one of them cannot be read.
-    """
-    found = read_generated(Path(folder))
-    metrics = found.metrics
-    names = ", ".join(file["name"] for file in metrics["generated"])
-    body = [
-        generated_tiles(metrics),
-        *generated_sections(found, Album(found.folder / FIGURES, label=label_of(metrics))),
-    ]
-    line = f"{metrics['jets']:,} jets of each, {metrics['date'][:10]}"
-    return _write(found.folder, f"Generated and real jets: {names}", line, body)
-
-
-@_of_results
-def write_domain_report(folder: str | Path) -> Path:
-    """Write the report of a domain protocol, from `domain.json`, and return the path of `report.html`.
+    """Write the report of label curves, from `labels.json`; return the path of `report.html`.
 
     Raises:
         DataError: the file is missing or cannot be read.
     """
-    found = read_json(Path(folder) / "domain.json")
-    body = [domain_tiles(found), *domain_sections(found, Album(Path(folder) / FIGURES, label=label_of(found)))]
-    line = f"{len(found['rows'])} finetunings, {found['date'][:10]}"
-    return _write(Path(folder), "Simulation and data", line, body)
+    result = LabelCurves.read(Path(folder))
+    line = f"{result.test_jets:,} test jets, {result.settings.seeds} seeds, {result.date[:10]}"
+    body = label_sections(result, Album(result.folder / FIGURES, label=result.settings.figures))
+    return _write(result.folder, f"Label curves of {', '.join(result.models)}", line, body)
+
+
+@_of_results
+def write_anomaly_report(folder: str | Path) -> Path:
+    """Write the report of an anomaly search, from `anomaly.json`; return the path of `report.html`.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    result = AnomalyScan.read(Path(folder))
+    line = f"background {result.background}, {result.seeds} draws, {result.date[:10]}"
+    body = anomaly_sections(result, Album(result.folder / FIGURES, label=result.settings.figures))
+    return _write(result.folder, f"Anomalies in {result.made_from.title}", line, body)
+
+
+@_of_results
+def write_domain_report(folder: str | Path) -> Path:
+    """Write the report of a domain protocol, from `domain.json`; return the path of `report.html`.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    result = DomainResult.read(Path(folder))
+    album = Album(result.folder / FIGURES, label=result.settings.figures)
+    line = f"{len(result.rows)} finetunings, {result.date[:10]}"
+    return _write(result.folder, "Simulation and data", line, [domain_tiles(result), *domain_sections(result, album)])
+
+
+@_of_results
+def write_generated_report(folder: str | Path) -> Path:
+    """Write the report of generated against real jets, from `generated.json`; return the path of `report.html`.
+
+    Raises:
+        DataError: it or `generated-curves.json` is missing or cannot be read.
+    """
+    result = GeneratedEvaluation.read(Path(folder))
+    album = Album(result.folder / FIGURES, label=result.settings.figures)
+    names = ", ".join(file.name for file in result.generated)
+    line = f"{result.jets:,} jets of each, {result.date[:10]}"
+    body = [generated_tiles(result), *generated_sections(result, album)]
+    return _write(result.folder, f"Generated and real jets: {names}", line, body)
 
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:

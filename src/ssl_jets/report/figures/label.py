@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import mplhep
 from matplotlib.figure import Figure
 
@@ -15,11 +12,6 @@ _LEAST_WIDTH = 6.0
 
 _SIZES = (17, 14, 13, 13)
 """Font sizes of experiment, status, right end, and supplement."""
-
-
-def label_of(metrics: Mapping[str, Any]) -> FigureSettings:
-    """Return the settings `figures` of JSON results; those without any for results of an older version."""
-    return FigureSettings.model_validate((metrics.get("settings") or {}).get("figures") or {})
 
 
 def draw_label(figure: Figure, label: FigureSettings) -> None:

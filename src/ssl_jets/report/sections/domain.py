@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,9 +16,6 @@ from ssl_jets.protocols.domain_result import DomainResult, DomainSummary, SeedSt
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import COLOURS, GREY, bars, in_text
-from ssl_jets.report.sections.protocols import interval
-
-Json = Mapping[str, Any]
 
 _STD = "standard deviation"
 
@@ -27,9 +23,8 @@ ROW_OFFSET = 0.14
 """Offset of the two domains from the middle of their row, so that neither error bar hides the other."""
 
 
-def domain_tiles(found: DomainResult | Json) -> str:
+def domain_tiles(result: DomainResult) -> str:
     """Return the headline numbers: for each start without adaptation the accuracy on the data, and the drop."""
-    result = DomainResult.of(found)
     entries = []
     for entry in result.summary:
         if entry.adapt == result.summary[0].adapt:
@@ -39,9 +34,8 @@ def domain_tiles(found: DomainResult | Json) -> str:
     return page.tiles(entries)
 
 
-def domain_sections(found: DomainResult | Json, album: Album) -> list[str]:
+def domain_sections(result: DomainResult, album: Album) -> list[str]:
     """Return all sections of a domain protocol."""
-    result = DomainResult.of(found)
     content = plain(result)
     facts = {name: content[name] for name in ("files", "settings", "versions", "package_version", "date")}
     return [
@@ -149,7 +143,7 @@ def _row_table(result: DomainResult) -> str:
     rows = []
     for row in result.rows:
         estimates = (row.simulation.accuracy, row.simulation.auc, row.target.accuracy, row.target.auc)
-        cells = [f"{page.number(estimate.value)} ({interval(estimate)})" for estimate in estimates]
+        cells = [f"{page.number(estimate.value)} ({page.interval(estimate)})" for estimate in estimates]
         rows.append((row.start, row.adapt, str(row.seed), *cells))
     head = ("accuracy, simulation (68 %)", "AUC, simulation", "accuracy, data", "AUC, data")
     return page.table(("start", "adaptation", "seed", *head), rows)

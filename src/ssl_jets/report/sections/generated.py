@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,10 +18,6 @@ from ssl_jets.evaluation.typed import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import COLOURS, GREY, bars
-from ssl_jets.report.folders import GeneratedFolder
-from ssl_jets.report.sections.protocols import interval, interval95
-
-Json = Mapping[str, Any]
 
 _AXES = {
     "mass": "jet mass [GeV]",
@@ -42,11 +37,10 @@ _RATIOS = (0.4, 1.6)
 _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "other")
 
 
-def generated_tiles(found: GeneratedEvaluation | Json) -> str:
+def generated_tiles(result: GeneratedEvaluation) -> str:
     """Return the headline numbers: the two-sample test, and the distances of three observables."""
-    result = _evaluation(found)
     auc, floor = result.test.auc, result.floor.auc
-    more = f"68 %: {interval(auc, digits=3)}; real against real {page.number(floor.value, 3)}"
+    more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(floor.value, 3)}"
     entries = [("AUC of trees, generated or real", page.number(auc.value, 3), more)]
     for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "tau21")):
         distance = next(entry for entry in result.distances if entry.observable == name)
@@ -56,9 +50,8 @@ def generated_tiles(found: GeneratedEvaluation | Json) -> str:
     return page.tiles(entries)
 
 
-def generated_sections(found: GeneratedEvaluation | GeneratedFolder, album: Album) -> list[str]:
+def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     """Return all sections of a comparison of generated with real jets."""
-    result = _evaluation(found)
     test, bins = result.test, {histogram.observable: histogram for histogram in result.histograms}
     tests = [("generated, real", result.test.auc), ("real, other real", result.floor.auc)]
     kinds = [name for name in bins if name.startswith("particle pt (")]
@@ -73,7 +66,7 @@ def generated_sections(found: GeneratedEvaluation | GeneratedFolder, album: Albu
         ),
         page.table(
             ("samples", "AUC", "68 %", "95 %"),
-            [(name, page.number(auc.value), interval(auc), interval95(auc)) for name, auc in tests],
+            [(name, page.number(auc.value), page.interval(auc), page.interval(auc, "95")) for name, auc in tests],
         ),
         page.heading("Jets"),
         *album.add("generated_jets", lambda: histograms(bins, _JETS)),
@@ -84,15 +77,6 @@ def generated_sections(found: GeneratedEvaluation | GeneratedFolder, album: Albu
         _distance_table(result.distances, "particles"),
         *_provenance(result),
     ]
-
-
-def _evaluation(found: GeneratedEvaluation | GeneratedFolder | Json) -> GeneratedEvaluation:
-    """Return a comparison as it is, or read it from the contents of its files."""
-    if isinstance(found, GeneratedEvaluation):
-        return found
-    if isinstance(found, GeneratedFolder):
-        return GeneratedEvaluation.of_contents(found.metrics, found.curves, found.folder)
-    return GeneratedEvaluation.of_contents(dict(found), {"histograms": []}, Path())
 
 
 def histograms(bins: Mapping[str, Histogram], names: Sequence[str]) -> Figure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.typed import plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
 from ssl_jets.protocols.labels_result import SCRATCH, TREES, LabelCurves, LabelPoint
@@ -30,17 +29,15 @@ from ssl_jets.report.figures.style import (
     panel_grid,
 )
 from ssl_jets.report.many_classes import MOST_CLASSES
-
-Json = Mapping[str, Any]
+from ssl_jets.report.sections.evaluation import note_lines
 
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 
 _STD = "standard deviation"
 
 
-def label_sections(curves: LabelCurves | Json, album: Album) -> list[str]:
+def label_sections(result: LabelCurves, album: Album) -> list[str]:
     """Return the sections of accuracy and AUC against the number of labels."""
-    result = LabelCurves.of(curves)
     settings = result.settings
     rows = [
         (
@@ -56,7 +53,7 @@ def label_sections(curves: LabelCurves | Json, album: Album) -> list[str]:
     seen = "of which a model has seen some or all in training" if result.leaked else "that no model has seen"
     values = {"jets": result.test_jets, "seen": seen, "seeds": settings.seeds, "batch": settings.batch_size}
     return [
-        *_notes(result.notes, result.leaked),
+        *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
         *album.add("label_curves", lambda: label_curves(result), **values, steps=settings.steps),
         page.table(("share", "labels", "curve", "accuracy", "macro AUC", "seconds a training"), rows),
@@ -99,9 +96,8 @@ def _label_curve(
     band_or_bars(line, mean - std, mean + std, _STD, index, len(result.curves))
 
 
-def anomaly_sections(scan: AnomalyScan | Json, album: Album) -> list[str]:
+def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
     """Return the sections of CWoLa scans and distance scores."""
-    result = AnomalyScan.of(scan)
     background = in_text(result.background)
     scans = [
         (
@@ -121,7 +117,7 @@ def anomaly_sections(scan: AnomalyScan | Json, album: Album) -> list[str]:
             entry.of,
             entry.score,
             page.number(entry.auc.value, 3),
-            interval(entry.auc, digits=3),
+            page.interval(entry.auc, digits=3),
             page.number(entry.improvement.value, 2),
         )
         for entry in result.distances
@@ -135,7 +131,7 @@ def anomaly_sections(scan: AnomalyScan | Json, album: Album) -> list[str]:
         text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
     return [
-        *_notes(result.notes),
+        *note_lines(result.notes),
         page.heading("Search without labels"),
         page.paragraph(text),
         *album.add("cwola", lambda: cwola(result), background=background, seeds=result.seeds),
@@ -235,26 +231,6 @@ def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:
 
 def _mean(value: float | None, std: float | None, digits: int) -> str:
     return "–" if value is None else f"{page.number(value, digits)} ± {page.number(std, digits)}"
-
-
-def interval(estimate: Estimate, *, digits: int = 4) -> str:
-    """Format the 68 % interval of an estimate: `0.43 to 0.47`."""
-    return f"{page.number(estimate.low, digits)} to {page.number(estimate.high, digits)}"
-
-
-def interval95(estimate: Estimate) -> str:
-    """Format the 95 % interval of an estimate: `0.43 to 0.47`."""
-    return f"{page.number(estimate.low95)} to {page.number(estimate.high95)}"
-
-
-def _notes(notes: Sequence[str], leaked: int = 0) -> list[str]:
-    """Return the messages about the choice of jets, warnings first and in a box."""
-    warnings = [note for note in notes if note.startswith("WARNING")]
-    others = [note for note in notes if note not in warnings]
-    if leaked and not warnings:
-        warnings = [f"The model was trained on {leaked:,} of the jets it is tested on"]
-    paragraphs = [page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in others]
-    return [page.warning(f"{note}.") for note in warnings] + paragraphs
 
 
 def _seconds(point: LabelPoint) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_jets.protocols.anomaly_result import AnomalyScan
+from ssl_jets.protocols.domain_result import DomainResult
+from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figures.label import label_of
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
@@ -79,16 +81,22 @@ def _one_line(values: Json) -> dict[str, Any]:
     return texts
 
 
-PROTOCOLS = {
-    "labels": ("Label curves", label_sections),
-    "anomaly": ("Search for anomalies", anomaly_sections),
-    "domain": ("Simulation and data", lambda metrics, album: [domain_tiles(metrics), *domain_sections(metrics, album)]),
+def _domain(result: DomainResult, album: Album) -> list[str]:
+    return [domain_tiles(result), *domain_sections(result, album)]
+
+
+ProtocolSections = Callable[[Any, Album], list[str]]
+
+PROTOCOLS: dict[type[LabelCurves | AnomalyScan | DomainResult], tuple[str, ProtocolSections]] = {
+    LabelCurves: ("Label curves", label_sections),
+    AnomalyScan: ("Search for anomalies", anomaly_sections),
+    DomainResult: ("Simulation and data", _domain),
 }
-"""Title and sections of each protocol whose results `KIND.json` are shown."""
+"""Title and sections of each protocol, by its result."""
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
-    """Return one part of the page for each result of a protocol, or comparison of generated jets, in a run.
+    """Return one part of the page for each comparison of generated jets and each protocol inside a run folder.
 
     Args:
         run: the run folder.
@@ -97,13 +105,15 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
     """
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
-    for made in comparisons_in(run):
-        album = Album(figures, f"{prefix}{made.folder.name}-", label_of(made.metrics))
-        sections = [generated_tiles(made.metrics), *generated_sections(made, album)]
-        body.append(page.part(f"Generated jets: {made.folder.name}{whose}", sections))
-    for name, kind, metrics in protocols_in(run, PROTOCOLS):
-        title, sections_of = PROTOCOLS[kind]
-        named = "" if name == kind else f": {name}"
-        album = Album(figures, f"{prefix}{name}-", label_of(metrics))
-        body.append(page.part(f"{title}{named}{whose}", sections_of(metrics, album)))
+    for generated in comparisons_in(run):
+        name = generated.folder.name
+        album = Album(figures, f"{prefix}{name}-", generated.settings.figures)
+        sections = [generated_tiles(generated), *generated_sections(generated, album)]
+        body.append(page.part(f"Generated jets: {name}{whose}", sections))
+    for result in protocols_in(run, PROTOCOLS):
+        title, sections_of = PROTOCOLS[type(result)]
+        name = result.folder.name
+        named = "" if name == result.NAME else f": {name}"
+        album = Album(figures, f"{prefix}{name}-", result.settings.figures)
+        body.append(page.part(f"{title}{named}{whose}", sections_of(result, album)))
     return body
