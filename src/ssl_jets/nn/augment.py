@@ -7,16 +7,6 @@ keeps its energy.
 
 The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
 dropout and crops as in masked and joint-embedding models.
-
-Example:
-    >>> import torch
-    >>> from ssl_jets.jets import Jets
-    >>> from ssl_jets.nn.augment import Views, make_view
-    >>> _ = torch.manual_seed(0)
-    >>> jets = Jets.of([[[50.0, 0.1, 0.0], [9.0, -0.2, 0.1]]], columns=("pt", "deta", "dphi"))
-    >>> view = make_view(jets, Views(drop=0.0))  # rotated, perhaps reflected, smeared
-    >>> torch.equal(view.column("pt"), jets.column("pt")), torch.equal(view.column("deta"), jets.column("deta"))
-    (True, False)
 """
 
 from __future__ import annotations
