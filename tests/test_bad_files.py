@@ -86,7 +86,7 @@ def test_embed_keeps_a_row_for_every_jet_of_a_file_that_it_can_open(
 def test_every_kind_of_z_file_says_what_was_left_out(
     model: Path, paths: list[str], tmp_path: Path, suffix: str
 ) -> None:
-    done = embed(model, paths[1:], tmp_path / f"z{suffix}", data=SKIP, say=lambda _: None)
+    done = embed(model, paths[1:], tmp_path / f"z{suffix}", data=SKIP, log=lambda _: None)
     metadata = read_z(done.path).metadata
     assert metadata["left_out"] == done.reasons != {}
     assert list(metadata["files_left_out"]) == [paths[1]]
@@ -98,7 +98,7 @@ def test_evaluate_measures_the_rest(model: Path, write_jetclass: Write, tmp_path
     spoil_basket(files[2], "part_charge", 1)
     names, said = [str(path) for path in files], list[str]()
     settings = EvaluateSettings(data=SKIP)
-    found = evaluate_model(model, names, tmp_path / "out", settings=settings, say=said.append)
+    found = evaluate_model(model, names, tmp_path / "out", settings=settings, log=said.append)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["files_left_out"] == {names[1]: "the ROOT file is truncated"}
     assert written["left_out"] == found.left_out
@@ -113,7 +113,7 @@ def test_generated_and_real_files_alike(paths: list[str], write_jetclass: Write,
     real = [str(write_jetclass(f"real_{number}.root", seed=10 + number)) for number in range(2)]
     cut = write_jetclass("real_9.root")
     truncate(cut)
-    found = evaluate_generated(paths, [*real, str(cut)], tmp_path / "out", data=SKIP, say=lambda _: None)
+    found = evaluate_generated(paths, [*real, str(cut)], tmp_path / "out", data=SKIP, log=lambda _: None)
     assert set(found.metrics()["files_left_out"]) == {paths[1], str(cut)}
     assert sum(found.left_out.values()) > 0
 

@@ -56,10 +56,10 @@ def device() -> Iterator[torch.device]:
 class Quiet(Run):
     """A run that keeps nothing."""
 
-    def say(self, text: str) -> None:
+    def log_message(self, text: str) -> None:
         """Not said."""
 
-    def log(self, record: Any) -> None:
+    def log_metrics(self, record: Any) -> None:
         """Not logged."""
 
 

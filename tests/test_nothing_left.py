@@ -109,10 +109,10 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
 def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
     path, settings = two_classes(tmp_path / "a.root", 0), EvaluateSettings(data=DataSettings(weights="weight"))
     with pytest.raises(DataError, match="no jet to measure with"):
-        evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
-    done = embed(model, [path], tmp_path / "z.npz", keep=["weight"], say=lambda _: None)
+        evaluate_model(model, [path], tmp_path / "out", settings=settings, log=lambda _: None)
+    done = embed(model, [path], tmp_path / "z.npz", keep=["weight"], log=lambda _: None)
     with pytest.raises(DataError, match="no jet to measure with"):
-        evaluate_z(done.path, tmp_path / "out", settings=settings, say=lambda _: None)
+        evaluate_z(done.path, tmp_path / "out", settings=settings, log=lambda _: None)
 
 
 def spoil(branches: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     (looked,) = inspect_files([str(path)], {}, SKIP)
     assert looked.seen.left_out == REASONS
     assert looked.seen.jets + sum(looked.seen.left_out.values()) == 50
-    done = embed(model, [str(path)], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
+    done = embed(model, [str(path)], tmp_path / "z.npz", data=SKIP, log=lambda _: None)
     found = read_z(done.path)
     lost = np.isnan(found.z).any(axis=1)
     assert (done.jets, done.skipped, done.reasons) == (50, 6, REASONS)
@@ -141,7 +141,7 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     assert np.flatnonzero(lost).tolist() == [1, 2, 4, 5, 6, 9]
     assert set(found.columns["label"][lost]) == {-1}
     said: list[str] = []
-    assert len(read_jets([str(path)], data=SKIP, say=said.append)) == 44
+    assert len(read_jets([str(path)], data=SKIP, log=said.append)) == 44
     counted = [f"{number}: {why}" for why, number in Counter(REASONS).most_common()]
     assert said == ["jets left out: " + "; ".join(counted)]
     bench = EvaluationData.of([load_model(model)], [str(path)], EvaluateSettings(data=SKIP), MessageLog(lambda _: None))
@@ -165,14 +165,14 @@ def test_nothing_is_written_where_no_jet_has_a_z(model: Path, tmp_path: Path, wr
 
     path = str(write_jetclass(edit=all_bad))
     with pytest.raises(DataError, match="no jet that can be embedded") as caught:
-        embed(model, [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
+        embed(model, [path], tmp_path / "z.npz", data=SKIP, log=lambda _: None)
     assert "50: part_deta is not finite" in str(caught.value)
     assert not (tmp_path / "z.npz").exists()
     with pytest.raises(DataError, match="no jet that can be used"):
-        read_jets([path], data=SKIP, say=lambda _: None)
+        read_jets([path], data=SKIP, log=lambda _: None)
     settings = EvaluateSettings(data=SKIP)
     with pytest.raises(DataError, match="no jet of 5 to evaluate on"):
-        evaluate_model(model, [path], tmp_path / "out", settings=settings, say=lambda _: None)
+        evaluate_model(model, [path], tmp_path / "out", settings=settings, log=lambda _: None)
     quick = overridden(QUICK, "model.size=tiny", "data.bad_jets=skip")
     with pytest.raises(DataError, match="no jet that can be used"):
         pretrain(resolve_pretrain("mae", quick, {"data": {"sources": [path]}}), tmp_path / "run")
@@ -184,7 +184,7 @@ def test_a_model_that_gives_no_number_is_no_z(tmp_path: Path, write_jetclass: Wr
     save_model(Model(encoder, facts={"method": "mae"}), tmp_path / "run" / "model")
     path = str(write_jetclass())
     with pytest.raises(DataError, match="its z is not finite") as caught:
-        embed(tmp_path / "run", [path], tmp_path / "z.npz", say=lambda _: None)
+        embed(tmp_path / "run", [path], tmp_path / "z.npz", log=lambda _: None)
     assert "entry 0" in str(caught.value.where)
     with pytest.raises(DataError, match="no jet that can be embedded"):
-        embed(tmp_path / "run", [path], tmp_path / "z.npz", data=SKIP, say=lambda _: None)
+        embed(tmp_path / "run", [path], tmp_path / "z.npz", data=SKIP, log=lambda _: None)

@@ -72,7 +72,7 @@ def test_generated_and_real_jets_may_have_different_formats(
 ) -> None:
     monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
     monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
-    found = evaluate_generated([str(road.made)], [road.top], tmp_path / "out", data=data, say=lambda _: None)
+    found = evaluate_generated([str(road.made)], [road.top], tmp_path / "out", data=data, log=lambda _: None)
     assert found.jets == 60
     assert (found.generated[0].name, found.real[0].name) == ("made.root", "top.h5")
     assert all(np.isfinite(distance.generated.value) for distance in found.distances)
@@ -85,8 +85,8 @@ def test_a_collection_is_taken_where_it_fits(road: Road, tmp_path: Path, monkeyp
     monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
     monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
     data = DataSettings(jets="AK4", bad_jets="skip")
-    found = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", data=data, say=lambda _: None)
-    default = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", say=lambda _: None)
+    found = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", data=data, log=lambda _: None)
+    default = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", log=lambda _: None)
     assert found.real[0].entries > default.real[0].entries
     assert "data.jets=AK4 does not fit the generated files" in found.notes[0]
 

@@ -14,7 +14,7 @@ import pytest
 import uproot
 
 from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.identity import BLOCK, BLOCKS, Block
+from ssl_jets.data.identity import BLOCK, BLOCKS, FileBlock
 from ssl_jets.data.readers.registry import reader_of
 from ssl_jets.data.readers.remote import read_ranges
 from ssl_jets.data.sources import Source
@@ -105,7 +105,7 @@ def test_one_changed_byte_of_a_sampled_block_is_another_file(
 ) -> None:
     path = write(tmp_path / name, seed=1)
     with reader_of(str(path)).open_tables(str(path)) as tables:
-        blocks = [item for item in tables[0].stored() if isinstance(item, Block)]
+        blocks = [item for item in tables[0].stored() if isinstance(item, FileBlock)]
     assert sum(stop - start for start, stop in blocks) <= BLOCKS * BLOCK
     if name.endswith("npz"):  # checksums of all bytes take the place of blocks
         assert not blocks
@@ -154,7 +154,7 @@ def test_rows_that_are_nearly_all_padding_have_different_digests(tmp_path: Path)
 def test_bytes_of_a_file_elsewhere_are_those_of_its_ranges() -> None:
     with fsspec.open("memory://identity/jets.root", "wb") as file:
         file.write(bytes(range(100)))
-    assert read_ranges("memory://identity/jets.root", [Block(3, 6), Block(90, 100)]) == [
+    assert read_ranges("memory://identity/jets.root", [FileBlock(3, 6), FileBlock(90, 100)]) == [
         bytes([3, 4, 5]),
         bytes(range(90, 100)),
     ]

@@ -39,10 +39,10 @@ def test_jets_left_out_are_said_and_none_at_all_is_an_error(write_jetclass: Writ
 
     bad, said = str(write_jetclass("bad.root", edit=spoil)), list[str]()
     skip = DataSettings(bad_jets="skip")
-    assert len(read_jets([str(write_jetclass()), bad], data=skip, say=said.append)) == 50
+    assert len(read_jets([str(write_jetclass()), bad], data=skip, log=said.append)) == 50
     assert any("50" in line for line in said)
     with pytest.raises(DataError, match="no jet that can be used"):
-        read_jets([bad], data=skip, say=said.append)
+        read_jets([bad], data=skip, log=said.append)
     with pytest.raises(DataError, match="not finite"):
         read_jets([bad])
 

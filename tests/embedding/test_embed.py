@@ -396,7 +396,7 @@ def test_momenta_in_mev_are_said_and_those_in_gev_are_not(
     said: dict[str, list[str]] = {"GeV": [], "MeV": []}
     for unit, edit in (("GeV", None), ("MeV", in_mev)):
         path = write_jetclass(f"{unit}.root", 10, edit=edit)
-        embed(model, [str(path)], tmp_path / f"{unit}.npz", say=said[unit].append)
+        embed(model, [str(path)], tmp_path / f"{unit}.npz", log=said[unit].append)
     assert any("is it in MeV?" in text for text in said["MeV"])
     assert not any("is it in MeV?" in text for text in said["GeV"])
 

@@ -93,7 +93,7 @@ def test_columns_that_the_files_lack_are_named(tmp_path: Path, model: Path) -> N
     branches = nano_branches(EVENTS[:3], "PFCand", "pfCandIdx")
     path = write_events(tmp_path / "v15.root", branches, edit=drop_tracks)
     said: list[str] = []
-    embed(model, [str(path)], tmp_path / "z.npz", say=said.append)
+    embed(model, [str(path)], tmp_path / "z.npz", log=said.append)
     (lacking,) = [text for text in said if "the files lack" in text]
     assert lacking.endswith(": d0, d0err, dz, dzerr")
     assert np.isfinite(read_z(tmp_path / "z.npz").z).all()
@@ -111,7 +111,7 @@ def test_columns_that_the_model_was_not_trained_with_are_named_and_change_nothin
     for name, drop in (("with", []), ("without", tracks)):
         path = write_jetclass(f"{name}.root", entries=20, drop=drop)
         said[name] = []
-        embed(tmp_path / "run", [str(path)], tmp_path / f"{name}.npz", say=said[name].append, precision="32-true")
+        embed(tmp_path / "run", [str(path)], tmp_path / f"{name}.npz", log=said[name].append, precision="32-true")
         z[name] = read_z(tmp_path / f"{name}.npz").z
     np.testing.assert_array_equal(z["with"], z["without"])
     assert said["with"][0].endswith("not used: charge, kind, d0, d0err, dz, dzerr")

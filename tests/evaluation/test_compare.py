@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[str
 
 def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(runs, tmp_path: Path) -> None:
     (first, second, _), sources = runs
-    found = compare_models([first, second], sources, tmp_path, ensemble=True, settings=SETTINGS, say=lambda _: None)
+    found = compare_models([first, second], sources, tmp_path, ensemble=True, settings=SETTINGS, log=lambda _: None)
     assert list(found.evaluations) == ["run0", "run1", "ensemble"]
     # Entries 100 to 150 of each of the two files.
     assert {name: one.jets["test"] for name, one in found.evaluations.items()} == dict.fromkeys(found.evaluations, 100)

@@ -62,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "out", settings=small(world), say=said.append
+        world.folder / "bare", world.sources, tmp_path / "out", settings=small(world), log=said.append
     )
     assert found.task is None
     assert [(probe.reader, probe.of) for probe in found.probes] == [
@@ -89,7 +89,7 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     run = tmp_path / "few"
     save_model(Model(model.encoder, model.head, model.labels, {"method": "mae", "training": training}), run / "model")
     wanted = small(world, fit_jets=5000, physics_jets=300)
-    found = evaluate_model(run, world.sources, tmp_path / "out", settings=wanted, say=lambda _: None)
+    found = evaluate_model(run, world.sources, tmp_path / "out", settings=wanted, log=lambda _: None)
     few = [probe for probe in found.probes if probe.fit_jets == 36]
     many = [probe for probe in found.probes if probe.fit_jets > 36]
     assert [(probe.reader, probe.of) for probe in few] == [(probe.reader, probe.of) for probe in many]
@@ -110,7 +110,7 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
 
 def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), log=lambda _: None
     )
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["task"]["accuracy"] == plain(found.task.accuracy)
@@ -131,7 +131,7 @@ def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_o
     world, tmp_path: Path
 ) -> None:
     found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), say=lambda _: None
+        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), log=lambda _: None
     )
     model = load_model(world.folder / "headed")
     batches = list(ordered(world.files, world.held, Request()))
@@ -152,7 +152,7 @@ def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
         world.sources,
         tmp_path / "out",
         settings=small(world, test_jets=5000),
-        say=lambda _: None,
+        log=lambda _: None,
     )
     assert found.jets["task"] == 2000
     assert found.jets["test"] == 200
@@ -160,7 +160,7 @@ def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
 
 def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        evaluate_model(world.folder / "headed", world.sources, tmp_path / "out", say=lambda _: None)
+        evaluate_model(world.folder / "headed", world.sources, tmp_path / "out", log=lambda _: None)
     assert "Tbl, QCD" in str(error.value)
     assert "Wqq" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -173,7 +173,7 @@ def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: 
         world.sources[:1],
         tmp_path / "out",
         settings=small(world, physics_jets=100),
-        say=said.append,
+        log=said.append,
     )
     assert (found.task, found.probes, found.robustness, found.classes) == (None, [], [], ())
     assert set(found.spread) == {"z", "z of random weights"}
@@ -193,7 +193,7 @@ def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: 
 @pytest.mark.slow
 def test_jets_of_one_class_fill_a_report(world, tmp_path: Path) -> None:
     settings = small(world, physics_jets=100)
-    evaluate_model(world.folder / "new", world.sources[:1], tmp_path / "out", settings=settings, say=lambda _: None)
+    evaluate_model(world.folder / "new", world.sources[:1], tmp_path / "out", settings=settings, log=lambda _: None)
     page = write_evaluation_report(tmp_path / "out").read_text()
     assert "all of one class" in page
     assert "charged particles" in page
@@ -217,7 +217,7 @@ def test_classes_that_cannot_be_measured_are_named(world, tmp_path: Path) -> Non
     labels = ("QCD", "Hbb", "Tbl", "Zqq")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"labels": labels})})
     said: list[str] = []
-    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, say=said.append)
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, log=said.append)
     assert any("2 of the 4 classes have no test jets" in text and "Hbb, Zqq" in text for text in said)
     assert found.probes[0].accuracy.value is not None
 
@@ -264,7 +264,7 @@ def write_z(
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".root"])
 def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suffix: str) -> None:
     found = evaluate_z(
-        write_z(tmp_path / f"z{suffix}"), tmp_path / "out", settings=small(test_jets=300), say=lambda _: None
+        write_z(tmp_path / f"z{suffix}"), tmp_path / "out", settings=small(test_jets=300), log=lambda _: None
     )
     assert found.jets == {"fit": 300, "test": 300}
     assert found.classes == ("W", "H")
@@ -276,7 +276,7 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate_z(
-        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), say=said.append
+        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), log=said.append
     )
     assert found.jets["fit"] + found.jets["test"] == 560
     assert found.left_out == {"z is not finite": 40}
@@ -286,14 +286,14 @@ def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> Non
 def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> None:
     said: list[str] = []
     file = write_z(tmp_path / "z.npz", trained=((0, 0, 200), (1, 100, 300)))
-    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), say=said.append)
+    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), log=said.append)
     assert (found.jets, found.leaked) == ({"fit": 400, "test": 200}, 0)
     assert "trained on 400 of the jets" in said[0]
     assert [file.trained_on for file in found.files] == [True]
     everything = write_z(tmp_path / "all.npz", trained=((0, 0, 300), (1, 0, 300)))
     with pytest.raises(DataError, match=r"evaluate\.seen=true"):
-        evaluate_z(everything, tmp_path / "all", settings=small(), say=said.append)
-    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), say=said.append)
+        evaluate_z(everything, tmp_path / "all", settings=small(), log=said.append)
+    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), log=said.append)
     assert found.leaked == 300
     assert any("WARNING" in message and "on 300 of the 300 jets tested on" in message for message in said)
 
@@ -301,14 +301,14 @@ def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> No
 def test_jets_that_are_counted_are_those_that_were_used(tmp_path: Path) -> None:
     file = write_z(tmp_path / "z.npz", unlabelled=100, trained=((0, 0, 150), (1, 0, 150)))
     most = small(fit_jets=1000, test_jets=1000)
-    found = evaluate_z(file, tmp_path / "out", settings=most, say=lambda _: None)
+    found = evaluate_z(file, tmp_path / "out", settings=most, log=lambda _: None)
     assert found.jets == {"fit": 200, "test": 300}
     assert (found.probes[0].fit_jets, found.probes[0].test_jets) == (200, 300)
 
 
 def test_kept_columns_are_read_from_z(tmp_path: Path) -> None:
     settings = small(physics_jets=200, test_jets=300)
-    found = evaluate_z(write_z(tmp_path / "z.npz"), tmp_path / "out", settings=settings, say=lambda _: None)
+    found = evaluate_z(write_z(tmp_path / "z.npz"), tmp_path / "out", settings=settings, log=lambda _: None)
     masses = {probe.reader: probe.explained.value for probe in found.physics if probe.quantity == "jet_sdmass"}
     assert masses["ridge"] > 0.7  # it follows the class, and so does z
     assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in found.probes}
@@ -328,9 +328,9 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Pat
         return small(SimpleNamespace(data=world.data.model_copy(update={"weights": column})))
 
     settings = weighted("jet_pt")
-    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, say=lambda _: None)
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, log=lambda _: None)
     plain_ = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), say=lambda _: None
+        world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), log=lambda _: None
     )
     assert found.probes[0].auc.value != plain_.probes[0].auc.value
     assert found.settings.weights == "jet_pt"
@@ -342,7 +342,7 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Pat
 
 def test_without_labels_z_is_measured_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     said: list[str] = []
-    found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", say=said.append)
+    found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", log=said.append)
     assert found.probes == []
     assert found.spread["z"].jets == 600
     assert {probe.quantity for probe in found.physics} == {"jet_sdmass"}
@@ -354,7 +354,7 @@ def test_a_z_file_of_one_class_is_measured_without_it_and_reported(tmp_path: Pat
     with np.load(full) as table:
         few = {name: values[:300] if values.shape[:1] == (600,) else values for name, values in table.items()}
     np.savez(tmp_path / "one.npz", **few)
-    found = evaluate_z(tmp_path / "one.npz", tmp_path / "out", say=lambda _: None)
+    found = evaluate_z(tmp_path / "one.npz", tmp_path / "out", log=lambda _: None)
     assert (found.classes, found.probes, found.spread["z"].jets) == ((), [], 300)
     assert write_evaluation_report(tmp_path / "out", None).is_file()
 
@@ -385,7 +385,7 @@ def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> No
         strip_labels(Path(world.sources[0]), unlabelled)
     said: list[str] = []
     found = evaluate_model(
-        world.folder / "new", [str(unlabelled)], tmp_path / "out", say=said.append, settings=small(test_jets=100)
+        world.folder / "new", [str(unlabelled)], tmp_path / "out", log=said.append, settings=small(test_jets=100)
     )
     assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
     assert set(found.spread) == {"z", "z of random weights"}
@@ -413,7 +413,7 @@ def test_the_unit_of_the_weights_does_not_matter(tmp_path: Path) -> None:
     settings = EvaluateSettings(data=DataSettings(weights="w"))
     for unit in (1.0, 1e-13):
         np.savez(tmp_path / "z.npz", z=z, label=label, mass=z[:, 0] * 10, w=weights * unit)
-        out = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, force=True, say=lambda _: None)
+        out = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, force=True, log=lambda _: None)
         read = {probe.reader: probe.accuracy.value for probe in out.probes}
         found.append(read | {("mass", probe.reader): probe.explained.value for probe in out.physics})
     assert {"linear", ("mass", "ridge"), ("mass", "boosted trees")} < set(found[0])

@@ -47,7 +47,7 @@ def scaled(jets: Jets) -> Jets:
 
 
 def compare(folder: Path, name: str, out: Path) -> GeneratedEvaluation:
-    return evaluate_generated([str(folder / name)], [str(folder / "real.root")], out, say=lambda _: None)
+    return evaluate_generated([str(folder / name)], [str(folder / "real.root")], out, log=lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, sample_files: list[Jet
     write_jets(tmp_path / "few.root", ordered(sample_files, [EntryRange(0, 500, 520)]))
     with pytest.raises(DataError, match=r"too few(.|\n)*20 generated"):
         evaluate_generated(
-            [str(tmp_path / "few.root")], [str(folder / "real.root")], tmp_path / "out", say=lambda _: None
+            [str(tmp_path / "few.root")], [str(folder / "real.root")], tmp_path / "out", log=lambda _: None
         )
     assert not (tmp_path / "out").exists()
 

@@ -72,8 +72,8 @@ def settings_of(schema: Path, **measured: int) -> EvaluateSettings:
 
 
 def bench_of(run: Path, schema: Path, *sources: Path, said: list[str] | None = None) -> EvaluationData:
-    tell = MessageLog((said if said is not None else []).append)
-    return EvaluationData.of([load_model(run)], [str(source) for source in sources], settings_of(schema), tell)
+    note = MessageLog((said if said is not None else []).append)
+    return EvaluationData.of([load_model(run)], [str(source) for source in sources], settings_of(schema), note)
 
 
 def test_of_ten_files_of_one_name_and_size_the_one_held_out_is_tested(run: Path, jobs: Path, schema: Path) -> None:
@@ -91,14 +91,14 @@ def test_the_rows_of_a_z_file_that_were_trained_on_are_marked(
     metadata = read_z(tmp_path / "z.npz").metadata
     assert sum(stop - start for _, start, stop in metadata["trained"]) == 3600
     assert len(set(metadata["digests"])) == 10
-    found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, say=lambda text: None)
+    found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, log=lambda text: None)
     assert found.jets == {"fit": 3600, "test": 400}
     assert found.leaked == 0
     assert not any("names and sizes" in note for note in found.notes)
     arrays = dict(np.load(tmp_path / "z.npz"))
     older = {key: value for key, value in metadata.items() if key != "digests"}
     np.savez(tmp_path / "older.npz", **{**arrays, "metadata": np.array(json.dumps(older))})
-    found = evaluate_z(tmp_path / "older.npz", tmp_path / "older", settings=settings, say=lambda text: None)
+    found = evaluate_z(tmp_path / "older.npz", tmp_path / "older", settings=settings, log=lambda text: None)
     assert any("compared names and sizes of files, not contents" in note for note in found.notes)
 
 

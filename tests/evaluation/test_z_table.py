@@ -41,7 +41,7 @@ def test_two_files_are_one_table_with_their_input_files_apart(tmp_path: Path) ->
     assert list(np.unique(table.columns["source_file"], return_counts=True)[1]) == [60] * 4
     np.testing.assert_array_equal(table.z[120:], read_table(two)[2].z)
     said: list[str] = []
-    found = evaluate_z([one, two], tmp_path / "out", settings=SETTINGS, say=said.append)
+    found = evaluate_z([one, two], tmp_path / "out", settings=SETTINGS, log=said.append)
     assert found.jets == {"fit": 120, "test": 120}
     assert [(file.name, file.entries) for file in found.files] == [("1.parquet", 120), ("2.parquet", 120)]
 
@@ -53,7 +53,7 @@ def test_files_of_other_models_classes_or_columns_are_refused(tmp_path: Path) ->
         (write(tmp_path / "3.parquet", 3, names=("QCD", "W")), "the classes"),
     ):
         with pytest.raises(DataError, match=f"agree in {text}"):
-            evaluate_z([one, other], tmp_path / "out", settings=SETTINGS, say=lambda _: None)
+            evaluate_z([one, other], tmp_path / "out", settings=SETTINGS, log=lambda _: None)
     with pytest.raises(UsageError, match="named twice"):
         read_table([one, one])
     np.savez(tmp_path / "x.npz", z=np.zeros((4, 3)), mass=np.zeros(4))

@@ -32,7 +32,7 @@ def test_an_unknown_signal_is_refused_before_any_jet_is_encoded(
     monkeypatch.setattr(Encoder, "forward", lambda *_: pytest.fail("z was computed"))
     sources = [str(file.source) for file in sample_files]
     with pytest.raises(UsageError, match="no such class"):
-        anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=lambda text: None)
+        anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda text: None)
 
 
 def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         z = rng.normal(size=(1200, 4)).astype(np.float32) + signal * label[:, None].astype(np.float32)
         np.savez(tmp_path / "z.npz", z=z, label=label)
         sizes.add((tmp_path / "z.npz").stat().st_size)
-        result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", say=lambda text: None)
+        result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
         assert check_intervals(plain(result)) == 8
         assert AnomalyScan.read(tmp_path / "out") == result
         found.append(json.dumps(plain(result)))
@@ -54,5 +54,5 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert f"<td>{result.distances[0].auc.value:.3f}</td>" in write_anomaly_report(tmp_path / "out").read_text()
     said: list[str] = []
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
-    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", say=said.append)
+    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=said.append)
     assert not [line for line in said if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again

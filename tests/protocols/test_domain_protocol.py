@@ -41,7 +41,7 @@ def finished(
 ) -> tuple[DomainResult, list[str], Path]:
     said: list[str] = []
     out = tmp_path_factory.mktemp("protocol")
-    return domain_protocol(settings_of(sample_files), out, say=said.append), said, out
+    return domain_protocol(settings_of(sample_files), out, log=said.append), said, out
 
 
 def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[DomainResult, list[str], Path]) -> None:
@@ -86,18 +86,18 @@ def test_what_is_there_is_not_made_again_and_what_changed_is(
 ) -> None:
     before, _, out = finished
     said: list[str] = []
-    again = domain_protocol(settings_of(sample_files), out, say=said.append)
+    again = domain_protocol(settings_of(sample_files), out, log=said.append)
     assert (again.rows, again.before, said) == (before.rows, before.before, [])
     (out / "pieces" / "mae-coral-1.json").unlink()
     trained = (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns
-    domain_protocol(settings_of(sample_files), out, say=said.append)
+    domain_protocol(settings_of(sample_files), out, log=said.append)
     assert said == ["8 of 10: mae-coral-1"]
     assert (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns == trained
     said.clear()
     changed = settings_of(
         sample_files, {"finetuning": {"method": {"coral": {"weight": 5.0}}}, "protocol": {"seeds": 1}}
     )
-    found = domain_protocol(changed, out, say=said.append)
+    found = domain_protocol(changed, out, log=said.append)
     # The settings of every finetuning changed, those of the pretraining did not.
     assert [line.partition(": ")[2] for line in said if " of 6: " in line] == [
         "mae-none-0", "mae-coral-0", "supervised-none-0", "supervised-coral-0",
@@ -131,7 +131,7 @@ def test_jets_to_test_on_are_not_trained_on(sample_files: list[JetFile], tmp_pat
     first = domain_protocol(
         settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}}),
         tmp_path / "b",
-        say=lambda _: None,
+        log=lambda _: None,
     )
     with pytest.raises(DataError, match="trained on the jets to test on"):
         domain_protocol(settings_of(sample_files, target), tmp_path / "c", models=[first.folder / "runs" / "mae"])
@@ -154,7 +154,7 @@ def test_models_of_one_name_are_told_apart_and_the_name_of_the_baseline_is_refus
         shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / name / "model")
     few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
     models = [tmp_path / "a" / "run", tmp_path / "b" / "run" / "model"]
-    result = domain_protocol(few, tmp_path / "out", models=models, say=lambda _: None)
+    result = domain_protocol(few, tmp_path / "out", models=models, log=lambda _: None)
     assert [row.start for row in result.rows] == ["a-run", "b-run"]
     with pytest.raises(UsageError, match="supervised"):
         domain_protocol(settings_of(sample_files), tmp_path / "c", models=[tmp_path / "supervised"])
@@ -167,7 +167,7 @@ def test_a_model_that_was_trained_again_is_finetuned_again(
     shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / "run" / "model")
     tuned = []
     for _ in range(2):
-        domain_protocol(few, tmp_path / "out", models=[tmp_path / "run"], say=lambda _: None)
+        domain_protocol(few, tmp_path / "out", models=[tmp_path / "run"], log=lambda _: None)
         tuned.append(load_model(tmp_path / "out" / "runs" / "run-none-0").sha256)
         model = load_model(tmp_path / "run")
         with torch.no_grad():

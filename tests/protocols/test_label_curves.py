@@ -36,7 +36,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
         labels=LabelSettings(shares=(0.02, 0.5), seeds=2, modes=("probe",), steps=20, batch_size=16, test_jets=100),
     )
     said: list[str] = []
-    found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=said.append)
+    found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=said.append)
     points = {(point.curve, point.share): point for point in found.points}
     curves = ("run probe", "from scratch", "boosted trees")
     assert set(points) == {(name, share) for name in curves for share in (0.02, 0.5)}
@@ -47,7 +47,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert points["boosted trees", 0.5].accuracy > points["boosted trees", 0.02].accuracy
     assert check_intervals(plain(found)) == 12
     again: list[str] = []
-    second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, say=again.append)
+    second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=again.append)
     assert second.points == found.points
     assert not [line for line in again if " of 12: " in line]
     assert len([line for line in said if " of 12: " in line]) == 12

@@ -46,7 +46,7 @@ def test_everything_written_has_the_permissions_of_the_umask(tmp_path: Path, bat
     run = Run(tmp_path / "run")
     run.create(TrainSettings())
     run.log_message("hello")
-    run.log({"step": 1})
+    run.log_metrics({"step": 1})
     save_model(Model(tiny_encoder(batch)), run.model)
     cache = ResultCache(tmp_path / "pieces", {}, 1, lambda message: None)
     cache.get("one", {}, lambda: DistanceScores(scores=[]), DistanceScores)
@@ -96,9 +96,11 @@ def test_a_lock_or_log_that_is_a_link_is_refused_and_its_target_untouched(tmp_pa
     run = Run(tmp_path / "run")
     run.folder.mkdir()
     (run.folder / name).symlink_to(precious)
-    act = {".lock": run.lock, "log.txt": lambda: run.log_message("x"), "metrics.jsonl": lambda: run.log({"step": 1})}[
-        name
-    ]
+    act = {
+        ".lock": run.lock,
+        "log.txt": lambda: run.log_message("x"),
+        "metrics.jsonl": lambda: run.log_metrics({"step": 1}),
+    }[name]
     with pytest.raises(SslJetsError, match=rf"(?s)is a link.*{name}.*thesis\.tex.*rm "):
         act()
     assert precious.read_text() == "years of work"

@@ -120,7 +120,7 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path / "r", writes=False)
     run.create(SETTINGS)
-    run.log({"step": 1})
+    run.log_metrics({"step": 1})
     run.log_message("hello")
     run.forget_after(0)
     assert not run.folder.exists()
@@ -129,19 +129,19 @@ def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_metrics_have_seven_digits_and_no_nan(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.log({"step": 1, "loss": 1 / 3, "bad": float("nan"), "worse": float("-inf"), "kind": "train"})
+    run.log_metrics({"step": 1, "loss": 1 / 3, "bad": float("nan"), "worse": float("-inf"), "kind": "train"})
     assert lines(run) == [{"step": 1, "loss": 0.3333333, "bad": None, "worse": None, "kind": "train"}]
 
 
 def test_forgetting_drops_later_steps_and_a_half_written_line(tmp_path: Path) -> None:
     run = Run(tmp_path)
     for step in (5, 10, 10, 15):
-        run.log({"step": step, "loss": 0.1})
+        run.log_metrics({"step": step, "loss": 0.1})
     with run.metrics.open("a") as file:
         file.write('{"step": 20, "lo')
     run.forget_after(10)
     assert [line["step"] for line in lines(run)] == [5, 10, 10]
-    run.log({"step": 15})
+    run.log_metrics({"step": 15})
     assert [line["step"] for line in lines(run)] == [5, 10, 10, 15]
 
 

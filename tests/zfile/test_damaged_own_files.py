@@ -219,7 +219,7 @@ def test_a_damaged_run_folder_is_read_or_told(tmp_path: Path, name: str) -> None
     run = Run(tmp_path / "r")
     run.create(TrainSettings())
     for step in range(20):
-        run.log({"step": step, "loss": 0.5})
+        run.log_metrics({"step": step, "loss": 0.5})
     good, told = (run.folder / name).read_bytes(), list[str]()
     for seed in range(60):
         (run.folder / name).write_bytes(DAMAGE[seed % len(DAMAGE)](good, random.Random(seed)))

@@ -69,7 +69,7 @@ def embed(
             precision=resolved.train.precision,
             force=force,
             report=bar.to_of,
-            say=log,
+            log=log,
         )
 
 
@@ -101,7 +101,7 @@ def read_jets(
 
     resolved = resolve(FileSettings, tree_of(settings, schema), {"data": given(sources=names_of(data))})
     sources = resolved.data.sources or tuple(resolved.data.proportions)
-    return read(sources, each=each, keep=names_of(keep), data=resolved.data, say=log)
+    return read(sources, each=each, keep=names_of(keep), data=resolved.data, log=log)
 
 
 def log_sample(sources: tuple[str, ...]) -> None:

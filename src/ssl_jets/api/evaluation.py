@@ -113,11 +113,11 @@ def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evalu
 
     folder = request.folder("evaluation")
     if request.z:
-        result = evaluation.evaluate_z(request.z, folder, settings=settings, force=request.force, say=log)
+        result = evaluation.evaluate_z(request.z, folder, settings=settings, force=request.force, log=log)
         run = None
     else:
         model, run = request.models[0], run_of(request.models[0])
-        result = evaluation.evaluate_model(model, request.data, folder, settings=settings, force=request.force, say=log)
+        result = evaluation.evaluate_model(model, request.data, folder, settings=settings, force=request.force, log=log)
     log_reports(report.write_evaluation_report(folder, run))
     return result
 
@@ -135,7 +135,7 @@ def _compare(request: EvaluateRequest, settings: EvaluateSettings) -> Comparison
         ensemble=request.ensemble,
         settings=settings,
         force=request.force,
-        say=log,
+        log=log,
     )
     runs = dict(zip(result.evaluations, request.models, strict=False))  # an ensemble, the last, has no run
     log_reports(report.write_comparison_report(folder, runs))
@@ -155,7 +155,7 @@ def _evaluate_generated(request: EvaluateRequest, settings: EvaluateSettings) ->
         figures=settings.figures,
         seed=settings.evaluate.seed,
         force=request.force,
-        say=log,
+        log=log,
     )
     log_reports(report.write_generated_report(folder))
     return result
@@ -165,7 +165,7 @@ def _label_curves(request: EvaluateRequest, settings: EvaluateSettings) -> Label
     from ssl_jets import protocols, report
 
     folder = _protocol_folder(request)
-    result = protocols.label_curves(request.models, request.data, folder, settings=settings, say=log)
+    result = protocols.label_curves(request.models, request.data, folder, settings=settings, log=log)
     log_reports(report.write_labels_report(folder))
     return result
 
@@ -174,7 +174,7 @@ def _anomaly_scan(request: EvaluateRequest, settings: EvaluateSettings) -> Anoma
     from ssl_jets import protocols, report
 
     folder = _protocol_folder(request)
-    result = protocols.anomaly_scan(request.models, request.data, folder, z=request.z, settings=settings, say=log)
+    result = protocols.anomaly_scan(request.models, request.data, folder, z=request.z, settings=settings, log=log)
     log_reports(report.write_anomaly_report(folder))
     return result
 
@@ -198,7 +198,7 @@ def _evaluate_domains(request: EvaluateRequest) -> DomainResult:
     settings = resolve(protocols.DomainRun, request.settings or {}, files)
     one = request.models[0] if len(request.models) == 1 else Path("runs")
     folder = request.out or run_of(one) / "domain"
-    result = protocols.domain_protocol(settings, folder, models=list(request.models), say=log)
+    result = protocols.domain_protocol(settings, folder, models=list(request.models), log=log)
     log_reports(report.write_domain_report(folder))
     return result
 

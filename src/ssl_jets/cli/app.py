@@ -11,7 +11,7 @@ import typer
 
 from ssl_jets import __version__
 from ssl_jets.cli.command import Command
-from ssl_jets.cli.console import say
+from ssl_jets.cli.console import log
 from ssl_jets.cli.embed import embed
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.finetune import finetune
@@ -88,7 +88,7 @@ def main() -> None:
         except SslJetsError as error:
             _fail(error, f"error: {error.message}", error.exit_code)
         except Interrupted as stop:
-            say(str(stop))
+            log(str(stop))
             sys.exit(128 + stop.signal)
         except KeyboardInterrupt:
             sys.exit(130)

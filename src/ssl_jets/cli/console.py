@@ -23,5 +23,5 @@ def put(result: object) -> None:
         on_rank_0(lambda: write(result, sys.stdout))
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     on_rank_0(lambda: write(message, sys.stderr))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import put, say
+from ssl_jets.cli.console import log, put
 from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set
 
 
@@ -49,9 +49,9 @@ def embed(
         force=force,
     )
     rate = summary.jets / max(summary.seconds, 1e-9)
-    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
+    log(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
     if summary.reasons:
-        say(skipped_jets(summary.reasons))
+        log(skipped_jets(summary.reasons))
     if summary.files_left_out:
-        say(f"files left out: {len(summary.files_left_out)}")
+        log(f"files left out: {len(summary.files_left_out)}")
     put(summary.path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import put, say
+from ssl_jets.cli.console import log, put
 from ssl_jets.cli.options import Force, Model, Seed
 
 
@@ -23,5 +23,5 @@ def generate(
 
     summary = api.generate(model, jets=jets, out=out, seed=seed, force=force)
     again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
-    say(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
+    log(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
     put(summary.path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import put, say
+from ssl_jets.cli.console import log, put
 from ssl_jets.cli.options import Force, Schema, Set
 
 
@@ -31,10 +31,10 @@ def inspect(
     unopened: dict[str, str] = {}
     inspected = inspect_files(sources, unopened, settings.data)
     for line in skipped_files(unopened):
-        say(line)
+        log(line)
     if plot is not None:
         from ssl_jets.report.figures.columns import draw_columns
 
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
-        say(f"figure: {plot}" + (f", of {some}" if some else ""))
+        log(f"figure: {plot}" + (f", of {some}" if some else ""))
     put(files_as_json(inspected, unopened) if json_ else files_as_text(inspected, columns=columns))

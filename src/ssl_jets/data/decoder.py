@@ -59,7 +59,7 @@ class Decoder:
         """Return the good jets in the order of the file, and the number of skipped ones by reason.
 
         Args:
-            rows: branches of some jets, with at least those of `branches`.
+            rows: branches of some jets, which include `branches`.
             file: index of the file, for `Jets.source`.
 
         Raises:

@@ -35,16 +35,16 @@ class FileId(NamedTuple):
     digest: str = ""
 
 
-class Block(NamedTuple):
+class FileBlock(NamedTuple):
     """Bytes of a file, from `start` to `stop`."""
 
     start: int
     stop: int
 
 
-def block(start: int, size: int) -> Block:
+def block(start: int, size: int) -> FileBlock:
     """Return the first `BLOCK` of `size` bytes that begin at `start`."""
-    return Block(start, start + min(size, BLOCK))
+    return FileBlock(start, start + min(size, BLOCK))
 
 
 def positions(branches: int) -> Iterator[tuple[int, float]]:
@@ -60,15 +60,15 @@ def positions(branches: int) -> Iterator[tuple[int, float]]:
 def digest_of(path: str, table: StoredTable) -> str:
     """Return the digest of a table, 32 hexadecimal digits."""
     items = [table.entries, *table.stored()]
-    contents = iter(_read(path, [item for item in items if isinstance(item, Block)]))
+    contents = iter(_read(path, [item for item in items if isinstance(item, FileBlock)]))
     digest = hashlib.sha256()
     for item in items:
-        content = next(contents) if isinstance(item, Block) else repr(item).encode()
+        content = next(contents) if isinstance(item, FileBlock) else repr(item).encode()
         digest.update(len(content).to_bytes(8, "little") + content)
     return digest.hexdigest()[:32]
 
 
-def _read(path: str, blocks: Sequence[Block]) -> list[bytes]:
+def _read(path: str, blocks: Sequence[FileBlock]) -> list[bytes]:
     if is_remote(path):
         return read_ranges(path, blocks)
     with open(path, "rb") as file:

@@ -22,7 +22,7 @@ def read_jets(
     each: int | None = None,
     keep: Sequence[str] = (),
     data: DataSettings = _DATA,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> Jets:
     """Read the jets of `sources` into memory, in input order; about 1.7 kB each.
 
@@ -31,7 +31,7 @@ def read_jets(
         each: most entries of each file, from its beginning; all by default.
         keep: jet columns to read, into `Jets.jet`.
         data: `bad_jets`, `bad_files`, `format`, `labels`, `jets` and `weights` are used.
-        say: logger of messages about skipped files and jets.
+        log: logger of messages about skipped files and jets.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -46,6 +46,6 @@ def read_jets(
     request = Request.of(data, tuple(keep), weighted=True)
     batches = list(ordered(files, ranges, request, workers=data.workers, skipped=skipped))
     for line in skipped_lines(skipped_files, skipped):
-        say(line)
+        log(line)
     require_jets(len(batches), "that can be used")  # `each` may be 0
     return concatenate(batches)

@@ -84,7 +84,7 @@ def embed(
     device: torch.device | str | None = None,
     force: bool = False,
     report: Progress | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
@@ -105,7 +105,7 @@ def embed(
         device: by default a GPU, or the CPU of a machine without one.
         force: overwrite `out`.
         report: called with the progress.
-        say: called with each message about files and columns.
+        log: called with each message about files and columns.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.
@@ -120,8 +120,8 @@ def embed(
     files = open_named(sources, data, unopened)
     seen = Seen.of(model.facts.get("training", {}))
     for line in (*skipped_files(unopened), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
-        say(line)
-    request = Request.of(data, tuple(dict.fromkeys(keep)), columns_to_encode(model, files, say))
+        log(line)
+    request = Request.of(data, tuple(dict.fromkeys(keep)), columns_to_encode(model, files, log))
     check_kept(files, request)
     metadata = _metadata(model, files, request, level, unopened)
     own_columns = z_columns(level, metadata.dim, labelled=bool(metadata.label_names))

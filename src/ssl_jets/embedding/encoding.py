@@ -72,7 +72,7 @@ def embed_parts(
             progress(done, total)
 
 
-def columns_to_encode(model: Model, files: Sequence[JetFile], say: Log) -> tuple[str, ...]:
+def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
     """Return the particle columns of the files that the encoder was trained with, and log the differences.
 
     A column that the encoder was not trained with has untrained weights, so it is left out.
@@ -83,9 +83,9 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], say: Log) -> tuple
     available = shared_columns(files)
     trained = model.columns
     if lacking := [name for name in trained if name not in available]:
-        say(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")
+        log(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")
     if new := [name for name in available if name not in trained]:
-        say(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
+        log(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
     columns = tuple(name for name in available if name in trained)
     if not columns:
         raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)

@@ -46,7 +46,7 @@ def compare_models(
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
     force: bool = False,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> Comparison:
     """Measure several models on the same jets and write `comparison.json`, with an evaluation of each in a folder.
 
@@ -58,7 +58,7 @@ def compare_models(
         settings: as `evaluate_model`.
         device: as `evaluate_model`.
         force: as `evaluate_model`.
-        say: as `evaluate_model`.
+        log: as `evaluate_model`.
 
     Raises:
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
@@ -69,12 +69,12 @@ def compare_models(
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     if ensemble:
         _check_members({name: model.head is not None or model.regressor is not None for name, model in models.items()})
-    tell = MessageLog(say)
-    data = EvaluationData.of(list(models.values()), sources, settings, tell)
+    note = MessageLog(log)
+    data = EvaluationData.of(list(models.values()), sources, settings, note)
     where = torch_device(device)
     baselines, measured = Baselines(data, where), {}
     for name, model in models.items():
-        say(f"measuring {name}")
+        log(f"measuring {name}")
         measured[name] = measure(model, data, baselines, out / name, where)
     evaluations = {name: found.evaluation for name, found in measured.items()}
     if ensemble:
@@ -83,7 +83,7 @@ def compare_models(
         models=tuple(evaluations),
         differences=differences(measured, data),
         cka=_similarities(measured, data),
-        notes=list(tell.said),
+        notes=list(note.messages),
         evaluations=evaluations,
         folder=out,
     )
@@ -153,7 +153,7 @@ def _ensemble(measured: Mapping[str, Measured], data: EvaluationData, out: Path)
     values = [one.regressed for one in members if one.regressed is not None]
     same = len({one.targets for one in members}) == 1
     if values and not same:
-        data.tell("the models regress different columns, so their ensemble regresses none")
+        data.note("the models regress different columns, so their ensemble regresses none")
     first = members[0].evaluation
     labels = labels_of(data.test) if data.classes else np.full(len(z), -1)
     changed = {

@@ -50,7 +50,7 @@ class EvaluationData:
         named: names of the classes of the labels; empty where the files have none.
         roles: use of each entry.
         settings: seeds, limits, weights.
-        tell: logs a message and keeps it.
+        note: logs a message and keeps it.
         columns: particle columns that all encoders read.
         targets: regressed columns of the models, whose true values are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
@@ -62,7 +62,7 @@ class EvaluationData:
     named: tuple[str, ...]
     roles: Roles
     settings: EvaluateSettings
-    tell: MessageLog
+    note: MessageLog
     columns: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
@@ -75,7 +75,7 @@ class EvaluationData:
         models: Sequence[Model],
         sources: Sequence[str],
         settings: EvaluateSettings,
-        tell: MessageLog,
+        note: MessageLog,
         also: Sequence[Mapping[str, Any]] = (),
     ) -> EvaluationData:
         """Choose the jets of `sources` that no model was trained on; by default the bundled sample.
@@ -83,7 +83,7 @@ class EvaluationData:
         `also` are facts of further trainings, those to come, whose jets are not tested on either.
 
         Raises:
-            SslJetsError: no jets, none that all models have not seen, classes that are not those of a head.
+            SslJetsError: no jets, none that all models have not seen, classes that differ from a head's.
         """
         lost: dict[str, str] = {}
         opened = open_named(sources, settings.data, lost)
@@ -94,17 +94,17 @@ class EvaluationData:
             *find_suspicions(opened),
             *Seen.of(training).notes(opened),
         ):
-            tell(line)
-        files, classes = _labelled_files(opened, tell)
+            note(line)
+        files, classes = _labelled_files(opened, note)
         headed = [model for model in models if model.head is not None]
         for model in headed if classes else ():
             _check_classes(model.labels, classes)
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
-        _tell_roles(roles, files, bool(headed), tell)
+        _note_roles(roles, files, bool(headed), note)
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
-        known = [columns_to_encode(model, files, tell) for model in models]
+        known = [columns_to_encode(model, files, note) for model in models]
         columns = tuple(name for name in known[0] if all(name in other for other in known))
-        return cls(files, classes, roles, settings, tell, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
+        return cls(files, classes, roles, settings, note, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
 
     @cached_property
     def fit(self) -> Jets:
@@ -123,16 +123,16 @@ class EvaluationData:
             return ()
         y_test, y_fit = labels_of(self.test), labels_of(self.fit)
         if alone := only_class(y_fit, y_test, self.named):
-            self.tell(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
+            self.note(f"{alone}, so nothing of classes is measured: {LEFT_OUT}")
             return ()
-        log_absent_classes(y_fit, y_test, self.named, self.tell)
+        log_absent_classes(y_fit, y_test, self.named, self.note)
         return self.named
 
     def with_labels_of(self, model: Model) -> Array | None:
         """Choose rows of `fit` as labelled as the head of a model was, so that readers of them compare with it.
 
         They are the jets that the head was trained on where `fit` has all jets of its training, else as many others.
-        None where the number is not known, or no smaller than that of `fit`.
+        None where the number is not known, or no smaller than for `fit`.
         """
         labels = labelled_jets(model)
         if model.head is None or labels is None or labels >= len(self.fit):
@@ -154,7 +154,7 @@ class EvaluationData:
         fit, test = count(self.roles.fit), count(self.roles.test)
         if fit >= FEWEST[0] and test >= FEWEST[1]:
             return True
-        self.tell(
+        self.note(
             f"there are too few jets for probes of physics quantities: {fit} to fit and {test} to test, "
             f"where {FEWEST[0]} and {FEWEST[1]} are needed"
         )
@@ -206,7 +206,7 @@ class EvaluationData:
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
         if skipped:
-            self.tell(skipped_jets(skipped))
+            self.note(skipped_jets(skipped))
             self.skipped += skipped
         self.weights(jets)  # refuses jets of which none counts
         return jets
@@ -244,16 +244,16 @@ def subset(jets: Jets, rows: Array) -> Jets:
     return jets if len(rows) == len(jets) else jets.select(torch.from_numpy(rows))
 
 
-def _labelled_files(files: list[JetFile], tell: MessageLog) -> tuple[list[JetFile], tuple[str, ...]]:
+def _labelled_files(files: list[JetFile], note: MessageLog) -> tuple[list[JetFile], tuple[str, ...]]:
     """Return the files with labels and their classes; all files and no classes without any labels."""
     labelled = [file for file in files if file.label_names]
     if not labelled:
-        tell(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")
+        note(f"the files have no labels, so nothing of classes is measured: {LEFT_OUT}")
         if hint := like_labels(column for file in files for column in file.jet_columns):
-            tell(hint)
+            note(hint)
         return files, ()
     if len(labelled) < len(files):
-        tell(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
+        note(f"{len(files) - len(labelled)} of {len(files)} files have no labels and are left out")
     return labelled, shared_labels(labelled)
 
 
@@ -267,16 +267,16 @@ def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
         )
 
 
-def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: MessageLog) -> None:
+def _note_roles(roles: Roles, files: Sequence[JetFile], headed: bool, note: MessageLog) -> None:
     if roles.leaked:
-        tell(
+        note(
             f"WARNING: as asked for (evaluate.seen), the model was trained on {roles.leaked:,} of the "
             f"{count(roles.task):,} jets: these numbers say how well it remembers, not how well it does"
         )
         return
     held = [part for part in roles.test if not roles.new[part.file]]
     if not all(roles.new):
-        tell(
+        note(
             f"the training of the model knew {len(files) - sum(roles.new)} of the {len(files)} files: "
             f"of these only the {count(held):,} jets held out from it are test jets"
         )
@@ -285,6 +285,6 @@ def _tell_roles(roles: Roles, files: Sequence[JetFile], headed: bool, tell: Mess
         text = f"{sum(roles.new)} of the {len(files)} files are new to the model"
         if headed:
             text += f": all their {jets:,} jets test its head"
-        tell(
+        note(
             text + f"; {count(roles.test) - count(held):,} of their {jets:,} jets test the probes, the others fit them"
         )

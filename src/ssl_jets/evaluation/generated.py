@@ -54,7 +54,7 @@ def evaluate_generated(
     seed: int = 0,
     max_jets: int = 20_000,
     force: bool = False,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> GeneratedEvaluation:
     """Compare generated jets with real ones, and write `generated.json` and `generated-curves.json`.
 
@@ -70,7 +70,7 @@ def evaluate_generated(
         seed: of the choice of jets, the trees and the bootstrap.
         max_jets: most jets of a sample.
         force: replace an existing comparison.
-        say: called with each message.
+        log: called with each message.
 
     Raises:
         UsageError: a file that is named as both, weights, or an evaluation that exists.
@@ -101,7 +101,7 @@ def evaluate_generated(
     skipped = skipped_lines(lost, left_out)
     notes = [*partly_used, *skipped, *copies_of([*generated_files, *real_files]), note]
     for line in notes:
-        say(line)
+        log(line)
     samples = Samples.of(generated_jets, real_jets, jets, seed)
     test = two_sample_test(samples.real.observed, samples.generated.observed, seed=seed)
     floor = two_sample_test(samples.real.observed, samples.other.observed, seed=seed)

@@ -10,7 +10,7 @@ from ssl_jets.evaluation.probes.results import ProbeResult
 
 
 @dataclass(frozen=True)
-class Side:
+class HeadlineSide:
     """A reader, its number of labelled jets, and its accuracy."""
 
     reader: str
@@ -29,8 +29,8 @@ class Headline:
         difference: of their accuracies, with paired resamples of the jets; the choice of the readers is not in it.
     """
 
-    z: Side
-    baseline: Side
+    z: HeadlineSide
+    baseline: HeadlineSide
     test_jets: int
     difference: Estimate
 
@@ -47,5 +47,5 @@ def headline(probes: Sequence[ProbeResult]) -> Headline | None:
     return Headline(_side(best), _side(strongest), best.test_jets, difference)
 
 
-def _side(probe: ProbeResult) -> Side:
-    return Side(probe.reader, probe.of, probe.fit_jets, probe.accuracy)
+def _side(probe: ProbeResult) -> HeadlineSide:
+    return HeadlineSide(probe.reader, probe.of, probe.fit_jets, probe.accuracy)

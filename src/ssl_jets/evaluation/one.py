@@ -49,7 +49,7 @@ def evaluate_model(
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
     force: bool = False,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> Evaluation:
     """Measure a model and write `metrics.json` and `curves.json`.
 
@@ -66,7 +66,7 @@ def evaluate_model(
         settings: measurements, labels, bad jets, and the split of files the model was not trained on.
         device: torch device; by default the GPU if there is one.
         force: replace an evaluation.
-        say: called with each message.
+        log: called with each message.
 
     Raises:
         SslJetsError: no model, no jets, classes other than of the head, or an evaluation that exists.
@@ -74,8 +74,8 @@ def evaluate_model(
     began = time.perf_counter()
     check_folder(Path(out), METRICS, force=force)
     model = load_model(model_path)
-    tell = MessageLog(say)
-    data = EvaluationData.of([model], sources, settings, tell)
+    note = MessageLog(log)
+    data = EvaluationData.of([model], sources, settings, note)
     where = torch_device(device)
     measured = measure(model, data, Baselines(data, where), Path(out), where, began)
     measured.evaluation.write()
@@ -121,7 +121,7 @@ def measure(
     evaluating = _ModelEvaluation(model, data, baselines, device)
     results = evaluating.labelled() if data.classes else evaluating.unlabelled()
     for verdict in results["collapse"]:
-        data.tell(f"z has collapsed: {verdict.text}")
+        data.note(f"z has collapsed: {verdict.text}")
     evaluation = Evaluation(
         folder=out,
         model=facts_of(model),
@@ -132,7 +132,7 @@ def measure(
         files_left_out=data.files_left_out,
         settings=used_settings(data.settings, device),
         headline=headline(results["probes"]),
-        notes=list(data.tell.said),
+        notes=list(data.note.messages),
         seconds=round(time.perf_counter() - began, 2),
         **results,
     )
@@ -172,8 +172,8 @@ class _ModelEvaluation:
 
     def labelled(self) -> dict[str, Any]:
         """Return task metrics, probes and baselines."""
-        data, model, say = self.data, self.model, self.data.tell.say
-        say("probes of z and of the baselines")
+        data, model, log = self.data, self.model, self.data.note.log
+        log("probes of z and of the baselines")
         z_fit = encode(model.encoder, data.fit, self.device)
         fit, test = data.labelled(data.fit, z_fit), data.labelled(data.test, self.z_test)
         reader = linear_reader(fit, len(data.classes))
@@ -191,7 +191,7 @@ class _ModelEvaluation:
             task = head_metrics(self.headed, data)
         if model.head is not None or model.regressor is not None:
             jets["task"] = len(data.task)
-        say("physics quantities in z, changed jets, spread of z")
+        log("physics quantities in z, changed jets, spread of z")
         physics = self.baselines.physics(z_fit, self.z_test, "z")
         return {
             "jets": jets,
@@ -265,13 +265,13 @@ def regressed_metrics(predicted: Array, names: Sequence[str], data: EvaluationDa
     weights = data.weights(jets)
     for index, name in enumerate(names):
         if missing := [column for column in columns_of([name]) if column not in jets.jet]:
-            data.tell(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
+            data.note(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
             continue
         first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
         if (known := known_jets(true, weights).sum()) < FEWEST:
-            data.tell(f"{known} jets to test on have {name}, so the regression of it is not measured")
+            data.note(f"{known} jets to test on have {name}, so the regression of it is not measured")
             continue
         found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=data.seed))
     return found

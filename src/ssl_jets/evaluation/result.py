@@ -115,7 +115,7 @@ class ModelFacts(Facts):
 
 
 class UsedSettings(Facts, MeasureSettings):
-    """Settings of an evaluation: `evaluate.*`, those of `data.*` that change numbers, the device, and `figures.*`."""
+    """Settings of an evaluation: `evaluate.*`, all of `data.*` that change numbers, the device, and `figures.*`."""
 
     weights: str | None = None
     validation_fraction: float | None = None

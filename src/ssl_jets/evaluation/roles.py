@@ -69,10 +69,10 @@ def assign_roles(
         files: the files of the evaluation.
         training: the model's training facts, of which `files` and `held_out` are read (see `Seen`).
         data: the split of new files.
-        seen: use all jets for the head, and those of trained files like those of new ones for the probes.
+        seen: use all jets for the head, and jets of trained files like new ones for the probes.
 
     Raises:
-        DataError: no jets are left to test on, or the model does not say which were held out.
+        DataError: no jets are left to test on, or the model lacks a record of the held-out ones.
     """
     known = Seen.of(training)
     trained = tuple(known.trained(file.identity) for file in files)
@@ -143,7 +143,7 @@ def draw(
     Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
     times as many jets, only stretches of each part are read and drawn from.
 
-    Jets left out are added to `skipped`, by reason; not those of entries in `counted`, which were counted by an earlier
+    Jets left out are added to `skipped`, by reason; except for entries in `counted`, which were counted by an earlier
     draw. The entries of this draw are added to it.
 
     Raises:
@@ -203,19 +203,19 @@ def only_class(y_fit: Array, y_test: Array, classes: tuple[str, ...]) -> str:
     return ""
 
 
-def log_absent_classes(y_fit: Array, y_test: Array, classes: tuple[str, ...], tell: MessageLog) -> None:
+def log_absent_classes(y_fit: Array, y_test: Array, classes: tuple[str, ...], note: MessageLog) -> None:
     """Name the classes that cannot be measured, and how many classes limit the trees."""
     tested = {classes[label] for label in np.unique(y_test)}
     unfitted = tested - {classes[label] for label in np.unique(y_fit)}
     if untested := [name for name in classes if name not in tested]:
-        tell(
+        note(
             f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
             f"are left out of all averages over classes: {_some_of(untested)}"
         )
     if (iterations := tree_iterations(len(tested))) < ITERATIONS:
-        tell(f"of {len(tested)} classes boosted trees take {iterations} iterations of larger steps, not {ITERATIONS}")
+        note(f"of {len(tested)} classes boosted trees take {iterations} iterations of larger steps, not {ITERATIONS}")
     if unfitted:
-        tell(
+        note(
             f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "
             f"find them: {_some_of(sorted(unfitted))}"
         )

@@ -39,7 +39,7 @@ def evaluate_z(
     *,
     settings: EvaluateSettings = _SETTINGS,
     force: bool = False,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> Evaluation:
     """Measure the z of a file, or of several of one model as one table, and write `metrics.json` and `curves.json`.
 
@@ -54,13 +54,13 @@ def evaluate_z(
         out: as `evaluate_model`.
         settings: as `evaluate_model`.
         force: as `evaluate_model`.
-        say: as `evaluate_model`.
+        log: as `evaluate_model`.
 
     Raises:
         SslJetsError: no z file, fewer than two jets, only jets that were trained on, or an evaluation that exists.
     """
     began = time.perf_counter()
-    out, tell, wanted = Path(out), MessageLog(say), settings.evaluate
+    out, note, wanted = Path(out), MessageLog(log), settings.evaluate
     check_folder(out, METRICS, force=force)
     paths, rows, file = read_table(paths)
     path = ", ".join(map(str, paths))
@@ -69,24 +69,24 @@ def evaluate_z(
         raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
     labels = file.columns.get("label", np.full(len(file), -1))
     names = _names(file, labels)
-    roles = _Roles.of(file, usable, wanted, tell, path)
+    roles = _Roles.of(file, usable, wanted, note, path)
     labelled = min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2
     found = _measure(file, labels, roles, settings, labelled=labelled)
     if not labelled:
         names = ()
-        tell("the z file has no labels of two classes to fit and to test with, so there are no probes of the class")
+        note("the z file has no labels of two classes to fit and to test with, so there are no probes of the class")
     else:
         fitted, tested = (labels[rows][labels[rows] >= 0] for rows in (roles.fit, roles.test))
-        log_absent_classes(fitted, tested, names, tell)
+        log_absent_classes(fitted, tested, names, note)
     if wanted.physics_jets and not found.physics:
-        tell(
+        note(
             "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
         )
     if not usable.all():
-        tell(f"{(~usable).sum():,} jets without a finite z are left out")
+        note(f"{(~usable).sum():,} jets without a finite z are left out")
     fit = roles.fit[labels[roles.fit] >= 0]
     shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
-    leaked = roles.leaked(shown, tell)
+    leaked = roles.leaked(shown, note)
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
@@ -111,7 +111,7 @@ def evaluate_z(
         physics=found.physics,
         spread={TRAINED: representation_statistics(torch.from_numpy(file.z[shown]))},
         map=ZMap.of(file.z[shown], labels[shown] if names else np.full(len(shown), -1), wanted.seed),
-        notes=tell.said,
+        notes=note.messages,
         seconds=round(time.perf_counter() - began, 2),
     )
     evaluation.write()
@@ -119,7 +119,7 @@ def evaluate_z(
 
 
 def labelled_sides(
-    paths: Sequence[Path], settings: EvaluateSettings, tell: MessageLog
+    paths: Sequence[Path], settings: EvaluateSettings, note: MessageLog
 ) -> tuple[tuple[Labelled, Labelled], tuple[Labelled, Labelled] | None, tuple[str, ...]]:
     """Read z of the labelled jets of files to fit and to test on, the same of their kept jet columns, and the classes.
 
@@ -129,9 +129,9 @@ def labelled_sides(
     paths, _, file = read_table(paths)
     path, wanted = ", ".join(map(str, paths)), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
-    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, tell, path), _weights(file, settings.data.weights)
+    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, note, path), _weights(file, settings.data.weights)
     roles.require_weights(weights, settings.data.weights)
-    roles.leaked(roles.test, tell)
+    roles.leaked(roles.test, note)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
     fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
@@ -161,10 +161,10 @@ class _Roles:
     trained: Array
 
     @classmethod
-    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, tell: MessageLog, path: str) -> _Roles:
+    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, note: MessageLog, path: str) -> _Roles:
         trained = _trained(file)
         if trained is None:
-            tell("the z file does not say which of its jets the model was trained on")
+            note("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
         fit: Array = usable & trained
         test: Array = usable & ~trained
@@ -176,12 +176,12 @@ class _Roles:
                     found=f"{len(file):,} jets",
                     hint=f"embed other jets; or {FORCE}, and the report says that it has seen them",
                 )
-            tell(f"the model was trained on {fit.sum():,} of the jets, so only the {test.sum():,} others are test jets")
+            note(f"the model was trained on {fit.sum():,} of the jets, so only the {test.sum():,} others are test jets")
         else:
             first = _first(file, usable)
             fit, test = usable & first, usable & ~first
         if file.metadata.get("trained") is not None and not file.metadata.get("digests"):
-            tell(
+            note(
                 "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
                 "marks as trained on may be others where files have the same name and size"
             )
@@ -196,11 +196,11 @@ class _Roles:
             counting = int((weights[rows] > 0).sum())
             require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
 
-    def leaked(self, rows: Array, tell: MessageLog) -> int:
+    def leaked(self, rows: Array, note: MessageLog) -> int:
         """Count, and log, the test rows that the model was trained on."""
         leaked = int(self.trained[rows].sum())
         if leaked:
-            tell(
+            note(
                 f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the {len(rows):,} jets "
                 "tested on"
             )

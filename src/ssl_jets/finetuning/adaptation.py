@@ -69,7 +69,7 @@ def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSe
         f"reweight: the source counts as {result.effective:.0%} of its jets (effective sample size); "
         f"{result.clipped:.1%} of the weights clipped; domain classified correctly for {result.right:.1%} of the jets"
     )
-    run.log({"step": 0, "kind": "reweight", **result._asdict()})
+    run.log_metrics({"step": 0, "kind": "reweight", **result._asdict()})
 
 
 class DomainTerm(Term):

@@ -49,7 +49,7 @@ def anomaly_scan(
     z: str | Path | Sequence[str | Path] = (),
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> AnomalyScan:
     """Search for every class without its labels, and write `anomaly.json`.
 
@@ -63,14 +63,14 @@ def anomaly_scan(
         z: z files of one model, instead of models and sources.
         settings: `anomaly.*`, `evaluate.fit_jets` (more background jets make a finer search), `evaluate.background`.
         device: as `evaluate_model`.
-        say: as `evaluate_model`.
+        log: as `evaluate_model`.
 
     Raises:
         SslJetsError: no labels, an unknown class, too few background jets.
     """
     data = settings.data.model_copy(update={"sources": tuple(sources)})
     paths = [z] if isinstance(z, str | Path) else z
-    return run(settings.model_copy(update={"data": data}), out, models=models, z=paths, device=device, say=say)
+    return run(settings.model_copy(update={"data": data}), out, models=models, z=paths, device=device, log=log)
 
 
 def run(
@@ -80,14 +80,14 @@ def run(
     models: Sequence[str | Path] = (),
     z: Sequence[str | Path] = (),
     device: str | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> AnomalyScan:
     """Run the protocol `anomaly` on the jets of `settings.data.sources`, or on z files, as `anomaly_scan`.
 
     Raises:
         SslJetsError: as `anomaly_scan`.
     """
-    out, log = Path(out), MessageLog(say)
+    out, log = Path(out), MessageLog(log)
     searched = _of_files([Path(path) for path in z], settings, log) if z else _of_models(models, settings, device, log)
     background, signals = _classes(searched.classes, settings)
     counts = searched.count_fit_jets()
@@ -97,7 +97,7 @@ def run(
             "too few background jets to search in", found=f"{counts[background]} of {background}", hint=hint
         )
     log(f"{counts[background]:,} {background} jets, half of them with signal jets hidden among them, half alone")
-    cache = ResultCache(out / "pieces", searched.cache_key(), len(searched.inputs) * (1 + len(signals)), say)
+    cache = ResultCache(out / "pieces", searched.cache_key(), len(searched.inputs) * (1 + len(signals)), log)
     search, anomaly = _Search(searched.classes, background, settings), settings.anomaly
     distances, scans = [], []
     for of, sides in searched.inputs.items():
@@ -119,7 +119,7 @@ def run(
         settings=UsedAnomalySettings(figures=settings.figures),
         distances=distances,
         cwola=scans,
-        notes=log.said,
+        notes=log.messages,
         folder=out,
     )
     result.write()

@@ -29,11 +29,11 @@ class ResultCache:
         folder: folder of the files.
         made_from: common inputs of all results: hashes of models, files, versions of settings. JSON values.
         total: number of results, for the messages.
-        say: called with the name of each result that is computed.
+        log: called with the name of each result that is computed.
     """
 
-    def __init__(self, folder: Path, made_from: Mapping[str, Any], total: int, say: Log) -> None:
-        self.folder, self.made_from, self.total, self.say = folder, plain(made_from), total, say
+    def __init__(self, folder: Path, made_from: Mapping[str, Any], total: int, log: Log) -> None:
+        self.folder, self.made_from, self.total, self.log = folder, plain(made_from), total, log
         self.done = self.reused = 0
 
     def get(self, name: str, facts: Mapping[str, Any], make: Callable[[], ResultT], of_type: type[ResultT]) -> ResultT:
@@ -56,7 +56,7 @@ class ResultCache:
             if kept.made_from == made_from:
                 self.reused += 1
                 return of_type.of_json(kept.result, path)
-        self.say(f"{self.done} of {self.total}: {name}")
+        self.log(f"{self.done} of {self.total}: {name}")
         result = plain(make())
         text = json.dumps(sealed({"made_from": made_from, "result": result}), indent=1) + "\n"
         write_text(path, text)

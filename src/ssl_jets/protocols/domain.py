@@ -52,7 +52,7 @@ from ssl_jets.runtime.precision import resolve_precision
 
 
 def domain_protocol(
-    settings: DomainRun, out: Path, *, models: Sequence[str | Path] = (), say: Log = to_stderr
+    settings: DomainRun, out: Path, *, models: Sequence[str | Path] = (), log: Log = to_stderr
 ) -> DomainResult:
     """Train and measure all that is missing, and write `domain.json`.
 
@@ -60,13 +60,13 @@ def domain_protocol(
         settings: input files, and the comparison.
         out: folder of runs, cached results and the result.
         models: pretrained models to start from; by default the methods of `protocol.pretrain` are trained.
-        say: called with each message.
+        log: called with each message.
 
     Raises:
         UsageError: files are missing, or test jets are among the training jets.
         DataError: classes differ, or a model was trained on the test jets.
     """
-    return run(settings, out, models=models, say=say)
+    return run(settings, out, models=models, log=log)
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     models: Sequence[str | Path] = (),
     z: Sequence[str | Path] = (),
     device: str | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> DomainResult:
     """Run the protocol `domain`, as `domain_protocol`.
 
@@ -88,7 +88,7 @@ def run(
         raise UsageError("this option does not go with --protocol domain", where="--z")
     began, protocol = time.perf_counter(), settings.protocol
     paths = [Path(path) for path in models]
-    trainings = _Trainings(settings, Path(out), len(paths), torch_device(device), say)
+    trainings = _DomainTrainings(settings, Path(out), len(paths), torch_device(device), log)
     starts = _starts(settings, trainings, paths)
     before = {start.name: trainings.before(start) for start in starts}
     rows = []
@@ -109,7 +109,7 @@ def run(
     )
     result.write()
     for line in trainings.jets.left_out():
-        say(line)
+        log(line)
     return result
 
 
@@ -122,7 +122,7 @@ class _Start:
     mode: str
 
 
-def _starts(settings: DomainRun, trainings: _Trainings, models: Sequence[Path]) -> list[_Start]:
+def _starts(settings: DomainRun, trainings: _DomainTrainings, models: Sequence[Path]) -> list[_Start]:
     """Return the pretrained models, and supervised training where it is asked for.
 
     Raises:
@@ -139,17 +139,17 @@ def _starts(settings: DomainRun, trainings: _Trainings, models: Sequence[Path]) 
     return starts
 
 
-class _Trainings:
+class _DomainTrainings:
     """Trainings and measurements of the protocol; each is done once."""
 
-    def __init__(self, run: DomainRun, out: Path, models: int, device: torch.device, say: Log) -> None:
+    def __init__(self, run: DomainRun, out: Path, models: int, device: torch.device, log: Log) -> None:
         self.run, self.settings, self.out, self.device = run, run.protocol, out, device
         self.jets = DomainJets(run.data, run.protocol.target, run.protocol.test_jets)
         starts = (models or len(self.settings.pretrain)) + self.settings.supervised
         total = starts * (1 + len(self.settings.adapt) * self.settings.seeds)
         self._files = {role: [file.identity for file in files] for role, files in self.jets.files.items()}
         made_from = {"files": self._files, "device": self.device.type, "data": run.data.model_dump(mode="json")}
-        self.cache = ResultCache(out / "pieces", made_from, total, say)
+        self.cache = ResultCache(out / "pieces", made_from, total, log)
 
     def pretrained(self) -> dict[str, Path]:
         """Pretrain each method on the jets of the data, without their labels; return the run folders."""
@@ -249,7 +249,7 @@ class _Trainings:
 class _Measurement:
     """One model on the test jets of both domains; z is computed once."""
 
-    def __init__(self, trainings: _Trainings, model: Model, facts: dict[str, Any]) -> None:
+    def __init__(self, trainings: _DomainTrainings, model: Model, facts: dict[str, Any]) -> None:
         self.model, self.jets, self.trees = model, trainings.jets, trainings.settings.trees
         self.device = trainings.device
         self.sides = {"simulation": self._embed(*self.jets.simulation(facts))}

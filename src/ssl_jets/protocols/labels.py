@@ -72,7 +72,7 @@ def label_curves(
     *,
     settings: EvaluateSettings = _SETTINGS,
     device: str | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> LabelCurves:
     """Finetune each model on growing shares of the labels, and write `labels.json`.
 
@@ -85,13 +85,13 @@ def label_curves(
         out: folder to write to.
         settings: `labels.*`, and `data.*` for the split.
         device: as `evaluate_model`.
-        say: as `evaluate_model`.
+        log: as `evaluate_model`.
 
     Raises:
         SslJetsError: no labels, no jets left to test on, or an error of finetuning.
     """
     data = settings.data.model_copy(update={"sources": tuple(sources)})
-    return run(settings.model_copy(update={"data": data}), out, models=models, device=device, say=say)
+    return run(settings.model_copy(update={"data": data}), out, models=models, device=device, log=log)
 
 
 def run(
@@ -101,7 +101,7 @@ def run(
     models: Sequence[str | Path] = (),
     z: Sequence[str | Path] = (),
     device: str | None = None,
-    say: Log = to_stderr,
+    log: Log = to_stderr,
 ) -> LabelCurves:
     """Run the protocol `labels` on the jets of `settings.data.sources`, as `label_curves`.
 
@@ -112,7 +112,7 @@ def run(
     if z:
         hint = "--protocol anomaly reads a z file"
         raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
-    out, log = Path(out), MessageLog(say)
+    out, log = Path(out), MessageLog(log)
     paths = [Path(path) for path in models]
     loaded = dict(zip(names_of(paths), (load_model(path) for path in paths), strict=True))
     settings = _with_split_of(next(iter(loaded.values())), settings)
@@ -131,8 +131,8 @@ def run(
         "tested": hashlib.sha256(evaluation.task.source.numpy().tobytes()).hexdigest(),
     }
     total = len(curves) * len(settings.labels.shares) * settings.labels.seeds
-    cache = ResultCache(out / "pieces", provenance, total, say)
-    trainings = _Trainings(out, data, evaluation, settings, torch_device(device))
+    cache = ResultCache(out / "pieces", provenance, total, log)
+    trainings = _CurveTrainings(out, data, evaluation, settings, torch_device(device))
     result = LabelCurves(
         models={name: PretrainedModel(sha256=model.sha256, method=model.method) for name, model in loaded.items()},
         **provenance,
@@ -143,7 +143,7 @@ def run(
         leaked=evaluation.roles.leaked,
         curves=[curve.name for curve in curves],
         points=_points(curves, settings.labels, trainings, cache),
-        notes=log.said,
+        notes=log.messages,
         folder=out,
     )
     result.write()
@@ -174,7 +174,7 @@ def _with_split_of(model: Model, settings: EvaluateSettings) -> EvaluateSettings
 
 
 def _points(
-    curves: Sequence[LabelCurve], settings: LabelSettings, trainings: _Trainings, cache: ResultCache
+    curves: Sequence[LabelCurve], settings: LabelSettings, trainings: _CurveTrainings, cache: ResultCache
 ) -> list[LabelPoint]:
     """Return the points of all curves, by rising share; each is logged."""
     points = []
@@ -193,7 +193,7 @@ def _points(
                 measure = partial(trainings.measure, curve, share, seed)
                 seeds.append(cache.get(f"{curve.file_name(share)}-{seed}", facts, measure, LabelTraining))
             points.append(LabelPoint.of(curve.name, share, seeds))
-            cache.say(_line(points[-1]))
+            cache.log(_line(points[-1]))
     return points
 
 
@@ -208,7 +208,7 @@ class _TrainingFacts(Result):
 
 
 @dataclass(frozen=True)
-class _Trainings:
+class _CurveTrainings:
     """Trainings of the points, each measured on the same test jets."""
 
     out: Path

@@ -20,7 +20,7 @@ from ssl_jets.protocols.tables import anomaly_table, domain_table, labels_table
 from ssl_jets.runtime.console import Log, to_stderr
 
 
-class Run(typing.Protocol):
+class ProtocolRunner(typing.Protocol):
     """Function that runs a protocol, or resumes it, writes its result and returns it."""
 
     def __call__(
@@ -31,7 +31,7 @@ class Run(typing.Protocol):
         models: Sequence[str | Path] = (),
         z: Sequence[str | Path] = (),
         device: str | None = None,
-        say: Log = to_stderr,
+        log: Log = to_stderr,
     ) -> ProtocolResult:
         """Run the protocol on the jets that its settings name.
 
@@ -41,7 +41,7 @@ class Run(typing.Protocol):
             models: run folders.
             z: z files of one model, in place of models and sources.
             device: by default the GPU, if there is one.
-            say: called with each message.
+            log: called with each message.
         """
 
 
@@ -57,7 +57,7 @@ class LongEvaluation:
     """
 
     settings: type[Settings]
-    run: Run
+    run: ProtocolRunner
     result: type[ProtocolResult]
     table: Callable[[Any], str]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_jets.evaluation.headline import Headline, Side
+from ssl_jets.evaluation.headline import Headline, HeadlineSide
 from ssl_jets.report import page
 
 _READERS = {"linear": "a linear probe", "kNN": "a kNN probe"}
@@ -27,5 +27,5 @@ def headline_sentence(result: Headline | None) -> str:
     )
 
 
-def _name(side: Side) -> str:
+def _name(side: HeadlineSide) -> str:
     return f"{_READERS.get(side.reader, side.reader)} on {side.of}"

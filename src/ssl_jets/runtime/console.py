@@ -110,9 +110,9 @@ class Bar:
 class MessageLog:
     """Log that shows each message and keeps it."""
 
-    def __init__(self, say: Log) -> None:
-        self.say, self.said = say, list[str]()
+    def __init__(self, log: Log) -> None:
+        self.log, self.messages = log, list[str]()
 
     def __call__(self, message: str) -> None:
-        self.said.append(message)
-        self.say(message)
+        self.messages.append(message)
+        self.log(message)

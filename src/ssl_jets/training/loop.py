@@ -221,7 +221,7 @@ class Loop:
                     diagnosis = self.monitor.check(self.method, progress)
             verdicts = diagnosis.verdicts
             record = {"step": self.step, "kind": "validation" if whole else "check", **diagnosis.metrics}
-            self.run.log(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
+            self.run.log_metrics(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
             line = in_words(diagnosis, self.method.exported().dim, early=early or not whole)
             self.run.log_message(f"step {self.step}: {line}")
             for verdict in verdicts:
@@ -315,7 +315,7 @@ def _log_step(loop: Loop, parts: dict[str, float], bar: Bar) -> None:
     skipped = {"skipped": sum(loop.stream.skipped.values())} if loop.stream.skipped else {}
     if loop.nonfinite.total:
         skipped["skipped_steps"] = loop.nonfinite.total
-    loop.run.log({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
+    loop.run.log_metrics({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
     bar.to(loop.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
 
 

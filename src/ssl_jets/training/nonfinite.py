@@ -84,7 +84,7 @@ class NonFinite:
         with torch.no_grad():
             for buffer, before in zip(method.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-        run.log({"step": step + 1, "kind": "nonfinite", "what": fault.message, "files": list(fault.files)})
+        run.log_metrics({"step": step + 1, "kind": "nonfinite", "what": fault.message, "files": list(fault.files)})
         run.log_message(f"step {step + 1} is skipped: {fault.message}, in a batch of jets from {_file_list(fault)}")
         return False
 

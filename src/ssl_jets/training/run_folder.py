@@ -162,14 +162,14 @@ class Run:
             to_stderr(message)
             self._append(self.folder / "log.txt", escaped(message) + "\n")
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one line to `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
         if self.writes:
             self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
 
     def log_skipped(self, step: int, skipped: Counter[str]) -> None:
         """Log the number of jets skipped up to `step`, by reason, to the metrics and as a message."""
-        self.log({"step": step, "kind": "left_out", "jets": dict(skipped), "all": skipped.total()})
+        self.log_metrics({"step": step, "kind": "left_out", "jets": dict(skipped), "all": skipped.total()})
         self.log_message(skipped_jets(skipped))
 
     def forget_after(self, step: int) -> None:

@@ -118,7 +118,7 @@ def log_files(run: Run, data: Dataset) -> None:
         run.log_message(line)
     resumed = run.has_checkpoint  # the metrics have the skipped files and jets already
     if data.left_out and not resumed:
-        run.log({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
+        run.log_metrics({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
     if data.jets_left_out and resumed:
         run.log_message(skipped_jets(data.jets_left_out))
     elif data.jets_left_out:

@@ -129,7 +129,7 @@ def test_a_jet_whose_weight_is_missing_is_a_bad_jet(path: Path) -> None:
 def test_embed_writes_nan_for_a_missing_number(path: Path, tmp_path: Path, model: Path) -> None:
     columns = branches()
     write(path, columns | {name: without(columns[name]) for name in ("jet_sdmass", "tracks")})
-    embed(model, [str(path)], tmp_path / "z.h5", keep=["jet_sdmass", "tracks"], say=lambda _: None)
+    embed(model, [str(path)], tmp_path / "z.h5", keep=["jet_sdmass", "tracks"], log=lambda _: None)
     table = read_z(tmp_path / "z.h5")
     assert np.isfinite(table.z).all()
     for name in ("jet_sdmass", "tracks"):
@@ -140,12 +140,12 @@ def test_files_of_other_types_give_the_common_type(tmp_path: Path, model: Path) 
     mass = branches()["jet_sdmass"]
     first = write(tmp_path / "a.parquet", branches())
     second = write(tmp_path / "b.parquet", branches(jet_sdmass=mass.astype("f8"), tracks=mass, triggered=mass))
-    embed(model, [str(first), str(second)], tmp_path / "z.h5", keep=["jet_sdmass", "tracks"], say=lambda _: None)
+    embed(model, [str(first), str(second)], tmp_path / "z.h5", keep=["jet_sdmass", "tracks"], log=lambda _: None)
     table = read_z(tmp_path / "z.h5")
     assert {table.columns[name].dtype for name in ("jet_sdmass", "tracks")} == {np.dtype("f8")}
     assert table.columns["jet_sdmass"].tolist() == [*mass.tolist(), *mass.tolist()]
     assert table.columns["tracks"].tolist() == [*map(float, range(ENTRIES)), *mass.tolist()]
-    jets = read_jets([str(first), str(second)], keep=["tracks", "event", "triggered"], say=lambda _: None)
+    jets = read_jets([str(first), str(second)], keep=["tracks", "event", "triggered"], log=lambda _: None)
     assert [jets.jet[name].dtype for name in ("tracks", "event")] == [torch.float64, torch.int64]
     assert jets.jet["triggered"][:2].tolist() == [1.0, 0.0]
 
@@ -159,7 +159,7 @@ def test_whole_numbers_that_are_not_exact_in_the_common_type_are_refused_before_
     if other == "float":
         paths.append(write(tmp_path / "b.parquet", branches(event=large.astype("f4"))))
     with pytest.raises(DataError, match=r"too large for floating point[\s\S]*a\.parquet, column event"):
-        embed(model, [str(path) for path in paths], tmp_path / "z.h5", keep=["event"], say=lambda _: None)
+        embed(model, [str(path) for path in paths], tmp_path / "z.h5", keep=["event"], log=lambda _: None)
     assert list(tmp_path.glob("z*")) == []
 
 

@@ -112,9 +112,9 @@ def test_a_kept_column_keeps_its_name_or_is_refused(tmp_path: Path, suffix: str)
         refused = (suffix, name) in {(".root", "x[0]"), (".npz", "metadata")}
         if refused:
             with pytest.raises(UsageError, match="cannot keep"):
-                embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, say=lambda _: None)
+                embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, log=lambda _: None)
         else:
-            embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, say=lambda _: None)
+            embed(tmp_path / "run", [str(path)], out, keep=[name], data=data, force=True, log=lambda _: None)
             assert read_z(out).columns[name].tolist() == values[name].tolist()
 
 

@@ -71,7 +71,7 @@ class StoredTable(Table, Protocol):
     """Table as it is stored in a file."""
 
     def stored(self) -> Iterator[object]:
-        """Yield the structure of the table, and `Block`s of bytes of its branches, equal in every copy of it."""
+        """Yield the structure of the table, and `FileBlock`s of bytes of its branches, equal in every copy of it."""
 
 
 class Reader(Protocol):

@@ -136,7 +136,7 @@ def _label_formula(label: str, available: Collection[str]) -> str:
 
 
 def present_labels(schema: Schema, available: Collection[str], labels: tuple[str, ...] | None, where: str) -> Classes:
-    """Return the requested classes, or those of the schema; none if the file lacks all branches of labels.
+    """Return the requested classes, by default all of the schema; none if the file lacks all branches of labels.
 
     Args:
         schema: the schema.

@@ -95,10 +95,10 @@ class Bootstrap:
             row[:] = np.bincount(rng.integers(0, jets, jets), minlength=jets)
 
     def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
-        """Yield first the weights (the jets themselves), then those of all resamples in blocks, `[rows, jet]`.
+        """Yield first the weights (the jets themselves), then the weights of all resamples in blocks, `[rows, jet]`.
 
         Args:
-            numbers: computed from each row, such as those of all pairs of classes: they bound the block as the jets do.
+            numbers: computed from each row, such as one for each pair of classes: they bound the block as the jets do.
         """
         resamples, jets = self.counts.shape
         yield self.weights[None, :].copy()

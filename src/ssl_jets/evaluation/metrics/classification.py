@@ -83,8 +83,8 @@ def classification_metrics(
         names: class names.
         weights: of the jets, `[jet]`; by default all 1.
         first: the jets of the first half for temperature scaling, bool `[jet]`; by default a random half.
-        background: class the others are told apart from; by default "QCD" where there is one, else the first.
-        efficiencies: signal efficiency by class, over the defaults; or those of every class, instead of the defaults.
+        background: class that the others are separated from; by default "QCD" if there is one, else the first.
+        efficiencies: signal efficiency by class, over the defaults; or of every class, instead of the defaults.
         resamples: number of bootstrap resamples of the jets.
         seed: of the bootstrap.
     """

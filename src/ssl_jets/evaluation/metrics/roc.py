@@ -79,7 +79,7 @@ class Ranked:
     """Signal and background jets in falling order of a score, ready for any weights.
 
     Attributes:
-        signal, background: indices of the jets, hardest to tell last, `[signal jet]` and `[background jet]`.
+        signal, background: indices of the jets, hardest to separate last, `[signal jet]` and `[background jet]`.
         background_above: number of background jets at or above each signal jet, `[signal jet]`.
         signal_above: number of signal jets above all background jets, then at or above each of them,
             `[1 + background jet]`.
@@ -152,7 +152,7 @@ class Ranked:
         return points
 
     def grid(self, weights: Array, points: int, cuts: Array) -> Array:
-        """Return values of eps_B at which a threshold can stand: those of `cuts`, and at most `points` others.
+        """Return values of eps_B at which a threshold can stand: `cuts`, and at most `points` others.
 
         The others are the shares of the first 1, ..., n background jets, evenly spaced in the logarithm of their
         number. Background jets of equal scores pass together.

@@ -89,7 +89,7 @@ def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ..
     """Compute tau_N of padded jets, `[jet]` each; all arguments `[jet, particle]`.
 
     A winner keeps its direction, so distances never change: merging only ends the softer particle and adds its pt to
-    the harder. The smallest distance of a pair is that of some particle to its nearest (Cacciari, Salam,
+    the harder. The smallest distance of a pair belongs to some particle and its nearest (Cacciari, Salam,
     hep-ph/0512210), so only the nearest of each is kept, and renewed where it ended.
     """
     turn = np.abs(dphi[:, :, None] - dphi[:, None, :])

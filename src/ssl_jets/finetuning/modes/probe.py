@@ -48,7 +48,9 @@ class ProbeMode(Mode):
 
         def log_step(step: int, loss: float) -> None:
             if step % train.log_every == 0 or step == steps:
-                inputs.run.log({"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started})
+                inputs.run.log_metrics(
+                    {"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started}
+                )
 
         train_heads(objective, inputs, log_step)
         return FitResult(steps, steps * train.batch_size, time.monotonic() - started)
