@@ -20,6 +20,7 @@ from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.training import loop
+from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.run_folder import Run
 from support.content_masks import chance_by_content
 from support.small_models import build_method
@@ -53,7 +54,7 @@ def plain_descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """In the place of `train.seed_step`: all ranks draw by content with the same salts."""
+    """In the place of `loop.seed_step`: all ranks draw by content with the same salts."""
     torch.manual_seed(1000 * seed + step)
 
 
@@ -64,7 +65,7 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     settings = TrainSettings(
         steps=STEPS, batch_size=JETS // world, lr=0.5, clip=1e9, warmup=0, precision="32-true", log_every=1
     )
-    fabric = loop.make_fabric(settings)
+    fabric = make_fabric(settings)
     assert fabric.world_size == world
     trained = {}
     for name in methods.names():
