@@ -10,7 +10,7 @@ import pytest
 
 from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.sources import sample_sources
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.evaluation import evaluate_generated
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.two_sample import TwoSample
@@ -48,7 +48,10 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
 
 def test_finetune_tells_the_classes_of_the_format(road: Road, tmp_path: Path) -> None:
     layer = overridden(QUICK, "method.mode=full")
-    model = load_model(finetune(resolve_finetune(road.run, {"data": {"sources": [road.top]}}, layer), tmp_path / "ft"))
+    source = next(source.path for source in sample_sources() if source.path.endswith("HToBB.root"))
+    other = str(write_top_landscape(sample_branches(source, 120), tmp_path / "other.h5"))
+    named = {"data": {"sources": [road.top, other]}}
+    model = load_model(finetune(resolve_finetune(road.run, named, layer), tmp_path / "ft"))
     assert model.labels == ("QCD", "top")
     assert model.facts["training"]["columns"] == ["pt", "deta", "dphi", "energy"]
 
@@ -56,8 +59,13 @@ def test_finetune_tells_the_classes_of_the_format(road: Road, tmp_path: Path) ->
 def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
     more = ["method.mode=probe", "data.jets=AK4", "data.validation_fraction=0.3"]
     named: dict[str, Any] = {"data": {"sources": [str(PFNANO)]}}
-    model = load_model(finetune(resolve_finetune(road.run, named, overridden(QUICK, *more)), tmp_path / "ft"))
-    assert model.labels == ("light", "c", "b")
+    with pytest.raises(DataError, match="one class only") as caught:  # the few events have light jets alone
+        finetune(resolve_finetune(road.run, named, overridden(QUICK, *more)), tmp_path / "ft")
+    assert "jets of light" in str(caught.value.found)
+    settings = resolve_finetune(road.run, named, overridden(QUICK, *more, "method.targets=[jet_pt]"))
+    model = load_model(finetune(settings, tmp_path / "ft"))
+    assert model.regressor is not None
+    assert model.regressor.names == ("jet_pt",)
 
 
 @pytest.mark.parametrize(

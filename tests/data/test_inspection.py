@@ -27,8 +27,9 @@ def many(branches: dict[str, Any]) -> None:
 
 
 def test_a_file_of_many_columns_fits_on_a_screen(write_jetclass: Callable[..., Path]) -> None:
-    looked = inspect_files([str(write_jetclass(edit=many))], {})
-    lines = files_as_text(looked).splitlines()
+    path = str(write_jetclass(edit=many))
+    looked = inspect_files([path], {})
+    lines = files_as_text(looked).replace(path, "jets.root").splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 120
     shown = sum("FatJet_" in line for line in lines)

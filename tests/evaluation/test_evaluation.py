@@ -352,7 +352,8 @@ def test_without_labels_z_is_measured_and_what_is_left_out_is_said(tmp_path: Pat
 def test_a_z_file_of_one_class_is_measured_without_it_and_reported(tmp_path: Path) -> None:
     full = write_z(tmp_path / "z.npz")
     with np.load(full) as table:
-        few = {name: values[:300] if values.shape[:1] == (600,) else values for name, values in table.items()}
+        # Without our metadata, whose checksums are of the whole file.
+        few = {name: values[:300] for name, values in table.items() if values.shape[:1] == (600,)}
     np.savez(tmp_path / "one.npz", **few)
     found = evaluate_z(tmp_path / "one.npz", tmp_path / "out", log=lambda _: None)
     assert (found.classes, found.probes, found.spread["z"].jets) == ((), [], 300)

@@ -92,7 +92,7 @@ def test_the_settings_of_the_method_inside_are_its_own() -> None:
     settings = resolve_pretrain("semi_supervised", layer)
     inside = settings.method.unlabelled_settings  # type: ignore[attr-defined]
     assert isinstance(inside, MaskedAutoencoder.Config)
-    assert (inside.mask_ratio, inside.ranks) == (0.6, 64)
+    assert (inside.mask_ratio, inside.mask_tokens) == (0.6, 64)
     stored = settings.model_dump(mode="json")
     assert stored["method"]["unlabelled_settings"]["mask_ratio"] == 0.6
     assert resolve_pretrain("semi_supervised", stored) == settings

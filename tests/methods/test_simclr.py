@@ -97,5 +97,5 @@ def test_one_batch_can_be_told_apart_and_only_with_the_right_partners(batch: Jet
 
 def test_the_settings_of_the_views_are_described_by_their_full_keys() -> None:
     text = describe_method("simclr")
-    assert f"  method.views.drop = {SimCLR.Config().views.drop!r}\n      Probability that" in text
+    assert f"  method.views.drop = {SimCLR.Config().views.drop!r}\n      Probability to drop" in text
     assert "Views(" not in text
