@@ -58,7 +58,7 @@ def test_embed_keeps_a_row_for_every_jet_of_a_file_that_it_can_open(
         embed(model, paths, tmp_path / "z.h5")
     assert not (tmp_path / "z.h5").exists()
     said: list[str] = []
-    options: Any = {"keep": ["jet_pt", "event"], "precision": "32-true", "say": said.append}
+    options: Any = {"keep": ["jet_pt", "event"], "precision": "32-true", "log": said.append}
     done = embed(model, paths, tmp_path / "z.h5", data=SKIP, **options)
     good = embed(model, [paths[0], paths[3]], tmp_path / "good.h5", **options)
     found, expected = read_z(done.path), read_z(good.path)

@@ -289,6 +289,7 @@ def test_help_has_choices_defaults_and_an_example_that_is_understood(
         if name in ("pretrain", "finetune"):
             assert f"Default: {ModelSettings().size}." in texts["size"]
             assert "Default: the recipe's, 5." in texts["epochs"]
+            assert {methods.find(method).recipe.train.epochs for method in methods.names()} == {5}
             assert "Default: " in texts["steps"]
 
 

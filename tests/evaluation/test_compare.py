@@ -118,7 +118,7 @@ def test_jets_that_were_seen_are_refused_unless_forced_and_then_said_everywhere(
     head = ClassHead(encoder.dim, 2)
     facts = {"method": "supervised", "training": training}
     save_model(Model(encoder, head, ("QCD", "Tbl"), facts), tmp_path / "run" / "model")
-    options = {"settings": SETTINGS, "say": lambda _: None}
+    options = {"settings": SETTINGS, "log": lambda _: None}
     with pytest.raises(DataError, match=r"evaluate\.seen=true"):
         evaluate_model(tmp_path / "run", sources, tmp_path / "out", **options)
     seen = SETTINGS.evaluate.model_copy(update={"seen": True, "robust_jets": 0})

@@ -155,7 +155,7 @@ def test_what_is_said_goes_to_stderr_and_to_the_log(tmp_path: Path, capsys: pyte
 
 def test_a_log_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(SslJetsError, match="cannot be written"):
-        Run(tmp_path / "gone").log({"step": 1})
+        Run(tmp_path / "gone").log_metrics({"step": 1})
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -7,13 +7,9 @@ from typing import Annotated, get_args
 
 import typer
 
-from ssl_jets import methods
-from ssl_jets.config import ModelSettings, TrainSettings
-from ssl_jets.methods._describe import described_recipe
+from ssl_jets.config import ModelSettings, Recipe, TrainSettings
 
 _SIZE = ModelSettings.model_fields["size"]
-_EPOCHS = sorted({described_recipe(name).train.epochs or 1 for name in methods.names()})
-_DEFAULT_EPOCHS = " or ".join(f"{epochs:g}" for epochs in _EPOCHS)
 
 Data = Annotated[
     list[str] | None,
@@ -38,7 +34,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing output
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps. Default: as many as --epochs takes.")]
 Epochs = Annotated[
     float | None,
-    typer.Option("--epochs", help=f"Passes over the training jets. Default: the recipe's, {_DEFAULT_EPOCHS}."),
+    typer.Option("--epochs", help=f"Passes over the training jets. Default: the recipe's, {Recipe().train.epochs:g}."),
 ]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Jets of one forward pass. Default: the recipe's.")
