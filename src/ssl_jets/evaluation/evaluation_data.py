@@ -277,7 +277,7 @@ def _note_roles(roles: Roles, files: Sequence[JetFile], headed: bool, note: Mess
     held = [part for part in roles.test if not roles.new[part.file]]
     if not all(roles.new):
         note(
-            f"the training of the model knew {len(files) - sum(roles.new)} of the {len(files)} files: "
+            f"the model was trained on {len(files) - sum(roles.new)} of the {len(files)} files: "
             f"of these only the {count(held):,} jets held out from it are test jets"
         )
     if any(roles.new):

@@ -13,7 +13,7 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.monitor import spreads
-from ssl_jets.embedding.predict import encode, probabilities, regressed
+from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
 from ssl_jets.evaluation.facts import facts_of, input_files, used_settings
@@ -187,7 +187,7 @@ class _ModelEvaluation:
         z_task = self.z_test if data.task is data.test else encode(model.encoder, data.task, self.device)
         task = None
         if model.head is not None:
-            self.headed = probabilities(model, z_task, data.classes)
+            self.headed = model.probabilities(z_task, data.classes)
             task = head_metrics(self.headed, data)
         if model.head is not None or model.regressor is not None:
             jets["task"] = len(data.task)
@@ -215,7 +215,7 @@ class _ModelEvaluation:
         """Return the metrics of the model's regressor; none without one."""
         if self.model.regressor is None:
             return []
-        self.regressed = regressed(self.model, z_task)
+        self.regressed = self.model.regressed(z_task)
         return regressed_metrics(self.regressed, self.model.regressor.names, self.data)
 
     def robustness(self, reader: Callable[[Array], Array]) -> list[RobustnessCurve]:
@@ -227,7 +227,7 @@ class _ModelEvaluation:
 
         def read(jets: Jets) -> Array:
             z = encode(self.model.encoder, jets, self.device)
-            return probabilities(self.model, z, data.classes) if self.model.head is not None else reader(z)
+            return self.model.probabilities(z, data.classes) if self.model.head is not None else reader(z)
 
         weights = data.weights(chosen)
         return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)

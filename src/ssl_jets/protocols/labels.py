@@ -23,7 +23,7 @@ from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.subset import choose
-from ssl_jets.embedding.predict import encode, probabilities
+from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
@@ -246,7 +246,7 @@ class _CurveTrainings:
         model = load_model(folder)
         z = encode(model.encoder, self.evaluation.task, self.device)
         facts = _TrainingFacts.model_validate(model.facts.get("training"))
-        accuracy, auc = self._score(probabilities(model, z, self.evaluation.classes))
+        accuracy, auc = self._score(model.probabilities(z, self.evaluation.classes))
         return LabelTraining(
             accuracy=accuracy, auc=auc, labels=facts.labelled_jets, seconds=facts.seconds, steps=facts.steps
         )
