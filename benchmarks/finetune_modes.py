@@ -31,7 +31,7 @@ from ssl_jets.evaluation import classification_metrics
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
-from ssl_jets.training.run_setup import read_all
+from ssl_jets.training.run_setup import read_in_memory
 
 MODES = ("probe", "head", "last-blocks", "lora", "full", "scratch")
 VARIANTS = {
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--test-jets", type=int, default=10_000)
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
-    test = read_all(data.files, subsample(data.held_out, args.test_jets, 0), Request())
+    test = read_in_memory(data.files, subsample(data.held_out, args.test_jets, 0), Request())
     assert test is not None
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seeds):

@@ -25,8 +25,9 @@ from typing import Any
 
 import torch
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets

@@ -25,7 +25,7 @@ from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.allocator import tune_memory
 from ssl_jets.runtime.memory import shown
-from ssl_jets.training.run_setup import sample_of
+from ssl_jets.training.run_setup import statistics_sample
 
 
 def make_model(size: str, folder: Path) -> Path:
@@ -33,7 +33,7 @@ def make_model(size: str, folder: Path) -> Path:
     data = open_dataset(DataSettings())
     torch.manual_seed(0)
     encoder = Encoder(ModelSettings(size=size))  # type: ignore[arg-type]
-    encoder.features.fit_statistics(sample_of(data.files, data.train, 0, Request()))
+    encoder.features.fit_statistics(statistics_sample(data.files, data.train, 0, Request()))
     facts = {"method": "random", "training": {"files": [], "held_out": []}}
     save_model(Model(encoder, facts=facts), folder / "model")
     return folder

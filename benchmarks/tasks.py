@@ -32,7 +32,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.pretraining import pretrain, resolve_pretrain
-from ssl_jets.training.run_setup import read_all
+from ssl_jets.training.run_setup import read_in_memory
 
 TARGETS = ("jet_sdmass", "jet_nparticles", "jet_tau2/jet_tau1")
 UNITS = {"jet_sdmass": "GeV", "jet_nparticles": "particles", "jet_tau2/jet_tau1": "1"}
@@ -172,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     request = Request(jet_columns=columns_of(TARGETS))
-    test = read_all(data.files, subsample(data.held_out, args.test_jets, 0), request)
+    test = read_in_memory(data.files, subsample(data.held_out, args.test_jets, 0), request)
     assert test is not None
     tables = {"tasks": several_tasks, "semi": few_labels}
     found = ["\n".join(tables[name](args, test)) for name in args.tables]

@@ -28,7 +28,7 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.nn.encoder import SIZES, Encoder
 from ssl_jets.runtime.allocator import keep_blocks, keep_few_kernels
-from ssl_jets.training.run_setup import read_all
+from ssl_jets.training.run_setup import read_in_memory
 
 
 class Padded(nn.Module):
@@ -121,7 +121,7 @@ def main() -> None:
     kept = False if args.default_allocator else keep_blocks()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
     # A batch for each round, since a batch seen before finds its kernels made.
-    jets = read_all(data.files, subsample(data.train, args.jets * (args.rounds + 1), 0), Request())
+    jets = read_in_memory(data.files, subsample(data.train, args.jets * (args.rounds + 1), 0), Request())
     assert jets is not None
     warm, *batches = (jets.select(index) for index in torch.randperm(len(jets)).chunk(args.rounds + 1))
     encoder = Encoder(ModelSettings(size=args.size))

@@ -27,7 +27,7 @@ from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.masking import Strategy, hide
 from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.training.loop import Loop
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from support.pretended_device import DeviceError, There, fabric_there, pretended_device
 from support.small_models import build_method, made_jets, tiny_encoder
 
@@ -53,7 +53,7 @@ def device() -> Iterator[torch.device]:
         yield device
 
 
-class Quiet(Run):
+class Quiet(TrainingRun):
     """A run that keeps nothing."""
 
     def log_message(self, text: str) -> None:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.mixed import MixedStream
 from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate

@@ -20,7 +20,7 @@ from ssl_jets.data.inspection import inspect_files
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import Source
-from ssl_jets.data.subset import choose, count_labelled
+from ssl_jets.data.subset import choose_subset, count_labelled
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation import evaluate_model, evaluate_z
@@ -98,7 +98,7 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
     files = open_files([Source(two_classes(tmp_path / "a.root", weight))])
     request = Request(weights="weight")
     assert count_labelled(files, whole(files), request, None, classes=True) == (90, 90)
-    chosen = choose(files, whole(files), 20.0, 0, request)
+    chosen = choose_subset(files, whole(files), 20.0, 0, request)
     assert chosen.weights is not None
     assert float(chosen.weights.min()) > 0
     assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90)

@@ -29,12 +29,12 @@ from ssl_jets.training.run_setup import (
     labelled_subset,
     log_files,
     require_labels,
-    sample_of,
+    statistics_sample,
     train,
     training_facts,
     with_resolved_precision,
 )
-from ssl_jets.training.streams import open_for
+from ssl_jets.training.streams import open_on_all_ranks
 
 
 def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[MethodSettings]:
@@ -86,7 +86,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     # Data
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
-    data = open_for(settings.data, fabric)
+    data = open_on_all_ranks(settings.data, fabric)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels:
         require_labels(data, f"method {name} needs labels, and these files have none")
@@ -123,11 +123,11 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> Method:
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
     if inputs.begins:
-        encoder.features.fit_statistics(sample_of(data.blind, data.all_train, seed, Request.of(settings.data)))
+        encoder.features.fit_statistics(statistics_sample(data.blind, data.all_train, seed, Request.of(settings.data)))
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
         sample = [inputs.subset] if inputs.subset is not None else None
-        method.fit_statistics(sample or sample_of(data.files, data.train, seed, inputs.request))
+        method.fit_statistics(sample or statistics_sample(data.files, data.train, seed, inputs.request))
     return method
 
 

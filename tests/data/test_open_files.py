@@ -32,7 +32,7 @@ def test_a_jetclass_file_is_recognised_with_all_its_columns(write_jetclass: Writ
     assert file.columns == COLUMNS
     assert file.label_names == CLASSES
     assert file.jet_columns == ("jet_pt", "jet_sdmass", "aux_genpart_pid")
-    assert file.clusters == (0, 20, 40, 50)
+    assert file.boundaries == (0, 20, 40, 50)
     assert file.identity[:2] == ("QCD_000.root", path.stat().st_size)
 
 

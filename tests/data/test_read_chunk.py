@@ -13,8 +13,9 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.data.chunks import Request, check_request, read_chunk, read_jet_columns
+from ssl_jets.data.chunks import check_request, read_chunk, read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import DataError, UsageError

@@ -13,7 +13,7 @@ import pytest
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.data.subset import choose
+from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 
@@ -34,7 +34,7 @@ def chosen(jets: Jets, files: list[JetFile]) -> set[tuple[str, int]]:
 
 
 def take(files: list[JetFile], labels: float, seed: int = 0, parts: list[EntryRange] = PARTS) -> set[tuple[str, int]]:
-    jets = choose(files, parts, labels, seed, Request())
+    jets = choose_subset(files, parts, labels, seed, Request())
     found = chosen(jets, files)
     assert len(found) == len(jets)
     return found
@@ -85,7 +85,7 @@ def test_chosen_entries_are_spread_over_the_file(files: list[JetFile]) -> None:
 
 
 def test_chosen_jets_come_with_their_particles_and_labels(files: list[JetFile]) -> None:
-    jets = choose(files, PARTS, 30, 0, Request(jet_columns=("jet_pt",)))
+    jets = choose_subset(files, PARTS, 30, 0, Request(jet_columns=("jet_pt",)))
     assert jets.labels is not None
     assert jets.source is not None
     assert len(jets.columns) == 10
@@ -96,7 +96,7 @@ def test_chosen_jets_come_with_their_particles_and_labels(files: list[JetFile]) 
 @pytest.mark.parametrize("labels", [2, 1501, 1e9])
 def test_a_number_that_cannot_be_taken_is_refused_with_what_can(files: list[JetFile], labels: float) -> None:
     with pytest.raises(UsageError, match="cannot be taken") as caught:
-        choose(files, PARTS, labels, 0, Request())
+        choose_subset(files, PARTS, labels, 0, Request())
     assert caught.value.where == "--labels"
     assert "3 (one a class) to 1500 (all)" in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_all_entries_may_be_asked_for(files: list[JetFile]) -> None:
 
 def test_jets_without_labels_are_chosen_as_one_class(write_jetclass: Any) -> None:
     unlabelled = open_files([Source(str(write_jetclass("none.root", 40, label=None)))])
-    chosen = choose(unlabelled, whole(unlabelled), 0.25, 0, Request())
+    chosen = choose_subset(unlabelled, whole(unlabelled), 0.25, 0, Request())
     assert len(chosen) == 10
     assert chosen.labels is not None
     assert set(chosen.labels.tolist()) == {-1}
@@ -120,5 +120,5 @@ def test_as_many_jets_come_as_were_asked_for_where_some_are_bad(write_jetclass: 
 
     files = open_files([Source(str(write_jetclass("bad.root", 40, edit=spoil)))])
     skipped = Counter[str]()
-    assert len(choose(files, whole(files), 20.0, 0, Request(bad_jets="skip"), skipped=skipped)) == 20
+    assert len(choose_subset(files, whole(files), 20.0, 0, Request(bad_jets="skip"), skipped=skipped)) == 20
     assert skipped.total() == 10

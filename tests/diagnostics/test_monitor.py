@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_jets.diagnostics.collapse import Verdict
-from ssl_jets.diagnostics.monitor import Diagnosis, Monitor, in_words, ridge_accuracy
+from ssl_jets.diagnostics.monitor import Diagnosis, Monitor, ridge_accuracy, summary_line
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
@@ -22,10 +22,10 @@ def test_a_look_is_the_same_twice_and_disturbs_nothing(batch: Jets) -> None:
     torch.manual_seed(3)
     generator = torch.get_rng_state()
     weights = {name: value.clone() for name, value in method.state_dict().items()}
-    first = monitor.look(method, 0.5)
+    first = monitor.validate(method, 0.5)
     assert torch.equal(torch.get_rng_state(), generator)
     torch.manual_seed(4)
-    assert monitor.look(method, 0.5).metrics == first.metrics
+    assert monitor.validate(method, 0.5).metrics == first.metrics
     assert method.training
     assert all(torch.equal(value, weights[name]) for name, value in method.state_dict().items())
     assert all(parameter.grad is None for parameter in method.parameters())
@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
     method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
     expected = {name: float(value.detach()) for name, value in method(batch, 0.0).items()}
     for batch_size in (5, 64, 1000):
-        looks = Monitor(batch, batch_size, len(CLASSES)).look(method, 0.0).metrics
+        looks = Monitor(batch, batch_size, len(CLASSES)).validate(method, 0.0).metrics
         for name, value in expected.items():
             assert looks[name] == pytest.approx(value, rel=1e-5), name
 
@@ -43,8 +43,8 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
     method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
     bare = replace(batch, labels=torch.full((len(batch),), -1))
-    assert "probe_accuracy" not in Monitor(bare, 64, 0).look(method, 0.0).metrics
-    assert 0 <= Monitor(batch, 64, len(CLASSES)).look(method, 0.0).metrics["probe_accuracy"] <= 1
+    assert "probe_accuracy" not in Monitor(bare, 64, 0).validate(method, 0.0).metrics
+    assert 0 <= Monitor(batch, 64, len(CLASSES)).validate(method, 0.0).metrics["probe_accuracy"] <= 1
 
 
 def test_the_probe_finds_what_is_linear_in_z_and_nothing_in_noise() -> None:
@@ -75,9 +75,10 @@ def test_a_probe_with_nothing_to_fit_or_to_test_is_nan() -> None:
 def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     metrics = {"loss": 2.1314, "feature_loss": 0.7, "probe_accuracy": 0.396, "z_participation_ratio": 15.3}
     assert (
-        in_words(Diagnosis(metrics, []), 64) == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
+        summary_line(Diagnosis(metrics, []), 64)
+        == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
     )
-    assert in_words(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z warming up (rank 1 of 64)"
+    assert summary_line(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z warming up (rank 1 of 64)"
     collapsed = [Verdict("low-rank", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
-    assert in_words(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (rank 1 of 64)"
+    assert summary_line(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (rank 1 of 64)"

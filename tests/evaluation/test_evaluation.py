@@ -14,7 +14,7 @@ from ssl_jets.data.files import open_files, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
-from ssl_jets.data.subset import choose
+from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z, summary_table
@@ -104,7 +104,7 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     bench = EvaluationData.of([model], world.sources, wanted, MessageLog(lambda _: None))
     bench.roles = replace(bench.roles, fit=split(world.files, 0.1, 0)[0])
     rows_of = bench.with_labels_of(load_model(run))
-    chosen = choose(bench.files, bench.roles.fit, 36, 3, Request())
+    chosen = choose_subset(bench.files, bench.roles.fit, 36, 3, Request())
     np.testing.assert_array_equal(bench.fit.source.numpy()[rows_of], chosen.source.numpy())
 
 

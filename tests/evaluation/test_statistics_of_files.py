@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.diagnostics.monitor import spreads
+from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.diagnostics.representation import uniformity
 from ssl_jets.jets import Jets
 from support.small_models import made_jets, tiny_encoder
@@ -25,7 +25,7 @@ def test_the_spread_is_that_of_all_jets_although_they_come_class_by_class() -> N
         return z[view.source[:, 1].numpy()] + 0.01 * rng.normal(size=(len(view), 2))
 
     encoder = tiny_encoder(jets)
-    found = spreads(encode, jets, (encoder, z), (encoder, z), labels=True)
+    found = spread_and_collapse(encode, jets, (encoder, z), (encoder, z), labels=True)
     assert found["spread"]["z"].alignment < 0.1
     assert found["collapse"] == []
     shuffled = rng.permutation(1500)

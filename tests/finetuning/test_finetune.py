@@ -71,7 +71,7 @@ def test_full_changes_the_encoder_but_not_its_statistics(
     settings = settings_of(pretrained, sample_files[:2], "method.mode=full", "method.labels=40")
     before, after = load_model(pretrained), load_model(finetune(settings, tmp_path / "r"))
     changed = {name for name, value in weights(after).items() if not torch.equal(value, weights(before)[name])}
-    assert {name for name in weights(before) if name.startswith("trunk")} <= changed
+    assert {name for name in weights(before) if name.startswith("transformer")} <= changed
     assert not any(name.startswith("features") for name in changed)
     for name, value in weights(after).items():
         assert (value - weights(before)[name]).abs().max() < 0.05  # it starts from what was pretrained

@@ -14,7 +14,7 @@ import torch
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime import memory
 from ssl_jets.runtime.allocator import explain_shortage
-from ssl_jets.runtime.memory import available, parse_memory, peak, shown
+from ssl_jets.runtime.memory import available, format_bytes, parse_memory, peak
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def test_other_texts_are_refused(text: str) -> None:
 
 
 def test_an_amount_is_shown_with_the_unit_of_its_size() -> None:
-    assert (shown(1.234e9), shown(6.4e8)) == ("1.23 GB", "640 MB")
+    assert (format_bytes(1.234e9), format_bytes(6.4e8)) == ("1.23 GB", "640 MB")
 
 
 def test_the_peak_is_that_of_the_process_itself_and_stays_when_memory_is_freed() -> None:

@@ -79,7 +79,10 @@ def test_weights_are_pulled_to_pretrained_ones_and_never_to_random_ones(begun: B
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_last_trains_the_last_blocks_and_what_follows(begun: Begin, batch: Jets, blocks: int) -> None:
     objective = begun("method.mode=last-blocks", f"method.blocks={blocks}")
-    learning = ("encoder.trunk.norm", *(f"encoder.trunk.blocks.{number}." for number in range(4 - blocks, 4)))
+    learning = (
+        "encoder.transformer.norm",
+        *(f"encoder.transformer.blocks.{number}." for number in range(4 - blocks, 4)),
+    )
     expected = HEADS | {name for name, _ in objective.named_parameters() if name.startswith(learning)}
     assert gradients(objective, batch) == expected
 
@@ -133,9 +136,9 @@ def test_without_peft_lora_says_which_extra_has_it(begun: Begin, monkeypatch: py
 
 def test_rates_fall_from_the_top_and_blocks_join_from_the_top() -> None:
     decayed = layer_multipliers(4, 0.5, 0.0, 0.0)
-    names = [f"encoder.trunk.blocks.{block}." for block in range(4)]
+    names = [f"encoder.transformer.blocks.{block}." for block in range(4)]
     assert [decayed[name] for name in names] == [0.5**4, 0.5**3, 0.5**2, 0.5]
-    assert (decayed["encoder."], decayed["encoder.trunk.norm"]) == (0.5**5, 1.0)
+    assert (decayed["encoder."], decayed["encoder.transformer.norm"]) == (0.5**5, 1.0)
     for progress, joined in ((0.0, 0), (0.1, 1), (0.26, 3), (0.5, 4), (1.0, 4)):
         found = layer_multipliers(4, 1.0, 0.4, progress)
         assert sum(found[name] > 0 for name in names) == joined, progress
@@ -152,7 +155,7 @@ def test_every_parameter_is_in_one_group_with_the_rate_of_its_layer(begun: Begin
         for parameter in group["params"]:
             assert part_of(names[id(parameter)], objective.lr_multipliers(0.0)) == group["part"]
     parts = {names[id(p)]: group["part"] for group in groups for p in group["params"]}
-    assert parts["encoder.trunk.blocks.2.qkv.bias"] == "encoder.trunk.blocks.2."
+    assert parts["encoder.transformer.blocks.2.qkv.bias"] == "encoder.transformer.blocks.2."
     assert parts["encoder.embed.0.weight"] == "encoder."
     assert parts["tasks.head.layers.0.weight"] == ""
 
@@ -276,8 +279,8 @@ def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
     moved = {}
     for mode in ("full", "last-blocks", "lora"):
         settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", *shared)
-        before = load_model(pretrained).encoder.trunk.norm.weight
-        after = load_model(finetune(settings, tmp_path / mode)).encoder.trunk.norm.weight
+        before = load_model(pretrained).encoder.transformer.norm.weight
+        after = load_model(finetune(settings, tmp_path / mode)).encoder.transformer.norm.weight
         moved[mode] = float((after - before).abs().max().detach())
     # The first step of AdamW is the rate, whatever the gradient.
     assert moved == pytest.approx({"full": 1e-5, "last-blocks": 1e-4, "lora": 1e-4}, rel=0.05)

@@ -211,8 +211,8 @@ def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
 ) -> None:
     alone, ranks = one_and_two_ranks[0][name], [states[name] for states in one_and_two_ranks[1]]
     start = tiny_encoder(batch).state_dict()
-    trunk = [key for key in alone if key.startswith("encoder.trunk")]
-    steps = [alone[key] - start[key.removeprefix("encoder.")] for key in trunk]
+    transformer = [key for key in alone if key.startswith("encoder.transformer")]
+    steps = [alone[key] - start[key.removeprefix("encoder.")] for key in transformer]
     moved = max(float(step.abs().max()) for step in steps)
     rounding = max(2e-5, 2e-4 * moved)
     for key, value in alone.items():

@@ -79,7 +79,7 @@ def test_what_is_only_looked_at_does_not_move_the_centre(batch: Jets) -> None:
 def test_teacher_and_its_head_follow_and_have_no_gradient(batch: Jets) -> None:
     method = build(batch, momentum=0.9)
     pairs = [
-        (method.teacher.trunk.blocks[0].qkv.weight, method.encoder.trunk.blocks[0].qkv.weight),
+        (method.teacher.transformer.blocks[0].qkv.weight, method.encoder.transformer.blocks[0].qkv.weight),
         (method.teacher_head.prototypes, method.head.prototypes),
     ]
     method.head.prototypes.data += 0.1

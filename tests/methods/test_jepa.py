@@ -147,7 +147,7 @@ def test_the_teacher_sees_the_whole_jet_and_has_no_gradient(monkeypatch: pytest.
 )
 def test_the_teacher_moves_by_its_momentum(batch: Jets, settings: dict[str, float], share: float) -> None:
     method = build(batch, **settings)
-    student, teacher = (encoder.trunk.blocks[0].qkv.weight for encoder in (method.encoder, method.teacher))
+    student, teacher = (encoder.transformer.blocks[0].qkv.weight for encoder in (method.encoder, method.teacher))
     expected = torch.lerp(teacher, student, share).detach().clone()
     method.after_step(0.0)
     torch.testing.assert_close(teacher, expected)
@@ -155,9 +155,9 @@ def test_the_teacher_moves_by_its_momentum(batch: Jets, settings: dict[str, floa
 
 def test_the_momentum_ends_at_its_final_value(batch: Jets) -> None:
     method = build(batch, momentum=0.5)
-    before = method.teacher.trunk.blocks[0].qkv.weight.clone()
+    before = method.teacher.transformer.blocks[0].qkv.weight.clone()
     method.after_step(1.0)
-    assert torch.equal(method.teacher.trunk.blocks[0].qkv.weight, before)
+    assert torch.equal(method.teacher.transformer.blocks[0].qkv.weight, before)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Encoder and trunk: a function of each jet's set of particles, and of nothing else."""
+"""Encoder and transformer: a function of each jet's set of particles, and of nothing else."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_parameter_counts_of_the_sizes(size: str, width: int, blocks: int, milli
     block = 12 * width * width + 13 * width
     assert parameter_count(encoder) == embed + tokens + blocks * block + 2 * width
     assert parameter_count(encoder) / 1e6 == pytest.approx(millions, rel=0.02)
-    assert SIZES[size][:2] == (encoder.dim, len(encoder.trunk.blocks)) == (width, blocks)
+    assert SIZES[size][:2] == (encoder.dim, len(encoder.transformer.blocks)) == (width, blocks)
 
 
 def test_frozen_parameters_are_not_counted() -> None:
@@ -171,14 +171,14 @@ def test_random_like_has_other_weights_and_the_same_statistics(batch: Jets) -> N
 
 def test_trunk_keeps_the_order_of_jets_and_of_their_extra_tokens() -> None:
     torch.manual_seed(0)
-    trunk = Transformer(16, 2, 2).eval()
+    transformer = Transformer(16, 2, 2).eval()
     lengths = [3, 1, 0, 5, 1]
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     particles, extra = torch.randn(sum(lengths), 16), torch.randn(len(lengths), 2, 16)
     with torch.no_grad():
-        extras, tokens = trunk(particles, offsets, extra)
+        extras, tokens = transformer(particles, offsets, extra)
         for jet, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
-            alone = trunk(particles[start:stop], torch.tensor([0, stop - start]), extra[jet : jet + 1])
+            alone = transformer(particles[start:stop], torch.tensor([0, stop - start]), extra[jet : jet + 1])
             torch.testing.assert_close(extras[jet : jet + 1], alone[0], **CLOSE)
             torch.testing.assert_close(tokens[start:stop], alone[1], **CLOSE)
 

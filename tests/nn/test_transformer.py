@@ -1,4 +1,4 @@
-"""What the trunk keeps for the way back."""
+"""What the transformer keeps for the way back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.small_models import tiny_encoder
 
 def gradients(encoder: Encoder, jets: Jets, checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:
     """Gradients by name, and the bytes that the forward pass kept for them."""
-    encoder.trunk.checkpointing = checkpointing
+    encoder.transformer.checkpointing = checkpointing
     encoder.zero_grad()
     kept: dict[int, int] = {}
 
@@ -44,9 +44,9 @@ def test_blocks_below_all_that_learns_keep_nothing(batch: Jets, checkpointing: b
     encoder = tiny_encoder(batch)
     everything, kept = gradients(encoder, batch, False)
     encoder.requires_grad_(False)
-    encoder.trunk.blocks[-1].requires_grad_(True)
+    encoder.transformer.blocks[-1].requires_grad_(True)
     found, kept_less = gradients(encoder, batch, checkpointing)
-    assert set(found) == {name for name in everything if name.startswith("trunk.blocks.3.")}
+    assert set(found) == {name for name in everything if name.startswith("transformer.blocks.3.")}
     for name, value in found.items():
         torch.testing.assert_close(value, everything[name])
     assert kept_less < kept / 2

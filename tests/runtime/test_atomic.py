@@ -20,7 +20,7 @@ from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.protocols.anomaly_result import DistanceScores
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.atomic import LOCK, WorkFolder, clear_left_behind, whole_file, write_text
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.zfile import ZWriter, read_z, z_columns
 from support.small_models import tiny_encoder
 
@@ -43,7 +43,7 @@ def write_z(path: Path, *, force: bool = False) -> None:
 def test_everything_written_has_the_permissions_of_the_umask(tmp_path: Path, batch: Jets, umask: int) -> None:
     for suffix in (".root", ".parquet", ".h5", ".npz"):
         write_z(tmp_path / f"z{suffix}")
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     run.create(TrainSettings())
     run.log_message("hello")
     run.log_metrics({"step": 1})
@@ -73,11 +73,11 @@ def test_links_to_folders_stay_and_their_targets_are_replaced(tmp_path: Path, ba
     (tmp_path / "disk").mkdir()
     link, target = tmp_path / "run", tmp_path / "disk" / "run"
     link.symlink_to(target)
-    run = Run(link)
+    run = TrainingRun(link)
     run.create(TrainSettings(lr=0.5))
     (target / "old.txt").write_text("old")
     del run
-    Run(link).create(TrainSettings(lr=0.25), force=True)
+    TrainingRun(link).create(TrainSettings(lr=0.25), force=True)
     assert link.is_symlink()
     assert "lr: 0.25" in (target / "config.yaml").read_text()
     assert not (target / "old.txt").exists()
@@ -93,7 +93,7 @@ def test_links_to_folders_stay_and_their_targets_are_replaced(tmp_path: Path, ba
 def test_a_lock_or_log_that_is_a_link_is_refused_and_its_target_untouched(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "thesis.tex"
     precious.write_text("years of work")
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     run.folder.mkdir()
     (run.folder / name).symlink_to(precious)
     act = {

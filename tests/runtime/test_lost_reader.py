@@ -10,8 +10,8 @@ import pytest
 
 PROGRAM = """
 import sys
-from ssl_jets.runtime.terminal import ReaderEndedError, guarded
-with guarded():
+from ssl_jets.runtime.terminal import ReaderEndedError, guarded_streams
+with guarded_streams():
     for number in range(3):
         print("message", file=sys.stderr, flush=True)
     open(sys.argv[1], "w").write("done")

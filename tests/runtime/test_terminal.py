@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ssl_jets.runtime.terminal import escaped
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 
 Write = Callable[..., Path]
 BAD = "\x1b[31mred\x07\u202e"
@@ -60,7 +60,7 @@ def test_characters_that_the_encoding_lacks_are_replaced(write_jetclass: Write, 
 
 
 def test_the_log_of_a_run_shows_escapes_and_takes_names_that_are_no_text(tmp_path: Path, capfd: Any) -> None:
-    Run(tmp_path).log_message(f"file left out: {BAD} \udce9")
+    TrainingRun(tmp_path).log_message(f"file left out: {BAD} \udce9")
     expected = f"file left out: {SHOWN} \\udce9\n"
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == expected
     assert capfd.readouterr().err == expected

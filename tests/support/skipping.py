@@ -13,7 +13,7 @@ from pathlib import Path
 from ssl_jets.config import TrainSettings
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import fit
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from support.batches import BadAt
 from support.small_models import build_method, made_jets
 
@@ -22,7 +22,7 @@ def main(how: str, folder: Path) -> None:
     settings = TrainSettings(steps=4, batch_size=8, precision="32-true", log_every=1, on_nonfinite=how)  # type: ignore[arg-type]
     fabric = make_fabric(settings)
     rank = fabric.global_rank
-    run = Run(folder, writes=fabric.is_global_zero)
+    run = TrainingRun(folder, writes=fabric.is_global_zero)
     run.create(settings)
     fabric.barrier()
     jets = made_jets([5] * 64, seed=rank)

@@ -21,7 +21,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.training import loop
 from ssl_jets.training.fabric import make_fabric
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from support.content_masks import chance_by_content
 from support.small_models import build_method
 
@@ -71,7 +71,7 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     for name in methods.names():
         method = build_method(name, batches[0], **GENTLE.get(name, {}))
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(Path(folder), writes=fabric.is_global_zero)
+            run = TrainingRun(Path(folder), writes=fabric.is_global_zero)
             run.checkpoint.parent.mkdir()
             with chance_by_content():
                 loop.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)

@@ -26,7 +26,7 @@ from ssl_jets.training import loop
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import FitResult, fit, seed_step, total_steps
 from ssl_jets.training.optimizer import make_optimizer
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from support.batches import BadAt, InOrder
 from support.small_models import CLASSES, build_method, tiny_encoder
 
@@ -40,14 +40,16 @@ def supervised(jets: Jets) -> Supervised:
     return Supervised(Supervised.Config(), tiny_encoder(jets), CLASSES)
 
 
-def run_fit(method: Any, stream: Any, folder: Path, settings: TrainSettings, **options: Any) -> tuple[FitResult, Run]:
-    run = Run(folder)
+def run_fit(
+    method: Any, stream: Any, folder: Path, settings: TrainSettings, **options: Any
+) -> tuple[FitResult, TrainingRun]:
+    run = TrainingRun(folder)
     if not options.get("resume"):
         run.create(settings)
     return fit(method, stream, run, settings, fabric=make_fabric(settings), **options), run
 
 
-def lines(run: Run, kind: str = "train") -> list[dict[str, Any]]:
+def lines(run: TrainingRun, kind: str = "train") -> list[dict[str, Any]]:
     found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     return [line for line in found if line["kind"] == kind]
 
@@ -97,7 +99,7 @@ def test_only_matrices_of_linear_layers_decay(batch: Jets) -> None:
     linear = {f"{name}.weight" for name, module in method.named_modules() if isinstance(module, nn.Linear)}
     assert set(decay) == set(names.values()) - {"kinds_out.weight"}
     assert {name for name, value in decay.items() if value == 0.3} == linear - {"kinds_out.weight"}
-    for name in ("encoder.missing", "encoder.extra_tokens", "mask_tokens.weight", "encoder.trunk.norm.weight"):
+    for name in ("encoder.missing", "encoder.extra_tokens", "mask_tokens.weight", "encoder.transformer.norm.weight"):
         assert decay[name] == 0.0
 
 
@@ -184,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files(batch: Jets, tmp_pa
     used = batch.source[16:24, 0].unique().tolist()
     for index, name in enumerate(names):
         assert (name in str(caught.value.where)) == (index in used)
-    assert [line["step"] for line in lines(Run(tmp_path))] == [1, 2]
+    assert [line["step"] for line in lines(TrainingRun(tmp_path))] == [1, 2]
 
 
 class InfiniteSlope(Supervised):
@@ -267,9 +269,9 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(batch: Jets, tmp_path: Path) -> None:
     settings = settings_of(steps=3, checkpoint_minutes=0)
     run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings)
-    checkpoint = Run(tmp_path).checkpoint
+    checkpoint = TrainingRun(tmp_path).checkpoint
     before = checkpoint.read_bytes()
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     with files_no_larger_than(100_000), pytest.raises(SslJetsError, match="checkpoint cannot be written") as caught:
         fit(supervised(batch), InOrder(batch, 8), run, settings, fabric=make_fabric(settings))
     assert caught.value.where == checkpoint

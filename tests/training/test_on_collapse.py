@@ -23,7 +23,7 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.simclr import SimCLR
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import fit
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from support.collapsing import Alike, DeafDecoder, Shrinking, Taught
 from support.small_models import CLASSES, tiny_encoder
 
@@ -33,9 +33,11 @@ def few_particles(jets: Jets) -> Jets:
     return jets.keep(jets.rank_by_pt() < 10)
 
 
-def train(method: Method, jets: Jets, folder: Path, monitor: Any, *, resume: bool = False, **changes: Any) -> Run:
+def train(
+    method: Method, jets: Jets, folder: Path, monitor: Any, *, resume: bool = False, **changes: Any
+) -> TrainingRun:
     settings = TrainSettings(**({"steps": 80, "batch_size": 32, "precision": "32-true", "log_every": 1} | changes))
-    run = Run(folder)
+    run = TrainingRun(folder)
     if not resume:
         run.create(settings)
     stream = MemoryStream(jets, batch_size=settings.batch_size, seed=0)
@@ -43,7 +45,7 @@ def train(method: Method, jets: Jets, folder: Path, monitor: Any, *, resume: boo
     return run
 
 
-def lines(run: Run, *kinds: str) -> list[dict[str, Any]]:
+def lines(run: TrainingRun, *kinds: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     return [line for line in found if line["kind"] in kinds]
 
@@ -72,7 +74,7 @@ def test_a_method_that_collapses_is_stopped_within_the_first_checks(
     monitor = Monitor(held_out, 64, len(CLASSES))
     with pytest.raises(SslJetsError, match="the representation has collapsed") as caught:
         train(shrinking(jets), jets, tmp_path, monitor, validate_every=160, steps=160, on_collapse="stop")
-    run = Run(tmp_path)
+    run = TrainingRun(tmp_path)
     looks = lines(run, "check", "validation")
     assert [line["step"] for line in looks] == [0, 20, 40, 80][: len(looks)]
     assert [line["collapse"] for line in looks[-2:]] == [["constant"], ["constant"]]
@@ -112,10 +114,10 @@ def test_projections_that_become_alike_are_told_whatever_z_does(jets: Jets, held
 def test_a_decoder_that_does_not_hear_z_is_told_but_in_the_first_steps(jets: Jets, held_out: Jets) -> None:
     method = DeafDecoder(DeafDecoder.Config(), tiny_encoder(jets))
     monitor = Monitor(held_out, 64, len(CLASSES))
-    look = monitor.look(method, 0.1)
-    assert [verdict.name for verdict in look.verdicts] == ["uninformative"]
-    assert look.metrics["z_swap_rise"] == pytest.approx(0, abs=1e-6)
-    assert monitor.look(method, 0.1, early=True).verdicts == []
+    validation = monitor.validate(method, 0.1)
+    assert [verdict.name for verdict in validation.verdicts] == ["uninformative"]
+    assert validation.metrics["z_swap_rise"] == pytest.approx(0, abs=1e-6)
+    assert monitor.validate(method, 0.1, early=True).verdicts == []
 
 
 def test_a_loss_that_reads_z_rises_when_jets_swap_it(jets: Jets) -> None:
@@ -126,9 +128,9 @@ def test_a_loss_that_reads_z_rises_when_jets_swap_it(jets: Jets) -> None:
         optimizer.zero_grad()
         method(monitor.jets, 0.0)["loss"].backward()
         optimizer.step()
-    look = monitor.look(method, 0.5)
-    assert look.metrics["z_swap_rise"] > 0.1 * look.metrics["loss"]
-    assert look.verdicts == []
+    validation = monitor.validate(method, 0.5)
+    assert validation.metrics["z_swap_rise"] > 0.1 * validation.metrics["loss"]
+    assert validation.verdicts == []
 
 
 def test_swapped_z_gives_every_jet_the_z_of_another_and_puts_all_back(batch: Jets) -> None:
@@ -191,11 +193,11 @@ class Scripted:
     def __init__(self, *collapsed: int) -> None:
         self.collapsed, self.asked = collapsed, 0
 
-    def look(self, method: nn.Module, progress: float, *, early: bool = False) -> Diagnosis:
+    def validate(self, method: nn.Module, progress: float, *, early: bool = False) -> Diagnosis:
         self.asked += 1
         return Diagnosis({"loss": 1.0}, [Verdict("constant", "scripted")] if self.asked in self.collapsed else [])
 
-    check = look
+    check = validate
 
     def state_dict(self) -> dict[str, float]:
         return {}
@@ -227,4 +229,4 @@ def test_a_stopped_run_that_is_resumed_stops_at_its_next_bad_look(jets: Jets, tm
         with pytest.raises(SslJetsError) as caught:
             train(mae(jets), jets, tmp_path, Scripted(1, 2), resume=resume, on_collapse="stop", **SHORT)
         assert f"step {step} " in str(caught.value.where)
-    assert Counter(line["step"] for line in lines(Run(tmp_path), "validation")) == {2: 1, 4: 1, 6: 1}
+    assert Counter(line["step"] for line in lines(TrainingRun(tmp_path), "validation")) == {2: 1, 4: 1, 6: 1}

@@ -141,7 +141,7 @@ def test_resuming_a_finished_run_changes_nothing(
     settings = settings_of(sample_files, "supervised", "train.steps=2")
     out = pretrain(settings, tmp_path / "r")
     before = (metrics(out), digest(out))
-    monkeypatch.setattr("ssl_jets.pretraining.open_for", None)  # it answers before any file is opened
+    monkeypatch.setattr("ssl_jets.pretraining.open_on_all_ranks", None)  # it answers before any file is opened
     capsys.readouterr()
     assert pretrain(settings, out, resume=True) == out
     assert capsys.readouterr().err == f"the run is finished, nothing is left to do: {out / 'model'}\n"
@@ -330,7 +330,9 @@ def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("work", ["pretraining.open_for", "pretraining.sample_of", "training.run_setup.make_monitor"])
+@pytest.mark.parametrize(
+    "work", ["pretraining.open_on_all_ranks", "pretraining.statistics_sample", "training.run_setup.make_monitor"]
+)
 def test_a_signal_while_a_training_is_prepared_stops_it_at_once(
     sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:

@@ -22,7 +22,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_method, load_model, save_model
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.report.folders import read_run
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.zfile import ZFile, ZMetadata, ZWriter, iterate_z, read_z, z_columns
 from ssl_jets.zfile.formats import SUFFIXES
 from support.small_models import CLASSES, build_method, tiny_encoder
@@ -216,7 +216,7 @@ def test_a_description_that_is_nested_without_end_is_told(batch: Jets, tmp_path:
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
 def test_a_damaged_run_folder_is_read_or_told(tmp_path: Path, name: str) -> None:
-    run = Run(tmp_path / "r")
+    run = TrainingRun(tmp_path / "r")
     run.create(TrainSettings())
     for step in range(20):
         run.log_metrics({"step": step, "loss": 0.5})
@@ -228,7 +228,7 @@ def test_a_damaged_run_folder_is_read_or_told(tmp_path: Path, name: str) -> None
                 read()
             except SslJetsError as error:
                 told.append(str(error))
-        run.forget_after(10)
+        run.drop_metrics_after(10)
     assert told
     assert all(len(text) < 3000 for text in told)
     (run.folder / name).write_bytes(b"\xff" * 60 + b"\n" + b"\xff" * 60)

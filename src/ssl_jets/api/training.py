@@ -228,9 +228,9 @@ def _run_folder(out: Path | None, name: str) -> Path:
 
 def _with_report(folder: Path, resume: bool, train: Callable[[], Path]) -> Path:
     """Train and write the report of the run; a run that was finished before keeps its report."""
-    from ssl_jets.training.run_folder import Run
+    from ssl_jets.training.run_folder import TrainingRun
 
-    finished_before = resume and Run(folder).finished
+    finished_before = resume and TrainingRun(folder).finished
     train()
     if rank() == 0 and not (finished_before and (folder / "report.html").is_file()):
         from ssl_jets.report import write_run_report

@@ -22,7 +22,7 @@ from ssl_jets.cli.pretrain import pretrain
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.launcher import Launch, join, rank
-from ssl_jets.runtime.terminal import ReaderEndedError, guarded, write
+from ssl_jets.runtime.terminal import ReaderEndedError, guarded_streams, write
 
 app = typer.Typer(
     name="ssl-jets",
@@ -78,7 +78,7 @@ def main() -> None:
     """Run the command line; an error of the user becomes one message and an exit code."""
     from ssl_jets.runtime.signals import Interrupted
 
-    with guarded():
+    with guarded_streams():
         try:
             try:
                 with explain_shortage(_LESS):

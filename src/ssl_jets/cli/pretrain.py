@@ -77,8 +77,8 @@ def pretrain(
 def watching(out: Path | None, resume: bool) -> Iterator[None]:
     """Watch for signals from before the first heavy import on; no signal stops the answer of a finished run."""
     from ssl_jets.runtime.signals import watched
-    from ssl_jets.training.run_folder import Run
+    from ssl_jets.training.run_folder import TrainingRun
 
     with watched(pass_on=False) as watch:
-        watch.at_once = not (resume and out is not None and Run(out).finished)
+        watch.at_once = not (resume and out is not None and TrainingRun(out).finished)
         yield

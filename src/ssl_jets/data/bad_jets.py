@@ -17,7 +17,7 @@ from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets
 
-WEAK = "pt is zero"
+ZERO_PT = "pt is zero"
 _LOST = "particles of it are not stored in the file"
 _EMPTY = "no particles"
 _WEIGHT_NOT_FINITE = "its weight is not finite"
@@ -91,7 +91,7 @@ class BadJetFilter:
         hint = "--set data.bad_jets=skip leaves such jets out and counts them" + _HINTS.get(reason, "")
         if reason == _NO_CLASS:
             found, allowed = f"{self._classes.describe(rows, wrong[0])}; {found}", self._classes.names
-        if reason == WEAK and _is_padded(jets):
+        if reason == ZERO_PT and _is_padded(jets):
             hint = zero_padding_hint(self._schema)
         what = f"a jet cannot be used: {reason}"
         return BadJetError(what, where=rows.where(wrong[0]), found=found, allowed=allowed, hint=hint)
@@ -149,7 +149,7 @@ def _momenta(jets: Jets) -> Iterator[tuple[str, Array]]:
         return
     pt = jets.column("pt").numpy()
     if not pt.min() > 0:
-        yield WEAK, np.flatnonzero(pt == 0)
+        yield ZERO_PT, np.flatnonzero(pt == 0)
         yield "pt is negative", np.flatnonzero(pt < 0)
     deta = np.abs(jets.column("deta").numpy()) if "deta" in jets.columns else np.zeros_like(pt)
     with np.errstate(all="ignore"):

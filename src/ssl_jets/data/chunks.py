@@ -9,27 +9,14 @@ from typing import Any
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.bad_jets import WEAK, BadJetError, zero_padding_hint
+from ssl_jets.data.bad_jets import zero_padding_hint
 from ssl_jets.data.events.gather import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.request import DEFAULT, Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import Jets
-
-__all__ = [
-    "DEFAULT",
-    "WEAK",
-    "BadJetError",
-    "Request",
-    "check_exact",
-    "check_request",
-    "padding_hint",
-    "read_chunk",
-    "read_jet_columns",
-    "read_rows",
-]
 
 _STEP = 100_000
 """Rows of a column that are checked at once."""

@@ -37,7 +37,7 @@ class Dataset:
         unlabelled: entry ranges to train on without labels: `train` itself, or separate files.
         unlabelled_held_out: entry ranges of the separate files that are not trained on.
         left_out: files that could not be opened, with the reason.
-        jets_left_out: jets skipped while a labelled subset was chosen for memory, by reason.
+        skipped_jets: jets skipped while a labelled subset was chosen for memory, by reason.
     """
 
     files: list[JetFile]
@@ -46,7 +46,7 @@ class Dataset:
     unlabelled: list[EntryRange] = field(default_factory=list)
     unlabelled_held_out: list[EntryRange] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    jets_left_out: Counter[str] = field(default_factory=Counter)
+    skipped_jets: Counter[str] = field(default_factory=Counter)
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class JetFile:
         reader: the module that reads it.
         tree: the tree, or other table, that holds the jets; "" for the only table of a file, without a name.
         entries: entries of the tree; for events their jets, so that all counting is in jets.
-        clusters: boundaries from 0 to `entries` at which a read may begin without decoding anything twice.
+        boundaries: entries from 0 to `entries` at which a read may begin without decoding anything twice.
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
@@ -58,7 +58,7 @@ class JetFile:
     reader: Reader = field(repr=False, hash=False, compare=False)
     tree: str
     entries: int
-    clusters: tuple[int, ...] = field(repr=False)
+    boundaries: tuple[int, ...] = field(repr=False)
     bytes: int
     columns: tuple[str, ...]
     jet_columns: tuple[str, ...] = field(repr=False)
@@ -276,7 +276,7 @@ def _open(
         classes = check.present_labels(schema, table.branches, labels, where)
         named = tuple(name for name, value in schema.jets.items() if set(value.branches) <= set(table.branches))
         branches = check.check_branches(schema, columns, named, classes, table, where)
-        boundaries = table.clusters(branches)
+        boundaries = table.boundaries(branches)
         used = {*classes.branches, *named}
         jet_columns = (*named, *(name for name in table.flat() if name not in used))
         file = JetFile(
@@ -285,7 +285,7 @@ def _open(
             reader=reader,
             tree=table.name,
             entries=table.entries if events is None else int(events.first[-1]),
-            clusters=tuple(dict.fromkeys(boundaries if events is None else events.first[list(boundaries)].tolist())),
+            boundaries=tuple(dict.fromkeys(boundaries if events is None else events.first[list(boundaries)].tolist())),
             bytes=size(source.path),
             columns=columns,
             jet_columns=jet_columns,

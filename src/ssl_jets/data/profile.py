@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import WEAK, Request, padding_hint, read_chunk
+from ssl_jets.data.bad_jets import ZERO_PT, zero_padding_hint
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.buffer import read_range
+from ssl_jets.data.request import Request
 from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
 
 UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
@@ -192,8 +194,8 @@ def _of_skipped(file: JetFile, jets: int, skipped: Counter[str]) -> Iterator[str
     not_finite = sum(number for reason, number in skipped.items() if reason.endswith("is not finite"))
     if not_finite > total / 2 and file.schema.particle_cut is None:
         yield "most jets have values that are not finite: are these padding? `particle_cut` removes it"
-    if skipped[WEAK] > total / 2:
-        yield f"most jets have particles of pt zero: {padding_hint(file)}"
+    if skipped[ZERO_PT] > total / 2:
+        yield f"most jets have particles of pt zero: {zero_padding_hint(file.schema)}"
 
 
 def _suspicions(jets: Jets) -> Iterator[str]:

@@ -52,6 +52,6 @@ def require_jets(jets: int, purpose: str, *, where: object = None, left_out: Map
         raise DataError(f"there is no jet {purpose}", where=where, found=reasons)
 
 
-def named(files: Sequence[JetFile], ranges: Sequence[EntryRange]) -> str:
+def file_names(files: Sequence[JetFile], ranges: Sequence[EntryRange]) -> str:
     """Return the names of the first files of entry ranges, for messages."""
     return ", ".join(str(files[index].source) for index in sorted({part.file for part in ranges})[:8])

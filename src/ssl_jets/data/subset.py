@@ -14,7 +14,7 @@ import torch
 
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import Request, ordered
-from ssl_jets.data.skipped import named, require_jets
+from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 
@@ -25,7 +25,7 @@ _GLANCE = 1000
 """Jets of all files in which classes are searched first."""
 
 
-def choose(
+def choose_subset(
     files: Sequence[JetFile],
     ranges: Sequence[EntryRange],
     labels: float,
@@ -64,7 +64,7 @@ def choose(
 
 
 def rows_of_labels(files: Sequence[JetFile], source: Integers, label: Integers, labels: int, seed: int) -> Integers:
-    """Choose about `labels` of labelled jets in memory by the rule of `choose`, as sorted indices; all if fewer.
+    """Choose about `labels` of labelled jets in memory by the rule of `choose_subset`, as sorted indices; all if fewer.
 
     Args:
         files: the files.
@@ -117,7 +117,7 @@ def count_labelled(
         names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
         raise DataError(
             "there is one class only, where a classifier needs two",
-            where=named(files, ranges),
+            where=file_names(files, ranges),
             found=f"{used:,} jets of {', '.join(names[index] for index in seen) or 'no class'}",
             hint="name files of the other classes too: --data FILE --data FILE",
         )
@@ -140,7 +140,7 @@ def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: R
         labels.append(own[chosen])
         skipped += Counter({"weight 0": int((~weighted).sum()), "no label": int((weighted & (own < 0)).sum())})
     label = np.concatenate(labels)
-    require_jets(len(label), "to learn from", where=named(files, ranges), left_out=skipped)
+    require_jets(len(label), "to learn from", where=file_names(files, ranges), left_out=skipped)
     return np.concatenate(sources), label
 
 

@@ -48,12 +48,12 @@ class Diagnosis:
     verdicts: list[Verdict]
 
 
-def in_words(diagnosis: Diagnosis, dim: int, *, early: bool = False) -> str:
+def summary_line(diagnosis: Diagnosis, dim: int, *, early: bool = False) -> str:
     """Format a diagnosis as one line: loss, probe accuracy, and the state of z of `dim` numbers.
 
     The rank is the participation ratio, which decides on `low-rank`, except in the first `EARLY_STEPS` steps.
 
-    >>> in_words(Diagnosis({"loss": 2.131, "z_participation_ratio": 15.2}, []), 64)
+    >>> summary_line(Diagnosis({"loss": 2.131, "z_participation_ratio": 15.2}, []), 64)
     'held-out loss 2.131, z healthy (rank 15 of 64)'
     """
     metrics = diagnosis.metrics
@@ -86,7 +86,7 @@ class Monitor:
         self._random: dict[int, RepresentationStatistics] = {}  # number of jets -> statistics of a random encoder
         self._reference: dict[str, float] = {}  # values of earlier validations that later ones are compared with
 
-    def look(self, method: Method, progress: float, *, early: bool = False) -> Diagnosis:
+    def validate(self, method: Method, progress: float, *, early: bool = False) -> Diagnosis:
         """Compute the mean loss and its parts, the method's own metrics, `probe_accuracy`, and all of `check`.
 
         Args:
@@ -272,7 +272,7 @@ def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> floa
 Encode = Callable[[Encoder, Jets], Array]
 
 
-def spreads(
+def spread_and_collapse(
     encode: Encode, jets: Jets, model: tuple[Encoder, Array], random: tuple[Encoder, Array], *, labels: bool
 ) -> dict[str, Any]:
     """Compute the parts `spread` and `collapse` of an evaluation.

@@ -17,7 +17,7 @@ from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
-from ssl_jets.data.skipped import named, require_jets, skipped_files
+from ssl_jets.data.skipped import file_names, require_jets, skipped_files
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, columns_to_encode, with_finite_z
 from ssl_jets.embedding.rows import RowJoiner, check_kept, kept_columns
@@ -231,7 +231,7 @@ class _EmbedJob:
         """Check that some jet has a z, once the shares of all processes are done."""
         parts = whole(self.files)
         jets = count(parts) - skipped.total()
-        require_jets(jets, "that can be embedded", where=named(self.files, parts), left_out=skipped)
+        require_jets(jets, "that can be embedded", where=file_names(self.files, parts), left_out=skipped)
 
     def stop_at_signal(self) -> None:
         """Leave by an exception after a signal, so that the unfinished output is removed."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.chunks import BadJetError
+from ssl_jets.data.bad_jets import BadJetError
 from ssl_jets.data.files import EntryRange, JetFile, count, shared_columns
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.errors import DataError

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.diagnostics.monitor import spreads
+from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
@@ -166,7 +166,7 @@ class _ModelEvaluation:
             "task": None,
             "probes": [],
             "regression": self.regression(self.z_test),
-            **self.spreads(),
+            **self.spread_and_collapse(),
             "map": ZMap.of(self.z_test, np.full(len(self.z_test), -1), self.seed),
         }
 
@@ -200,7 +200,7 @@ class _ModelEvaluation:
             "regression": self.regression(z_task),
             "physics": [*physics, *untrained.physics, *(self.baselines.reference if physics else [])],
             "robustness": self.robustness(reader),
-            **self.spreads(),
+            **self.spread_and_collapse(),
             "map": ZMap.of(self.z_test, labels_of(data.test), self.seed),
         }
 
@@ -232,7 +232,7 @@ class _ModelEvaluation:
         weights = data.weights(chosen)
         return robustness(read, chosen, labels_of(chosen), weights=weights, seed=self.seed)
 
-    def spreads(self) -> dict[str, Any]:
+    def spread_and_collapse(self) -> dict[str, Any]:
         """Return representation statistics of model and random weights, and collapse verdicts."""
         untrained = self.baselines.untrained(self.model.encoder)
         pairs = (self.model.encoder, self.z_test), (untrained.encoder, untrained.z_test)
@@ -240,7 +240,7 @@ class _ModelEvaluation:
         def encoded(encoder: Any, jets: Jets) -> Array:
             return encode(encoder, jets, self.device)
 
-        return spreads(encoded, self.data.test, *pairs, labels=self.model.head is not None)
+        return spread_and_collapse(encoded, self.data.test, *pairs, labels=self.model.head is not None)
 
 
 def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:

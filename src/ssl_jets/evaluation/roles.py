@@ -17,7 +17,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.seen import Ranges, Seen
-from ssl_jets.data.skipped import named, require_jets
+from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import subsample
 from ssl_jets.errors import DataError
@@ -172,7 +172,7 @@ def draw(
         keep = wanted[file][files[file].numbers(source)]
         if keep.any():
             found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
-    require_jets(len(found), f"of {total:,} to evaluate on", where=named(files, parts), left_out=skipped)
+    require_jets(len(found), f"of {total:,} to evaluate on", where=file_names(files, parts), left_out=skipped)
     return concatenate(found)
 
 

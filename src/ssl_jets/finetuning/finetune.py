@@ -25,7 +25,7 @@ from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.runtime.allocator import explain_shortage, tune_memory
 from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.memory import peak, shown
+from ssl_jets.runtime.memory import format_bytes, peak
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.resume import check_run, is_finished, open_run
@@ -33,7 +33,7 @@ from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
     log_files,
-    sample_of,
+    statistics_sample,
     training_facts,
     with_resolved_precision,
 )
@@ -76,7 +76,9 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Objective, run folder
     objective = build_objective(settings, pretrained, data.label_names)
     if begins:
-        objective.fit_statistics([subset] if subset is not None else sample_of(data.files, data.train, 0, request))
+        objective.fit_statistics(
+            [subset] if subset is not None else statistics_sample(data.files, data.train, 0, request)
+        )
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, pretrained, objective, counts)
     adapt(objective, inputs, begins=begins)
@@ -89,7 +91,9 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         result = mode.train(objective, replace(inputs, settings=settings, data=batch_data))
     mode.finish(objective)
     peak_memory = peak(fabric.device)
-    run.log_message(f"peak memory: {shown(peak_memory)}" + (f", {shown(planned)} in the plan" if planned else ""))
+    run.log_message(
+        f"peak memory: {format_bytes(peak_memory)}" + (f", {format_bytes(planned)} in the plan" if planned else "")
+    )
 
     # Model
     facts = training_facts(data, settings, result) | {

@@ -27,8 +27,8 @@ from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.launcher import environment_alone
-from ssl_jets.runtime.memory import available, parse_memory, shown
-from ssl_jets.training.run_setup import sample_of
+from ssl_jets.runtime.memory import available, format_bytes, parse_memory
+from ssl_jets.training.run_setup import statistics_sample
 
 MODES_BY_REACH = ("full", "lora", "last-blocks", "head", "probe")
 """Modes that start from a pretrained model, in preference: the best one is the first that fits."""
@@ -96,7 +96,7 @@ class MemoryPlan:
                 str(row.candidate.accumulate),
                 "yes" if row.candidate.checkpointing else "no",
                 f"{row.cost.learning:,}",
-                row.cost.failed or shown(row.cost.peak),
+                row.cost.failed or format_bytes(row.cost.peak),
                 "" if row.cost.failed else f"{row.cost.seconds:.3g}",
                 "yes" if row.fits(self.memory) else "no",
             )
@@ -144,7 +144,7 @@ def best_that_fits(settings: RunSettings[FinetuneSettings], log: Log = lambda li
         raise SslJetsError(
             "no mode fits into the memory",
             where="--memory",
-            found=shown(planner.memory),
+            found=format_bytes(planner.memory),
             hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
         )
 
@@ -176,7 +176,7 @@ def describe(row: PlanRow) -> str:
     chosen, cost = row.candidate, row.cost
     batch = f"batch {chosen.batch_size}" + (f" x {chosen.accumulate}" if chosen.accumulate > 1 else "")
     batch += ", checkpointing" if chosen.checkpointing else ""
-    return f"{chosen.mode}, {batch}: " + (cost.failed or f"{shown(cost.peak)}, {cost.seconds:.3g} s a step")
+    return f"{chosen.mode}, {batch}: " + (cost.failed or f"{format_bytes(cost.peak)}, {cost.seconds:.3g} s a step")
 
 
 class Planner:
@@ -189,11 +189,13 @@ class Planner:
         data, request, subset = open_labelled(self.settings)
         count_targets(self.settings, data, request, subset)
         self.labels = list(data.label_names)
-        self.jets = subset if subset is not None else concatenate(list(sample_of(data.files, data.train, 0, request)))
+        self.jets = (
+            subset if subset is not None else concatenate(list(statistics_sample(data.files, data.train, 0, request)))
+        )
         self.domain: Jets | None = None
         if unlabelled := in_batches(data, self.settings).unlabelled:
             without_labels = Request.of(self.settings.data)
-            self.domain = concatenate(list(sample_of(data.blind, unlabelled, 0, without_labels)))
+            self.domain = concatenate(list(statistics_sample(data.blind, unlabelled, 0, without_labels)))
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,7 +18,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.tasks import LABEL
 from ssl_jets.training.run_setup import labelled_subset, require_labels
-from ssl_jets.training.streams import open_for
+from ssl_jets.training.streams import open_on_all_ranks
 
 
 def open_labelled(
@@ -31,7 +31,7 @@ def open_labelled(
     Raises:
         DataError: classes are to be learned, and the files have no labels.
     """
-    data = open_dataset(settings.data) if fabric is None else open_for(settings.data, fabric)
+    data = open_dataset(settings.data) if fabric is None else open_on_all_ranks(settings.data, fabric)
     if LABEL in settings.method.targets:
         hint = "--set method.targets=[jet_sdmass] learns a jet column"
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)

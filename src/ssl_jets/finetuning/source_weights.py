@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.finetuning.settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.nn.domain.density_ratio import DensityRatio, Fitted
+from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
 from ssl_jets.nn.encoder import Encoder
 
 
@@ -34,7 +34,7 @@ class SourceWeights(nn.Module):
         weights: Tensor = self.ratio(self.encoder(jets).z)
         return weights
 
-    def fit(self, source: Iterable[Jets], target: Iterable[Jets], seed: int) -> Fitted:
+    def fit(self, source: Iterable[Jets], target: Iterable[Jets], seed: int) -> DensityRatioFit:
         """Fit on samples of both domains.
 
         Args:

@@ -55,7 +55,8 @@ class Encoder(nn.Module):
         self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
         self.set_pool(cfg.pool)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
-        self.trunk = Transformer(width, blocks, heads)
+        self.transformer = Transformer(width, blocks, heads)
+        self.register_load_state_dict_pre_hook(_rename_trunk)
 
     def forward(self, jets: Jets) -> Encoded:
         """Return z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
@@ -64,10 +65,10 @@ class Encoder(nn.Module):
         extra = self.extra_tokens.expand(len(jets), -1, -1)
         pair_bias = self.pair_bias
         if pair_bias is None:
-            extra, tokens = self.trunk(particles, jets.offsets, extra)
+            extra, tokens = self.transformer(particles, jets.offsets, extra)
         else:
             count = extra.shape[1]
-            extra, tokens = self.trunk(
+            extra, tokens = self.transformer(
                 particles, jets.offsets, extra, lambda order, layout: pair_bias(jets.select(order), layout, count)
             )
         if self.pool is not None:
@@ -143,3 +144,9 @@ class AttentionPool(nn.Module):
         z = class_token + self.proj(attend_once(query, keys, values, jets.jet_of_particle).flatten(1))
         pooled: Tensor = self.norm(z + self.mlp(z))
         return pooled
+
+
+def _rename_trunk(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+    """Give the weights of models saved before `trunk` became `transformer` today's names, in place."""
+    for name in [name for name in state if name.startswith(f"{prefix}trunk.")]:
+        state[f"{prefix}transformer.{name.removeprefix(prefix + 'trunk.')}"] = state.pop(name)

@@ -22,7 +22,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen
-from ssl_jets.data.subset import choose
+from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.compare import names_of
@@ -255,7 +255,7 @@ class _CurveTrainings:
         available = set.intersection(*(set(file.jet_columns) for file in self.data.files))
         columns = tuple(name for name in TREE_COLUMNS if name in available)
         request = Request.of(self.settings.data, columns, weighted=True)
-        jets = choose(self.data.files, self.data.train, share, seed, request)
+        jets = choose_subset(self.data.files, self.data.train, share, seed, request)
         fit = Labelled(tree_inputs(jets), labels_of(jets), self.evaluation.weights(jets))
         predict = fitted_trees(fit, len(self.evaluation.classes), seed)
         accuracy, auc = self._score(predict(tree_inputs(self.evaluation.task)))

@@ -35,10 +35,10 @@ def parse_memory(text: str) -> int:
     return round(float(match[1]) * units[match[2].lower()])
 
 
-def shown(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Format bytes for a reader.
 
-    >>> shown(1_234_000_000), shown(640_000_000)
+    >>> format_bytes(1_234_000_000), format_bytes(640_000_000)
     ('1.23 GB', '640 MB')
     """
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -91,7 +91,7 @@ class Outlet:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guarded_streams() -> Iterator[None]:
     """Replace stdout and stderr by outlets while a command runs."""
     before = sys.stdout, sys.stderr
     codecs.register_error(_HANDLER, _replace)

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.diagnostics.collapse import ADVICE, Verdict
-from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, in_words
+from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.collectives import alone
@@ -32,7 +32,7 @@ from ssl_jets.runtime.signals import Interrupted, watched
 from ssl_jets.training import checkpoint
 from ssl_jets.training.nonfinite import GRADIENT, LOSS, NonFinite
 from ssl_jets.training.optimizer import load_optimizer, make_optimizer, set_rates, skip_frozen
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.schedule import Schedule
 from ssl_jets.training.streams import Throughput
 
@@ -76,7 +76,7 @@ class Loop:
         self,
         method: Method,
         stream: Stream,
-        run: Run,
+        run: TrainingRun,
         settings: TrainSettings,
         fabric: Fabric,
         monitor: Monitor | None,
@@ -169,7 +169,7 @@ class Loop:
         for message in self.ranks.from_first(lambda: checkpoint.settle(self.run.checkpoint)):
             self.run.log_message(f"warning: {message}")
         self.load(self.run.checkpoint)
-        self.run.forget_after(self.step)
+        self.run.drop_metrics_after(self.step)
         self.run.log_message(f"resumed at step {self.step} of {self.steps}")
 
     def load(self, path: Path) -> None:
@@ -216,13 +216,13 @@ class Loop:
             progress, early = self.schedule.progress(self.step), self.step < EARLY_STEPS
             with self.fabric.autocast(), alone():
                 if whole:
-                    diagnosis = self.monitor.look(self.method, progress, early=early)
+                    diagnosis = self.monitor.validate(self.method, progress, early=early)
                 else:
                     diagnosis = self.monitor.check(self.method, progress)
             verdicts = diagnosis.verdicts
             record = {"step": self.step, "kind": "validation" if whole else "check", **diagnosis.metrics}
             self.run.log_metrics(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
-            line = in_words(diagnosis, self.method.exported().dim, early=early or not whole)
+            line = summary_line(diagnosis, self.method.exported().dim, early=early or not whole)
             self.run.log_message(f"step {self.step}: {line}")
             for verdict in verdicts:
                 self.run.log_message(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
@@ -248,7 +248,7 @@ class Loop:
 def fit(
     method: Method,
     stream: Stream,
-    run: Run,
+    run: TrainingRun,
     settings: TrainSettings,
     *,
     fabric: Fabric,

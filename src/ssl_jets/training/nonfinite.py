@@ -13,7 +13,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.runtime.process_group import Ranks
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 
 LOSS, GRADIENT = "the loss is not finite", "the gradient is not finite"
 
@@ -67,7 +67,7 @@ class NonFinite:
         files = tuple(self.file_names[row] for row in rows[:8])
         self._fault = Fault(message, float(value.detach().float().mean()), files)
 
-    def decide(self, step: int, method: nn.Module, run: Run) -> bool:
+    def decide(self, step: int, method: nn.Module, run: TrainingRun) -> bool:
         """Return True to take the step, False to skip it, the same on all ranks.
 
         Raises:

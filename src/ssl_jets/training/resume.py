@@ -11,7 +11,7 @@ from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve, t
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import write_text
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 
 _MAY_CHANGE = {
     "data.bad_files",
@@ -35,7 +35,9 @@ _MAY_CHANGE = {
 """Settings that `--resume` may change: the rest of the training uses them, with the same weights and jets."""
 
 
-def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool) -> Run:
+def check_run(
+    settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, *, resume: bool, force: bool
+) -> TrainingRun:
     """Check that a run can be started or resumed in `out`. Nothing is written or removed.
 
     A setting that is newer than the run counts as its default.
@@ -43,7 +45,7 @@ def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, 
     Raises:
         UsageError: settings that `--resume` may not change differ from the run, or `out` is occupied.
     """
-    run = Run(out, writes=fabric.is_global_zero)
+    run = TrainingRun(out, writes=fabric.is_global_zero)
     config = out / "config.yaml"
     if not (resume and config.is_file()):
         run.check_replaceable(force=force)
@@ -61,7 +63,7 @@ def check_run(settings: RunSettings[MethodSettings], out: Path, fabric: Fabric, 
     return run
 
 
-def is_finished(run: Run, fabric: Fabric, *, resume: bool) -> bool:
+def is_finished(run: TrainingRun, fabric: Fabric, *, resume: bool) -> bool:
     """Return True if a resumed run has its model already, the same on all ranks."""
     finished: bool = fabric.broadcast(resume and run.finished)
     if finished:
@@ -70,7 +72,7 @@ def is_finished(run: Run, fabric: Fabric, *, resume: bool) -> bool:
 
 
 def open_run(
-    run: Run, settings: RunSettings[MethodSettings], data: Dataset, fabric: Fabric, *, resume: bool, force: bool
+    run: TrainingRun, settings: RunSettings[MethodSettings], data: Dataset, fabric: Fabric, *, resume: bool, force: bool
 ) -> None:
     """Create or reopen the run folder. Called after the inputs are checked, since `force` removes the old run."""
     config = run.folder / "config.yaml"
@@ -83,7 +85,7 @@ def open_run(
             for key, (before, now) in changes.items():
                 run.log_message(f"changed with this --resume: {key} from {before} to {now}")
         if not run.has_checkpoint:  # killed before the first checkpoint: it begins again
-            run.forget_after(-1)
+            run.drop_metrics_after(-1)
     run.check_files([file.identity for file in data.files])
     fabric.barrier()
 

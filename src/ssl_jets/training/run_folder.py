@@ -30,7 +30,7 @@ from ssl_jets.runtime.reading import guarded, read_text
 from ssl_jets.runtime.terminal import escaped
 
 
-class Run:
+class TrainingRun:
     """An open run folder.
 
     Args:
@@ -172,7 +172,7 @@ class Run:
         self.log_metrics({"step": step, "kind": "left_out", "jets": dict(skipped), "all": skipped.total()})
         self.log_message(skipped_jets(skipped))
 
-    def forget_after(self, step: int) -> None:
+    def drop_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps after `step`, which a resumed run repeats, and a half-written line."""
         if not self.writes or not self.metrics.is_file():
             return

@@ -18,7 +18,7 @@ from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
-from ssl_jets.data.subset import choose, subsample
+from ssl_jets.data.subset import choose_subset, subsample
 from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
@@ -29,7 +29,7 @@ from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.loop import FitResult, fit
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.streams import make_stream
 
 _STATISTICS_JETS = 10_000
@@ -53,7 +53,7 @@ class TrainingInputs(Generic[MethodT]):
     data: Dataset
     request: Request
     subset: Jets | None
-    run: Run
+    run: TrainingRun
     fabric: Fabric
     resume: bool
 
@@ -95,15 +95,17 @@ def labelled_subset(
     """
     if labels is None or labels == 1.0:
         return None
-    return choose(data.files, data.train, labels, seed, request, setting, data.jets_left_out)
+    return choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
 
 
-def sample_of(files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request) -> Iterator[Jets]:
+def statistics_sample(
+    files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request
+) -> Iterator[Jets]:
     """Sample 10,000 jets to compute means and standard deviations on."""
     return ordered(files, subsample(parts, _STATISTICS_JETS, seed), request)
 
 
-def read_all(
+def read_in_memory(
     files: Sequence[JetFile], parts: Sequence[EntryRange], request: Request, skipped: Counter[str] | None = None
 ) -> Jets | None:
     """Read all jets of `parts` into memory, None if there are none; `skipped` counts unusable jets by reason."""
@@ -111,7 +113,7 @@ def read_all(
     return concatenate(batches) if batches else None
 
 
-def log_files(run: Run, data: Dataset) -> None:
+def log_files(run: TrainingRun, data: Dataset) -> None:
     """Log skipped files and jets, copies among the files, and suspicious contents."""
     suspicions = find_suspicions(data.files) if run.writes else []
     for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions):
@@ -119,10 +121,10 @@ def log_files(run: Run, data: Dataset) -> None:
     resumed = run.has_checkpoint  # the metrics have the skipped files and jets already
     if data.left_out and not resumed:
         run.log_metrics({"step": 0, "kind": "left_out", "files": data.left_out, "all": len(data.left_out)})
-    if data.jets_left_out and resumed:
-        run.log_message(skipped_jets(data.jets_left_out))
-    elif data.jets_left_out:
-        run.log_skipped(0, data.jets_left_out)
+    if data.skipped_jets and resumed:
+        run.log_message(skipped_jets(data.skipped_jets))
+    elif data.skipped_jets:
+        run.log_skipped(0, data.skipped_jets)
 
 
 def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: Log | None = None) -> Monitor | None:
@@ -132,7 +134,7 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: 
         DataError: all held-out jets have weight 0.
     """
     skipped: Counter[str] = Counter()
-    jets = read_all(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, skipped)
+    jets = read_in_memory(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, skipped)
     if log is not None and skipped:
         log(f"held-out {skipped_jets(skipped)}")
     if jets is None:

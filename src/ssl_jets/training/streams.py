@@ -13,7 +13,7 @@ from ssl_jets.data.files import EntryRange, JetFile, shared_columns
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
-from ssl_jets.data.loading.proportions import ProportionStream, sets_of
+from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
 from ssl_jets.data.loading.stream import Request, TrainStream
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.jets import Jets
@@ -43,7 +43,7 @@ class Throughput:
         return rates
 
 
-def open_for(settings: DataSettings, fabric: Fabric) -> Dataset:
+def open_on_all_ranks(settings: DataSettings, fabric: Fabric) -> Dataset:
     """Open the files of a training and check that all ranks see the same files, since each reads a share."""
     data = open_dataset(settings)
     check_same(Ranks(fabric.global_rank, fabric.world_size).gather(fingerprint(data.files)))
@@ -74,7 +74,7 @@ def make_stream(
         if not proportions:
             return read(data.files, data.train, size, request, seed=seed)
         shared_columns([data.files[part.file] for part in data.train])
-        sets = sets_of(data.files, data.train, proportions)
+        sets = assign_to_sets(data.files, data.train, proportions)
         portions = [proportions[name] / sum(proportions.values()) for name in sets]
         streams = [
             read(data.files, sets[name], size, request, seed=seed, share=portion)

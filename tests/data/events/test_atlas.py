@@ -11,10 +11,12 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.data.chunks import BadJetError, Request, read_chunk, read_jet_columns, read_rows
+from ssl_jets.data.bad_jets import BadJetError
+from ssl_jets.data.chunks import read_chunk, read_jet_columns, read_rows
 from ssl_jets.data.events import gather
 from ssl_jets.data.events.links import element_key
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from ssl_jets.config import ModelSettings
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.events import clustering
 from ssl_jets.data.files import JetFile, open_files, whole
 from ssl_jets.data.inspection import files_as_text, inspect_files
 from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
 from ssl_jets.embedding.embed import embed

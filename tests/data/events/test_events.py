@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import uproot
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.events import gather
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, SslJetsError, UsageError

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets

@@ -11,13 +11,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ssl_jets.data.chunks import Request
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.loading import buffer as shuffle_buffer
 from ssl_jets.data.loading.buffer import Chunk
 from ssl_jets.data.loading.cursor import Cursor
 from ssl_jets.data.loading.plan import EpochPlan
 from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.request import Request
 from ssl_jets.jets import Jets
 from support.nominal_files import made_up_files
 

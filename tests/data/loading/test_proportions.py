@@ -10,7 +10,7 @@ import pytest
 from ssl_jets.config import DataSettings, parse_set, resolve
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.data.loading.proportions import ProportionStream, sets_of
+from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
 from ssl_jets.data.loading.stream import Request, TrainStream
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
@@ -82,11 +82,11 @@ def test_names_are_those_of_data_and_stand_for_it(sample_files: list[JetFile], t
     settings = resolve(DataSettings, tree)
     data = open_dataset(settings)
     assert len(data.files) == 3
-    sets = sets_of(data.files, data.train, settings.proportions)
+    sets = assign_to_sets(data.files, data.train, settings.proportions)
     assert {name: {part.file for part in its} for name, its in sets.items()} == {a: {0}, b: {1, 2}}
     with pytest.raises(UsageError, match="belongs to none"):
-        sets_of(data.files, data.train, {a: 1.0})
+        assign_to_sets(data.files, data.train, {a: 1.0})
     with pytest.raises(UsageError, match="belongs to two"):
-        sets_of(data.files, data.train, {a: 1.0, f"{a}/*.root": 1.0, b: 1.0})
+        assign_to_sets(data.files, data.train, {a: 1.0, f"{a}/*.root": 1.0, b: 1.0})
     with pytest.raises(UsageError, match="no jets to train on"):
-        sets_of(data.files, [EntryRange(0, 0, 5)], settings.proportions)
+        assign_to_sets(data.files, [EntryRange(0, 0, 5)], settings.proportions)

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.readers import base
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source, sample_sources
 from ssl_jets.errors import DataError
 from ssl_jets.jets import COLUMNS, Jets
@@ -120,7 +121,7 @@ def test_labels_of_two_classes_and_of_an_index(raw: ak.Array, tmp_path: Path) ->
         assert labels is not None
         assert labels.tolist() == tops
     file = opened(write_jetclass2(raw, tmp_path / "jets.parquet"))
-    assert (len(file.label_names), file.label_names[187], file.clusters) == (188, "QCD_light", (0, 25, 50, 60))
+    assert (len(file.label_names), file.label_names[187], file.boundaries) == (188, "QCD_light", (0, 25, 50, 60))
     labels = read(file).labels
     assert labels is not None
     assert labels.tolist() == list(range(ENTRIES))

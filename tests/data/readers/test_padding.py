@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.profile import profile
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 from support.jetclass_files import jetclass_branches

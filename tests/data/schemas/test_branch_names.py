@@ -15,8 +15,9 @@ import torch
 import uproot
 
 from ssl_jets.config import DataSettings, ModelSettings
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.sources import Source, resolve_sources
 from ssl_jets.embedding.embed import embed

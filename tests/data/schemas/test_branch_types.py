@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from ssl_jets.data.chunks import Request, check_request, read_chunk
+from ssl_jets.data.chunks import check_request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, SslJetsError
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.data.chunks import Request, read_chunk
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import open_files
 from ssl_jets.data.inspection import files_as_text, inspect_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.schema import load_schema
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, SslJetsError, UsageError
@@ -186,7 +187,7 @@ def test_jetclass_as_an_rntuple_is_the_same_file(tmp_path: Path) -> None:
         output.mkrntuple("tree", {name: values[:20] for name, values in branches.items()})
         output["tree"].extend({name: values[20:] for name, values in branches.items()})
     first, second = open_files([Source(str(tree)), Source(str(tmp_path / "ntuple.root"))])
-    assert (second.entries, second.clusters) == (50, (0, 20, 50))
+    assert (second.entries, second.boundaries) == (50, (0, 20, 50))
     assert (second.columns, second.label_names) == (first.columns, first.label_names)
     assert set(second.jet_columns) == set(first.jet_columns)
     for start, stop in ((0, 50), (15, 33)):

@@ -110,8 +110,8 @@ class ClusteringTable:
     def number(self, name: str) -> Number:
         return Number(np.dtype(np.float32)) if name in JET_NAMES else self.table.number(self.cluster.event[name])
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        return self.table.clusters(self.cluster.in_file(names))
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
+        return self.table.boundaries(self.cluster.in_file(names))
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         """Return the number of particles that each event has room for: 2,100 values of 3 per particle -> 700."""

@@ -230,9 +230,9 @@ class EventTable:
     def number(self, name: str) -> Number:
         return self.table.number((self.layout.jet_branch(name) or (name,))[0])
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         branches = [branch for name in names for branch in self._particle_branches(name)]
-        return self.table.clusters([*branches, *self.layout.link.branches])
+        return self.table.boundaries([*branches, *self.layout.link.branches])
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         return self.table.lengths(self._particle_branches(name)[0])

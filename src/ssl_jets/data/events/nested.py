@@ -74,8 +74,8 @@ class NestedTable:
     def number(self, name: str) -> Number:
         return self.table.number(name)
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        return self.table.clusters(names)
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
+        return self.table.boundaries(names)
 
     def lengths(self, name: str) -> npt.NDArray[np.int64]:
         return self.table.lengths(name)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ssl_jets.data.chunks import BadJetError, Request, read_chunk
+from ssl_jets.data.bad_jets import BadJetError
+from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile, count, or_skip
+from ssl_jets.data.request import Request
 from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
@@ -189,7 +191,7 @@ class ShuffleBuffer:
 
     def _inner_edges(self, part: EntryRange) -> list[tuple[int, int]]:
         """Return the ends of `part` that lie inside a cluster."""
-        boundaries = self._files[part.file].clusters
+        boundaries = self._files[part.file].boundaries
         inner = []
         for edge in (part.stop, part.start):
             index = bisect_left(boundaries, edge)

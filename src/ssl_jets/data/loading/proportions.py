@@ -72,7 +72,7 @@ class ProportionStream(JoinedStreams):
             stream.resume([state["sets"][index] for state in states])
 
 
-def sets_of(
+def assign_to_sets(
     files: Sequence[JetFile], ranges: Sequence[EntryRange], proportions: Mapping[str, float]
 ) -> dict[str, list[EntryRange]]:
     """Assign the entry ranges to the data sets named in `proportions`, with names as for `--data`.

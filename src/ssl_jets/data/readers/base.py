@@ -57,7 +57,7 @@ class Table(Protocol):
     def number(self, name: str) -> Number:
         """Return the type of the numbers of a branch of `flat`."""
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the cluster boundaries of branches, from 0 to the number of entries.
 
         A read that begins at a boundary decodes nothing twice.

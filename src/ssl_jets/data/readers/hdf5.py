@@ -81,7 +81,7 @@ class Group(ArrayTable):
         dtype, shape, at = self.cell(name)
         return h5py.check_string_dtype(dtype) is not None and len(shape) == (0 if at is None else 1)
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the rows at which the chunks of all datasets begin, from 0 to the number of rows."""
         # Chunks of 100 and 300 rows begin together every 300 rows -> a step of 1,200, the first multiple above 1,000.
         sizes = []

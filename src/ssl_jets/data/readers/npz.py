@@ -76,7 +76,7 @@ class Arrays(ArrayTable):
         dtype, shape, _ = self.cell(name)
         return dtype.kind in "SU" and not shape
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the rows at which a read may begin; the bytes of an array before them are decompressed and dropped."""
         return (*range(0, self.entries, MIN_STEP), self.entries)
 

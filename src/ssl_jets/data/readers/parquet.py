@@ -105,7 +105,7 @@ class Columns:
         numbers = array.to_numpy(zero_copy_only=False)
         return ak.Array(reduce(_lists, reversed(levels), ak.contents.NumpyArray(numbers))) if levels else numbers
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the rows at which the row groups begin, from 0 to the number of rows."""
         return tuple(sorted({*self._edges, 0, self.entries}))
 
@@ -139,7 +139,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     """
     with readable(path, "Parquet"), pq.ParquetFile(os.path.abspath(path), memory_map=True) as file:
         columns = Columns(file)
-        edges = columns.clusters(())
+        edges = columns.boundaries(())
         groups = [group for group, edge in enumerate(edges[:-1]) if edge < stop and edges[group + 1] > start]
         _check_values(file, groups, path)
         row, pieces = edges[groups[0]] if groups else 0, []

@@ -74,7 +74,7 @@ class Tree:
         inner = interpretation.content if isinstance(interpretation, uproot.AsJagged) else interpretation
         return Number(np.dtype(inner.to_dtype).base.newbyteorder("="))
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the entries at which the baskets of all branches `names` begin, from 0 to the number of entries."""
         # Baskets at 0, 20, 40 of one branch and at 0, 40 of another -> 0, 40 and the number of entries.
         common: set[int] | None = None
@@ -145,8 +145,8 @@ class NTuple:
         dtype = np.dtype(_NUMBERS[_LIST.sub(r"\1", self._plain(name))])
         return Number(dtype, dtype.kind != "f" and self._plain(name) != self.typename(name))
 
-    def clusters(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Return the entries at which the clusters begin, from 0 to the number of entries."""
+    def boundaries(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the entries at which clusters begin, from 0 to the number of entries."""
         starts = {int(summary.num_first_entry) for summary in self._ntuple.cluster_summaries}
         return tuple(sorted(starts | {0, self.entries}))
 

@@ -18,7 +18,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder, Pool
 from ssl_jets.training.loop import FitResult, Loop
-from ssl_jets.training.run_folder import Run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import TrainingInputs, train
 
 FEW_PARAMETERS_LR_SCALE = 10.0
@@ -84,7 +84,7 @@ class Mode:
         steps = len(batches) // self.settings.train.accumulate
         settings = self.settings.train.model_copy(update={"steps": steps})
         stream = BatchList(batches)
-        loop = Loop(objective, stream, Run(Path(os.devnull), writes=False), settings, fabric, None, ())
+        loop = Loop(objective, stream, TrainingRun(Path(os.devnull), writes=False), settings, fabric, None, ())
         seconds = []
         for _ in range(steps):
             began = time.perf_counter()

@@ -21,14 +21,14 @@ class LastBlocksMode(Mode):
     def prepare(self, objective: Objective) -> None:
         """Freeze the layers below the last blocks."""
         encoder, trained = objective.encoder, self.settings.method.blocks
-        blocks = encoder.trunk.blocks
+        blocks = encoder.transformer.blocks
         if trained > len(blocks):
             raise UsageError(
                 "the encoder has fewer blocks", where="method.blocks", found=trained, allowed=[f"1 to {len(blocks)}"]
             )
         scale_lr(objective)
         encoder.requires_grad_(False)
-        for module in (*blocks[-trained:], encoder.trunk.norm, encoder.z_out, encoder.pool):
+        for module in (*blocks[-trained:], encoder.transformer.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
 
@@ -46,7 +46,7 @@ class FullMode(Mode):
         method = self.settings.method
         if method.layer_decay == 1 and not method.unfreeze:
             return
-        blocks = len(objective.encoder.trunk.blocks)
+        blocks = len(objective.encoder.transformer.blocks)
         objective.multipliers_at = lambda progress: layer_multipliers(
             blocks, method.layer_decay, method.unfreeze, progress
         )
@@ -64,11 +64,11 @@ def layer_multipliers(blocks: int, decay: float, unfreeze: float, progress: floa
     the multiplier decay^n and is unfrozen at the fraction `unfreeze` n / (`blocks` + 1) of the training.
 
     >>> multipliers = layer_multipliers(blocks=2, decay=0.5, unfreeze=0.0, progress=0.0)
-    >>> multipliers["encoder.trunk.blocks.1."], multipliers["encoder.trunk.blocks.0."], multipliers["encoder."]
-    (0.5, 0.25, 0.125)
+    >>> [multipliers[f"encoder.transformer.blocks.{block}."] for block in (1, 0)], multipliers["encoder."]
+    ([0.5, 0.25], 0.125)
     """
-    layers = {f"encoder.trunk.blocks.{block}.": blocks - block for block in range(blocks)}
-    layers |= {"encoder.": blocks + 1, "encoder.trunk.norm": 0, "encoder.z_out": 0, "encoder.pool.": 0}
+    layers = {f"encoder.transformer.blocks.{block}.": blocks - block for block in range(blocks)}
+    layers |= {"encoder.": blocks + 1, "encoder.transformer.norm": 0, "encoder.z_out": 0, "encoder.pool.": 0}
     unfrozen = {part: progress * (blocks + 1) >= unfreeze * layer for part, layer in layers.items()}
     return {part: decay**layer if unfrozen[part] else 0.0 for part, layer in layers.items()}
 

@@ -36,11 +36,11 @@ class LoraMode(Mode):
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_dora=lora.dora, lora_dropout=0.0
         )
-        inject_adapter_in_model(config, encoder.trunk.blocks)
+        inject_adapter_in_model(config, encoder.transformer.blocks)
         scale_lr(objective)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        for module in (encoder.trunk.norm, encoder.z_out, encoder.pool):
+        for module in (encoder.transformer.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
 

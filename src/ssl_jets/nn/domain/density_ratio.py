@@ -20,7 +20,7 @@ PENALTY = 1.0
 """Penalty of the squared coefficients (of standardized z) relative to the sum of losses: scikit-learn's C = 1."""
 
 
-class Fitted(NamedTuple):
+class DensityRatioFit(NamedTuple):
     """Diagnostics of the weights on held-out jets.
 
     Attributes:
@@ -59,7 +59,7 @@ class DensityRatio(nn.Module):
         """Return w of source jets with z `[jet, dim]`, `[jet]`, without gradient; the mean over the source is 1."""
         return (self._log_ratio(z).exp().clamp(1 / self.clip, self.clip) / self.scale).float()
 
-    def fit(self, source: Tensor, target: Tensor) -> Fitted:
+    def fit(self, source: Tensor, target: Tensor) -> DensityRatioFit:
         """Fit on every second jet of each domain, z `[jet, dim]` in random order; evaluate on the others."""
         even = [z.double()[::2] for z in (source, target)]
         odd = [z.double()[1::2] for z in (source, target)]
@@ -69,7 +69,7 @@ class DensityRatio(nn.Module):
             raw = ratio[0].exp()
             weights = raw.clamp(1 / self.clip, self.clip)
             self.scale.copy_(weights.mean())
-            return Fitted(
+            return DensityRatioFit(
                 effective=float(weights.sum().square() / (len(weights) * weights.square().sum())),
                 clipped=float((raw != weights).double().mean()),
                 right=float(((ratio[0] < 0).double().mean() + (ratio[1] > 0).double().mean()) / 2),
