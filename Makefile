@@ -17,7 +17,7 @@ TOOL := $(BIN)/ssl-jets
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-all test-lowest lint clean
+.PHONY: help demo docs test test-all test-lowest lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test      style, types and the quick tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-lowest  quick tests of files and commands with the lowest versions that pyproject.toml allows"
+	@echo "make docs      build the site of the documentation (site/), and fail on a dead link"
 	@echo "make lint      style and types only"
 	@echo "make clean     remove the environment, the demo and all caches"
 
@@ -50,6 +51,10 @@ demo: $(INSTALLED)
 	@echo
 	@echo "report: $(DEMO)/tagger/evaluation/report.html"
 
+docs: $(INSTALLED_DEV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,5 +74,5 @@ test-lowest:
 	OMP_NUM_THREADS=1 $(VENV_LOWEST)/bin/python -m pytest tests/data tests/cli tests/zfile
 
 clean:
-	rm -rf $(VENV) $(VENV_LOWEST) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_LOWEST) $(DEMO) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks data -name __pycache__ -type d -prune -exec rm -rf {} +

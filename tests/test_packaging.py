@@ -45,3 +45,19 @@ def test_the_lane_of_the_lowest_versions_has_the_bounds_of_the_project(project: 
         version, least = ([int(part) for part in text.split(".")] for text in (pinned[name], lowest))
         assert version[: len(least)] == least, name
         assert not any(version[len(least) :]), name
+
+
+def test_the_conda_recipe_has_the_dependencies_of_the_project(project: dict[str, Any]) -> None:
+    recipe = yaml.safe_load((ROOT / "packaging" / "conda-recipe.yaml").read_text(encoding="utf-8"))
+    names = {"torch": "pytorch", "PyYAML": "pyyaml", "matplotlib": "matplotlib-base"}
+    bounds = [one.split(">=") for one in project["project"]["dependencies"]]
+    expected = [f"{names.get(name, name)} >={version}" for name, version in bounds]
+    assert recipe["requirements"]["run"] == [f"python {project['project']['requires-python']}", *expected]
+    assert recipe["context"]["version"] == project["project"]["version"]
+
+
+def test_workflows_and_templates_are_yaml() -> None:
+    files = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]
+    assert len(files) > 4
+    for file in files:
+        assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file

@@ -1,0 +1,70 @@
+"""Pages and examples: quoted messages exist, scripts parse, and their commands have the options they use."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.core
+import typer.main
+
+from ssl_jets.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "examples").rglob("*.sh"))
+COMMAND = re.compile(r"(?:^|[ (])(ssl-jets [a-z].*)$", re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the words of every `ssl-jets COMMAND` line, with continued lines joined."""
+    return [shlex.split(line, comments=True) for line in COMMAND.findall(re.sub(r"\\\n\s*", "", text))]
+
+
+def check_options(words: list[str]) -> None:
+    """Check that the command exists and that it has every option of the line."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    command = group.commands[words[1]]
+    known = {option for parameter in command.params for option in parameter.opts}
+    used = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
+    assert used <= known | {"--help"}, (words, used - known)
+
+
+def test_messages_of_the_troubleshooting_page_are_in_the_sources() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sources = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    quoted = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(quoted) > 25
+    for message in quoted:
+        for part in message.split("..."):
+            assert part.strip() in sources, message
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_example_scripts_parse_and_use_existing_options(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    found = commands(script.read_text(encoding="utf-8"))
+    assert found
+    for words in found:
+        check_options(words)
+    if shellcheck := shutil.which("shellcheck"):
+        subprocess.run([shellcheck, str(script)], check=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/hpc.md", "docs/commands.md", "docs/finetune.md"])
+def test_commands_of_pages_have_the_options_they_use(page: str) -> None:
+    blocks = re.findall(r"```(?:console|bash)?\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    found = [words for block in blocks for words in commands(block)]
+    assert found
+    for words in found:
+        check_options(words)
+
+
+def test_readme_shows_the_batch_script_of_the_examples() -> None:
+    script = (ROOT / "examples" / "slurm" / "pretrain.sh").read_text(encoding="utf-8")
+    command = next(line for line in script.splitlines() if line.startswith("srun"))
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
