@@ -160,6 +160,8 @@ class TrainSettings(Settings):
     """Devices of this machine to use; by default all GPUs, or one CPU process."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of `metrics.jsonl`."""
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Loggers that also receive these lines, in the run folder; each is an extra of its name."""
     validate_every: int = Field(default=250, ge=1)
     """Steps between two validations (held-out loss, probe, collapse of z); the first checks of z are earlier."""
     validation_jets: int = Field(default=2000, ge=2)

@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -285,7 +286,7 @@ def fit(
     started = time.monotonic() - loop.seconds
     saved = time.monotonic()
     loop.throughput.reset(loop.jets)
-    with watched() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar:
+    with watched() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar, closing(run.loggers):
         watch.at_once = False
         while loop.step < loop.steps:
             parts = loop.take_step()

@@ -11,6 +11,7 @@ from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve, t
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import write_text
+from ssl_jets.training.loggers import Loggers, check_loggers
 from ssl_jets.training.run_folder import TrainingRun
 
 _MAY_CHANGE = {
@@ -22,6 +23,7 @@ _MAY_CHANGE = {
     "train.devices",
     "train.final_lr",
     "train.keep_checkpoints",
+    "train.log",
     "train.log_every",
     "train.lr",
     "train.max_nonfinite",
@@ -43,9 +45,11 @@ def check_run(
     A setting that is newer than the run counts as its default.
 
     Raises:
-        UsageError: settings that `--resume` may not change differ from the run, or `out` is occupied.
+        UsageError: settings that `--resume` may not change differ from the run, `out` is occupied, or the package of a
+            logger is not installed.
     """
     run = TrainingRun(out, writes=fabric.is_global_zero)
+    check_loggers(settings.train.log)
     config = out / "config.yaml"
     if not (resume and config.is_file()):
         run.check_replaceable(force=force)
@@ -86,6 +90,7 @@ def open_run(
                 run.log_message(f"changed with this --resume: {key} from {before} to {now}")
         if not run.has_checkpoint:  # killed before the first checkpoint: it begins again
             run.drop_metrics_after(-1)
+    run.loggers = Loggers(settings.train.log, run.folder, _flat(settings.model_dump(mode="json")))
     run.check_files([file.identity for file in data.files])
     fabric.barrier()
 

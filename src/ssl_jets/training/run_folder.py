@@ -28,6 +28,7 @@ from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, open_to_appen
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.reading import guarded, read_text
 from ssl_jets.runtime.terminal import escaped
+from ssl_jets.training.loggers import Loggers
 
 
 class TrainingRun:
@@ -40,6 +41,7 @@ class TrainingRun:
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
+        self.loggers = Loggers()
         self._lock: IO[str] | None = None
 
     @property
@@ -163,8 +165,9 @@ class TrainingRun:
             self._append(self.folder / "log.txt", escaped(message) + "\n")
 
     def log_metrics(self, record: Mapping[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`; floats with seven digits, NaN and infinity as null."""
+        """Append one line to `metrics.jsonl` and pass it to the loggers; floats have seven digits, NaN is null."""
         if self.writes:
+            self.loggers.log(record)
             self._append(self.metrics, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
 
     def log_skipped(self, step: int, skipped: Counter[str]) -> None:
