@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
-    ("pretraining", "generation", "finetuning", "evaluation"),
+    ("pretraining", "generation", "finetuning", "evaluation", "exporting"),
     ("protocols",),
     ("report",),
     ("api",),

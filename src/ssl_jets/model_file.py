@@ -120,7 +120,7 @@ def load_model(path: str | Path) -> Model:
           found:   no such folder
           try:     ssl-jets pretrain --out RUN makes one
     """
-    folder = _model_folder(Path(path))
+    folder = model_folder(Path(path))
     config = _read_config(folder)
     weights = read_weights(folder / WEIGHTS, config.get("weights_sha256"))
     with guarded("the description does not fit the weights", folder / CONFIG, error=SslJetsError):
@@ -133,7 +133,7 @@ def load_method(path: str | Path) -> Method:
     Raises:
         SslJetsError: as `load_model`, or the method was not saved whole.
     """
-    folder = _model_folder(Path(path))
+    folder = model_folder(Path(path))
     config = _read_config(folder)
     described = config.get("whole")
     if described is None:
@@ -191,7 +191,12 @@ def _build_method(described: dict[str, Any], file: Path) -> Method:
     return cls(settings, encoder, tuple(described["labels"]), **parts)
 
 
-def _model_folder(path: Path) -> Path:
+def model_folder(path: Path) -> Path:
+    """Return the model folder of a run folder, or the folder itself.
+
+    Raises:
+        SslJetsError: there is no model in it.
+    """
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder

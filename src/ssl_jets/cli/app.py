@@ -19,6 +19,7 @@ from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
 from ssl_jets.cli.methods import methods
 from ssl_jets.cli.pretrain import pretrain
+from ssl_jets.cli.share import share
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.launcher import Launch, join, rank
@@ -39,6 +40,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     methods: "ssl-jets methods mae",
     inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",
+    share: "ssl-jets share runs/tagger hf:owner/tagger",
 }
 """An example of each command, in the order of `--help`."""
 for _command, _example in EXAMPLES.items():

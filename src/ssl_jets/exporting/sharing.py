@@ -1,0 +1,90 @@
+"""Upload of a model folder to a repository of the Hugging Face Hub.
+
+    share("runs/mae", "hf:owner/name")                  # a dry run: the files that an upload would send
+    share("runs/mae", "hf:owner/name", upload=True)     # needs a token: `hf auth login`, or HF_TOKEN
+
+Only the model folder is sent: weights, `config.json` and the card `README.md`; never the log or checkpoints of the run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.model_file import load_model, model_folder
+
+PREFIX = "hf:"
+CARD = "README.md"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Model folder and the place it is shared at.
+
+    Attributes:
+        folder: the model folder.
+        repository: `owner/name` on the hub.
+        files: size of each file, by its path in the repository [bytes].
+        url: address of the commit; None for a dry run.
+    """
+
+    folder: Path
+    repository: str
+    files: dict[str, int]
+    url: str | None = None
+
+
+def share(run: str | Path, target: str, *, upload: bool = False, private: bool = False) -> Shared:
+    """Upload a trained model to the hub, or list the files of such an upload.
+
+    Args:
+        run: a run folder, or its `model/` folder. The model is loaded first, so that only a working one is shared.
+        target: `hf:owner/name`; the repository is created if it does not exist.
+        upload: send the files. False for a dry run, which contacts no server.
+        private: create the repository as a private one.
+
+    Raises:
+        UsageError: a target of another form, or the extra `hub` is not installed.
+        SslJetsError: no model, a model without a card, or the hub refuses the upload.
+    """
+    repository = target.removeprefix(PREFIX)
+    if not target.startswith(PREFIX) or not _REPOSITORY.fullmatch(repository):
+        raise UsageError("a model is shared as hf:OWNER/NAME", found=target, hint="ssl-jets share RUN hf:owner/name")
+    load_model(run)
+    folder = model_folder(Path(run))
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    if CARD not in files:
+        raise SslJetsError(
+            "the model has no card", where=folder / CARD, hint="an older ssl-jets wrote it: train it again"
+        )
+    shared = Shared(folder, repository, files)
+    return _upload(shared, private=private) if upload else shared
+
+
+def _upload(shared: Shared, *, private: bool) -> Shared:
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    except ImportError:
+        hint = 'pip install "ssl-jets[hub]"'
+        raise UsageError("sharing needs the package huggingface_hub, which is not installed", hint=hint) from None
+    hub = HfApi(library_name="ssl-jets")
+    try:
+        hub.create_repo(shared.repository, private=private, exist_ok=True)
+        commit = hub.upload_folder(
+            repo_id=shared.repository,
+            folder_path=shared.folder,
+            allow_patterns=list(shared.files),
+            commit_message="Upload a model of ssl-jets",
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+        raise SslJetsError(
+            "the hub refused the upload",
+            where=f"{PREFIX}{shared.repository}",
+            found=str(error).splitlines()[0],
+            hint="`hf auth login`, with a token that may write to this repository",
+        ) from None
+    return Shared(shared.folder, shared.repository, shared.files, commit.commit_url)
