@@ -81,6 +81,8 @@ class DataSettings(Settings):
     """Schema of the files: a YAML file (`--schema`) or the name of a known format; by default detected."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default the columns that the format declares."""
+    where: str | None = None
+    """Selection of jets by a formula of jet columns, such as `jet_pt > 300 && abs(jet_eta) < 2`; by default all."""
     weights: str | None = None
     """Jet column with the weight of each jet in the losses of labels and in every number of `evaluate`; by default all
     jets count the same. Weights are finite and not negative."""
@@ -130,6 +132,8 @@ class TrainSettings(Settings):
     """Optimizer steps; by default as many as `epochs` takes."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training jets; one by default."""
+    model: str | None = None
+    """Trained model that a pretraining goes on from (`--model`); by default the weights are random."""
     batch_size: int = Field(default=256, ge=1)
     """Jets of one forward pass on one device."""
     accumulate: int = Field(default=1, ge=1)

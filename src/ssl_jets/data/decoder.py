@@ -17,7 +17,9 @@ from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema, Value
+from ssl_jets.data.skipped import NOT_SELECTED
 from ssl_jets.data.types import JetTypes
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import KINDS, Jets, wrap_azimuth
 
 Column = Callable[[Rows], Array]
@@ -47,7 +49,11 @@ class Decoder:
         self._schema, self._request = schema, request
         self._columns = tuple(columns) if request.columns is None else request.columns
         self._classes = classes if request.labels else Classes()
-        self.branches = schema.branches_for(self._columns, request.all_jet_columns, self._classes.branches)
+        self._where = None if request.where is None else formula(request.where)
+        names = () if self._where is None else self._where.names
+        self._where_columns = {name: _jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
+        jets = (*request.all_jet_columns, *names)
+        self.branches = schema.branches_for(self._columns, jets, self._classes.branches)
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
         self._particle_columns = [_particle_column(schema, name) for name in self._columns]
@@ -65,7 +71,7 @@ class Decoder:
         Raises:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.
         """
-        rows, skipped = self._cut_jets(self._unpad(rows))
+        rows, skipped = self._select_jets(*self._cut_jets(self._unpad(rows)))
         source = np.stack([np.full_like(rows.entry, file), rows.entry, rows.number], axis=1)  # [jet, 3]
         jets = Jets(
             particles=torch.from_numpy(self._particles(rows)),
@@ -85,6 +91,25 @@ class Decoder:
         """Return the jet columns `[jet]` of every jet, also of bad jets and of those that the jet cut removes."""
         rows = self._unpad(rows)
         return {name: column(rows) for name, column in self._jet_columns.items()}
+
+    def selected(self, rows: Rows) -> Array:
+        """Evaluate the selection of the request for every jet, bad ones among them; bool `[jet]` if it is a condition.
+
+        Raises:
+            UsageError: the formula adds over particles.
+        """
+        return (
+            np.ones(len(rows), np.bool_)
+            if self._where is None
+            else self._where.of_jets(_JetValues(rows, self._where_columns))
+        )
+
+    def _select_jets(self, rows: Rows, skipped: Counter[str]) -> tuple[Rows, Counter[str]]:
+        """Keep the selected jets, and count the others."""
+        if self._where is None:
+            return rows, skipped
+        selected = self.selected(rows)
+        return rows.select(selected), skipped + Counter({NOT_SELECTED: int(np.count_nonzero(~selected))})
 
     def _unpad(self, rows: Rows) -> Rows:
         """Keep the places of the lists that hold particles."""
@@ -122,6 +147,26 @@ class Decoder:
                 hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({quoted(name)})}}}}` in a schema",
             )
         return torch.from_numpy(weights)
+
+
+class _JetValues:
+    """Jet columns of a selection, in the units of the schema."""
+
+    def __init__(self, rows: Rows, columns: Mapping[str, Column]) -> None:
+        self._rows, self._columns = rows, columns
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, name: str) -> tuple[Array, bool]:
+        """Return the numbers of a jet column."""
+        return self._columns[name](self._rows), False
+
+    def spread(self, jet: Array) -> Array:
+        """Refuse numbers of particles."""
+        raise UsageError("a selection is of jets and reads no particles", hint="a jet column with the sum, by a schema")
+
+    total = spread
 
 
 def _particle_column(schema: Schema, name: str) -> Column:

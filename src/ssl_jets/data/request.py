@@ -21,6 +21,8 @@ class Request:
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
+        where: formula of jet columns that is true for the jets to read; the others are skipped and counted. None reads
+            all.
 
     Example:
         >>> Request(jet_columns=("jet_pt",), weights="w").all_jet_columns
@@ -34,6 +36,7 @@ class Request:
     weights: str | None = None
     wrap: bool = True
     labels: bool = True
+    where: str | None = None
 
     @classmethod
     def of(
@@ -44,8 +47,9 @@ class Request:
         *,
         weighted: bool = False,
     ) -> Request:
-        """Build a request that treats bad jets and files as the settings do, with their weights if `weighted`."""
-        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, settings.weights if weighted else None)
+        """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
+        weights = settings.weights if weighted else None
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, weights, where=settings.where)
 
     @property
     def all_jet_columns(self) -> tuple[str, ...]:

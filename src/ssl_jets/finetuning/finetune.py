@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.files import count
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.skipped import BAD_AMONG
@@ -76,15 +75,13 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Objective, run folder
     objective = build_objective(settings, pretrained, data.label_names)
     if begins:
-        objective.fit_statistics(
-            [subset] if subset is not None else statistics_sample(data.files, data.train, 0, request)
-        )
+        objective.fit_statistics([subset] if subset is not None else statistics_sample(data, data.train, 0, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, pretrained, objective, counts)
     adapt(objective, inputs, begins=begins)
 
     # Training
-    jets_per_epoch = count(data.train) if subset is None else len(subset)
+    jets_per_epoch = data.jets(data.train) if subset is None else len(subset)
     settings = with_steps(settings, batch_data, jets_per_epoch, fabric)
     mode = MODES[settings.method.mode](settings)
     with explain_shortage(_LESS_MEMORY):
@@ -146,7 +143,7 @@ def log_setup(
     bad = BAD_AMONG * (settings.data.bad_jets == "skip")
     run.log_message(
         f"{settings.method.mode}: {used:,} of {available:,} labelled jets{bad}{classes}, "
-        f"{count(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
+        f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     weights = sum(parameter.numel() for parameter in objective.parameters())
     run.log_message(

@@ -166,6 +166,8 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.data.labelled is not None:
         hint = "finetune --labels takes a part of the labels"
         raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
+    if settings.train.model is not None:
+        raise UsageError("this setting is one of pretraining", where="train.model", hint="finetune --model RUN")
     check_domain(settings)
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]

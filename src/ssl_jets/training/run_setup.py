@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.schemas.check import like_labels
@@ -99,10 +99,11 @@ def labelled_subset(
 
 
 def statistics_sample(
-    files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request
+    data: Dataset, parts: Sequence[EntryRange], seed: int, request: Request, *, blind: bool = False
 ) -> Iterator[Jets]:
-    """Sample 10,000 jets to compute means and standard deviations on."""
-    return ordered(files, subsample(parts, _STATISTICS_JETS, seed), request)
+    """Sample 10,000 jets to compute means and standard deviations on, without labels if `blind`."""
+    entries = data.entries_for(parts, _STATISTICS_JETS)
+    return ordered(data.blind if blind else data.files, subsample(parts, entries, seed), request)
 
 
 def read_in_memory(
@@ -134,7 +135,8 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: 
         DataError: all held-out jets have weight 0.
     """
     skipped: Counter[str] = Counter()
-    jets = read_in_memory(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, skipped)
+    entries = data.entries_for(data.held_out, settings.validation_jets)
+    jets = read_in_memory(data.files, subsample(data.held_out, entries, seed=0), request, skipped)
     if log is not None and skipped:
         log(f"held-out {skipped_jets(skipped)}")
     if jets is None:
@@ -168,7 +170,8 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
         "columns": list(data.columns),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
-        "jets_per_epoch": count(data.train),
+        "jets_per_epoch": data.jets(data.train),
+        "where": settings.data.where,
         "labelled": settings.data.labelled,
         "labelled_seed": settings.data.labelled_seed,
         "steps": result.steps,

@@ -101,6 +101,7 @@ class TrainStream:
         world: number of ranks.
         workers: threads that read.
         request: columns to read, and the policy for bad jets.
+        selected: jets of an epoch, if the request selects some of the entries; `buffer` then counts entries.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -119,9 +120,10 @@ class TrainStream:
         world: int = 1,
         workers: int = 1,
         request: Request = DEFAULT,
+        selected: int | None = None,
     ) -> None:
         _check(files, ranges, request)
-        self.jets_per_epoch = count(ranges)
+        self.jets_per_epoch = count(ranges) if selected is None else selected
         """Jets of an epoch, of all ranks together, before bad ones are skipped."""
         self.wait_seconds = 0.0
         """Time spent waiting for files."""
