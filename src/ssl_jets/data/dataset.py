@@ -18,10 +18,10 @@ from ssl_jets.data.files import (
     whole,
     with_common_types,
 )
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import shared
 from ssl_jets.data.selection import check_selection, count_selected
-from ssl_jets.data.skipped import NOT_SELECTED, require_jets
+from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import UsageError

@@ -11,13 +11,12 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema, Value
-from ssl_jets.data.skipped import NOT_SELECTED
 from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import KINDS, Jets, wrap_azimuth

@@ -7,6 +7,9 @@ from typing import Literal
 
 from ssl_jets.config import DataSettings
 
+NOT_SELECTED = "not selected by where"
+"""Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:  # the report imports this file, and no reader
 BAD_AMONG = " (bad ones among them)"
 """Follows a number of entries, of which bad jets will still be skipped."""
 
-NOT_SELECTED = "not selected by where"
-"""Reason of a jet that `data.where` leaves out."""
-
 
 def skipped_files(files: Mapping[str, str]) -> list[str]:
     """Return a line for each file that could not be opened, with the reason."""

@@ -218,8 +218,7 @@ class TrainStream:
         self.close()
 
     def _signature(self) -> dict[str, int]:
-        world = self._cursor.world
-        return {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer, "world": world}
+        return {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer, "world": self._cursor.world}
 
     def _check_state(self, state: Mapping[str, Any], world: int) -> None:
         for name, value in (self._signature() | {"world": world}).items():
@@ -243,8 +242,7 @@ class TrainStream:
             try:
                 self._jets, self._skipped_in_window = self._shuffle_buffer.take()
             except BaseException:
-                # The next call reads anew, and raises the same error.
-                self._drop()
+                self._drop()  # the next call reads anew, and raises the same error
                 raise
             finally:
                 self.wait_seconds += time.perf_counter() - began
