@@ -170,6 +170,13 @@ class TrainSettings(Settings):
     """Held-out jets of a validation."""
     on_collapse: Literal["warn", "stop"] = "warn"
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
+    keep: Literal["last", "best"] = "last"
+    """Weights of the model: those of the last step, or of the best validation by `best_by`."""
+    best_by: Literal["loss", "rankme", "probe"] = "loss"
+    """Measure of a validation: the smallest held-out loss, the largest RankMe of z, or the largest accuracy of a linear
+    probe of z, which needs labels."""
+    snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ssl_jets.nn.tasks import LABEL, TaskSettings
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.loop import FitResult
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
@@ -132,12 +134,21 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
-        result = train(method, inputs, f"pretrain {name}")
+        facts = partial(_facts, inputs, start, needs_labels=needs_labels)
+        result = train(method, inputs, f"pretrain {name}", facts)
+    export(inputs, method, facts(result))
+    return out
+
+
+def _facts(
+    inputs: TrainingInputs[MethodSettings], start: Start | None, result: FitResult, *, needs_labels: bool
+) -> dict[str, Any]:
+    """Return the facts of the model after a training of this length."""
+    data, settings, subset = inputs.data, inputs.settings, inputs.subset
     facts = training_facts(data, settings, result)
     if needs_labels:
         facts["labelled_jets"] = data.jets(data.train) if subset is None else len(subset)
-    export(inputs, method, {"method": name, "training": facts if start is None else start.joined(facts)})
-    return out
+    return {"method": settings.method.name, "training": facts if start is None else start.joined(facts)}
 
 
 def build_method(inputs: TrainingInputs[MethodSettings]) -> tuple[Method, Start | None, list[str]]:

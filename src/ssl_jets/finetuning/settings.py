@@ -168,6 +168,11 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
         raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
     if settings.train.model is not None:
         raise UsageError("this setting is one of pretraining", where="train.model", hint="finetune --model RUN")
+    if settings.train.snapshot_minutes is not None:
+        raise UsageError("this setting is one of pretraining", where="train.snapshot_minutes")
+    if settings.train.keep == "best" and settings.method.mode == "probe":
+        hint = "--mode head"
+        raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
     check_domain(settings)
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]

@@ -3,7 +3,9 @@
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
+RUN/snapshots/step-N/         the model at step N, with `train.snapshot_minutes`
 RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
+RUN/checkpoints/start.json   the model that a run goes on from, with `train.model`
 RUN/checkpoints/files.json   name, size and digest of each input file, for --resume
 RUN/log.txt                  messages on the terminal
 """
