@@ -24,6 +24,7 @@ from ssl_jets.nn.tasks import LABEL, TaskSettings
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.flattening import flattened, record_spectrum
 from ssl_jets.training.loop import FitResult
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
@@ -116,7 +117,11 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         require_labels(data, f"method {name} needs labels, and these files have none")
     if settings.data.weights and not targets:
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
+    if settings.data.flatten is not None and settings.data.flatten.how == "weights" and not targets:
+        hint = "data.flatten.how=resample"
+        raise UsageError(f"method {name} has no labels to weigh", where="data.flatten.how", found="weights", hint=hint)
     request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=targets)
+    request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
@@ -128,6 +133,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     method, start, fresh = build_method(inputs)
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
+    if inputs.begins:
+        record_spectrum(run, request)
     if start is not None and inputs.begins:
         start.write(run)
         log_start(inputs, start, fresh)

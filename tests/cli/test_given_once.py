@@ -36,7 +36,7 @@ def test_every_option_of_one_value_is_refused_twice(
 
 def test_every_command_has_the_same_reader_of_its_words() -> None:
     commands = get_command(app).commands.values()
-    assert len(commands) == 7
+    assert len(commands) == 8
     assert all(isinstance(command, Command) for command in commands)
     assert len(OPTIONS) > 30
 

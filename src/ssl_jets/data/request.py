@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.spectrum import Spectrum
 
 NOT_SELECTED = "not selected by where"
 """Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""
@@ -26,6 +27,7 @@ class Request:
         labels: read the labels; without them `Jets.labels` is -1.
         where: formula of jet columns that is true for the jets to read; the others are skipped and counted. None reads
             all.
+        flatten: spectrum of the training jets, whose factors become weights or numbers of copies (see `spectrum.py`).
 
     Example:
         >>> Request(jet_columns=("jet_pt",), weights="w").all_jet_columns
@@ -40,6 +42,7 @@ class Request:
     wrap: bool = True
     labels: bool = True
     where: str | None = None
+    flatten: Spectrum | None = None
 
     @classmethod
     def of(
@@ -53,6 +56,16 @@ class Request:
         """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
         weights = settings.weights if weighted else None
         return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, weights, where=settings.where)
+
+    @property
+    def resampling(self) -> Spectrum | None:
+        """Spectrum by which jets come several times or never; None without one."""
+        return self.flatten if self.flatten is not None and self.flatten.resamples else None
+
+    @property
+    def weighting(self) -> Spectrum | None:
+        """Spectrum whose factors become weights; None without one."""
+        return self.flatten if self.resampling is None else None
 
     @property
     def all_jet_columns(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.memory import format_bytes, peak
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.flattening import record_spectrum
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
@@ -66,17 +67,19 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         return out
 
     # Data
-    data, request, subset = open_labelled(settings, fabric)
+    begins = not (resume and run.has_checkpoint)
+    data, request, subset = open_labelled(settings, fabric, run, begins=begins)
     batch_data = in_batches(data, settings)
     counts = count_targets(settings, data, request, subset)
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
-    begins = inputs.begins
 
     # Objective, run folder
     objective = build_objective(settings, pretrained, data.label_names)
     if begins:
         objective.fit_statistics([subset] if subset is not None else statistics_sample(data, data.train, 0, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
+    if begins:
+        record_spectrum(run, request)
     log_setup(inputs, pretrained, objective, counts)
     adapt(objective, inputs, begins=begins)
 

@@ -97,7 +97,8 @@ def labelled_subset(
     """
     if labels is None or labels == 1.0:
         return None
-    return choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
+    jets = choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
+    return jets if request.flatten is None else request.flatten.resampled(jets, seed)
 
 
 def statistics_sample(
