@@ -7,6 +7,7 @@ written nowhere else. `resolve` merges layers: a recipe, the user's YAML file, `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -22,6 +23,7 @@ from ssl_jets.setting_tree import expand, merge, parse_set
 __all__ = [
     "DataSettings",
     "FileSettings",
+    "FlattenSettings",
     "MethodSettings",
     "ModelSettings",
     "RunSettings",
@@ -55,6 +57,28 @@ class Settings(BaseModel):
         }
 
 
+class FlattenSettings(Settings):
+    """One spectrum for all classes (`data.flatten.*`)."""
+
+    by: tuple[str, ...] = Field(min_length=1)
+    """Jet columns, such as [jet_pt, jet_eta]."""
+    bins: tuple[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], ...]
+    """Rising edges of the bins of each column, such as [[500, 600, 800, 1000], [-2, 0, 2]]."""
+    to: str = "uniform"
+    """Target: `uniform`, or the spectrum of a class or of a file."""
+    how: Literal["weights", "resample"] = "weights"
+    """Weights in the losses of labels, or jets that come several times or never, for every method."""
+    classes: Literal["balanced", "as-is"] = "balanced"
+    """Number of jets of each class: the same for all, or as in the files."""
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> FlattenSettings:
+        rising = all(len(edges) > 1 and all(a < b for a, b in pairwise(edges)) for edges in self.bins)
+        if len(self.bins) != len(self.by) or not rising:
+            raise ValueError("each column needs a list of two or more rising edges")
+        return self
+
+
 class DataSettings(Settings):
     """How files become batches (`data.*`)."""
 
@@ -81,9 +105,13 @@ class DataSettings(Settings):
     """Schema of the files: a YAML file (`--schema`) or the name of a known format; by default detected."""
     labels: tuple[str, ...] | None = None
     """Label columns that make up the classes, in order; by default the columns that the format declares."""
+    where: str | None = None
+    """Selection of jets by a formula of jet columns, such as `jet_pt > 300 && abs(jet_eta) < 2`; by default all."""
     weights: str | None = None
     """Jet column with the weight of each jet in the losses of labels and in every number of `evaluate`; by default all
     jets count the same. Weights are finite and not negative."""
+    flatten: FlattenSettings | None = None
+    """One spectrum for all classes: {by: [jet_pt], bins: [[500, 600, 800, 1000]], how: resample}; see docs/data.md."""
     jets: str | None = None
     """Jet collection of files of events; by default the first of the format, such as the AK8 jets of CMS."""
     external: bool = False
@@ -130,6 +158,8 @@ class TrainSettings(Settings):
     """Optimizer steps; by default as many as `epochs` takes."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training jets; one by default."""
+    model: str | None = None
+    """Trained model that a pretraining goes on from (`--model`); by default the weights are random."""
     batch_size: int = Field(default=256, ge=1)
     """Jets of one forward pass on one device."""
     accumulate: int = Field(default=1, ge=1)
@@ -168,6 +198,12 @@ class TrainSettings(Settings):
     """Held-out jets of a validation."""
     on_collapse: Literal["warn", "stop"] = "warn"
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
+    keep: Literal["last", "best"] = "last"
+    """Weights of the model: those of the last step, or of the best validation by `best_by`."""
+    best_by: Literal["loss", "rankme", "probe"] = "loss"
+    """Smallest held-out loss, largest RankMe of z, or largest accuracy of a linear probe of z (needs labels)."""
+    snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -180,6 +216,7 @@ class FileSettings(Settings):
     data: DataSettings = DataSettings()
 
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
 MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
 
 
@@ -203,9 +240,6 @@ class Recipe(Settings):
         """Return the settings that the recipe sets, as a layer of `resolve`."""
         trees = {name: tree.model_dump(exclude_unset=True) for name, tree in self}
         return {name: tree for name, tree in trees.items() if tree}
-
-
-SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def resolve(

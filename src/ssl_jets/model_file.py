@@ -36,6 +36,8 @@ __all__ = ["Model", "load_method", "load_model", "save_model"]
 
 FORMAT_VERSION = 2
 """Version 2: training files have a digest of their contents; in version 1 they have name and size only."""
+SNAPSHOTS = "snapshots"
+"""Folder of a run with the models of earlier steps."""
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
@@ -104,7 +106,7 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model from a run folder or from its `model/` folder, in evaluation mode on the CPU.
+    """Read a model from a run folder, its `model/` folder or a snapshot (`RUN@step-500`), to evaluate on the CPU.
 
     Raises:
         SslJetsError: no model in the folder, a newer format, or weights that do not match their hash.
@@ -200,11 +202,28 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
+    run, at, step = path.name.rpartition("@")
+    if at and (path.with_name(run) / "config.yaml").is_file():
+        return _snapshot_folder(path.with_name(run) / SNAPSHOTS, step)
     found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
     hint = "ssl-jets pretrain --out RUN makes one"
     if (path / "checkpoints").is_dir():
         hint = f"the command that began this run finishes it, with --out {path} --resume"
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
+
+
+def _snapshot_folder(snapshots: Path, step: str) -> Path:
+    """Return the folder of a snapshot of a run, `step-500`."""
+    if (snapshots / step / CONFIG).is_file():
+        return snapshots / step
+    available = sorted((folder.name for folder in snapshots.glob("step-*")), key=lambda name: (len(name), name))
+    raise SslJetsError(
+        "the run has no such snapshot",
+        where=snapshots.parent,
+        found=step,
+        allowed=available or None,
+        hint=None if available else "--set train.snapshot_minutes=30 writes one every half an hour",
+    )
 
 
 def _of_module(weights: dict[str, Tensor], module: str) -> dict[str, Tensor]:

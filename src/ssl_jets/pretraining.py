@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import torch
 
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
-from ssl_jets.data.files import count
 from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.errors import UsageError
@@ -22,6 +24,8 @@ from ssl_jets.nn.tasks import LABEL, TaskSettings
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.flattening import flattened, record_spectrum
+from ssl_jets.training.loop import FitResult
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
@@ -34,6 +38,7 @@ from ssl_jets.training.run_setup import (
     training_facts,
     with_resolved_precision,
 )
+from ssl_jets.training.start import Start, fresh_parts, load_start
 from ssl_jets.training.streams import open_on_all_ranks
 
 
@@ -45,11 +50,16 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         layers: settings in increasing precedence.
         stored: `config.yaml` of a run, in the place of the defaults of the method.
 
+    With `train.model` the encoder and the split are those of that model by default.
+
     Raises:
         UsageError: a setting is wrong, or the stored run is of another method.
     """
     cls = methods.find(method)
     base: dict[str, Any] = cls.recipe.layer() if stored is None else read_config(stored)
+    trained: dict[str, Any] = {}
+    if stored is None and (model := _model_to_start_from(layers)):
+        trained = _settings_of(model)
     if isinstance(base.get("method"), dict):
         base["method"] = rename_settings(base["method"])  # of a run begun by an earlier version
     stored_method = base.get("method", {}).get("name", method)
@@ -57,7 +67,22 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         raise UsageError(
             "the run was begun with another method", where="--method", found=method, allowed=[stored_method]
         )
-    return resolve(RunSettings[cls.Config], {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
+    return resolve(RunSettings[cls.Config], trained, {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
+
+
+def _model_to_start_from(layers: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return `train.model` of the layers, the last of them that has it."""
+    trees = [layer.get("train") for layer in layers]
+    named = [tree["model"] for tree in trees if isinstance(tree, Mapping) and "model" in tree]
+    return named[-1] if named else None
+
+
+def _settings_of(path: str) -> dict[str, Any]:
+    """Return the encoder and the split of a model, the defaults of a run that goes on from it."""
+    model = load_model(path)
+    training = model.facts["training"]
+    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
+    return {"model": model.encoder.cfg.model_dump(), "data": split}
 
 
 @watched()
@@ -92,7 +117,11 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         require_labels(data, f"method {name} needs labels, and these files have none")
     if settings.data.weights and not targets:
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
+    if settings.data.flatten is not None and settings.data.flatten.how == "weights" and not targets:
+        hint = "data.flatten.how=resample"
+        raise UsageError(f"method {name} has no labels to weigh", where="data.flatten.how", found="weights", hint=hint)
     request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=targets)
+    request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
@@ -101,34 +130,58 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
 
     # Method, run folder
-    method = build_method(inputs)
+    method, start, fresh = build_method(inputs)
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
+    if inputs.begins:
+        record_spectrum(run, request)
+    if start is not None and inputs.begins:
+        start.write(run)
+        log_start(inputs, start, fresh)
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
-        result = train(method, inputs, f"pretrain {name}")
-    facts = training_facts(data, settings, result)
-    if needs_labels:
-        facts["labelled_jets"] = count(data.train) if subset is None else len(subset)
-    export(inputs, method, {"method": name, "training": facts})
+        facts = partial(_facts, inputs, start, needs_labels=needs_labels)
+        result = train(method, inputs, f"pretrain {name}", facts)
+    export(inputs, method, facts(result))
     return out
 
 
-def build_method(inputs: TrainingInputs[MethodSettings]) -> Method:
-    """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
+def _facts(
+    inputs: TrainingInputs[MethodSettings], start: Start | None, result: FitResult, *, needs_labels: bool
+) -> dict[str, Any]:
+    """Return the facts of the model after a training of this length."""
+    data, settings, subset = inputs.data, inputs.settings, inputs.subset
+    facts = training_facts(data, settings, result)
+    if needs_labels:
+        facts["labelled_jets"] = data.jets(data.train) if subset is None else len(subset)
+    return {"method": settings.method.name, "training": facts if start is None else start.joined(facts)}
+
+
+def build_method(inputs: TrainingInputs[MethodSettings]) -> tuple[Method, Start | None, list[str]]:
+    """Build the method; a run that begins gets the statistics of its features and targets from training jets.
+
+    Returns:
+        The method, the model that it goes on from, and the parts of it that begin with random weights nevertheless.
+    """
     settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
     cls = methods.find(settings.method.name)
     components = load_required(cls, settings.method, data.columns)
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
     if inputs.begins:
-        encoder.features.fit_statistics(statistics_sample(data.blind, data.all_train, seed, Request.of(settings.data)))
+        sample = statistics_sample(data, data.all_train, seed, Request.of(settings.data), blind=True)
+        encoder.features.fit_statistics(sample)
+    start, fresh = None, list[str]()
+    if settings.train.model is not None and inputs.begins:
+        start, fresh = load_start(settings.train.model, encoder)
+    elif settings.train.model is not None:
+        start = Start.read(inputs.run)
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
-        sample = [inputs.subset] if inputs.subset is not None else None
-        method.fit_statistics(sample or statistics_sample(data.files, data.train, seed, inputs.request))
-    return method
+        labelled = [inputs.subset] if inputs.subset is not None else None
+        method.fit_statistics(labelled or statistics_sample(data, data.train, seed, inputs.request))
+    return method, start, fresh_parts(method, encoder, fresh)
 
 
 def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
@@ -163,6 +216,17 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
     return components
 
 
+def log_start(inputs: TrainingInputs[MethodSettings], start: Start, fresh: list[str]) -> None:
+    """Log the model that a run goes on from, the parts that it lacks, and doubts about the jets that it has seen."""
+    run, data = inputs.run, inputs.data
+    begins = f"; with random weights begin: {', '.join(fresh)}" if fresh else ""
+    run.log_message(f"goes on from {start.path} ({start.method}, sha256 {start.sha256[:12]}){begins}")
+    if new := [name for name in data.columns if name not in start.columns]:
+        run.log_message(f"columns that the model was not trained with: {', '.join(new)}")
+    for line in Seen.of(start.training).notes(data.files):
+        run.log_message(line)
+
+
 def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
     """Log the files, the number of jets and labels, and the size of the encoder."""
     settings, data, run = inputs.settings, inputs.data, inputs.run
@@ -173,12 +237,12 @@ def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     collections = sorted({file.collection for file in data.files} - {""})
     jets = " ".join([*collections, "jets to train on"]) + BAD_AMONG * (settings.data.bad_jets == "skip")
-    run.log_message(f"data: {count(data.train):,} {jets}, {count(data.held_out):,} held out{classes}")
+    run.log_message(f"data: {data.jets(data.train):,} {jets}, {data.jets(data.held_out):,} held out{classes}")
     if inputs.subset is not None:
         run.log_message(f"labels of {len(inputs.subset):,} jets")
     if data.unlabelled:
         ratio = settings.data.unlabelled_ratio
-        run.log_message(f"unlabelled: {count(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
+        run.log_message(f"unlabelled: {data.jets(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
     encoder = method.exported()
     run.log_message(
         f"encoder: {settings.model.size}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "

@@ -19,14 +19,13 @@ import yaml
 
 from ssl_jets.config import MethodSettings, RunSettings
 from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets
 from ssl_jets.model_file import save_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted, watched
 from ssl_jets.training import run_setup
+from support.interrupting import raise_at
 from support.overridden import last_of, overridden
 
 TIMES = {"seconds", "jets_per_second", "data_wait"}
@@ -56,19 +55,6 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def digest(folder: Path) -> str:
     return str(json.loads((folder / "model" / "config.json").read_text())["weights_sha256"])
-
-
-def raise_at(monkeypatch: pytest.MonkeyPatch, batch: int, number: int) -> None:
-    """Send this process a signal while it takes the given batch."""
-    original, taken = TrainStream.__next__, []
-
-    def taking(self: TrainStream) -> Jets:
-        taken.append(1)
-        if len(taken) == batch:
-            signal.raise_signal(number)
-        return original(self)
-
-    monkeypatch.setattr(TrainStream, "__next__", taking)
 
 
 @pytest.fixture(scope="module", autouse=True)

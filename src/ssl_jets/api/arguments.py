@@ -27,16 +27,18 @@ def names_of(value: Names) -> tuple[str, ...]:
     return (str(value),) if isinstance(value, str | Path) else tuple(map(str, value))
 
 
-def tree_of(settings: SettingTree | None, schema: str | Path | None = None, **evaluate: object) -> dict[str, Any]:
-    """Return settings as a tree, with the schema and arguments that are settings of `evaluate.*` laid over them.
+def tree_of(
+    settings: SettingTree | None, schema: str | Path | None = None, where: str | None = None, **evaluate: object
+) -> dict[str, Any]:
+    """Return settings as a tree, with schema, selection and arguments that are settings of `evaluate.*` laid over them.
 
     Example:
         >>> tree_of({"train.lr": 5e-4}, "mine.yaml", seed=2)
         {'train': {'lr': 0.0005}, 'data': {'format': 'mine.yaml'}, 'evaluate': {'seed': 2}}
     """
-    data = {} if schema is None else {"data": {"format": str(schema)}}
-    named = given(**evaluate)
-    return merge(expand(settings or {}), data | ({"evaluate": named} if named else {}))
+    data = given(format=None if schema is None else str(schema), where=where)
+    named = {"data": data, "evaluate": given(**evaluate)}
+    return merge(expand(settings or {}), {name: tree for name, tree in named.items() if tree})
 
 
 def given(**arguments: object) -> dict[str, Any]:

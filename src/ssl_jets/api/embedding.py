@@ -19,6 +19,7 @@ def embed(
     out: str | Path,
     data: Names = (),
     schema: str | Path | None = None,
+    where: str | None = None,
     level: Literal["jet", "particle"] = "jet",
     keep: Names = (),
     settings: SettingTree | None = None,
@@ -32,6 +33,7 @@ def embed(
         out: the z file; its suffix names the format: .root, .parquet, .h5 or .npz.
         data: the jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         level: "jet" for a row per jet with z, "particle" for a row per particle with its token.
         keep: jet columns to copy from the input.
         settings: further settings `data.*`, and `train.precision`.
@@ -54,7 +56,7 @@ def embed(
 
     check_choice("--level", level, ("jet", "particle"))
     tune_memory()
-    resolved = resolve(EmbedSettings, tree_of(settings, schema), {"data": given(sources=names_of(data))})
+    resolved = resolve(EmbedSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
     sources = resolved.data.sources or tuple(resolved.data.proportions)
     log_sample(sources)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
@@ -78,6 +80,7 @@ def read_jets(
     *,
     each: int | None = None,
     schema: str | Path | None = None,
+    where: str | None = None,
     keep: Names = (),
     settings: SettingTree | None = None,
 ) -> Jets:
@@ -87,6 +90,7 @@ def read_jets(
         data: the jets; by default the bundled sample.
         each: most entries of each file, from its beginning; by default all.
         schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         keep: jet columns to read, into `Jets.jet`.
         settings: further settings `data.*`.
 
@@ -99,7 +103,7 @@ def read_jets(
     from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.read import read_jets as read
 
-    resolved = resolve(FileSettings, tree_of(settings, schema), {"data": given(sources=names_of(data))})
+    resolved = resolve(FileSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
     sources = resolved.data.sources or tuple(resolved.data.proportions)
     return read(sources, each=each, keep=names_of(keep), data=resolved.data, log=log)
 

@@ -31,6 +31,7 @@ def evaluate(
     domain: Names = (),
     target: Names = (),
     schema: str | Path | None = None,
+    where: str | None = None,
     efficiency: float | Sequence[float] = (),
     out: str | Path | None = None,
     settings: SettingTree | None = None,
@@ -50,6 +51,7 @@ def evaluate(
         domain: unlabelled jets of the target domain, for protocol "domain".
         target: labelled jets of the target domain, only to test on, for protocol "domain".
         schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         efficiency: signal efficiencies at which the background rejection is computed.
         out: output folder; by default next to the run or the file that is evaluated.
         settings: further settings, such as `{"evaluate.fit_jets": 5000}`.
@@ -76,7 +78,7 @@ def evaluate(
         domain=names_of(domain),
         target=names_of(target),
         out=path_of(out),
-        settings=tree_of(settings, schema, seed=seed, efficiencies=efficiencies or None),
+        settings=tree_of(settings, schema, where, seed=seed, efficiencies=efficiencies or None),
         force=force,
     )
     request.check(seed=seed is not None, efficiency=bool(efficiencies))

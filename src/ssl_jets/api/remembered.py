@@ -9,7 +9,7 @@ from typing import Any
 
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 
-READING = ("format", "jets", "labels", "bad_jets", "bad_files")
+READING = ("format", "jets", "labels", "where", "bad_jets", "bad_files")
 """Settings of a run for reading its files (`data.*`)."""
 
 
@@ -36,9 +36,10 @@ class Remembered:
         remembered = {run: cls._of(run) for run in runs}
         first_run, first = next(iter(remembered.items()))
         for run, other in remembered.items():
-            if (other.sources, other.reading.get("format")) != (first.sources, first.reading.get("format")):
+            differing = [key for key in ("format", "where") if other.reading.get(key) != first.reading.get(key)]
+            if other.sources != first.sources or differing:
                 raise UsageError(
-                    "the runs were trained on different files",
+                    "the runs were trained on different " + ("jets" if differing == ["where"] else "files"),
                     where=f"{first_run}, {run}",
                     hint="name the files to evaluate on: --data FILE",
                 )
@@ -77,4 +78,9 @@ class Remembered:
         """Return the message that names the files."""
         names = ", ".join(self.sources[:4]) + (f" and {len(self.sources) - 4} more" if len(self.sources) > 4 else "")
         schema = self.reading.get("format")
-        return f"no --data: the files of the run, {names}" + (f", read with {schema}" if schema else "")
+        where = self.reading.get("where")
+        return (
+            f"no --data: the files of the run, {names}"
+            + (f", read with {schema}" if schema else "")
+            + (f", where {where}" if where else "")
+        )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def pretrain(
     method: str | None = None,
     *,
+    model: str | Path | None = None,
     data: Names = (),
     schema: str | Path | None = None,
+    where: str | None = None,
     val: Names = (),
     config: str | Path | None = None,
     settings: SettingTree | None = None,
@@ -37,9 +39,11 @@ def pretrain(
     """Pretrain an encoder and write a run folder with its report.
 
     Args:
-        method: name of the method, such as "mae"; `config` or the run to resume may name it, too.
+        method: name of the method, such as "mae"; `config`, `model` or the run to resume may name it, too.
+        model: trained run, or its `model/` folder, to go on from, with the same or another method and data.
         data: jets to train on; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         val: jets to validate on; by default a part of `data` is held out.
         config: YAML file of settings; `settings` and the other arguments win over it.
         settings: further settings, such as `{"train.lr": 5e-4}`.
@@ -61,17 +65,21 @@ def pretrain(
         Interrupted: a signal came; the checkpoint is saved.
     """
     from ssl_jets.config import read_config
+    from ssl_jets.model_file import load_model
     from ssl_jets.pretraining import pretrain as run_pretrain
     from ssl_jets.pretraining import resolve_pretrain
 
     stored = _stored_settings(path_of(out), resume)
     in_config = read_config(Path(config)) if config is not None else {}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
+    if not name and model is not None:
+        name = load_model(model).method
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
-    arguments |= {"model": given(size=size)}
-    resolved = resolve_pretrain(name, in_config, tree_of(settings, schema), arguments, stored=stored)
+    arguments["model"] = given(size=size)
+    arguments["train"] |= given(model=None if model is None else str(model))
+    resolved = resolve_pretrain(name, in_config, tree_of(settings, schema, where), arguments, stored=stored)
     folder = _run_folder(path_of(out), resolved.method.name)
     return _with_report(folder, resume, lambda: run_pretrain(resolved, folder, resume=resume, force=force))
 
@@ -81,6 +89,7 @@ def finetune(
     *,
     data: Names = (),
     schema: str | Path | None = None,
+    where: str | None = None,
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
@@ -104,6 +113,7 @@ def finetune(
         model: the pretrained run, or its `model/` folder.
         data: labelled jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         val: jets to validate on; by default the jets that the pretraining held out.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
@@ -134,7 +144,7 @@ def finetune(
         Path(model),
         _stored_settings(path_of(out), resume),
         config,
-        tree_of(settings, schema),
+        tree_of(settings, schema, where),
         _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
@@ -150,6 +160,7 @@ def plan_finetuning(
     *,
     data: Names = (),
     schema: str | Path | None = None,
+    where: str | None = None,
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
@@ -181,7 +192,7 @@ def plan_finetuning(
         Path(model),
         None,
         config,
-        tree_of(settings, schema),
+        tree_of(settings, schema, where),
         _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )

@@ -19,6 +19,7 @@ from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
 from ssl_jets.cli.methods import methods
 from ssl_jets.cli.pretrain import pretrain
+from ssl_jets.cli.runs import runs
 from ssl_jets.cli.share import share
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.allocator import explain_shortage
@@ -39,6 +40,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "ssl-jets evaluate runs/tagger",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     methods: "ssl-jets methods mae",
+    runs: "ssl-jets runs runs/ --sort=-probe --filter method=mae",
     inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",
     share: "ssl-jets share runs/tagger hf:owner/tagger",
 }

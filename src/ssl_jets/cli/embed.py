@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets.cli.console import log, put
-from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set
+from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set, Where
 
 
 class Level(StrEnum):
@@ -24,6 +24,7 @@ def embed(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
     data: Data = None,
     schema: Schema = None,
+    where: Where = None,
     level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
@@ -42,6 +43,7 @@ def embed(
         out=out,
         data=data or (),
         schema=schema,
+        where=where,
         level=level.value,
         keep=keep or (),
         settings=parse_set(set_ or []),

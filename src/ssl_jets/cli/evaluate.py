@@ -11,7 +11,7 @@ import typer
 
 from ssl_jets.cli.command import NUMBER
 from ssl_jets.cli.console import put
-from ssl_jets.cli.options import Data, Force, Schema, Seed, Set
+from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, Where
 
 if TYPE_CHECKING:
     from ssl_jets.api.evaluation import Result
@@ -57,6 +57,7 @@ def evaluate(
         typer.Option("--target", metavar="SRC", help="With --protocol domain: labelled jets to test on."),
     ] = None,
     schema: Schema = None,
+    where: Where = None,
     efficiency: Annotated[
         list[float] | None,
         typer.Option("--efficiency", metavar=NUMBER, help="Signal efficiencies of the background rejections: 0.3 0.5."),
@@ -81,6 +82,7 @@ def evaluate(
         domain=domain or (),
         target=target or (),
         schema=schema,
+        where=where,
         efficiency=efficiency or (),
         out=out,
         settings=parse_set(set_ or []),

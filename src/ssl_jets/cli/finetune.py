@@ -23,6 +23,7 @@ from ssl_jets.cli.options import (
     Size,
     Steps,
     Val,
+    Where,
 )
 from ssl_jets.cli.pretrain import watching
 from ssl_jets.errors import UsageError
@@ -56,6 +57,7 @@ def finetune(
     model: Model,
     data: Data = None,
     schema: Schema = None,
+    where: Where = None,
     val: Val = None,
     mode: Annotated[
         ModeName | None,
@@ -100,6 +102,7 @@ def finetune(
         options: dict[str, Any] = {
             "data": data or (),
             "schema": schema,
+            "where": where,
             "val": val or (),
             "mode": mode and mode.value,
             "labels": labels,

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from ssl_jets.cli.console import log, put
-from ssl_jets.cli.options import Force, Schema, Set
+from ssl_jets.cli.options import Force, Schema, Set, Where
 
 
 def inspect(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="As for --data.")],
     schema: Schema = None,
+    where: Where = None,
     set_: Set = None,
     columns: Annotated[bool, typer.Option("--columns", help="Show all columns of all files.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -27,7 +28,7 @@ def inspect(
     from ssl_jets.data.skipped import skipped_files
     from ssl_jets.setting_tree import parse_set
 
-    settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema))
+    settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema, where))
     unopened: dict[str, str] = {}
     inspected = inspect_files(sources, unopened, settings.data)
     for line in skipped_files(unopened):

@@ -29,6 +29,9 @@ Set = Annotated[
 Schema = Annotated[
     str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
 ]
+Where = Annotated[
+    str | None, typer.Option("--where", metavar="FORMULA", help="Jets to read: 'jet_pt > 300 && abs(jet_eta) < 2'.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps. Default: as many as --epochs takes.")]

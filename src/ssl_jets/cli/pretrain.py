@@ -25,6 +25,7 @@ from ssl_jets.cli.options import (
     Size,
     Steps,
     Val,
+    Where,
 )
 
 
@@ -33,8 +34,12 @@ def pretrain(
         str | None,
         typer.Option("--method", metavar="NAME", help=f"One of {', '.join(methods.names())}. No default."),
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="RUN", help="Trained model to go on from, by any method.")
+    ] = None,
     data: Data = None,
     schema: Schema = None,
+    where: Where = None,
     val: Val = None,
     config: Config = None,
     set_: Set = None,
@@ -55,8 +60,10 @@ def pretrain(
 
         run = api.pretrain(
             method,
+            model=model,
             data=data or (),
             schema=schema,
+            where=where,
             val=val or (),
             config=config,
             settings=parse_set(set_ or []),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
@@ -17,7 +18,9 @@ from ssl_jets.data.files import (
     whole,
     with_common_types,
 )
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import shared
+from ssl_jets.data.selection import check_selection, count_selected
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import split
@@ -38,6 +41,7 @@ class Dataset:
         unlabelled_held_out: entry ranges of the separate files that are not trained on.
         left_out: files that could not be opened, with the reason.
         skipped_jets: jets skipped while a labelled subset was chosen for memory, by reason.
+        selected: number of jets of each entry range that `data.where` selects; None without a selection.
     """
 
     files: list[JetFile]
@@ -47,6 +51,15 @@ class Dataset:
     unlabelled_held_out: list[EntryRange] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     skipped_jets: Counter[str] = field(default_factory=Counter)
+    selected: Mapping[EntryRange, int] | None = None
+
+    def jets(self, parts: Sequence[EntryRange]) -> int:
+        """Return the number of jets of entry ranges of this dataset that are selected, bad ones among them."""
+        return count(parts) if self.selected is None else sum(self.selected[part] for part in parts)
+
+    def entries_for(self, parts: Sequence[EntryRange], jets: int) -> int:
+        """Return the number of entries that have about `jets` selected jets: 200 for 50 if a quarter is selected."""
+        return jets if self.selected is None else math.ceil(jets * count(parts) / max(1, self.jets(parts)))
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -86,7 +99,7 @@ def open_dataset(settings: DataSettings) -> Dataset:
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
         data = Dataset(files, train, held_out, left_out=skipped)
-    return _with_unlabelled(_not_empty(data), settings)
+    return _with_selection(_with_unlabelled(_not_empty(data), settings), settings)
 
 
 def open_named(
@@ -96,18 +109,20 @@ def open_named(
 
     Args:
         names: files, folders, patterns, lists (see `resolve_sources`).
-        settings: `format`, `jets`, `labels`, `external` and `bad_files` are used.
+        settings: `format`, `jets`, `labels`, `external`, `where` and `bad_files` are used.
         skipped: receives the files that cannot be opened, with the reason, if `bad_files` is "skip".
         labelled: require the labels of the settings; otherwise any labels of the files are used.
 
     Raises:
-        SslJetsError: as `open_files`.
+        SslJetsError: as `open_files` and `check_selection`.
     """
     labels = settings.labels if labelled else None
     log = to_stderr if rank() == 0 else lambda message: None
     sources = resolve_sources(names, log) if names else sample_sources()
     errors = skipped if settings.bad_files == "skip" else None
-    return open_files(sources, labels, settings.format, settings.jets, errors, settings.external)
+    files = open_files(sources, labels, settings.format, settings.jets, errors, settings.external)
+    check_selection(files, settings.where)
+    return files
 
 
 def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str, where: str) -> None:
@@ -119,6 +134,25 @@ def _refuse_twice(files: Sequence[JetFile], others: Sequence[JetFile], what: str
 def _not_empty(data: Dataset) -> Dataset:
     require_jets(count(data.train), "to train on", where=", ".join(data.names[:8]))
     require_jets(count(data.held_out), "to validate on", where=", ".join(data.names[:8]))
+    return data
+
+
+def _with_selection(data: Dataset, settings: DataSettings) -> Dataset:
+    """Count the jets that `data.where` selects.
+
+    Raises:
+        DataError: there are none to train on, or none to validate on.
+    """
+    if settings.where is None:
+        return data
+    parts = [*data.all_train, *data.held_out, *data.unlabelled_held_out]
+    data = replace(data, selected=count_selected(data.files, parts, Request.of(settings), settings.workers))
+    for purpose, ranges in ("to train on", data.train), ("to validate on", data.held_out):
+        left_out = {NOT_SELECTED: count(ranges)}
+        require_jets(data.jets(ranges), purpose, where=f"data.where={settings.where}", left_out=left_out)
+    if data.unlabelled:
+        left_out = {NOT_SELECTED: count(data.unlabelled)}
+        require_jets(data.jets(data.unlabelled), "to train on without labels", where="data.where", left_out=left_out)
     return data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +12,32 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema, Value
 from ssl_jets.data.types import JetTypes
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import KINDS, Jets, wrap_azimuth
 
 Column = Callable[[Rows], Array]
 """Computation of one column, `[particle]` or `[jet]`, from the branches of a file."""
+
+
+class JetTable(NamedTuple):
+    """Jets without their particles.
+
+    Attributes:
+        columns: jet columns, `[jet]` each.
+        labels: class of each jet, int64 `[jet]`.
+        weights: weight of each jet, float64 `[jet]`; 0 for one that is not finite.
+    """
+
+    columns: dict[str, Array]
+    labels: Array
+    weights: Array
 
 
 class Decoder:
@@ -47,12 +63,19 @@ class Decoder:
         self._schema, self._request = schema, request
         self._columns = tuple(columns) if request.columns is None else request.columns
         self._classes = classes if request.labels else Classes()
-        self.branches = schema.branches_for(self._columns, request.all_jet_columns, self._classes.branches)
+        self._where = None if request.where is None else formula(request.where)
+        names = () if self._where is None else self._where.names
+        self._where_columns = {name: _jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
+        self._flatten = request.weighting
+        by = () if self._flatten is None else self._flatten.settings.by
+        jets = (*request.all_jet_columns, *names, *by)
+        self.branches = schema.branches_for(self._columns, jets, self._classes.branches)
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
         self._particle_columns = [_particle_column(schema, name) for name in self._columns]
         self._jet_columns = {name: _jet_column(schema, name, types.of[name]) for name in request.jet_columns}
         self._weight = None if request.weights is None else _jet_column(schema, request.weights, np.dtype(np.float32))
+        self._by = {name: _jet_column(schema, name, types.of[name]) for name in by}
         self._filter = BadJetFilter(schema, self._classes, request.bad_jets)
 
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
@@ -65,7 +88,7 @@ class Decoder:
         Raises:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.
         """
-        rows, skipped = self._cut_jets(self._unpad(rows))
+        rows, skipped = self._select_jets(*self._cut_jets(self._unpad(rows)))
         source = np.stack([np.full_like(rows.entry, file), rows.entry, rows.number], axis=1)  # [jet, 3]
         jets = Jets(
             particles=torch.from_numpy(self._particles(rows)),
@@ -85,6 +108,32 @@ class Decoder:
         """Return the jet columns `[jet]` of every jet, also of bad jets and of those that the jet cut removes."""
         rows = self._unpad(rows)
         return {name: column(rows) for name, column in self._jet_columns.items()}
+
+    def jet_table(self, rows: Rows) -> JetTable:
+        """Return jet columns, labels and weights of the selected jets, bad ones among them, without their particles."""
+        rows, _ = self._select_jets(*self._cut_jets(self._unpad(rows)))
+        weights = np.ones(len(rows)) if self._weight is None else self._weight(rows).astype(np.float64)
+        columns = {name: column(rows) for name, column in self._jet_columns.items()}
+        return JetTable(columns, self._classes.labels(rows), np.nan_to_num(weights, nan=0.0, posinf=0.0))
+
+    def selected(self, rows: Rows) -> Array:
+        """Evaluate the selection of the request for every jet, bad ones among them; bool `[jet]` if it is a condition.
+
+        Raises:
+            UsageError: the formula adds over particles.
+        """
+        return (
+            np.ones(len(rows), np.bool_)
+            if self._where is None
+            else self._where.of_jets(_JetValues(rows, self._where_columns))
+        )
+
+    def _select_jets(self, rows: Rows, skipped: Counter[str]) -> tuple[Rows, Counter[str]]:
+        """Keep the selected jets, and count the others."""
+        if self._where is None:
+            return rows, skipped
+        selected = self.selected(rows)
+        return rows.select(selected), skipped + Counter({NOT_SELECTED: int(np.count_nonzero(~selected))})
 
     def _unpad(self, rows: Rows) -> Rows:
         """Keep the places of the lists that hold particles."""
@@ -111,7 +160,7 @@ class Decoder:
             BadJetError: one is negative, however bad jets are treated: skipping them would change the sum of the rest.
         """
         if self._weight is None:
-            return None
+            return None if self._flatten is None else torch.from_numpy(self._factors(rows))
         weights, name = self._weight(rows), self._request.weights or ""
         negative = np.flatnonzero(weights < 0)
         if len(negative):
@@ -121,7 +170,34 @@ class Decoder:
                 found=f"{weights[negative[0]]:g}; {rows.some(negative)}",
                 hint=f"data.weights=weight, with `jets: {{weight: {{formula: abs({quoted(name)})}}}}` in a schema",
             )
-        return torch.from_numpy(weights)
+        return torch.from_numpy(weights if self._flatten is None else weights * self._factors(rows))
+
+    def _factors(self, rows: Rows) -> Array:
+        """Compute the factor of each jet that gives all classes one spectrum, float32 `[jet]`."""
+        assert self._flatten is not None
+        columns = {name: column(rows) for name, column in self._by.items()}
+        factors: Array = self._flatten.of(columns, self._classes.labels(rows)).astype(np.float32)
+        return factors
+
+
+class _JetValues:
+    """Jet columns of a selection, in the units of the schema."""
+
+    def __init__(self, rows: Rows, columns: Mapping[str, Column]) -> None:
+        self._rows, self._columns = rows, columns
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, name: str) -> tuple[Array, bool]:
+        """Return the numbers of a jet column."""
+        return self._columns[name](self._rows), False
+
+    def spread(self, jet: Array) -> Array:
+        """Refuse numbers of particles."""
+        raise UsageError("a selection is of jets and reads no particles", hint="a jet column with the sum, by a schema")
+
+    total = spread
 
 
 def _particle_column(schema: Schema, name: str) -> Column:

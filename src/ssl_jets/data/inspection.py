@@ -54,7 +54,8 @@ def inspect_files(
     `skipped` receives the files that cannot be opened, with the reason, if `data.bad_files` is "skip".
     """
     files = open_named(sources, data, skipped)
-    return [FileInspection(file, profile(file, max(jets // len(files), 100), data.bad_files)) for file in files]
+    most = max(jets // len(files), 100)
+    return [FileInspection(file, profile(file, most, data.bad_files, data.where)) for file in files]
 
 
 def files_as_json(inspections: Sequence[FileInspection], skipped: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from ssl_jets.data.bad_jets import ZERO_PT, zero_padding_hint
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.buffer import read_range
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
 
 UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
@@ -118,15 +118,18 @@ class Profile:
     suspicions: list[str]
 
 
-def profile(file: JetFile, most: int, bad_files: Literal["error", "skip"] = "error") -> Profile:
+def profile(
+    file: JetFile, most: int, bad_files: Literal["error", "skip"] = "error", where: str | None = None
+) -> Profile:
     """Profile about `most` entries of a file, in a few ranges at even distances, or all entries if it has no more.
 
-    Bad jets are always skipped and counted, unreadable entries only if `bad_files` is "skip".
+    Bad jets and those that `where` does not select are skipped and counted, unreadable entries only if `bad_files` is
+    "skip".
 
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(file.jet_columns, "skip", bad_files, wrap=False)
+    request = Request(file.jet_columns, "skip", bad_files, wrap=False, where=where)
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):
@@ -188,7 +191,7 @@ def _labels(jets: Jets, names: tuple[str, ...]) -> dict[str, int]:
 
 def _of_skipped(file: JetFile, jets: int, skipped: Counter[str]) -> Iterator[str]:
     """Find possible reasons for few usable jets."""
-    total = jets + skipped.total()
+    total = jets + skipped.total() - skipped[NOT_SELECTED]
     if total and not jets:
         yield "none of the jets looked at can be used"
     not_finite = sum(number for reason, number in skipped.items() if reason.endswith("is not finite"))

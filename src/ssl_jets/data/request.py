@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_jets.config import DataSettings
+from ssl_jets.data.spectrum import Spectrum
+
+NOT_SELECTED = "not selected by where"
+"""Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class Request:
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
+        where: formula of jet columns that is true for the jets to read; the others are skipped and counted. None reads
+            all.
+        flatten: spectrum of the training jets, whose factors become weights or numbers of copies (see `spectrum.py`).
 
     Example:
         >>> Request(jet_columns=("jet_pt",), weights="w").all_jet_columns
@@ -34,6 +41,8 @@ class Request:
     weights: str | None = None
     wrap: bool = True
     labels: bool = True
+    where: str | None = None
+    flatten: Spectrum | None = None
 
     @classmethod
     def of(
@@ -44,8 +53,19 @@ class Request:
         *,
         weighted: bool = False,
     ) -> Request:
-        """Build a request that treats bad jets and files as the settings do, with their weights if `weighted`."""
-        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, settings.weights if weighted else None)
+        """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
+        weights = settings.weights if weighted else None
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, weights, where=settings.where)
+
+    @property
+    def resampling(self) -> Spectrum | None:
+        """Spectrum by which jets come several times or never; None without one."""
+        return self.flatten if self.flatten is not None and self.flatten.resamples else None
+
+    @property
+    def weighting(self) -> Spectrum | None:
+        """Spectrum whose factors become weights; None without one."""
+        return self.flatten if self.resampling is None else None
 
     @property
     def all_jet_columns(self) -> tuple[str, ...]:

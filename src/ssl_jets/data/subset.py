@@ -104,7 +104,8 @@ def count_labelled(
     Raises:
         DataError: no such jet, or with `classes` only jets of one class.
     """
-    label = None if request.weights is None else _labelled(files, ranges, request)[1]
+    searched = request.weights is not None or request.where is not None
+    label = _labelled(files, ranges, request)[1] if searched else None
     available = count(ranges) if label is None else len(label)
     used = available if subset is None else len(subset)
     if not classes:

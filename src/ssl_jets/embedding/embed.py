@@ -88,10 +88,10 @@ def embed(
 ) -> EmbedSummary:
     """Write z of every jet of `sources`, in input order, to one z file; or the tokens of every particle.
 
-    At level "jet" the rows are the jets of the input, one for one. With `data.bad_jets` and `data.bad_files` "skip" a
-    bad jet has z of NaN and the label -1 (unreadable kept columns: NaN, -1 or false); at level "particle" it has no
-    rows. A file that cannot be opened has none at either level. Processes started by torchrun share the work and write
-    one file, with the rows of one process.
+    At level "jet" the rows are the jets of the input, one for one, or those that `data.where` selects. With
+    `data.bad_jets` and `data.bad_files` "skip" a bad jet has z of NaN and the label -1 (unreadable kept columns: NaN,
+    -1 or false); at level "particle" it has no rows. A file that cannot be opened has none at either level. Processes
+    started by torchrun share the work and write one file, with the rows of one process.
 
     Args:
         model_path: a run folder or its `model/` folder.
@@ -99,7 +99,7 @@ def embed(
         out: the z file; its suffix names the format.
         level: "jet" or "particle".
         keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
+        data: `workers`, `where`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
         device: by default a GPU, or the CPU of a machine without one.
@@ -213,7 +213,8 @@ class _EmbedJob:
         batches = batches_of(self.files, chunks, self.batch)
         tokens = self.level == "particle"
         pairs = encode(self.encoder, batches, self.device, self.precision, batch=self.batch, tokens=tokens)
-        joiner = RowJoiner(self.files, parts, self.columns, self.level, self.request.bad_files)
+        request = self.request
+        joiner = RowJoiner(self.files, parts, self.columns, self.level, request.bad_files, where=request.where)
         total = count(parts)
         for jets, encoded in with_finite_z(self.files, pairs, self.request, skipped):
             for rows in joiner.add(jets, encoded):

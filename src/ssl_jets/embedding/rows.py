@@ -12,6 +12,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.selection import SelectedNumbers
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.encoder import Encoded
@@ -25,7 +26,7 @@ class RowJoiner:
 
     A skipped jet is a gap in the numbers of the encoded ones: after the jets 0, 1, 3 the jet 2 is missing. At level
     "jet" it becomes a row with z of NaN and the label -1, with its kept columns as they are in the file; unreadable
-    ones are NaN, -1, or false.
+    ones are NaN, -1, or false. A jet that the selection `where` leaves out has no row.
 
     Args:
         files: the files.
@@ -33,6 +34,7 @@ class RowJoiner:
         columns: the columns of the z file, the kept jet columns last.
         level: a row per jet or per particle.
         bad_files: policy for kept columns that cannot be read.
+        where: the selection of jets; None for all.
 
     Attributes:
         entries: entries joined so far.
@@ -45,8 +47,10 @@ class RowJoiner:
         columns: Sequence[Column],
         level: Level,
         bad_files: Literal["error", "skip"] = "error",
+        where: str | None = None,
     ) -> None:
         self._files, self._columns, self._level, self._bad_files = files, columns, level, bad_files
+        self._selected = SelectedNumbers(files, where)
         self._left = deque(parts)
         self.entries = 0
 
@@ -60,8 +64,9 @@ class RowJoiner:
         yield from self._gaps(self._advance(file, first))
         rows = self._rows(jets, encoded)
         passed = list(self._advance(file, last + 1))
-        missing = np.setdiff1d(np.arange(first, last + 1), numbers)
-        if len(missing) and self._level == "jet":
+        missing = np.setdiff1d(np.arange(first, last + 1), numbers) if self._level == "jet" else numbers[:0]
+        missing = self._selected.among(file, missing)
+        if len(missing):
             bad = self._bad_rows(file, missing)
             order = np.argsort(np.concatenate([numbers, missing]))
             rows = {name: np.concatenate([values, bad[name]])[order] for name, values in rows.items()}
@@ -88,7 +93,9 @@ class RowJoiner:
             self.entries += part.entries
             if self._level == "jet":
                 for start in range(part.start, part.stop, GAP_ROWS):
-                    yield self._bad_rows(part.file, np.arange(start, min(start + GAP_ROWS, part.stop)))
+                    numbers = np.arange(start, min(start + GAP_ROWS, part.stop))
+                    if len(numbers := self._selected.among(part.file, numbers)):
+                        yield self._bad_rows(part.file, numbers)
 
     def _bad_rows(self, file: int, numbers: Array) -> dict[str, Array]:
         entries, in_entry = self._files[file].keys(numbers)

@@ -17,6 +17,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.seen import Ranges, Seen
+from ssl_jets.data.selection import count_selected, selected_entries
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import subsample
@@ -149,11 +150,15 @@ def draw(
     Raises:
         DataError: there are no jets.
     """
-    parts = subsample(parts, SPARSITY * most, seed)
-    total = count(parts)
-    chosen = np.ones(total, dtype=bool)
-    if total > most:
-        chosen[np.random.default_rng(seed).permutation(total)[most:]] = False
+    if request.where is not None:
+        selected = sum(count_selected(files, parts, request, workers).values())
+        parts = subsample(parts, SPARSITY * most * count(parts) // max(1, selected), seed)
+    else:
+        parts = subsample(parts, SPARSITY * most, seed)
+    chosen = selected_entries(files, parts, request, workers)
+    rows = np.flatnonzero(chosen)
+    if len(rows) > most:
+        chosen[rows[np.random.default_rng(seed).permutation(len(rows))[most:]]] = False
     wanted = [np.zeros(file.entries, dtype=bool) for file in files]
     row = 0
     for part in parts:
@@ -172,7 +177,7 @@ def draw(
         keep = wanted[file][files[file].numbers(source)]
         if keep.any():
             found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
-    require_jets(len(found), f"of {total:,} to evaluate on", where=file_names(files, parts), left_out=skipped)
+    require_jets(len(found), f"of {count(parts):,} to evaluate on", where=file_names(files, parts), left_out=skipped)
     return concatenate(found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_jets.data.files import count, shared_columns
+from ssl_jets.data.files import shared_columns
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
@@ -32,7 +32,7 @@ def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, beg
         return
     check_domain(settings)  # again, since `auto` has chosen the mode by now
     shared_columns([data.files[part.file] for part in data.all_train])
-    target_jets = count(data.unlabelled)
+    target_jets = data.jets(data.unlabelled)
     inputs.run.log_message(f"domain: {target_jets:,} unlabelled jets of the target, {settings.method.adapt}")
     weights = attach(objective, settings.method, {part.file for part in data.unlabelled})
     if weights is not None and begins:
@@ -59,11 +59,12 @@ def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSe
     jets, seed = settings.method.reweight.jets, settings.train.seed
     request = Request.of(settings.data)
     if subset is None:
-        source = list(ordered(data.files, subsample(data.train, jets, seed), request))
+        source = list(ordered(data.files, subsample(data.train, data.entries_for(data.train, jets), seed), request))
     else:
         generator = torch.Generator().manual_seed(seed)
         source = [subset.select(torch.randperm(len(subset), generator=generator)[:jets])]
-    target = ordered(data.blind, subsample(data.unlabelled, jets, seed), request)
+    entries = data.entries_for(data.unlabelled, jets)
+    target = ordered(data.blind, subsample(data.unlabelled, entries, seed), request)
     result = weights.fit(source, target, seed)
     run.log_message(
         f"reweight: the source counts as {result.effective:.0%} of its jets (effective sample size); "

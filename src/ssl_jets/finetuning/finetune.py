@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.files import count
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.skipped import BAD_AMONG
@@ -28,6 +27,7 @@ from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.memory import format_bytes, peak
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.flattening import record_spectrum
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
@@ -67,24 +67,24 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         return out
 
     # Data
-    data, request, subset = open_labelled(settings, fabric)
+    begins = not (resume and run.has_checkpoint)
+    data, request, subset = open_labelled(settings, fabric, run, begins=begins)
     batch_data = in_batches(data, settings)
     counts = count_targets(settings, data, request, subset)
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
-    begins = inputs.begins
 
     # Objective, run folder
     objective = build_objective(settings, pretrained, data.label_names)
     if begins:
-        objective.fit_statistics(
-            [subset] if subset is not None else statistics_sample(data.files, data.train, 0, request)
-        )
+        objective.fit_statistics([subset] if subset is not None else statistics_sample(data, data.train, 0, request))
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
+    if begins:
+        record_spectrum(run, request)
     log_setup(inputs, pretrained, objective, counts)
     adapt(objective, inputs, begins=begins)
 
     # Training
-    jets_per_epoch = count(data.train) if subset is None else len(subset)
+    jets_per_epoch = data.jets(data.train) if subset is None else len(subset)
     settings = with_steps(settings, batch_data, jets_per_epoch, fabric)
     mode = MODES[settings.method.mode](settings)
     with explain_shortage(_LESS_MEMORY):
@@ -146,7 +146,7 @@ def log_setup(
     bad = BAD_AMONG * (settings.data.bad_jets == "skip")
     run.log_message(
         f"{settings.method.mode}: {used:,} of {available:,} labelled jets{bad}{classes}, "
-        f"{count(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
+        f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     weights = sum(parameter.numel() for parameter in objective.parameters())
     run.log_message(

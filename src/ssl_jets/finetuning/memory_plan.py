@@ -189,13 +189,11 @@ class Planner:
         data, request, subset = open_labelled(self.settings)
         count_targets(self.settings, data, request, subset)
         self.labels = list(data.label_names)
-        self.jets = (
-            subset if subset is not None else concatenate(list(statistics_sample(data.files, data.train, 0, request)))
-        )
+        self.jets = subset if subset is not None else concatenate(list(statistics_sample(data, data.train, 0, request)))
         self.domain: Jets | None = None
         if unlabelled := in_batches(data, self.settings).unlabelled:
             without_labels = Request.of(self.settings.data)
-            self.domain = concatenate(list(statistics_sample(data.blind, unlabelled, 0, without_labels)))
+            self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, without_labels, blind=True)))
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

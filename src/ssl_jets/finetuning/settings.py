@@ -166,6 +166,17 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.data.labelled is not None:
         hint = "finetune --labels takes a part of the labels"
         raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
+    if settings.train.model is not None:
+        raise UsageError("this setting is one of pretraining", where="train.model", hint="finetune --model RUN")
+    flatten = settings.data.flatten
+    if flatten is not None and flatten.how == "resample" and settings.method.mode == "probe":
+        hint = "data.flatten.how=weights"
+        raise UsageError("mode probe reads each jet once", where="data.flatten.how", found="resample", hint=hint)
+    if settings.train.snapshot_minutes is not None:
+        raise UsageError("this setting is one of pretraining", where="train.snapshot_minutes")
+    if settings.train.keep == "best" and settings.method.mode == "probe":
+        hint = "--mode head"
+        raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
     check_domain(settings)
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]

@@ -17,16 +17,23 @@ from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.tasks import LABEL
+from ssl_jets.training.flattening import flattened
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import labelled_subset, require_labels
 from ssl_jets.training.streams import open_on_all_ranks
 
 
 def open_labelled(
-    settings: RunSettings[FinetuneSettings], fabric: Fabric | None = None
+    settings: RunSettings[FinetuneSettings],
+    fabric: Fabric | None = None,
+    run: TrainingRun | None = None,
+    *,
+    begins: bool = True,
 ) -> tuple[Dataset, Request, Jets | None]:
     """Open the files, and choose the columns to read and the labelled jets to use (None for all).
 
-    With `fabric`, all ranks call this, and must see the same files.
+    With `fabric`, all ranks call this, and must see the same files. With `run`, a run that does not begin uses the
+    spectra that it has recorded.
 
     Raises:
         DataError: classes are to be learned, and the files have no labels.
@@ -36,6 +43,7 @@ def open_labelled(
         hint = "--set method.targets=[jet_sdmass] learns a jet column"
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
     request = Request.of(settings.data, settings.method.jet_columns, weighted=True)
+    request = flattened(request, data, settings.data, run, begins=begins)
     return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from ssl_jets.runtime.console import Bar
 from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.runtime.signals import Interrupted, watched
 from ssl_jets.training import checkpoint
+from ssl_jets.training.best import Best
 from ssl_jets.training.nonfinite import GRADIENT, LOSS, NonFinite
 from ssl_jets.training.optimizer import load_optimizer, make_optimizer, set_rates, skip_frozen
 from ssl_jets.training.run_folder import TrainingRun
@@ -50,12 +51,14 @@ class FitResult:
         jets: jets of all batches of all ranks.
         seconds: wall time, of all parts of a resumed run together.
         skipped_steps: steps with a loss or gradient that was not finite.
+        best_step: step of the weights, if they are not those of the last one (`train.keep=best`).
     """
 
     steps: int
     jets: int
     seconds: float
     skipped_steps: int = 0
+    best_step: int | None = None
 
 
 def total_steps(settings: TrainSettings, jets_per_epoch: int, world: int) -> int:
@@ -95,6 +98,7 @@ class Loop:
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0
         self.collapsed = False  # at the last validation
+        self.best = Best(settings)
         self.nonfinite = NonFinite(settings, file_names, self.ranks, fabric.device)
         self.throughput = Throughput(stream)
         self.logged_skipped = Counter[str]()
@@ -155,6 +159,7 @@ class Loop:
                 "watch": {"failed": self.collapsed},
                 "monitor": self.monitor.state_dict() if self.monitor is not None else {},
                 "nonfinite": self.nonfinite.state_dict(),
+                "best": self.best.state_dict(),
             }
             checkpoint.write(path, state, self.settings.keep_checkpoints)
         self.fabric.barrier()
@@ -185,6 +190,7 @@ class Loop:
             if self.monitor is not None:
                 self.monitor.load_state_dict(state["monitor"])
             self.nonfinite.load_state_dict(state.get("nonfinite", {}))  # missing in checkpoints of older versions
+            self.best.load_state_dict(state.get("best", {}))
             self.schedule = Schedule(**state["schedule"])
         if len(state["streams"]) != self.fabric.world_size:
             self._change_ranks(len(state["streams"]))
@@ -218,6 +224,7 @@ class Loop:
             with self.fabric.autocast(), alone():
                 if whole:
                     diagnosis = self.monitor.validate(self.method, progress, early=early)
+                    self.best.update(self.method, self.step, diagnosis)
                 else:
                     diagnosis = self.monitor.check(self.method, progress)
             verdicts = diagnosis.verdicts
@@ -228,6 +235,10 @@ class Loop:
             for verdict in verdicts:
                 self.run.log_message(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
         return self.fabric.broadcast(verdicts)
+
+    def result(self) -> FitResult:
+        """Return the length of the training so far."""
+        return FitResult(self.step, self.jets, self.seconds, self.nonfinite.total)
 
     def stop_on_collapse(self, verdicts: list[Verdict]) -> None:
         """Stop with `train.on_collapse=stop` at the second validation in a row that found a collapse.
@@ -257,6 +268,7 @@ def fit(
     file_names: Sequence[str] = (),
     resume: bool = False,
     title: str = "training",
+    snapshot: Callable[[FitResult], None] | None = None,
 ) -> FitResult:
     """Train `method` on `stream`; metrics and checkpoints go to `run`.
 
@@ -270,6 +282,7 @@ def fit(
         file_names: name of each source file, for messages.
         resume: continue from `run.checkpoint` if it exists.
         title: title of the progress bar.
+        snapshot: called every `train.snapshot_minutes`; writes the model as it is.
 
     Raises:
         Interrupted: a signal came; the checkpoint is saved.
@@ -284,7 +297,7 @@ def fit(
     if early_checks and not loop.step:  # the reference of later checks
         loop.validate(whole=False)
     started = time.monotonic() - loop.seconds
-    saved = time.monotonic()
+    saved = snapped = time.monotonic()
     loop.throughput.reset(loop.jets)
     with watched() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar, closing(run.loggers):
         watch.at_once = False
@@ -303,10 +316,23 @@ def fit(
             if signal or checkpoint_due or done:
                 loop.save(run.checkpoint)
                 saved = time.monotonic()
+            if snapshot is not None and _snapshot_due(loop, snapped) and not done:
+                snapshot(loop.result())
+                snapped = time.monotonic()
             if signal and not done:
                 run.log_message(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
                 raise Interrupted(signal)
-    return FitResult(loop.step, loop.jets, loop.seconds, loop.nonfinite.total)
+    best = loop.best.restore(method)
+    if best is not None:
+        run.log_message(
+            f"the model is of step {best}, the best of all validations: {loop.best.name} {loop.best.value:.4g}"
+        )
+    return replace(loop.result(), best_step=best)
+
+
+def _snapshot_due(loop: Loop, since: float) -> bool:
+    minutes = loop.settings.snapshot_minutes
+    return minutes is not None and loop.fabric.broadcast(time.monotonic() - since >= 60 * minutes)
 
 
 def _log_step(loop: Loop, parts: dict[str, float], bar: Bar) -> None:

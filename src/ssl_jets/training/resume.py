@@ -30,6 +30,7 @@ _MAY_CHANGE = {
     "train.on_collapse",
     "train.on_nonfinite",
     "train.precision",
+    "train.snapshot_minutes",
     "train.validate_every",
     "train.warmup",
     "train.weight_decay",

@@ -3,7 +3,10 @@
 RUN/config.yaml              every resolved setting
 RUN/metrics.jsonl            one line per logged step
 RUN/model/                   the trained model (model_file.py)
+RUN/flatten.json             spectra of the training jets, with `data.flatten`
+RUN/snapshots/step-N/         the model at step N, with `train.snapshot_minutes`
 RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
+RUN/checkpoints/start.json   the model that a run goes on from, with `train.model`
 RUN/checkpoints/files.json   name, size and digest of each input file, for --resume
 RUN/log.txt                  messages on the terminal
 """
@@ -53,6 +56,11 @@ class TrainingRun:
     def checkpoint(self) -> Path:
         """Newest checkpoint, from which `--resume` continues."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def spectrum(self) -> Path:
+        """File of the spectra measured for `data.flatten`."""
+        return self.folder / "flatten.json"
 
     @property
     def has_checkpoint(self) -> bool:

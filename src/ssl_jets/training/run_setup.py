@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Generic
 
 from lightning_fabric import Fabric
 
 from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
-from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.schemas.check import like_labels
@@ -20,10 +22,10 @@ from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
 from ssl_jets.data.subset import choose_subset, subsample
 from ssl_jets.diagnostics.monitor import Monitor
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
-from ssl_jets.model_file import Model, save_model
+from ssl_jets.model_file import SNAPSHOTS, Model, save_model
 from ssl_jets.nn.tasks import weights_of
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
@@ -95,14 +97,16 @@ def labelled_subset(
     """
     if labels is None or labels == 1.0:
         return None
-    return choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
+    jets = choose_subset(data.files, data.train, labels, seed, request, setting, data.skipped_jets)
+    return jets if request.flatten is None else request.flatten.resampled(jets, seed)
 
 
 def statistics_sample(
-    files: Sequence[JetFile], parts: Sequence[EntryRange], seed: int, request: Request
+    data: Dataset, parts: Sequence[EntryRange], seed: int, request: Request, *, blind: bool = False
 ) -> Iterator[Jets]:
-    """Sample 10,000 jets to compute means and standard deviations on."""
-    return ordered(files, subsample(parts, _STATISTICS_JETS, seed), request)
+    """Sample 10,000 jets to compute means and standard deviations on, without labels if `blind`."""
+    entries = data.entries_for(parts, _STATISTICS_JETS)
+    return ordered(data.blind if blind else data.files, subsample(parts, entries, seed), request)
 
 
 def read_in_memory(
@@ -134,7 +138,8 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: 
         DataError: all held-out jets have weight 0.
     """
     skipped: Counter[str] = Counter()
-    jets = read_in_memory(data.files, subsample(data.held_out, settings.validation_jets, seed=0), request, skipped)
+    entries = data.entries_for(data.held_out, settings.validation_jets)
+    jets = read_in_memory(data.files, subsample(data.held_out, entries, seed=0), request, skipped)
     if log is not None and skipped:
         log(f"held-out {skipped_jets(skipped)}")
     if jets is None:
@@ -144,9 +149,26 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: 
     return Monitor(jets, settings.batch_size, len(data.label_names))
 
 
-def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str) -> FitResult:
-    """Train a method on the stream of its inputs, with validation on the held-out jets."""
+Facts = Callable[[FitResult], dict[str, Any]]
+"""Function of the length of a training so far that returns the facts of its model."""
+
+
+def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, facts: Facts | None = None) -> FitResult:
+    """Train a method on the stream of its inputs, with validation on the held-out jets.
+
+    Args:
+        method: the method.
+        inputs: its inputs.
+        title: title of the progress bar.
+        facts: facts of the snapshots; without it none are written.
+
+    Raises:
+        UsageError: the best validation is to be found by a probe, and there are no labels.
+    """
     settings, data, run = inputs.settings, inputs.data, inputs.run
+    if settings.train.keep == "best" and settings.train.best_by == "probe" and not data.label_names:
+        hint = "--set train.best_by=rankme needs no labels"
+        raise UsageError("the files have no labels to probe z with", where="train.best_by", found="probe", hint=hint)
     with closing(make_stream(data, settings, inputs.fabric, inputs.request, inputs.subset)) as stream:
         return fit(
             method,
@@ -158,6 +180,7 @@ def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str) ->
             file_names=data.names,
             resume=inputs.resume,
             title=title,
+            snapshot=None if facts is None else partial(_snapshot, inputs, method, facts),
         )
 
 
@@ -168,11 +191,13 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
         "columns": list(data.columns),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
-        "jets_per_epoch": count(data.train),
+        "jets_per_epoch": data.jets(data.train),
+        "where": settings.data.where,
         "labelled": settings.data.labelled,
         "labelled_seed": settings.data.labelled_seed,
         "steps": result.steps,
         "skipped_steps": result.skipped_steps,
+        "best_step": result.best_step,
         "jets": result.jets,
         "seconds": round(result.seconds, 1),
         "seed": settings.train.seed,
@@ -182,12 +207,23 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
 
 def export(inputs: TrainingInputs[MethodSettings], method: Method, facts: dict[str, Any]) -> None:
     """Write the trained model into the run folder. A signal that arrives now no longer stops the run."""
-    run = inputs.run
     with watched() as watch:
         watch.at_once = False
-        if run.writes:
-            heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
-            model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
-            digest = save_model(model, run.model, method if method.saves_full_method else None)
-            run.log_message(f"model: {run.model} (sha256 {digest[:12]})")
-        inputs.fabric.barrier()
+        _save(inputs, method, facts, inputs.run.model, "model")
+
+
+def _snapshot(inputs: TrainingInputs[MethodSettings], method: Method, facts: Facts, result: FitResult) -> None:
+    """Write the model as it is to `snapshots/step-N` of the run folder."""
+    _save(inputs, method, facts(result), inputs.run.folder / SNAPSHOTS / f"step-{result.steps}", "snapshot")
+
+
+def _save(
+    inputs: TrainingInputs[MethodSettings], method: Method, facts: dict[str, Any], folder: Path, kind: str
+) -> None:
+    run = inputs.run
+    if run.writes:
+        heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
+        model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
+        digest = save_model(model, folder, method if method.saves_full_method else None)
+        run.log_message(f"{kind}: {folder} (sha256 {digest[:12]})")
+    inputs.fabric.barrier()

@@ -64,7 +64,8 @@ def make_stream(
     def read(
         files: list[JetFile], parts: list[EntryRange], size: int, request: Request, *, seed: int, share: float = 1.0
     ) -> TrainStream:
-        options = {"buffer": math.ceil(share * settings.data.buffer), "workers": settings.data.workers}
+        buffer = data.entries_for(parts, math.ceil(share * settings.data.buffer))
+        options = {"buffer": buffer, "workers": settings.data.workers, "selected": data.jets(parts)}
         return TrainStream(files, parts, batch_size=size, seed=seed, request=request, **options, **ranks)
 
     def labelled(size: int) -> TrainStream | MemoryStream | ProportionStream:

@@ -153,15 +153,15 @@ class ShuffleBuffer:
                 chunk = kept.pop(part)
             else:
                 chunk, members = next(reads), next(groups)
-                if len(members) > 1 and (chunk.jets is None or len(chunk.jets) < _union(members).entries):
+                if len(members) > 1 and (chunk.jets is None or len(chunk.skipped) > 1):
                     # Skipped jets are counted per window: which range they belong to shows only when read alone.
                     chunk = read_range(self._files, part, self._request)
                 else:
-                    chunk, *others = _cut(chunk, members)
+                    chunk, *others = _cut(self._files[part.file], chunk, members)
                     self._kept.update(zip(members[1:], others))
             skipped += chunk.skipped
             if chunk.jets is not None:
-                block.append(chunk.jets)
+                block.append(chunk.jets, part.entries)
         return Chunk(block.jets(), skipped)
 
     def _join(self, ranges: Sequence[EntryRange], following: Sequence[Sequence[EntryRange]]) -> list[list[EntryRange]]:
@@ -208,18 +208,19 @@ class _Block:
         self.clear(0)
 
     def clear(self, expected: int) -> None:
-        """Remove the jets; about `expected` new ones follow."""
+        """Remove the jets; those of about `expected` entries follow."""
         self._expected = expected
-        self._jets = 0
+        self._entries = 0
         self._used = 0
         self._rest: list[Jets] = []
 
-    def append(self, jets: Jets) -> None:
+    def append(self, jets: Jets, entries: int) -> None:
+        """Append the jets of so many entries."""
         start, stop = self._used, self._used + len(jets.particles)
-        self._jets += len(jets)
+        self._entries += entries
         if stop > len(self._particles):
-            # 4,000 particles in the first 100 of 1,000 jets: 1.05 * 4,000 / 100 * 1,000 = 42,000.
-            size = max(stop, int(_SLACK * stop / self._jets * self._expected))
+            # 4,000 particles in the first 100 of 1,000 entries: 1.05 * 4,000 / 100 * 1,000 = 42,000.
+            size = max(stop, int(_SLACK * stop / self._entries * self._expected))
             larger = torch.empty(size, len(jets.columns))
             if start:
                 larger[:start] = self._particles[:start]
@@ -239,11 +240,17 @@ def _union(members: Sequence[EntryRange]) -> EntryRange:
     return EntryRange(members[0].file, min(part.start for part in members), max(part.stop for part in members))
 
 
-def _cut(chunk: Chunk, members: Sequence[EntryRange]) -> list[Chunk]:
-    """Cut a chunk of neighbouring ranges, of which no jet was skipped, into the chunk of each."""
+def _cut(file: JetFile, chunk: Chunk, members: Sequence[EntryRange]) -> list[Chunk]:
+    """Cut a chunk of neighbouring ranges, of which jets were skipped for one reason at most, into the chunk of each."""
     if len(members) == 1:
         return [chunk]
     assert chunk.jets is not None
-    first = _union(members).start
-    rows = [torch.arange(part.start - first, part.stop - first) for part in members]
-    return [Chunk(chunk.jets.select(index), Counter()) for index in rows]
+    assert chunk.jets.source is not None  # everything read from files has it
+    numbers = file.numbers(chunk.jets.source.numpy())
+    chunks = []
+    for part in members:
+        start, stop = np.searchsorted(numbers, (part.start, part.stop)).tolist()
+        lost = part.entries - (stop - start)
+        jets = chunk.jets.select(torch.arange(start, stop)) if start < stop else None
+        chunks.append(Chunk(jets, Counter({reason: lost for reason in chunk.skipped if lost})))
+    return chunks

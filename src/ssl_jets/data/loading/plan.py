@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ssl_jets.arrays import Array
 from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.spectrum import copies_of
 
 CHUNK = 10_000
 """Most entries that are read at once."""
@@ -123,10 +125,16 @@ class EpochPlan:
         """Return the entry ranges of the window of a shard."""
         return self.windows(shard.epoch, shard.rank)[shard.window]
 
-    def order(self, shard: Shard, length: int) -> npt.NDArray[np.int64]:
-        """Return the indices of the jets of a shard among the `length` jets of its window, in shuffled order."""
-        rng = np.random.default_rng([self.seed, shard.epoch, shard.rank, shard.window])
-        return rng.permutation(length)[shard.start :: shard.step]
+    def order(self, shard: Shard, length: int, factors: Array | None = None) -> npt.NDArray[np.int64]:
+        """Return the indices of the jets of a shard among the `length` jets of its window, in shuffled order.
+
+        With `factors` `[jet]`, a jet comes so many times in the mean: several times, once or never.
+        """
+        key = [self.seed, shard.epoch, shard.rank, shard.window]
+        if factors is None:
+            return np.random.default_rng(key).permutation(length)[shard.start :: shard.step]
+        rows = np.repeat(np.arange(length), copies_of(factors, np.random.default_rng([*key, 1])))
+        return np.random.default_rng(key).permutation(rows)[shard.start :: shard.step]
 
     def _plan_windows(self, epoch: int) -> list[list[list[EntryRange]]]:
         """Return the entry ranges of an epoch, `[rank][window][range]`."""

@@ -87,9 +87,8 @@ class TrainStream:
     """Endless batches of shuffled jets: every jet once per epoch, on one of the ranks.
 
     An epoch is cut into windows of about `buffer` jets, each a mixture of chunks of all classes (see `EpochPlan`).
-    While one window is used, threads read the next; if all jets fit into one window, they are read only once. Batches
-    continue across windows and epochs, so all have `batch_size` jets. The order depends only on the files, `seed`,
-    `rank`, `world` and `buffer`.
+    While one window is used, threads read the next; if all fit into one window, they are read once. All batches have
+    `batch_size` jets, also across epochs. The order depends only on the files, `seed`, `rank`, `world` and `buffer`.
 
     Args:
         files: the files.
@@ -101,6 +100,7 @@ class TrainStream:
         world: number of ranks.
         workers: threads that read.
         request: columns to read, and the policy for bad jets.
+        selected: jets of an epoch, if the request selects some of the entries; `buffer` then counts entries.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -119,9 +119,10 @@ class TrainStream:
         world: int = 1,
         workers: int = 1,
         request: Request = DEFAULT,
+        selected: int | None = None,
     ) -> None:
         _check(files, ranges, request)
-        self.jets_per_epoch = count(ranges)
+        self.jets_per_epoch = count(ranges) if selected is None else selected
         """Jets of an epoch, of all ranks together, before bad ones are skipped."""
         self.wait_seconds = 0.0
         """Time spent waiting for files."""
@@ -129,12 +130,11 @@ class TrainStream:
             raise DataError("there are no jets to train on")
         self._batch_size = batch_size
         self._seed = seed
+        self._resampling = request.resampling
         self._buffer = buffer
-
-        def plan_for(ranks: int) -> EpochPlan:
-            return EpochPlan(files, ranges, buffer=buffer, seed=seed, world=ranks)
-
-        self._cursor = Cursor(plan_for, rank, world)
+        self._cursor = Cursor(
+            lambda ranks: EpochPlan(files, ranges, buffer=buffer, seed=seed, world=ranks), rank, world
+        )
         self._shuffle_buffer = ShuffleBuffer(files, request, buffer, workers)
         self._jets: Jets | None = None
         self._order = torch.empty(0, dtype=torch.int64)
@@ -216,8 +216,7 @@ class TrainStream:
         self.close()
 
     def _signature(self) -> dict[str, int]:
-        world = self._cursor.world
-        return {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer, "world": world}
+        return {"jets": self.jets_per_epoch, "seed": self._seed, "buffer": self._buffer, "world": self._cursor.world}
 
     def _check_state(self, state: Mapping[str, Any], world: int) -> None:
         for name, value in (self._signature() | {"world": world}).items():
@@ -241,8 +240,7 @@ class TrainStream:
             try:
                 self._jets, self._skipped_in_window = self._shuffle_buffer.take()
             except BaseException:
-                # The next call reads anew, and raises the same error.
-                self._drop()
+                self._drop()  # the next call reads anew, and raises the same error
                 raise
             finally:
                 self.wait_seconds += time.perf_counter() - began
@@ -257,8 +255,10 @@ class TrainStream:
 
     def _enter(self) -> None:
         """Shuffle the window that was read, or move on if it has no jet for this rank."""
-        shard = self._cursor.shard()
-        order = self._cursor.plan(shard.world).order(shard, 0 if self._jets is None else len(self._jets))
+        shard, jets = self._cursor.shard(), self._jets
+        factors = None if jets is None or self._resampling is None else self._resampling.of_jets(jets)
+        plan = self._cursor.plan(shard.world)
+        order = plan.order(shard, 0 if jets is None else len(jets), factors)
         self._order = torch.from_numpy(order)
         if self._cursor.row >= len(order):
             self._advance()

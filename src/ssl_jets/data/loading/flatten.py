@@ -1,0 +1,113 @@
+"""Measurement of the spectra of training jets, for `data.flatten`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.config import FlattenSettings
+from ssl_jets.data.chunks import check_request, read_rows
+from ssl_jets.data.dataset import Dataset
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.plan import CHUNK, chunk_at_boundaries
+from ssl_jets.data.request import Request
+from ssl_jets.data.spectrum import Spectrum, cells_of
+from ssl_jets.errors import DataError, UsageError, nearest
+
+SETTING = "data.flatten"
+
+
+def with_spectrum(request: Request, spectrum: Spectrum) -> Request:
+    """Return a request whose jets have the weights of the spectrum, or the columns to resample them by."""
+    columns = tuple(dict.fromkeys((*request.jet_columns, *spectrum.settings.by))) if spectrum.resamples else None
+    return replace(request, jet_columns=request.jet_columns if columns is None else columns, flatten=spectrum)
+
+
+def measure_spectrum(data: Dataset, settings: FlattenSettings, request: Request, workers: int = 1) -> Spectrum:
+    """Measure the histograms of the selected training jets, bad ones among them; only jet columns are read.
+
+    Args:
+        data: files and training entries.
+        settings: columns, bins, target.
+        request: selection, and column of weights.
+        workers: threads that read.
+
+    Raises:
+        UsageError: a column that a file lacks, a target that is neither a class nor a file.
+        DataError: there is no bin in which all classes have jets.
+    """
+    narrow = Request(settings.by, columns=(), weights=request.weights, where=request.where)
+    check_request([data.files[index] for index in sorted({part.file for part in data.train})], narrow)
+    classes = data.label_names or ("",)
+    shape = tuple(len(edges) - 1 for edges in settings.bins)
+    by_file = np.zeros((len(data.files), len(classes), *shape))
+    outside = jets = 0
+    pieces = [piece for part in data.train for piece in chunk_at_boundaries(data.files[part.file], part, CHUNK)]
+    count = partial(_count, data.files, settings, narrow, len(classes), labelled=bool(data.label_names))
+    with ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-spectrum") as pool:
+        for piece, (histogram, left_out, read) in zip(pieces, pool.map(count, pieces)):
+            by_file[piece.file] += histogram
+            outside, jets = outside + left_out, jets + read
+    before = by_file.sum(axis=0)
+    target = _target(settings, classes, by_file, data)
+    common = (before > 0).all(axis=0) & (target > 0)
+    if not common.any():
+        hint = "fewer or wider data.flatten.bins"
+        raise DataError("there is no bin in which all classes have jets", where=SETTING, hint=hint)
+    target = np.where(common, target, 0.0) / target[common].sum()
+    return Spectrum(settings, classes, before, target, _factors(before, target, settings.classes), outside, jets)
+
+
+def _count(
+    files: Sequence[JetFile],
+    settings: FlattenSettings,
+    request: Request,
+    classes: int,
+    part: EntryRange,
+    *,
+    labelled: bool,
+) -> tuple[Array, int, int]:
+    """Return the histogram `[class, bin, ...]` of some entries, the jets outside of it, and all jets."""
+    file = files[part.file]
+    decoder = file.decoder(request)
+    table = decoder.jet_table(read_rows(file, decoder.branches, part.start, part.stop))
+    cell, inside = cells_of(settings, table.columns)
+    row = table.labels if labelled else np.zeros_like(table.labels)
+    inside &= row >= 0
+    histogram = np.zeros((classes, *(len(edges) - 1 for edges in settings.bins)))
+    np.add.at(histogram, (row[inside], *(axis[inside] for axis in cell)), table.weights[inside])
+    return histogram, int(np.count_nonzero(~inside)), len(inside)
+
+
+def _target(settings: FlattenSettings, classes: tuple[str, ...], by_file: Array, data: Dataset) -> Array:
+    """Return the target spectrum `[bin, ...]`, not normalized."""
+    if settings.to == "uniform":
+        widths = [np.diff(edges) for edges in settings.bins]
+        return np.asarray(np.prod(np.meshgrid(*widths, indexing="ij"), axis=0), dtype=np.float64)
+    if settings.to in classes:
+        return np.asarray(by_file.sum(axis=0)[classes.index(settings.to)])
+    chosen = [index for index, file in enumerate(data.files) if settings.to in (file.name, str(file.source))]
+    names = [*(name for name in classes if name), *(file.name for file in data.files)]
+    if not chosen or not by_file[chosen].any():
+        raise UsageError(
+            "the target is no class and no file to train on",
+            where=f"{SETTING}.to",
+            found=settings.to,
+            allowed=["uniform", *nearest(settings.to, names)],
+        )
+    return np.asarray(by_file[chosen].sum(axis=(0, 1)))
+
+
+def _factors(before: Array, target: Array, classes: str) -> Array:
+    """Return the factors `[class, bin, ...]`, whose mean over all jets is 1."""
+    axes = tuple(range(1, before.ndim))
+    share = before.sum(axis=axes) if classes == "as-is" else np.ones(len(before))
+    share = share / share.sum() * before.sum()  # A_c
+    scaled = share.reshape(-1, *(1 for _ in axes)) * target
+    factors: Array = np.divide(scaled, before, out=np.zeros_like(before), where=before > 0)
+    return factors

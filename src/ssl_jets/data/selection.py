@@ -1,0 +1,171 @@
+"""Selection of jets by a formula of jet columns (`data.where`, `--where`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.chunks import read_rows
+from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.request import Request
+from ssl_jets.data.rows import empty_rows
+from ssl_jets.data.schemas.check import wrong_type
+from ssl_jets.data.schemas.formula import Formula, formula
+from ssl_jets.errors import DataError, UsageError, nearest
+
+SETTING = "data.where"
+
+_BLOCK = 10_000
+"""Jets whose selection is read at once."""
+
+
+def check_selection(files: Sequence[JetFile], where: str | None) -> None:
+    """Check that a selection is a condition on columns that every file has, with one number per jet.
+
+    Raises:
+        UsageError: the text is not a formula, a file lacks a column of it, or it is not true or false for each jet.
+        DataError: a column holds something else than one number per jet.
+    """
+    if where is None:
+        return
+    parsed = _parse(where)
+    for file in files:
+        _check_columns(file, parsed)
+        decoder = file.decoder(_request(where))
+        try:
+            selected = decoder.selected(empty_rows((), decoder.branches))
+        except UsageError as error:
+            raise UsageError(error.what, where=SETTING, found=where, hint=error.hint) from None
+        if selected.dtype != np.bool_:
+            hint = "--where 'jet_pt > 300 && abs(jet_eta) < 2'"
+            raise UsageError("a selection is true or false for each jet", where=SETTING, found=where, hint=hint)
+
+
+def _parse(where: str) -> Formula:
+    try:
+        return formula(where)
+    except ValueError as error:
+        raise UsageError("the selection is not a formula", where=f"{SETTING}={where}", found=error) from None
+
+
+def _check_columns(file: JetFile, parsed: Formula) -> None:
+    """Check that a file has the columns of a selection: jet columns, or branches of its labels."""
+    available = (*file.jet_columns, *file.label_branches)
+    unusual = [name for name in parsed.names if name not in file.jet_columns]
+    if not unusual:
+        return
+    with file.reader.open_tables(file.source.path, external=True) as tables:
+        for table in (table for table in tables if table.name == file.tree):
+            for name in unusual:
+                if name in table.branches and (table.depth(name) != 0 or table.is_text(name)):
+                    raise wrong_type(name, {0}, table, file.place)
+    for name in unusual:
+        if name not in available:
+            raise UsageError(
+                "there is no such column to select by",
+                where=f"{SETTING}, {file.source}",
+                found=name,
+                allowed=nearest(name, available),
+            )
+
+
+def _request(where: str | None) -> Request:
+    return Request(columns=(), labels=False, where=where)
+
+
+def read_selected(file: JetFile, where: str | None, start: int, stop: int) -> Array:
+    """Read which of the jets `start` to `stop` of a file are selected, bool `[jet]`.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    decoder = file.decoder(_request(where))
+    return decoder.selected(read_rows(file, decoder.branches, start, stop))
+
+
+def count_selected(
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, workers: int = 1
+) -> Mapping[EntryRange, int]:
+    """Count the selected jets of each entry range, bad ones among them; only the columns of the formula are read.
+
+    Raises:
+        DataError: a file cannot be read; with `bad_files` "skip" of the request, none of its entries counts.
+    """
+    counts = dict.fromkeys(ranges, 0)
+    for part, mask in _masks(files, ranges, request, workers):
+        counts[part] += int(np.count_nonzero(mask))
+    return counts
+
+
+def selected_entries(
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, workers: int = 1
+) -> Array:
+    """Return which entries of the ranges, one range after another, are selected, bool `[entry]`.
+
+    Raises:
+        DataError: as `count_selected`.
+    """
+    if request.where is None:
+        return np.ones(count(ranges), dtype=np.bool_)
+    return np.concatenate([mask for _, mask in _masks(files, ranges, request, workers)])
+
+
+def _masks(
+    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, workers: int
+) -> Iterator[tuple[EntryRange, Array]]:
+    """Yield the selection of each block of the ranges, in order, with its range."""
+
+    def read(block: EntryRange) -> Array:
+        try:
+            return read_selected(files[block.file], request.where, block.start, block.stop)
+        except DataError:
+            if request.bad_files == "error":
+                raise
+            return np.zeros(block.entries, dtype=np.bool_)
+
+    blocks = [(part, block) for part in ranges for block in _in_blocks(part)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-select") as pool:
+        yield from zip([part for part, _ in blocks], pool.map(read, [block for _, block in blocks]))
+
+
+def _in_blocks(part: EntryRange) -> list[EntryRange]:
+    """Cut an entry range into blocks: 0 to 25,000 -> 0 to 10,000, 10,000 to 20,000, 20,000 to 25,000."""
+    starts = range(part.start, part.stop, _BLOCK)
+    return [EntryRange(part.file, start, min(start + _BLOCK, part.stop)) for start in starts]
+
+
+class SelectedNumbers:
+    """Filter of jet numbers by a selection, which reads its columns block by block and keeps the last block.
+
+    Args:
+        files: the files.
+        where: the formula; None selects all jets.
+    """
+
+    def __init__(self, files: Sequence[JetFile], where: str | None) -> None:
+        self._files, self._where = files, where
+        self._block: tuple[int, int] = (-1, -1)
+        self._mask: Array = np.empty(0, dtype=np.bool_)
+
+    def among(self, file: int, numbers: Array) -> Array:
+        """Return the selected ones of rising jet numbers of a file; none of a block that cannot be read."""
+        if self._where is None:
+            return numbers
+        blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
+        return np.concatenate([block[self._mask_of(file, block)] for block in blocks if len(block)] or [numbers])
+
+    def _mask_of(self, file: int, numbers: Array) -> Array:
+        """Return the mask of jet numbers within one block, bool `[number]`."""
+        key = (file, int(numbers[0]) // _BLOCK)
+        start = key[1] * _BLOCK
+        if key != self._block:
+            self._block, stop = key, min(start + _BLOCK, self._files[file].entries)
+            try:
+                self._mask = read_selected(self._files[file], self._where, start, stop)
+            except DataError:
+                self._mask = np.zeros(stop - start, dtype=np.bool_)
+        mask: Array = self._mask[numbers - start]
+        return mask

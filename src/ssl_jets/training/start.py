@@ -1,0 +1,133 @@
+"""Start of a pretraining from a trained model: its weights by name, and the history of its training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ssl_jets.data.seen import joint_training
+from ssl_jets.errors import UsageError
+from ssl_jets.jets import COLUMNS
+from ssl_jets.methods._method import Method
+from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.features import FEATURES
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.reading import read_json
+from ssl_jets.training.run_folder import TrainingRun
+
+SETTING = "train.model"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Trained model that a pretraining goes on from.
+
+    Attributes:
+        path: run folder or model folder, as it was named.
+        sha256: of its weights.
+        method: the method that trained it.
+        training: facts of its training.
+    """
+
+    path: str
+    sha256: str
+    method: str
+    training: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: str, model: Model) -> Start:
+        """Describe a model."""
+        return cls(path, model.sha256, model.method, model.facts["training"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Particle columns that the encoder was trained with."""
+        return tuple(self.training.get("columns", COLUMNS))
+
+    def write(self, run: TrainingRun) -> None:
+        """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
+        if run.writes:
+            record = {"path": self.path, "sha256": self.sha256, "method": self.method, "training": self.training}
+            write_text(run.folder / "checkpoints" / "start.json", json.dumps(record))
+
+    @classmethod
+    def read(cls, run: TrainingRun) -> Start:
+        """Read the record of a resumed run.
+
+        Raises:
+            SslJetsError: it is damaged or missing.
+        """
+        record = read_json(run.folder / "checkpoints" / "start.json", "the record of the model it went on from is gone")
+        return cls(record["path"], record["sha256"], record["method"], record["training"])
+
+    def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return the training facts of a model that went on from this one: it has seen the jets of both trainings."""
+        columns = [name for name in COLUMNS if name in {*self.columns, *facts["columns"]}]
+        joint = {name: value for name, value in facts.items() if name != "held_out"}
+        joint |= joint_training([facts, self.training])
+        before = {"sha256": self.sha256, "method": self.method, **self.training}
+        return joint | {"columns": columns, "pretrained": before}
+
+
+def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
+    """Load the weights of a trained model into an encoder, by name.
+
+    Statistics of features stay those that the weights were trained with; features that are new to the model keep the
+    statistics of the encoder.
+
+    Args:
+        path: run folder or model folder.
+        encoder: the encoder, with the statistics of the training jets; changed in place.
+
+    Returns:
+        The model, and the names of weights of the encoder that it lacks.
+
+    Raises:
+        SslJetsError: there is no model, or it cannot be read.
+        UsageError: a weight has another shape.
+    """
+    model = load_model(path)
+    start = Start.of(path, model)
+    mean, std = encoder.features.mean.clone(), encoder.features.std.clone()
+    fresh = _load(encoder, model.encoder.state_dict(), model.encoder.cfg.model_dump())
+    for index, feature in enumerate(FEATURES):
+        if not set(feature.needs) <= set(start.columns):
+            encoder.features.mean[index], encoder.features.std[index] = mean[index], std[index]
+    return start, fresh
+
+
+def _load(encoder: Encoder, weights: Mapping[str, Tensor], before: Mapping[str, Any]) -> list[str]:
+    own = encoder.state_dict()
+    for name, value in own.items():
+        if name in weights and weights[name].shape != value.shape:
+            now = encoder.cfg.model_dump()
+            changed = [key for key in now if before.get(key) != now[key]]
+            raise UsageError(
+                "the encoder does not have the shape of the model to go on from",
+                where=", ".join(f"model.{key}={now[key]}" for key in changed) or name,
+                found=f"{name} of shape {tuple(value.shape)}, in the model {tuple(weights[name].shape)}",
+                allowed=[f"model.{key}={before[key]}" for key in changed if key in before],
+                hint="without these settings the encoder has the shape of the model",
+            )
+    encoder.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
+    return [name for name in own if name not in weights]
+
+
+def fresh_parts(method: Method, encoder: Encoder, fresh: list[str]) -> list[str]:
+    """Name the parts of a method that begin with random weights: modules of the method, weights of the encoder.
+
+    A copy of the encoder, such as a teacher, has the weights of the model; a trained method that the method builds on
+    has its own.
+    """
+    copies = {"encoder", "teacher", *method.requires}
+    parts = [
+        name
+        for name, module in method.named_children()
+        if name not in copies and module is not encoder and any(True for _ in module.parameters())
+    ]
+    return [*parts, *(f"encoder.{name}" for name in fresh)]
