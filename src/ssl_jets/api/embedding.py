@@ -212,7 +212,7 @@ def _options(
         "batch_size": batch_size or BATCH,
         "precision": resolved.train.precision,
         "part": None if part is None else PartOf.parse(part),
-        "out": resolved.out,
+        "out_settings": resolved.out,
         "log": log,
         **flags,
     }

@@ -72,7 +72,7 @@ class OutputOptions:
         per_file: write a file for each input; the output then has `{name}` or `{index}` in its name.
         resume: keep finished parts, and go on from those of a killed run.
         force: overwrite the output.
-        out: kind of a ROOT file, and jets of a finished part.
+        out_settings: kind of a ROOT file, and jets of a finished part.
         report: called with the progress.
         log: called with each message about files and columns.
     """
@@ -86,7 +86,7 @@ class OutputOptions:
     per_file: bool = False
     resume: bool = False
     force: bool = False
-    out: OutSettings = field(default_factory=OutSettings)
+    out_settings: OutSettings = field(default_factory=OutSettings)
     report: Progress | None = None
     log: Log = to_stderr
 
@@ -123,7 +123,7 @@ def check_options(out: Path, options: OutputOptions) -> None:
     Raises:
         UsageError: an unknown suffix, or an output that exists.
     """
-    format_of(out, rntuple=options.out.rntuple)
+    format_of(out, rntuple=options.out_settings.rntuple)
     if not options.per_file:
         check_output(out, force=options.force or (options.resume and not out.is_dir()))
 
@@ -161,7 +161,7 @@ def write_output(
     labels = shared_labels(inputs.files)
     key = key_columns(output.level, labelled=bool(labels))
     columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
-    check_names(out, [column.name for column in columns], rntuple=options.out.rntuple)
+    check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
     metadata = _metadata(models, output, scores, labels, keep)
     skipped: Counter[str] = Counter()
     targets = _targets(inputs, out, options)
@@ -177,8 +177,8 @@ def write_output(
             workers=options.data.workers,
             report=options.report,
             watch=watch,
-            rntuple=options.out.rntuple,
-            resume_jets=options.out.resume_jets if options.resume else None,
+            rntuple=options.out_settings.rntuple,
+            resume_jets=options.out_settings.resume_jets if options.resume else None,
             total=count(inputs.ranges) if options.per_file else None,
         )
         with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):

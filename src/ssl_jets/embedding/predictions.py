@@ -23,7 +23,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import Precision
-from ssl_jets.zfile import Column, Level, ScoresMetadata
+from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
 
 SPREAD = "_spread"
 """Follows the name of a column in the name of its standard deviation over the models of an ensemble."""
@@ -165,8 +165,9 @@ class ScoresOutput:
         self._models, self._with_z = models, with_z
         self._names = _Names.of(models[0])
         self._classes = models[0].labels if models[0].head is not None else ()
-        taken = [*self._names.all, *(f"{name}{SPREAD}" for name in self._names.all), "z"]
-        self._discriminants = parse_all(scores, [*taken, *self._classes])
+        key = [column.name for column in key_columns("particle", labelled=True)]
+        taken = [*self._classes, *self._names.all, *(f"{name}{SPREAD}" for name in self._names.all), *key, "z"]
+        self._discriminants = parse_all(scores, taken)
         self.temperatures = (1.0,) * len(models)
         own = {*self._names.all, *self._classes, *(one.name for one in self._discriminants)}
         read = (name for one in self._discriminants for name in one.formula.names)
