@@ -239,12 +239,10 @@ def test_merged_parts_are_the_file_of_one_run(
     one = (tmp_path / f"out{suffix}").read_bytes()
     names = []
     for number in range(1, parts + 1):
+        if (number, parts) == (4, 5):
+            continue  # the file without jets: there is nothing to do, which is an error
         names.append(tmp_path / f"part{number}.parquet")
-        try:
-            run([runs["tagger"]], sources, names[-1], part=PartOf(number, parts), **options)
-        except DataError as error:
-            assert parts == 5 and number == 4 and "no jets" in error.what  # the file without jets
-            names.pop()
+        run([runs["tagger"]], sources, names[-1], part=PartOf(number, parts), **options)
     merge_parts(names[::-1], tmp_path / f"out{suffix}", force=True, partial=parts == 5)
     merged, expected = read_scores(tmp_path / f"out{suffix}"), tmp_path / f"expected{suffix}"
     expected.write_bytes(one)
@@ -280,7 +278,7 @@ def test_a_file_for_each_input_and_their_merge(tmp_path: Path, runs: dict[str, P
     merge_parts(done.paths, tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
     assert len(expected["label"]) == sum(SIZES)
-    with pytest.raises(UsageError, match="{name}"):
+    with pytest.raises(UsageError, match=r"\{name\}"):
         predict([runs["tagger"]], sources, tmp_path / "s.root", **options)
 
 

@@ -10,7 +10,7 @@ from ssl_jets.zfile.columns import Column, Level, Rows, key_columns, z_columns
 from ssl_jets.zfile.formats import SUFFIXES
 from ssl_jets.zfile.merge import Merged, merge_parts
 from ssl_jets.zfile.metadata import PartMetadata, ScoresMetadata, ZMetadata
-from ssl_jets.zfile.reader import ZFile, iterate_z, read_metadata, read_scores, read_z, read_z_or_scores
+from ssl_jets.zfile.reader import ZFile, iterate_z, read_metadata, read_scores, read_z
 from ssl_jets.zfile.writer import ZWriter
 
 __all__ = [
@@ -30,6 +30,5 @@ __all__ = [
     "read_metadata",
     "read_scores",
     "read_z",
-    "read_z_or_scores",
     "z_columns",
 ]

@@ -57,13 +57,6 @@ def read_scores(path: Path | str) -> ZFile:
     return file
 
 
-def read_z_or_scores(path: Path | str) -> ZFile:
-    """Read a z file, or a scores file of this package, with or without z."""
-    with _open(Path(path)) as reading:
-        scores = "scores" in _metadata(reading, Path(path))[0]
-    return read_scores(path) if scores else read_z(path)
-
-
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Read the metadata of a z or scores file; empty for files of other tools.
 
