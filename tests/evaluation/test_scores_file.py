@@ -77,7 +77,7 @@ def test_the_verb_reads_scores_files_and_their_parts_and_reports(tmp_path: Path,
     one = ssl_jets.evaluate(z=tmp_path / "one.npz", out=tmp_path / "o", settings=settings)
     assert numbers(parts.task) == numbers(one.task)  # type: ignore[union-attr]
     text = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
-    assert "Classification by the model's head" in text
+    assert "Classification by the model" in text
     assert "The space of z" not in text
     assert "head" in evaluation.summary_table(one)  # type: ignore[arg-type]
 
