@@ -3,6 +3,7 @@
     run = ssl_jets.pretrain("mae", data="jets/", out="runs/mae", steps=2000)   # the run folder
     ssl_jets.embed(run, data="jets/", out="z.parquet", keep=["jet_sdmass"])
     tagger = ssl_jets.finetune(run, data="jets/", mode="full", labels=0.01, out="runs/tagger")
+    ssl_jets.predict(tagger, data="jets/", out="scores.root", score="D_Hbb = Hbb / (Hbb + QCD)")
     result = ssl_jets.evaluate(tagger, data="jets/", out="out")
     model = ssl_jets.load_model(tagger)
     z, p = model.embed(jets), model.predict(jets)                              # [jet, D], [jet, class]
@@ -17,10 +18,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_jets.api import embed, evaluate, finetune, generate, pretrain, read_jets, share
+    from ssl_jets.api import embed, evaluate, finetune, generate, merge, predict, pretrain, read_jets, share
     from ssl_jets.jets import Jets
     from ssl_jets.model_file import load_model
-    from ssl_jets.zfile import read_z
+    from ssl_jets.zfile import read_scores, read_z
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,8 +31,11 @@ __all__ = [
     "finetune",
     "generate",
     "load_model",
+    "merge",
+    "predict",
     "pretrain",
     "read_jets",
+    "read_scores",
     "read_z",
     "share",
 ]
@@ -42,8 +46,11 @@ _MODULES = {
     "finetune": "ssl_jets.api",
     "generate": "ssl_jets.api",
     "load_model": "ssl_jets.model_file",
+    "merge": "ssl_jets.api",
+    "predict": "ssl_jets.api",
     "pretrain": "ssl_jets.api",
     "read_jets": "ssl_jets.api",
+    "read_scores": "ssl_jets.zfile",
     "read_z": "ssl_jets.zfile",
     "share": "ssl_jets.api",
 }

@@ -96,7 +96,7 @@ class Model(ShortRepr):
         """
         z = embed_jets(
             self.encoder,
-            _with_columns(jets, self.columns),
+            with_columns(jets, self.columns),
             device=default_device(device),
             batch=batch_size,
             precision=precision,
@@ -128,8 +128,11 @@ class Model(ShortRepr):
         z = self.embed(jets, batch_size=batch_size, device=device, precision=precision)
         return self.probabilities(z)
 
-    def probabilities(self, z: Array, classes: Iterable[str] = ()) -> Array:
-        """Compute class probabilities from z, float64 `[jet, class]`, in the order of `classes` or of `labels`."""
+    def probabilities(self, z: Array, classes: Iterable[str] = (), *, temperature: float = 1.0) -> Array:
+        """Compute class probabilities from z, float64 `[jet, class]`, in the order of `classes` or of `labels`.
+
+        `temperature` divides the logits.
+        """
         if self.head is None:
             raise SslJetsError(
                 "this model has no head that predicts classes",
@@ -139,7 +142,7 @@ class Model(ShortRepr):
         order = [self.labels.index(name) for name in classes or self.labels]
         with torch.inference_mode():
             logits = torch.cat([self.head(rows) for rows in _batches(z)]).double()
-            result: Array = logits[:, order].softmax(dim=1).numpy()
+            result: Array = (logits[:, order] / temperature).softmax(dim=1).numpy()
         return result
 
     def regressed(self, z: Array) -> Array:
@@ -147,6 +150,13 @@ class Model(ShortRepr):
         assert self.regressor is not None
         with torch.inference_mode():
             result: Array = torch.cat([self.regressor.physical(rows) for rows in _batches(z)]).numpy()
+        return result
+
+    def regressed_quantiles(self, z: Array) -> Array:
+        """Compute the quantiles of the regressed columns from z, float32 `[jet, target, level]`."""
+        assert self.regressor is not None
+        with torch.inference_mode():
+            result: Array = torch.cat([self.regressor.bands(rows) for rows in _batches(z)]).numpy()
         return result
 
 
@@ -223,7 +233,7 @@ def _batches(z: Array) -> tuple[Tensor, ...]:
     return torch.split(torch.from_numpy(z), BATCH)
 
 
-def _with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
+def with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
     """Return the jets with only the particle columns of `names`."""
     columns = tuple(name for name in jets.columns if name in names)
     if not columns:

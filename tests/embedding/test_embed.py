@@ -26,7 +26,7 @@ from ssl_jets.data.files import EntryRange, open_files, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import share
-from ssl_jets.embedding import embed as embed_module
+from ssl_jets.embedding import writing
 from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.encoding import batches_of, embed_parts
 from ssl_jets.errors import DataError, SslJetsError, UsageError
@@ -283,7 +283,7 @@ def test_jets_that_are_written_are_let_go(
             alive.append(sum(reference() is not None for reference in read))
             yield jets
 
-    monkeypatch.setattr(embed_module, "ordered", watched)
+    monkeypatch.setattr(writing, "ordered", watched)
     embed(model, sources, tmp_path / "z.npz", batch_size=5)
     assert len(alive) == 21
     assert max(alive) <= 5  # read ahead, in hand, and being yielded; never the whole input

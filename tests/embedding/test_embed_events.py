@@ -13,8 +13,10 @@ import torch
 
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import open_files
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import Source
-from ssl_jets.embedding.embed import embed, trained_entries
+from ssl_jets.embedding.embed import embed
+from ssl_jets.embedding.inputs import trained_entries
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.zfile import ZFile, read_z
@@ -125,4 +127,4 @@ def test_what_was_trained_on_is_told_in_events_where_they_have_fewer_jets(tmp_pa
     file = open_files([Source(str(write_events(tmp_path / "few.root", nano_branches(events))))])[0]
     assert file.entries < len(events)
     training = {"files": [list(file.identity)], "held_out": [[*file.identity, 3, 5]]}
-    assert trained_entries([file], training) == ((0, 0, 3), (0, 5, 12))
+    assert trained_entries([file], Seen.of(training)) == ((0, 0, 3), (0, 5, 12))

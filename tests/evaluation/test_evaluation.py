@@ -12,6 +12,7 @@ import torch
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import open_files, whole
 from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import choose_subset
@@ -315,12 +316,12 @@ def test_kept_columns_are_read_from_z(tmp_path: Path) -> None:
 
 
 def test_entries_that_were_trained_on_are_all_but_those_held_out(world) -> None:
-    from ssl_jets.embedding.embed import trained_entries
+    from ssl_jets.embedding.inputs import trained_entries
 
     first, second = world.files
     training = {"files": [list(first.identity)], "held_out": [[*first.identity, 100, 150], [*second.identity, 0, 9]]}
-    assert trained_entries([second, first], training) == ((1, 0, 100), (1, 150, first.entries))
-    assert trained_entries([first], {}) == ()
+    assert trained_entries([second, first], Seen.of(training)) == ((1, 0, 100), (1, 150, first.entries))
+    assert trained_entries([first], Seen.of({})) == ()
 
 
 def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Path) -> None:

@@ -13,10 +13,21 @@ The same arguments everywhere:
 The command line parses, calls one of these functions and prints its result. Libraries are imported on the first call.
 """
 
-from ssl_jets.api.embedding import embed, read_jets
+from ssl_jets.api.embedding import embed, merge, predict, read_jets
 from ssl_jets.api.evaluation import evaluate
 from ssl_jets.api.generation import generate
 from ssl_jets.api.sharing import share
 from ssl_jets.api.training import finetune, plan_finetuning, pretrain
 
-__all__ = ["embed", "evaluate", "finetune", "generate", "plan_finetuning", "pretrain", "read_jets", "share"]
+__all__ = [
+    "embed",
+    "evaluate",
+    "finetune",
+    "generate",
+    "merge",
+    "plan_finetuning",
+    "predict",
+    "pretrain",
+    "read_jets",
+    "share",
+]

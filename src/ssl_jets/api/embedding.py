@@ -1,16 +1,18 @@
-"""The verbs `embed` and `read_jets`."""
+"""The verbs `embed`, `predict`, `merge` and `read_jets`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, names_of, tree_of
 from ssl_jets.runtime.launcher import rank
 
 if TYPE_CHECKING:
-    from ssl_jets.embedding.embed import EmbedSummary
+    from ssl_jets.embedding.job import EmbedSettings, OutputSummary
     from ssl_jets.jets import Jets
+    from ssl_jets.zfile import Merged
 
 
 def embed(
@@ -22,10 +24,13 @@ def embed(
     where: str | None = None,
     level: Literal["jet", "particle"] = "jet",
     keep: Names = (),
+    part: str | None = None,
+    per_file: bool = False,
     settings: SettingTree | None = None,
     batch_size: int | None = None,
+    resume: bool = False,
     force: bool = False,
-) -> EmbedSummary:
+) -> OutputSummary:
     """Write z of every jet, in input order, to a z file.
 
     Args:
@@ -36,43 +41,112 @@ def embed(
         where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
         level: "jet" for a row per jet with z, "particle" for a row per particle with its token.
         keep: jet columns to copy from the input.
-        settings: further settings `data.*`, and `train.precision`.
+        part: "I/N" writes part I (from 1) of N, for an array job; `merge` joins the parts.
+        per_file: write a file for each input; `out` then has `{name}` or `{index}` in its name.
+        settings: further settings `data.*`, `out.*`, and `train.precision`.
         batch_size: jets of one forward pass; by default 512.
+        resume: keep finished parts, and go on from those of a killed run.
         force: replace `out`.
 
     Returns:
-        The path, the number of jets, and the skipped jets by reason.
+        The paths, the number of jets, and the skipped jets by reason.
 
     Raises:
         SslJetsError: a setting, the model, an input file or the output is wrong.
         Interrupted: a signal came; no unfinished file is left.
     """
-    from ssl_jets.config import resolve
-    from ssl_jets.embedding.embed import EmbedSettings
     from ssl_jets.embedding.embed import embed as run_embed
-    from ssl_jets.model import BATCH
-    from ssl_jets.runtime.allocator import tune_memory
     from ssl_jets.runtime.console import Bar
 
     check_choice("--level", level, ("jet", "particle"))
-    tune_memory()
-    resolved = resolve(EmbedSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
-    sources = resolved.data.sources or tuple(resolved.data.proportions)
-    log_sample(sources)
+    resolved = _resolved(data, schema, where, settings)
+    options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
-        return run_embed(
-            model,
-            sources,
+        return run_embed(model, _sources(resolved), out, level=level, report=bar.to_of, **options)
+
+
+def predict(
+    model: Names,
+    *,
+    out: str | Path,
+    data: Names = (),
+    schema: str | Path | None = None,
+    where: str | None = None,
+    score: str | Sequence[str] = (),
+    keep: Names = (),
+    with_z: bool = False,
+    temperature: str | float | None = None,
+    part: str | None = None,
+    per_file: bool = False,
+    settings: SettingTree | None = None,
+    batch_size: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+) -> OutputSummary:
+    """Write class probabilities, regressed columns and discriminants of every jet, in input order, to a scores file.
+
+    Args:
+        model: a run folder, or its `model/` folder; of several the mean is written.
+        out: the scores file; its suffix names the format: .root, .parquet, .h5 or .npz.
+        data: the jets; by default the bundled sample.
+        schema: YAML file (or name) of the format of the files.
+        where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
+        score: discriminants `NAME = FORMULA` of classes and columns, such as "D_Hbb = Hbb / (Hbb + QCD)".
+        keep: jet columns to copy from the input.
+        with_z: write z, too.
+        temperature: number that divides the logits; "fit" fits it on held-out labelled jets of each model.
+        part: "I/N" writes part I (from 1) of N, for an array job; `merge` joins the parts.
+        per_file: write a file for each input; `out` then has `{name}` or `{index}` in its name.
+        settings: further settings `data.*`, `out.*`, and `train.precision`.
+        batch_size: jets of one forward pass; by default 512.
+        resume: keep finished parts, and go on from those of a killed run.
+        force: replace `out`.
+
+    Returns:
+        The paths, the number of jets, and the skipped jets by reason.
+
+    Raises:
+        SslJetsError: a setting, a model without head, a formula, an input file or the output is wrong.
+        Interrupted: a signal came; no unfinished file is left.
+    """
+    from ssl_jets.api.temperatures import temperatures_of
+    from ssl_jets.embedding.predictions import predict as run_predict
+    from ssl_jets.runtime.console import Bar
+
+    models = [Path(name) for name in names_of(model)]
+    resolved = _resolved(data, schema, where, settings)
+    options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
+    with Bar("predict", None, "jets", shown=rank() == 0) as bar:
+        return run_predict(
+            models,
+            _sources(resolved),
             out,
-            level=level,
-            keep=names_of(keep),
-            data=resolved.data,
-            batch_size=batch_size or BATCH,
-            precision=resolved.train.precision,
-            force=force,
+            scores=names_of(score),
+            with_z=with_z,
+            temperatures=lambda: temperatures_of(temperature, models),
             report=bar.to_of,
-            log=log,
+            **options,
         )
+
+
+def merge(parts: Names, *, out: str | Path, partial: bool = False, force: bool = False) -> Merged:
+    """Join the parts of an array job, in order, into the file that one run would have written.
+
+    Args:
+        parts: files of `embed` or `predict` with `part` or `per_file`, in any order.
+        out: the output; its suffix names the format, which may be another than of the parts.
+        partial: accept missing parts.
+        force: replace `out`.
+
+    Returns:
+        The path, the number of parts and rows, and the missing parts.
+
+    Raises:
+        SslJetsError: parts of different models or inputs, a missing part, or the output is wrong.
+    """
+    from ssl_jets.zfile import merge_parts
+
+    return merge_parts(names_of(parts), out, partial=partial, force=force)
 
 
 def read_jets(
@@ -112,3 +186,39 @@ def log_sample(sources: tuple[str, ...]) -> None:
     """Log that the bundled sample is used, if no files are named."""
     if not sources:
         log("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")
+
+
+def _resolved(data: Names, schema: str | Path | None, where: str | None, settings: SettingTree | None) -> EmbedSettings:
+    """Check the settings of `embed` or `predict`, before anything is read."""
+    from ssl_jets.config import resolve
+    from ssl_jets.embedding.job import EmbedSettings
+    from ssl_jets.runtime.allocator import tune_memory
+
+    tune_memory()
+    return resolve(EmbedSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
+
+
+def _sources(resolved: EmbedSettings) -> tuple[str, ...]:
+    """Return the names of the input files, and log that the bundled sample is used if there are none."""
+    sources = resolved.data.sources or tuple(resolved.data.proportions)
+    log_sample(sources)
+    return sources
+
+
+def _options(
+    resolved: EmbedSettings, keep: Names, part: str | None, *, batch_size: int | None, **flags: bool
+) -> dict[str, Any]:
+    """Return the fields of `OutputOptions`."""
+    from ssl_jets.embedding.inputs import PartOf
+    from ssl_jets.model import BATCH
+
+    return {
+        "keep": names_of(keep),
+        "data": resolved.data,
+        "batch_size": batch_size or BATCH,
+        "precision": resolved.train.precision,
+        "part": None if part is None else PartOf.parse(part),
+        "out_settings": resolved.out,
+        "log": log,
+        **flags,
+    }

@@ -42,7 +42,7 @@ def evaluate(
 
     Args:
         runs: a run folder; several are compared on the same jets.
-        z: z file of this or any other tool, instead of runs; several are one table.
+        z: z file of this or any other tool, or scores file of `predict`, instead of runs; several are one table.
         generated: files of generated jets, instead of runs, to compare with `data`.
         ensemble: also evaluate the mean of the predictions of several runs.
         protocol: "labels" (label curves), "anomaly" or "domain": evaluations that train. A stopped one
@@ -110,12 +110,15 @@ def _evaluate(request: EvaluateRequest) -> Result:
 
 
 def _evaluate_one(request: EvaluateRequest, settings: EvaluateSettings) -> Evaluation:
-    """Evaluate a model or z files."""
+    """Evaluate a model, z files or scores files."""
     from ssl_jets import evaluation, report
+    from ssl_jets.zfile import read_metadata
 
     folder = request.folder("evaluation")
     if request.z:
-        result = evaluation.evaluate_z(request.z, folder, settings=settings, force=request.force, log=log)
+        scores = "scores" in read_metadata(request.z[0])
+        evaluate_files = evaluation.evaluate_scores if scores else evaluation.evaluate_z
+        result = evaluate_files(request.z, folder, settings=settings, force=request.force, log=log)
         run = None
     else:
         model, run = request.models[0], run_of(request.models[0])

@@ -17,7 +17,9 @@ from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.finetune import finetune
 from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
+from ssl_jets.cli.merge import merge
 from ssl_jets.cli.methods import methods
+from ssl_jets.cli.predict import predict
 from ssl_jets.cli.pretrain import pretrain
 from ssl_jets.cli.runs import runs
 from ssl_jets.cli.share import share
@@ -37,6 +39,8 @@ EXAMPLES: dict[Callable[..., None], str] = {
     pretrain: "ssl-jets pretrain --method mae --size tiny --steps 100 --out runs/mae",
     embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
     finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
+    predict: "ssl-jets predict --model runs/tagger --out scores.root --score 'D_Hbb = Hbb / (Hbb + QCD)'",
+    merge: "ssl-jets merge part-*.parquet --out scores.root",
     evaluate: "ssl-jets evaluate runs/tagger",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     methods: "ssl-jets methods mae",
@@ -47,7 +51,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
 """An example of each command, in the order of `--help`."""
 for _command, _example in EXAMPLES.items():
     app.command(cls=Command, epilog=f"Example: {_example}")(_command)
-_SHARED = ("pretrain", "finetune", "embed")
+_SHARED = ("pretrain", "finetune", "embed", "predict")
 """Commands that share their work among the processes of a launch."""
 _LESS = "fewer jets at a time: --batch-size, --set data.buffer=..., evaluate.fit_jets, evaluate.test_jets"
 _debug = False  # set by `--debug`, read by `_fail`

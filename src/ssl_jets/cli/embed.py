@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_jets.cli.console import log, put
-from ssl_jets.cli.options import BatchSize, Data, Force, Model, Schema, Set, Where
+from ssl_jets.cli.options import BatchSize, Data, Force, Keep, Model, Part, PerFile, ResumeParts, Schema, Set, Where
+
+if TYPE_CHECKING:
+    from ssl_jets.embedding.job import OutputSummary
 
 
 class Level(StrEnum):
@@ -26,16 +29,16 @@ def embed(
     schema: Schema = None,
     where: Where = None,
     level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
-    keep: Annotated[
-        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")
-    ] = None,
+    keep: Keep = None,
+    part: Part = None,
+    per_file: PerFile = False,
     set_: Set = None,
     batch_size: BatchSize = None,
+    resume: ResumeParts = False,
     force: Force = False,
 ) -> None:
     """Write z of every jet, in input order; prints the file."""
     from ssl_jets import api
-    from ssl_jets.data.skipped import skipped_jets
     from ssl_jets.setting_tree import parse_set
 
     summary = api.embed(
@@ -46,14 +49,25 @@ def embed(
         where=where,
         level=level.value,
         keep=keep or (),
+        part=part,
+        per_file=per_file,
         settings=parse_set(set_ or []),
         batch_size=batch_size,
+        resume=resume,
         force=force,
     )
+    put_files(summary)
+
+
+def put_files(summary: OutputSummary) -> None:
+    """Print the files on stdout, and rate and skipped jets on stderr."""
+    from ssl_jets.data.skipped import skipped_jets
+
     rate = summary.jets / max(summary.seconds, 1e-9)
     log(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
     if summary.reasons:
         log(skipped_jets(summary.reasons))
     if summary.files_left_out:
         log(f"files left out: {len(summary.files_left_out)}")
-    put(summary.path)
+    for path in summary.paths:
+        put(path)

@@ -35,7 +35,9 @@ def evaluate(
     ] = None,
     z: Annotated[
         list[Path] | None,
-        typer.Option("--z", metavar="FILE", help="A z file, of this or any other tool; several are one table."),
+        typer.Option(
+            "--z", metavar="FILE", help="A z file, of this or any other tool, or a scores file; several are one table."
+        ),
     ] = None,
     generated: Annotated[
         list[str] | None, typer.Option("--generated", metavar="SRC", help="Generated jets, to compare with --data.")

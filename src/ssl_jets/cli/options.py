@@ -58,3 +58,13 @@ Size = Annotated[
     ),
 ]
 Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")]
+Part = Annotated[
+    str | None, typer.Option("--part", metavar="I/N", help="Write part I (from 1) of N; `merge` joins the parts.")
+]
+PerFile = Annotated[
+    bool, typer.Option("--per-file", help="Write a file for each input; --out has {name} or {index} in its name.")
+]
+ResumeParts = Annotated[
+    bool, typer.Option("--resume", help="Keep finished parts, and go on from those of a killed run.")
+]

@@ -22,7 +22,7 @@ from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import shared
 from ssl_jets.data.selection import check_selection, count_selected
 from ssl_jets.data.skipped import require_jets
-from ssl_jets.data.sources import resolve_sources, sample_sources
+from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.console import to_stderr
@@ -116,9 +116,20 @@ def open_named(
     Raises:
         SslJetsError: as `open_files` and `check_selection`.
     """
-    labels = settings.labels if labelled else None
+    return open_sources(named_sources(names), settings, skipped, labelled=labelled)
+
+
+def named_sources(names: Sequence[str]) -> list[Source]:
+    """Return the files of names as the user typed them; without names, those of the bundled sample."""
     log = to_stderr if rank() == 0 else lambda message: None
-    sources = resolve_sources(names, log) if names else sample_sources()
+    return resolve_sources(names, log) if names else sample_sources()
+
+
+def open_sources(
+    sources: Sequence[Source], settings: DataSettings, skipped: dict[str, str], *, labelled: bool = True
+) -> list[JetFile]:
+    """Open files as `open_named` does."""
+    labels = settings.labels if labelled else None
     errors = skipped if settings.bad_files == "skip" else None
     files = open_files(sources, labels, settings.format, settings.jets, errors, settings.external)
     check_selection(files, settings.where)

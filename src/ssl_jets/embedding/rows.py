@@ -1,10 +1,9 @@
-"""Rows of a z file from encoded jets, with a row for every jet of the input."""
+"""Rows of a z or scores file from encoded jets, with a row for every jet of the input."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -13,28 +12,30 @@ from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.selection import SelectedNumbers
+from ssl_jets.embedding.outputs import Output
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.encoder import Encoded
-from ssl_jets.zfile import Column, Level, z_columns
+from ssl_jets.zfile import Column, key_columns
+from ssl_jets.zfile.columns import VECTORS
 
 GAP_ROWS = 4096
 
 
 class RowJoiner:
-    """Joins batches of encoded jets with the skipped jets between them to the rows of a z file.
+    """Joins batches of encoded jets with the skipped jets between them to the rows of a file.
 
     A skipped jet is a gap in the numbers of the encoded ones: after the jets 0, 1, 3 the jet 2 is missing. At level
-    "jet" it becomes a row with z of NaN and the label -1, with its kept columns as they are in the file; unreadable
-    ones are NaN, -1, or false. A jet that the selection `where` leaves out has no row.
+    "jet" it becomes a row with computed columns of NaN and the label -1, with its kept columns as they are in the file;
+    unreadable ones are NaN, -1, or false. A jet that the selection `where` leaves out has no row.
 
     Args:
         files: the files.
-        parts: ranges of entries to embed, at most one of each file, in order.
-        columns: the columns of the z file, the kept jet columns last.
-        level: a row per jet or per particle.
-        bad_files: policy for kept columns that cannot be read.
-        where: the selection of jets; None for all.
+        numbers: number of each file in the column `source_file`.
+        parts: ranges of entries to encode, at most one of each file, in order.
+        columns: the columns of the file.
+        output: computation of its columns.
+        request: the selection of jets, and the policy for kept columns that cannot be read.
 
     Attributes:
         entries: entries joined so far.
@@ -43,14 +44,17 @@ class RowJoiner:
     def __init__(
         self,
         files: Sequence[JetFile],
+        numbers: Array,
         parts: Sequence[EntryRange],
         columns: Sequence[Column],
-        level: Level,
-        bad_files: Literal["error", "skip"] = "error",
-        where: str | None = None,
+        output: Output,
+        *,
+        request: Request,
     ) -> None:
-        self._files, self._columns, self._level, self._bad_files = files, columns, level, bad_files
-        self._selected = SelectedNumbers(files, where)
+        self._files, self._numbers, self._columns = files, numbers, columns
+        self._output, self._level, self._bad_files = output, output.level, request.bad_files
+        self._computed = {column.name for column in output.columns}
+        self._selected = SelectedNumbers(files, request.where)
         self._left = deque(parts)
         self.entries = 0
 
@@ -99,7 +103,8 @@ class RowJoiner:
 
     def _bad_rows(self, file: int, numbers: Array) -> dict[str, Array]:
         entries, in_entry = self._files[file].keys(numbers)
-        values_of_bad = {"z": np.nan, "source_file": file, "source_entry": entries, "source_jet": in_entry, "label": -1}
+        key = {"source_file": self._numbers[file], "source_entry": entries, "source_jet": in_entry}
+        values_of_bad = {**dict.fromkeys(self._computed, np.nan), **key, "label": -1}
         kept = [column.name for column in self._columns if column.name not in values_of_bad]
         copied: dict[str, Array] = {}
         if kept:
@@ -124,33 +129,37 @@ class RowJoiner:
     def _rows(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         assert jets.source is not None
         source = jets.source.numpy()
-        rows = {"source_file": source[:, 0], "source_entry": source[:, 1], "source_jet": source[:, 2]}
+        key = {
+            "source_file": self._numbers[source[:, 0]],
+            "source_entry": source[:, 1],
+            "source_jet": source[:, 2],
+        }
+        rows: dict[str, Array] = {name: values.numpy() for name, values in jets.jet.items()}
+        rows |= key
         if jets.labels is not None:
             rows["label"] = jets.labels.numpy()
-        rows |= {name: values.numpy() for name, values in jets.jet.items()}
-        if self._level == "jet":
-            rows["z"] = encoded.z.numpy()
-        else:
+        if self._level == "particle":
             owner = jets.jet_of_particle.numpy()  # [particle]
             rows = {name: values[owner] for name, values in rows.items()}
-            rows["token"] = encoded.tokens.numpy()
             rows["particle"] = np.arange(len(owner)) - jets.offsets.numpy()[owner]
+        rows |= self._output.compute(jets, encoded)
         return {column.name: rows[column.name] for column in self._columns}
 
 
-def check_kept(files: Sequence[JetFile], request: Request) -> None:
-    """Check that the kept jet columns exist, are no label columns, and do not have the name of a column of z files.
+def check_kept(files: Sequence[JetFile], request: Request, kept: Sequence[str], output: Output) -> None:
+    """Check that the kept jet columns exist, are no label columns, and do not have the name of another column.
 
     Raises:
         UsageError: they do not.
     """
-    written = {column.name for level in ("jet", "particle") for column in z_columns(level, 1, labelled=True)}
-    for name in request.jet_columns:
+    written = {*VECTORS.values(), *(column.name for column in key_columns("particle", labelled=True))}
+    written |= {column.name for column in output.columns}
+    for name in kept:
         if any(name in file.label_branches for file in files):
             hint = "the label is always written, as the column `label`; the metadata has the names of its values"
             raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
         if name in written:
-            raise UsageError("a z file has a column of that name of its own", where="--keep", found=name)
+            raise UsageError("the output has a column of that name of its own", where="--keep", found=name)
     check_request(files, request)
 
 

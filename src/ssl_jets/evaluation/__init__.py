@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
     from ssl_jets.evaluation.one import evaluate_model
     from ssl_jets.evaluation.result import Evaluation
+    from ssl_jets.evaluation.scores import evaluate_scores
     from ssl_jets.evaluation.tables import comparison_table, generated_table, summary_table
     from ssl_jets.evaluation.zfile import evaluate_z
 
@@ -25,6 +26,7 @@ __all__ = [
     "comparison_table",
     "evaluate_generated",
     "evaluate_model",
+    "evaluate_scores",
     "evaluate_z",
     "generated_table",
     "summary_table",
@@ -40,6 +42,7 @@ _MODULES = {
     "comparison_table": "tables",
     "evaluate_generated": "generated",
     "evaluate_model": "one",
+    "evaluate_scores": "scores",
     "evaluate_z": "zfile",
     "generated_table": "tables",
     "summary_table": "tables",

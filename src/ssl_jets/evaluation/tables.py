@@ -62,7 +62,8 @@ def summary_table(evaluation: Evaluation) -> str:
         for of, found in evaluation.spread.items()
     ]
     head = ("spread of", "effective rank", "participation ratio", "mean cosine", "variation", "alignment")
-    blocks.append(plain_table(head, spreads))
+    if spreads:
+        blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     return "\n\n".join(blocks)
 

@@ -129,7 +129,10 @@ def labelled_sides(
     paths, _, file = read_table(paths)
     path, wanted = ", ".join(map(str, paths)), settings.evaluate
     usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
-    roles, weights = _Roles.of(file, usable & (labels >= 0), wanted, note, path), _weights(file, settings.data.weights)
+    roles, weights = (
+        _Roles.of(file, usable & (labels >= 0), wanted, note, path),
+        weights_of_rows(file, settings.data.weights),
+    )
     roles.require_weights(weights, settings.data.weights)
     roles.leaked(roles.test, note)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
@@ -162,7 +165,7 @@ class _Roles:
 
     @classmethod
     def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, note: MessageLog, path: str) -> _Roles:
-        trained = _trained(file)
+        trained = trained_rows(file)
         if trained is None:
             note("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
@@ -187,7 +190,7 @@ class _Roles:
             )
         sides = (fit, test, usable if wanted.seen else usable & ~trained)
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
-        fit, test, unseen = (_some(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
+        fit, test, unseen = (some_rows(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
         return cls(fit, test, unseen, trained)
 
     def require_weights(self, weights: Array, name: str | None) -> None:
@@ -215,7 +218,7 @@ class _Found:
 
 def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
     """Fit and score probes of the class, if jets are labelled, and of the kept columns."""
-    weights = _weights(file, settings.data.weights)
+    weights = weights_of_rows(file, settings.data.weights)
     roles.require_weights(weights, settings.data.weights)
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
     sides, probes = [roles.fit, roles.test], list[ProbeResult]()
@@ -231,7 +234,7 @@ def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettin
     kept = _kept(file)
     if not most or not kept or any(len(rows) < fewest for rows, fewest in zip(sides, FEWEST)):
         return _Found(probes, [])
-    few = [_some(rows, most, seed) for rows in sides]
+    few = [some_rows(rows, most, seed) for rows in sides]
     quantities = [Side({name: values[rows] for name, values in kept.items()}, weights[rows]) for rows in few]
     z_fit, z_test = (file.z[rows] for rows in few)
     return _Found(probes, physics_probes(z_fit, z_test, *quantities, seed=seed))
@@ -248,7 +251,7 @@ def _kept(file: ZFile) -> Mapping[str, Array]:
     return columns | ratios
 
 
-def _weights(file: ZFile, name: str | None) -> Array:
+def weights_of_rows(file: ZFile, name: str | None) -> Array:
     if name is None:
         return np.ones(len(file))
     if name not in file.columns:
@@ -260,7 +263,7 @@ def _weights(file: ZFile, name: str | None) -> Array:
     return relative(weights)
 
 
-def _trained(file: ZFile) -> Array | None:
+def trained_rows(file: ZFile) -> Array | None:
     """Return a mask of the rows that the model was trained on, bool `[row]`; None if the file has none."""
     ranges = file.metadata.get("trained")
     if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
@@ -281,7 +284,7 @@ def _first(file: ZFile, usable: Array) -> Array:
     return first
 
 
-def _some(rows: Array, most: int, seed: int) -> Array:
+def some_rows(rows: Array, most: int, seed: int) -> Array:
     chosen: Array = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     return chosen
 

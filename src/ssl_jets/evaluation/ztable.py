@@ -1,8 +1,8 @@
-"""Several z files of one model as one table."""
+"""Several z or scores files of one model as one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import numpy as np
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.zfile import ZFile, read_z
 
-SAME = {"model_sha256": "the model", "level": "the level", "label_names": "the classes"}
+SAME = {"model_sha256": "the model", "level": "the level", "label_names": "the classes", "scores": "the scores"}
 """Metadata in which the files of a table must agree."""
 
 
-def read_table(paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[int], ZFile]:
-    """Read z files, one after the other: their paths, their numbers of rows, and all rows.
+def read_table(
+    paths: str | Path | Sequence[str | Path], read: Callable[[Path], ZFile] = read_z
+) -> tuple[list[Path], list[int], ZFile]:
+    """Read z files (or others with `read`), one after the other: their paths, their numbers of rows, and all rows.
 
-    `source_file` and `trained` count the input files of all of them.
+    `source_file` and `trained` count the input files of all of them; parts of one job count them already.
 
     Raises:
         UsageError: a file is named twice.
@@ -27,7 +29,7 @@ def read_table(paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], li
     named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if len({path.resolve() for path in named}) < len(named):
         raise UsageError("a z file is named twice", where="--z", found=", ".join(map(str, named)))
-    files = [read_z(path) for path in named]
+    files = [read(path) for path in named]
     for path, file in zip(named[1:], files[1:], strict=True):
         _check_same(named[0], files[0], path, file)
     return named, [len(file) for file in files], files[0] if len(files) == 1 else _joined(files)
@@ -55,7 +57,9 @@ def _shapes(file: ZFile) -> list[str]:
 def _joined(files: Sequence[ZFile]) -> ZFile:
     columns = {name: np.concatenate([file.columns[name] for file in files]) for name in files[0].columns}
     metadata: dict[str, Any] = dict(files[0].metadata)
-    offsets = np.cumsum([0, *(_inputs(file) for file in files)])
+    jobs = {(file.metadata.get("part") or {}).get("inputs_sha256") for file in files}
+    parts_of_one = len(jobs) == 1 and None not in jobs
+    offsets = np.cumsum([0, *(0 if parts_of_one else _inputs(file) for file in files)])
     metadata["files"] = [name for file in files for name in file.metadata.get("files", [])]
     if all("trained" in file.metadata for file in files):
         metadata["trained"] = [

@@ -160,7 +160,7 @@ def clear_left_behind(output: Path) -> None:
         except OSError:
             continue
         try:
-            if _locked(lock):
+            if try_lock(lock):
                 shutil.rmtree(folder, ignore_errors=True)
                 to_stderr(f"removed what a run that was killed left behind: {folder}")
         finally:
@@ -170,13 +170,13 @@ def clear_left_behind(output: Path) -> None:
 def _new_lock(path: Path) -> int | None:
     """Create and lock a file; return None if another process was quicker."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    if _locked(lock) is not False and path.exists():
+    if try_lock(lock) is not False and path.exists():
         return lock
     os.close(lock)
     return None
 
 
-def _locked(descriptor: int) -> bool | None:
+def try_lock(descriptor: int) -> bool | None:
     """Try to lock a file; return False if another process has the lock, None if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

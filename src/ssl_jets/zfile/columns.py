@@ -18,6 +18,9 @@ VECTORS: dict[Level, str] = {"jet": "z", "particle": "token"}
 
 KEY = ("source_file", "source_entry", "source_jet")
 
+COUNTED = (*VECTORS.values(), KEY[0])
+"""Columns of which the first that a file has gives its number of rows."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -54,10 +57,15 @@ def z_columns(level: Level, dim: int, *, labelled: bool, kept: Iterable[str] = (
         >>> [column.name for column in z_columns("jet", 64, labelled=True, kept=["jet_pt"])]
         ['z', 'source_file', 'source_entry', 'source_jet', 'label', 'jet_pt']
     """
-    columns = [Column(VECTORS[level], "f4", dim)]
-    columns += [Column("source_file", "i4"), Column("source_entry", "i8"), Column("source_jet", "i4")]
+    vector = Column(VECTORS[level], "f4", dim)
+    return (vector, *key_columns(level, labelled=labelled), *(Column(name, "f4") for name in kept))
+
+
+def key_columns(level: Level, *, labelled: bool) -> tuple[Column, ...]:
+    """Return the columns that name the jet (or particle) of a row, and its label."""
+    columns = [Column("source_file", "i4"), Column("source_entry", "i8"), Column("source_jet", "i4")]
     if level == "particle":
         columns.append(Column("particle", "i4"))
     if labelled:
         columns.append(Column("label", "i8"))
-    return (*columns, *(Column(name, "f4") for name in kept))
+    return tuple(columns)

@@ -74,14 +74,17 @@ SUFFIXES: dict[str, Format] = {
     ".npz": Format("npz", npz.NpzSink, npz.NpzReading, r"\0|^metadata$"),
 }
 
+RNTUPLE = Format("ROOT", root.RNTupleSink, root.RootReading, r"\0|^$|[.]|\[\d*\]")
+"""ROOT files with an RNTuple; a dot in a name would make a field of a field."""
 
-def check_names(path: Path, names: Iterable[str]) -> None:
+
+def check_names(path: Path, names: Iterable[str], *, rntuple: bool = False) -> None:
     """Check that the format of `path` can store the column names unchanged.
 
     Raises:
         UsageError: it cannot.
     """
-    own, columns = format_of(path), set(names)
+    own, columns = format_of(path, rntuple=rntuple), set(names)
     for name in columns:
         in_column = own is _HDF5 and any(name.startswith(f"{other}/") for other in columns)  # a group and a dataset
         if in_column or re.search(own.refused, name) or name.encode(errors="replace").decode() != name:
@@ -90,11 +93,11 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise UsageError(f"{own.name} cannot keep a column of this name", where=path, found=repr(name), hint=hint)
 
 
-def format_of(path: Path) -> Format:
-    """Return the format of the suffix of `path`.
+def format_of(path: Path, *, rntuple: bool = False) -> Format:
+    """Return the format of the suffix of `path`; of ROOT with `rntuple` the one that writes an RNTuple.
 
     Raises:
-        UsageError: an unknown suffix.
+        UsageError: an unknown suffix, or `rntuple` with another format than ROOT.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -106,4 +109,8 @@ def format_of(path: Path) -> Format:
             allowed=allowed,
             hint=str(path.with_suffix(allowed[0])) if path.name else None,
         )
-    return SUFFIXES[suffix]
+    if rntuple and suffix != ".root":
+        raise UsageError(
+            "an RNTuple is written to a ROOT file", where="out.rntuple", found=path, hint=str(path.with_suffix(".root"))
+        )
+    return RNTUPLE if rntuple else SUFFIXES[suffix]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy.typing as npt
 
-from ssl_jets.zfile.columns import VECTORS, Column, Rows
+from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc.Buffer since Python 3.12
@@ -95,7 +95,7 @@ class _Patient(io.FileIO):
 
 
 class Hdf5Reading:
-    """Reader of slices of the datasets with as many rows as z."""
+    """Reader of slices of the datasets with as many rows as z, or as the key."""
 
     def __init__(self, path: Path) -> None:
         # Many network file systems of computing centres have no locks.
@@ -103,8 +103,7 @@ class Hdf5Reading:
         sets: dict[str, Any] = {}  # datasets in groups have names with a slash
         self._file.visititems(lambda name, item: sets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
         sets = {name: item for name, item in sets.items() if item.ndim > 0}
-        vectors = [len(sets[name]) for name in VECTORS.values() if name in sets]
-        self.rows = vectors[0] if vectors else 0
+        self.rows = next((len(sets[name]) for name in COUNTED if name in sets), 0)
         self.names = tuple(name for name, item in sets.items() if name in VECTORS.values() or self._is_column(item))
         text = self._file.attrs.get(METADATA)
         self.metadata = str(text) if isinstance(text, str) else None

@@ -1,4 +1,4 @@
-"""Metadata of a z file: one JSON object."""
+"""Metadata of a z or scores file: one JSON object."""
 
 from __future__ import annotations
 
@@ -18,8 +18,52 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
+class ScoresMetadata:
+    """Origin of the scores of a scores file.
+
+    Attributes:
+        classes: classes of the columns `p_CLASS`, in their order; empty for models that regress only.
+        regressed: column of each regressed target.
+        levels: quantiles of the regressed targets; empty if the models predict none.
+        discriminants: formula of each discriminant.
+        temperatures: temperature of each model; 1 leaves its probabilities as they are.
+        models: SHA-256 of the weights of each model; several are an ensemble, whose mean is written.
+    """
+
+    classes: tuple[str, ...] = ()
+    regressed: Mapping[str, str] = field(default_factory=dict)
+    levels: tuple[float, ...] = ()
+    discriminants: Mapping[str, str] = field(default_factory=dict)
+    temperatures: tuple[float, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartMetadata:
+    """Place of a file among the parts of one output.
+
+    Attributes:
+        number: number of the part, from 1.
+        of: number of all parts.
+        first_file: number in the whole list of inputs of the first of `files`; `source_file` counts in the whole list.
+        inputs: number of all inputs.
+        inputs_sha256: SHA-256 of the list of their names.
+        ranges: entries of the part, as (number of the file in the whole list, start, stop).
+        columns: name, type and width of each column.
+    """
+
+    number: int
+    of: int
+    first_file: int
+    inputs: int
+    inputs_sha256: str
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    columns: tuple[tuple[str, str, int | None], ...] = ()
+
+
+@dataclass(frozen=True)
 class ZMetadata:
-    """Origin of the rows of a z file.
+    """Origin of the rows of a z or scores file.
 
     Attributes:
         model_sha256: SHA-256 of the weights of the model; empty if it was never saved.
@@ -34,6 +78,8 @@ class ZMetadata:
         left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
         files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.
         digests: for each input file the digest of its contents, the same for a copy of any name.
+        scores: of a scores file; None for a z file.
+        part: of one part of several; None for a whole file.
     """
 
     model_sha256: str
@@ -48,14 +94,17 @@ class ZMetadata:
     left_out: Mapping[str, int] = field(default_factory=dict)
     files_left_out: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
+    scores: ScoresMetadata | None = None
+    part: PartMetadata | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields with the versions of format and package, as they are stored."""
+        fields = asdict(self)
         return {
-            "format": "ssl-jets z",
+            "format": "ssl-jets z" if self.scores is None else "ssl-jets scores",
             "format_version": FORMAT_VERSION,
             "package_version": __version__,
-            **asdict(self),
+            **{name: value for name, value in fields.items() if value is not None},
         }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError
-from ssl_jets.zfile.columns import VECTORS, Column, Rows
+from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows
 
 METADATA = "metadata"
 COPY_BYTES = 2**22
@@ -79,8 +79,7 @@ class NpzReading:
                     arrays[info.filename.removesuffix(".npy")] = _array(path, archive, info)
         text = arrays.pop(METADATA, None)
         self.metadata = str(text) if text is not None and text.dtype.kind == "U" and text.ndim == 0 else None
-        vectors = [arrays[name] for name in VECTORS.values() if name in arrays]
-        self.rows = len(vectors[0]) if vectors and vectors[0].ndim else 0
+        self.rows = next((len(arrays[name]) for name in COUNTED if name in arrays and arrays[name].ndim), 0)
         self._arrays = {name: array for name, array in arrays.items() if self._is_column(name, array)}
         self.names = tuple(self._arrays)
 

@@ -1,4 +1,4 @@
-"""Reader of z files of this package and of other tools."""
+"""Reader of z and scores files of this package, and of z files of other tools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ZFile(ShortRepr):
     """Contents of a z file in memory.
 
     Attributes:
-        z: float32 `[row, D]`; at level "particle" the tokens.
+        z: float32 `[row, D]`; at level "particle" the tokens; `[row, 0]` of a scores file without z.
         columns: the other columns by name, each `[row]`: the key, `label` as int64 if the file has it, kept columns.
         metadata: metadata of the file; empty for files of other tools.
     """
@@ -42,6 +42,29 @@ class ZFile(ShortRepr):
 
     def __len__(self) -> int:
         return len(self.z)
+
+
+def read_scores(path: Path | str) -> ZFile:
+    """Read a whole scores file: every column with one number per row, and z if it has z.
+
+    Raises:
+        UsageError, DataError: as `read_z`, or the file has no scores.
+    """
+    file = _read_file(Path(path), None)
+    if "scores" not in file.metadata:
+        hint = "ssl-jets predict writes scores"
+        raise DataError("the file has no scores", where=path, found=", ".join(file.columns), hint=hint)
+    return file
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Read the metadata of a z or scores file; empty for files of other tools.
+
+    Raises:
+        UsageError, DataError: as `read_z`.
+    """
+    with _open(Path(path)) as reading:
+        return _metadata(reading, Path(path))[0]
 
 
 def read_z(path: Path | str, level: Level = "jet") -> ZFile:
@@ -55,27 +78,36 @@ def read_z(path: Path | str, level: Level = "jet") -> ZFile:
         UsageError: the suffix is none of a z file.
         DataError: no such file, no column `z`, z is no matrix of numbers, or labels are no whole numbers.
     """
-    path, vector = Path(path), VECTORS[level]
+    return _read_file(Path(path), VECTORS[level])
+
+
+def _read_file(path: Path, vector: str | None) -> ZFile:
+    """Read a whole file; `vector` None takes z if there is z."""
     with _open(path) as reading:
         metadata, checksums = _metadata(reading, path)
-        _check_vector(path, reading, vector)
-        names = [vector, *(name for name in reading.names if name not in VECTORS.values())]
+        if vector is None:
+            vector = VECTORS["jet"] if VECTORS["jet"] in reading.names else ""
+        else:
+            _check_vector(path, reading, vector)
+        names = [*filter(None, [vector]), *(name for name in reading.names if name not in VECTORS.values())]
         columns: dict[str, npt.NDArray[Any]] = {}
         start = 0
         for block in _blocks(reading, names, checksums, path):
-            block[vector] = _matrix(block[vector], path, vector)
+            if vector:
+                block[vector] = _matrix(block[vector], path, vector)
             if not columns:
                 _check_size(path, reading.rows, block)
                 columns = {
                     name: np.empty((reading.rows, *array.shape[1:]), array.dtype) for name, array in block.items()
                 }
-            stop = start + len(block[vector])
+            stop = start + len(block[names[0]])
             for name, array in block.items():
                 columns[name][start:stop] = array
             start = stop
     if "label" in columns:
         columns["label"] = _labels(columns["label"], path)
-    return ZFile(z=columns.pop(vector), columns=columns, metadata=metadata)
+    z = columns.pop(vector) if vector else np.empty((start, 0), np.float32)
+    return ZFile(z=z, columns=columns, metadata=metadata)
 
 
 def iterate_z(path: Path | str, rows: int = ROWS) -> Iterator[dict[str, npt.NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""z files as ROOT: a TTree `jets` with z as a fixed-size array branch, and the metadata as a TObjString."""
+"""z files as ROOT: a TTree or RNTuple `jets` with z as a fixed-size array, and the metadata as a TObjString."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import uproot
@@ -17,6 +18,7 @@ from ssl_jets.zfile.columns import VECTORS, Column, Rows
 
 TREE = "jets"
 METADATA = "metadata"
+RNTUPLE = "ROOT::RNTuple"
 
 
 class RootSink:
@@ -28,12 +30,13 @@ class RootSink:
         # zstd is read by ROOT 6.20 and later, and is faster here than no compression.
         self._file = uproot.recreate(self._raw, compression=uproot.ZSTD(1))
         try:
-            self._tree = self._file.mktree(
-                TREE, {column.name: np.dtype((column.dtype, column.shape)) for column in columns}
-            )
+            self._tree = self._new_tree(columns)
         except OSError:
             self.abort()
             raise
+
+    def _new_tree(self, columns: Sequence[Column]) -> Any:
+        return self._file.mktree(TREE, {column.name: np.dtype((column.dtype, column.shape)) for column in columns})
 
     def write(self, rows: Rows) -> None:
         self._tree.extend(dict(rows))
@@ -50,23 +53,47 @@ class RootSink:
             self._raw.close()
 
 
+class RNTupleSink(RootSink):
+    """Writer of an RNTuple instead of a TTree, one cluster per block."""
+
+    def _new_tree(self, columns: Sequence[Column]) -> Any:
+        forms = []
+        for column in columns:
+            number = ak.forms.NumpyForm(np.dtype(column.dtype).name)
+            forms.append(number if column.width is None else ak.forms.RegularForm(number, column.width))
+        return self._file.mkrntuple(TREE, ak.forms.RecordForm(forms, [column.name for column in columns]))
+
+    def write(self, rows: Rows) -> None:
+        self._tree.extend(ak.Array(dict(rows)))
+
+
 class RootReading:
-    """Reader of the TTree `jets`, or of the only TTree of a foreign file."""
+    """Reader of the TTree or RNTuple `jets`, or of the only TTree of a foreign file."""
 
     def __init__(self, path: Path) -> None:
         # As {file: None}, uproot takes no colon of the path for a tree; with a local source it takes it for no address.
         local = {"handler": MultithreadedFileSource, "use_threads": False, "num_workers": 1}
         self._file = uproot.open({str(path.absolute()): None}, array_cache=None, **local)
-        self._tree = self._file[_tree_name(self._file, path)]
+        name = _tree_name(self._file, path)
+        self._tree = self._file[name]
         self.rows = int(self._tree.num_entries)
-        self.names = tuple(branch.name for branch in self._tree.branches if _is_column(branch))
+        self._rntuple = self._file.classname_of(name) == RNTUPLE
+        self.names = (
+            tuple(self._tree.keys(recursive=False))
+            if self._rntuple
+            else tuple(branch.name for branch in self._tree.branches if _is_column(branch))
+        )
         text = self._file.get(METADATA)
         self.metadata = str(text) if isinstance(text, str) else None
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
         for start in range(0, max(self.rows, 1), rows):
             stop = min(start + rows, self.rows)
-            yield self._tree.arrays(list(names), entry_start=start, entry_stop=stop, library="np")
+            if self._rntuple:
+                arrays = self._tree.arrays(list(names), entry_start=start, entry_stop=stop)
+                yield {name: ak.to_numpy(arrays[name]) for name in names}
+            else:
+                yield self._tree.arrays(list(names), entry_start=start, entry_stop=stop, library="np")
 
     def close(self) -> None:
         self._file.close()
@@ -74,7 +101,7 @@ class RootReading:
 
 def _tree_name(file: Any, path: Path) -> str:
     trees: list[str] = sorted({key.split(";")[0] for key, kind in file.classnames().items() if kind == "TTree"})
-    if TREE in trees:
+    if TREE in trees or file.classnames().get(f"{TREE};1") == RNTUPLE:
         return TREE
     if len(trees) != 1:
         raise DataError("a z file in ROOT has a TTree `jets`", where=path, found=", ".join(trees) or "no TTree")

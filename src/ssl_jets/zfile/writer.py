@@ -30,9 +30,11 @@ class ZWriter:
         metadata: stored when the file is closed; may be replaced until then.
         force: overwrite an existing file.
         block_bytes: bytes gathered before they are written.
+        rntuple: write an RNTuple, not a TTree, to a ROOT file.
 
     Raises:
-        UsageError: an unknown suffix, a column name that the format cannot keep, or the file exists without `force`.
+        UsageError: an unknown suffix, an RNTuple in another format than ROOT, a column name that the format cannot
+            keep, or the file exists without `force`.
         SslJetsError: the folder or the disk cannot take the file. Nothing is left behind.
     """
 
@@ -44,9 +46,10 @@ class ZWriter:
         *,
         force: bool = False,
         block_bytes: int = BLOCK_BYTES,
+        rntuple: bool = False,
     ) -> None:
         self.path, self.rows, self.metadata = Path(path), 0, metadata
-        check_names(self.path, [column.name for column in columns])
+        check_names(self.path, [column.name for column in columns], rntuple=rntuple)
         rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
         self._block = {column.name: column.empty(rows) for column in columns}
         self._block_rows, self._filled = rows, 0
@@ -54,7 +57,7 @@ class ZWriter:
         self._sink: Sink | None = None
         self._file = WholeFile(self.path, force=force)
         with self._writing():
-            self._sink = format_of(self.path).sink(self._file.fresh, columns)
+            self._sink = format_of(self.path, rntuple=rntuple).sink(self._file.fresh, columns)
 
     @property
     def _opened(self) -> Sink:

@@ -38,8 +38,9 @@ def evaluation_tiles(result: Evaluation) -> str:
     for row in evaluation_figures.reader_rows(result):
         more = f"accuracy, 68 %: {page.interval(row.accuracy, digits=3)}; AUC {page.number(row.auc.value, 3)}"
         entries.append((row.name, page.number(row.accuracy.value, 3), more))
-    spread = result.representation
-    entries.append(("effective rank of z", page.number(spread.rankme, 1), f"of {spread.dimensions} dimensions"))
+    if result.spread:
+        spread = result.representation
+        entries.append(("effective rank of z", page.number(spread.rankme, 1), f"of {spread.dimensions} dimensions"))
     return page.tiles(entries)
 
 
@@ -55,6 +56,8 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
     body += _regression(result.regression, album)
     body += _physics(result.physics, album)
     body += robustness({"": result}, album)
+    if not result.spread:  # of a scores file
+        return [*body, *_provenance(result)]
     body += [page.heading("The space of z")]
     shown = evaluation_figures.mapped_classes(result.map, result.classes)
     classes = ": one class in colour over all jets in grey" if shown else ""

@@ -1,0 +1,29 @@
+"""The command `merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_jets.cli.console import log, put
+from ssl_jets.cli.options import Force
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="Files of --part or --per-file, in any order.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output: .root, .parquet, .h5 or .npz.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Accept missing parts.")] = False,
+    force: Force = False,
+) -> None:
+    """Join the parts of an array job into the file that one run would have written; prints the file."""
+    from ssl_jets import api
+
+    merged = api.merge(parts, out=out, partial=partial, force=force)
+    log(f"{merged.rows:,} rows of {merged.parts} parts")
+    if merged.missing:
+        log(f"missing parts: {', '.join(map(str, merged.missing))}")
+    put(merged.path)

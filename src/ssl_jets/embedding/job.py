@@ -1,0 +1,231 @@
+"""Files of jets in, columns of each jet out: the work that `embed` and `predict` share."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ssl_jets.config import DataSettings, FileSettings, Settings
+from ssl_jets.data.files import count, shared_labels
+from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.seen import Seen, joint_training
+from ssl_jets.embedding.encoding import Progress
+from ssl_jets.embedding.inputs import Inputs, PartOf, open_inputs
+from ssl_jets.embedding.outputs import Output
+from ssl_jets.embedding.rows import check_kept, kept_columns
+from ssl_jets.embedding.targets import per_file_paths
+from ssl_jets.embedding.writing import Work, write_file
+from ssl_jets.errors import UsageError
+from ssl_jets.model import BATCH, Model
+from ssl_jets.runtime.allocator import explain_shortage
+from ssl_jets.runtime.atomic import check_output
+from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
+from ssl_jets.runtime.process_group import launched
+from ssl_jets.runtime.signals import Watch
+from ssl_jets.zfile import ScoresMetadata, ZMetadata, key_columns
+from ssl_jets.zfile.formats import check_names, format_of
+
+RESUME_JETS = 65_536
+"""Jets of a finished part that `--resume` keeps."""
+
+
+class ComputingSettings(Settings):
+    """Settings of `train.*` for commands that do not train."""
+
+    precision: PrecisionSetting = "auto"
+    """As in `TrainSettings`."""
+
+
+class OutSettings(Settings):
+    """Settings of the output (`out.*`)."""
+
+    rntuple: bool = False
+    """Write an RNTuple, not a TTree, to a ROOT file."""
+    resume_jets: int = RESUME_JETS
+    """Jets of a finished part that `--resume` keeps."""
+
+
+class EmbedSettings(FileSettings):
+    """All settings of `embed` and `predict`."""
+
+    train: ComputingSettings = ComputingSettings()
+    out: OutSettings = OutSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options of `embed` and `predict`.
+
+    Attributes:
+        keep: jet columns to copy from the input.
+        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
+        batch_size: jets of one forward pass.
+        precision: number format of the forward pass.
+        device: by default a GPU, or the CPU of a machine without one.
+        part: the part of an array job to write; None for all.
+        per_file: write a file for each input; the output then has `{name}` or `{index}` in its name.
+        resume: keep finished parts, and go on from those of a killed run.
+        force: overwrite the output.
+        out_settings: kind of a ROOT file, and jets of a finished part.
+        report: called with the progress.
+        log: called with each message about files and columns.
+    """
+
+    keep: Sequence[str] = ()
+    data: DataSettings = field(default_factory=DataSettings)
+    batch_size: int = BATCH
+    precision: PrecisionSetting = "auto"
+    device: torch.device | str | None = None
+    part: PartOf | None = None
+    per_file: bool = False
+    resume: bool = False
+    force: bool = False
+    out_settings: OutSettings = field(default_factory=OutSettings)
+    report: Progress | None = None
+    log: Log = to_stderr
+
+
+@dataclass(frozen=True)
+class OutputSummary:
+    """The outcome of `embed` or `predict`.
+
+    Attributes:
+        paths: the files; one, or one for each input.
+        jets: jets of the input, over all processes.
+        skipped: jets among them that could not be used.
+        seconds: wall time.
+        reasons: `skipped` by reason.
+        files_left_out: files that could not be opened, with the reason.
+    """
+
+    paths: tuple[Path, ...]
+    jets: int
+    skipped: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+    files_left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first of several."""
+        return self.paths[0]
+
+
+def check_options(out: Path, options: OutputOptions) -> None:
+    """Check the output before anything is loaded.
+
+    Raises:
+        UsageError: an unknown suffix, or an output that exists.
+    """
+    format_of(out, rntuple=options.out_settings.rntuple)
+    if not options.per_file:
+        check_output(out, force=options.force or (options.resume and not out.is_dir()))
+
+
+def write_output(
+    models: Sequence[Model],
+    output: Output,
+    sources: Sequence[str],
+    out: Path,
+    options: OutputOptions,
+    scores: ScoresMetadata | None = None,
+) -> OutputSummary:
+    """Encode every jet of `sources`, in input order, and write the columns of `output`.
+
+    Args:
+        models: the models that `output` computes with.
+        output: computation of the columns.
+        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
+        out: the file; its suffix names the format.
+        options: further options.
+        scores: metadata of a scores file; None for a z file.
+
+    Raises:
+        UsageError: an unknown suffix, an existing output, a column that an input does not have.
+        SslJetsError: an input or the output fails.
+        Interrupted: a signal came. In no case is a half-written output left behind.
+    """
+    began, log = time.monotonic(), options.log
+    training = joint_training([model.facts.get("training", {}) for model in models])
+    inputs = open_inputs(sources, options.data, options.part, Seen.of(training), batch=options.batch_size, log=log)
+    read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
+    request = Request.of(options.data, read, output.prepare(inputs.files, log))
+    keep = tuple(dict.fromkeys(options.keep))
+    check_kept(inputs.files, request, keep, output)
+    labels = shared_labels(inputs.files)
+    key = key_columns(output.level, labelled=bool(labels))
+    columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
+    check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
+    metadata = _metadata(models, output, scores, labels, keep)
+    skipped: Counter[str] = Counter()
+    targets = _targets(inputs, out, options)
+    with Watch() as watch, launched() as ranks:
+        device = options.device if options.device is not None else ranks.device()
+        work = Work(
+            output=output,
+            request=request,
+            columns=columns,
+            device=device,
+            batch=options.batch_size,
+            precision=resolve_precision(options.precision, device),
+            workers=options.data.workers,
+            report=options.report,
+            watch=watch,
+            rntuple=options.out_settings.rntuple,
+            resume_jets=options.out_settings.resume_jets if options.resume else None,
+            total=count(inputs.ranges) if options.per_file else None,
+        )
+        with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):
+            for path, own in targets.items():
+                described = own.describe(metadata, columns)
+                skipped += write_file(work, own, path, described, ranks, force=options.force, log=log)
+    return OutputSummary(
+        paths=tuple(targets),
+        jets=count(inputs.ranges),
+        skipped=skipped.total(),
+        seconds=time.monotonic() - began,
+        reasons={reason: skipped[reason] for reason in sorted(skipped)},
+        files_left_out=inputs.left_out,
+    )
+
+
+def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, Inputs]:
+    """Return the output files with the inputs of each."""
+    if not options.per_file:
+        return {out: inputs}
+    if options.part is not None and options.part.of > len(inputs.sources):
+        found = f"{options.part.of} parts of {len(inputs.sources)} files"
+        raise UsageError("a part has no file of its own", where="--part with --per-file", found=found)
+    paths = per_file_paths(out, [source.path for source in inputs.sources])
+    targets = {paths[own.first]: own for own in inputs.each()}
+    for path in targets:
+        check_output(path, force=options.force or options.resume)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def _metadata(
+    models: Sequence[Model],
+    output: Output,
+    scores: ScoresMetadata | None,
+    labels: tuple[str, ...],
+    kept: tuple[str, ...],
+) -> ZMetadata:
+    """Return the metadata that do not depend on the input files."""
+    encoders = [model.encoder for model in models]
+    return ZMetadata(
+        model_sha256=models[0].sha256 if len(models) == 1 else "",
+        method=" + ".join(dict.fromkeys(model.method for model in models)),
+        dim=encoders[0].dim if output.level == "jet" else encoders[0].width,
+        level=output.level,
+        files=(),
+        label_names=labels,
+        kept=kept,
+        scores=scores,
+    )

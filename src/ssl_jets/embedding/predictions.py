@@ -1,0 +1,262 @@
+"""Files of jets in, a scores file out: class probabilities, regressed columns, discriminants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_jets.arrays import Array
+from ssl_jets.data.files import JetFile
+from ssl_jets.embedding.discriminants import Discriminant, parse_all
+from ssl_jets.embedding.encoding import columns_to_encode
+from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
+from ssl_jets.errors import SslJetsError, UsageError, nearest
+from ssl_jets.jets import Jets
+from ssl_jets.model import Model, encode, with_columns
+from ssl_jets.model_file import load_model
+from ssl_jets.nn.encoder import Encoded
+from ssl_jets.runtime.console import Log
+from ssl_jets.runtime.precision import Precision
+from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
+
+SPREAD = "_spread"
+"""Follows the name of a column in the name of its standard deviation over the models of an ensemble."""
+
+
+def predict(
+    model_paths: Sequence[str | Path],
+    sources: Sequence[str],
+    out: str | Path,
+    *,
+    scores: Sequence[str] = (),
+    with_z: bool = False,
+    temperatures: Callable[[], Sequence[float]] | None = None,
+    **options: Any,
+) -> OutputSummary:
+    """Write predictions for every jet of `sources`, in input order, to a scores file.
+
+    The rows are the jets of the input, one for one, as `embed` writes them. Columns: `p_CLASS` for each class of the
+    head, `pred_TARGET` for each regressed target and `pred_TARGET_q16` for each of its quantiles, and discriminants.
+    Of several models the mean is written, and its standard deviation over the models as `COLUMN_spread`.
+
+    Args:
+        model_paths: run folders or their `model/` folders.
+        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
+        out: the scores file; its suffix names the format.
+        scores: discriminants `NAME = FORMULA`; the formula has classes, columns of the output before it, and jet
+            columns of the input.
+        with_z: write z, too; of one model.
+        temperatures: returns the number that divides the logits of each model; by default 1.
+        **options: fields of `OutputOptions`.
+
+    Raises:
+        UsageError: a formula, an unknown suffix, an existing output, a column that an input does not have.
+        SslJetsError: a model without head, models of different classes, an input or the output fails.
+        Interrupted: a signal came. In no case is a half-written output left behind.
+    """
+    chosen = OutputOptions(**options)
+    check_options(Path(out), chosen)
+    models = [load_model(path) for path in model_paths]
+    _check_models(models, model_paths)
+    if with_z and len(models) > 1:
+        raise UsageError("several models have several z", where="--with-z", hint="ssl-jets embed for each model")
+    output = ScoresOutput(models, scores, with_z=with_z)
+    output.temperatures = tuple(temperatures()) if temperatures is not None else (1.0,) * len(models)
+    return write_output(models, output, sources, Path(out), chosen, output.metadata)
+
+
+def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
+    """Check that models predict, and the same.
+
+    Raises:
+        UsageError: no models, one that is named twice, or models that predict different things.
+        SslJetsError: a model without head.
+    """
+    if not models:
+        raise UsageError("no model is named", where="--model", hint="--model RUN")
+    for model, path in zip(models, paths):
+        if model.head is None and model.regressor is None:
+            raise SslJetsError(
+                "this model has no head that predicts",
+                where=path,
+                found=f"method {model.method}",
+                hint=f"ssl-jets finetune --model {path} --mode full trains one",
+            )
+    facts = [(sorted(model.labels), _targets(model)) for model in models]
+    for path, own in zip(paths, facts):
+        if own != facts[0]:
+            where = f"{paths[0]}, {path}"
+            found = " and ".join(", ".join([*labels, *names]) or "nothing" for labels, (names, *_) in (facts[0], own))
+            raise UsageError("the models of an ensemble predict the same", where=where, found=found)
+    weights = [model.sha256 for model in models]
+    for path, sha256 in zip(paths, weights):
+        if weights.count(sha256) > 1:
+            raise UsageError("a model of an ensemble is named twice", where="--model", found=path)
+
+
+def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return the regressed targets and their quantiles."""
+    return ((), ()) if model.regressor is None else (model.regressor.names, model.regressor.levels)
+
+
+def column_of(target: str) -> str:
+    """Return the column of a regressed target.
+
+    Example:
+        >>> column_of("jet_tau2/jet_tau1")
+        'pred_jet_tau2_over_jet_tau1'
+    """
+    return "pred_" + target.replace("/", "_over_")
+
+
+def quantile_of(column: str, level: float) -> str:
+    """Return the column of a quantile.
+
+    Example:
+        >>> quantile_of("pred_jet_sdmass", 0.16), quantile_of("pred_jet_sdmass", 0.975)
+        ('pred_jet_sdmass_q16', 'pred_jet_sdmass_q97p5')
+    """
+    return f"{column}_q{100 * level:g}".replace(".", "p")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names of the predicted columns of one model, without discriminants."""
+
+    probabilities: tuple[str, ...]
+    regressed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model) -> _Names:
+        classes = model.labels if model.head is not None else ()
+        targets, levels = _targets(model)
+        columns = [column_of(target) for target in targets]
+        return cls(
+            tuple(f"p_{name}" for name in classes),
+            tuple(name for column in columns for name in (column, *(quantile_of(column, level) for level in levels))),
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.probabilities, *self.regressed)
+
+
+class ScoresOutput:
+    """Predictions of one model, or the mean and spread of several.
+
+    Args:
+        models: models of the same classes and targets.
+        scores: discriminants `NAME = FORMULA`.
+        with_z: z of the only model, too.
+
+    Attributes:
+        temperatures: number that divides the logits of each model.
+    """
+
+    level: Level = "jet"
+
+    def __init__(self, models: Sequence[Model], scores: Sequence[str] = (), *, with_z: bool = False) -> None:
+        self._models, self._with_z = models, with_z
+        self._names = _Names.of(models[0])
+        self._classes = models[0].labels if models[0].head is not None else ()
+        key = [column.name for column in key_columns("particle", labelled=True)]
+        taken = [*self._classes, *self._names.all, *(f"{name}{SPREAD}" for name in self._names.all), *key, "z"]
+        self._discriminants = parse_all(scores, taken)
+        self.temperatures = (1.0,) * len(models)
+        own = {*self._names.all, *self._classes, *(one.name for one in self._discriminants)}
+        read = (name for one in self._discriminants for name in one.formula.names)
+        self.jet_columns = tuple(dict.fromkeys(name for name in read if name not in own))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the output: z if asked for, predictions, discriminants, and their spreads."""
+        names = (*self._names.all, *(one.name for one in self._discriminants))
+        spreads = tuple(f"{name}{SPREAD}" for name in names) if len(self._models) > 1 else ()
+        z = (Column("z", "f4", self._models[0].encoder.dim),) if self._with_z else ()
+        return (*z, *(Column(name, "f4") for name in (*names, *spreads)))
+
+    @property
+    def metadata(self) -> ScoresMetadata:
+        """Metadata of the scores file."""
+        targets, levels = _targets(self._models[0])
+        return ScoresMetadata(
+            classes=self._classes,
+            regressed={target: column_of(target) for target in targets},
+            levels=levels,
+            discriminants={one.name: one.formula.text.strip() for one in self._discriminants},
+            temperatures=self.temperatures,
+            models=tuple(model.sha256 for model in self._models),
+        )
+
+    def prepare(self, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
+        """Check the names in the formulas; return the particle columns that any model reads."""
+        for one in self._discriminants:
+            self._check_names(one, files)
+        read = [columns_to_encode(model, files, log) for model in self._models]
+        return tuple(name for name in files[0].columns if any(name in columns for columns in read)) if files else ()
+
+    def _check_names(self, one: Discriminant, files: Sequence[JetFile]) -> None:
+        before = [other.name for other in self._discriminants[: self._discriminants.index(one)]]
+        own = [*self._classes, *self._names.all, *before]
+        for name in one.formula.names:
+            if name not in own and not all(name in file.jet_columns for file in files):
+                allowed = nearest(name, dict.fromkeys([*own, *(files[0].jet_columns if files else ())]))
+                where = f"--score {one.name}"
+                raise UsageError("there is no such class or column", where=where, found=name, allowed=allowed)
+
+    def encode(
+        self, batches: Iterator[Jets], device: torch.device | str, precision: Precision, *, batch: int
+    ) -> Iterator[tuple[Jets, Encoded]]:
+        """Yield each batch with z of all models, one after another."""
+        if len(self._models) == 1:
+            yield from encode(self._models[0].encoder, batches, device, precision, batch=batch)
+            return
+        for jets in batches:
+            z: list[Tensor] = []
+            for model in self._models:
+                own = iter([with_columns(jets, model.columns)])
+                z += [encoded.z for _, encoded in encode(model.encoder, own, device, precision, batch=batch)]
+            yield jets, Encoded(torch.cat(z, dim=1), torch.empty(0, 0))
+
+    def compute(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
+        """Compute the columns of a batch, float64 `[jet]` each, and z."""
+        each = encoded.z.split([model.encoder.dim for model in self._models], dim=1)
+        trio = zip(self._models, each, self.temperatures, strict=True)
+        members = [self._predict(model, z.numpy(), temperature) for model, z, temperature in trio]
+        mean = {name: np.mean([one[name] for one in members], axis=0) for name in self._names.all}
+        of_jets = {name: jets.jet[name].numpy() for name in self.jet_columns}
+        result = self._with_discriminants(mean, of_jets)
+        if len(members) > 1:
+            own = [self._with_discriminants(one, of_jets) for one in members]
+            with np.errstate(invalid="ignore"):  # infinite discriminants
+                result |= {
+                    f"{name}{SPREAD}": np.std([one[name] for one in own], axis=0, ddof=1) for name in list(result)
+                }
+        return result | ({"z": encoded.z.numpy()} if self._with_z else {})
+
+    def _predict(self, model: Model, z: Array, temperature: float) -> dict[str, Array]:
+        """Predict the columns of one model, float64 `[jet]` each."""
+        predicted: dict[str, Array] = {}
+        if model.head is not None:
+            p = model.probabilities(z, self._classes, temperature=temperature)
+            predicted |= dict(zip(self._names.probabilities, p.T, strict=True))
+        if model.regressor is not None:
+            points, bands = model.regressed(z), model.regressed_quantiles(z)  # [jet, target], [jet, target, level]
+            values = np.concatenate([points[:, :, None], bands], axis=2).reshape(len(z), -1)
+            predicted |= dict(zip(self._names.regressed, values.T.astype(np.float64), strict=True))
+        return predicted
+
+    def _with_discriminants(self, predicted: dict[str, Array], of_jets: dict[str, Array]) -> dict[str, Array]:
+        """Return predicted columns and discriminants."""
+        result = dict(predicted)
+        jets = len(next(iter(predicted.values())))
+        values = of_jets | result | {name: predicted[f"p_{name}"] for name in self._classes}
+        for one in self._discriminants:
+            result[one.name] = values[one.name] = one(values, jets)
+        return result

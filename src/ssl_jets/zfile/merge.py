@@ -1,0 +1,210 @@
+"""Merge of the parts of an array job into the file that one run would have written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.zfile.columns import Column
+from ssl_jets.zfile.metadata import PartMetadata
+from ssl_jets.zfile.reader import iterate_z, read_metadata
+from ssl_jets.zfile.writer import ZWriter
+
+SAME = {
+    "format": "the kind of file",
+    "model_sha256": "the model",
+    "level": "the level",
+    "kept": "the kept columns",
+    "scores": "the scores",
+}
+"""Metadata in which all parts must agree."""
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Outcome of `merge_parts`.
+
+    Attributes:
+        path: the merged file.
+        parts: number of parts in it.
+        missing: numbers of the parts that are missing.
+        rows: number of rows.
+    """
+
+    path: Path
+    parts: int
+    missing: tuple[int, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: Path
+    metadata: Mapping[str, Any]
+    place: PartMetadata
+
+    @classmethod
+    def read(cls, path: Path) -> _Part:
+        metadata = read_metadata(path)
+        if "part" not in metadata:
+            hint = "embed and predict write parts with --part I/N or --per-file"
+            raise DataError("the file is not a part of several", where=path, hint=hint)
+        stored = metadata["part"]
+        columns = tuple((name, dtype, width) for name, dtype, width in stored["columns"])
+        ranges = tuple((file, start, stop) for file, start, stop in stored["ranges"])
+        return cls(path, metadata, PartMetadata(**{**stored, "columns": columns, "ranges": ranges}))
+
+    @property
+    def labels(self) -> list[str]:
+        names: list[str] = self.metadata["label_names"]
+        return names
+
+
+def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False, force: bool = False) -> Merged:
+    """Join the parts of one output, in order, into the file that one run would have written.
+
+    Args:
+        paths: the parts, in any order and any of the formats.
+        out: the output; its suffix names the format.
+        partial: accept missing parts.
+        force: overwrite `out`.
+
+    Raises:
+        UsageError: no parts, a part named twice, a part missing without `partial`, or an output that exists.
+        DataError: files that are no parts, or parts of different models, inputs, or columns.
+        SslJetsError: the output cannot be written.
+    """
+    named = [Path(path) for path in paths]
+    if len({path.resolve() for path in named}) < len(named):
+        raise UsageError("a part is named twice", found=", ".join(map(str, named[:_MOST_NAMED])))
+    if not named:
+        raise UsageError("no parts are named", hint="ssl-jets merge part-*.parquet --out FILE")
+    parts = sorted((_Part.read(path) for path in named), key=lambda part: part.place.number)
+    missing = _check(parts, partial=partial)
+    columns, metadata = _columns(parts), _metadata(parts, missing)
+    numbers = _file_numbers(parts)
+    with ZWriter(out, columns, metadata, force=force) as writer:
+        for part in parts:
+            for rows in _rows(part, columns, numbers):
+                writer.write(rows)
+    return Merged(Path(out), len(parts), missing, writer.rows)
+
+
+def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
+    """Check that the parts belong together; return the numbers of the missing ones."""
+    first = parts[0]
+    for other in parts[1:]:
+        facts = {text: (first.metadata.get(key), other.metadata.get(key)) for key, text in SAME.items()}
+        facts["the list of inputs"] = (first.place.inputs_sha256, other.place.inputs_sha256)
+        facts["the number of parts"] = (first.place.of, other.place.of)
+        facts["the classes of the labels"] = (first.labels or other.labels, other.labels or first.labels)
+        for text, (one, another) in facts.items():
+            if one != another:
+                where = f"{first.path}, {other.path}"
+                raise DataError(f"parts of one file agree in {text}", where=where, found=f"{one} and {another}")
+    for one, another in pairwise(parts):
+        ranges = sorted([*one.place.ranges, *another.place.ranges])
+        overlap = any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(ranges))
+        if one.place.number == another.place.number or overlap or ranges != [*one.place.ranges, *another.place.ranges]:
+            found = f"parts {one.place.number} and {another.place.number} of {one.place.of}"
+            raise DataError("two parts have rows of the same entries", where=f"{one.path}, {another.path}", found=found)
+    missing = tuple(sorted(set(range(1, first.place.of + 1)) - {part.place.number for part in parts}))
+    if missing and not partial:
+        shown = ", ".join(map(str, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
+        hint = "name all parts; or --partial merges those that are there"
+        raise UsageError(f"parts of {first.place.of} are missing", found=f"missing: {shown}", hint=hint)
+    return missing
+
+
+def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
+    """Return the columns of the merged file, each with the type that holds the numbers of all parts."""
+    types: dict[str, np.dtype[Any]] = {}
+    for part in parts:
+        for name, dtype, _ in part.place.columns:
+            types[name] = np.promote_types(types.get(name, np.dtype(dtype)), dtype)
+    longest = max(parts, key=lambda part: len(part.place.columns)).place.columns  # with a label, if any part has one
+    widths = {name: width for name, _, width in longest}
+    for part in parts:
+        other = {name: width for name, _, width in part.place.columns}
+        if {**widths, **other} != widths or not widths.keys() - other.keys() <= {"label"}:
+            where = f"{parts[0].path}, {part.path}"
+            raise DataError("parts of one file have the same columns", where=where, found=", ".join(other))
+    return tuple(Column(name, types[name].str, width) for name, _, width in longest)
+
+
+def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, str, str]]:
+    """Return name, collection and digest of each input that was opened, by its number in the whole list."""
+    inputs: dict[int, tuple[str, str, str]] = {}
+    for part in parts:
+        lists = (part.metadata["files"], part.metadata["collections"], part.metadata["digests"])
+        for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
+            if row[0] not in part.metadata["files_left_out"]:
+                inputs[number] = row
+    return dict(sorted(inputs.items()))
+
+
+def _file_numbers(parts: Sequence[_Part]) -> npt.NDArray[np.int32]:
+    """Return the number in the merged list of inputs of each input of the whole list, -1 for one without rows."""
+    numbers = np.full(parts[0].place.inputs, -1, np.int32)
+    for new, old in enumerate(_inputs(parts)):
+        numbers[old] = new
+    return numbers
+
+
+def _metadata(parts: Sequence[_Part], missing: tuple[int, ...]) -> dict[str, Any]:
+    """Return the metadata that one run over the inputs of the parts would have written."""
+    numbers, inputs = _file_numbers(parts), list(_inputs(parts).values())
+    trained = sorted({(int(numbers[file]), *entries) for part in parts for file, *entries in part.metadata["trained"]})
+    skipped = sum((Counter(part.metadata["left_out"]) for part in parts), Counter[str]())
+    left_out = {name: reason for part in parts for name, reason in part.metadata["files_left_out"].items()}
+    metadata = {
+        **parts[0].metadata,
+        "files": [name for name, _, _ in inputs],
+        "collections": [collection for _, collection, _ in inputs],
+        "digests": [digest for _, _, digest in inputs],
+        "label_names": next((part.labels for part in parts if part.labels), []),
+        "trained": trained,
+        "left_out": {reason: skipped[reason] for reason in sorted(skipped)},
+        "files_left_out": left_out,
+    }
+    del metadata["part"]
+    return json.loads(json.dumps(metadata | ({"missing_parts": missing} if missing else {})))  # type: ignore[no-any-return]
+
+
+def _rows(
+    part: _Part, columns: Sequence[Column], numbers: npt.NDArray[np.int32]
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield the rows of a part with the columns and file numbers of the merged file."""
+    for block in iterate_z(part.path):
+        rows = dict(block)
+        count = len(rows["source_file"])
+        rows["source_file"] = numbers[rows["source_file"]]
+        for column in columns:
+            if column.name not in rows:
+                rows[column.name] = column.missing(count)
+            elif rows[column.name].dtype != np.dtype(column.dtype):
+                rows[column.name] = _exactly(rows[column.name], column, part.path)
+        yield {column.name: rows[column.name] for column in columns}
+
+
+def _exactly(values: npt.NDArray[Any], column: Column, path: Path) -> npt.NDArray[Any]:
+    """Convert whole numbers to the floating type that another part has.
+
+    Raises:
+        DataError: one is beyond 2^53.
+    """
+    converted = values.astype(column.dtype)
+    if values.dtype.kind == "i" and (np.abs(values) >= 2**53).any():
+        where = f"{path}, column {column.name}"
+        raise DataError("whole numbers are too large for the floating point of another part", where=where)
+    return converted

@@ -1,0 +1,106 @@
+"""A scores file is evaluated as the model that wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ssl_jets
+from ssl_jets import evaluation
+from ssl_jets.config import ModelSettings
+from ssl_jets.data.files import open_files
+from ssl_jets.data.sources import sample_sources
+from ssl_jets.embedding.inputs import PartOf
+from ssl_jets.embedding.predictions import predict
+from ssl_jets.errors import DataError
+from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.model_file import Model, save_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.regression import Regressor
+
+FAST = EvaluateSettings(evaluate=MeasureSettings(test_jets=400, fit_jets=200, physics_jets=0, robust_jets=0))
+SOURCES = [source.path for source in sample_sources()[:3]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    encoder = Encoder(ModelSettings(size="tiny"))
+    labels = open_files(sample_sources()[:1])[0].label_names
+    regressor = Regressor(encoder.dim, ["jet_sdmass"])
+    folder = tmp_path_factory.mktemp("tagger")
+    head = ClassHead(encoder.dim, len(labels))
+    save_model(Model(encoder, head, labels[::-1], {"method": "mae"}, regressor=regressor), folder / "model")
+    return folder
+
+
+def numbers(task: Any) -> list[float]:
+    """Return some numbers of a classification."""
+    return [
+        task.accuracy.value,
+        task.auc.value,
+        task.log_loss.value,
+        *(found.rejection.value for found in task.rejections),
+    ]
+
+
+def test_probabilities_give_the_metrics_of_the_head(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_jets.model.resolve_precision", lambda *_: "32-true")  # of `evaluate`, too
+    keep = ["jet_sdmass", "jet_pt", "jet_eta"]
+    predict([model], SOURCES, tmp_path / "s.root", keep=keep, precision="32-true", log=lambda message: None)
+    every = EvaluateSettings(evaluate=FAST.evaluate.model_copy(update={"test_jets": 50_000}))
+    of_file = evaluation.evaluate_scores(tmp_path / "s.root", tmp_path / "file", settings=every)
+    of_model = evaluation.evaluate_model(model, SOURCES, tmp_path / "model", settings=every, device="cpu")
+    assert of_file.task is not None
+    assert of_file.classes == of_model.classes
+    assert of_file.jets["task"] == of_model.jets["task"]
+    assert numbers(of_file.task) == pytest.approx(numbers(of_model.task), rel=1e-4)
+    (from_file,), (from_model,) = of_file.regression, of_model.regression
+    assert from_file.bias.value == pytest.approx(from_model.bias.value, rel=1e-4)
+    assert len(from_file.responses) == 2
+    assert evaluation.Evaluation.read(tmp_path / "file").task is not None
+
+
+def test_the_verb_reads_scores_files_and_their_parts_and_reports(tmp_path: Path, model: Path) -> None:
+    settings = {"evaluate.test_jets": 400}
+    for number in (1, 2):
+        out = tmp_path / f"{number}.parquet"
+        predict([model], SOURCES, out, part=PartOf(number, 2), log=lambda message: None)
+    predict([model], SOURCES, tmp_path / "one.npz", log=lambda message: None)
+    parts = ssl_jets.evaluate(z=[tmp_path / "1.parquet", tmp_path / "2.parquet"], out=tmp_path / "p", settings=settings)
+    one = ssl_jets.evaluate(z=tmp_path / "one.npz", out=tmp_path / "o", settings=settings)
+    assert numbers(parts.task) == numbers(one.task)  # type: ignore[union-attr]
+    text = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+    assert "Classification by the model" in text
+    assert "The space of z" not in text
+    assert "head" in evaluation.summary_table(one)  # type: ignore[arg-type]
+
+
+def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path) -> None:
+    from ssl_jets.model_file import load_model
+
+    file = open_files(sample_sources()[:1])[0]
+    trained = load_model(model)
+    trained.facts["training"] = {"files": [list(file.identity)], "held_out": [[*file.identity, 100, 300]]}
+    save_model(trained, tmp_path / "run" / "model")
+    predict([tmp_path / "run"], SOURCES[:2], tmp_path / "s.npz", log=lambda message: None)
+    result = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    other = open_files(sample_sources()[1:2])[0].entries
+    assert result.jets["test"] == 200 + other
+    assert result.leaked == 0
+    predict(
+        [tmp_path / "run"],
+        SOURCES[:1],
+        tmp_path / "seen.npz",
+        part=PartOf(1, 11),
+        batch_size=16,
+        log=lambda message: None,
+    )
+    with pytest.raises(DataError, match="trained on all jets"):
+        evaluation.evaluate_scores(tmp_path / "seen.npz", tmp_path / "f", settings=EvaluateSettings())
