@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
-    ("pretraining", "generation", "finetuning", "evaluation"),
+    ("pretraining", "generation", "exporting", "finetuning", "evaluation"),
     ("protocols",),
     ("report",),
     ("api",),
@@ -124,7 +124,7 @@ def test_help_of_every_command_imports_nothing_heavy_and_takes_little_time() -> 
 import io, sys, contextlib, time
 began = time.process_time()
 from ssl_jets.cli import main
-names = ("pretrain", "embed", "finetune", "evaluate", "generate", "methods", "inspect")
+names = ("pretrain", "embed", "finetune", "evaluate", "export", "generate", "methods", "inspect")
 for words in ([], *([name] for name in names)):
     sys.argv = ["ssl-jets", *words, "--help"]
     text = io.StringIO()

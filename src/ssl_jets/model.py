@@ -96,7 +96,7 @@ class Model(ShortRepr):
         """
         z = embed_jets(
             self.encoder,
-            _with_columns(jets, self.columns),
+            with_columns(jets, self.columns),
             device=default_device(device),
             batch=batch_size,
             precision=precision,
@@ -223,8 +223,12 @@ def _batches(z: Array) -> tuple[Tensor, ...]:
     return torch.split(torch.from_numpy(z), BATCH)
 
 
-def _with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
-    """Return the jets with only the particle columns of `names`."""
+def with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
+    """Return the jets with only the particle columns of `names`.
+
+    Raises:
+        DataError: the jets have none of them.
+    """
     columns = tuple(name for name in jets.columns if name in names)
     if not columns:
         raise DataError(

@@ -35,7 +35,7 @@ def parameters_of(command: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("command", ["pretrain", "embed", "finetune", "evaluate", "generate"])
+@pytest.mark.parametrize("command", ["pretrain", "embed", "finetune", "evaluate", "export", "generate"])
 def test_a_verb_has_the_arguments_and_defaults_of_its_command(command: str) -> None:
     arguments = inspect.signature(getattr(ssl_jets, command)).parameters
     options = parameters_of(command)

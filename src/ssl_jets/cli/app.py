@@ -14,6 +14,7 @@ from ssl_jets.cli.command import Command
 from ssl_jets.cli.console import log
 from ssl_jets.cli.embed import embed
 from ssl_jets.cli.evaluate import evaluate
+from ssl_jets.cli.export import export
 from ssl_jets.cli.finetune import finetune
 from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
@@ -36,6 +37,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     embed: "ssl-jets embed --model runs/mae --out z.root --keep jet_sdmass",
     finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
     evaluate: "ssl-jets evaluate runs/tagger",
+    export: "ssl-jets export --model runs/tagger --out tagger.onnx",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     methods: "ssl-jets methods mae",
     inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",

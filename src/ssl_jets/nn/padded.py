@@ -61,7 +61,7 @@ class PaddedEncoder(nn.Module):
         encoder = self.encoder
         real = mask > 0.5
         particles = torch.where(real.unsqueeze(2), particles, PADDING)
-        extra = encoder.extra_tokens.unsqueeze(0) + torch.zeros_like(particles[:, :1, :1])  # [jet, extra, width]
+        extra = encoder.extra_tokens.expand(particles.shape[0], -1, -1)  # [jet, extra, width]
         bias = None
         if encoder.pair_bias is not None:
             bias = encoder.pair_bias.padded(self._kinematics(particles), encoder.extra_tokens.shape[0])
@@ -85,7 +85,8 @@ class PaddedEncoder(nn.Module):
             unknown = lacks.flatten(0, 1)[:, self.columns.index("kind")].unsqueeze(1)
             kind = torch.where(unknown, 0.0, kind)
         embedded = self.encoder.embed(torch.cat([continuous, kind], dim=1)) + missing @ self.encoder.missing
-        return embedded.unflatten(0, particles.shape[:2])
+        table: Tensor = embedded.unflatten(0, particles.shape[:2])
+        return table
 
     def _kinematics(self, particles: Tensor) -> Tensor:
         """Return ln pt, deta, dphi, `[jet, particle, 3]`."""

@@ -43,7 +43,6 @@ class PairBias(nn.Module):
             for part, (count, length) in zip(parts, sizes, strict=True)
         ]
 
-
     def padded(self, kinematics: Tensor, extra: int) -> Tensor:
         """Return the bias `[jet, head, token, token]` of a padded batch, for exported graphs.
 

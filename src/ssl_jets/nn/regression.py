@@ -185,7 +185,8 @@ class Regressor(nn.Module):
 
     def normal_quantiles(self) -> Tensor:
         """Return the quantiles of the standard normal distribution at `levels`, float32 `[level]`."""
-        return torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float32))
+        quantiles: Tensor = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float32))
+        return quantiles
 
     def _outputs(self, z: Tensor) -> Tensor:
         """Return the raw outputs for each target, float32 `[jet, target, output]`."""
