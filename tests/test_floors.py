@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "jets"),
     ("data", "nn", "zfile"),
     ("methods",),
-    ("model",),
+    ("model", "sharing"),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
     ("pretraining", "generation", "exporting", "finetuning", "evaluation"),

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ssl_jets import __version__
 from ssl_jets.errors import SslJetsError
+from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, KINDS
 from ssl_jets.model import Model
-from ssl_jets.nn.padded import PaddedEncoder
 
 if TYPE_CHECKING:
     import onnx
@@ -142,7 +142,7 @@ def metadata_of(model: Model, module: ExportedModel) -> dict[str, str]:
     }
     texts = {name: json.dumps(value) for name, value in table.items()}
     origin = {"model_sha256": model.sha256, "method": model.method, "package": f"ssl-jets {__version__}"}
-    return texts | {"z_dim": str(model.encoder.dim)} | origin
+    return texts | {"columns": ",".join(module.columns), "z_dim": str(model.encoder.dim)} | origin
 
 
 def _describe(proto: onnx.ModelProto, metadata: dict[str, str], opset: int) -> None:

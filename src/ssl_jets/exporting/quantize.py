@@ -49,7 +49,7 @@ def quantize(proto: onnx.ModelProto, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    blocks = [node.name for node in proto.graph.node if node.op_type in ("MatMul", "Gemm") and _in_block(node)]
+    blocks = matrices_of_blocks(proto)
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises another tool for image models
@@ -70,8 +70,11 @@ def quantize(proto: onnx.ModelProto, path: Path) -> None:
     onnx.save(written, path)
 
 
-def _in_block(node: onnx.NodeProto) -> bool:
-    return any(".transformer.blocks." in name for name in node.input)
+def matrices_of_blocks(proto: onnx.ModelProto) -> list[str]:
+    """Return the names of the matrix products of the blocks: those to whose result a bias of a block is added."""
+    sums = [node.input for node in proto.graph.node if node.op_type == "Add"]
+    products = {name for names in sums if any(".transformer.blocks." in name for name in names) for name in names}
+    return [node.name for node in proto.graph.node if node.op_type == "MatMul" and node.output[0] in products]
 
 
 def loss_of(

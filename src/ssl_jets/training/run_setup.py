@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic
 
+import torch
 from lightning_fabric import Fabric
 
 from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
@@ -180,12 +181,20 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
     }
 
 
+def computing_facts(fabric: Fabric) -> dict[str, Any]:
+    """Return the processes of a training, the threads of each, and the device, for the cost in the model card."""
+    device = fabric.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "processes": fabric.world_size, "threads": torch.get_num_threads()}
+
+
 def export(inputs: TrainingInputs[MethodSettings], method: Method, facts: dict[str, Any]) -> None:
     """Write the trained model into the run folder. A signal that arrives now no longer stops the run."""
     run = inputs.run
     with watched() as watch:
         watch.at_once = False
         if run.writes:
+            facts = facts | {"training": facts["training"] | computing_facts(inputs.fabric)}
             heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
             model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
             digest = save_model(model, run.model, method if method.saves_full_method else None)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
 from ssl_jets.nn.attention import AttentionLayout, attend, attend_once, attend_padded
-from ssl_jets.nn.padded import PaddedEncoder
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

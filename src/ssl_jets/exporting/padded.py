@@ -1,4 +1,4 @@
-"""Encoder on padded jets, for exported graphs: the packed encoder up to rounding.
+"""Encoder on padded jets: the packed encoder up to rounding, with operators that a graph can hold.
 
 A value NaN is a missing one. A particle that lacks a column gets the mean of the training data for the features of this
 column and the learned vectors of missing features, exactly as jets without the column do in `Encoder`.
