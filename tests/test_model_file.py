@@ -19,6 +19,7 @@ from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime import weights as weights_on_disk
+from ssl_jets.sharing.model_card import CARD
 from support.small_models import CLASSES, tiny_encoder
 
 FACTS = {"method": "mae", "training": {"files": [["a.root", 12]], "steps": 3, "validation_fraction": 0.1}}
@@ -100,9 +101,9 @@ def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Pa
     assert config["weights_sha256"] == digest
 
 
-def test_there_are_two_files_and_neither_is_a_pickle(model: Model, tmp_path: Path) -> None:
+def test_there_are_three_files_and_none_is_a_pickle(model: Model, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [CARD, CONFIG, WEIGHTS]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     weights = load_file(tmp_path / "model" / WEIGHTS)
     assert all(name.startswith(("encoder.", "head.")) for name in weights)

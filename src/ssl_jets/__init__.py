@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_jets.api import embed, evaluate, finetune, generate, merge, predict, pretrain, read_jets, share
+    from ssl_jets.api import embed, evaluate, export, finetune, generate, merge, predict, pretrain, read_jets, share
     from ssl_jets.jets import Jets
     from ssl_jets.model_file import load_model
     from ssl_jets.zfile import read_scores, read_z
@@ -28,6 +28,7 @@ __all__ = [
     "Jets",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "generate",
     "load_model",
@@ -43,6 +44,7 @@ _MODULES = {
     "Jets": "ssl_jets.jets",
     "embed": "ssl_jets.api",
     "evaluate": "ssl_jets.api",
+    "export": "ssl_jets.api",
     "finetune": "ssl_jets.api",
     "generate": "ssl_jets.api",
     "load_model": "ssl_jets.model_file",

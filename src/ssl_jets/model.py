@@ -234,7 +234,11 @@ def _batches(z: Array) -> tuple[Tensor, ...]:
 
 
 def with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:
-    """Return the jets with only the particle columns of `names`."""
+    """Return the jets with only the particle columns of `names`.
+
+    Raises:
+        DataError: the jets have none of them.
+    """
     columns = tuple(name for name in jets.columns if name in names)
     if not columns:
         raise DataError(

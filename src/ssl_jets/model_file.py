@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.safetensors` and `config.json` in one folder.
+"""A trained model on disk: `model.safetensors`, `config.json` and the model card `README.md` in one folder.
 
 Enough to embed, finetune and evaluate on another machine: weights, encoder settings, features with units and
 statistics, label names, training facts. No pickles, no class paths, no code.
@@ -31,6 +31,7 @@ from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
 from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
+from ssl_jets.sharing.model_card import CARD, model_card
 
 __all__ = ["Model", "load_method", "load_model", "save_model"]
 
@@ -87,8 +88,10 @@ def _write(model: Model, weights: dict[str, Tensor], whole: Method | None, fresh
         }
         own_digest = write_weights(own, fresh / METHOD_WEIGHTS)
         description["whole"] = _describe_method(whole) | {"shared": shared, "weights_sha256": own_digest}
-    (fresh / CONFIG).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    sync(fresh / CONFIG)
+    texts = {CARD: model_card(description), CONFIG: json.dumps(description, indent=1) + "\n"}
+    for name, text in texts.items():
+        (fresh / name).write_text(text, encoding="utf-8")
+        sync(fresh / name)
     return digest
 
 

@@ -36,7 +36,7 @@ def parameters_of(command: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "command", ["pretrain", "embed", "predict", "merge", "finetune", "evaluate", "generate", "share"]
+    "command", ["pretrain", "embed", "predict", "merge", "finetune", "evaluate", "export", "generate", "share"]
 )
 def test_a_verb_has_the_arguments_and_defaults_of_its_command(command: str) -> None:
     arguments = inspect.signature(getattr(ssl_jets, command)).parameters

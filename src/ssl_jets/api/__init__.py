@@ -15,6 +15,7 @@ The command line parses, calls one of these functions and prints its result. Lib
 
 from ssl_jets.api.embedding import embed, merge, predict, read_jets
 from ssl_jets.api.evaluation import evaluate
+from ssl_jets.api.exporting import export
 from ssl_jets.api.generation import generate
 from ssl_jets.api.sharing import share
 from ssl_jets.api.training import finetune, plan_finetuning, pretrain
@@ -22,6 +23,7 @@ from ssl_jets.api.training import finetune, plan_finetuning, pretrain
 __all__ = [
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "generate",
     "merge",

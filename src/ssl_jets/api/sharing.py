@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ssl_jets.exporting.sharing import Shared
+    from ssl_jets.sharing.upload import Shared
 
 
 def share(run: str | Path, target: str, *, upload: bool = False, private: bool = False) -> Shared:
@@ -24,6 +24,8 @@ def share(run: str | Path, target: str, *, upload: bool = False, private: bool =
     Raises:
         SslJetsError: a target of another form, no model, a model without a card, or the hub refuses the upload.
     """
-    from ssl_jets.exporting.sharing import share as run_share
+    from ssl_jets.model_file import load_model, model_folder
+    from ssl_jets.sharing.upload import share_folder
 
-    return run_share(run, target, upload=upload, private=private)
+    load_model(run)  # only a working model is shared
+    return share_folder(model_folder(Path(run)), target, upload=upload, private=private)

@@ -14,6 +14,7 @@ from ssl_jets.cli.command import Command
 from ssl_jets.cli.console import log
 from ssl_jets.cli.embed import embed
 from ssl_jets.cli.evaluate import evaluate
+from ssl_jets.cli.export import export
 from ssl_jets.cli.finetune import finetune
 from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
@@ -42,6 +43,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     predict: "ssl-jets predict --model runs/tagger --out scores.root --score 'D_Hbb = Hbb / (Hbb + QCD)'",
     merge: "ssl-jets merge part-*.parquet --out scores.root",
     evaluate: "ssl-jets evaluate runs/tagger",
+    export: "ssl-jets export --model runs/tagger --out tagger.onnx",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     methods: "ssl-jets methods mae",
     runs: "ssl-jets runs runs/ --sort=-probe --filter method=mae",

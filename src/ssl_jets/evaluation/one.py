@@ -15,6 +15,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.baselines import Baselines
+from ssl_jets.evaluation.card import update_card
 from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
 from ssl_jets.evaluation.facts import facts_of, input_files, used_settings
 from ssl_jets.evaluation.headline import headline
@@ -79,6 +80,7 @@ def evaluate_model(
     where = torch_device(device)
     measured = measure(model, data, Baselines(data, where), Path(out), where, began)
     measured.evaluation.write()
+    update_card(Path(model_path), measured.evaluation)
     return measured.evaluation
 
 

@@ -1,1 +1,5 @@
-"""Models for other programs and other people: exported graphs, cards, uploads."""
+"""Export of a trained model as ONNX, for inference without Python."""
+
+from ssl_jets.exporting.export import ExportSettings, ExportSummary, export
+
+__all__ = ["ExportSettings", "ExportSummary", "export"]

@@ -119,6 +119,38 @@ def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
         return mixed / total.clamp(min=torch.finfo(total.dtype).tiny).unsqueeze(-1)
 
 
+def attend_padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute softmax(q k^T / sqrt(d) + bias) v in a padded batch: `attend` and `attend_once` up to rounding.
+
+    It consists of products, a softmax and selections only, for exported graphs. Training and embedding use the packed
+    functions, which compute nothing for padding.
+
+    Args:
+        q: queries, `[jet, query, head, d]`.
+        k: keys, `[jet, key, head, d]`.
+        v: values, `[jet, key, head, d]`, finite also for padding.
+        mask: true for a key that is no padding, bool `[jet, key]`.
+        bias: added to the scores, `[jet, head, query, key]`.
+
+    Returns:
+        `[jet, query, head, d]`; zero for a jet without keys.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 5, 1, 4).unbind(0)
+        >>> whole = attend_padded(q, k, v, torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+        >>> torch.allclose(whole[1, :3], attend_padded(q[1:, :3], k[1:, :3], v[1:, :3], torch.ones(1, 3).bool())[0])
+        True
+    """
+    scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / math.sqrt(q.shape[-1])  # [jet, head, query, key]
+    if bias is not None:
+        scores = scores + bias
+    real = mask[:, None, None, :]
+    # Finite, so that a jet without keys has no NaN; the weights of padding are exactly zero in either case.
+    weights = torch.softmax(torch.where(real, scores, torch.finfo(torch.float32).min), dim=-1)
+    weights = torch.where(real, weights, 0.0)
+    return (weights @ v.transpose(1, 2)).transpose(1, 2)
+
+
 class _ExactAttention(torch.autograd.Function):
     """Attention of all runs as one autograd node: nodes per run would cost more than the arithmetic of short jets."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_jets.config import ModelSettings
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import attend_once
+from ssl_jets.nn.attention import attend_once, attend_padded
 from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
@@ -107,6 +107,11 @@ class MeanPool(nn.Module):
         """Pool `[particle, width]` to `[jet, width]`."""
         return jets.mean(tokens)
 
+    def padded(self, class_token: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pool `[jet, particle, width]` with a mask of real particles `[jet, particle]` to `[jet, width]`."""
+        total = torch.where(mask.unsqueeze(2), tokens, 0.0).sum(1)
+        return total / mask.float().sum(1, keepdim=True).clamp(min=1)
+
 
 class AttentionPool(nn.Module):
     """Block of class attention (CaiT, arXiv:2103.17239; for frozen tokens the attentive probe of arXiv:2404.08471).
@@ -139,9 +144,23 @@ class AttentionPool(nn.Module):
 
     def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
         """Pool class tokens `[jet, width]` and particle tokens `[particle, width]` to `[jet, width]`."""
+        query, keys, values = self._attention_inputs(class_token, tokens)
+        return self._output(class_token, attend_once(query, keys, values, jets.jet_of_particle))
+
+    def padded(self, class_token: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pool `[jet, particle, width]` with a mask of real particles `[jet, particle]` to `[jet, width]`."""
+        query, keys, values = self._attention_inputs(class_token, tokens)
+        return self._output(class_token, attend_padded(query.unsqueeze(1), keys, values, mask).squeeze(1))
+
+    def _attention_inputs(self, class_token: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query `[jet, head, d]`, keys and values `[..., head, d]` of tokens `[..., width]`."""
         query = self.query(self.norm_class(class_token)).unflatten(1, (self.heads, -1))
-        keys, values = self.key_value(self.norm_tokens(tokens)).unflatten(1, (2, self.heads, -1)).unbind(1)
-        z = class_token + self.proj(attend_once(query, keys, values, jets.jet_of_particle).flatten(1))
+        keys, values = self.key_value(self.norm_tokens(tokens)).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        return query, keys, values
+
+    def _output(self, class_token: Tensor, mixed: Tensor) -> Tensor:
+        """Return the pooled `[jet, width]` of the attention's output `[jet, head, d]`."""
+        z = class_token + self.proj(mixed.flatten(1))
         pooled: Tensor = self.norm(z + self.mlp(z))
         return pooled
 

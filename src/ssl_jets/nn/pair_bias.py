@@ -43,6 +43,16 @@ class PairBias(nn.Module):
             for part, (count, length) in zip(parts, sizes, strict=True)
         ]
 
+    def padded(self, kinematics: Tensor, extra: int) -> Tensor:
+        """Return the bias `[jet, head, token, token]` of a padded batch, for exported graphs.
+
+        Args:
+            kinematics: ln pt, deta, dphi of each particle, `[jet, particle, 3]`, finite also for padding.
+            extra: number of extra tokens of each jet.
+        """
+        scores = self.mlp(_pairs(kinematics)).permute(0, 3, 1, 2)  # [jet, head, particle, particle]
+        return nn.functional.pad(scores, (extra, 0, extra, 0))
+
 
 def _pairs(run: Tensor) -> Tensor:
     """Compute `[jet, n, n, (ln dR, ln kT, ln z, ln m^2)]` from kinematics `[jet, n, (ln pt, deta, dphi)]`."""

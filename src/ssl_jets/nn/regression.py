@@ -164,18 +164,29 @@ class Regressor(nn.Module):
         """Predict targets in the units of the files, float32 `[jet, target]`."""
         return self.targets.physical(self(z))
 
-    def bands(self, z: Tensor) -> Tensor:
+    def bands(self, z: Tensor, normal: Tensor | None = None) -> Tensor:
         """Predict the quantiles at `levels` in the units of the files, float32 `[jet, target, level]`.
 
         Empty for a head of kind "mean". Crossing quantiles are sorted (arXiv:0704.3649).
+
+        Args:
+            z: `[jet, dim]`.
+            normal: quantiles of the standard normal distribution at `levels`; computed by default (an exported graph
+                has them as constants).
         """
-        outputs, levels = self._outputs(z), z.new_tensor(self.levels, dtype=torch.float32)
+        outputs = self._outputs(z)
         if self.kind == "gaussian":
-            outputs = outputs[..., :1] + _width(outputs[..., 1:]) * torch.special.ndtri(levels)
+            normal = self.normal_quantiles().to(z.device) if normal is None else normal
+            outputs = outputs[..., :1] + _width(outputs[..., 1:]) * normal
         else:
             outputs = outputs[..., : len(self.levels)].sort(dim=2).values
         each = [self.targets.physical(outputs[..., index]) for index in range(len(self.levels))]
         return torch.stack(each, dim=2) if each else outputs[..., :0]
+
+    def normal_quantiles(self) -> Tensor:
+        """Return the quantiles of the standard normal distribution at `levels`, float32 `[level]`."""
+        quantiles: Tensor = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float32))
+        return quantiles
 
     def _outputs(self, z: Tensor) -> Tensor:
         """Return the raw outputs for each target, float32 `[jet, target, output]`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_jets.jets import offsets_of
-from ssl_jets.nn.attention import AttentionLayout, attend
+from ssl_jets.nn.attention import AttentionLayout, attend, attend_padded
 
 PIECE = 1024
 """Tokens per MLP call on a CPU without gradients: its wide tensors then stay in the cache."""
@@ -37,6 +37,12 @@ class Block(nn.Module):
         for piece in x.split(PIECE):
             piece += self._mlp(piece)
         return x
+
+    def padded(self, x: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
+        """Update the tokens of a padded batch, `[jet, token, width]`, with a mask of real tokens `[jet, token]`."""
+        q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).unbind(2)
+        x = x + self.proj(attend_padded(q, k, v, mask, bias).flatten(2))
+        return x + self._mlp(x)
 
     def _mlp(self, x: Tensor) -> Tensor:
         update: Tensor = self.down(nn.functional.gelu(self.up(self.norm_mlp(x))))
@@ -109,6 +115,28 @@ class Transformer(nn.Module):
                     x = block(x, layout, bias)
         x = self.norm(x).float()
         return x[extra_index], x[index]
+
+    def padded(
+        self, particles: Tensor, mask: Tensor, extra: Tensor, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend within each jet of a padded batch, as `forward` does, for exported graphs.
+
+        Args:
+            particles: `[jet, particle, width]`.
+            mask: true for a real particle, bool `[jet, particle]`.
+            extra: `[jet, extra, width]`.
+            bias: `[jet, head, token, token]` with the extra tokens before the particles.
+
+        Returns:
+            Extra tokens `[jet, extra, width]` and particles `[jet, particle, width]`.
+        """
+        extras = extra.shape[1]
+        x = torch.cat([extra, particles], dim=1)  # [jet, token, width]
+        real = torch.cat([torch.ones_like(extra[:, :, 0], dtype=torch.bool), mask], dim=1)
+        for block in self.blocks:
+            x = block.padded(x, real, bias)  # type: ignore[operator]
+        x = self.norm(x)
+        return x[:, :extras], x[:, extras:]
 
 
 def init_weights(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
+import torch
 from lightning_fabric import Fabric
 
 from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
@@ -205,6 +206,13 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
     }
 
 
+def computing_facts(fabric: Fabric) -> dict[str, Any]:
+    """Return the processes of a training, the threads of each, and the device, for the cost in the model card."""
+    device = fabric.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "processes": fabric.world_size, "threads": torch.get_num_threads()}
+
+
 def export(inputs: TrainingInputs[MethodSettings], method: Method, facts: dict[str, Any]) -> None:
     """Write the trained model into the run folder. A signal that arrives now no longer stops the run."""
     with watched() as watch:
@@ -222,6 +230,7 @@ def _save(
 ) -> None:
     run = inputs.run
     if run.writes:
+        facts = facts | {"training": facts["training"] | computing_facts(inputs.fabric)}
         heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
         model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
         digest = save_model(model, folder, method if method.saves_full_method else None)

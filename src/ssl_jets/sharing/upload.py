@@ -1,8 +1,5 @@
 """Upload of a model folder to a repository of the Hugging Face Hub.
 
-    share("runs/mae", "hf:owner/name")                  # a dry run: the files that an upload would send
-    share("runs/mae", "hf:owner/name", upload=True)     # needs a token: `hf auth login`, or HF_TOKEN
-
 Only the model folder is sent: weights, `config.json` and the card `README.md`; never the log or checkpoints of the run.
 """
 
@@ -13,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.model_file import load_model, model_folder
+from ssl_jets.sharing.model_card import CARD
 
 PREFIX = "hf:"
-CARD = "README.md"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -37,29 +33,26 @@ class Shared:
     url: str | None = None
 
 
-def share(run: str | Path, target: str, *, upload: bool = False, private: bool = False) -> Shared:
-    """Upload a trained model to the hub, or list the files of such an upload.
+def share_folder(folder: Path, target: str, *, upload: bool = False, private: bool = False) -> Shared:
+    """Upload a model folder to the hub, or list the files of such an upload.
 
     Args:
-        run: a run folder, or its `model/` folder. The model is loaded first, so that only a working one is shared.
+        folder: the model folder.
         target: `hf:owner/name`; the repository is created if it does not exist.
         upload: send the files. False for a dry run, which contacts no server.
         private: create the repository as a private one.
 
     Raises:
         UsageError: a target of another form, or the extra `hub` is not installed.
-        SslJetsError: no model, a model without a card, or the hub refuses the upload.
+        SslJetsError: a model without a card, or the hub refuses the upload.
     """
     repository = target.removeprefix(PREFIX)
     if not target.startswith(PREFIX) or not _REPOSITORY.fullmatch(repository):
         raise UsageError("a model is shared as hf:OWNER/NAME", found=target, hint="ssl-jets share RUN hf:owner/name")
-    load_model(run)
-    folder = model_folder(Path(run))
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
     if CARD not in files:
-        raise SslJetsError(
-            "the model has no card", where=folder / CARD, hint="an older ssl-jets wrote it: train it again"
-        )
+        hint = "an older ssl-jets wrote it: train it again"
+        raise SslJetsError("the model has no card", where=folder / CARD, hint=hint)
     shared = Shared(folder, repository, files)
     return _upload(shared, private=private) if upload else shared
 

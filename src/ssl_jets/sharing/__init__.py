@@ -1,0 +1,1 @@
+"""Trained models for other people: the model card, and uploads."""

@@ -1,0 +1,202 @@
+"""Model card: the `README.md` of a model folder, made from `config.json` and, after an evaluation, its metrics.
+
+The head of the file is YAML as model hubs read it. The licence is left for the owner of the weights to fill in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssl_jets.jets import COLUMNS
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.reading import read_json
+
+CARD, CONFIG = "README.md", "config.json"
+MOST_FILES = 20
+"""Training files in the table; `config.json` has all."""
+LOAD = """\
+import json
+from safetensors.numpy import load_file
+
+config = json.load(open("config.json"))
+weights = load_file("model.safetensors")  # name -> array
+encoder = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+mean, std = encoder["encoder.features.mean"], encoder["encoder.features.std"]  # in the order of config["features"]
+shape = {key: config["encoder"][key] for key in ("width", "blocks", "heads", "dim")}
+numbers = sum(value.size for value in encoder.values())
+print(f"{len(encoder)} tensors, {numbers:,} numbers, {shape}")
+"""
+"""Program of the card that loads the weights without ssl-jets, to run in the model folder."""
+
+
+class CardMetric(NamedTuple):
+    """A number of an evaluation.
+
+    Attributes:
+        name: its name.
+        value: the number with its interval, as text.
+        jets: test jets.
+        files: names of the files.
+    """
+
+    name: str
+    value: str
+    jets: int
+    files: tuple[str, ...]
+
+
+def model_card(config: Mapping[str, Any], metrics: Sequence[CardMetric] = ()) -> str:
+    """Return the text of the card.
+
+    Args:
+        config: contents of `config.json`.
+        metrics: results of an evaluation.
+    """
+    training = config["training"]
+    sections = {
+        "": _summary(config),
+        "Inputs and outputs": _inputs(config),
+        "Training data": _data(training),
+        "Cost": _cost(training),
+        "Metrics": _metrics(metrics),
+        "Intended use": [_USE],
+        "Licence": ["Not stated yet: the owner of the weights fills it in, here and in the head of this file."],
+        "Load": _load(),
+    }
+    lines = _head(config)
+    for title, body in sections.items():
+        lines += ["", *([f"## {title}", ""] if title else []), *body]
+    return "\n".join(lines) + "\n"
+
+
+def write_metrics(folder: Path, metrics: Sequence[CardMetric]) -> None:
+    """Write the card of a model folder again, with the results of an evaluation.
+
+    Raises:
+        SslJetsError: `config.json` cannot be read, or the card cannot be written.
+    """
+    config = read_json(folder / CONFIG, "the model cannot be read")
+    write_text(folder / CARD, model_card(config, metrics))
+
+
+_USE = """\
+Representation z of jets for classification, regression, anomaly detection and comparison of samples, on jets like
+those of the training: same detector, clustering and range of pt. On other jets, evaluate first; z depends on the
+simulation it was trained on."""
+
+
+def _head(config: Mapping[str, Any]) -> list[str]:
+    tags = ["particle-physics", "jets", config["method"]]
+    return [
+        "---",
+        "library_name: ssl-jets",
+        "license: other",
+        f"tags: {json.dumps(tags)}",
+        "---",
+        "",
+        f"# Jet encoder, method {config['method']}",
+    ]
+
+
+def _summary(config: Mapping[str, Any]) -> list[str]:
+    encoder = config["encoder"]
+    settings = ", ".join(f"{name} {value}" for name, value in encoder["settings"].items())
+    return _table(
+        ("", ""),
+        [
+            ("method", config["method"] + (f", finetuned: {mode}" if (mode := config["training"].get("mode")) else "")),
+            ("encoder", f"{encoder['blocks']} blocks, width {encoder['width']}, {encoder['heads']} heads ({settings})"),
+            ("z", f"{encoder['dim']} numbers"),
+            ("parameters", f"{config['parameters']:,}"),
+            ("weights", f"`model.safetensors`, SHA-256 `{config['weights_sha256']}`"),
+            ("written by", f"ssl-jets {config['package_version']}, torch {config['torch_version']}"),
+        ],
+    )
+
+
+def _inputs(config: Mapping[str, Any]) -> list[str]:
+    columns = config["training"].get("columns", COLUMNS)
+    lines = [
+        f"Columns of particles, in GeV, mm and rad: {', '.join(f'`{name}`' for name in columns)}.",
+        "Features computed from them:",
+        "",
+        *_table(
+            ("feature", "unit", "mean", "standard deviation"),
+            [(one["name"], one["unit"], f"{one['mean']:.5g}", f"{one['std']:.5g}") for one in config["features"]],
+        ),
+    ]
+    if config["head"] is not None:
+        lines += ["", f"Classes, in the order of the probabilities: {', '.join(config['labels'])}."]
+    if (regressor := config.get("regressor")) is not None:
+        lines += ["", f"Regressed columns ({regressor['kind']}): {', '.join(regressor['names'])}."]
+    return lines
+
+
+def _data(training: Mapping[str, Any]) -> list[str]:
+    files = {tuple(map(str, file)) for file in training.get("files", [])}
+    before = training.get("pretrained", {}).get("files", [])
+    files |= {tuple(map(str, file)) for file in before}
+    if not files:
+        return ["Not recorded."]
+    rows = [(name, f"{int(size):,}", *rest) for name, size, *rest in sorted(files)]
+    shown = _table(("file", "bytes", "digest of the contents"), [(*row, "")[:3] for row in rows[:MOST_FILES]])
+    more = [f"and {len(rows) - MOST_FILES:,} more, in `{CONFIG}`."] if len(rows) > MOST_FILES else []
+    held = ["", f"{len(training.get('held_out', [])):,} parts of them were held out; `{CONFIG}` has their entries."]
+    return [*shown, *(["", *more] if more else []), *held]
+
+
+def _cost(training: Mapping[str, Any]) -> list[str]:
+    stages = {"pretraining": training.get("pretrained"), "finetuning": training}
+    if stages["pretraining"] is None:
+        stages = {"training": training}
+    rows = [
+        (stage, f"{one['steps']:,}", f"{one['jets']:,}", _hours(one), str(one.get("precision", "")))
+        for stage, one in stages.items()
+        if one is not None and {"steps", "jets", "seconds"} <= set(one)
+    ]
+    if not rows:
+        return ["Not recorded."]
+    return _table(("", "steps", "jets", "time", "precision"), rows)
+
+
+def _hours(training: Mapping[str, Any]) -> str:
+    """Return core hours on CPUs, device hours on GPUs, or the wall time of models that do not record the devices."""
+    hours = training["seconds"] / 3600
+    if "processes" not in training:
+        return f"{hours:.2g} h"
+    if training["device"] == "cpu":
+        return f"{hours * training['processes'] * training['threads']:.2g} core hours"
+    return f"{hours * training['processes']:.2g} hours of {training['device']}"
+
+
+def _metrics(metrics: Sequence[CardMetric]) -> list[str]:
+    if not metrics:
+        return ["Not evaluated yet: `ssl-jets evaluate RUN` fills this table in."]
+    rows = [(one.name, one.value, f"{one.jets:,}", ", ".join(one.files[:4])) for one in metrics]
+    return [*_table(("", "value (68 % interval)", "test jets", "files"), rows)]
+
+
+def _load() -> list[str]:
+    return [
+        "```python",
+        "import ssl_jets",
+        "",
+        'model = ssl_jets.load_model(".")  # this folder',
+        "z = model.embed(jets)  # ssl_jets.Jets",
+        "```",
+        "",
+        "The weights without ssl-jets:",
+        "",
+        "```python",
+        LOAD.rstrip(),
+        "```",
+    ]
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines]
