@@ -196,7 +196,7 @@ def encode(
         particles: list[Tensor] = []
         for piece in within_memory(jets, batch):
             with torch.inference_mode(), autocast(device, precision):
-                encoded = encoder(piece.to(device))
+                encoded = encoder(piece.to(device), z_only=not tokens)
             # Copied outside of inference mode: to the CPU, and as tensors from which gradients may be computed.
             z.append(encoded.z.to("cpu", torch.float32, copy=True))  # [jet, D]
             if tokens:

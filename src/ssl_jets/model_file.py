@@ -24,7 +24,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model import Model
-from ssl_jets.nn.encoder import SIZES, Encoder
+from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
@@ -231,7 +231,7 @@ def _describe_method(method: Method) -> dict[str, Any]:
 
 def _describe(model: Model, digest: str) -> dict[str, Any]:
     encoder, head, regressor = model.encoder, model.head, model.regressor
-    width, blocks, heads = SIZES[encoder.cfg.size]
+    width, blocks, heads = encoder.cfg.shape
     statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
     return {
         "format_version": FORMAT_VERSION,

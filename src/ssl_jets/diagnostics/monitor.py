@@ -173,7 +173,7 @@ class Monitor:
 
     def _z(self, encoder: Encoder, jets: Jets) -> Tensor:
         device = encoder.extra_tokens.device
-        return torch.cat([encoder(batch.to(device)).z.float().cpu() for batch in self._batches(jets)])
+        return torch.cat([encoder(batch.to(device), z_only=True).z.float().cpu() for batch in self._batches(jets)])
 
     def _batches(self, jets: Jets) -> Iterator[Jets]:
         for index in torch.arange(len(jets)).split(self.batch_size):
