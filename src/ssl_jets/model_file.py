@@ -30,7 +30,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
-from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
+from ssl_jets.runtime.weights import no_larger_than, read_weights, shapes_alone, write_weights
 
 __all__ = ["Model", "load_method", "load_model", "save_model"]
 
@@ -149,7 +149,7 @@ def load_method(path: str | Path) -> Method:
         weights = read_weights(folder / METHOD_WEIGHTS, described["weights_sha256"])
         for path_in_method, module in described["shared"].items():
             weights |= {f"{path_in_method}.{name}": value for name, value in _of_module(encoder, module).items()}
-        with torch.device("meta"), no_larger_than(weights):
+        with shapes_alone(), no_larger_than(weights):
             _build_method(described, folder / CONFIG)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
             method = _build_method(described, folder / CONFIG)
@@ -170,7 +170,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Model:
-    with torch.device("meta"), no_larger_than(weights):  # no memory and no time for weights that are replaced
+    with shapes_alone(), no_larger_than(weights):
         encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
