@@ -104,8 +104,8 @@ def _quotas() -> Iterator[float]:
             yield int(quota) / int(period)
         if group == CGROUP:
             break
-    for group in ("cpu", "cpu,cpuacct"):
-        with suppress(OSError, ValueError):  # -1 for no limit
-            quota = int((CGROUP / group / "cpu.cfs_quota_us").read_text())
-            if quota > 0:
-                yield quota / int((CGROUP / group / "cpu.cfs_period_us").read_text())
+    for controller in (CGROUP / "cpu", CGROUP / "cpu,cpuacct"):
+        with suppress(OSError, ValueError):
+            allowed = int((controller / "cpu.cfs_quota_us").read_text())
+            if allowed > 0:  # -1 for no limit
+                yield allowed / int((controller / "cpu.cfs_period_us").read_text())
