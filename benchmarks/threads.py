@@ -25,9 +25,6 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-VARIANTS = {"one": 1, "spin": 0, "passive": 0, "batches": 0}
-"""Threads of an operation by variant; 0 for the number that is compared."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,8 +47,8 @@ def main() -> None:
 
 def compare(kind: str, size: str, args: argparse.Namespace) -> None:
     """Print the rows of one kind and size."""
-    skipped = {"spin"} * (not args.spin) | {"batches"} * (kind != "embed")
-    workers = {name: start(kind, size, name, args.threads) for name in VARIANTS if name not in skipped}
+    names = ["one", "passive"] + ["spin"] * args.spin + ["batches"] * (kind == "embed")
+    workers = {name: start(kind, size, name, args.threads) for name in names}
     for worker in workers.values():
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -77,7 +74,7 @@ def compare(kind: str, size: str, args: argparse.Namespace) -> None:
 
 def start(kind: str, size: str, variant: str, threads: int) -> subprocess.Popen[str]:
     """Start the process of a variant."""
-    count = VARIANTS[variant] or threads
+    count = 1 if variant == "one" else threads
     waiting = {"spin": "ACTIVE"}.get(variant, "PASSIVE")
     environment = os.environ | {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": waiting}
     if variant == "spin":  # the default of OpenMP is between the two policies
