@@ -24,7 +24,7 @@ from ssl_jets.finetuning.memory_plan import MODES_BY_REACH, Candidate, PlanRow, 
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.allocator import tune_memory
-from ssl_jets.runtime.memory import shown
+from ssl_jets.runtime.memory import format_bytes
 from ssl_jets.training.run_setup import statistics_sample
 
 
@@ -64,10 +64,15 @@ def table(rows: list[PlanRow], memory: int, peaks: dict[Candidate, int]) -> list
     for row in rows:
         chosen, cost = row.candidate, row.cost
         real = peaks.get(chosen)
-        compared = "" if real is None else f"{shown(real)} ({cost.peak / real - 1:+.0%} planned)"
+        compared = "" if real is None else f"{format_bytes(real)} ({cost.peak / real - 1:+.0%} planned)"
         batch = f"{chosen.batch_size}" + (f" x {chosen.accumulate}" if chosen.accumulate > 1 else "")
         cells = [chosen.mode, batch, "yes" if chosen.checkpointing else "no", f"{cost.learning:,}"]
-        cells += [cost.failed or shown(cost.peak), compared, f"{cost.seconds:.2f}", "yes" if row.fits(memory) else "no"]
+        cells += [
+            cost.failed or format_bytes(cost.peak),
+            compared,
+            f"{cost.seconds:.2f}",
+            "yes" if row.fits(memory) else "no",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -95,7 +100,7 @@ def main() -> None:
         plan = make_plan(settings, lambda text: print(text, file=sys.stderr, flush=True), wanted)
         checked = [row.candidate for row in plan.rows if row.candidate.mode in args.check and row.fits(plan.memory)]
         peaks = {candidate: used(candidate, settings, args.steps, folder) for candidate in checked}
-        lines = [f"`{size}`, memory {args.memory}, stream of jets {shown(plan.stream)} of each peak:", ""]
+        lines = [f"`{size}`, memory {args.memory}, stream of jets {format_bytes(plan.stream)} of each peak:", ""]
         lines += table(plan.rows, plan.memory, peaks)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / f"plan-{size}.md").write_text("\n".join(lines) + "\n")

@@ -26,7 +26,7 @@ from ssl_jets.data.subset import subsample
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
-from ssl_jets.nn.encoder import SIZES, Encoder
+from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.allocator import keep_blocks, keep_few_kernels
 from ssl_jets.training.run_setup import read_in_memory
 
@@ -36,7 +36,7 @@ class Padded(nn.Module):
 
     def __init__(self, like: Encoder) -> None:
         super().__init__()
-        width, blocks, heads = SIZES[like.cfg.size]
+        width, blocks, heads = like.cfg.shape
         self.features, self.embed, self.extra = like.features, like.embed, like.extra_tokens
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
@@ -56,7 +56,7 @@ class Padded(nn.Module):
 
 def useful_flops(encoder: Encoder, jets: Jets) -> float:
     """Multiply-adds of embedding and blocks on real tokens, counted twice."""
-    width, blocks, _ = SIZES[encoder.cfg.size]
+    width, blocks, _ = encoder.cfg.shape
     length = (jets.lengths + 1 + encoder.cfg.registers).double()
     embedding = 4 * width * (encoder.features.width + width) * len(jets.particles)
     return embedding + float(blocks * (24 * width**2 * length + 4 * width * length**2).sum())

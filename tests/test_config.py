@@ -78,7 +78,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(assignment: str, wh
     assert nearest in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", ["dropout", "n_layers", "hidden_dim"])
+@pytest.mark.parametrize("name", ["activation", "n_layers", "hidden_dim"])
 def test_a_setting_that_is_unlike_any_gets_those_of_its_tree_and_no_suggestion(name: str) -> None:
     with pytest.raises(UsageError, match="there is no such setting") as caught:
         settings_of(f"model.{name}=1")
@@ -96,6 +96,8 @@ def test_a_setting_that_is_unlike_any_gets_those_of_its_tree_and_no_suggestion(n
         ("train.steps=1.5", "train.steps"),
         ("model.size=huge", "model.size"),
         ("model.registers=-1", "model.registers"),
+        ("model.blocks=0", "model.blocks"),
+        ("model.dropout=1", "model.dropout"),
         ("method.mask_ratio=1", "method.mask_ratio"),
         ("method.decoder_width=12", "method.decoder_width"),
         ("data.bad_jets=ignore", "data.bad_jets"),

@@ -82,7 +82,7 @@ def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Pa
     assert config["package_version"] == __version__
     assert config["method"] == "mae"
     assert config["encoder"] == {
-        "settings": {"size": "tiny", "registers": 3, "z_tokens": 1, "z_width": 0, "pool": "class", "pair_bias": True},
+        "settings": model.encoder.cfg.model_dump(),
         "width": 64,
         "blocks": 4,
         "heads": 2,
@@ -99,6 +99,25 @@ def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Pa
     assert config["parameters"] == model.parameters
     digest = hashlib.sha256((tmp_path / "model" / WEIGHTS).read_bytes()).hexdigest()
     assert config["weights_sha256"] == digest
+
+
+def test_width_blocks_and_heads_come_back(batch: Jets, tmp_path: Path) -> None:
+    save_model(Model(tiny_encoder(batch, width=48, blocks=2, heads=3, drop_path=0.1)), tmp_path / "model")
+    description = json.loads((tmp_path / "model" / CONFIG).read_text())["encoder"]
+    assert [description[key] for key in ("width", "blocks", "heads", "dim")] == [48, 2, 3, 48]
+    loaded = load_model(tmp_path).encoder
+    assert loaded.cfg.shape == (48, 2, 3)
+    assert [block.drop_path for block in loaded.transformer.blocks] == [0.0, 0.1]
+
+
+def test_a_model_of_a_version_without_these_settings_loads(model: Model, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model")
+    file = tmp_path / "model" / CONFIG
+    config = json.loads(file.read_text())
+    for key in ("width", "blocks", "heads", "dropout", "drop_path"):
+        del config["encoder"]["settings"][key]
+    file.write_text(json.dumps(config))
+    assert load_model(tmp_path).encoder.cfg == model.encoder.cfg
 
 
 def test_there_are_three_files_and_none_is_a_pickle(model: Model, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name on its first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module("ssl_jets.runtime.threads").wait_passively()  # before torch is loaded
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,13 +29,8 @@ __all__ = [
     "RunSettings",
     "Settings",
     "TrainSettings",
-    "expand",
-    "merge",
-    "parse_set",
-    "read_config",
-    "resolve",
-    "to_yaml",
 ]
+__all__ += ["expand", "merge", "parse_set", "read_config", "resolve", "to_yaml"]
 
 
 class Settings(BaseModel):
@@ -127,11 +122,29 @@ class DataSettings(Settings):
     """Unlabelled jets for each labelled one in every batch."""
 
 
+SIZES = {"tiny": (64, 4), "small": (128, 8), "base": (256, 8), "large": (512, 12), "giant": (1024, 32)}
+"""Width and blocks of each size."""
+SHAPE = ("width", "blocks", "heads")
+"""Settings that replace those of a size."""
+HEAD_WIDTH = 32
+"""Width of an attention head, unless the number of heads is set."""
+
+
 class ModelSettings(Settings):
     """The encoder (`model.*`)."""
 
-    size: Literal["tiny", "small", "base", "large"] = "small"
-    """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12."""
+    size: Literal["tiny", "small", "base", "large", "giant"] = "small"
+    """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12, giant 1024x32."""
+    width: int | None = Field(default=None, ge=1)
+    """Numbers of a token; by default those of `size`."""
+    blocks: int | None = Field(default=None, ge=1)
+    """Transformer blocks; by default those of `size`."""
+    heads: int | None = Field(default=None, ge=1)
+    """Attention heads, a divisor of the width; by default a head for 32 numbers of the width."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the updates of attention and MLP during training."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Share of jets that skip an update of the last block during training (stochastic depth); 0 in the first block."""
     registers: int = Field(default=8, ge=0)
     """Register tokens: sinks of attention, which are discarded."""
     z_tokens: int = Field(default=1, ge=1)
@@ -142,6 +155,24 @@ class ModelSettings(Settings):
     """Source of z: the class token, the mean of the particle tokens, or a block of attention over them."""
     pair_bias: bool = False
     """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        width, _, heads = self.shape
+        if width % heads:
+            raise ValueError(f"a width of {width} is not divisible by {heads} heads; set model.heads")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Width, blocks and heads: those of `size`, unless they are set."""
+        width, blocks = self.width or SIZES[self.size][0], self.blocks or SIZES[self.size][1]
+        return width, blocks, self.heads or max(1, width // HEAD_WIDTH)
+
+    def title(self) -> str:
+        """Return the size, and its changed numbers: `tiny`, or `tiny with width 96`."""
+        changed = [f"{key} {value}" for key in SHAPE if (value := getattr(self, key)) is not None]
+        return self.size + (f" with {', '.join(changed)}" if changed else "")
 
 
 class MethodSettings(Settings):

@@ -18,6 +18,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
+from ssl_jets.runtime.threads import map_in_order
 
 BATCH = 512
 """Jets of one forward pass."""
@@ -199,19 +200,25 @@ def encode(
     batch: int,
     tokens: bool = False,
 ) -> Iterator[tuple[Jets, Encoded]]:
-    """Yield each batch of jets with its z and, if asked for, its tokens (otherwise none), float32 on the CPU."""
-    encoder = encoder.to(device).eval()
-    for jets in batches:
+    """Yield each batch of jets with its z and, if asked for, its tokens (otherwise none), float32 on the CPU.
+
+    On a CPU several batches are computed at the same time, each by one thread.
+    """
+    encoder, device = encoder.to(device).eval(), torch.device(device)
+
+    def encode_batch(jets: Jets) -> tuple[Jets, Encoded]:
         z: list[Tensor] = []
         particles: list[Tensor] = []
         for piece in within_memory(jets, batch):
             with torch.inference_mode(), autocast(device, precision):
-                encoded = encoder(piece.to(device))
+                encoded = encoder(piece.to(device), z_only=not tokens)
             # Copied outside of inference mode: to the CPU, and as tensors from which gradients may be computed.
             z.append(encoded.z.to("cpu", torch.float32, copy=True))  # [jet, D]
             if tokens:
                 particles.append(encoded.tokens.to("cpu", torch.float32, copy=True))  # [particle, width]
-        yield jets, Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
+        return jets, Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
+
+    yield from map_in_order(encode_batch, batches) if device.type == "cpu" else map(encode_batch, batches)
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:

@@ -24,13 +24,13 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model import Model
-from ssl_jets.nn.encoder import SIZES, Encoder
+from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
-from ssl_jets.runtime.weights import no_larger_than, read_weights, write_weights
+from ssl_jets.runtime.weights import no_larger_than, read_weights, shapes_alone, write_weights
 from ssl_jets.sharing.model_card import CARD, model_card
 
 __all__ = ["Model", "load_method", "load_model", "save_model"]
@@ -154,7 +154,7 @@ def load_method(path: str | Path) -> Method:
         weights = read_weights(folder / METHOD_WEIGHTS, described["weights_sha256"])
         for path_in_method, module in described["shared"].items():
             weights |= {f"{path_in_method}.{name}": value for name, value in _of_module(encoder, module).items()}
-        with torch.device("meta"), no_larger_than(weights):
+        with shapes_alone(), no_larger_than(weights):
             _build_method(described, folder / CONFIG)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
             method = _build_method(described, folder / CONFIG)
@@ -175,7 +175,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Model:
-    with torch.device("meta"), no_larger_than(weights):  # no memory and no time for weights that are replaced
+    with shapes_alone(), no_larger_than(weights):
         encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
@@ -258,7 +258,7 @@ def _describe_method(method: Method) -> dict[str, Any]:
 
 def _describe(model: Model, digest: str) -> dict[str, Any]:
     encoder, head, regressor = model.encoder, model.head, model.regressor
-    width, blocks, heads = SIZES[encoder.cfg.size]
+    width, blocks, heads = encoder.cfg.shape
     statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
     return {
         "format_version": FORMAT_VERSION,

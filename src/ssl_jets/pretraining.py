@@ -21,6 +21,7 @@ from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.tasks import LABEL, TaskSettings
+from ssl_jets.nn.transformer import without_dropout
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
@@ -212,7 +213,7 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
                 where=f"{key}={run}",
                 found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
             )
-        components[name] = load_method(run)
+        components[name] = without_dropout(load_method(run))
     return components
 
 
@@ -245,6 +246,6 @@ def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
         run.log_message(f"unlabelled: {data.jets(data.unlabelled):,} jets, {ratio:g} in a batch for each labelled one")
     encoder = method.exported()
     run.log_message(
-        f"encoder: {settings.model.size}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "
+        f"encoder: {settings.model.title()}, {parameter_count(encoder):,} parameters, z of {encoder.dim} numbers; "
         f"trained together: {parameter_count(method):,} parameters, {settings.train.precision}"
     )

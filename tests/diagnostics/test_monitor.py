@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ssl_jets.diagnostics.collapse import Verdict
-from ssl_jets.diagnostics.monitor import Diagnosis, Monitor, ridge_accuracy, summary_line
+from ssl_jets.diagnostics.monitor import CHECK_JETS, Diagnosis, Monitor, summary_line
+from ssl_jets.diagnostics.representation import ridge_accuracy
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
@@ -38,6 +39,29 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
         looks = Monitor(batch, batch_size, len(CLASSES)).validate(method, 0.0).metrics
         for name, value in expected.items():
             assert looks[name] == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("batch_size", [16, 24])
+def test_a_validation_computes_a_loss_and_a_z_once(
+    batch: Jets, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_jets.diagnostics.monitor.CHECK_JETS", 32)
+    monitor = Monitor(batch, batch_size, len(CLASSES))
+    assert len(batch) == 64 != CHECK_JETS
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    jets = {"loss": 0, "encoder": 0}
+    method.register_forward_hook(lambda _module, inputs, _out: jets.update(loss=jets["loss"] + len(inputs[0])))
+    method.encoder.register_forward_hook(
+        lambda _module, inputs, _out: jets.update(encoder=jets["encoder"] + len(inputs[0]))
+    )
+    metrics = monitor.validate(method, 0.5).metrics
+    # The loss of all jets, and of 32 with swapped z; once more of these 32 where no batch ends with them.
+    losses = 64 + 32 + 32 * (32 % batch_size > 0)
+    assert jets == {"loss": losses, "encoder": losses + 64 + 32}  # z of all jets, and of the second view of 32
+    jets.update(loss=0, encoder=0)
+    check = monitor.check(method, 0.5).metrics
+    assert jets == {"loss": 0, "encoder": 64}
+    assert {name: metrics[name] for name in check} == pytest.approx(check, rel=1e-4, abs=1e-5)
 
 
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:

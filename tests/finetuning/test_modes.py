@@ -19,13 +19,14 @@ from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.modes.freezing import layer_multipliers
 from ssl_jets.finetuning.modes.lora import merge
 from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import resolve_finetune
 from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.training.optimizer import make_optimizer, part_of
 from support.finetune_settings import settings_of
-from support.small_models import CLASSES
+from support.small_models import CLASSES, tiny_encoder
 
 Begin = Callable[..., Objective]
 
@@ -209,6 +210,18 @@ def test_every_mode_leaves_a_model_that_is_read_like_any_other_and_can_be_resume
     assert load_model(out).sha256 == digest
 
 
+def test_z_alone_has_the_low_rank_updates_of_the_last_block(begun: Begin, batch: Jets) -> None:
+    encoder = begun("method.mode=lora").encoder
+    plain = encoder(batch).z
+    with torch.no_grad():
+        for name, weight in encoder.transformer.blocks[-1].named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+        full, alone = encoder(batch).z, encoder(batch, z_only=True).z
+    assert (full - plain).abs().max() > 0.1
+    torch.testing.assert_close(alone, full, atol=1e-5, rtol=1e-5)
+
+
 @pytest.fixture
 def teacher(pretrained: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], Path]:
     """A model with a head for these classes that is sure of itself."""
@@ -245,6 +258,15 @@ def test_a_student_learns_what_its_teacher_says(
     assert agreement() > 0.6
     for name, value in objective.terms["teacher"].encoder.state_dict().items():
         assert torch.equal(value, known.encoder.state_dict()[name])
+
+
+def test_a_student_of_a_size_has_its_width_whatever_the_width_of_the_teacher(batch: Jets, tmp_path: Path) -> None:
+    facts = {"training": {"validation_fraction": 0.1, "split_seed": 0}}
+    head = ClassHead(16, 2)
+    save_model(Model(tiny_encoder(batch, width=16, heads=2), head, ("a", "b"), facts), tmp_path / "teacher" / "model")
+    distil = {"method": {"mode": "distil"}}
+    assert resolve_finetune(tmp_path / "teacher", distil).model.shape == (16, 4, 2)
+    assert resolve_finetune(tmp_path / "teacher", distil, {"model": {"size": "tiny"}}).model.shape == (64, 4, 2)
 
 
 def test_a_model_without_heads_is_no_teacher(begun: Begin) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import ModelSettings, resolve
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import AttentionLayout
-from ssl_jets.nn.encoder import SIZES, Encoder, parameter_count, random_like
+from ssl_jets.nn.encoder import Encoder, parameter_count, random_like
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer
@@ -134,7 +135,13 @@ def test_bfloat16_gives_about_the_z_of_float32(batch: Jets) -> None:
 
 @pytest.mark.parametrize(
     ("size", "width", "blocks", "millions"),
-    [("tiny", 64, 4, 0.21), ("small", 128, 8, 1.63), ("base", 256, 8, 6.47), ("large", 512, 12, 38.4)],
+    [
+        ("tiny", 64, 4, 0.21),
+        ("small", 128, 8, 1.63),
+        ("base", 256, 8, 6.47),
+        ("large", 512, 12, 38.4),
+        ("giant", 1024, 32, 405.4),
+    ],
 )
 def test_parameter_counts_of_the_sizes(size: str, width: int, blocks: int, millions: float) -> None:
     with torch.device("meta"):
@@ -144,7 +151,34 @@ def test_parameter_counts_of_the_sizes(size: str, width: int, blocks: int, milli
     block = 12 * width * width + 13 * width
     assert parameter_count(encoder) == embed + tokens + blocks * block + 2 * width
     assert parameter_count(encoder) / 1e6 == pytest.approx(millions, rel=0.02)
-    assert SIZES[size][:2] == (encoder.dim, len(encoder.transformer.blocks)) == (width, blocks)
+    assert encoder.cfg.shape == (width, blocks, width // 32)
+    assert (width, blocks) == (encoder.dim, len(encoder.transformer.blocks))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "title"),
+    [
+        ({"width": 96}, (96, 4, 3), "tiny with width 96"),
+        ({"width": 16, "blocks": 1}, (16, 1, 1), "tiny with width 16, blocks 1"),
+        ({"heads": 16}, (64, 4, 16), "tiny with heads 16"),
+    ],
+)
+def test_width_blocks_and_heads_replace_those_of_the_size(
+    batch: Jets, settings: dict[str, int], shape: tuple[int, int, int], title: str
+) -> None:
+    encoder = tiny_encoder(batch, **settings)
+    transformer = encoder.transformer
+    assert (encoder.width, len(transformer.blocks), transformer.blocks[0].heads) == shape == encoder.cfg.shape
+    assert encoder.cfg.title() == title
+    assert encoder(batch).z.shape == (len(batch), shape[0])
+
+
+@pytest.mark.parametrize("tree", [{"width": 100}, {"heads": 3}])
+def test_a_width_that_is_not_divisible_by_the_heads_is_one_message(tree: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="do not go together") as caught:
+        resolve(ModelSettings, tree, under="model")
+    assert caught.value.where == "model"
+    assert caught.value.found.endswith("is not divisible by 3 heads; set model.heads")
 
 
 def test_frozen_parameters_are_not_counted() -> None:

@@ -53,7 +53,7 @@ def pretrain(
         steps: optimizer steps; by default as many as `epochs` takes.
         epochs: passes over the training jets.
         batch_size: jets of one forward pass.
-        size: encoder size: tiny, small, base or large.
+        size: encoder size: tiny, small, base, large or giant.
         seed: seed of every random choice.
         devices: devices of this machine; by default all GPUs, or one CPU process.
 

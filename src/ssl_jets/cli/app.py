@@ -87,7 +87,9 @@ def _alone(command: str, launch: Launch) -> UsageError:
 def main() -> None:
     """Run the command line; an error of the user becomes one message and an exit code."""
     from ssl_jets.runtime.signals import Interrupted
+    from ssl_jets.runtime.threads import wait_passively
 
+    wait_passively()
     with guarded_streams():
         try:
             try:

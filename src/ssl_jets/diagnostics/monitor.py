@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.split import first_halves
-from ssl_jets.diagnostics import collapse
+from ssl_jets.diagnostics import collapse, representation
 from ssl_jets.diagnostics.collapse import Verdict
-from ssl_jets.diagnostics.representation import RepresentationStatistics, distance, representation_statistics, variation
+from ssl_jets.diagnostics.representation import RepresentationStatistics, representation_statistics
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
@@ -33,6 +34,10 @@ EARLY_STEPS = 200
 """Steps in which a healthy z may lose most of its directions, and a decoder learns to read it."""
 TEACHER_MAY_STOP_AFTER = 0.9
 """Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
+
+
+BatchLosses = tuple[int, dict[str, float]]
+"""Number of jets of a batch, and its loss and parts."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Monitor:
         self.jets, self.batch_size, self.classes = jets.select(order), batch_size, classes
         self.some = self.jets.select(torch.arange(min(CHECK_JETS, len(jets))))
         self.view = another_view(self.some)
-        self._random: dict[int, RepresentationStatistics] = {}  # number of jets -> statistics of a random encoder
+        self._random: RepresentationStatistics | None = None  # of `some`, by an encoder of random weights
         self._reference: dict[str, float] = {}  # values of earlier validations that later ones are compared with
 
     def validate(self, method: Method, progress: float, *, early: bool = False) -> Diagnosis:
@@ -95,17 +100,18 @@ class Monitor:
             early: the training is in its first `EARLY_STEPS` steps, in which some verdicts would be premature.
         """
         with _evaluating(method):
-            metrics = self._losses(method, progress, self.jets)
+            losses = self._losses(method, progress, self.jets)
+            metrics = _mean(losses)
             metrics |= method.validation_metrics(jets.to(_device(method)) for jets in self._batches(self.jets))
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
                 file, entry = self.jets.source.numpy()[:, :2].T
                 in_fit = torch.from_numpy(first_halves(file, entry))
-                metrics["probe_accuracy"] = ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
-            on_z = self._check(method, progress, z, early=early)
+                metrics["probe_accuracy"] = representation.ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
+            on_z = self._check(method, progress, z[: len(self.some)], early=early)
             verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
             if self.batch_size > 1:
-                loss, rise = self._swap(method, progress)
+                loss, rise = self._swap(method, progress, losses)
                 metrics["z_swap_rise"] = rise
                 verdicts += [] if early else collapse.verdicts_on_swap(rise, loss)
         return Diagnosis(metrics | on_z.metrics, verdicts)
@@ -124,16 +130,16 @@ class Monitor:
         self._reference = dict(state)
 
     def _check(self, method: Method, progress: float, z: Tensor, *, early: bool) -> Diagnosis:
+        """Compute the collapse criteria from z of `some`."""
         encoder = method.exported()
         statistics = representation_statistics(z, self._z(encoder, self.view))
-        if len(z) not in self._random:
-            jets = self.jets if len(z) == len(self.jets) else self.some
+        if self._random is None:
             random = random_like(encoder, seed=0)
-            self._random[len(z)] = representation_statistics(self._z(random, jets), self._z(random, self.view))
+            self._random = representation_statistics(self._z(random, self.some), self._z(random, self.view))
         labels = method.exported_head() is not None
-        on_z = collapse.verdicts_on_z(statistics, self._random[len(z)], labels=labels, early=early)
-        projections, on_projections = self._projections(method, z[: len(self.some)])
-        teacher, on_teacher = self._teacher(method, progress)
+        on_z = collapse.verdicts_on_z(statistics, self._random, labels=labels, early=early)
+        projections, on_projections = self._projections(method, z)
+        teacher, on_teacher = self._teacher(method, progress, encoder, z)
         return Diagnosis(_metrics_of(statistics) | projections | teacher, on_z + on_projections + on_teacher)
 
     def _projections(self, method: Method, z: Tensor) -> tuple[dict[str, float], list[Verdict]]:
@@ -141,39 +147,44 @@ class Monitor:
         projection = method.projection(z.to(_device(method)))
         if projection is None:
             return {}, []
-        share = float(variation(projection))
+        share = float(representation.variation(projection))
         start = self._reference.setdefault("compared", share)
         return {"compared_variation": share}, collapse.verdicts_on_projection(share, start)
 
-    def _teacher(self, method: Method, progress: float) -> tuple[dict[str, float], list[Verdict]]:
-        """Measure the distance of student and teacher, and check that the teacher moves; nothing without a teacher."""
+    def _teacher(
+        self, method: Method, progress: float, encoder: Encoder, z: Tensor
+    ) -> tuple[dict[str, float], list[Verdict]]:
+        """Measure the distance of student and teacher, one of them `encoder`, and check that the teacher moves."""
         pair = student_and_teacher(method)
         if pair is None:
             return {}, []
-        student, teacher = pair
-        metrics = {"teacher_distance": float(distance(self._z(student, self.some), self._z(teacher, self.some)))}
+        of_student, of_teacher = (z if module is encoder else self._z(module, self.some) for module in pair)
+        metrics, teacher = {"teacher_distance": float(representation.distance(of_student, of_teacher))}, pair[1]
         norm = float(sum(weight.double().abs().sum() for weight in teacher.parameters()))
         unmoved = self._reference.get("teacher") == norm and progress < TEACHER_MAY_STOP_AFTER
         self._reference["teacher"] = norm
         return metrics, [Verdict("teacher", "the teacher has not moved since the last validation")] if unmoved else []
 
-    def _swap(self, method: Method, progress: float) -> tuple[float, float]:
-        """Compute the loss, and its rise when jets swap their z."""
-        loss = self._losses(method, progress, self.some)["loss"]
+    def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float]:
+        """Compute the loss of `some`, and its rise when jets swap their z; `losses` are those of all jets."""
+        ends = list(accumulate(size for size, _ in losses))  # 128, 256, ...: the losses of `some` may be among them
+        known = losses[: ends.index(len(self.some)) + 1] if len(self.some) in ends else None
+        loss = _mean(known or self._losses(method, progress, self.some))["loss"]
         with swapped_z(method):
-            return loss, self._losses(method, progress, self.some)["loss"] - loss
+            return loss, _mean(self._losses(method, progress, self.some))["loss"] - loss
 
-    def _losses(self, method: Method, progress: float, jets: Jets) -> dict[str, float]:
-        totals: dict[str, float] = {}
+    def _losses(self, method: Method, progress: float, jets: Jets) -> list[BatchLosses]:
+        """Compute loss and parts of each batch, with the random numbers of its position."""
+        losses = []
         for number, batch in enumerate(self._batches(jets)):
             torch.manual_seed(number)
-            for name, value in method(batch.to(_device(method)), progress).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(batch) / len(jets)
-        return totals
+            parts = method(batch.to(_device(method)), progress)
+            losses.append((len(batch), {name: float(value) for name, value in parts.items()}))
+        return losses
 
     def _z(self, encoder: Encoder, jets: Jets) -> Tensor:
         device = encoder.extra_tokens.device
-        return torch.cat([encoder(batch.to(device)).z.float().cpu() for batch in self._batches(jets)])
+        return torch.cat([encoder(batch.to(device), z_only=True).z.float().cpu() for batch in self._batches(jets)])
 
     def _batches(self, jets: Jets) -> Iterator[Jets]:
         for index in torch.arange(len(jets)).split(self.batch_size):
@@ -228,6 +239,16 @@ def _evaluating(method: Method) -> Iterator[None]:
         method.train()
 
 
+def _mean(losses: list[BatchLosses]) -> dict[str, float]:
+    """Average loss and parts over the jets of some batches."""
+    jets = sum(size for size, _ in losses)
+    totals: dict[str, float] = {}
+    for size, parts in losses:
+        for name, value in parts.items():
+            totals[name] = totals.get(name, 0.0) + value * size / jets
+    return totals
+
+
 def _device(method: nn.Module) -> torch.device:
     return next(method.parameters()).device
 
@@ -244,29 +265,6 @@ def _metrics_of(statistics: RepresentationStatistics) -> dict[str, float]:
         "z_alignment": statistics.alignment,
         "z_uniformity": statistics.uniformity,
     }
-
-
-def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> float:
-    """Compute the accuracy of a ridge classifier of standardized z; NaN if the labels are of one class.
-
-    A closed form that takes milliseconds: a guide during training, not the probe of `evaluate`.
-
-    Args:
-        z: representation `[jet, D]`.
-        labels: class of each jet `[jet]`, -1 for unlabelled jets, which are left out.
-        fit: jets to fit on `[jet]`; the classifier is tested on the others.
-        classes: number of classes.
-    """
-    labelled = labels >= 0
-    train, test = fit & labelled, ~fit & labelled
-    if len(labels[train].unique()) < 2 or not test.any():
-        return float("nan")
-    z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
-    z = torch.cat([z, torch.ones(len(z), 1)], dim=1).double()
-    target = torch.nn.functional.one_hot(labels[train], classes).double()
-    ridge = 1e-2 * train.sum() * torch.eye(z.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(z[train].T @ z[train] + ridge, z[train].T @ target)
-    return float(((z[test] @ weights).argmax(1) == labels[test]).double().mean())
 
 
 Encode = Callable[[Encoder, Jets], Array]

@@ -76,7 +76,7 @@ class Objective(Method):
         """Compute the total loss, and the value of each task and term."""
         if not self.terms:
             jets = self.tasks.having(jets)
-        z = self.encoder(jets).z  # [jet, dim]
+        z = self.encoder(jets, z_only=True).z  # [jet, dim]
         jet_weights = self.source_weights(jets) if self.training and self.source_weights is not None else None
         losses, logged = self.tasks(z, jets, jet_weights)
         total = self.weights(losses)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ssl_jets.config import Recipe, RunSettings, Settings, read_config, resolve
+from ssl_jets.config import SHAPE, Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model
@@ -158,7 +158,11 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
     if stored is not None:  # the run continues in the mode that was chosen when it began
         layers = tuple(_without_auto(layer) for layer in layers)
-    all_layers: list[dict[str, Any]] = [{"model": encoder.model_dump()}, *base, named, *layers]
+    trees = [layer["model"] for layer in layers if isinstance(layer.get("model"), dict)]
+    sized = any("size" in tree for tree in trees)
+    # A student of another size does not inherit the width of its teacher.
+    inherited = encoder.model_dump(exclude=set(SHAPE) if sized else None)
+    all_layers: list[dict[str, Any]] = [{"model": inherited}, *base, named, *layers]
     settings = resolve(RunSettings[FinetuneSettings], *all_layers)
     if settings.method.mode == "distil" and stored is None:
         targets = {"method": {"targets": targets_of(pretrained)}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
@@ -12,6 +11,7 @@ from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.finetuning.settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
+from ssl_jets.nn.ema import teacher_of
 from ssl_jets.nn.encoder import Encoder
 
 
@@ -25,13 +25,13 @@ class SourceWeights(nn.Module):
 
     def __init__(self, cfg: ReweightSettings, encoder: Encoder) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.encoder = teacher_of(encoder)
         self.ratio = DensityRatio(encoder.dim, cfg.clip)
 
     @torch.no_grad()
     def forward(self, jets: Jets) -> Tensor:
         """Compute the weight of each jet `[jet]`; its mean over the source is 1."""
-        weights: Tensor = self.ratio(self.encoder(jets).z)
+        weights: Tensor = self.ratio(self.encoder(jets, z_only=True).z)
         return weights
 
     def fit(self, source: Iterable[Jets], target: Iterable[Jets], seed: int) -> DensityRatioFit:

@@ -80,7 +80,7 @@ class BottleneckMaskedAutoencoder(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the errors of features, kind, number of particles and jet observables."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
-        z = add_noise(jets, self.encoder(jets.keep(~hidden)).z, self.cfg.blur)
+        z = add_noise(jets, self.encoder(jets.keep(~hidden), z_only=True).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
         values, weights, kinds = self.encoder.features.targets(predicted)
         prediction, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
@@ -112,7 +112,7 @@ class BottleneckMaskedAutoencoder(Method):
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
         """Reconstruct jets from their z alone: median multiplicity, most probable kinds, predicted features."""
-        z = project_to_sphere(self.encoder(jets).z)
+        z = project_to_sphere(self.encoder(jets, z_only=True).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)

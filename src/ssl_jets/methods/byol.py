@@ -65,9 +65,10 @@ class BYOL(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the symmetrized squared distance on the sphere to the teacher's projection of the other view."""
         first, second = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
-        predictions = [self.predictor(self.projection(self.encoder(view).z)) for view in (first, second)]
+        predictions = [self.predictor(self.projection(self.encoder(view, z_only=True).z)) for view in (first, second)]
         with torch.no_grad():
-            targets = [self._target(self.teacher_projector(self.teacher(view).z)) for view in (second, first)]
+            teacher_z = [self.teacher(view, z_only=True).z for view in (second, first)]
+            targets = [self._target(self.teacher_projector(z)) for z in teacher_z]
         cosines = [
             nn.functional.cosine_similarity(prediction.float(), target.float())
             for prediction, target in zip(predictions, targets, strict=True)

@@ -75,7 +75,7 @@ class DiffusionAutoencoder(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the errors of particles, multiplicity, jet observables and the prior over z."""
-        z = self.encoder(jets).z
+        z = self.encoder(jets, z_only=True).z
         values, _, kinds = self.encoder.features.targets(jets)
         t, noise = random.uniform_per_jet(jets).float(), random.normal(jets, TARGETS)
         noised_z = add_noise(jets, z, self.cfg.blur)
@@ -129,7 +129,7 @@ class DiffusionAutoencoder(Method):
 
         The noise of a particle is the same at each point, and n is the median of p(n | z): only z changes.
         """
-        a, b = (project_to_sphere(self.encoder(jets).z) for jets in (jets_a, jets_b))
+        a, b = (project_to_sphere(self.encoder(jets, z_only=True).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
         most = self.cfg.most_particles
         noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)

@@ -71,9 +71,10 @@ class Dino(Method):
         """Compute the cross-entropy of the student's assignments with the teacher's, for pairs of different views."""
         views = [make_view(jets, self.cfg.global_view) for _ in range(self.cfg.global_views)]
         with torch.no_grad():
-            teacher_cosines = [self.teacher_head(self.teacher(view).z) for view in views]  # [jet, prototype] each
+            # [jet, prototype] for each view
+            teacher_cosines = [self.teacher_head(self.teacher(view, z_only=True).z) for view in views]
         views += [make_view(jets, self.cfg.local_view) for _ in range(self.cfg.local_views)]
-        student_cosines = [self.projection(self.encoder(view).z) for view in views]
+        student_cosines = [self.projection(self.encoder(view, z_only=True).z) for view in views]
         predictions = [(cosines / self.cfg.student_temperature).log_softmax(1) for cosines in student_cosines]
         targets = [self._target(cosines) for cosines in teacher_cosines]
         entropies = [

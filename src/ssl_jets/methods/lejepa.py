@@ -59,7 +59,7 @@ class LeJepa(Method):
         """Compute the squared distance of the views from their centre, and SIGReg of each view."""
         kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
         views = torch.stack(
-            [self.projection(self.encoder(make_view(jets, kind)).z) for kind in kinds]
+            [self.projection(self.encoder(make_view(jets, kind), z_only=True).z) for kind in kinds]
         )  # [view, jet, p]
         centre = views[: self.cfg.global_views].mean(0)
         agreement = (views - centre).square().mean()

@@ -81,7 +81,7 @@ class NextToken(Method):
         codes = torch.empty_like(rest.jet_of_particle)
         position = rest.offsets[:-1][rest.jet_of_particle] + rest.rank_by_pt()
         codes[position] = cast(Tokens, self.tokenizer).codes(jets)[~prefix]  # [2, 9, 5]
-        z = self.encoder(jets.keep(prefix)).z
+        z = self.encoder(jets.keep(prefix), z_only=True).z
         # Input [start(z), 2, 9, 5] at positions 1, 2, 3, 4; targets [2, 9, 5, stop].
         logits, offsets = self._predict(z, prefix_lengths, codes, rest.offsets)
         last = torch.zeros(len(logits), dtype=torch.bool, device=codes.device).index_fill(0, offsets[1:] - 1, True)
@@ -123,7 +123,7 @@ class NextToken(Method):
         device, longest = self.codes_out.weight.device, self.cfg.longest
         offsets = torch.zeros(jets + 1, dtype=torch.int64).to(device)
         empty = Jets(torch.zeros(0, len(COLUMNS), device=device), offsets)
-        z = self.encoder(empty).z
+        z = self.encoder(empty, z_only=True).z
         codes = torch.full((jets, longest), self.stop, device=device)
         growing = torch.arange(jets, device=device)  # jets without a stop so far
         for length in range(longest):

@@ -81,7 +81,7 @@ class SemiSupervised(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted losses, the parts of both methods, and every s."""
         labelled = self.tasks.having(jets)
-        losses, logged = self.tasks(self.encoder(labelled).z, labelled)
+        losses, logged = self.tasks(self.encoder(labelled, z_only=True).z, labelled)
         parts = self.method.loss(jets, progress)
         first, last = self.cfg.unlabelled_weight
         losses[UNLABELLED] = TaskLoss(parts.pop("loss"), first + (last - first) * progress)

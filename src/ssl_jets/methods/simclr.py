@@ -50,8 +50,8 @@ class SimCLR(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute NT-Xent, and the fraction of views whose nearest view is their partner."""
-        first = self.projection(self.encoder(make_view(jets, self.cfg.views)).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets, self.cfg.views)).z)
+        first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
+        second = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)
         accuracy = (logits.argmax(1) == partner).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, partner), "accuracy": accuracy}

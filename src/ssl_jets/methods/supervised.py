@@ -40,7 +40,7 @@ class Supervised(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted losses, each task's loss and s, and the accuracy on the batch."""
         jets = self.tasks.having(jets)
-        losses, logged = self.tasks(self.encoder(jets).z, jets)
+        losses, logged = self.tasks(self.encoder(jets, z_only=True).z, jets)
         return {"loss": self.weights(losses), **logged, **self.weights.parts(losses)}
 
     def after_step(self, progress: float) -> None:

@@ -61,8 +61,8 @@ class VICReg(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted sum of the three terms."""
         cfg = self.cfg
-        first = self.projection(self.encoder(make_view(jets, cfg.views)).z)  # [jet, D]
-        second = self.projection(self.encoder(make_view(jets, cfg.views)).z)
+        first = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)  # [jet, D]
+        second = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)
         invariance = (first - second).square().mean()
         v1, c1 = vicreg_terms(gather(first))
         v2, c2 = vicreg_terms(gather(second))

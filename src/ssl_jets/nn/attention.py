@@ -13,10 +13,11 @@ Example of runs: lengths 2, 2, 3 are offsets 0, 2, 4, 7 and the runs (first toke
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from itertools import groupby
 from typing import Any, cast
 
@@ -26,18 +27,11 @@ from torch.autograd.function import once_differentiable
 
 from ssl_jets.errors import SslJetsError
 
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # torch < 2.10
-    varlen = None  # type: ignore[assignment]
 LONG = 256
 """Tokens of a jet above which its attention weights are computed in slices, and again in the backward pass: their
 number grows quadratically, so they are not stored."""
 SLICE = 2**24
 """Attention weights of a slice: 64 MiB in float32."""
-_CAUSAL_KERNEL: dict[str, Any] = {"is_causal": True}
-if varlen is not None and "window_size" in inspect.signature(varlen.varlen_attn).parameters:  # torch > 2.10
-    _CAUSAL_KERNEL = {"window_size": (-1, 0)}
 
 
 @dataclass(eq=False)
@@ -71,27 +65,62 @@ class AttentionLayout:
             start += jets * length
         return cls(offsets, runs, causal)
 
+    @property
+    def jets(self) -> int:
+        """Number of jets."""
+        return len(self.offsets) - 1
+
+    def jet_of_token(self) -> Tensor:
+        """Return the jet of each token, int64 `[token]`."""
+        return torch.repeat_interleave(self.offsets[1:] - self.offsets[:-1])
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, bias: Sequence[Tensor] | None = None) -> Tensor:
     """Compute softmax(q k^T / sqrt(d) + bias) v within each jet; with a causal layout, over keys up to the query's own.
 
+    Queries may be fewer than keys: then they belong to the first n tokens of each jet, n the same for all jets.
+
     Args:
-        q: queries, `[token, head, d]`.
+        q: queries, `[token, head, d]`, or `[jet * n, head, d]`.
         k: keys, `[token, head, d]`.
         v: values, `[token, head, d]`.
         layout: the layout of the jets.
-        bias: for each run of `layout` a tensor `[jet, head, length, length]` added to the scores.
+        bias: for each run of `layout` a tensor `[jet, head, query, length]` added to the scores.
 
     Returns:
-        `[token, head, d]`.
+        `[token, head, d]`, or `[jet * n, head, d]`.
     """
-    if bias is None and q.is_cuda and varlen is not None and q.dtype in (torch.float16, torch.bfloat16):
+    queries = None if len(q) == len(k) else len(q) // layout.jets
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if bias is None and q.is_cuda and half and not (layout.causal and queries) and (kernel := _variable_length()):
         offsets = layout.offsets.to(torch.int32)
         longest = max(length for _, _, length in layout.runs)
-        causal = _CAUSAL_KERNEL if layout.causal else {}
-        return cast(Tensor, varlen.varlen_attn(q, k, v, offsets, offsets, longest, longest, **causal))
-    out: Tensor = _ExactAttention.apply(q, k, v, layout, *(bias or ()))
+        causal = kernel.causal if layout.causal else {}
+        if queries is None:
+            return cast(Tensor, kernel.attend(q, k, v, offsets, offsets, longest, longest, **causal))
+        of_queries = queries * torch.arange(layout.jets + 1, dtype=torch.int32, device=q.device)
+        return cast(Tensor, kernel.attend(q, k, v, of_queries, offsets, queries, longest))
+    out: Tensor = _ExactAttention.apply(q, k, v, layout, queries, *(bias or ()))
     return out
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """PyTorch's variable-length attention, and its arguments for a causal mask."""
+
+    attend: Callable[..., Any]
+    causal: dict[str, Any]
+
+
+@cache
+def _variable_length() -> _Kernel | None:
+    """Return the variable-length kernel; None for torch before 2.10. Only CUDA imports it: it takes a second."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    windowed = "window_size" in signature(varlen_attn).parameters  # torch > 2.10
+    return _Kernel(varlen_attn, {"window_size": (-1, 0)} if windowed else {"is_causal": True})
 
 
 def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
@@ -155,48 +184,65 @@ class _ExactAttention(torch.autograd.Function):
     """Attention of all runs as one autograd node: nodes per run would cost more than the arithmetic of short jets."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, *bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: AttentionLayout, n: int | None, *bias: Tensor
+    ) -> Tensor:
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         saved: list[Tensor] = []
         with torch.autocast(q.device.type, enabled=False):
-            for index, (start, jets, length) in enumerate(layout.runs):
-                queries = _by_head(q, start, jets, length)  # [jet * head, length, d]
-                keys = _by_head(k, start, jets, length)
-                values = _by_head(v, start, jets, length)
-                added = bias[index].to(queries.dtype).reshape(-1, length, length) if bias else None
-                if length > LONG:
+            for index, (run, asking) in enumerate(_pairs_of_runs(layout.runs, n)):
+                queries = _by_head(q, *asking)  # [jet * head, query, d]
+                keys = _by_head(k, *run)  # [jet * head, length, d]
+                values = _by_head(v, *run)
+                rows, length = asking[2], run[2]
+                added = bias[index].to(queries.dtype).reshape(-1, rows, length) if bias else None
+                if rows * length > LONG**2:
                     mixed = _mix_in_slices(queries, keys, values, added, causal=layout.causal)
                     saved += [queries, keys, values, queries.new_empty(0) if added is None else added]
                 else:
-                    weights = _weights(queries, keys, added, causal=layout.causal)  # [jet * head, length, length]
-                    mixed = torch.bmm(weights, values)  # [jet * head, length, d]
+                    weights = _weights(queries, keys, added, causal=layout.causal)  # [jet * head, query, length]
+                    mixed = torch.bmm(weights, values)  # [jet * head, query, d]
                     saved += [queries, keys, values, weights]
-                _view(out, start, jets, length).copy_(mixed.view(jets, -1, length, q.shape[-1]))
+                _view(out, *asking).copy_(mixed.view(asking[1], -1, rows, q.shape[-1]))
         ctx.save_for_backward(*saved)
-        ctx.runs, ctx.shape, ctx.bias_dtypes = layout.runs, q.shape, [b.dtype for b in bias]
-        ctx.causal = layout.causal
+        ctx.runs, ctx.n, ctx.bias_dtypes = layout.runs, n, [b.dtype for b in bias]
+        ctx.causal, ctx.shapes = layout.causal, (q.shape, k.shape, v.shape)
         return out
 
     @staticmethod
     @once_differentiable  # saved tensors are detached: a second derivative would be silently wrong
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        grads = [grad.new_empty(ctx.shape) for _ in range(3)]
+        grads = [grad.new_empty(shape) for shape in ctx.shapes]
         bias_grads: list[Tensor] = []
         with torch.autocast(grad.device.type, enabled=False):
-            for index, (start, jets, length) in enumerate(ctx.runs):
+            for index, (run, asking) in enumerate(_pairs_of_runs(ctx.runs, ctx.n)):
                 queries, keys, values, last = saved[4 * index : 4 * index + 4]
-                grad_out = _by_head(grad, start, jets, length)
-                if length > LONG:
+                grad_out = _by_head(grad, *asking)
+                rows, length = asking[2], run[2]
+                if rows * length > LONG**2:
                     added = last if ctx.bias_dtypes else None
                     *of_run, of_bias = _gradients_in_slices(queries, keys, values, added, grad_out, causal=ctx.causal)
                 else:
                     *of_run, of_bias = _gradients(queries, keys, values, last, grad_out)
                 if ctx.bias_dtypes:
-                    bias_grads.append(of_bias.view(jets, -1, length, length).to(ctx.bias_dtypes[index]))
-                for whole, part in zip(grads, of_run, strict=True):
-                    _view(whole, start, jets, length).copy_(part.view(jets, -1, length, ctx.shape[-1]))
-        return (*grads, None, *bias_grads)
+                    bias_grads.append(of_bias.view(run[1], -1, rows, length).to(ctx.bias_dtypes[index]))
+                for whole, part, place in zip(grads, of_run, (asking, run, run), strict=True):
+                    _view(whole, *place).copy_(part.view(place[1], -1, place[2], whole.shape[-1]))
+        return (*grads, None, None, *bias_grads)
+
+
+def _pairs_of_runs(
+    runs: list[tuple[int, int, int]], n: int | None
+) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    """Yield each run of keys with its run of queries: itself, or with `n` queries a jet (first query, jets, n).
+
+    Runs (0, 2, 2), (4, 1, 3) with n = 1 have the queries (0, 2, 1), (2, 1, 1).
+    """
+    first = 0
+    for run in runs:
+        yield run, run if n is None else (first, run[1], n)
+        first += run[1] * (n or 0)
 
 
 def _weights(queries: Tensor, keys: Tensor, added: Tensor | None, *, causal: bool, first: int = 0) -> Tensor:
@@ -220,18 +266,18 @@ def _gradients(queries: Tensor, keys: Tensor, values: Tensor, weights: Tensor, g
     return grad_queries, grad_keys, grad_values, grad_scores
 
 
-def _slices(matrices: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Split `matrices` of `length` x `length` weights into ranges of matrices and rows of at most `SLICE` weights."""
-    many, rows = max(1, SLICE // length**2), min(length, max(1, SLICE // length))
+def _slices(matrices: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Split `matrices` of `queries` x `keys` weights into ranges of matrices and rows of at most `SLICE` weights."""
+    many, rows = max(1, SLICE // (queries * keys)), min(queries, max(1, SLICE // keys))
     for matrix in range(0, matrices, many):
-        for row in range(0, length, rows):
+        for row in range(0, queries, rows):
             yield slice(matrix, matrix + many), slice(row, row + rows)
 
 
 def _mix_in_slices(queries: Tensor, keys: Tensor, values: Tensor, added: Tensor | None, *, causal: bool) -> Tensor:
     """Compute softmax(q k^T / sqrt(d) + bias) v of long jets, `[jet * head, query, d]`."""
     mixed = torch.empty_like(queries)
-    for which, rows in _slices(len(queries), queries.shape[1]):
+    for which, rows in _slices(len(queries), queries.shape[1], keys.shape[1]):
         bias = None if added is None else added[which, rows]
         weights = _weights(queries[which, rows], keys[which], bias, causal=causal, first=rows.start)
         mixed[which, rows] = torch.bmm(weights, values[which])
@@ -244,7 +290,7 @@ def _gradients_in_slices(
     """Return the gradients of queries, keys, values and bias of long jets, from recomputed weights."""
     grads = [torch.zeros_like(x) for x in (queries, keys, values)]
     of_bias = queries.new_empty(0) if added is None else torch.empty_like(added)
-    for which, rows in _slices(len(queries), queries.shape[1]):
+    for which, rows in _slices(len(queries), queries.shape[1], keys.shape[1]):
         bias = None if added is None else added[which, rows]
         some, grad = queries[which, rows], grad_out[which, rows]
         weights = _weights(some, keys[which], bias, causal=causal, first=rows.start)

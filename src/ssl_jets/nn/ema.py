@@ -9,13 +9,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ssl_jets.nn.transformer import without_dropout
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def teacher_of(student: ModuleT) -> ModuleT:
-    """Return a frozen copy of `student`."""
-    teacher = copy.deepcopy(student)
-    return teacher.requires_grad_(False)
+    """Return a frozen copy of `student`, without dropout and stochastic depth."""
+    return without_dropout(copy.deepcopy(student)).requires_grad_(False)
 
 
 @torch.no_grad()

@@ -14,10 +14,6 @@ from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
 
-SIZES = {"tiny": (64, 4, 2), "small": (128, 8, 4), "base": (256, 8, 8), "large": (512, 12, 16)}
-"""Width, blocks and heads of each size; a head is 32 wide."""
-
-
 Pool = Literal["class", "mean", "attention"]
 
 
@@ -47,7 +43,7 @@ class Encoder(nn.Module):
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__()
         self.cfg = cfg
-        width, blocks, heads = SIZES[cfg.size]
+        width, blocks, heads = cfg.shape
         self.width = width
         self.features = Features()
         self.embed = nn.Sequential(nn.Linear(self.features.width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
@@ -55,22 +51,22 @@ class Encoder(nn.Module):
         self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
         self.set_pool(cfg.pool)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
-        self.transformer = Transformer(width, blocks, heads)
+        self.transformer = Transformer(width, blocks, heads, dropout=cfg.dropout, drop_path=cfg.drop_path)
         self.register_load_state_dict_pre_hook(_rename_trunk)
 
-    def forward(self, jets: Jets) -> Encoded:
-        """Return z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden)."""
+    def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
+        """Return z `[jet, dim]` and tokens `[particle, width]`; a jet may have no particles (all of them hidden).
+
+        With `z_only` the tokens are `[0, width]`, and the last block computes no more than z needs: the same z to
+        rounding, for less time.
+        """
         inputs, missing = self.features(jets)
         particles = self.embed(inputs) + missing @ self.missing
         extra = self.extra_tokens.expand(len(jets), -1, -1)
-        pair_bias = self.pair_bias
-        if pair_bias is None:
-            extra, tokens = self.transformer(particles, jets.offsets, extra)
-        else:
-            count = extra.shape[1]
-            extra, tokens = self.transformer(
-                particles, jets.offsets, extra, lambda order, layout: pair_bias(jets.select(order), layout, count)
-            )
+        count, module = extra.shape[1], self.pair_bias
+        pair_bias = None if module is None else lambda order, layout: module(jets.select(order), layout, count)
+        only = self.cfg.z_tokens if z_only and self.pool is None else None
+        extra, tokens = self.transformer(particles, jets.offsets, extra, pair_bias, only=only)
         if self.pool is not None:
             return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
@@ -82,7 +78,7 @@ class Encoder(nn.Module):
         self.dim = cfg.z_tokens * (cfg.z_width or self.width) if by_class else self.width
         self.z_out = nn.Linear(self.width, cfg.z_width) if cfg.z_width and by_class else nn.Identity()
         init_weights(self.z_out)
-        attention = AttentionPool(self.width, SIZES[cfg.size][2]) if pool == "attention" else None
+        attention = AttentionPool(self.width, cfg.shape[2]) if pool == "attention" else None
         self.pool = MeanPool() if pool == "mean" else attention
 
 

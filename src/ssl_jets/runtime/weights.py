@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
@@ -52,6 +54,29 @@ def read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _WithoutNumbers(TorchFunctionMode):
+    """Mode of torch in which random numbers are not drawn, and products with numbers not computed."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        fills = func in (Tensor.normal_, Tensor.uniform_)
+        scales = func in (Tensor.mul, Tensor.mul_) and isinstance(args[1], float)
+        if fills or scales:
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Construct modules on the meta device, without memory and time for weights that are loaded later.
+
+    Arithmetic on the meta device imports torch._dynamo, which takes seconds: initialization is left out.
+    """
+    with torch.device("meta"), _WithoutNumbers():
+        yield
 
 
 @contextmanager

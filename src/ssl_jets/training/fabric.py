@@ -14,10 +14,12 @@ from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.process_group import connecting
+from ssl_jets.runtime.threads import allowed_threads
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
     """Launch Fabric with these settings; under torchrun or srun it joins the processes already launched."""
+    torch.set_num_threads(allowed_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
     nodes = 1

@@ -19,6 +19,7 @@ from ssl_jets.finetuning.settings import DistilSettings, targets_of
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.transformer import without_dropout
 
 
 class DistilMode(Mode):
@@ -66,14 +67,14 @@ class DistillationTerm(Term):
     def __init__(self, teacher: Model, dim: int, cfg: DistilSettings) -> None:
         super().__init__()
         self.cfg, self.labels = cfg, teacher.labels
-        self.encoder, self.head, self.regressor = teacher.encoder, teacher.head, teacher.regressor
+        self.encoder, self.head, self.regressor = without_dropout(teacher.encoder), teacher.head, teacher.regressor
         self.requires_grad_(False)
         self.to_teacher = nn.Linear(dim, teacher.encoder.dim, bias=False)
 
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
         """Compute the terms with a and b."""
         with torch.no_grad():
-            z_teacher = self.encoder(jets).z  # [jet, dim of the teacher]
+            z_teacher = self.encoder(jets, z_only=True).z  # [jet, dim of the teacher]
         total: Tensor = self.cfg.z * (self.to_teacher(z).float() - _normalized(z_teacher)).square().mean()
         student, temperature = objective.tasks, self.cfg.temperature
         if self.head is not None and student.head is not None:
