@@ -36,6 +36,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.precision import autocast, native_precision, resolve_precision
 from ssl_jets.runtime.signals import Interrupted
 from ssl_jets.zfile import read_z
+from support.root_types import branch_types
 
 DIM = 64
 
@@ -62,12 +63,8 @@ def write_jets(path: Path, name: str, entries: slice, changes: Mapping[str, Mapp
     count = len(arrays["jet_pt"])
     arrays["event"] = ak.Array(2**60 + np.arange(count))
     arrays["triggered"] = ak.Array(np.arange(count) % 3 == 0)
-    types = {
-        branch: f"var * {ak.to_numpy(ak.flatten(array)).dtype}" if array.ndim == 2 else ak.to_numpy(array).dtype
-        for branch, array in arrays.items()
-    }
     with uproot.recreate(path) as file:
-        tree = file.mktree("tree", types, counter_name=lambda counted: "npart")
+        tree = file.mktree("tree", branch_types(arrays), counter_name=lambda counted: "npart")
         for start in range(0, count, 40):
             tree.extend({branch: array[start : start + 40] for branch, array in arrays.items()})
     return str(path)

@@ -23,6 +23,7 @@ from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from support.event_files import Event, Values, expected_particles, nano_branches, random_events, write_events
+from support.root_types import branch_types
 
 EVENTS = 40
 
@@ -203,11 +204,7 @@ def test_what_does_not_fit_together_is_one_error_with_its_entry(
     edit(branches)
     path = tmp_path / "broken.root"
     with uproot.recreate(path) as out:
-        types = {
-            name: f"var * {ak.to_numpy(ak.flatten(v)).dtype}" if isinstance(v, ak.Array) else v.dtype
-            for name, v in branches.items()
-        }
-        out.mktree("Events", types).extend(branches)  # each branch with a counter of its own
+        out.mktree("Events", branch_types(branches)).extend(branches)  # each branch with a counter of its own
     with pytest.raises(DataError, match=message) as caught:
         read(open_one(path))
     assert "entry" in str(caught.value)
@@ -239,7 +236,7 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
     branches = lists | jets | dict.fromkeys((*marks, "nJet"), np.ones(2, np.int32))
     path = tmp_path / "own.root"
     with uproot.recreate(path) as out:
-        out.mktree("tree", {name: _kind(values) for name, values in branches.items()}).extend(branches)
+        out.mktree("tree", branch_types(branches)).extend(branches)
     (tmp_path / "own.yaml").write_text(OWN)
     (tmp_path / "wrong.yaml").write_text(OWN.replace("part_eta", "part_etta"))
     assert open_files([Source(str(path))], schema=str(tmp_path / "own.yaml"))[0].entries == 2
@@ -248,10 +245,6 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
     with pytest.raises(DataError, match="CMS NanoAOD" if marks else r"known format|looks like") as caught:
         open_one(path)
     assert "--schema" in str(caught.value)
-
-
-def _kind(values: Any) -> Any:
-    return "var * float32" if isinstance(values, ak.Array) else values.dtype
 
 
 def test_a_misspelt_name_in_a_schema_of_events_is_told(tmp_path: Path, nano: Path) -> None:
@@ -284,9 +277,7 @@ def test_edm4hep_jets_have_the_particles_of_their_range(tmp_path: Path) -> None:
     branches["ReconstructedParticles.type"] = _lists(particles["type"], np.int32)
     path = tmp_path / "fcc.root"
     with uproot.recreate(path) as out:
-        out.mktree("events", {n: f"var * {ak.to_numpy(ak.flatten(v)).dtype}" for n, v in branches.items()}).extend(
-            branches
-        )
+        out.mktree("events", branch_types(branches)).extend(branches)
     file = open_one(path)
     jets = read(file)
     assert file.columns == ("pt", "deta", "dphi", "energy", "charge", "kind")
