@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +32,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.precision import autocast, native_precision, resolve_precision
 from ssl_jets.runtime.signals import Interrupted
 from ssl_jets.zfile import read_z
+from support.ranks import all_ranks, on_ranks
 from support.root_types import branch_types
 
 DIM = 64
@@ -300,49 +297,17 @@ def test_shares_one_after_another_are_the_whole(world: int, multiple: int) -> No
     assert all(cut % multiple == 0 for cut in cuts)
 
 
-RANK = """
-import sys
-import torch
-from ssl_jets.config import DataSettings
-from ssl_jets.embedding.embed import embed
-
-torch.set_num_threads(1)
-out, model, bad, *sources = sys.argv[1:]
-embed(model, sources, out, keep=["event"], precision="32-true", batch_size=16, data=DataSettings(bad_jets=bad))
-"""
-
-
-def launch(world: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
-    """The processes as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
-    for rank in range(world):
-        places = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": world,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        environment = os.environ | {name: str(value) for name, value in places.items()} | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", RANK, *arguments]
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    ended = []
-    for process in running:
-        _, error = process.communicate(timeout=60)
-        ended.append(subprocess.CompletedProcess(process.args, process.returncode, None, error))
-    return ended
+def embed_on_rank(out: Path, model: Path, bad_jets: str, sources: list[str]) -> None:
+    """Embed as one process of a launch."""
+    data: Any = DataSettings(bad_jets=bad_jets)
+    embed(model, sources, out, keep=["event"], precision="32-true", batch_size=16, data=data)
 
 
 def test_two_processes_write_the_file_of_one(tmp_path: Path, model: Path, bad_sources: list[str]) -> None:
-    ended = launch(2, str(tmp_path / "2.npz"), str(model), "skip", *bad_sources)
-    assert [process.returncode for process in ended] == [0, 0], ended
+    all_ranks(embed_on_rank, tmp_path / "2.npz", model, "skip", bad_sources)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes: sums are rounded alike
-    skip = DataSettings(bad_jets="skip")
-    embed(model, bad_sources, tmp_path / "1.npz", keep=["event"], precision="32-true", batch_size=16, data=skip)
+    embed_on_rank(tmp_path / "1.npz", model, "skip", bad_sources)
     torch.set_num_threads(threads)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.npz", "2.npz"]
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
@@ -353,10 +318,10 @@ def test_a_process_that_fails_ends_the_others_and_nothing_is_left(
 ) -> None:
     began = time.monotonic()
     # Only the second process reads a bad jet.
-    ended = launch(2, str(tmp_path / "z.root"), str(model), "error", sources[0], bad_sources[1])
-    assert all(process.returncode != 0 for process in ended)
-    assert "another process of this launch failed" in ended[0].stderr
-    assert re.search("a jet cannot be used", ended[1].stderr)
+    ended = on_ranks(embed_on_rank, tmp_path / "z.root", model, "error", [sources[0], bad_sources[1]])
+    assert all(process.code != 0 for process in ended)
+    assert "another process of this launch failed" in ended[0].error
+    assert "a jet cannot be used" in ended[1].error
     assert time.monotonic() - began < 40
     assert list(tmp_path.iterdir()) == []
 

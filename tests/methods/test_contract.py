@@ -22,8 +22,8 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.training import loop
 from support.content_masks import chance_by_content
+from support.ranks import all_ranks
 from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
-from support.torchrun import torchrun
 
 COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "vicreg"})
 """Methods whose loss compares the jets of a batch by design."""
@@ -197,7 +197,7 @@ def one_and_two_ranks(
     folder = tmp_path_factory.mktemp("ranks")
     batches = [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
     torch.save(batches, folder / "batches.pt")
-    torchrun(two_ranks.__file__, folder / "batches.pt", folder)
+    all_ranks(two_ranks.train_on_rank, folder / "batches.pt", folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
             patch.setattr(loop, name, getattr(loop, name))  # put back what the program replaces
