@@ -16,13 +16,15 @@ from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
+from support.jetclass_files import write_class_files
 
 CLASSES, ENTRIES = 3, 500
 
 
 @pytest.fixture(scope="module")
-def files(sample_files: list[JetFile]) -> list[JetFile]:
-    return sample_files[:CLASSES]
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Three files of 650 jets, each of one class."""
+    return write_class_files(tmp_path_factory.mktemp("subset"), 650, cluster=200)
 
 
 PARTS = [EntryRange(index, 100, 100 + ENTRIES) for index in range(CLASSES)]

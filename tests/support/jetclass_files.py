@@ -10,6 +10,8 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
 from support.root_types import branch_types
 
 KIND_FLAGS = ("part_isChargedHadron", "part_isNeutralHadron", "part_isPhoton", "part_isElectron", "part_isMuon")
@@ -52,6 +54,17 @@ def jetclass_branches(entries: int, *, label: str | None = "QCD", seed: int = 0)
     branches["jet_sdmass"] = rng.uniform(0, 200, entries).astype(np.float32)
     branches["aux_genpart_pid"] = np.full(entries, 25, dtype=np.float32)
     return branches
+
+
+def write_class_files(folder: Path, entries: int, *, cluster: int = 20) -> list[JetFile]:
+    """Write and open three files of `entries` jets, each of one class."""
+    paths = [
+        write_tree(
+            folder / f"{label}.root", {"tree": jetclass_branches(entries, label=label, seed=seed)}, cluster=cluster
+        )
+        for seed, label in enumerate(("QCD", "Hbb", "Tbl"))
+    ]
+    return open_files([Source(str(path)) for path in paths])
 
 
 def write_tree(

@@ -108,6 +108,7 @@ def test_delphes_jets_whose_candidates_are_not_stored_are_told_and_can_be_counte
     assert (len(jets), sum(skipped.values())) == (0, file.entries)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the whole files are not here")
 @pytest.mark.parametrize(
     ("name", "collection", "jets"),
@@ -124,6 +125,7 @@ def test_whole_files_have_all_their_jets(name: str, collection: str, jets: int) 
     assert int(found.lengths.min()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the whole files are not here")
 @pytest.mark.parametrize(
     ("name", "said"),
