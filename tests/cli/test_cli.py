@@ -24,7 +24,7 @@ from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning.settings import FinetuneSettings
 from support.overridden import last_of, overridden
 
-QUICK = ["train.precision=32-true", "train.validation_jets=60", "data.buffer=300", "train.log_every=1"]
+QUICK = ["train.precision=32-true", "train.validation_jets=20", "data.buffer=300", "train.log_every=1"]
 TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
 
 

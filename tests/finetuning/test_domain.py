@@ -30,13 +30,10 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from support.finetune_settings import QUICK
 from support.overridden import overridden
 from support.small_models import CLASSES, tiny_encoder
 
-QUICK = [
-    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
-    "data.buffer=300",
-]  # fmt: skip
 TARGET = 7
 """Number of the file of the target in the batches made here."""
 

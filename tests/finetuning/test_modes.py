@@ -224,9 +224,10 @@ def teacher(pretrained: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], Pat
     return make
 
 
-def test_a_student_learns_what_its_teacher_says(
+def test_a_student_learns_the_predictions_of_its_teacher(
     teacher: Callable[[tuple[str, ...]], Path], sample_files: list[JetFile], batch: Jets
 ) -> None:
+    batch = batch.select(torch.arange(32))
     labels = sample_files[0].label_names
     path = teacher(labels[::-1])  # its classes stand in another order
     more = ("method.mode=distil", "model.registers=2", "method.distil.outputs=5")
@@ -236,8 +237,8 @@ def test_a_student_learns_what_its_teacher_says(
 
     def agreement() -> float:
         with torch.no_grad():
-            said = known.head(known.encoder(batch).z).flip(1).argmax(1)  # type: ignore[misc]
-            return float((objective.tasks.head(objective.encoder(batch).z).argmax(1) == said).float().mean())  # type: ignore[misc]
+            taught = known.head(known.encoder(batch).z).flip(1).argmax(1)  # type: ignore[misc]
+            return float((objective.tasks.head(objective.encoder(batch).z).argmax(1) == taught).float().mean())  # type: ignore[misc]
 
     before = float(objective(batch, 0.0)["loss_teacher"])
     take_steps(objective, batch, 40, lr=3e-3)

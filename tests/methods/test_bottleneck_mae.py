@@ -107,11 +107,13 @@ def overfitted() -> tuple[BottleneckMaskedAutoencoder, Jets, float, float]:
     return method, jets, losses[0], losses[-1]
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float]) -> None:
     *_, first, last = overfitted
     assert last < first / 3
 
 
+@pytest.mark.slow
 def test_jets_learned_by_heart_are_reconstructed_from_z(
     overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float],
 ) -> None:
@@ -125,6 +127,7 @@ def test_jets_learned_by_heart_are_reconstructed_from_z(
     assert float((again.column("kind") == truth[:, COLUMNS.index("kind")]).float().mean()) > 0.9
 
 
+@pytest.mark.slow
 def test_with_the_z_of_another_jet_the_prediction_is_worse(
     overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float],
 ) -> None:

@@ -114,6 +114,7 @@ def used(method: Dino, jets: Jets) -> int:
         return len(method.head(method.encoder(jets).z).argmax(1).unique())
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_prototypes_stay_in_use(sample_jets: Jets) -> None:
     jets = sample_jets.select(torch.arange(48))
     jets = jets.keep(jets.rank_by_pt() < 12)

@@ -32,7 +32,7 @@ from support.overridden import last_of, overridden
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
     "model.size=tiny", "train.precision=32-true", "train.steps=12", "train.batch_size=8", "train.log_every=1",
-    "train.validate_every=4", "train.validation_jets=60", "data.buffer=60", "train.seed=3",
+    "train.validate_every=4", "train.validation_jets=20", "data.buffer=60", "train.seed=3",
 ]  # fmt: skip
 """Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
 
@@ -227,6 +227,7 @@ def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> Non
     raise AssertionError(f"no {steps} steps were logged: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
     more = ("train.steps=80", "train.validate_every=1000", "train.checkpoint_minutes=0.001")
     environment, out = os.environ | {"OMP_NUM_THREADS": "1"}, tmp_path / "out"
