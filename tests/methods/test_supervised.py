@@ -213,6 +213,7 @@ def learned(sample_jets: Jets) -> tuple[Supervised, Jets, dict[str, float]]:
     return method, jets, {name: float(value.detach()) for name, value in parts.items()}
 
 
+@pytest.mark.slow
 def test_one_batch_of_several_tasks_is_learned_by_heart(learned: tuple[Supervised, Jets, dict[str, float]]) -> None:
     method, jets, parts = learned
     assert parts["accuracy"] == 1.0
