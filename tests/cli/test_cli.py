@@ -29,7 +29,7 @@ TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
 
 
 class Done(NamedTuple):
-    """What a command left: exit code, stdout, stderr."""
+    """Exit code, stdout and stderr of a command."""
 
     code: int
     out: str

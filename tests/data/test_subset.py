@@ -96,7 +96,7 @@ def test_chosen_jets_come_with_their_particles_and_labels(files: list[JetFile]) 
 
 
 @pytest.mark.parametrize("labels", [2, 1501, 1e9])
-def test_a_number_that_cannot_be_taken_is_refused_with_what_can(files: list[JetFile], labels: float) -> None:
+def test_an_impossible_number_of_labels_is_refused_with_the_allowed_range(files: list[JetFile], labels: float) -> None:
     with pytest.raises(UsageError, match="cannot be taken") as caught:
         choose_subset(files, PARTS, labels, 0, Request())
     assert caught.value.where == "--labels"

@@ -105,7 +105,7 @@ def test_half_of_a_batch_is_of_the_target_and_its_loss_is_logged(
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_reweight_says_how_much_of_the_source_is_left(
+def test_reweight_logs_the_effective_share_of_the_source(
     pretrained: Path, sample_files: list[JetFile], write_jetclass: Any, tmp_path: Path, mode: str
 ) -> None:
     target = write_jetclass("target.root", 60, label=None)
@@ -151,7 +151,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
 
 
 @pytest.mark.parametrize("mode", ["full", "last-blocks", "lora", "head"])
-def test_what_learns_in_a_mode_learns_from_the_domains_too(
+def test_trainable_weights_of_every_mode_get_a_gradient_from_the_domains(
     pretrained: Path, sample_files: list[JetFile], sample_jets: Jets, mode: str
 ) -> None:
     settings = settings_of(
@@ -264,7 +264,7 @@ def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> Non
         ),
     ],
 )
-def test_what_cannot_be_adapted_is_refused(
+def test_impossible_adaptations_are_refused(
     pretrained: Path, sample_files: list[JetFile], target: str | None, more: list[str], where: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

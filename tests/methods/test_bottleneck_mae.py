@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
         assert float(method(jets, 0.0)["loss"]) == pytest.approx(reference(method, jets, hidden, noise), rel=1e-4)
 
 
-def test_the_decoder_knows_nothing_but_z(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+def test_the_decoder_depends_on_z_alone(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
     method = build(batch)
     made: list[Tensor] = []
     method.features_out.register_forward_hook(lambda module, inputs, output: made.append(output))

@@ -50,7 +50,7 @@ def settings_of(
 
 
 @every_method
-def test_what_is_described_without_torch_is_what_the_settings_are(name: str) -> None:
+def test_settings_described_without_torch_equal_the_settings(name: str) -> None:
     config = methods.find(name).Config
     defaults = {key: field.default for key, field in config.model_fields.items()}
     assert described_settings(name) == list(settings_of(config, defaults, "method"))

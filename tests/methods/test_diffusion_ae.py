@@ -151,7 +151,9 @@ def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
 
 
 @pytest.mark.slow
-def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
+def test_the_pt_of_drawn_particles_adds_up_to_the_pt_predicted_from_z(
+    overfitted: tuple[DiffusionAutoencoder, Jets],
+) -> None:
     method, jets = overfitted
     z = project_to_sphere(method.encoder(jets).z)
     torch.manual_seed(0)

@@ -69,7 +69,7 @@ def test_the_centre_moves_to_the_mean_of_the_teachers_cosines(monkeypatch: pytes
     torch.testing.assert_close(method.centre, 0.25 * mean)
 
 
-def test_what_is_only_looked_at_does_not_move_the_centre(batch: Jets) -> None:
+def test_validation_does_not_move_the_centre(batch: Jets) -> None:
     method = build(batch).eval()
     method(batch, 0.0)
     method.after_step(0.0)

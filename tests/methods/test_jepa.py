@@ -191,7 +191,7 @@ def test_one_batch_can_be_learned_by_heart(overfitted: tuple[Jepa, Jets, Tensor,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["z_in", "tokens_in", "mask_tokens"])
-def test_what_was_learned_is_read_from_z_tokens_and_places_of_the_same_jet(
+def test_predictions_depend_on_z_tokens_and_places_of_the_same_jet(
     overfitted: tuple[Jepa, Jets, Tensor, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     method, jets, hidden, _ = overfitted

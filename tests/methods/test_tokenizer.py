@@ -121,7 +121,7 @@ def test_the_particles_come_back_from_their_codes_and_no_others_do(
 
 
 @pytest.mark.slow
-def test_z_tells_of_its_own_jet_and_codes_are_decoded_without_it(
+def test_z_depends_on_its_own_jet_and_codes_are_decoded_without_z(
     overfitted: tuple[Tokenizer, Jets, float, float],
 ) -> None:
     method, jets, _, _ = overfitted

@@ -1,4 +1,4 @@
-"""What is printed can be shown by every terminal, and does nothing to it."""
+"""Printed text is shown by every terminal, and does nothing to it."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclas
     assert metrics(out) == before
 
 
-def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(
+def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
     sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_of(sample_files, "supervised", "train.steps=2")
@@ -253,7 +253,7 @@ def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: 
     assert digest(out) == digest(whole)
 
 
-def test_a_damaged_checkpoint_is_told(sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_one_error(sample_files: list[JetFile], tmp_path: Path) -> None:
     settings = settings_of(sample_files, "mae", "train.steps=1")
     run = pretrain(settings, tmp_path / "run")
     path = run / "checkpoints" / "last.ckpt"
@@ -279,10 +279,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_t
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     pretrain(settings, out, resume=True)
-    said = capsys.readouterr().err
-    assert "last.ckpt is damaged" in said
-    assert "going on from the older last-1.ckpt" in said
-    assert "resumed at step 5 of 12" in said
+    messages = capsys.readouterr().err
+    assert "last.ckpt is damaged" in messages
+    assert "going on from the older last-1.ckpt" in messages
+    assert "resumed at step 5 of 12" in messages
     assert metrics(out) == metrics(uninterrupted["supervised"])
     assert digest(out) == digest(uninterrupted["supervised"])
 

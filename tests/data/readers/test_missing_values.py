@@ -91,7 +91,7 @@ def test_a_missing_number_of_a_jet_is_nan_and_the_others_are_as_they_are(path: P
 
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("name", ["part_d0val", "part_isPhoton"])
-def test_a_jet_of_which_a_list_or_a_number_of_it_is_missing_is_one_bad_jet(path: Path, name: str, inner: bool) -> None:
+def test_a_missing_list_or_number_makes_one_bad_jet(path: Path, name: str, inner: bool) -> None:
     columns = branches()
     (file,) = opened(write(path, columns | {name: without(columns[name], inner=inner)}))
     with pytest.raises(DataError, match=rf"a jet cannot be used[\s\S]*entry {NULL}\b"):
