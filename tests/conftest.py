@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ssl_jets.data.files import EntryRange, JetFile, open_files
 from ssl_jets.data.loading.stream import Request, ordered
@@ -21,7 +22,7 @@ JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
 
 
 class WriteJetClass(Protocol):
-    """What the fixture `write_jetclass` gives."""
+    """Type of the fixture `write_jetclass`."""
 
     def __call__(
         self,
@@ -56,6 +57,23 @@ def sample_jets(sample_files: list[JetFile]) -> Jets:
 def batch(sample_jets: Jets) -> Jets:
     """64 real jets of all classes, with labels and jet columns."""
     return sample_jets.select(torch.arange(64))
+
+
+@pytest.fixture
+def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save figures of reports as empty files: drawing and saving takes nearly all of the time of a report."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, stream, **settings: None)
+
+
+@pytest.fixture
+def drawn(empty_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw each figure once, and save it as an empty file: for figures that no other test draws."""
+
+    def draw(figure: Figure, stream: object, **settings: object) -> None:
+        if settings["format"] == "png":
+            figure.draw_without_rendering()
+
+    monkeypatch.setattr(Figure, "savefig", draw)
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning.settings import FinetuneSettings
 from support.overridden import last_of, overridden
 
-QUICK = ["train.precision=32-true", "train.validation_jets=60", "data.buffer=300", "train.log_every=1"]
+QUICK = ["train.precision=32-true", "train.validation_jets=20", "data.buffer=300", "train.log_every=1"]
 TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
 
 
 class Done(NamedTuple):
-    """What a command left: exit code, stdout, stderr."""
+    """Exit code, stdout and stderr of a command."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ def ssl_jets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 
 @pytest.fixture
 def without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than the rest of a tiny run."""
+    """Write no reports, which take longer than the rest of a tiny run."""
     monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
 
 
@@ -105,6 +105,7 @@ def test_the_program_has_its_name_however_it_was_started(
     assert capfd.readouterr().out.split()[:2] == ["Usage:", "ssl-jets"]
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_pretrain_prints_the_run_folder_and_nothing_else(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
@@ -490,6 +491,7 @@ def test_debug_shows_the_traceback(ssl_jets: Callable[..., Done]) -> None:
 # The whole road
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_from_files_to_z_to_a_tagger_to_its_measures(
     ssl_jets: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,7 +510,7 @@ def test_from_files_to_z_to_a_tagger_to_its_measures(
     words = ["finetune", "--model", "mae", "--mode", "probe", "--labels", "100", "--steps", "5", *quick()]
     done = ssl_jets(*words)
     assert (done.code, done.out) == (0, "runs/finetune-probe\n"), done.err
-    quicker = ["--set", "evaluate.physics_jets=0", "--set", "evaluate.robust_jets=0"]
+    quicker = ["--set", "evaluate.physics_jets=0", "--set", "evaluate.robust_jets=0", "--set", "evaluate.test_jets=200"]
     done = ssl_jets("evaluate", "runs/finetune-probe", "--json", *quicker)
     assert done.code == 0, done.err
     measures = json.loads(done.out)

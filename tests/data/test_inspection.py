@@ -1,4 +1,4 @@
-"""What `inspect` prints of files."""
+"""Output of `inspect`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def test_many_files_fit_on_a_screen_and_those_that_look_wrong_come_first(write_j
     def spoil(branches: dict[str, Any]) -> None:
         branches["part_d0val"] = branches["part_d0val"] * np.float32(np.nan)
 
-    paths = [write_jetclass(f"jets_{number:02}.root", entries=20) for number in range(29)]
+    paths = [write_jetclass("jets_00.root", entries=20)]
+    paths += [paths[0].with_name(f"jets_{number:02}.root") for number in range(1, 29)]
+    for path in paths[1:]:
+        path.write_bytes(paths[0].read_bytes())
     paths.append(write_jetclass("jets_29.root", edit=spoil))
     looked = inspect_files([str(path) for path in paths], {})
     text = files_as_text(looked)

@@ -16,13 +16,15 @@ from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
+from support.jetclass_files import write_class_files
 
 CLASSES, ENTRIES = 3, 500
 
 
 @pytest.fixture(scope="module")
-def files(sample_files: list[JetFile]) -> list[JetFile]:
-    return sample_files[:CLASSES]
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Three files of 650 jets, each of one class."""
+    return write_class_files(tmp_path_factory.mktemp("subset"), 650, cluster=200)
 
 
 PARTS = [EntryRange(index, 100, 100 + ENTRIES) for index in range(CLASSES)]
@@ -94,7 +96,7 @@ def test_chosen_jets_come_with_their_particles_and_labels(files: list[JetFile]) 
 
 
 @pytest.mark.parametrize("labels", [2, 1501, 1e9])
-def test_a_number_that_cannot_be_taken_is_refused_with_what_can(files: list[JetFile], labels: float) -> None:
+def test_an_impossible_number_of_labels_is_refused_with_the_allowed_range(files: list[JetFile], labels: float) -> None:
     with pytest.raises(UsageError, match="cannot be taken") as caught:
         choose_subset(files, PARTS, labels, 0, Request())
     assert caught.value.where == "--labels"

@@ -30,6 +30,8 @@ from ssl_jets.report import write_evaluation_report
 from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 
+pytestmark = pytest.mark.usefixtures("empty_pictures")
+
 
 def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
     """Few jets, and only what a test is about."""
@@ -60,11 +62,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, sources=sources, data=data, files=files, held=held)
 
 
-def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: Path) -> None:
-    said: list[str] = []
-    found = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "out", settings=small(world), log=said.append
-    )
+@pytest.fixture(scope="module")
+def bare(world: SimpleNamespace) -> SimpleNamespace:
+    """The evaluation of the model without a head, and its messages."""
+    messages: list[str] = []
+    out = world.folder / "bare-out"
+    found = evaluate_model(world.folder / "bare", world.sources, out, settings=small(world), log=messages.append)
+    return SimpleNamespace(found=found, messages=messages)
+
+
+@pytest.fixture(scope="module")
+def headed(world: SimpleNamespace) -> Evaluation:
+    """The evaluation of the model with a head."""
+    out = world.folder / "headed-out"
+    return evaluate_model(world.folder / "headed", world.sources, out, settings=small(world), log=lambda _: None)
+
+
+def test_a_model_without_a_head_is_probed_beside_the_baselines(bare: SimpleNamespace) -> None:
+    found, messages = bare.found, bare.messages
     assert found.task is None
     assert [(probe.reader, probe.of) for probe in found.probes] == [
         ("linear", "z"),
@@ -78,8 +93,8 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(world, tmp_path: 
     assert found.probes[-1].accuracy.value > 0.85
     assert all(probe.auc.low95 > 0.5 for probe in found.probes)
     assert found.probes[-1].columns == 11
-    assert "held out" in said[0]
-    assert "200" in said[0]
+    assert "held out" in messages[0]
+    assert "200" in messages[0]
     assert "kNN" in summary_table(found)
 
 
@@ -109,31 +124,27 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     np.testing.assert_array_equal(bench.fit.source.numpy()[rows_of], chosen.source.numpy())
 
 
-def test_what_is_written_is_what_is_returned(world, tmp_path: Path) -> None:
-    found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), log=lambda _: None
-    )
-    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+def test_metrics_and_curves_are_written_and_read_as_they_are_returned(world, headed: Evaluation) -> None:
+    found, out = headed, headed.folder
+    written = json.loads((out / "metrics.json").read_text())
     assert written["task"]["accuracy"] == plain(found.task.accuracy)
     assert written["probes"] == [plain(without(probe, "rows")) for probe in found.probes]
-    read = Evaluation.read(tmp_path / "out")
+    read = Evaluation.read(out)
     assert read.metrics() == written
     assert written["model"]["sha256"] == load_model(world.folder / "headed").sha256
     assert written["classes"] == ["QCD", "Tbl"]
     assert [file["name"] for file in written["files"]] == [file.name for file in world.files]
-    assert str(world.folder) not in (tmp_path / "out" / "metrics.json").read_text()
-    curves = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert str(world.folder) not in (out / "metrics.json").read_text()
+    curves = json.loads((out / "curves.json").read_text())
     assert np.sum(curves["confusion"]) == found.jets["task"]
     assert len(curves["map"]["x"]) == found.jets["test"]
     assert curves["roc"][0]["signal"] == "Tbl"
 
 
 def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_of_the_files(
-    world, tmp_path: Path
+    world, headed: Evaluation
 ) -> None:
-    found = evaluate_model(
-        world.folder / "headed", world.sources, tmp_path / "out", settings=small(world), log=lambda _: None
-    )
+    found = headed
     model = load_model(world.folder / "headed")
     batches = list(ordered(world.files, world.held, Request()))
     right, total = 0, 0
@@ -324,16 +335,13 @@ def test_entries_that_were_trained_on_are_all_but_those_held_out(world) -> None:
     assert trained_entries([first], Seen.of({})) == ()
 
 
-def test_weights_are_read_from_a_column_and_must_be_weights(world, tmp_path: Path) -> None:
+def test_weights_are_read_from_a_column_and_must_be_weights(world, bare: SimpleNamespace, tmp_path: Path) -> None:
     def weighted(column: str) -> EvaluateSettings:
         return small(SimpleNamespace(data=world.data.model_copy(update={"weights": column})))
 
     settings = weighted("jet_pt")
     found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, log=lambda _: None)
-    plain_ = evaluate_model(
-        world.folder / "bare", world.sources, tmp_path / "b", settings=small(world), log=lambda _: None
-    )
-    assert found.probes[0].auc.value != plain_.probes[0].auc.value
+    assert found.probes[0].auc.value != bare.found.probes[0].auc.value
     assert found.settings.weights == "jet_pt"
     with pytest.raises(DataError, match="negative weight"):
         evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_eta"))

@@ -95,6 +95,7 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
         assert histogram.generated.sum() > 0.97 * histogram.generated_all, histogram.observable
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.filterwarnings("error:constrained_layout")
 def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
     written = json.loads((folder / "shifted" / "generated.json").read_text())
@@ -125,6 +126,7 @@ def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, sh
     assert f"{shifted.test.auc.value:.4f}" in table
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
     folder: Path, shifted: GeneratedEvaluation, tmp_path: Path
 ) -> None:

@@ -30,13 +30,10 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from support.finetune_settings import QUICK
 from support.overridden import overridden
 from support.small_models import CLASSES, tiny_encoder
 
-QUICK = [
-    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
-    "data.buffer=300",
-]  # fmt: skip
 TARGET = 7
 """Number of the file of the target in the batches made here."""
 
@@ -108,7 +105,7 @@ def test_half_of_a_batch_is_of_the_target_and_its_loss_is_logged(
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
-def test_reweight_says_how_much_of_the_source_is_left(
+def test_reweight_logs_the_effective_share_of_the_source(
     pretrained: Path, sample_files: list[JetFile], write_jetclass: Any, tmp_path: Path, mode: str
 ) -> None:
     target = write_jetclass("target.root", 60, label=None)
@@ -154,7 +151,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
 
 
 @pytest.mark.parametrize("mode", ["full", "last-blocks", "lora", "head"])
-def test_what_learns_in_a_mode_learns_from_the_domains_too(
+def test_trainable_weights_of_every_mode_get_a_gradient_from_the_domains(
     pretrained: Path, sample_files: list[JetFile], sample_jets: Jets, mode: str
 ) -> None:
     settings = settings_of(
@@ -267,7 +264,7 @@ def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> Non
         ),
     ],
 )
-def test_what_cannot_be_adapted_is_refused(
+def test_impossible_adaptations_are_refused(
     pretrained: Path, sample_files: list[JetFile], target: str | None, more: list[str], where: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
         assert float(method(jets, 0.0)["loss"]) == pytest.approx(reference(method, jets, hidden, noise), rel=1e-4)
 
 
-def test_the_decoder_knows_nothing_but_z(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
+def test_the_decoder_depends_on_z_alone(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
     method = build(batch)
     made: list[Tensor] = []
     method.features_out.register_forward_hook(lambda module, inputs, output: made.append(output))
@@ -107,11 +107,13 @@ def overfitted() -> tuple[BottleneckMaskedAutoencoder, Jets, float, float]:
     return method, jets, losses[0], losses[-1]
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float]) -> None:
     *_, first, last = overfitted
     assert last < first / 3
 
 
+@pytest.mark.slow
 def test_jets_learned_by_heart_are_reconstructed_from_z(
     overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float],
 ) -> None:
@@ -125,6 +127,7 @@ def test_jets_learned_by_heart_are_reconstructed_from_z(
     assert float((again.column("kind") == truth[:, COLUMNS.index("kind")]).float().mean()) > 0.9
 
 
+@pytest.mark.slow
 def test_with_the_z_of_another_jet_the_prediction_is_worse(
     overfitted: tuple[BottleneckMaskedAutoencoder, Jets, float, float],
 ) -> None:

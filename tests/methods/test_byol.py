@@ -92,6 +92,7 @@ def test_the_teacher_moves_once_a_step_by_the_momentum_of_the_schedule(batch: Je
     assert method.momentum(1.0) == rising(0.5, 1.0) == 1.0  # the last step leaves the teacher where it is
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_and_the_target_must_be_of_the_same_jet(batch: Jets) -> None:
     jets = hardest(batch.select(torch.arange(32)))
     method = build(jets, targets="plain", views=Views(thin=0.5, beam=2.0))
@@ -106,6 +107,7 @@ def test_one_batch_is_learned_and_the_target_must_be_of_the_same_jet(batch: Jets
     assert 1 - right < 0.5 * (1 - wrong)
 
 
+@pytest.mark.slow
 def test_without_a_predictor_all_jets_become_one_and_with_it_they_do_not(batch: Jets) -> None:
     jets = batch.select(torch.arange(0, len(batch), 2))
     jets = jets.keep(jets.rank_by_pt() < 12)

@@ -109,6 +109,7 @@ def log_pts(jets: Jets) -> Tensor:
     return jets.column("pt")[order].log()
 
 
+@pytest.mark.slow
 def test_jets_learned_by_heart_are_reconstructed(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
     method, jets = overfitted
     torch.manual_seed(0)
@@ -118,6 +119,7 @@ def test_jets_learned_by_heart_are_reconstructed(overfitted: tuple[DiffusionAuto
     assert float((log_pts(again) - truth).abs().mean()) < 0.4 * float((truth - truth.mean()).abs().mean())
 
 
+@pytest.mark.slow
 def test_with_the_z_of_another_jet_the_loss_is_higher(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
     method, jets = overfitted
 
@@ -130,6 +132,7 @@ def test_with_the_z_of_another_jet_the_loss_is_higher(overfitted: tuple[Diffusio
         assert loss() > 1.2 * right
 
 
+@pytest.mark.slow
 def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
     overfitted: tuple[DiffusionAutoencoder, Jets],
 ) -> None:
@@ -147,7 +150,10 @@ def test_the_line_between_two_jets_begins_at_one_and_ends_at_the_other(
     assert (counts.diff(dim=0).abs().sum(0) <= (counts[-1] - counts[0]).abs() + 4).all()
 
 
-def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
+@pytest.mark.slow
+def test_the_pt_of_drawn_particles_adds_up_to_the_pt_predicted_from_z(
+    overfitted: tuple[DiffusionAutoencoder, Jets],
+) -> None:
     method, jets = overfitted
     z = project_to_sphere(method.encoder(jets).z)
     torch.manual_seed(0)
@@ -163,6 +169,7 @@ def test_the_pt_of_what_is_drawn_adds_up_to_what_z_says(overfitted: tuple[Diffus
     assert torch.equal(again.column("deta"), plain.column("deta"))
 
 
+@pytest.mark.slow
 def test_new_jets_are_as_many_as_asked_for_and_physical(overfitted: tuple[DiffusionAutoencoder, Jets]) -> None:
     method, jets = overfitted
     torch.manual_seed(0)

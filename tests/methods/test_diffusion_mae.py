@@ -123,6 +123,7 @@ def log_pts(jets: Jets) -> Tensor:
     return jets.column("pt")[order].log()
 
 
+@pytest.mark.slow
 def test_particles_learned_by_heart_are_drawn_again(
     overfitted: tuple[DiffusionMaskedAutoencoder, Jets, Tensor],
 ) -> None:
@@ -134,6 +135,7 @@ def test_particles_learned_by_heart_are_drawn_again(
         assert error < 0.5 * (truth - truth.mean()).abs().mean()
 
 
+@pytest.mark.slow
 def test_completions_differ_in_the_hidden_particles_alone(
     overfitted: tuple[DiffusionMaskedAutoencoder, Jets, Tensor],
 ) -> None:
@@ -157,6 +159,7 @@ def test_completions_have_the_columns_of_the_jets(batch: Jets) -> None:
     assert completed.particles.shape == jets.particles.shape
 
 
+@pytest.mark.slow
 def test_with_the_z_of_another_jet_the_loss_is_higher(
     overfitted: tuple[DiffusionMaskedAutoencoder, Jets, Tensor],
 ) -> None:

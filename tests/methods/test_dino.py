@@ -69,7 +69,7 @@ def test_the_centre_moves_to_the_mean_of_the_teachers_cosines(monkeypatch: pytes
     torch.testing.assert_close(method.centre, 0.25 * mean)
 
 
-def test_what_is_only_looked_at_does_not_move_the_centre(batch: Jets) -> None:
+def test_validation_does_not_move_the_centre(batch: Jets) -> None:
     method = build(batch).eval()
     method(batch, 0.0)
     method.after_step(0.0)
@@ -114,6 +114,7 @@ def used(method: Dino, jets: Jets) -> int:
         return len(method.head(method.encoder(jets).z).argmax(1).unique())
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_prototypes_stay_in_use(sample_jets: Jets) -> None:
     jets = sample_jets.select(torch.arange(48))
     jets = jets.keep(jets.rank_by_pt() < 12)

@@ -182,14 +182,16 @@ def overfitted(sample_jets: Jets) -> tuple[Jepa, Jets, Tensor, list[dict[str, fl
     return method.eval(), jets, hidden, losses
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[Jepa, Jets, Tensor, list[dict[str, float]]]) -> None:
     *_, losses = overfitted
     for part in ("token_loss", "z_loss"):
         assert losses[-1][part] < losses[0][part] / 4, part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["z_in", "tokens_in", "mask_tokens"])
-def test_what_was_learned_is_read_from_z_tokens_and_places_of_the_same_jet(
+def test_predictions_depend_on_z_tokens_and_places_of_the_same_jet(
     overfitted: tuple[Jepa, Jets, Tensor, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     method, jets, hidden, _ = overfitted

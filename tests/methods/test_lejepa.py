@@ -76,6 +76,7 @@ def projections(method: LeJepa, jets: Jets) -> Tensor:
         return method.projector(method.encoder(jets).z)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_without_sigreg_the_projections_collapse_and_with_it_they_spread(sample_jets: Jets) -> None:
     jets = sample_jets.select(torch.arange(48))
     jets = jets.keep(jets.rank_by_pt() < 12)

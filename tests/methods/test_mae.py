@@ -161,7 +161,7 @@ def test_one_batch_can_be_learned_by_heart(overfitted: tuple[MaskedAutoencoder, 
 
 
 @pytest.mark.parametrize("which", ["z", "tokens"])
-def test_what_was_learned_is_read_from_z_and_from_the_tokens_of_the_same_jet(
+def test_predictions_depend_on_z_and_the_tokens_of_the_same_jet(
     overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     method, jets, hidden, _, _ = overfitted

@@ -112,13 +112,15 @@ def overfitted(sample_jets: Jets) -> tuple[MaskedTokens, Jets, Tensor, float, fl
     return method.eval(), jets, hidden, losses[0], losses[-1]
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[MaskedTokens, Jets, Tensor, float, float]) -> None:
     *_, first, last = overfitted
     assert last < first / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["z", "tokens"])
-def test_what_was_learned_is_read_from_z_and_from_the_tokens_of_the_same_jet(
+def test_predictions_depend_on_z_and_the_tokens_of_the_same_jet(
     overfitted: tuple[MaskedTokens, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     method, jets, hidden, _, _ = overfitted

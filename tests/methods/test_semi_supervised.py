@@ -59,6 +59,7 @@ def test_unlabelled_jets_teach_the_encoder_and_not_the_head(batch: Jets) -> None
     assert unlabelled != 0.0
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_with_all_that_is_in_it(batch: Jets) -> None:
     jets = with_labels(batch.select(torch.arange(24)), 8)
     jets = jets.keep(jets.rank_by_pt() < 12)

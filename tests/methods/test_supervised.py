@@ -213,6 +213,7 @@ def learned(sample_jets: Jets) -> tuple[Supervised, Jets, dict[str, float]]:
     return method, jets, {name: float(value.detach()) for name, value in parts.items()}
 
 
+@pytest.mark.slow
 def test_one_batch_of_several_tasks_is_learned_by_heart(learned: tuple[Supervised, Jets, dict[str, float]]) -> None:
     method, jets, parts = learned
     assert parts["accuracy"] == 1.0
@@ -225,6 +226,7 @@ def test_one_batch_of_several_tasks_is_learned_by_heart(learned: tuple[Supervise
     assert float((mass - truth).abs().median()) < 0.25 * float((truth - truth.median()).abs().median())
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_learned_gets_a_larger_s(learned: tuple[Supervised, Jets, dict[str, float]]) -> None:
     parts = learned[2]
     assert parts["loss_jet_pt"] > 0.5

@@ -96,11 +96,13 @@ def overfitted(sample_jets: Jets) -> tuple[Tokenizer, Jets, float, float]:
     return method.eval(), jets, losses[1], losses[-1]
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[Tokenizer, Jets, float, float]) -> None:
     _, _, first, last = overfitted
     assert last < first / 3
 
 
+@pytest.mark.slow
 def test_the_particles_come_back_from_their_codes_and_no_others_do(
     overfitted: tuple[Tokenizer, Jets, float, float],
 ) -> None:
@@ -118,7 +120,8 @@ def test_the_particles_come_back_from_their_codes_and_no_others_do(
     assert float((back.column("kind") == jets.column("kind")).float().mean()) > 0.9
 
 
-def test_z_tells_of_its_own_jet_and_codes_are_decoded_without_it(
+@pytest.mark.slow
+def test_z_depends_on_its_own_jet_and_codes_are_decoded_without_z(
     overfitted: tuple[Tokenizer, Jets, float, float],
 ) -> None:
     method, jets, _, _ = overfitted
@@ -132,6 +135,7 @@ def test_z_tells_of_its_own_jet_and_codes_are_decoded_without_it(
         assert torch.equal(wrong[name], right[name])
 
 
+@pytest.mark.slow
 def test_a_code_is_read_in_the_context_of_its_jet(overfitted: tuple[Tokenizer, Jets, float, float]) -> None:
     method, jets, _, _ = overfitted
     codes = method.codes(jets)

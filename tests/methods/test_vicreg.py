@@ -91,6 +91,7 @@ def train(method: VICReg, jets: Jets, steps: int) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_and_the_other_view_must_be_of_the_same_jet(batch: Jets) -> None:
     jets = hardest(batch)
     method = build(jets)
@@ -102,6 +103,7 @@ def test_one_batch_can_be_learned_and_the_other_view_must_be_of_the_same_jet(bat
     assert wrong > 3 * right
 
 
+@pytest.mark.slow
 def test_without_its_variance_term_it_collapses(batch: Jets) -> None:
     widths = []
     for weight in (25.0, 0.0):

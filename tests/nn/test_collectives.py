@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.nn.collectives import alone, gather, rank, world
-from support.torchrun import torchrun
+from support.ranks import all_ranks
 
 JETS, WIDTH = 3, 2
 
@@ -24,8 +23,8 @@ def objective(everyone: Tensor, own: Tensor) -> Tensor:
     return (own @ everyone.T).exp().sum(1).log().mean()
 
 
-def main(out: Path) -> None:
-    """What each of the two ranks finds: values, gradient, and what it sees alone."""
+def values_on_rank(out: Path) -> None:
+    """Save the gathered values, their gradient, and the values that a rank gathers alone."""
     torch.distributed.init_process_group("gloo")
     own = values(rank()).requires_grad_()
     everyone = gather(own)
@@ -45,7 +44,7 @@ def main(out: Path) -> None:
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("gather")
-    torchrun(__file__, folder)
+    all_ranks(values_on_rank, folder)
     return [torch.load(folder / f"{number}.pt") for number in range(2)]
 
 
@@ -74,7 +73,3 @@ def test_one_process_is_the_identity() -> None:
     own = values(0).requires_grad_()
     assert gather(own) is own
     assert (world(), rank()) == (1, 0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -23,8 +23,8 @@ SMALL = {
         "size": "tiny", "pretrain_steps": 2, "steps": 2, "batch_size": 16, "test_jets": 120, "seeds": 2,
         "adapt": ["none", "coral"],
     },
-    "pretraining": {"train": {"validation_jets": 40}},
-    "finetuning": {"train": {"validation_jets": 40}},
+    "pretraining": {"train": {"validation_jets": 20}},
+    "finetuning": {"train": {"validation_jets": 20}},
 }  # fmt: skip
 
 
@@ -105,6 +105,7 @@ def test_what_is_there_is_not_made_again_and_what_changed_is(
     assert found.before == before.before
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_the_result_is_written_printed_and_reported(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
 ) -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
-from ssl_jets.report import album, write_run_report
+from ssl_jets.report import write_run_report
 from support.report_folders import write_evaluation, write_run
 
 
@@ -23,18 +22,5 @@ def run_report(run: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere pictures are empty: to draw, to paint and to save them takes nearly all of the time of a report."""
-    monkeypatch.setattr(album, "_saved", lambda figure, kind, metadata: b"")
-
-
-@pytest.fixture
-def drawn(not_saved: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For figures that are in no other test: they are drawn once, and not saved."""
-
-    def draw(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-        if kind == "png":
-            figure.draw_without_rendering()
-        return b""
-
-    monkeypatch.setattr(album, "_saved", draw)
+def not_saved(empty_pictures: None) -> None:
+    """Save pictures of `run_report` alone, which a fixture of the session writes."""

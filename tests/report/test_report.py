@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -242,11 +240,6 @@ def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text('broken\n{"step": 1, "kind": "train", "loss": 1.0}\n')
     with pytest.raises(DataError, match="line 1"):
         write_run_report(folder)
-
-
-def test_the_report_imports_no_torch() -> None:
-    code = "import sys, ssl_jets.report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_map_of_many_classes_shows_those_that_have_jets() -> None:

@@ -11,6 +11,8 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from support.root_types import branch_types
+
 PDG = np.array([211, -211, 11, -13, 22, 130, 1, 2])
 CHARGE = np.array([1, -1, -1, 1, 0, 0, 0, 0])
 Values = dict[str, Any]
@@ -96,7 +98,7 @@ def write_events(
     """Write a TTree or an RNTuple of lists and numbers; `edit` changes the dict of branches in place."""
     if edit is not None:
         edit(branches)
-    types = {name: _type(values) for name, values in branches.items()}
+    types = branch_types(branches)
     with uproot.recreate(path) as file:
         if ntuple:
             out = file.mkrntuple(tree, types)
@@ -111,10 +113,6 @@ def write_events(
 def _counter(branch: str) -> str:
     """CMS names the counter of PFCands_pt nPFCands."""
     return "n" + branch.rpartition("_")[0]
-
-
-def _type(values: Any) -> Any:
-    return f"var * {ak.to_numpy(ak.flatten(values)).dtype}" if isinstance(values, ak.Array) else values.dtype
 
 
 def expected_particles(event: Event, jet: list[int], axis: Mapping[str, float], *, weighted: bool) -> Values:

@@ -11,7 +11,7 @@ from ssl_jets.finetuning import FinetuneSettings, resolve_finetune
 from support.overridden import overridden
 
 QUICK = [
-    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=60", "train.log_every=1",
+    "train.precision=32-true", "train.steps=3", "train.batch_size=16", "train.validation_jets=20", "train.log_every=1",
     "data.buffer=300",
 ]  # fmt: skip
 

@@ -10,6 +10,10 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
+from support.root_types import branch_types
+
 KIND_FLAGS = ("part_isChargedHadron", "part_isNeutralHadron", "part_isPhoton", "part_isElectron", "part_isMuon")
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 _LABEL_TYPES = dict.fromkeys(CLASSES, np.int32) | {"QCD": np.float32} | dict.fromkeys(CLASSES[1:6], np.bool_)
@@ -22,10 +26,10 @@ def jetclass_branches(entries: int, *, label: str | None = "QCD", seed: int = 0)
     particles = int(counts.sum())
 
     def lists(values: np.ndarray) -> ak.Array:
-        return ak.unflatten(values, counts)
+        return ak.Array(ak.contents.ListOffsetArray(offsets, ak.contents.NumpyArray(values)))
 
-    momenta = ak.unflatten(rng.exponential(20, particles) + 0.5, counts)
-    pt = ak.to_numpy(ak.flatten(ak.sort(momenta, ascending=False)))
+    offsets = ak.index.Index64(np.append(0, counts.cumsum()))
+    pt = ak.to_numpy(ak.flatten(ak.sort(lists(rng.exponential(20, particles) + 0.5), ascending=False)))
     phi, eta = rng.uniform(-np.pi, np.pi, particles), rng.normal(0, 1, particles)
     kinds = rng.integers(0, 6, particles)
     charge = np.where(np.isin(kinds, (0, 3, 4)), rng.choice((-1, 1), particles), 0)
@@ -52,6 +56,17 @@ def jetclass_branches(entries: int, *, label: str | None = "QCD", seed: int = 0)
     return branches
 
 
+def write_class_files(folder: Path, entries: int, *, cluster: int = 20) -> list[JetFile]:
+    """Write and open three files of `entries` jets, each of one class."""
+    paths = [
+        write_tree(
+            folder / f"{label}.root", {"tree": jetclass_branches(entries, label=label, seed=seed)}, cluster=cluster
+        )
+        for seed, label in enumerate(("QCD", "Hbb", "Tbl"))
+    ]
+    return open_files([Source(str(path)) for path in paths])
+
+
 def write_tree(
     path: Path,
     trees: Mapping[str, Mapping[str, Any]],
@@ -62,11 +77,7 @@ def write_tree(
     """Write trees of jagged and flat branches, `cluster` entries a basket; `counter` None gives each list its own."""
     with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
         for name, branches in trees.items():
-            types = {
-                key: f"var * {ak.to_numpy(ak.flatten(values)).dtype}" if isinstance(values, ak.Array) else values.dtype
-                for key, values in branches.items()
-            }
-            tree = file.mktree(name, types, counter_name=lambda key: counter or f"n_{key}")
+            tree = file.mktree(name, branch_types(branches), counter_name=lambda key: counter or f"n_{key}")
             entries = len(next(iter(branches.values())))
             for start in range(0, entries, cluster):
                 tree.extend({key: values[start : start + cluster] for key, values in branches.items()})

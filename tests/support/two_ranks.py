@@ -1,13 +1,7 @@
-"""A program for the contract test: each method, two optimizer steps, on this rank's share of every batch.
-
-    python -m torch.distributed.run --nproc-per-node 2 two_ranks.py BATCHES OUT
-
-Rank r takes the r-th part of each batch in the file BATCHES, and writes the state of every method to OUT/r.pt.
-"""
+"""Two optimizer steps of each method, on one rank's share of every batch: the r-th part is rank r's."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -79,7 +73,7 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     return trained
 
 
-if __name__ == "__main__":
-    batches = torch.load(sys.argv[1], weights_only=False)
-    states = train_all(batches, world=2)
-    torch.save(states, Path(sys.argv[2]) / f"{torch.distributed.get_rank()}.pt")
+def train_on_rank(batches: Path, out: Path) -> None:
+    """Save the state of every method after training on this rank's share of each batch as `out`/RANK.pt."""
+    states = train_all(torch.load(batches, weights_only=False), world=2)
+    torch.save(states, out / f"{torch.distributed.get_rank()}.pt")

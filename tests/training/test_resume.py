@@ -31,7 +31,7 @@ from support.overridden import last_of, overridden
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
     "model.size=tiny", "train.precision=32-true", "train.steps=12", "train.batch_size=8", "train.log_every=1",
-    "train.validate_every=4", "train.validation_jets=60", "data.buffer=60", "train.seed=3",
+    "train.validate_every=4", "train.validation_jets=20", "data.buffer=60", "train.seed=3",
 ]  # fmt: skip
 """Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
 
@@ -179,7 +179,7 @@ def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclas
     assert metrics(out) == before
 
 
-def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_and_says_so(
+def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
     sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_of(sample_files, "supervised", "train.steps=2")
@@ -213,6 +213,7 @@ def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> Non
     raise AssertionError(f"no {steps} steps were logged: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
     more = ("train.steps=80", "train.validate_every=1000", "train.checkpoint_minutes=0.001")
     environment, out = os.environ | {"OMP_NUM_THREADS": "1"}, tmp_path / "out"
@@ -238,7 +239,7 @@ def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: 
     assert digest(out) == digest(whole)
 
 
-def test_a_damaged_checkpoint_is_told(sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_one_error(sample_files: list[JetFile], tmp_path: Path) -> None:
     settings = settings_of(sample_files, "mae", "train.steps=1")
     run = pretrain(settings, tmp_path / "run")
     path = run / "checkpoints" / "last.ckpt"
@@ -264,10 +265,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_t
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     pretrain(settings, out, resume=True)
-    said = capsys.readouterr().err
-    assert "last.ckpt is damaged" in said
-    assert "going on from the older last-1.ckpt" in said
-    assert "resumed at step 5 of 12" in said
+    messages = capsys.readouterr().err
+    assert "last.ckpt is damaged" in messages
+    assert "going on from the older last-1.ckpt" in messages
+    assert "resumed at step 5 of 12" in messages
     assert metrics(out) == metrics(uninterrupted["supervised"])
     assert digest(out) == digest(uninterrupted["supervised"])
 

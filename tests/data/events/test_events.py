@@ -23,6 +23,7 @@ from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from support.event_files import Event, Values, expected_particles, nano_branches, random_events, write_events
+from support.root_types import branch_types
 
 EVENTS = 40
 
@@ -118,7 +119,7 @@ def test_no_event_falls_on_both_sides_of_a_split(nano: Path) -> None:
         assert train | held == {key[1] for key in keys([read(file)])}
 
 
-def test_what_was_held_out_of_one_collection_is_held_out_of_another(nano: Path) -> None:
+def test_held_out_events_are_the_same_for_all_collections(nano: Path) -> None:
     fat, thin = open_one(nano, "AK8"), open_one(nano, "AK4")
     part = split([fat], 0.3, 0)[1][0]
     other = thin.jets_of(*fat.tree_entries(part.start, part.stop))
@@ -196,24 +197,20 @@ def _break(name: str, value: Any) -> Any:
         (_break("PFCands_eta", lambda values: values[:, 1:]), "PFCands_eta does not have as many values"),
     ],
 )
-def test_what_does_not_fit_together_is_one_error_with_its_entry(
+def test_inconsistent_branches_are_one_error_with_the_entry(
     tmp_path: Path, events: list[Event], edit: Any, message: str
 ) -> None:
     branches = nano_branches(events)
     edit(branches)
     path = tmp_path / "broken.root"
     with uproot.recreate(path) as out:
-        types = {
-            name: f"var * {ak.to_numpy(ak.flatten(v)).dtype}" if isinstance(v, ak.Array) else v.dtype
-            for name, v in branches.items()
-        }
-        out.mktree("Events", types).extend(branches)  # each branch with a counter of its own
+        out.mktree("Events", branch_types(branches)).extend(branches)  # each branch with a counter of its own
     with pytest.raises(DataError, match=message) as caught:
         read(open_one(path))
     assert "entry" in str(caught.value)
 
 
-def test_plain_nanoaod_is_told_apart_and_what_to_use_is_said(tmp_path: Path, events: list[Event]) -> None:
+def test_plain_nanoaod_is_refused_with_a_hint_to_pfnano(tmp_path: Path, events: list[Event]) -> None:
     def plain(branches: Values) -> None:
         for name in [name for name in branches if "PFCands" in name]:
             del branches[name]
@@ -239,7 +236,7 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
     branches = lists | jets | dict.fromkeys((*marks, "nJet"), np.ones(2, np.int32))
     path = tmp_path / "own.root"
     with uproot.recreate(path) as out:
-        out.mktree("tree", {name: _kind(values) for name, values in branches.items()}).extend(branches)
+        out.mktree("tree", branch_types(branches)).extend(branches)
     (tmp_path / "own.yaml").write_text(OWN)
     (tmp_path / "wrong.yaml").write_text(OWN.replace("part_eta", "part_etta"))
     assert open_files([Source(str(path))], schema=str(tmp_path / "own.yaml"))[0].entries == 2
@@ -250,11 +247,7 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
     assert "--schema" in str(caught.value)
 
 
-def _kind(values: Any) -> Any:
-    return "var * float32" if isinstance(values, ak.Array) else values.dtype
-
-
-def test_a_misspelt_name_in_a_schema_of_events_is_told(tmp_path: Path, nano: Path) -> None:
+def test_a_misspelt_branch_in_a_schema_of_events_is_named_with_the_nearest(tmp_path: Path, nano: Path) -> None:
     text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "pfnano.yaml").read_text(encoding="utf-8")
     (tmp_path / "own.yaml").write_text(text.replace("charge: {branch: charge,", "charge: {branch: chrge,"))
     with pytest.raises(DataError, match=r"lacks the branch chrge[\s\S]*most like chrge are: charge"):
@@ -284,9 +277,7 @@ def test_edm4hep_jets_have_the_particles_of_their_range(tmp_path: Path) -> None:
     branches["ReconstructedParticles.type"] = _lists(particles["type"], np.int32)
     path = tmp_path / "fcc.root"
     with uproot.recreate(path) as out:
-        out.mktree("events", {n: f"var * {ak.to_numpy(ak.flatten(v)).dtype}" for n, v in branches.items()}).extend(
-            branches
-        )
+        out.mktree("events", branch_types(branches)).extend(branches)
     file = open_one(path)
     jets = read(file)
     assert file.columns == ("pt", "deta", "dphi", "energy", "charge", "kind")

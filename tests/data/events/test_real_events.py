@@ -1,4 +1,4 @@
-"""Real files of events: the particles of a jet add up to the jet, and what is not stored is told."""
+"""Real files of events: the particles of a jet add up to the jet, and missing particles are an error."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_delphes_jets_of_three_collections_have_their_direction_and_all_their_pa
     assert not jets.particles[neutral][:, [jets.columns.index("d0"), jets.columns.index("d0err")]].any()
 
 
-def test_delphes_jets_whose_candidates_are_not_stored_are_told_and_can_be_counted() -> None:
+def test_delphes_jets_without_stored_candidates_are_an_error_or_counted() -> None:
     file = open_files([Source(str(REAL / "delphes.root"))], jets="JetAK8")[0]
     with pytest.raises(DataError, match="not stored in the file") as caught:
         read_chunk(file, 0, 0, file.entries, Request())
@@ -108,6 +108,7 @@ def test_delphes_jets_whose_candidates_are_not_stored_are_told_and_can_be_counte
     assert (len(jets), sum(skipped.values())) == (0, file.entries)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the whole files are not here")
 @pytest.mark.parametrize(
     ("name", "collection", "jets"),
@@ -124,11 +125,12 @@ def test_whole_files_have_all_their_jets(name: str, collection: str, jets: int) 
     assert int(found.lengths.min()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the whole files are not here")
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("nanoAOD_2015_CMS_Open_Data_ttbar.root", "PFNano"), ("PHYSLITE_example.root", "does not store")],
 )
-def test_files_without_particles_of_jets_are_refused(name: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_files_without_particles_of_jets_are_refused(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         open_files([Source(str(SHARED / name))])

@@ -16,9 +16,16 @@ from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.stream import Request, TrainStream, ordered
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
+from support.jetclass_files import write_class_files
 
 COLUMNS = ("jet_sdmass",)
 PARTS = [EntryRange(0, 0, 40), EntryRange(1, 0, 40), EntryRange(2, 0, 40)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Three files of 40 jets, each of one class."""
+    return write_class_files(tmp_path_factory.mktemp("mixed"), 40)
 
 
 def mixed(files: list[JetFile], rank: int = 0, world: int = 1, memory: bool = False) -> MixedStream:
@@ -41,10 +48,8 @@ def rows(jets: Jets) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("memory", [False, True])
-def test_the_first_jets_have_labels_and_columns_and_the_others_neither(
-    sample_files: list[JetFile], memory: bool
-) -> None:
-    stream = mixed(sample_files, memory=memory)
+def test_the_first_jets_have_labels_and_columns_and_the_others_neither(files: list[JetFile], memory: bool) -> None:
+    stream = mixed(files, memory=memory)
     jets = next(stream)
     assert len(jets) == 16
     assert jets.labels is not None
@@ -58,8 +63,8 @@ def test_the_first_jets_have_labels_and_columns_and_the_others_neither(
     stream.close()
 
 
-def test_each_of_the_two_goes_round_at_its_own_pace(sample_files: list[JetFile]) -> None:
-    stream = mixed(sample_files)
+def test_each_of_the_two_goes_round_at_its_own_pace(files: list[JetFile]) -> None:
+    stream = mixed(files)
     batches = [rows(next(stream)) for _ in range(12)]
     labelled, unlabelled = ([row for batch in batches for row in batch[part]] for part in (slice(6), slice(6, None)))
     assert sorted(labelled[:60]) == [[file, entry, 0] for file in range(3) for entry in range(20)]
@@ -67,18 +72,19 @@ def test_each_of_the_two_goes_round_at_its_own_pace(sample_files: list[JetFile])
     stream.close()
 
 
-@pytest.mark.parametrize("memory", [False, True])
-@pytest.mark.parametrize("batches", [0, 1, 4, 11, 13])
+@pytest.mark.parametrize(
+    ("batches", "memory"), [(0, False), (1, True), (4, False), (11, True), (13, False), (13, True)]
+)
 def test_a_resumed_stream_goes_on_with_the_same_jets_on_both_sides(
-    sample_files: list[JetFile], batches: int, memory: bool
+    files: list[JetFile], batches: int, memory: bool
 ) -> None:
-    stream = mixed(sample_files, memory=memory)
+    stream = mixed(files, memory=memory)
     for _ in range(batches):
         next(stream)
     state = stream.state_dict()
     expected = [rows(next(stream)) for _ in range(6)]
     stream.close()
-    resumed = mixed(sample_files, memory=memory)
+    resumed = mixed(files, memory=memory)
     next(resumed)
     resumed.load_state_dict(state)
     assert [rows(next(resumed)) for _ in range(6)] == expected
@@ -86,13 +92,13 @@ def test_a_resumed_stream_goes_on_with_the_same_jets_on_both_sides(
 
 
 @pytest.mark.parametrize("memory", [False, True])
-def test_the_ranks_share_the_jets_of_both(sample_files: list[JetFile], memory: bool) -> None:
-    streams = [mixed(sample_files, rank, 2, memory) for rank in range(2)]
+def test_the_ranks_share_the_jets_of_both(files: list[JetFile], memory: bool) -> None:
+    streams = [mixed(files, rank, 2, memory) for rank in range(2)]
     batches = [[rows(next(stream)) for _ in range(5)] for stream in streams]
-    for part, files in ((slice(6), 20), (slice(6, None), 40)):
+    for part, entries in ((slice(6), 20), (slice(6, None), 40)):
         seen = sorted(tuple(row) for batch in chain(*batches) for row in batch[part])
         assert len(set(seen)) >= 0.9 * len(seen)  # a window of a rank is not a multiple of a batch
-        assert max(entry for _, entry, _ in seen) < files
+        assert max(entry for _, entry, _ in seen) < entries
     for stream in streams:
         stream.close()
 
@@ -145,8 +151,8 @@ def test_a_file_cannot_be_labelled_and_unlabelled(sample_files: list[JetFile]) -
         open_dataset(DataSettings(sources=names, unlabelled=names, unlabelled_ratio=1))
 
 
-def test_torch_reads_missing_columns_of_whole_numbers_as_nan(sample_files: list[JetFile]) -> None:
-    jets = concatenate(list(ordered(sample_files, [EntryRange(0, 0, 20)], Request())))
+def test_torch_reads_missing_columns_of_whole_numbers_as_nan(files: list[JetFile]) -> None:
+    jets = concatenate(list(ordered(files, [EntryRange(0, 0, 20)], Request())))
     counted = replace(jets, jet={"number": torch.arange(20)})
     batch = next(MixedStream(MemoryStream(counted, batch_size=2, seed=0), MemoryStream(jets, batch_size=3, seed=0)))
     assert batch.jet["number"].isnan().tolist() == [False, False, True, True, True]

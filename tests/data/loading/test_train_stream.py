@@ -75,7 +75,7 @@ def take(stream: TrainStream, files: Sequence[JetFile], jets: int) -> list[Key]:
     return taken
 
 
-def test_a_window_holds_its_particles_once_and_nothing_of_its_chunks(sample_files: list[JetFile]) -> None:
+def test_a_shuffle_buffer_holds_its_particles_once_and_nothing_of_its_chunks(sample_files: list[JetFile]) -> None:
     windows = ShuffleBuffer(sample_files, Request(), 1000, 1)
     tracemalloc.start()
     windows.begin([EntryRange(0, 0, 500), EntryRange(1, 0, 500)])
@@ -93,8 +93,7 @@ def reading_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("ssl-jets")]
 
 
-@pytest.mark.parametrize("buffer", [10, 60, 1000])
-@pytest.mark.parametrize("batch_size", [1, 15])
+@pytest.mark.parametrize(("buffer", "batch_size"), [(10, 15), (60, 1), (1000, 15)])
 def test_each_epoch_has_every_jet_once(files: list[JetFile], buffer: int, batch_size: int) -> None:
     with stream_of(files, buffer=buffer, batch_size=batch_size) as stream:
         assert stream.jets_per_epoch == 165
@@ -105,8 +104,7 @@ def test_each_epoch_has_every_jet_once(files: list[JetFile], buffer: int, batch_
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-@pytest.mark.parametrize("world", [2, 3])
-@pytest.mark.parametrize("buffer", [20, 1000])
+@pytest.mark.parametrize(("world", "buffer"), [(2, 1000), (3, 20)])
 def test_the_ranks_together_have_every_jet_once(files: list[JetFile], world: int, buffer: int) -> None:
     parts = [EntryRange(0, 3, 57), *whole(files)[1:]]
     seen: list[Key] = []
@@ -195,9 +193,10 @@ def test_jets_are_shuffled_within_a_window_across_files(files: list[JetFile]) ->
     assert changes > 80
 
 
-@pytest.mark.parametrize("batch_size", [7, 55, 200])
-@pytest.mark.parametrize("batches", [0, 1, 3, 8])
-@pytest.mark.parametrize("buffer", [60, 1000])
+@pytest.mark.parametrize(
+    ("batch_size", "batches", "buffer"),
+    [(7, 0, 60), (7, 3, 60), (7, 8, 1000), (55, 1, 60), (55, 8, 60), (55, 3, 1000), (200, 1, 60), (200, 3, 1000)],
+)
 def test_a_restored_stream_goes_on_at_the_same_jet(
     files: list[JetFile], batch_size: int, batches: int, buffer: int
 ) -> None:
@@ -217,7 +216,7 @@ def test_a_restored_stream_goes_on_at_the_same_jet(
             assert keys(other, files) == keys(jets, files)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)  # with made-up jets, test_cursor.py has more
 @given(jumps=st.lists(st.integers(0, 20), min_size=1, max_size=4), rank=st.integers(0, 1))
 def test_a_stream_restored_again_and_again_equals_one_that_was_not(
     three_small_files: list[JetFile], jumps: list[int], rank: int

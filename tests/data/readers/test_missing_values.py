@@ -29,6 +29,7 @@ from ssl_jets.zfile import read_z
 from support.event_files import nano_branches, random_events
 from support.jetclass_files import jetclass_branches
 from support.lhco_files import random_event, write_lhco
+from support.root_types import branch_types
 
 ENTRIES = 30
 NULL = 7
@@ -90,7 +91,7 @@ def test_a_missing_number_of_a_jet_is_nan_and_the_others_are_as_they_are(path: P
 
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("name", ["part_d0val", "part_isPhoton"])
-def test_a_jet_of_which_a_list_or_a_number_of_it_is_missing_is_one_bad_jet(path: Path, name: str, inner: bool) -> None:
+def test_a_missing_list_or_number_makes_one_bad_jet(path: Path, name: str, inner: bool) -> None:
     columns = branches()
     (file,) = opened(write(path, columns | {name: without(columns[name], inner=inner)}))
     with pytest.raises(DataError, match=rf"a jet cannot be used[\s\S]*entry {NULL}\b"):
@@ -183,11 +184,7 @@ def test_an_event_that_does_not_fit_together_costs_its_own_jets(tmp_path: Path) 
     columns[table] = ak.values_astype(ak.Array(rows), np.int32)
     path = tmp_path / "nano.root"
     with uproot.recreate(path) as file:
-        kinds = {
-            name: f"var * {ak.to_numpy(ak.flatten(v)).dtype}" if isinstance(v, ak.Array) else v.dtype
-            for name, v in columns.items()
-        }
-        file.mktree("Events", kinds).extend(columns)
+        file.mktree("Events", branch_types(columns)).extend(columns)
     found, left_out = skipping(path, bad_files="skip")
     jets = ak.num(columns["FatJet_pt"]).to_list()
     assert found == [entry for entry, number in enumerate(jets) for _ in range(number) if entry != wrong]

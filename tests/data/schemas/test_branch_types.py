@@ -28,12 +28,13 @@ particles:
   deta: {branch: eta}
   dphi: {branch: phi}
 """
+FLOATS = ak.types.ListType(ak.types.NumpyType("float32"))  # uproot parses "var * float32" for as long as it writes
 INDEX = "label_index: {branch: flavour, names: [q, g, t]}\n"
 
 
 def write_root(path: Path, **more: Any) -> None:
     lists = {name: ak.Array(list(values)) for name, values in PARTICLES.items()}
-    types = dict.fromkeys(lists, "var * float32") | {name: _root_type(values) for name, values in more.items()}
+    types = dict.fromkeys(lists, FLOATS) | {name: _root_type(values) for name, values in more.items()}
     with uproot.recreate(path) as file:
         file.mktree("tree", types).extend(lists | {name: ak.Array(values) for name, values in more.items()})
 
@@ -154,4 +155,4 @@ def test_the_counter_of_a_list_can_be_used_in_formulas(tmp_path: Path) -> None:
 def _counted(path: Path) -> None:
     lists = {name: ak.Array(list(values)) for name, values in PARTICLES.items()} | {"flavour": ak.Array([[5.0]] * 6)}
     with uproot.recreate(path) as file:
-        file.mktree("tree", dict.fromkeys(lists, "var * float32")).extend(lists)
+        file.mktree("tree", dict.fromkeys(lists, FLOATS)).extend(lists)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ssl_jets.nn import collectives
 from ssl_jets.nn.domain.distance import coral, kernel, mmd
-from support.torchrun import torchrun
+from support.ranks import all_ranks
 
 SCALES = (0.25, 1.0, 4.0)
 
@@ -106,19 +105,14 @@ def gradients(source: Tensor, target: Tensor) -> Tensor:
     return torch.cat([factor.grad, offset.grad])
 
 
-def main(out: Path) -> None:
+def gradients_on_rank(out: Path) -> None:
     torch.distributed.init_process_group("gloo")
     own = [z.chunk(2)[collectives.rank()] for z in (cloud(24, 0), cloud(16, 1, shift=1.0))]
     torch.save(gradients(*own), out / f"{collectives.rank()}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_the_mean_over_ranks_has_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:
-    torchrun(__file__, tmp_path)
+    all_ranks(gradients_on_rank, tmp_path)
     mean = sum(torch.load(tmp_path / f"{number}.pt") for number in range(2)) / 2
     torch.testing.assert_close(mean, gradients(cloud(24, 0), cloud(16, 1, shift=1.0)), atol=1e-5, rtol=1e-4)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
