@@ -185,17 +185,6 @@ class Transformer(nn.Module):
                     x = block(x, layout, bias, rows)
         return self.norm(x).float() if normed else x
 
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-def without_dropout(module: ModuleT) -> ModuleT:
-    """Switch off dropout and stochastic depth in all blocks of a module for good: a teacher is not random."""
-    for block in module.modules():
-        if isinstance(block, Block):
-            block.dropout = block.drop_path = 0.0
-    return module
-
     def padded(
         self, particles: Tensor, mask: Tensor, extra: Tensor, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -219,9 +208,20 @@ def without_dropout(module: ModuleT) -> ModuleT:
         return x[:, :extras], x[:, extras:]
 
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
 def init_weights(module: nn.Module) -> None:
     """Initialize linear layers with Xavier-uniform matrices and zero biases (as in MAE)."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def without_dropout(module: ModuleT) -> ModuleT:
+    """Switch off dropout and stochastic depth in all blocks of a module for good: a teacher is not random."""
+    for block in module.modules():
+        if isinstance(block, Block):
+            block.dropout = block.drop_path = 0.0
+    return module
