@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("setting_errors", "setting_tree"),
     ("config", "jets"),
     ("data", "nn", "zfile"),
+    ("simulation",),
     ("methods",),
     ("model",),
     ("model_file", "diagnostics"),
@@ -124,7 +125,7 @@ def test_help_of_every_command_imports_nothing_heavy_and_takes_little_time() -> 
 import io, sys, contextlib, time
 began = time.process_time()
 from ssl_jets.cli import main
-names = ("pretrain", "embed", "finetune", "evaluate", "generate", "methods", "inspect")
+names = ("pretrain", "embed", "finetune", "evaluate", "generate", "simulate", "methods", "inspect")
 for words in ([], *([name] for name in names)):
     sys.argv = ["ssl-jets", *words, "--help"]
     text = io.StringIO()

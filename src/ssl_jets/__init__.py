@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_jets.api import embed, evaluate, finetune, generate, pretrain, read_jets
+    from ssl_jets.api import embed, evaluate, finetune, generate, pretrain, read_jets, simulate
     from ssl_jets.jets import Jets
     from ssl_jets.model_file import load_model
     from ssl_jets.zfile import read_z
@@ -33,6 +33,7 @@ __all__ = [
     "pretrain",
     "read_jets",
     "read_z",
+    "simulate",
 ]
 _MODULES = {
     "Jets": "ssl_jets.jets",
@@ -44,6 +45,7 @@ _MODULES = {
     "pretrain": "ssl_jets.api",
     "read_jets": "ssl_jets.api",
     "read_z": "ssl_jets.zfile",
+    "simulate": "ssl_jets.api",
 }
 
 

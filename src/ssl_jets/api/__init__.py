@@ -16,6 +16,7 @@ The command line parses, calls one of these functions and prints its result. Lib
 from ssl_jets.api.embedding import embed, read_jets
 from ssl_jets.api.evaluation import evaluate
 from ssl_jets.api.generation import generate
+from ssl_jets.api.simulation import simulate
 from ssl_jets.api.training import finetune, plan_finetuning, pretrain
 
-__all__ = ["embed", "evaluate", "finetune", "generate", "plan_finetuning", "pretrain", "read_jets"]
+__all__ = ["embed", "evaluate", "finetune", "generate", "plan_finetuning", "pretrain", "read_jets", "simulate"]

@@ -19,6 +19,7 @@ from ssl_jets.cli.generate import generate
 from ssl_jets.cli.inspect import inspect
 from ssl_jets.cli.methods import methods
 from ssl_jets.cli.pretrain import pretrain
+from ssl_jets.cli.simulate import simulate
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.launcher import Launch, join, rank
@@ -37,6 +38,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     finetune: "ssl-jets finetune --model runs/mae --mode full --labels 0.1 --steps 100 --out runs/tagger",
     evaluate: "ssl-jets evaluate runs/tagger",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
+    simulate: "ssl-jets simulate --process hbb --jets 10000 --out jets.root",
     methods: "ssl-jets methods mae",
     inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",
 }
