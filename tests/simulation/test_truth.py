@@ -19,7 +19,6 @@ def event(*rows: Row) -> Events:
         offsets=np.array([0, len(rows)]),
         pid=pid,
         final=first < 0,
-        mother=np.zeros(len(rows), dtype=np.int64),
         daughters=np.stack([first, last], axis=1),
         momentum=momentum,
         vertex=np.zeros((len(rows), 3)),

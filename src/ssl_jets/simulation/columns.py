@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.data.write import COUNTER
 from ssl_jets.jets import KINDS
 from ssl_jets.simulation.clustering import FoundJets
 from ssl_jets.simulation.truth import DecayMatcher, Match, Truth, wrapped
@@ -14,7 +15,6 @@ from ssl_jets.simulation.truth import DecayMatcher, Match, Truth, wrapped
 Table = dict[str, Array]
 """Branches by name: `[jet]`, and `part_*` `[particle]`, whose jets are as long as `npart` has it."""
 
-COUNTER = "npart"
 EVENT_ID = "event_id"
 _KIND_FLAGS = {
     "part_isChargedHadron": "charged hadron",

@@ -19,7 +19,6 @@ class Events:
         offsets: first particle of each event, and the end, int64 `[event + 1]`.
         pid: PDG numbers, int `[particle]`.
         final: particles that nothing follows, bool `[particle]`.
-        mother: index of the (first) mother in the whole array, int64 `[particle]`.
         daughters: indices of the first and last daughter, int64 `[particle, 2]`; -1 without daughters.
         momentum: px, py, pz, energy [GeV], float64 `[particle, 4]`.
         vertex: point of production x, y, z [mm], float64 `[particle, 3]`.
@@ -28,7 +27,6 @@ class Events:
     offsets: Array
     pid: Array
     final: Array
-    mother: Array
     daughters: Array
     momentum: Array
     vertex: Array
@@ -56,7 +54,6 @@ def from_pythia(records: Any) -> Events:
         offsets=offsets,
         pid=ak.to_numpy(flat.id).astype(np.int64),
         final=ak.to_numpy(flat.status) > 0,
-        mother=ak.to_numpy(flat.mother1).astype(np.int64) + first,
         daughters=np.stack([np.where(begin > 0, begin + first, -1), np.where(begin > 0, end + first, -1)], axis=1),
         momentum=np.stack([ak.to_numpy(flat.p[name]) for name in ("px", "py", "pz", "e")], axis=1),
         vertex=np.stack([ak.to_numpy(vertex[name]) for name in ("px", "py", "pz")], axis=1),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.data.write import COUNTER
 from ssl_jets.errors import SslJetsError
 from ssl_jets.simulation.clustering import find_jets
 from ssl_jets.simulation.columns import (
@@ -85,7 +86,7 @@ def simulate_part(request: SimulationRequest, part: Part, progress: Progress = l
             versions = dict(zip(showers, next(batches)))
             seen = [_seen(versions[view.shower], view, process, request, rng) for view, rng in zip(ways, rngs)]
             tables = _aligned(seen, part, events) if request.pairs else (seen[0][1],)
-            new = min(len(tables[0]["npart"]), part.jets - jets)
+            new = min(len(tables[0][COUNTER]), part.jets - jets)
             found.append(tuple(select(table, np.arange(new)) for table in tables))
             jets, events = jets + new, events + len(versions[showers[0]])
             if progress(new):

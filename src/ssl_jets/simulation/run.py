@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ssl_jets import __version__
-from ssl_jets.data.write import check_suffix
+from ssl_jets.data.write import COUNTER, check_suffix
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import WholeFile, check_output, disk_error, write_text
-from ssl_jets.simulation.columns import COUNTER, joined, select
+from ssl_jets.simulation.columns import joined, select
 from ssl_jets.simulation.generator import require_generator
 from ssl_jets.simulation.parts import FinishedPart
 from ssl_jets.simulation.processes import MIXTURE
@@ -82,8 +82,8 @@ def simulate(
     require_generator()
     if processes < 1:
         raise UsageError("there is nothing to work", where="--processes", found=processes, hint="--processes 2")
-    paths = paths_of(request, out)
-    for path in paths:
+    paths, manifest = paths_of(request, out), out.with_name(f"{out.name}.json")
+    for path in (*paths, manifest):
         check_output(path, force=force)
     facts = {"request": request.model_dump(mode="json"), "versions": versions()}
     folder, parts = PartFolder(out, facts, force=force), parts_of(request)
@@ -98,7 +98,6 @@ def simulate(
 
         report(done, request.jets)
         run_parts(request, jobs, processes=processes, report=progress)
-        manifest = out.with_name(f"{out.name}.json")
         results = _write(request, parts, folder, paths, force=force)
         write_text(manifest, json.dumps(facts | results, indent=2) + "\n")
         folder.remove()
