@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("setting_errors", "setting_tree"),
     ("config", "jets"),
     ("data", "nn", "zfile"),
+    ("simulation",),
     ("methods",),
     ("model", "sharing"),
     ("model_file", "diagnostics"),

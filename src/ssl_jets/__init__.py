@@ -18,7 +18,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_jets.api import embed, evaluate, export, finetune, generate, merge, predict, pretrain, read_jets, share
+    from ssl_jets.api import (
+        embed,
+        evaluate,
+        export,
+        finetune,
+        generate,
+        merge,
+        predict,
+        pretrain,
+        read_jets,
+        share,
+        simulate,
+    )
     from ssl_jets.jets import Jets
     from ssl_jets.model_file import load_model
     from ssl_jets.zfile import read_scores, read_z
@@ -39,6 +51,7 @@ __all__ = [
     "read_scores",
     "read_z",
     "share",
+    "simulate",
 ]
 _MODULES = {
     "Jets": "ssl_jets.jets",
@@ -55,6 +68,7 @@ _MODULES = {
     "read_scores": "ssl_jets.zfile",
     "read_z": "ssl_jets.zfile",
     "share": "ssl_jets.api",
+    "simulate": "ssl_jets.api",
 }
 
 

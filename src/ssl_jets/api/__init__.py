@@ -18,6 +18,7 @@ from ssl_jets.api.evaluation import evaluate
 from ssl_jets.api.exporting import export
 from ssl_jets.api.generation import generate
 from ssl_jets.api.sharing import share
+from ssl_jets.api.simulation import simulate
 from ssl_jets.api.training import finetune, plan_finetuning, pretrain
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "pretrain",
     "read_jets",
     "share",
+    "simulate",
 ]

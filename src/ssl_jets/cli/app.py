@@ -24,6 +24,7 @@ from ssl_jets.cli.predict import predict
 from ssl_jets.cli.pretrain import pretrain
 from ssl_jets.cli.runs import runs
 from ssl_jets.cli.share import share
+from ssl_jets.cli.simulate import simulate
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.launcher import Launch, join, rank
@@ -45,6 +46,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "ssl-jets evaluate runs/tagger",
     export: "ssl-jets export --model runs/tagger --out tagger.onnx",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
+    simulate: "ssl-jets simulate --process hbb --jets 10000 --out jets.root",
     methods: "ssl-jets methods mae",
     runs: "ssl-jets runs runs/ --sort=-probe --filter method=mae",
     inspect: "ssl-jets inspect 'jets/*.root' --plot columns.png",

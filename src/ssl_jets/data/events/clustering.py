@@ -10,10 +10,7 @@ has installed it, for example by the extra `cluster`.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +24,7 @@ from ssl_jets.config import Settings
 from ssl_jets.data.readers.base import Number, Table
 from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.native import native_stdout_to
 
 JET_NAMES = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
 """Columns of a clustered jet, in GeV; NaN if an event has too few jets, except for the number of particles, 0."""
@@ -125,7 +123,7 @@ def require_fastjet(where: object) -> None:
         UsageError: FastJet is not installed.
     """
     try:
-        _fastjet()
+        load_fastjet()
     except ImportError:
         raise UsageError(
             "the file holds events without jets, and FastJet, which makes them, is not installed",
@@ -206,7 +204,7 @@ def _constituents(momenta: Array, counts: Array, cluster: Clustering) -> tuple[A
     if not counts.any():
         nothing = np.empty(0, dtype=np.int64)
         return np.zeros_like(counts), nothing, nothing
-    fastjet = _fastjet()
+    fastjet = load_fastjet()
     algorithm = getattr(fastjet, _ALGORITHMS[cluster.algorithm])
     events = ak.unflatten(ak.zip(dict(zip(("px", "py", "pz", "E"), momenta))), counts)
     sequence = fastjet.ClusterSequence(events, fastjet.JetDefinition(algorithm, cluster.radius))
@@ -235,27 +233,14 @@ _FIRST = Lock()
 _LOADED: list[Any] = []
 
 
-def _fastjet() -> Any:
+def load_fastjet() -> Any:
     """Import FastJet, and cluster once so that its banner goes to stderr: stdout has results."""
     with _FIRST:
         if not _LOADED:
             import fastjet
 
-            with _stdout_to_stderr():
+            with native_stdout_to(2):
                 one = ak.Array([{"px": 1.0, "py": 0.0, "pz": 0.0, "E": 1.0}])
                 fastjet.ClusterSequence(one, fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)).inclusive_jets()
             _LOADED.append(fastjet)
         return _LOADED[0]
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Redirect the output of C++ from stdout to stderr."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)

@@ -1,0 +1,153 @@
+"""Pythia as a source of events, alone or with one hard process that is showered twice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.runtime.native import native_stdout_to
+from ssl_jets.simulation.events import Events, from_pythia
+from ssl_jets.simulation.processes import Process
+
+BATCH = 50
+"""Events that are generated and reconstructed together."""
+_ENERGY = 13000
+"""Energy of the collisions [GeV]."""
+_HARD_EVENTS = 2000
+"""Hard processes that are written to a file at a time."""
+_MAX_SEED = 900_000_000
+_SHOWERS = {"simple": "PartonShowers:model = 1", "vincia": "PartonShowers:model = 2"}
+
+
+def require_generator() -> None:
+    """Check that Pythia and FastJet are installed.
+
+    Raises:
+        UsageError: one is not.
+    """
+    modules = {"Pythia": "pythia8mc", "FastJet": "fastjet"}
+    missing = [title for title, module in modules.items() if find_spec(module) is None]
+    if missing:
+        raise UsageError(
+            "simulate needs Pythia and FastJet",
+            found=f"{' and '.join(missing)} not installed",
+            hint='pip install "ssl-jets[sim]"',
+        )
+
+
+def pythia_of(settings: Sequence[str], seed: np.random.SeedSequence) -> Any:
+    """Return an initialized Pythia.
+
+    Raises:
+        SslJetsError: Pythia refuses a setting, or cannot begin.
+    """
+    import pythia8mc
+
+    number = int(seed.generate_state(1)[0]) % _MAX_SEED + 1
+    common = ("Print:quiet = on", f"Beams:eCM = {_ENERGY}", "Random:setSeed = on", f"Random:seed = {number}")
+    with tempfile.TemporaryFile("w+") as talk, native_stdout_to(talk.fileno()):
+        pythia = pythia8mc.Pythia("", False)
+        refused = [line for line in (*common, *settings) if not pythia.readString(line)]
+        if refused or not pythia.init():
+            talk.seek(0)
+            raise SslJetsError(
+                "Pythia cannot begin", where=", ".join(refused) or None, found=talk.read()[-500:].strip()
+            )
+    return pythia
+
+
+@contextmanager
+def event_batches(
+    process: Process, tune: Sequence[str], showers: Sequence[str], seed: np.random.SeedSequence
+) -> Iterator[Iterator[tuple[Events, ...]]]:
+    """Yield an endless iterator over batches of events, each in as many versions as there are showers.
+
+    With several showers, event i of all versions has the same hard process, with the same decays of heavy particles.
+    """
+    with ExitStack() as stack:
+        channels = [hard_process(process, channel) for channel in process.channels]
+        sources = []
+        for settings, one in zip(channels, seed.spawn(len(channels))):
+            if len(showers) == 1:
+                sources.append(_plain([*settings, *tune, _SHOWERS[showers[0]]], one))
+            else:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssl-jets-hard-")))
+                sources.append(_paired(settings, tune, showers, one, folder))
+        yield _in_turn(sources)
+
+
+def hard_process(process: Process, channel: Sequence[str]) -> list[str]:
+    """Return the settings of a channel of a process."""
+    low, high = process.pt_hat
+    return [*channel, f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"]
+
+
+def _in_turn(sources: Sequence[Iterator[tuple[Events, ...]]]) -> Iterator[tuple[Events, ...]]:
+    while True:
+        for source in sources:
+            yield next(source)
+
+
+def _plain(settings: Sequence[str], seed: np.random.SeedSequence) -> Iterator[tuple[Events, ...]]:
+    pythia = pythia_of(settings, seed)
+    while True:
+        yield (from_pythia(_next(pythia, BATCH)[0]),)
+
+
+def _paired(
+    hard: Sequence[str], tune: Sequence[str], showers: Sequence[str], seed: np.random.SeedSequence, folder: Path
+) -> Iterator[tuple[Events, ...]]:
+    """Write hard processes to a file, and read it once for each shower."""
+    first, *others = seed.spawn(1 + len(showers))
+    source = pythia_of([*hard, *tune, "PartonLevel:all = off"], first)
+    file = folder / "hard.lhe"
+    while True:
+        _write_hard_processes(source, file)
+        read = ("Beams:frameType = 4", f"Beams:LHEF = {file}")
+        readers = [pythia_of([*read, *tune, _SHOWERS[shower]], one.spawn(1)[0]) for shower, one in zip(showers, others)]
+        for _ in range(_HARD_EVENTS // BATCH):
+            records, failed = zip(*(_next(reader, BATCH, drop=False) for reader in readers))
+            good = ~np.logical_or.reduce(failed)
+            yield tuple(from_pythia(one[good]) for one in records)
+
+
+def _next(pythia: Any, events: int, *, drop: bool = True) -> tuple[Any, Any]:
+    """Return the records of the next events, and a mask of those that failed, which are dropped or None."""
+    with tempfile.TemporaryFile("w+") as talk, native_stdout_to(talk.fileno()):
+        records = pythia.nextBatch(events, "none")
+    failed = ak.to_numpy(ak.is_none(records))
+    return (records[~failed], failed) if drop else (records, failed)
+
+
+def _write_hard_processes(source: Any, file: Path) -> None:
+    """Write hard processes as a Les Houches event file (arXiv:hep-ph/0609017).
+
+    Pythia's writer has no access to the scale of the event, at which showers begin; it is put in afterwards.
+    """
+    import pythia8mc
+
+    writer = pythia8mc.LHAupFromPYTHIA8(source.process, source.infoPython())
+    writer.setInit()
+    writer.openLHEF(str(file))
+    writer.initLHEF()
+    scales: list[float] = []
+    while len(scales) < _HARD_EVENTS:
+        if source.next():
+            writer.setEvent()
+            writer.eventLHEF(False)
+            scales.append(source.infoPython().QFac())
+    writer.closeLHEF(True)
+    lines = file.read_text().splitlines()
+    heads = [number + 1 for number, line in enumerate(lines) if line == "<event>"]
+    for number, scale in zip(heads, scales):
+        particles, process, weight, _, *couplings = lines[number].split()
+        lines[number] = " ".join([particles, process, weight, f"{scale:.6e}", *couplings])
+    file.write_text("\n".join(lines) + "\n")

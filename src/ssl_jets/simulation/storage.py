@@ -1,0 +1,181 @@
+"""Finished parts on disk, and the file of all jets.
+
+A part is a file of numpy arrays in the folder `OUT.parts/`, which is removed when the output is complete. The same
+command finds the parts of an earlier one that was stopped, and simulates only the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from ssl_jets.data.write import COUNTER, TREE
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.runtime.atomic import disk_error, whole_file, write_text
+from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, Table
+from ssl_jets.simulation.parts import FinishedPart
+
+_REQUEST, _LOCK = "request.json", "lock"
+_FACTS = "facts"
+_BASKET = 1000
+"""Jets of a cluster in the ROOT file."""
+
+
+class PartFolder:
+    """Folder of the finished parts of one output.
+
+    Args:
+        output: the output.
+        facts: request and versions, which determine the jets.
+        force: remove the parts of another request.
+
+    Raises:
+        UsageError: the folder has parts of another request, or another process works in it.
+        SslJetsError: the folder cannot be written.
+    """
+
+    def __init__(self, output: Path, facts: dict[str, Any], *, force: bool) -> None:
+        self.path = output.with_name(f"{output.name}.parts")
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise UsageError("another process writes this output", where=self.path, hint="another --out") from None
+        request = self.path / _REQUEST
+        text = json.dumps(facts, indent=2, sort_keys=True)
+        if request.exists() and request.read_text(encoding="utf-8") != text:
+            if not force:
+                self.close()
+                hint = f"the same command as before, --force to begin anew, or rm -r {self.path}"
+                raise UsageError("there are parts of another simulation", where=self.path, hint=hint)
+            for file in self.path.glob("part-*.npz"):
+                file.unlink()
+        write_text(request, text)
+
+    def file(self, number: int) -> Path:
+        return self.path / f"part-{number:06d}.npz"
+
+    def load(self, number: int) -> FinishedPart | None:
+        """Return a finished part; None if there is none, or its file is damaged."""
+        try:
+            with np.load(self.file(number), allow_pickle=False) as arrays:
+                facts = json.loads(str(arrays[_FACTS]))
+                tables: list[Table] = [{} for _ in range(facts["views"])]
+                for key in arrays.files:
+                    view, _, name = key.partition("/")
+                    if name:
+                        tables[int(view)][name] = arrays[key]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+        return FinishedPart(tuple(tables), facts["events"], facts["seconds"])
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock)
+
+    def remove(self) -> None:
+        """Remove the folder with all parts."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def save_part(path: Path, part: FinishedPart) -> None:
+    """Write a part; the file appears whole or not at all.
+
+    Raises:
+        SslJetsError: the disk cannot be written.
+    """
+    facts = {"views": len(part.tables), "events": part.events, "seconds": part.seconds}
+    arrays = {f"{view}/{name}": values for view, table in enumerate(part.tables) for name, values in table.items()}
+    with whole_file(path, force=True) as fresh, fresh.open("wb") as file:
+        np.savez(file, **{_FACTS: np.array(json.dumps(facts))}, **arrays)  # type: ignore[arg-type]
+
+
+class JetTree:
+    """ROOT file in the JetClass layout that is written table by table.
+
+    Attributes:
+        jets: jets written so far.
+        content: hash of the names and values of all branches, the same for the same jets in any compression.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._tree: Any = None
+        self.jets, self._hash = 0, hashlib.sha256()
+
+    def extend(self, table: Table) -> None:
+        """Append the jets of a table."""
+        table = {name: table[name] for name in (*LAYOUT, EVENT_ID) if name in table}
+        counts = table[COUNTER]
+        ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        if self._tree is None:
+            types = {
+                name: f"var * {values.dtype}" if _jagged(name) else values.dtype
+                for name, values in table.items()
+                if name != COUNTER
+            }
+            self._tree = self._file.mktree(TREE, types, counter_name=lambda branch: COUNTER)
+        for begin in range(0, len(counts), _BASKET):
+            end = min(begin + _BASKET, len(counts))
+            jagged = slice(ends[begin], ends[end])
+            self._tree.extend(
+                {
+                    name: ak.unflatten(values[jagged], counts[begin:end]) if _jagged(name) else values[begin:end]
+                    for name, values in table.items()
+                    if name != COUNTER
+                }
+            )
+        for name in sorted(table):
+            self._hash.update(name.encode())
+            self._hash.update(np.ascontiguousarray(table[name]).tobytes())
+        self.jets += len(counts)
+
+    @property
+    def content(self) -> str:
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def jet_tree(path: Path) -> Iterator[JetTree]:
+    """Yield a tree that is written to a path, with strong compression."""
+    with path.open("w+b") as raw, uproot.recreate(raw, compression=uproot.ZSTD(5)) as file:
+        yield JetTree(file)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_parts(parts: Sequence[FinishedPart | None]) -> list[FinishedPart]:
+    """Return parts that were all written before.
+
+    Raises:
+        SslJetsError: one cannot be read any more.
+    """
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise SslJetsError("a finished part cannot be read", hint="the same command again simulates it anew")
+    return whole
+
+
+def _jagged(name: str) -> bool:
+    return name.startswith("part_")

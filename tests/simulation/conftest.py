@@ -1,0 +1,35 @@
+"""Forty simulated jets in parts of fifteen, which several tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ssl_jets.simulation import request as request_module
+from ssl_jets.simulation.request import SimulationRequest, request_of
+from ssl_jets.simulation.run import SimulateSummary, simulate
+
+
+class Simulated(NamedTuple):
+    """A request, and its result."""
+
+    request: SimulationRequest
+    summary: SimulateSummary
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _small_parts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_module, "PART_JETS", 15)
+        yield
+
+
+@pytest.fixture(scope="package")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    pytest.importorskip("pythia8mc")
+    request = request_of(process="hbb", jets=40, seed=3)
+    out: Path = tmp_path_factory.mktemp("simulated") / "hbb.root"
+    return Simulated(request, simulate(request, out))

@@ -1,0 +1,75 @@
+"""Arguments of `simulate`, its parts, and the message without the extra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ssl_jets
+from ssl_jets.cli.simulate import PROCESSES as NAMES_OF_THE_COMMAND
+from ssl_jets.errors import UsageError
+from ssl_jets.simulation import generator, request
+from ssl_jets.simulation.columns import LABELS
+from ssl_jets.simulation.processes import CLASSES, MIXTURE, PROCESSES
+from ssl_jets.simulation.request import parts_of, request_of
+
+
+def test_the_command_names_every_process() -> None:
+    assert NAMES_OF_THE_COMMAND.split("|") == [*PROCESSES, MIXTURE]
+    assert tuple(PROCESSES[name].label for name in CLASSES) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"process": "hb"}, "no such choice"),
+        ({"tune": "perugia"}, "no such choice"),
+        ({"jets": 0}, "too small"),
+        ({"seed": -1}, "too small"),
+        ({"shower": "vincia", "tune": "a14"}, "Vincia"),
+        ({"pairs": "showers", "tune": "a14"}, "Vincia"),
+        ({"pairs": "showers", "shower": "simple"}, "both choices of --shower"),
+        ({"pairs": "detectors", "detector": "shifted"}, "both choices of --detector"),
+    ],
+)
+def test_wrong_arguments_are_one_message(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_of(**{"process": "hbb", "jets": 10} | arguments)
+
+
+def test_a_mixture_has_its_shares_in_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "PART_JETS", 500)
+    parts = parts_of(request_of(process="mixture", jets=7000))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert sum(part.jets for part in parts) == 7000
+    for group, jets in ((0, 5000), (1, 2000)):
+        counts: Counter[str] = Counter()
+        for part in parts:
+            counts[part.process] += part.jets * (part.group == group)
+        assert counts.pop("dijets") == 0.6 * jets
+        assert set(counts.values()) == {0.04 * jets}
+
+
+def test_without_the_extra_one_message_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(generator, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"ssl-jets\[sim\]"):
+        ssl_jets.simulate("hbb", jets=10, out=tmp_path / "jets.root")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_prints_only_the_file_on_stdout(tmp_path: Path) -> None:
+    pytest.importorskip("pythia8mc")
+    out = tmp_path / "jets.root"
+    words = [sys.executable, "-m", "ssl_jets", "simulate", "--process", "qcd", "--jets", "5", "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}\n"
+    assert "5 jets of" in done.stderr
+    again = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert (again.returncode, again.stdout) == (2, "")
