@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
     """Few jets, and only what a test is about."""
-    limits = {"fit_jets": 300, "test_jets": 200, "physics_jets": 0, "robust_jets": 0, **measure}
+    limits = {"fit_jets": 300, "test_jets": 200, "physics_jets": 0, "robust_jets": 0, "deep_sets": False, **measure}
     return EvaluateSettings(data=DataSettings() if world is None else world.data, evaluate=MeasureSettings(**limits))
 
 
@@ -67,7 +67,9 @@ def bare(world: SimpleNamespace) -> SimpleNamespace:
     """The evaluation of the model without a head, and its messages."""
     messages: list[str] = []
     out = world.folder / "bare-out"
-    found = evaluate_model(world.folder / "bare", world.sources, out, settings=small(world), log=messages.append)
+    found = evaluate_model(
+        world.folder / "bare", world.sources, out, settings=small(world, deep_sets=True), log=messages.append
+    )
     return SimpleNamespace(found=found, messages=messages)
 
 
@@ -87,12 +89,17 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(bare: SimpleNames
         ("linear", "z of random weights"),
         ("kNN", "z of random weights"),
         ("boosted trees", "jet columns"),
+        ("linear", "observables"),
+        ("boosted trees", "observables"),
+        ("Deep Sets", "particles"),
     ]
+    assert found.against_observables.baseline.of == "observables"
+    assert summary_table(found).split("\n\n")[-1].startswith("z ")
     assert found.jets == {"fit": 300, "test": 200}
     # Leptonic tops against QCD: the trees tell them apart, and there is something in z of random weights.
-    assert found.probes[-1].accuracy.value > 0.85
+    assert found.probes[4].accuracy.value > 0.85
     assert all(probe.auc.low95 > 0.5 for probe in found.probes)
-    assert found.probes[-1].columns == 11
+    assert found.probes[4].columns == 11
     assert "held out" in messages[0]
     assert "200" in messages[0]
     assert "kNN" in summary_table(found)
@@ -112,7 +119,7 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     assert ("boosted trees", "z") in {(probe.reader, probe.of) for probe in few}
     head, *rows = summary_table(found).split("\n\n")[0].splitlines()[1:]
     assert "36 jets" in head
-    assert sum("36 jets" in row for row in rows) == len(few) == 6
+    assert sum("36 jets" in row for row in rows) == len(few) == 8
     page = write_evaluation_report(tmp_path / "out").read_text()
     for name in ("the model&#x27;s head (36 jets)", "linear, z (36 jets)", "The head had 36 labels"):
         assert name in page, name

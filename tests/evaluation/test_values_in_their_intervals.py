@@ -21,7 +21,7 @@ from ssl_jets.protocols.anomaly_scores import distance_scores
 from ssl_jets.protocols.domain_gap import domain_gap
 from ssl_jets.report import page
 from ssl_jets.report.figures import evaluation as evaluation_figures
-from ssl_jets.report.sections.evaluation import rejection_table
+from ssl_jets.report.sections.classification import rejection_table
 from support.measured import check_intervals
 
 NAMES = ("QCD", "a", "b", "c", "Tbl")

@@ -16,6 +16,7 @@ from ssl_jets.evaluation.typed import plain
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import LabelCurves, label_curves, labels_table
+from ssl_jets.protocols.labels_result import BASELINES, DEEP_SETS, LINEAR_OBSERVABLES, TREES_OBSERVABLES
 from ssl_jets.report import write_labels_report
 from support.measured import check_intervals
 
@@ -38,20 +39,23 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     said: list[str] = []
     found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=said.append)
     points = {(point.curve, point.share): point for point in found.points}
-    curves = ("run probe", "from scratch", "boosted trees")
+    curves = ("run probe", *BASELINES)
     assert set(points) == {(name, share) for name in curves for share in (0.02, 0.5)}
     assert all(len(point.seeds) == 2 for point in points.values())
     assert points["run probe", 0.02].labels == points["boosted trees", 0.02].labels == 36
     assert {training.steps for point in found.points for training in point.seeds} == {20, None}
     assert points["boosted trees", 0.5].accuracy > 0.75
     assert points["boosted trees", 0.5].accuracy > points["boosted trees", 0.02].accuracy
-    assert check_intervals(plain(found)) == 12
+    of_particles = (LINEAR_OBSERVABLES, TREES_OBSERVABLES, DEEP_SETS)
+    assert all(points[name, 0.5].accuracy > 0.75 for name in of_particles)
+    assert all(points[name, 0.02].labels == 36 for name in of_particles)
+    assert check_intervals(plain(found)) == 24
     again: list[str] = []
     second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=again.append)
     assert second.points == found.points
-    assert not [line for line in again if " of 12: " in line]
-    assert len([line for line in said if " of 12: " in line]) == 12
+    assert not [line for line in again if " of 24: " in line]
+    assert len([line for line in said if " of 24: " in line]) == 24
     assert LabelCurves.read(tmp_path / "out") == second
-    assert "boosted trees" in labels_table(found)
+    assert f"With {points['run probe', 0.5].labels:,} labels run probe is " in labels_table(found)
     assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)
     assert "label_curves.pdf" in write_labels_report(tmp_path / "out").read_text()

@@ -319,7 +319,7 @@ def test_a_probe_stands_beside_the_guess_of_the_largest_class(shown: SimpleNames
     panel = figure.axes[0]
     levels = [line.get_xdata() for line in panel.get_lines() if line.get_linestyle() == ":"]
     of_probes = shown.metrics["probes"][0]["largest_class"]
-    assert np.asarray(levels[0]).tolist() == near([0.9] * 2 + [of_probes] * 6)
+    assert np.asarray(levels[0]).tolist() == near([0.9] * 2 + [of_probes] * 8)
     assert [text.get_text() for text in panel.texts] == ["largest class"]
     plt.close(figure)
 

@@ -137,18 +137,34 @@ def test_settings_files_and_hashes_are_there(run_page: Page) -> None:
 
 
 def test_the_fair_comparison_comes_first(run: Path, run_page: Page) -> None:
-    found = json.loads((run / "evaluation" / "metrics.json").read_text())["headline"]
+    found = json.loads((run / "evaluation" / "metrics.json").read_text())["against_observables"]
     gap = found["difference"]
     assert gap["low95"] > 0
     ours, base = found["z"], found["baseline"]
-    assert (ours["of"], base["of"]) == ("z", "z of random weights")
-    for text in (
-        f"on z (300 labelled jets) is above a {base['reader']} probe on z of random weights (300 labelled jets)",
-        f"accuracy {ours['accuracy']['value']:.3f} against {base['accuracy']['value']:.3f} on the same 400 jets",
-        f"difference {gap['value']:+.3f} (68 %: {gap['low']:+.3f} to {gap['high']:+.3f}",
-    ):
-        assert text in run_page.text
-    assert run_page.text.index("on the same 400 jets") < run_page.text.index("effective rank of z")
+    assert (ours["of"], base["of"]) == ("z", "observables")
+    sentence = (
+        f"z is better than observables computed from the particles: accuracy {ours['accuracy']['value']:.3f} (linear "
+        f"probe on z, 300 labelled jets) against {base['accuracy']['value']:.3f} (linear probe on observables, 300 "
+        f"labelled jets), difference {gap['value']:+.3f} (95 %: {gap['low95']:+.3f} to {gap['high95']:+.3f}) on the "
+        "same 400 test jets."
+    )
+    assert sentence in run_page.text
+    assert run_page.text.index(sentence) < run_page.text.index("effective rank of z")
+
+
+def test_results_without_baselines_on_observables_have_a_report_too(run: Path, tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "e")
+    for name in ("metrics", "curves"):
+        content = json.loads((folder / f"{name}.json").read_text()) | {"format_version": 1}
+        if name == "metrics":
+            del content["against_observables"]
+            content["probes"] = [probe for probe in content["probes"] if probe["of"] != "observables"]
+            strongest = content["headline"]["difference"]
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    shown = read(write_evaluation_report(folder)).text
+    assert "observables computed from the particles:" not in shown
+    assert "z is better than the strongest baseline: accuracy" in shown
+    assert f"difference {strongest['value']:+.3f}" in shown
 
 
 def test_figures_carry_the_line_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +247,7 @@ def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
         write_evaluation_report(tmp_path)
     evaluation = write_evaluation(tmp_path / "e", head=False)
     metrics = json.loads((evaluation / "metrics.json").read_text())
-    for changed in ({"jetz": {}}, {"spread": {"z": {}}}, {"format_version": 2}):
+    for changed in ({"jetz": {}}, {"spread": {"z": {}}}, {"format_version": 3}):
         (evaluation / "metrics.json").write_text(json.dumps(metrics | changed))
         with pytest.raises(DataError, match=f"(?s)of another version of ssl-jets.*{next(iter(changed))}") as refused:
             write_evaluation_report(evaluation)

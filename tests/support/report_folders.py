@@ -12,7 +12,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import classification_metrics
 from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
-from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation, InputFile, ZMap
 from ssl_jets.protocols.domain_result import (
     DomainFinetuning,
@@ -60,6 +60,7 @@ def write_evaluation(
         linear_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
         knn_probe(Labelled.of(z_fit, y_fit), Labelled.of(z, y)),
         linear_probe(Labelled.of(random_fit, y_fit), Labelled.of(random, y), of=of),
+        linear_probe(Labelled.of(random_fit[:, :2], y_fit), Labelled.of(random[:, :2], y), of=OBSERVABLES),
     ]
     probes = probes if labelled else []
     Evaluation(
@@ -74,6 +75,7 @@ def write_evaluation(
         task=task if labelled else None,
         probes=probes,
         headline=headline(probes),
+        against_observables=headline(probes, (OBSERVABLES,)),
         spread={
             "z": representation_statistics(torch.from_numpy(z)),
             of: representation_statistics(torch.from_numpy(random)),

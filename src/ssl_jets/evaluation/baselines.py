@@ -1,4 +1,8 @@
-"""Baselines of an evaluation: an encoder of random weights, trees on jet columns. Computed once for all models."""
+"""Baselines of an evaluation, computed once for all models.
+
+z of an encoder of random weights, jet columns of the files, observables computed from the particles, and a Deep Sets
+network trained from scratch on the same labels.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,11 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset, tree_inputs
-from ssl_jets.evaluation.probes.classes import (
-    COLUMNS,
-    RANDOM,
-    Labelled,
-    knn_probe,
-    linear_probe,
-    tree_probe,
-)
+from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_probe
+from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe
+from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
-from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.nn.encoder import Encoder, random_like
 
@@ -61,25 +60,48 @@ class Baselines:
         fit, test = (self.data.labelled(jets, tree_inputs(jets)) for jets in (self.data.fit, self.data.test))
         return fit, test
 
+    @cached_property
+    def observables(self) -> tuple[Labelled, Labelled]:
+        """Observables computed from the particles of the jets to fit on and to test on."""
+        x_fit, x_test = observable_inputs(self.data.fit, self.data.test)
+        return self.data.labelled(self.data.fit, x_fit), self.data.labelled(self.data.test, x_test)
+
     def probes(self, encoder: Encoder, rows: Array | None = None) -> list[ProbeResult]:
-        """Return the probes of z of random weights, and boosted trees on jet columns.
+        """Return the probes of all baselines.
 
         Args:
             encoder: model for the shape of the random one.
             rows: the jets to fit on, as indices into `EvaluationData.fit`; by default all.
         """
         chosen = "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
-        found = []
         untrained = self.untrained(encoder).sides
         assert untrained is not None  # there are classes
-        of_z = [(probe, untrained, RANDOM) for probe in (linear_probe, knn_probe)]
-        for probe, (fit, test), of in (*of_z, (tree_probe, self.columns, COLUMNS)):
+        results = []
+        for probe, (fit, test), of in (
+            (linear_probe, untrained, RANDOM),
+            (knn_probe, untrained, RANDOM),
+            (tree_probe, self.columns, COLUMNS),
+            (linear_probe, self.observables, OBSERVABLES),
+            (tree_probe, self.observables, OBSERVABLES),
+        ):
             key = (chosen, probe.__name__, id(fit))
             if key not in self._probes:
-                some_of = fit if rows is None else fit.some(rows)
-                self._probes[key] = probe(some_of, test, of=of, seed=self.data.seed)
-            found.append(self._probes[key])
-        return found
+                self._probes[key] = probe(fit if rows is None else fit.some(rows), test, of=of, seed=self.data.seed)
+            results.append(self._probes[key])
+        if self.data.settings.evaluate.deep_sets:
+            key = (chosen, deep_sets_probe.__name__, 0)
+            if key not in self._probes:
+                self._probes[key] = self._deep_sets(rows)
+            results.append(self._probes[key])
+        return results
+
+    def _deep_sets(self, rows: Array | None) -> ProbeResult:
+        """Train and score Deep Sets on the particles, with the labels and weights of the other baselines."""
+        fit, test = self.columns
+        jets = self.data.fit
+        if rows is not None:
+            fit, jets = fit.some(rows), subset(jets, rows)
+        return deep_sets_probe((jets, self.data.test), fit, test, seed=self.data.seed)
 
     @cached_property
     def rows(self) -> tuple[Array, Array]:

@@ -170,6 +170,7 @@ def _ensemble(measured: Mapping[str, Measured], data: EvaluationData, out: Path)
         "regression": regressed_metrics(np.mean(values, axis=0), members[0].targets, data) if values and same else [],
         "probes": [],
         "headline": None,
+        "against_observables": None,
         "physics": [],
         "robustness": [],
         "spread": {TRAINED: representation_statistics(torch.from_numpy(z))},

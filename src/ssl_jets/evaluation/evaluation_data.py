@@ -24,7 +24,7 @@ from ssl_jets.data.subset import rows_of_labels
 from ssl_jets.embedding.encoding import columns_to_encode
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import relative
-from ssl_jets.evaluation.probes.classes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
+from ssl_jets.evaluation.probes.classes import MULTIPLICITY, TREE_COLUMNS, Labelled, tree_columns
 from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
@@ -236,7 +236,7 @@ def halves_of(jets: Jets) -> Array:
 def tree_inputs(jets: Jets) -> Array:
     """Return the columns of the boosted trees, float64 `[jet, column]`."""
     columns = {name: values.numpy() for name, values in jets.jet.items()}
-    return np.column_stack(list(tree_columns({**columns, PARTICLES: jets.lengths.numpy()}).values()))
+    return np.column_stack(list(tree_columns({**columns, MULTIPLICITY: jets.lengths.numpy()}).values()))
 
 
 def subset(jets: Jets, rows: Array) -> Jets:

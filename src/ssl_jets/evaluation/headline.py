@@ -1,12 +1,12 @@
-"""Best reader of z against the strongest baseline, on the same jets."""
+"""Best reader of z against the best baseline, on the same jets, as numbers and as a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import ProbeResult
+from ssl_jets.evaluation.probes.results import TRAINED, ProbeResult
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,59 @@ class Headline:
     test_jets: int
     difference: Estimate
 
+    @property
+    def verdict(self) -> str:
+        """Relation of z to the baseline by the 95 % interval of the difference; "" without an interval."""
+        low, high = self.difference.low95, self.difference.high95
+        if low is None or high is None:
+            return ""
+        return "is better than" if low > 0 else "is worse than" if high < 0 else "cannot be distinguished from"
 
-def headline(probes: Sequence[ProbeResult]) -> Headline | None:
-    """Compare the most accurate reader of z with the most accurate baseline; None where either is missing."""
-    own, baselines = ([probe for probe in probes if (probe.of == "z") is of_z] for of_z in (True, False))
-    if not own or not baselines:
+
+def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = ()) -> Headline | None:
+    """Compare the most accurate reader of z with the most accurate baseline; None where either is missing.
+
+    Args:
+        probes: of z and of the baselines, all scored on the same jets.
+        baselines: inputs of the baselines to compare with; by default all.
+    """
+    readers = [probe for probe in probes if probe.of == TRAINED]
+    others = [probe for probe in probes if (probe.of in baselines if baselines else probe.of != TRAINED)]
+    if not readers or not others:
         return None
-    best, strongest = (max(group, key=lambda probe: probe.accuracy.value or 0.0) for group in (own, baselines))
+    best, strongest = (max(group, key=lambda probe: probe.accuracy.value or 0.0) for group in (readers, others))
     if best.rows is None or strongest.rows is None:
         return None
     difference = Estimate.of_rows(best.rows - strongest.rows)
     return Headline(_side(best), _side(strongest), best.test_jets, difference)
+
+
+def headline_sentences(strongest: Headline | None, observables: Headline | None) -> list[str]:
+    """Return a sentence on z against observables, and one on z against the strongest baseline if that is another."""
+    sentences = []
+    if observables is not None and observables.verdict:
+        sentences.append(_sentence(observables, "observables computed from the particles"))
+    if (
+        strongest is not None
+        and strongest.verdict
+        and (observables is None or strongest.baseline != observables.baseline)
+    ):
+        sentences.append(_sentence(strongest, "the strongest baseline"))
+    return sentences
+
+
+def _sentence(result: Headline, baseline: str) -> str:
+    gap = result.difference
+    return (
+        f"z {result.verdict} {baseline}: accuracy {_described(result.z)} against {_described(result.baseline)}, "
+        f"difference {gap.value:+.3f} (95 %: {gap.low95:+.3f} to {gap.high95:+.3f}) on the same "
+        f"{result.test_jets:,} test jets."
+    )
+
+
+def _described(side: HeadlineSide) -> str:
+    reader = f"{side.reader} probe" if side.reader in ("linear", "kNN") else side.reader
+    return f"{side.accuracy.value or 0:.3f} ({reader} on {side.of}, {side.fit_jets:,} labelled jets)"
 
 
 def _side(probe: ProbeResult) -> HeadlineSide:

@@ -29,7 +29,7 @@ from ssl_jets.evaluation.probes.classes import (
     scored,
     tree_probe,
 )
-from ssl_jets.evaluation.probes.results import ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness, some
 from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
@@ -134,6 +134,7 @@ def measure(
         files_left_out=data.files_left_out,
         settings=used_settings(data.settings, device),
         headline=headline(results["probes"]),
+        against_observables=headline(results["probes"], (OBSERVABLES,)),
         notes=list(data.note.messages),
         seconds=round(time.perf_counter() - began, 2),
         **results,
@@ -181,7 +182,7 @@ class _ModelEvaluation:
         reader = linear_reader(fit, len(data.classes))
         self.probed = reader(self.z_test)
         untrained = self.baselines.untrained(model.encoder)
-        probes = [scored("linear", "z", fit, test, self.probed, self.seed), *self._others(fit, test)]
+        probes = [scored("linear", "z", fit.x.shape, test, self.probed, self.seed), *self._others(fit, test)]
         if (rows := data.with_labels_of(model)) is not None:
             few = fit.some(rows)
             probes += [linear_probe(few, test, seed=self.seed), *self._others(few, test, rows)]

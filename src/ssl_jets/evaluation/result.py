@@ -16,7 +16,7 @@ from ssl_jets.diagnostics.results import RepresentationStatistics, Verdict
 from ssl_jets.evaluation.headline import Headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
-from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult, RobustnessCurve
+from ssl_jets.evaluation.probes.results import TRAINED, PhysicsProbe, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.settings import FigureSettings, MeasureSettings
 from ssl_jets.evaluation.typed import (
     FORMAT_VERSION,
@@ -32,7 +32,18 @@ from ssl_jets.evaluation.typed import (
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 
-__all__ = ["CURVES", "FORMAT_VERSION", "METRICS", "Evaluation", "InputFile", "ModelFacts", "ZMap", "plain", "versions"]
+__all__ = [
+    "CURVES",
+    "FORMAT_VERSION",
+    "METRICS",
+    "TRAINED",
+    "Evaluation",
+    "InputFile",
+    "ModelFacts",
+    "ZMap",
+    "plain",
+    "versions",
+]
 
 METRICS, CURVES = "metrics.json", "curves.json"
 
@@ -41,9 +52,6 @@ DIGITS = 5
 
 MAP_JETS = 5000
 """Most jets of the map of z."""
-
-TRAINED = "z"
-"""Name of z of the evaluated model, in probes and representation statistics."""
 
 _CURVES = ("roc", "confusion", "reliability")
 """Fields of `ClassificationMetrics` that are in `curves.json`."""
@@ -140,6 +148,7 @@ class Evaluation(ShortRepr, Written):
         task: metrics of the model's own head; None without a head or labels.
         probes: probes of z and of the baselines; empty without labels.
         headline: best reader of z against the strongest baseline.
+        against_observables: best reader of z against the best reader of observables; None in older results.
         regression: of each column that the model regresses.
         physics: probes of physics quantities, of z and of the baselines.
         robustness: accuracy of the head (or the linear probe, without one) on changed jets.
@@ -162,6 +171,7 @@ class Evaluation(ShortRepr, Written):
     task: ClassificationMetrics | None
     probes: list[ProbeResult]
     headline: Headline | None = None
+    against_observables: Headline | None = None
     regression: list[RegressionMetrics] = Field(default_factory=list)
     physics: list[PhysicsProbe] = Field(default_factory=list)
     robustness: list[RobustnessCurve] = Field(default_factory=list)

@@ -196,7 +196,7 @@ MOST_NAMED = 20
 """Classes that a note names, at most."""
 
 
-LEFT_OUT = "probes of the class, trees on jet columns, metrics of a head, accuracy on changed jets"
+LEFT_OUT = "probes of the class and their baselines, metrics of a head, accuracy on changed jets"
 """Results that need labels of two classes."""
 
 

@@ -7,25 +7,28 @@ from collections.abc import Sequence
 
 from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated_result import GeneratedEvaluation
+from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
+from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
 
 REJECTIONS = 60
 """Rejections that are printed, at most; all are in `metrics.json` and the report."""
 
 
+_READERS = ("reader", "of", "fitted on", "accuracy (68 %)", "macro AUC (68 %)")
+
+
 def summary_table(evaluation: Evaluation) -> str:
     """Return the printed tables: accuracy and AUC of head, probes and baselines; rejections; spread of z."""
     blocks = []
-    rows = []
+    rows: list[tuple[str, ...]] = []
     if evaluation.task:
         fitted = _count(evaluation.model.labelled_jets)
         rows.append(("head", "z", fitted, number(evaluation.task.accuracy), number(evaluation.task.auc)))
-    for probe in evaluation.probes:
-        rows.append((probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)))
+    rows += _probe_rows(evaluation.probes)
     if rows:
-        blocks.append(plain_table(("reader", "of", "fitted on", "accuracy (68 %)", "macro AUC (68 %)"), rows))
+        blocks.append(plain_table(_READERS, rows))
     if evaluation.task and evaluation.task.rejections:
         quoted = [
             (found.signal, f"{100 * found.efficiency:g} %", _rejection(found.rejection))
@@ -65,6 +68,7 @@ def summary_table(evaluation: Evaluation) -> str:
     if spreads:
         blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
+    blocks += headline_sentences(evaluation.headline, evaluation.against_observables)
     return "\n\n".join(blocks)
 
 
@@ -81,6 +85,14 @@ def comparison_table(comparison: Comparison) -> str:
     probed = ("linear probe on these labels", "linear probe on all")
     head = ("run", "method", "labels", "head, accuracy (68 %)", *probed, "effective rank")
     blocks = [plain_table(head, rows)]
+    baselines = {  # shared by models of one shape and number of labels
+        (probe.reader, probe.of, probe.fit_jets): probe
+        for evaluation in comparison.evaluations.values()
+        for probe in evaluation.probes
+        if probe.of not in (TRAINED, RANDOM)
+    }
+    if baselines:
+        blocks.append(plain_table(_READERS, _probe_rows(list(baselines.values()))))
     if comparison.differences:
         pairs = [
             (f"{entry.second} - {entry.first}", entry.of, number(entry.accuracy), number(entry.auc))
@@ -90,6 +102,8 @@ def comparison_table(comparison: Comparison) -> str:
     if comparison.cka:
         alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in comparison.cka]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
+    for name, one in comparison.evaluations.items():
+        blocks += [f"{name}: {line}" for line in headline_sentences(one.headline, one.against_observables)[:1]]
     return "\n\n".join(blocks)
 
 
@@ -107,6 +121,12 @@ def generated_table(result: GeneratedEvaluation) -> str:
         for entry in result.distances
     ]
     return f"{tested}\n\n" + plain_table(("Wasserstein-1 of", "generated, real", "real, other real (floor)"), rows)
+
+
+def _probe_rows(probes: Sequence[ProbeResult]) -> list[tuple[str, ...]]:
+    return [
+        (probe.reader, probe.of, _count(probe.fit_jets), number(probe.accuracy), number(probe.auc)) for probe in probes
+    ]
 
 
 def _physics(probes: Sequence[PhysicsProbe]) -> str:

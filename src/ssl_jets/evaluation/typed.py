@@ -28,8 +28,8 @@ from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 from ssl_jets.runtime.reading import read_json
 
-FORMAT_VERSION: Literal[1] = 1
-"""Version of the JSON files; it rises when a name in them changes."""
+FORMAT_VERSION: Literal[2] = 2
+"""Version of the JSON files; it rises when the names in them change. Version 1 has no baselines on observables."""
 
 
 def _array(values: Any) -> Array:
@@ -90,7 +90,7 @@ class Written(Result):
         versions: of Python and of the packages that numbers depend on.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     package_version: str = __version__
     date: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = Field(default_factory=lambda: versions())

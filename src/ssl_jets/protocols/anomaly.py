@@ -15,7 +15,8 @@ from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, tree_inputs
 from ssl_jets.evaluation.one import torch_device
-from ssl_jets.evaluation.probes.classes import COLUMNS, RANDOM, Labelled
+from ssl_jets.evaluation.probes.classes import Labelled
+from ssl_jets.evaluation.probes.results import COLUMNS, RANDOM
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.typed import plain
 from ssl_jets.evaluation.zfile import labelled_sides

@@ -1,4 +1,4 @@
-"""The protocol `labels`: accuracy against the number of labels, finetuned, from scratch, and of trees.
+"""The protocol `labels`: accuracy against the number of labels, finetuned, from scratch, and of baselines.
 
 Every training takes the same number of steps, and all are tested on the same jets, which neither the pretraining of any
 model nor the finetuning has seen. At each share of the labels there are several seeds, each with its own subset.
@@ -30,15 +30,20 @@ from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.one import torch_device
-from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, Labelled, fitted_trees
+from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, fitted_trees, linear_reader
+from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
+from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.evaluation.typed import Result
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.labels_result import (
+    DEEP_SETS,
+    LINEAR_OBSERVABLES,
     SCRATCH,
     TREES,
+    TREES_OBSERVABLES,
     LabelCurves,
     LabelPoint,
     LabelTraining,
@@ -53,7 +58,7 @@ _SETTINGS = EvaluateSettings()
 
 @dataclass(frozen=True)
 class LabelCurve:
-    """One line of the figure: a model in a mode, the network from scratch, or trees (no model)."""
+    """One line of the figure: a model in a mode, the network from scratch, or a baseline without a model."""
 
     name: str
     mode: str
@@ -76,8 +81,9 @@ def label_curves(
 ) -> LabelCurves:
     """Finetune each model on growing shares of the labels, and write `labels.json`.
 
-    Baselines are the network of the first model from scratch, and trees on jet columns of the same subsets. A stopped
-    protocol resumes: finished points are in `out/pieces`, the last checkpoint of a stopped training in `out/runs`.
+    Baselines, on the same subsets: the network of the first model from scratch, trees on jet columns, linear and trees
+    on observables computed from the particles, and Deep Sets (`evaluate.deep_sets`). A stopped protocol resumes:
+    finished points are in `out/pieces`, the last checkpoint of a stopped training in `out/runs`.
 
     Args:
         models: run folders of pretrained models.
@@ -122,7 +128,7 @@ def run(
     to_come = Seen.of_parts(data.files, data.train, data.held_out).facts()
     evaluation = EvaluationData.of(list(loaded.values()), settings.data.sources, settings, log, also=[to_come])
     evaluation.need_classes("the protocol labels")
-    curves = list(_curves(loaded, paths, settings.labels))
+    curves = list(_curves(loaded, paths, settings.labels, deep_sets=settings.evaluate.deep_sets))
     assert evaluation.task.source is not None
     provenance = {
         "files": [list(file.identity) for file in data.files],
@@ -150,13 +156,19 @@ def run(
     return result
 
 
-def _curves(loaded: Mapping[str, Model], paths: Sequence[Path], settings: LabelSettings) -> Iterator[LabelCurve]:
+def _curves(
+    loaded: Mapping[str, Model], paths: Sequence[Path], settings: LabelSettings, *, deep_sets: bool
+) -> Iterator[LabelCurve]:
     for (name, model), path in zip(loaded.items(), paths, strict=True):
         for mode in settings.modes:
             yield LabelCurve(f"{name} {mode}", mode, path, model.sha256)
     first = next(iter(loaded.values()))
     yield LabelCurve(SCRATCH, "scratch", paths[0], first.sha256)
     yield LabelCurve(TREES, "trees", None, "")
+    yield LabelCurve(LINEAR_OBSERVABLES, "observables-linear", None, "")
+    yield LabelCurve(TREES_OBSERVABLES, "observables-trees", None, "")
+    if deep_sets:
+        yield LabelCurve(DEEP_SETS, "deep-sets", None, "")
 
 
 def _with_split_of(model: Model, settings: EvaluateSettings) -> EvaluateSettings:
@@ -219,7 +231,9 @@ class _CurveTrainings:
 
     def measure(self, curve: LabelCurve, share: float, seed: int) -> LabelTraining:
         """Train on a share of the labels, and measure accuracy and AUC."""
-        return self._trees(share, seed) if curve.model is None else self._network(curve, curve.model, share, seed)
+        if curve.model is None:
+            return self._baseline(curve.mode, share, seed)
+        return self._network(curve, curve.model, share, seed)
 
     def _network(self, curve: LabelCurve, path: Path, share: float, seed: int) -> LabelTraining:
         settings = self.settings.labels
@@ -251,14 +265,23 @@ class _CurveTrainings:
             accuracy=accuracy, auc=auc, labels=facts.labelled_jets, seconds=facts.seconds, steps=facts.steps
         )
 
-    def _trees(self, share: float, seed: int) -> LabelTraining:
+    def _baseline(self, mode: str, share: float, seed: int) -> LabelTraining:
+        """Fit a baseline on the same subset of the labels."""
         available = set.intersection(*(set(file.jet_columns) for file in self.data.files))
         columns = tuple(name for name in TREE_COLUMNS if name in available)
-        request = Request.of(self.settings.data, columns, weighted=True)
+        request = Request.of(self.settings.data, columns, self.evaluation.columns, weighted=True)
         jets = choose_subset(self.data.files, self.data.train, share, seed, request)
-        fit = Labelled(tree_inputs(jets), labels_of(jets), self.evaluation.weights(jets))
-        predict = fitted_trees(fit, len(self.evaluation.classes), seed)
-        accuracy, auc = self._score(predict(tree_inputs(self.evaluation.task)))
+        test, classes = self.evaluation.task, len(self.evaluation.classes)
+        of_columns = mode in ("trees", "deep-sets")
+        x_fit, x_test = (tree_inputs(jets), tree_inputs(test)) if of_columns else observable_inputs(jets, test)
+        fit = self.evaluation.labelled(jets, x_fit)
+        if mode == "deep-sets":
+            probabilities = trained_deep_sets(jets, fit, classes, seed)(test)
+        elif mode == "observables-linear":
+            probabilities = linear_reader(fit, classes)(x_test)
+        else:
+            probabilities = fitted_trees(fit, classes, seed)(x_test)
+        accuracy, auc = self._score(probabilities)
         return LabelTraining(accuracy=accuracy, auc=auc, labels=len(jets))
 
     def _score(self, probabilities: Array) -> tuple[float, float]:

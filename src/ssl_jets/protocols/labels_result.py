@@ -14,6 +14,14 @@ from ssl_jets.protocols.result import ProtocolResult
 SCRATCH, TREES = "from scratch", "boosted trees"
 """Label curves without pretraining: the same network from random weights, and trees on jet columns."""
 
+LINEAR_OBSERVABLES, TREES_OBSERVABLES = "linear on observables", "boosted trees on observables"
+"""Label curves of observables computed from the particles."""
+
+DEEP_SETS = "Deep Sets"
+"""Label curve of a small network of the particles from random weights."""
+
+BASELINES = (SCRATCH, TREES, LINEAR_OBSERVABLES, TREES_OBSERVABLES, DEEP_SETS)
+
 
 class LabelTraining(Facts):
     """One training of a label curve, on the test jets.
@@ -120,6 +128,30 @@ class LabelCurves(ProtocolResult):
     curves: list[str]
     points: list[LabelPoint]
     notes: list[str] = Field(default=[])
+
+    def against_observables(self) -> list[str]:
+        """Return a sentence for each share: best curve of a model against the best of the observables.
+
+        The seeds of both draw the same subsets of labels, so the difference is paired by seed.
+        """
+        sentences = []
+        for share in dict.fromkeys(point.share for point in self.points):
+            points = [point for point in self.points if point.share == share]
+            of_models = [point for point in points if point.curve not in BASELINES]
+            of_observables = [point for point in points if point.curve in (LINEAR_OBSERVABLES, TREES_OBSERVABLES)]
+            if not of_models or not of_observables:
+                continue
+            best, baseline = (max(some, key=lambda point: point.accuracy) for some in (of_models, of_observables))
+            pairs = zip(best.seeds, baseline.seeds, strict=True)
+            gaps = np.array([one.accuracy - other.accuracy for one, other in pairs])
+            error = gaps.std(ddof=1) / len(gaps) ** 0.5
+            relation = "above" if gaps.mean() > 2 * error else "below" if gaps.mean() < -2 * error else "level with"
+            sentences.append(
+                f"With {best.labels:,} labels {best.curve} is {relation} {baseline.curve}: accuracy "
+                f"{best.accuracy:.3f} against {baseline.accuracy:.3f}, difference {gaps.mean():+.3f} +- {error:.3f} "
+                f"(error of the mean over {len(gaps)} seeds)."
+            )
+        return sentences
 
     def points_of(self, curve: str) -> list[LabelPoint]:
         """Return the points of a curve, by rising share."""

@@ -20,7 +20,8 @@ def labels_table(result: LabelCurves) -> str:
         )
         for point in result.points
     ]
-    return plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
+    table = plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
+    return "\n".join([table, "", *result.against_observables()]).rstrip()
 
 
 def anomaly_table(result: AnomalyScan) -> str:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from ssl_jets.evaluation.settings import FigureSettings
 from ssl_jets.report import page
 from ssl_jets.report.captions import caption
-from ssl_jets.report.figures.evaluation import style
 from ssl_jets.report.figures.label import draw_label
+from ssl_jets.report.figures.look import style
 from ssl_jets.report.numbers import csv_of
 from ssl_jets.runtime.atomic import write_bytes, write_text
 

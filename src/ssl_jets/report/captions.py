@@ -53,9 +53,9 @@ _CAPTION = {
     "reader is not. Columns that are removed are declared missing. Bands or bars are 68 % intervals and shared: along a"
     " curve, and between models, the jets are the same. The dotted line is a guess of the largest class.",
     "compared_roc": "Background rejection of each class, one line a model. Bands are 68 % intervals.",
-    "compared_probes": "Each model in its colour; grey are the baselines. Thick bars are 68 %, thin bars 95 % "
-    "intervals. The models share the test jets, so differences (table below) are known better than the bars "
-    "suggest.",
+    "compared_probes": "Each model in its colour; grey and red are the baselines, red those on the particles. Thick "
+    "bars are 68 %, thin bars 95 % intervals. The models share the test jets, so differences (table below) are known "
+    "better than the bars suggest.",
     "compared_training": "Held-out loss and probe of each run. Losses of different methods are different quantities.",
     "compared_confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal "
     "only.",
@@ -73,10 +73,10 @@ _CAPTION = {
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
     "from {background} jets and nothing is known of the signal. 0.5 is chance (dotted). Bars are 68 % "
     "intervals.",
-    "probes": "Blue reads the trained model. Grey are the baselines: an encoder of the same size with random "
-    "weights, and boosted trees on jet columns. Pretraining helped if blue lies clearly right of the same "
-    "reader in grey. The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, "
-    "thin bars 95 % intervals.",
+    "probes": "Blue: readers of z. Grey: baselines that need no particles, an encoder of the same size with random "
+    "weights and boosted trees on jet columns. Red: baselines on the particles, observables computed from them, "
+    "and a Deep Sets network trained from scratch on the same labels. z is useful where blue lies right of red. "
+    "The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
     "overfitting. Dark lines are running means.",

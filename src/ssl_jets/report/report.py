@@ -22,10 +22,9 @@ from ssl_jets.report.folders import (
     is_run,
     read_run,
 )
-from ssl_jets.report.headline import headline_sentence
 from ssl_jets.report.sections.comparison import compared
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
-from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles
+from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles, headline_lines
 from ssl_jets.report.sections.generated import generated_sections, generated_tiles
 from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
 from ssl_jets.report.sections.run import inside, run_sections, run_tiles
@@ -62,7 +61,7 @@ def write_run_report(run_folder: str | Path) -> Path:
     """
     run = read_run(Path(run_folder))
     evaluations = evaluations_in(run.folder)
-    body = [*(headline_sentence(first.headline) for first in evaluations[:1]), run_tiles(run)]
+    body = [*(line for first in evaluations[:1] for line in headline_lines(first)), run_tiles(run)]
     for result in evaluations:
         name = result.folder.name
         title = "Evaluation" if name == "evaluation" else f"Evaluation {name}"
@@ -91,7 +90,7 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     result = Evaluation.read(Path(evaluation_folder))
     run = read_run(Path(run_folder)) if run_folder is not None and is_run(Path(run_folder)) else None
     album = Album(result.folder / FIGURES, label=result.settings.figures)
-    body = [headline_sentence(result.headline), evaluation_tiles(result), *evaluation(result, album)]
+    body = [*headline_lines(result), evaluation_tiles(result), *evaluation(result, album)]
     if run is not None:
         body += run_sections(run, Album(result.folder / FIGURES))
     title = f"Evaluation of {result.model.method if run is None else run.folder.resolve().name}"

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
-from ssl_jets.evaluation.probes.results import ProbeResult
+from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
 
 MAX_FIT_JETS = 50_000
 """Most jets a probe is fitted on; of more, the caller draws a random subset."""
@@ -40,19 +40,10 @@ MOST_TREES = 2000
 _MANY_CLASSES = "The number of unique classes"
 """Start of a warning of scikit-learn on few jets of many classes."""
 
-TREES = "boosted trees"
-"""Reader of the tree probes."""
-
-RANDOM = "z of random weights"
-"""Input of baselines: z of an encoder of the same shape that was never trained."""
-
-COLUMNS = "jet columns"
-"""Input of the reference trees."""
-
-PARTICLES = "particles"
+MULTIPLICITY = "particles"
 """Name of the column with the number of particles of a jet."""
 
-TREE_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", PARTICLES)
+TREE_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4", MULTIPLICITY)
 """Jet columns of the boosted trees, if available; the ratios of the tau are added."""
 
 
@@ -115,14 +106,14 @@ def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0)
         of: name of the input.
         seed: of the bootstrap.
     """
-    return scored("linear", of, fit, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
+    return scored("linear", of, fit.x.shape, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
 
 
 def knn_probe(fit: Labelled, test: Labelled, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0) -> ProbeResult:
     """Score votes of the `k` fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
     z_fit, z_test = standardize(fit.x, test.x)
     votes = knn_votes(z_fit, fit.y, z_test, k, _classes(fit, test), weights=fit.weights)
-    return scored("kNN", of, fit, test, votes, seed)
+    return scored("kNN", of, fit.x.shape, test, votes, seed)
 
 
 def knn_votes(
@@ -150,7 +141,7 @@ def knn_votes(
 def tree_probe(fit: Labelled, test: Labelled, *, of: str = COLUMNS, seed: int = 0) -> ProbeResult:
     """Fit and score gradient-boosted trees; on jet columns (NaN is allowed) the reference that z should beat."""
     probabilities = fitted_trees(fit, _classes(fit, test), seed)(test.x)
-    return scored(TREES, of, fit, test, probabilities, seed)
+    return scored(TREES, of, fit.x.shape, test, probabilities, seed)
 
 
 def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Array]:
@@ -204,10 +195,22 @@ def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
     return full
 
 
-def scored(reader: str, of: str, fit: Labelled, test: Labelled, probabilities: Array, seed: int) -> ProbeResult:
-    """Return the result of a probe from its probabilities for the test jets, `[jet, class]`."""
+def scored(
+    reader: str, of: str, fitted: tuple[int, ...], test: Labelled, probabilities: Array, seed: int
+) -> ProbeResult:
+    """Return the result of a probe.
+
+    Args:
+        reader: the probe.
+        of: name of its input.
+        fitted: number of jets it is fitted on, and of columns it reads.
+        test: the jets to score on.
+        probabilities: of these jets, `[jet, class]`.
+        seed: of the bootstrap.
+    """
     bootstrap = Bootstrap(len(test.y), seed=seed, weights=test.weights)
     accuracy, auc = accuracy_and_auc_rows(probabilities, test.y, bootstrap)
     guess = largest_class(test.y, test.weights)
+    fit_jets, columns = fitted
     numbers = (Estimate.of_rows(accuracy), Estimate.of_rows(auc), guess)
-    return ProbeResult(reader, of, fit.x.shape[1], len(fit.y), len(test.y), *numbers, rows=accuracy)
+    return ProbeResult(reader, of, columns, fit_jets, len(test.y), *numbers, rows=accuracy)

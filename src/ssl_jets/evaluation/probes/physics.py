@@ -20,9 +20,9 @@ from sklearn.linear_model import Ridge
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.regression import explained_rows
-from ssl_jets.evaluation.probes.classes import TREES, standardize, to_fit_with, tree_columns
+from ssl_jets.evaluation.probes.classes import standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
-from ssl_jets.evaluation.probes.results import PhysicsProbe
+from ssl_jets.evaluation.probes.results import TREES, PhysicsProbe
 from ssl_jets.jets import Jets
 
 QUANTITIES = {

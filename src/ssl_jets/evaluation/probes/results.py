@@ -7,14 +7,32 @@ from dataclasses import dataclass, field
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.typed import Values
 
+TRAINED = "z"
+"""Input of probes: z of the evaluated model."""
+
+TREES, DEEP_SETS = "boosted trees", "Deep Sets"
+"""Readers: gradient-boosted trees, and a small network of the particles that is trained from scratch."""
+
+RANDOM = "z of random weights"
+"""Input of baselines: z of an encoder of the same shape that was never trained."""
+
+COLUMNS = "jet columns"
+"""Input of baselines: columns of the files."""
+
+OBSERVABLES = "observables"
+"""Input of baselines: observables computed from the particles."""
+
+PARTICLES = "particles"
+"""Input of Deep Sets."""
+
 
 @dataclass(frozen=True)
 class ProbeResult:
     """The result of one probe.
 
     Attributes:
-        reader: "linear", "kNN" or "boosted trees" (`TREES`).
-        of: its input: "z", "z of random weights" or "jet columns".
+        reader: "linear", "kNN", `TREES` or `DEEP_SETS`.
+        of: its input: "z", `RANDOM`, `COLUMNS`, `OBSERVABLES` or `PARTICLES`.
         columns: number of columns it reads.
         fit_jets, test_jets: jets it was fitted and scored on.
         accuracy, auc: the latter macro, one-versus-one.

@@ -9,7 +9,7 @@ from typing import Protocol
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.look import style
 from ssl_jets.report.figures.style import COLOURS, PARTICLE_LABELS
 from ssl_jets.runtime.atomic import whole_file
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
 import matplotlib.pyplot as plt
-import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,7 +16,8 @@ from matplotlib.image import AxesImage
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.working_points import Rejection
-from ssl_jets.evaluation.result import TRAINED, Evaluation, ZMap
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, TRAINED
+from ssl_jets.evaluation.result import Evaluation, ZMap
 from ssl_jets.report.figures.style import (
     COLOURS,
     GREY,
@@ -42,35 +38,6 @@ BIN_JETS = 10
 
 MAP_PANELS = 20
 """Most classes that the map of z shows: each takes a panel."""
-
-_STYLE: dict[str, Any] = {
-    "figure.dpi": 100,
-    "savefig.dpi": 160,
-    "savefig.bbox": None,
-    "font.size": 13,
-    "axes.labelsize": 14,
-    "axes.titlesize": 13,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 12,
-    "legend.fontsize": 12,
-    "legend.title_fontsize": 12,
-    "legend.handlelength": 1.8,
-    "lines.linewidth": 1.8,
-    "axes.linewidth": 1.1,
-    "xtick.major.size": 7,
-    "xtick.minor.size": 3.5,
-    "ytick.major.size": 7,
-    "ytick.minor.size": 3.5,
-    "xaxis.labellocation": "right",
-    "yaxis.labellocation": "top",
-}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Set the look of mplhep with sizes for a page, for the figures drawn inside."""
-    with plt.style.context([mplhep.style.ROOT, _STYLE]):
-        yield
 
 
 def roc(task: ClassificationMetrics) -> Figure | None:
@@ -167,7 +134,7 @@ class ReaderRow:
         accuracy, auc, largest_class: as of `ProbeResult`.
         columns: number of columns it reads; None for a head.
         fit_jets: None where it is not known.
-        baseline: True without z of the model as input.
+        of: its input: z of the model, or the input of a baseline.
     """
 
     name: str
@@ -176,7 +143,17 @@ class ReaderRow:
     largest_class: float
     columns: int | None
     fit_jets: int | None
-    baseline: bool
+    of: str
+
+    @property
+    def baseline(self) -> bool:
+        """True without z of the model as input."""
+        return self.of != TRAINED
+
+    @property
+    def colour(self) -> str:
+        """Colour: blue for z, grey for random weights and jet columns, red for baselines that read the particles."""
+        return {TRAINED: COLOURS[0], OBSERVABLES: COLOURS[2], PARTICLES: COLOURS[2]}.get(self.of, GREY)
 
 
 def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
@@ -185,11 +162,11 @@ def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
     if (task := evaluation.task) is not None:
         labels = evaluation.model.labelled_jets
         name = "the model's head" + _fitted_on(labels)
-        rows.append(ReaderRow(name, task.accuracy, task.auc, task.largest_class, None, labels, baseline=False))
+        rows.append(ReaderRow(name, task.accuracy, task.auc, task.largest_class, None, labels, TRAINED))
     for probe in sorted(evaluation.probes, key=lambda probe: probe.of != TRAINED):
         name = reader(probe.reader, probe.of) + _fitted_on(probe.fit_jets)
         numbers = (probe.accuracy, probe.auc, probe.largest_class, probe.columns, probe.fit_jets)
-        rows.append(ReaderRow(name, *numbers, baseline=probe.of != TRAINED))
+        rows.append(ReaderRow(name, *numbers, probe.of))
     return rows
 
 
@@ -204,7 +181,7 @@ def probes(evaluation: Evaluation) -> Figure | None:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.5 * len(rows)), sharey=True, layout="constrained")
     guesses = [row.largest_class for row in rows]
-    draw_readers(panels, [(row, GREY if row.baseline else COLOURS[0]) for row in rows])
+    draw_readers(panels, [(row, row.colour) for row in rows])
     for axes, levels, guess in (panels[0], guesses, "largest class"), (panels[1], [0.5] * len(rows), "chance"):
         # Head and probes may be tested on other jets, so that each row has a level of its own.
         ends = np.arange(len(rows))[:, None] + (-0.5, 0.5)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
+from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.probes.results import ProbeResult
@@ -18,7 +19,7 @@ from ssl_jets.evaluation.result import TRAINED, Evaluation, plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
-from ssl_jets.report.figures.style import COLOURS, GREY, band, colour_bar, in_figure, in_text, panel_grid
+from ssl_jets.report.figures.style import COLOURS, band, colour_bar, in_figure, in_text, panel_grid
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
@@ -33,6 +34,8 @@ def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) ->
     models = result.evaluations
     first = next(iter(models.values()))
     body = note_lines(result.notes, first.leaked)
+    sentences = {name: headline_sentences(one.headline, one.against_observables) for name, one in models.items()}
+    body += [page.lead(f"{name}: {line}") for name, lines in sentences.items() for line in lines[:1]]
     body += [page.heading("The models"), _models(models)]
     body += album.add("compared_probes", lambda: probes(models))
     if result.differences:
@@ -94,7 +97,7 @@ def probes(models: Mapping[str, Evaluation]) -> Figure | None:
                 baselines.setdefault(row.name, row)
             else:
                 rows.append((replace(row, name=f"{name}: {row.name}"), paint(name, list(models))))
-    rows += [(row, GREY) for row in baselines.values()]
+    rows += [(row, row.colour) for row in baselines.values()]
     if not rows:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained")

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
+from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
-from ssl_jets.evaluation.metrics.working_points import Rejection
 from ssl_jets.evaluation.probes.results import PhysicsProbe
-from ssl_jets.evaluation.result import Evaluation
-from ssl_jets.report import captions, page
+from ssl_jets.evaluation.result import TRAINED, Evaluation
+from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
-from ssl_jets.report.figures.style import in_text
-from ssl_jets.report.many_classes import folded_if_many, many_classes, shown_classes
+from ssl_jets.report.sections.classification import classification, significant
 
 _PROVENANCE = (
     "model",
@@ -32,10 +29,20 @@ _PROVENANCE = (
 """Entries of `metrics.json` that are listed at the end."""
 
 
+def headline_lines(result: Evaluation) -> list[str]:
+    """Return the sentences on z against observables and against the strongest baseline."""
+    return [page.lead(line) for line in headline_sentences(result.headline, result.against_observables)]
+
+
 def evaluation_tiles(result: Evaluation) -> str:
-    """Return the headline numbers of an evaluation."""
-    entries = []
+    """Return the headline numbers of an evaluation: the readers of z, the best of each baseline, the rank of z."""
+    best: dict[str, evaluation_figures.ReaderRow] = {}
     for row in evaluation_figures.reader_rows(result):
+        key = row.name if row.of == TRAINED else row.of
+        if key not in best or (row.accuracy.value or 0) > (best[key].accuracy.value or 0):
+            best[key] = row
+    entries = []
+    for row in best.values():
         more = f"accuracy, 68 %: {page.interval(row.accuracy, digits=3)}; AUC {page.number(row.auc.value, 3)}"
         entries.append((row.name, page.number(row.accuracy.value, 3), more))
     if result.spread:
@@ -48,7 +55,7 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
     """Return all sections of an evaluation."""
     body = note_lines(result.notes, result.leaked)
     if result.task is not None:
-        body += _classification(result.task, result.leaked, album)
+        body += classification(result.task, result.leaked, album)
     if result.probes:
         body += [page.heading("Probes of z beside the baselines")]
         body += album.add("probes", lambda: evaluation_figures.probes(result))
@@ -66,27 +73,6 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
     jets = len(result.map.x)
     body += album.add("z_map", lambda: evaluation_figures.z_map(result.map, result.classes), jets=jets, classes=classes)
     return [*body, _spread_table(result), *_provenance(result)]
-
-
-def _classification(task: ClassificationMetrics, leaked: int, album: Album) -> list[str]:
-    background = in_text(task.rejections[0].background) if task.rejections else "background"
-    bands = captions.intervals(len(task.roc))
-    body = [page.heading("Classification by the model's head"), *_task_tables(task, leaked), *many_classes(task)]
-    body += album.add("roc", lambda: evaluation_figures.roc(task), background=background, intervals=bands)
-    body += [folded_if_many("Rejections of all classes", rejection_table(task), len(task.rejections))]
-    body += _significance(task, album, background)
-    body += album.add("confusion", lambda: evaluation_figures.confusion(task))
-    body += _whole_confusion(task, album)
-    body += album.add("reliability", lambda: evaluation_figures.reliability(task), jets=evaluation_figures.BIN_JETS)
-    return body
-
-
-def _whole_confusion(task: ClassificationMetrics, album: Album) -> list[str]:
-    """Write the confusion matrix of all classes as CSV, where its figure does not show all."""
-    if len(shown_classes(task)) == len(task.names):
-        return []
-    rows = [[name, *row] for name, row in zip(task.names, task.confusion.tolist(), strict=True)]
-    return album.table("confusion_all", ("true class", *task.names), rows)
 
 
 def notes(metrics: Mapping[str, Any]) -> list[str]:
@@ -155,7 +141,7 @@ def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]
         (
             one.target,
             f"{one.jets:,}",
-            *map(_significant, (one.bias, one.resolution)),
+            *map(significant, (one.bias, one.resolution)),
             page.significant(one.spread),
             page.number(one.explained.value, 3),
         )
@@ -167,104 +153,6 @@ def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]
         *album.add("regression", lambda: physics_figures.regression(targets)),
         page.table(head, rows),
     ]
-
-
-def _significant(estimate: Estimate) -> str:
-    """Return a number and its 68 % interval with significant digits."""
-    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"{page.significant(estimate.value)} ({bounds})"
-
-
-def _task_tables(task: ClassificationMetrics, leaked: int) -> list[str]:
-    after = task.calibrated
-    low, high = sorted(after.temperatures)
-    rows = [
-        _row("accuracy", task.accuracy),
-        _row("macro AUC, one-vs-one", task.auc),
-        _row("macro AUC, one-vs-rest", task.auc_rest),
-        _row("log loss", task.log_loss),
-        _row("expected calibration error", task.calibration_error),
-        _row("log loss after temperature scaling", after.log_loss),
-        _row("expected calibration error after temperature scaling", after.calibration_error),
-        ("temperature (of the two halves of the jets)", f"{low:.2f}, {high:.2f}", "", ""),
-    ]
-    by_class = [
-        (
-            in_text(name),
-            f"{task.jets[name]:,}",
-            page.number(task.class_accuracy[name].value),
-            page.interval(task.class_accuracy[name]),
-            page.number(task.class_auc[name].value),
-            page.interval(task.class_auc[name]),
-        )
-        for name in task.names
-    ]
-    jets = sum(task.jets.values())
-    seen = (
-        "of which the model has seen some or all in training" if leaked else "that the model has not seen in training"
-    )
-    head = ("class", "jets", "accuracy", "68 %", "AUC vs rest", "68 %")
-    return [
-        page.paragraph(f"On {jets:,} jets {seen}."),
-        page.table(("", "value", "68 %", "95 %"), rows),
-        page.folded("Numbers by class", page.table(head, by_class)),
-    ]
-
-
-def rejection_table(task: ClassificationMetrics) -> str:
-    """Return the rejections and the largest significance improvements of all classes."""
-    rows = []
-    for point in task.rejections:
-        estimate = point.rejection
-        low, high = (page.significant(end) if end is not None else "open" for end in (estimate.low, estimate.high))
-        rows.append(
-            (
-                in_text(point.signal),
-                f"{100 * point.efficiency:g} %",
-                ("≥ " if estimate.limit else "") + page.significant(estimate.value),
-                f"> {low}" if estimate.limit else f"{low} to {high}",
-                _passed(point),
-                *_best(task, point.signal),
-            )
-        )
-    head = (
-        "signal",
-        "efficiency",
-        "rejection 1/ε_B",
-        "68 %",
-        "background jets that pass",
-        "largest ε_S/√ε_B",
-        "at ε_S",
-    )
-    return page.table(head, rows)
-
-
-def _significance(task: ClassificationMetrics, album: Album, background: str) -> list[str]:
-    """Return the figure of the significance improvement, or the reason that there is none."""
-    bands = captions.intervals(len(task.roc))
-    drawn = album.add("sic", lambda: physics_figures.sic(task), background=background, intervals=bands)
-    jets = physics_figures.background_jets(task)
-    if drawn or not jets or jets >= physics_figures.SIC_BACKGROUND:
-        return drawn
-    text = f"ε_S/√ε_B is not drawn: of {background} there are {jets:,} jets, and a curve needs"
-    return [page.paragraph(f"{text} {physics_figures.SIC_BACKGROUND:,}.")]
-
-
-def _passed(point: Rejection) -> str:
-    """Return the background jets that pass; with weights their sums, whose ratio is the rejection."""
-    jets = f"{point.survivors:,} of {point.background_jets:,}"
-    if (point.survivor_weight, point.background_weight) == (point.survivors, point.background_jets):
-        return jets
-    by_weight = f"{page.significant(point.survivor_weight, 4)} of {page.significant(point.background_weight, 4)}"
-    return f"{by_weight} by weight ({jets} jets)"
-
-
-def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
-    """Return the largest significance improvement of a class, and its signal efficiency."""
-    for best in task.significance:
-        if best.signal == signal and best.improvement.value is not None:
-            return _significant(best.improvement), page.number(best.efficiency, 2)
-    return "–", "–"
 
 
 def _probe_table(result: Evaluation) -> str:
@@ -318,7 +206,3 @@ def _provenance(result: Evaluation) -> list[str]:
         page.folded("Files of the evaluation", page.table(("file", "jets", "bytes", "trained on"), files)),
         page.folded("Model, settings and versions of the evaluation", page.facts(facts)),
     ]
-
-
-def _row(label: str, estimate: Estimate) -> tuple[str, str, str, str]:
-    return label, page.number(estimate.value), page.interval(estimate), page.interval(estimate, "95")

@@ -13,7 +13,15 @@ from matplotlib.lines import Line2D
 
 from ssl_jets.evaluation.typed import plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
-from ssl_jets.protocols.labels_result import SCRATCH, TREES, LabelCurves, LabelPoint
+from ssl_jets.protocols.labels_result import (
+    DEEP_SETS,
+    LINEAR_OBSERVABLES,
+    SCRATCH,
+    TREES,
+    TREES_OBSERVABLES,
+    LabelCurves,
+    LabelPoint,
+)
 from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
@@ -35,6 +43,13 @@ _MARKERS = ("o", "s", "D", "^", "v", "P")
 
 _STD = "standard deviation"
 
+_COLOURS = {
+    SCRATCH: GREY,
+    TREES: GREY,
+    **dict.fromkeys((LINEAR_OBSERVABLES, TREES_OBSERVABLES, DEEP_SETS), COLOURS[2]),
+}
+"""Colours of baselines: red those on the particles, grey the others."""
+
 
 def label_sections(result: LabelCurves, album: Album) -> list[str]:
     """Return the sections of accuracy and AUC against the number of labels."""
@@ -53,6 +68,7 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
     seen = "of which a model has seen some or all in training" if result.leaked else "that no model has seen"
     values = {"jets": result.test_jets, "seen": seen, "seeds": settings.seeds, "batch": settings.batch_size}
     return [
+        *(page.lead(line.replace("+-", "±")) for line in result.against_observables()),
         *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
         *album.add("label_curves", lambda: label_curves(result), **values, steps=settings.steps),
@@ -87,8 +103,8 @@ def _label_curve(
     labels = np.array([point.labels for point in result.points_of(curve)], float)
     mean, std = np.array(statistics, float).T
     style: dict[str, Any] = {
-        "color": GREY if curve in (SCRATCH, TREES) else COLOURS[index % len(COLOURS)],
-        "linestyle": "--" if curve == TREES else "-",
+        "color": _COLOURS.get(curve, COLOURS[index % len(COLOURS)]),
+        "linestyle": "--" if curve in (TREES, TREES_OBSERVABLES) else ":" if curve == DEEP_SETS else "-",
         "marker": _MARKERS[index % len(_MARKERS)],
         "markersize": 5,
     }

@@ -1,0 +1,118 @@
+"""Baselines that read the particles: observables, and Deep Sets from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_jets.arrays import Array
+from ssl_jets.evaluation.headline import headline, headline_sentences
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, tree_probe
+from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_sets
+from ssl_jets.evaluation.probes.particles import observable_inputs
+from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, ProbeResult
+from ssl_jets.jets import Jets
+from ssl_jets.nn.observables import OBSERVABLES as COUNT
+
+
+def one_or_two_prongs(jets: int, seed: int) -> tuple[Jets, Array]:
+    """Jets of 12 particles around one axis (label 0) or around two axes (label 1), turned at random."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, jets)
+    angle = rng.uniform(-np.pi, np.pi, jets)
+    side = np.where(np.arange(12) % 2, 1, -1)
+    axes = 0.3 * labels[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None] * side[:, None]
+    position = axes + rng.normal(0, 0.1, (jets, 12, 2))
+    pt = rng.uniform(5, 50, (jets, 12, 1))
+    return Jets.of(list(np.concatenate([pt, position], axis=2)), ("pt", "deta", "dphi")), labels
+
+
+def both_sides() -> tuple[tuple[Jets, Array], tuple[Jets, Array]]:
+    return one_or_two_prongs(400, 0), one_or_two_prongs(300, 1)
+
+
+def test_observables_find_two_prongs_without_tracks_and_kinds() -> None:
+    (fit, y_fit), (test, y_test) = both_sides()
+    x_fit, x_test = observable_inputs(fit, test)
+    assert (x_fit.shape, x_test.shape) == ((400, COUNT), (300, COUNT))
+    assert np.isfinite(x_fit).all()
+    assert (x_fit.std(axis=0) == 0).sum() >= 36  # the signed kinds
+    for probe in (linear_probe, tree_probe):
+        result = probe(Labelled.of(x_fit, y_fit), Labelled.of(x_test, y_test), of=OBSERVABLES)
+        assert result.accuracy.low95 > 0.9
+        assert (result.of, result.columns, result.fit_jets, result.test_jets) == (OBSERVABLES, COUNT, 400, 300)
+
+
+def test_deep_sets_learn_two_prongs_and_shuffled_labels_teach_nothing() -> None:
+    (fit, y_fit), (test, y_test) = both_sides()
+    nothing = np.empty((len(fit), 0))
+    of_labels = {
+        name: deep_sets_probe((fit, test), Labelled.of(nothing, labels), Labelled.of(nothing[:300], y_test))
+        for name, labels in (("true", y_fit), ("shuffled", np.random.default_rng(2).permutation(y_fit)))
+    }
+    assert of_labels["true"].accuracy.low95 > 0.85
+    assert 0.35 < of_labels["shuffled"].accuracy.value < 0.65
+
+
+def test_deep_sets_follow_their_seed_alone() -> None:
+    fit, labels = one_or_two_prongs(80, 0)
+    trained = []
+    for seed, outside in ((3, 0), (3, 1), (4, 0)):
+        torch.manual_seed(outside)
+        before = torch.random.get_rng_state()
+        trained.append(trained_deep_sets(fit, Labelled.of(np.empty((80, 0)), labels), 3, seed)(fit))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert trained[0].shape == (80, 3)
+    assert trained[0].sum(axis=1) == pytest.approx(1)
+    assert np.array_equal(trained[0], trained[1])
+    assert not np.array_equal(trained[0], trained[2])
+
+
+def test_a_jet_of_larger_weight_decides_what_deep_sets_learn() -> None:
+    (fit, labels), (test, y_test) = both_sides()
+    wrong = np.arange(400) % 2 == 1
+    given = np.where(wrong, 1 - labels, labels)
+    for heavy, right in ((~wrong, True), (wrong, False)):
+        weights = np.where(heavy, 1.9, 0.1)
+        predicted = trained_deep_sets(fit, Labelled(np.empty((400, 0)), given, weights), 2, 0)(test).argmax(axis=1)
+        assert abs((predicted == y_test).mean() - right) < 0.25
+
+
+def probe_of(of: str, share: float, reader: str = "linear") -> ProbeResult:
+    """A reader that finds the class of this share of 1,000 jets, and its resamples."""
+    rng = np.random.default_rng(0)
+    correct = np.arange(1000) < 1000 * share
+    rows = np.array([correct.mean(), *(correct[rng.integers(0, 1000, 1000)].mean() for _ in range(200))])
+    return ProbeResult(reader, of, 5, 300, 1000, Estimate.of_rows(rows), Estimate.of_rows(rows), 0.1, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("of_z", "verdict"), [(0.8, "is better than"), (0.6, "is worse than"), (0.7, "cannot be distinguished from")]
+)
+def test_the_sentence_compares_with_the_best_reader_of_observables(of_z: float, verdict: str) -> None:
+    readers = [probe_of(OBSERVABLES, 0.5), probe_of(OBSERVABLES, 0.7, "boosted trees"), probe_of(COLUMNS, 0.65)]
+    probes = [probe_of("z", of_z), probe_of("z", 0.3, "kNN"), probe_of(RANDOM, 0.4), *readers]
+    sentence, *more = headline_sentences(headline(probes), headline(probes, (OBSERVABLES,)))
+    assert sentence.startswith(
+        f"z {verdict} observables computed from the particles: accuracy {of_z:.3f} (linear probe"
+    )
+    assert "against 0.700 (boosted trees on observables, 300 labelled jets)" in sentence
+    assert more == []
+    stronger = [*probes, probe_of("particles", 0.9, "Deep Sets")]
+    sentences = headline_sentences(headline(stronger), headline(stronger, (OBSERVABLES,)))
+    assert sentences[0] == sentence
+    assert sentences[1].startswith("z is worse than the strongest baseline: ")
+    assert "0.900 (Deep Sets on particles" in sentences[1]
+
+
+def test_there_is_no_sentence_without_both_sides() -> None:
+    alone = [probe_of("z", 0.5)]
+    assert headline_sentences(headline(alone), headline(alone, (OBSERVABLES,))) == []
+    kept = [*alone, probe_of(COLUMNS, 0.4)]
+    assert len(headline_sentences(headline(kept), headline(kept, (OBSERVABLES,)))) == 1
+    unpaired = [replace(probe, rows=None) for probe in kept]
+    assert headline(unpaired) is None
