@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssl_jets.config import DataSettings
@@ -16,8 +16,9 @@ class Request:
         jet_columns: jet columns to read besides the particles.
         bad_jets: "error" stops at a bad jet, "skip" leaves it out and counts it (see `bad_jets.py`).
         bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
-        columns: particle columns to read, in the order of `COLUMNS`; None reads all, which must then be the same in
-            all files.
+        columns: particle columns to read, in the order of `COLUMNS`, then features; None reads all columns, which must
+            then be the same in all files, and no feature. A feature that a file lacks is missing for its particles.
+        context: context of jets to read, into `Jets.context`; missing for the jets of a file that lacks it.
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
@@ -31,6 +32,7 @@ class Request:
     bad_jets: Literal["error", "skip"] = "error"
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
+    context: tuple[str, ...] = ()
     weights: str | None = None
     wrap: bool = True
     labels: bool = True
@@ -42,10 +44,17 @@ class Request:
         jet_columns: tuple[str, ...] = (),
         columns: tuple[str, ...] | None = None,
         *,
+        context: tuple[str, ...] = (),
         weighted: bool = False,
     ) -> Request:
         """Build a request that treats bad jets and files as the settings do, with their weights if `weighted`."""
-        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, settings.weights if weighted else None)
+        weights = settings.weights if weighted else None
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, context, weights)
+
+    @property
+    def inputs(self) -> Request:
+        """The same request for the inputs of the encoder alone, without jet columns and weights."""
+        return replace(self, jet_columns=(), weights=None)
 
     @property
     def all_jet_columns(self) -> tuple[str, ...]:

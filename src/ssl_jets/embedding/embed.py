@@ -13,10 +13,11 @@ import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels, whole
+from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import file_names, require_jets, skipped_files
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, columns_to_encode, with_finite_z

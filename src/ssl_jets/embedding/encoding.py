@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.bad_jets import BadJetError
-from ssl_jets.data.files import EntryRange, JetFile, count, shared_columns
+from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, embed_jets, encode

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_jets.data.files import count, shared_columns
+from ssl_jets.data.files import count
 from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings, check_domain

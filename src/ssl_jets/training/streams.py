@@ -9,13 +9,14 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.files import EntryRange, JetFile, shared_columns
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
 from ssl_jets.data.loading.stream import Request, TrainStream
 from ssl_jets.data.seen import check_same, fingerprint
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.jets import Jets
 from ssl_jets.runtime.process_group import Ranks
 
