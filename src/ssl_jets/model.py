@@ -67,8 +67,13 @@ class Model(ShortRepr):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Particle columns that the encoder was trained with."""
+        """Particle columns and features that the encoder was trained with."""
         return tuple(self.facts.get("training", {}).get("columns", COLUMNS))
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Context that the encoder was trained with."""
+        return tuple(self.facts.get("training", {}).get("context", ()))
 
     def embed(
         self,

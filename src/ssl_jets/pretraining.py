@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
 from ssl_jets.data.files import count
+from ssl_jets.data.inputs import columns_of, describe_inputs
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.data.subset import count_labelled
@@ -32,6 +34,7 @@ from ssl_jets.training.run_setup import (
     statistics_sample,
     train,
     training_facts,
+    with_inputs,
     with_resolved_precision,
 )
 from ssl_jets.training.streams import open_on_all_ranks
@@ -87,12 +90,19 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
     data = open_on_all_ranks(settings.data, fabric)
+    settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels:
         require_labels(data, f"method {name} needs labels, and these files have none")
     if settings.data.weights and not targets:
         raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
-    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=targets)
+    request = Request.of(
+        settings.data,
+        cls.jet_columns(settings.method),
+        columns_of(settings.model, data.files),
+        context=tuple(settings.model.context) if cls.sees_context else (),
+        weighted=targets,
+    )
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
@@ -101,34 +111,52 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
 
     # Method, run folder
-    method = build_method(inputs)
+    method, findings = build_method(inputs)
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
+    for line in findings:
+        run.log_message(line)
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
         result = train(method, inputs, f"pretrain {name}")
-    facts = training_facts(data, settings, result)
+    facts = training_facts(inputs, result)
     if needs_labels:
         facts["labelled_jets"] = count(data.train) if subset is None else len(subset)
     export(inputs, method, {"method": name, "training": facts})
     return out
 
 
-def build_method(inputs: TrainingInputs[MethodSettings]) -> Method:
-    """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
+def build_method(inputs: TrainingInputs[MethodSettings]) -> tuple[Method, list[str]]:
+    """Build the method; a run that begins gets the statistics of its features and targets from training jets.
+
+    Returns:
+        The method, and lines about features that carry no information in these jets.
+    """
     settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
     cls = methods.find(settings.method.name)
-    components = load_required(cls, settings.method, data.columns)
+    components = load_required(cls, settings.method, inputs.columns)
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
-    if inputs.begins:
-        encoder.features.fit_statistics(statistics_sample(data.blind, data.all_train, seed, Request.of(settings.data)))
+    findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
         sample = [inputs.subset] if inputs.subset is not None else None
         method.fit_statistics(sample or statistics_sample(data.files, data.train, seed, inputs.request))
-    return method
+    return method, findings
+
+
+def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings]) -> list[str]:
+    """Fit the statistics of features and context on training jets; return lines about those without information."""
+    data, model = inputs.data, inputs.settings.model
+    request = replace(inputs.request.inputs, context=tuple(model.context))
+    sample = statistics_sample(data.blind, data.all_train, inputs.settings.train.seed, request)
+    if not (model.features or model.context):
+        encoder.fit_statistics(sample)
+        return []
+    batches = list(sample)
+    encoder.fit_statistics(batches)
+    return describe_inputs(batches, model)
 
 
 def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
@@ -137,7 +165,7 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
     Args:
         cls: the method.
         settings: its settings; the setting NAME is a run of method NAME.
-        columns: particle columns of the files.
+        columns: particle columns and features that the encoder reads.
 
     Raises:
         UsageError: a run is not set, is of another method, or was trained on other particle columns.
@@ -168,7 +196,7 @@ def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
     settings, data, run = inputs.settings, inputs.data, inputs.run
     if not (settings.data.sources or settings.data.proportions):
         run.log_message("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
-    log_files(run, data)
+    log_files(inputs)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     collections = sorted({file.collection for file in data.files} - {""})

@@ -66,14 +66,16 @@ def columns_of(settings: ModelSettings, files: Sequence[JetFile]) -> tuple[str, 
     return (*canonical, *settings.features)
 
 
-def check_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> list[str]:
+def check_definitions(
+    features: Mapping[str, FeatureSettings], context: Mapping[str, FeatureSettings], files: Sequence[JetFile]
+) -> list[str]:
     """Check that the schemas of files define the features of an encoder alike; return lines about missing ones.
 
     Raises:
         UsageError: another dimension, or other categories.
     """
     lines = []
-    for noun, known in (("features", settings.features), ("context", settings.context)):
+    for noun, known in (("features", features), ("context", context)):
         lacking: dict[str, int] = {}
         for file in files:
             present = file.features if noun == "features" else file.context
@@ -83,10 +85,9 @@ def check_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> list
                     lacking[name] = lacking.get(name, 0) + 1
                 elif _values_of(sources[name].definition) != _values_of(definition):
                     _raise_different(name, definition, sources[name].definition, file)
-        lines += [
-            f"{noun} that the encoder reads as missing, since files lack them: {name} ({number} of {len(files)} files)"
-            for name, number in lacking.items()
-        ]
+        if lacking:
+            names = ", ".join(f"{name} ({number} of {len(files)} files)" for name, number in lacking.items())
+            lines.append(f"files lack {noun} that the encoder then reads as missing: {names}")
     return lines
 
 

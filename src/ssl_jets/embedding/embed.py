@@ -14,6 +14,7 @@ import torch
 from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
+from ssl_jets.data.inputs import unlisted
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.seen import Seen, check_same, copies_of, fingerprint
@@ -122,7 +123,8 @@ def embed(
     seen = Seen.of(model.facts.get("training", {}))
     for line in (*skipped_files(unopened), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
         log(line)
-    request = Request.of(data, tuple(dict.fromkeys(keep)), columns_to_encode(model, files, log))
+    inputs = columns_to_encode(model, files, log)
+    request = Request.of(data, tuple(dict.fromkeys(keep)), inputs, context=model.context)
     check_kept(files, request)
     metadata = _metadata(model, files, request, level, unopened)
     own_columns = z_columns(level, metadata.dim, labelled=bool(metadata.label_names))
@@ -146,6 +148,8 @@ def embed(
         run = _run if ranks.world == 1 else _run_ranks
         with explain_shortage(f"--batch-size {max(1, batch_size // 2)}"):
             skipped = run(job, ranks, out, metadata, force)
+        for name, number in job.unlisted.items():
+            log(f"feature {name}: {number:,} values of a category that the model does not list")
     return EmbedSummary(
         path=out,
         jets=count(whole(files)),
@@ -205,6 +209,7 @@ class _EmbedJob:
     workers: int
     report: Progress | None
     watch: Watch
+    unlisted: Counter[str] = field(default_factory=Counter)
 
     def write_rows(self, parts: Sequence[EntryRange], writer: ZWriter) -> Counter[str]:
         """Write the rows of `parts`; return the number of skipped jets by reason."""
@@ -217,6 +222,7 @@ class _EmbedJob:
         joiner = RowJoiner(self.files, parts, self.columns, self.level, self.request.bad_files)
         total = count(parts)
         for jets, encoded in with_finite_z(self.files, pairs, self.request, skipped):
+            self.unlisted.update(unlisted(jets, self.encoder.cfg))
             for rows in joiner.add(jets, encoded):
                 writer.write(rows)
             if self.report is not None:

@@ -28,7 +28,7 @@ from ssl_jets.evaluation.metrics.bootstrap import relative
 from ssl_jets.evaluation.probes.classes import PARTICLES, TREE_COLUMNS, Labelled, tree_columns
 from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.nn.tasks import weights_of
@@ -52,7 +52,8 @@ class EvaluationData:
         roles: use of each entry.
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
-        columns: particle columns that all encoders read.
+        columns: particle columns that all encoders read, and the features of any.
+        context: context that any encoder reads.
         targets: regressed columns of the models, whose true values are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
@@ -65,6 +66,7 @@ class EvaluationData:
     settings: EvaluateSettings
     note: MessageLog
     columns: tuple[str, ...] | None = None
+    context: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     files_left_out: dict[str, str] = field(default_factory=dict)
@@ -104,8 +106,13 @@ class EvaluationData:
         _note_roles(roles, files, bool(headed), note)
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
         known = [columns_to_encode(model, files, note) for model in models]
-        columns = tuple(name for name in known[0] if all(name in other for other in known))
-        return cls(files, classes, roles, settings, note, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
+        canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
+        # An encoder reads its own features and context only.
+        features = dict.fromkeys(name for names in known for name in names if name not in COLUMNS)
+        columns = (*canonical, *features)
+        context = tuple(dict.fromkeys(name for model in models for name in model.context))
+        targets = list(dict.fromkeys(targets))
+        return cls(files, classes, roles, settings, note, columns, context, tuple(targets), files_left_out=lost)
 
     @cached_property
     def fit(self) -> Jets:
@@ -203,7 +210,7 @@ class EvaluationData:
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
-        request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
+        request = Request.of(self.settings.data, tuple(columns), self.columns, context=self.context, weighted=True)
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
         if skipped:

@@ -65,7 +65,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss, of jets without their context unless the method sees it; distributed wrappers hook in here."""
+        """Return the loss, with hidden context unless the method sees it; distributed wrappers hook into this call."""
         return self.loss(jets if self.sees_context else jets.without(jets.context), progress)
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:

@@ -45,7 +45,10 @@ class Encoder(nn.Module):
     Attributes:
         width: dimension of a token.
         dim: dimension of z.
+        reads_context: read the context of jets; false for a trained encoder that never saw any.
     """
+
+    reads_context: bool = True
 
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__()
@@ -68,7 +71,8 @@ class Encoder(nn.Module):
         particles = self.embed(inputs) + missing @ self.missing
         extra = self.extra_tokens.expand(len(jets), -1, -1)
         if self.context is not None:
-            extra = torch.cat([extra, self.context(jets).unsqueeze(1)], dim=1)
+            seen = jets if self.reads_context else jets.without(jets.context)
+            extra = torch.cat([extra, self.context(seen).unsqueeze(1)], dim=1)
         pair_bias = self.pair_bias
         if pair_bias is None:
             extra, tokens = self.transformer(particles, jets.offsets, extra)

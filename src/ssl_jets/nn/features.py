@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,15 @@ class DeclaredInputs(nn.Module):
             codes = rows[:, index].masked_fill(absent[:, index], 0.0).long()
             parts.append(table(codes).masked_fill(absent[:, index : index + 1], 0.0))
         return torch.cat(parts, dim=1), absent.to(rows.dtype)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return name, definition and, of continuous features, mean and std of the transformed values, as JSON."""
+        statistics = dict(zip(self.continuous, zip(self.mean.tolist(), self.std.tolist(), strict=True), strict=True))
+        described = []
+        for name, definition in self.definitions.items():
+            own = dict(zip(("mean", "std"), statistics.get(name, ()), strict=False))
+            described.append({"name": name, **definition.model_dump(mode="json"), **own})
+        return described
 
     def standardized(self, rows: Tensor) -> Tensor:
         """Return the standardized continuous values, `[row, continuous feature]`; not finite where missing."""

@@ -254,5 +254,5 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
-    added = {key: {**known[key], **tree[key]} for key in ("features", "context") if key in known and tree.get(key)}
+    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in ("features", "context") if key in tree}
     return {**known, **tree, **cluster, **added}
