@@ -87,6 +87,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         return out
 
     # Data
+    if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
+        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
     data = open_on_all_ranks(settings.data, fabric)

@@ -12,9 +12,9 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
-from ssl_jets.data.feature_columns import Column, context_column, feature_column
 from ssl_jets.data.request import Request
 from ssl_jets.data.rows import Rows
+from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes

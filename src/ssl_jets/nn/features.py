@@ -134,9 +134,8 @@ class DeclaredInputs(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs `[row, width]` and missing values, float `[row, feature]`, from values `[row, feature]`."""
-        values = self.standardized(rows)
-        absent = ~torch.cat([values, rows[:, len(self.continuous) :]], dim=1).isfinite()
-        first = len(self.continuous)
+        values, first = self.standardized(rows), len(self.continuous)
+        absent = ~torch.cat([values, rows[:, first:]], dim=1).isfinite()
         parts = [values.masked_fill(absent[:, :first], 0.0)]
         for index, table in enumerate(self.tables, start=first):
             codes = rows[:, index].masked_fill(absent[:, index], 0.0).long()
@@ -145,12 +144,10 @@ class DeclaredInputs(nn.Module):
 
     def describe(self) -> list[dict[str, Any]]:
         """Return name, definition and, of continuous features, mean and std of the transformed values, as JSON."""
-        statistics = dict(zip(self.continuous, zip(self.mean.tolist(), self.std.tolist(), strict=True), strict=True))
-        described = []
-        for name, definition in self.definitions.items():
-            own = dict(zip(("mean", "std"), statistics.get(name, ()), strict=False))
-            described.append({"name": name, **definition.model_dump(mode="json"), **own})
-        return described
+        described = {name: {"name": name, **one.model_dump(mode="json")} for name, one in self.definitions.items()}
+        for name, mean, std in zip(self.continuous, self.mean.tolist(), self.std.tolist(), strict=True):
+            described[name] |= {"mean": mean, "std": std}
+        return list(described.values())
 
     def standardized(self, rows: Tensor) -> Tensor:
         """Return the standardized continuous values, `[row, continuous feature]`; not finite where missing."""
@@ -209,11 +206,7 @@ class Features(nn.Module):
         self.std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
 
     def forward(self, jets: Jets) -> tuple[Tensor, Tensor]:
-        """Return inputs `[particle, width]` and the missing features.
-
-        The second is float `[feature]` for the canonical columns, which particles of one batch have or lack together,
-        and with declared features `[particle, feature]`.
-        """
+        """Return inputs `[particle, width]` and missing features, `[feature]`, or `[particle, feature]` if declared."""
         values, missing = self._raw(jets)
         continuous = ((values - self.mean) / self.std).masked_fill(missing.bool(), 0.0)
         inputs = torch.cat([continuous, self._one_hot(jets)], dim=1)
@@ -240,6 +233,18 @@ class Features(nn.Module):
         else:
             kinds = torch.full((len(values),), -1, dtype=torch.int64, device=values.device)
         return values, weights, kinds
+
+    def declared_targets(self, jets: Jets) -> tuple[Tensor, Tensor]:
+        """Return the declared targets of a decoder: standardized values, not finite where missing, and categories.
+
+        The shapes are `[particle, continuous target]` and int64 `[particle, categorical target]`, -1 where missing.
+        """
+        assert self.declared is not None
+        rows, declared = self._rows(jets, self.declared), self.declared
+        values, codes = declared.standardized(rows), rows[:, len(declared.continuous) :]
+        continuous = [at for at, name in enumerate(declared.continuous) if declared.definitions[name].target]
+        categorical = [at for at, name in enumerate(declared.categorical) if declared.definitions[name].target]
+        return values[:, continuous], codes[:, categorical].nan_to_num(-1).long()
 
     def present(self, jets: Jets) -> Tensor:
         """Return a flag for each target that the columns of these jets provide, float `[TARGETS]`."""
