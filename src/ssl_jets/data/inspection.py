@@ -132,7 +132,8 @@ def _declared(file: JetFile) -> list[str]:
 
 def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str]:
     """Format all particle columns, features and context, and some jet columns as a table with a header."""
-    inputs, declared = {**seen.columns, **seen.context}, {**file.schema.features, **file.schema.context}
+    context = {name: numbers for name, numbers in seen.context.items() if name not in seen.jet_columns}
+    inputs, declared = {**seen.columns, **context}, {**file.schema.features, **file.schema.context}
     units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
     width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
     return [
