@@ -7,7 +7,8 @@ import torch
 
 from ssl_jets.embedding import predict
 from ssl_jets.embedding.encoding import embed_jets
-from ssl_jets.jets import USUAL, Jets, within_memory
+from ssl_jets.jets import USUAL, Jets
+from ssl_jets.model import within_memory
 from ssl_jets.nn import attention
 from ssl_jets.nn.attention import AttentionLayout, attend
 from support.small_models import made_jets, tiny_encoder

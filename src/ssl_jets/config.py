@@ -14,14 +14,13 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ssl_jets.errors import UsageError
 from ssl_jets.runtime.precision import PrecisionSetting
-from ssl_jets.runtime.reading import MOST_YAML_BYTES, load_yaml, read_text
 from ssl_jets.setting_errors import explain, trees_of
-from ssl_jets.setting_tree import expand, merge, parse_set
+from ssl_jets.setting_tree import expand, merge, parse_set, read_config
 
 __all__ = [
     "DataSettings",
+    "FeatureSettings",
     "FileSettings",
     "FlattenSettings",
     "MethodSettings",
@@ -93,7 +92,7 @@ class DataSettings(Settings):
     """Policy for a jet without particles, or with NaN, infinite or unphysical values: stop, or skip and count it."""
     bad_files: Literal["error", "skip"] = "error"
     """Policy for a file that cannot be read, in whole or in part: stop, or skip and count its jets."""
-    proportions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    proportions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
     """Share of each data set in the training, by its name as in `sources`; {A: 0.7, B: 0.3}. By default all
     jets of all files are drawn equally often. Without `sources`, these are the files."""
     format: str | None = None
@@ -130,9 +129,45 @@ HEAD_WIDTH = 32
 """Width of an attention head, unless the number of heads is set."""
 
 
+Transform = Literal["none", "log", "log1p", "signed_log", "tanh", "sqrt"]
+"""Transforms of a continuous feature; `signed_log` is sign(x) ln(1 + |x|)."""
+
+
+class FeatureSettings(Settings):
+    """Definition of a feature of particles, or of a number of the context of jets, beyond the canonical columns."""
+
+    unit: str = "1"
+    """Unit of its values in `Jets`."""
+    transform: Transform = "none"
+    """Transform before the values are standardized; a value for which it is not defined counts as missing."""
+    categories: tuple[int | str, ...] = ()
+    """Values of a categorical feature, in the order of their indices; any other value has the index behind the last."""
+    target: bool = False
+    """Whether decoders of particles predict it."""
+
+    @model_validator(mode="after")
+    def _one_type(self) -> FeatureSettings:
+        if self.categories and self.transform != "none":
+            raise ValueError("categories have no transform")
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError("a category is named twice")
+        return self
+
+
+INPUT_GROUPS = ("columns", "features", "context")
+"""Words in `model.inputs` that stand for all canonical columns, features and context of the files."""
+
+
 class ModelSettings(Settings):
     """The encoder (`model.*`)."""
 
+    inputs: tuple[str, ...] | None = None
+    """Columns, features and context that the encoder reads, by name; `columns`, `features` and `context` stand for all
+    of a group. By default the canonical columns of the files."""
+    features: dict[str, FeatureSettings] = Field(default={})
+    """Definitions of the features among `inputs`; taken from the schemas of the files."""
+    context: dict[str, FeatureSettings] = Field(default={})
+    """Definitions of the context among `inputs`; taken from the schemas of the files."""
     size: Literal["tiny", "small", "base", "large", "giant"] = "small"
     """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12, giant 1024x32."""
     width: int | None = Field(default=None, ge=1)
@@ -235,6 +270,9 @@ class TrainSettings(Settings):
     """Smallest held-out loss, largest RankMe of z, or largest accuracy of a linear probe of z (needs labels)."""
     snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
+    hide_features: float = Field(default=0.0, ge=0, le=1)
+    """Probability, for each batch and each group of inputs, to hide the group: the track columns, charge and kind, the
+    features, the context. A model then expects files that lack them."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -301,23 +339,6 @@ def resolve(
         return settings.model_validate(merged)
     except ValidationError as error:
         raise explain(settings, error, under, file) from None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read the settings of a YAML file as a tree."""
-    try:
-        tree = load_yaml(read_text(path, MOST_YAML_BYTES))
-    except OSError as error:
-        raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(
-            "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
-        ) from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
-    return tree
 
 
 def to_yaml(settings: Settings) -> str:

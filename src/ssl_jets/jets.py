@@ -6,7 +6,7 @@ linear layer, norm and loss works on real particles only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,9 +56,10 @@ class Jets(ShortRepr):
     Attributes:
         particles: float32 `[particle, column]`, canonical columns in physical units.
         offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
-        columns: names of the columns of `particles`, a subset of `COLUMNS` in that order. A column the format lacks
-            is absent here; it is never filled with zeros.
+        columns: names of the columns of `particles`: a subset of `COLUMNS` in that order, then features of a schema. A
+            column the format lacks is absent here; it is never filled with zeros. A missing value of a feature is NaN.
         jet: jet-level columns by name, each `[jet]`.
+        context: jet-level numbers that the encoder may read, by name, each float32 `[jet]`; NaN where missing.
         labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.
         weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
             weights.
@@ -77,18 +78,22 @@ class Jets(ShortRepr):
     offsets: Tensor
     columns: tuple[str, ...] = COLUMNS
     jet: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Mapping[str, Tensor] = field(default_factory=dict)
     labels: Tensor | None = None
     weights: Tensor | None = None
     source: Tensor | None = None
 
     @classmethod
-    def of(cls, particles: Sequence[npt.ArrayLike], columns: Sequence[str] = COLUMNS) -> Jets:
+    def of(
+        cls, particles: Sequence[npt.ArrayLike], columns: Sequence[str] = COLUMNS, *, features: Sequence[str] = ()
+    ) -> Jets:
         """Build jets from arrays of your own.
 
         Args:
             particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`). dphi may be any
                 difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
+            features: names among `columns` that are features of a model, whose values may be NaN.
 
         Raises:
             UsageError: an unknown column, one of pt, deta, dphi is missing, an array of another shape, a jet without
@@ -99,13 +104,16 @@ class Jets(ShortRepr):
             >>> jets.columns, [round(value, 4) for value in jets.particles[0].tolist()]
             (('pt', 'deta', 'dphi'), [310.0, 0.02, -0.0032])
         """
-        if (unknown := set(columns) - set(COLUMNS)) or (lacking := set(NEEDED) - set(columns)):
+        if (unknown := set(columns) - {*COLUMNS, *features}) or (lacking := {*NEEDED, *features} - set(columns)):
             found = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(lacking))}"
             raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
-        order = [list(columns).index(name) for name in COLUMNS if name in columns]
+        names = (*(name for name in COLUMNS if name in columns), *features)
+        order = [list(columns).index(name) for name in names]
+        canonical = order[: len(order) - len(features)]
         arrays = [torch.as_tensor(np.asarray(jet, dtype=np.float32)) for jet in particles]
         for number, jet in enumerate(arrays):
-            if jet.ndim != 2 or jet.shape[1] != len(columns) or not len(jet) or not jet.isfinite().all():
+            shaped = jet.ndim == 2 and jet.shape[1] == len(columns) and len(jet)
+            if not shaped or not jet[:, canonical].isfinite().all():
                 expected = [f"finite numbers [particle, {len(columns)}], at least one particle"]
                 found = f"shape {tuple(jet.shape)}, {int((~jet.isfinite()).sum())} values not finite"
                 raise UsageError(
@@ -113,7 +121,7 @@ class Jets(ShortRepr):
                 )
         packed = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))  # [particle, column]
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
-        jets = cls(packed, offsets, tuple(name for name in COLUMNS if name in columns))
+        jets = cls(packed, offsets, names)
         wrap_azimuth(jets.column("dphi").numpy())
         return jets
 
@@ -171,6 +179,7 @@ class Jets(ShortRepr):
             offsets=offsets,
             columns=self.columns,
             jet={name: values[jets] for name, values in self.jet.items()},
+            context={name: values[jets] for name, values in self.context.items()},
             labels=None if self.labels is None else self.labels[jets],
             weights=None if self.weights is None else self.weights[jets],
             source=None if self.source is None else self.source.index_select(0, jets),
@@ -188,10 +197,26 @@ class Jets(ShortRepr):
             particles=self.particles.to(**options),
             offsets=self.offsets.to(**options),
             jet={name: values.to(**options) for name, values in self.jet.items()},
+            context={name: values.to(**options) for name, values in self.context.items()},
             labels=moved(self.labels),
             weights=moved(self.weights),
             source=moved(self.source),
         )
+
+    def without(self, names: Collection[str]) -> Jets:
+        """Return the jets without the particle columns and the context of these names: nobody can read them then.
+
+        Example:
+            >>> jets = Jets.of([[[310.0, 0, 0, 0.7]]], ("pt", "deta", "dphi", "puppi"), features=["puppi"])
+            >>> jets.without(["puppi"]).columns
+            ('pt', 'deta', 'dphi')
+        """
+        kept = [index for index, name in enumerate(self.columns) if name not in names]
+        context = {name: values for name, values in self.context.items() if name not in names}
+        if len(kept) == len(self.columns):
+            return replace(self, context=context)
+        columns = tuple(self.columns[index] for index in kept)
+        return replace(self, particles=self.particles[:, kept], columns=columns, context=context)
 
     def rank_by_pt(self) -> Tensor:
         """Rank each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
@@ -241,38 +266,6 @@ class Jets(ShortRepr):
         return padded, mask
 
 
-def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
-    """Cut a batch of long jets: memory grows with particles and pairs of them, a batch size counts jets.
-
-    Args:
-        jets: at most `size` jets. They are not cut unless their mean length, or its root mean square, is above `USUAL`.
-        size: jets of a batch of usual jets.
-
-    Yields:
-        Consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
-        particles; a single jet however long.
-
-    Example:
-        With `size` 1 the limit is 256 particles and 256² pairs:
-
-        >>> long = Jets.of([np.ones((length, 3)) for length in (100, 200, 20)], ("pt", "deta", "dphi"))
-        >>> [piece.lengths.tolist() for piece in within_memory(long, size=1)]
-        [[100], [200, 20]]
-    """
-    budgets = torch.tensor([size * USUAL, size * USUAL**2])
-    costs = torch.stack([jets.lengths, jets.lengths.square()], dim=1).cpu()
-    if not len(jets) or bool((costs.sum(0) <= budgets).all()):
-        yield jets
-        return
-    first, spent = 0, torch.zeros_like(budgets)
-    for number, cost in enumerate(costs):
-        if number > first and bool((spent + cost > budgets).any()):
-            yield jets.select(torch.arange(first, number))
-            first, spent = number, torch.zeros_like(budgets)
-        spent = spent + cost
-    yield jets.select(torch.arange(first, len(jets)))
-
-
 def offsets_of(lengths: Tensor) -> Tensor:
     """Return the offsets, int64 `[jet + 1]`, of jets with `lengths`, int64 `[jet]`."""
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
@@ -291,6 +284,7 @@ def concatenate(batches: Sequence[Jets]) -> Jets:
         offsets=offsets_of(torch.cat([batch.lengths for batch in batches])),
         columns=first.columns,
         jet={name: torch.cat([batch.jet[name] for batch in batches]) for name in first.jet},
+        context={name: torch.cat([batch.context[name] for batch in batches]) for name in first.context},
         labels=torch.cat(labels) if len(labels) == len(batches) else None,
         weights=torch.cat(weights) if len(weights) == len(batches) else None,
         source=torch.cat(source) if len(source) == len(batches) else None,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, SslJetsError
-from ssl_jets.jets import COLUMNS, Jets, within_memory
+from ssl_jets.jets import COLUMNS, USUAL, Jets
 from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
@@ -68,8 +68,13 @@ class Model(ShortRepr):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Particle columns that the encoder was trained with."""
+        """Particle columns and features that the encoder was trained with."""
         return tuple(self.facts.get("training", {}).get("columns", COLUMNS))
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Context that the encoder was trained with."""
+        return tuple(self.facts.get("training", {}).get("context", ()))
 
     def embed(
         self,
@@ -219,6 +224,38 @@ def encode(
         return jets, Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
 
     yield from map_in_order(encode_batch, batches) if device.type == "cpu" else map(encode_batch, batches)
+
+
+def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
+    """Cut a batch of long jets: memory grows with particles and pairs of them, a batch size counts jets.
+
+    Args:
+        jets: at most `size` jets. They are not cut unless their mean length, or its root mean square, is above `USUAL`.
+        size: jets of a batch of usual jets.
+
+    Yields:
+        Consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
+        particles; a single jet however long.
+
+    Example:
+        With `size` 1 the limit is 256 particles and 256² pairs:
+
+        >>> long = Jets.of([np.ones((length, 3)) for length in (100, 200, 20)], ("pt", "deta", "dphi"))
+        >>> [piece.lengths.tolist() for piece in within_memory(long, size=1)]
+        [[100], [200, 20]]
+    """
+    budgets = torch.tensor([size * USUAL, size * USUAL**2])
+    costs = torch.stack([jets.lengths, jets.lengths.square()], dim=1).cpu()
+    if not len(jets) or bool((costs.sum(0) <= budgets).all()):
+        yield jets
+        return
+    first, spent = 0, torch.zeros_like(budgets)
+    for number, cost in enumerate(costs):
+        if number > first and bool((spent + cost > budgets).any()):
+            yield jets.select(torch.arange(first, number))
+            first, spent = number, torch.zeros_like(budgets)
+        spent = spent + cost
+    yield jets.select(torch.arange(first, len(jets)))
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:

@@ -185,7 +185,9 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
             module.load_state_dict(_of_module(weights, name), assign=True)
             module.eval()
     facts = {"method": config["method"], "training": config["training"]}
-    return Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
+    model = Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
+    encoder.reads_context = bool(model.context)
+    return model
 
 
 def _build_method(described: dict[str, Any], file: Path) -> Method:
@@ -260,6 +262,9 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
     encoder, head, regressor = model.encoder, model.head, model.regressor
     width, blocks, heads = encoder.cfg.shape
     statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
+    features = [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics]
+    if encoder.features.declared is not None:
+        features += encoder.features.declared.describe()
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
@@ -283,7 +288,8 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
             "levels": list(regressor.levels),
         },
         "parameters": model.parameters,
-        "features": [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics],
+        "features": features,
+        **({"context": encoder.context.inputs.describe()} if encoder.context is not None else {}),
         "labels": list(model.labels),
         "training": model.facts.get("training", {}),
         "weights_sha256": digest,

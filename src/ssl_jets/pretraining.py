@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
+from ssl_jets.data.inputs import columns_of, describe_inputs
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
@@ -37,6 +39,7 @@ from ssl_jets.training.run_setup import (
     statistics_sample,
     train,
     training_facts,
+    with_inputs,
     with_resolved_precision,
 )
 from ssl_jets.training.start import Start, fresh_parts, load_start
@@ -110,9 +113,12 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         return out
 
     # Data
+    if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
+        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
     data = open_on_all_ranks(settings.data, fabric)
+    settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels:
         require_labels(data, f"method {name} needs labels, and these files have none")
@@ -121,7 +127,13 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     if settings.data.flatten is not None and settings.data.flatten.how == "weights" and not targets:
         hint = "data.flatten.how=resample"
         raise UsageError(f"method {name} has no labels to weigh", where="data.flatten.how", found="weights", hint=hint)
-    request = Request.of(settings.data, cls.jet_columns(settings.method), weighted=targets)
+    request = Request.of(
+        settings.data,
+        cls.jet_columns(settings.method),
+        columns_of(settings.model, data.files),
+        context=tuple(settings.model.context) if cls.sees_context else (),
+        weighted=targets,
+    )
     request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
@@ -131,14 +143,17 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
 
     # Method, run folder
-    method, start, fresh = build_method(inputs)
+    built = build_method(inputs)
+    method, start = built.method, built.start
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
+    for line in built.findings:
+        run.log_message(line)
     if inputs.begins:
         record_spectrum(run, request)
     if start is not None and inputs.begins:
         start.write(run)
-        log_start(inputs, start, fresh)
+        log_start(inputs, start, built.fresh)
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
@@ -153,26 +168,37 @@ def _facts(
 ) -> dict[str, Any]:
     """Return the facts of the model after a training of this length."""
     data, settings, subset = inputs.data, inputs.settings, inputs.subset
-    facts = training_facts(data, settings, result)
+    facts = training_facts(inputs, result)
     if needs_labels:
         facts["labelled_jets"] = data.jets(data.train) if subset is None else len(subset)
     return {"method": settings.method.name, "training": facts if start is None else start.joined(facts)}
 
 
-def build_method(inputs: TrainingInputs[MethodSettings]) -> tuple[Method, Start | None, list[str]]:
-    """Build the method; a run that begins gets the statistics of its features and targets from training jets.
+@dataclass(frozen=True)
+class BuiltMethod:
+    """A method before its training.
 
-    Returns:
-        The method, the model that it goes on from, and the parts of it that begin with random weights nevertheless.
+    Attributes:
+        method: the method.
+        start: the model that it goes on from; None for random weights.
+        fresh: parts that begin with random weights nevertheless.
+        findings: lines about features that carry no information in these jets.
     """
+
+    method: Method
+    start: Start | None
+    fresh: list[str]
+    findings: list[str]
+
+
+def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
+    """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
     settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
     cls = methods.find(settings.method.name)
-    components = load_required(cls, settings.method, data.columns)
+    components = load_required(cls, settings.method, inputs.columns)
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
-    if inputs.begins:
-        sample = statistics_sample(data, data.all_train, seed, Request.of(settings.data), blind=True)
-        encoder.features.fit_statistics(sample)
+    findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
     start, fresh = None, list[str]()
     if settings.train.model is not None and inputs.begins:
         start, fresh = load_start(settings.train.model, encoder)
@@ -182,7 +208,20 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> tuple[Method, Start 
     if inputs.begins:
         labelled = [inputs.subset] if inputs.subset is not None else None
         method.fit_statistics(labelled or statistics_sample(data, data.train, seed, inputs.request))
-    return method, start, fresh_parts(method, encoder, fresh)
+    return BuiltMethod(method, start, fresh_parts(method, encoder, fresh), findings)
+
+
+def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings]) -> list[str]:
+    """Fit the statistics of features and context on training jets; return lines about those without information."""
+    data, model = inputs.data, inputs.settings.model
+    request = replace(inputs.request.inputs, context=tuple(model.context))
+    sample = statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True)
+    if not (model.features or model.context):
+        encoder.fit_statistics(sample)
+        return []
+    batches = list(sample)
+    encoder.fit_statistics(batches)
+    return describe_inputs(batches, model)
 
 
 def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
@@ -191,7 +230,7 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
     Args:
         cls: the method.
         settings: its settings; the setting NAME is a run of method NAME.
-        columns: particle columns of the files.
+        columns: particle columns and features that the encoder reads.
 
     Raises:
         UsageError: a run is not set, is of another method, or was trained on other particle columns.
@@ -233,7 +272,7 @@ def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
     settings, data, run = inputs.settings, inputs.data, inputs.run
     if not (settings.data.sources or settings.data.proportions):
         run.log_message("no --data: training on the sample that comes with ssl-jets (10 classes of simulated jets)")
-    log_files(run, data)
+    log_files(inputs)
     classes = f", {len(data.label_names)} classes" if data.label_names else ", no labels"
     classes += f", weights {settings.data.weights}" if settings.data.weights else ""
     collections = sorted({file.collection for file in data.files} - {""})

@@ -1,14 +1,32 @@
-"""Trees of settings: from assignments and dotted keys, laid over one another."""
+"""Trees of settings: from files, assignments and dotted keys, laid over one another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ssl_jets.errors import UsageError
-from ssl_jets.runtime.reading import MOST_LEVELS, load_yaml
+from ssl_jets.runtime.reading import MOST_LEVELS, MOST_YAML_BYTES, load_yaml, read_text
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the settings of a YAML file as a tree."""
+    try:
+        tree = load_yaml(read_text(path, MOST_YAML_BYTES))
+    except OSError as error:
+        raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(
+            "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
+        ) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
+    return tree
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import uproot
 
-from ssl_jets.data.files import JetFile, open_files, shared_columns, shared_labels
+from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.schemas.schema import Schema, known_schemas, load_schema
+from ssl_jets.data.shared import shared_columns, shared_labels
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import COLUMNS

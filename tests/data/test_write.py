@@ -12,8 +12,9 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.data.files import JetFile, open_files, shared_labels, whole
+from ssl_jets.data.files import JetFile, open_files, whole
 from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError

@@ -339,3 +339,25 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
         if len(row) == 1 + len(KEPT)
     }
     assert {name: kept for name, kept in said.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}
+
+
+@every
+def test_a_particle_keeps_its_features_or_they_are_missing_as_declared(augmentation: Augmentation) -> None:
+    plain_jets = made_jets([9, 1, 20, 14])
+    number = torch.arange(len(plain_jets.particles), dtype=torch.float32)  # a feature that tells the particles apart
+    jets = replace(
+        plain_jets,
+        particles=torch.cat([plain_jets.particles, number.unsqueeze(1)], dim=1),
+        columns=(*plain_jets.columns, "number"),
+        context={"jet_pt": plain_jets.sum(plain_jets.column("pt"))},
+    )
+    torch.manual_seed(0)
+    changed = augmentation.apply(jets, STRONG[augmentation.name])
+    assert torch.equal(changed.context["jet_pt"], jets.context["jet_pt"])
+    features = changed.column("number")
+    assert bool(features.isfinite().all()) == augmentation.keeps_features
+    known = features[features.isfinite()].long()
+    assert torch.equal(changed.jet_of_particle[features.isfinite()], jets.jet_of_particle[known])
+    torch.manual_seed(0)
+    without = augmentation.apply(plain_jets, STRONG[augmentation.name])
+    assert torch.equal(without.particles, changed.without(["number"]).particles)

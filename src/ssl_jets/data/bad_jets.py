@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import NO_CLASS, Classes
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import COLUMNS, KINDS, Jets
 
 ZERO_PT = "pt is zero"
 _LOST = "particles of it are not stored in the file"
@@ -56,10 +56,18 @@ class BadJetFilter:
         schema: the schema of the file.
         classes: the classes of the file.
         bad_jets: "error" raises, "skip" leaves out.
+        may_miss: branches of features only, whose values may be NaN or infinite: the value is missing.
     """
 
-    def __init__(self, schema: Schema, classes: Classes, bad_jets: Literal["error", "skip"]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        classes: Classes,
+        bad_jets: Literal["error", "skip"],
+        may_miss: Collection[str] = frozenset(),
+    ) -> None:
         self._schema, self._classes, self._raises = schema, classes, bad_jets == "error"
+        self._may_miss = may_miss
         kind = schema.particles.get("kind")
         self._kind_is_checked = kind is not None and kind.flags is None  # a kind made of flags is always valid
 
@@ -113,7 +121,8 @@ class BadJetFilter:
     def _particle_findings(self, jets: Jets, rows: Rows) -> Iterator[tuple[str, Array]]:
         """Yield reasons, each with the indices of its particles."""
         for name, values in rows.particle.items():
-            yield f"{name} is not finite", _not_finite(values)
+            if name not in self._may_miss:
+                yield f"{name} is not finite", _not_finite(values)
         if self._kind_is_checked and "kind" in jets.columns:
             kind = jets.column("kind").numpy()
             yield _NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))
@@ -132,10 +141,11 @@ def zero_padding_hint(schema: Schema) -> str:
 
 def _bounds(jets: Jets) -> Iterator[tuple[str, Array]]:
     """Yield reasons for values beyond `_LARGEST` or not finite, also those computed from finite branches."""
-    particles = jets.particles.numpy()
-    if particles.max() <= _LARGEST and particles.min() >= -_LARGEST:  # neither holds for NaN
+    names = [name for name in jets.columns if name in COLUMNS]  # features may have any value
+    particles = jets.particles.numpy()[:, : len(names)]
+    if not names or (particles.max() <= _LARGEST and particles.min() >= -_LARGEST):  # neither holds for NaN
         return
-    for name in jets.columns:
+    for name in names:
         values = jets.column(name).numpy()
         bounded = name not in ("kind", "dphi")  # an index, an angle
         yield f"{name} is not finite", np.flatnonzero(np.isnan(values) if bounded else ~np.isfinite(values))

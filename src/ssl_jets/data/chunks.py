@@ -16,7 +16,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 
 _STEP = 100_000
 """Rows of a column that are checked at once."""
@@ -29,8 +29,10 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
         UsageError: a file lacks a column; the message has the column, the file, and the nearest columns.
         DataError: a jet column of another type; the message has the column, the file, and the type.
     """
+    # A feature that a file lacks is missing for its particles; `inputs.py` checks that some file has it.
+    columns = tuple(name for name in request.columns or () if name in COLUMNS)
     for file in files:
-        for names, available in ((request.all_jet_columns, file.jet_columns), (request.columns or (), file.columns)):
+        for names, available in ((request.all_jet_columns, file.jet_columns), (columns, file.columns)):
             for name in names:
                 if name not in available:
                     _check_type(file, name)

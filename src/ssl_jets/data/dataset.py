@@ -8,19 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.files import (
-    EntryRange,
-    JetFile,
-    count,
-    open_files,
-    shared_columns,
-    shared_labels,
-    whole,
-    with_common_types,
-)
+from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole, with_common_types
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import shared
 from ssl_jets.data.selection import check_selection, count_selected
+from ssl_jets.data.shared import shared_columns, shared_labels
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.data.split import split

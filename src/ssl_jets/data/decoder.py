@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +14,23 @@ from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
+from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema, Value
+from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema
+from ssl_jets.data.schemas.value import Value
 from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import UsageError
-from ssl_jets.jets import KINDS, Jets, wrap_azimuth
+from ssl_jets.jets import COLUMNS, KINDS, Jets, wrap_azimuth
 
-Column = Callable[[Rows], Array]
-"""Computation of one column, `[particle]` or `[jet]`, from the branches of a file."""
+
+class Available(NamedTuple):
+    """Names that a file provides of a schema: canonical columns, features of particles, context of jets."""
+
+    columns: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
 
 
 class JetTable(NamedTuple):
@@ -48,7 +55,7 @@ class Decoder:
 
     Args:
         schema: the schema of the file.
-        columns: particle columns that the file has.
+        available: columns, features and context that the file has.
         classes: the classes of the file.
         types: types of its jet columns.
         request: the columns to decode, and the treatment of bad jets.
@@ -58,25 +65,32 @@ class Decoder:
     """
 
     def __init__(
-        self, schema: Schema, columns: Sequence[str], classes: Classes, types: JetTypes, request: Request
+        self, schema: Schema, available: Available, classes: Classes, types: JetTypes, request: Request
     ) -> None:
         self._schema, self._request = schema, request
-        self._columns = tuple(columns) if request.columns is None else request.columns
+        self._columns = available.columns if request.columns is None else request.columns
         self._classes = classes if request.labels else Classes()
         self._where = None if request.where is None else formula(request.where)
         names = () if self._where is None else self._where.names
         self._where_columns = {name: _jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
         self._flatten = request.weighting
         by = () if self._flatten is None else self._flatten.settings.by
+        canonical = tuple(name for name in self._columns if name in COLUMNS)
+        features = {name: schema.features[name] for name in self._columns if name in available.features}
+        context = {name: schema.context[name] for name in request.context if name in available.context}
         jets = (*request.all_jet_columns, *names, *by)
-        self.branches = schema.branches_for(self._columns, jets, self._classes.branches)
+        branches = schema.branches_for(canonical, jets, self._classes.branches)
+        further = [branch for source in (*features.values(), *context.values()) for branch in source.branches]
+        self.branches = tuple(dict.fromkeys((*branches, *further)))
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
-        self._particle_columns = [_particle_column(schema, name) for name in self._columns]
+        self._particle_columns = [_particle_column(schema, name) for name in canonical]
+        self._particle_columns += [feature_column(features.get(name)) for name in self._columns[len(canonical) :]]
+        self._context = {name: context_column(context.get(name)) for name in request.context}
         self._jet_columns = {name: _jet_column(schema, name, types.of[name]) for name in request.jet_columns}
         self._weight = None if request.weights is None else _jet_column(schema, request.weights, np.dtype(np.float32))
         self._by = {name: _jet_column(schema, name, types.of[name]) for name in by}
-        self._filter = BadJetFilter(schema, self._classes, request.bad_jets)
+        self._filter = BadJetFilter(schema, self._classes, request.bad_jets, may_miss=set(further) - set(branches))
 
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
         """Return the good jets in the order of the file, and the number of skipped ones by reason.
@@ -95,6 +109,7 @@ class Decoder:
             offsets=torch.from_numpy(rows.offsets),
             columns=self._columns,
             jet={name: torch.from_numpy(column(rows)) for name, column in self._jet_columns.items()},
+            context={name: torch.from_numpy(column(rows)) for name, column in self._context.items()},
             labels=torch.from_numpy(self._classes.labels(rows)),
             weights=self._weights(rows),
             source=torch.from_numpy(source),
@@ -147,7 +162,7 @@ class Decoder:
         return rows.select(passed), +Counter({f"not {self._schema.jet_cut}": int(np.count_nonzero(~passed))})
 
     def _particles(self, rows: Rows) -> Array:
-        """Compute the canonical columns, float32 `[particle, column]`."""
+        """Compute the canonical columns and the features, float32 `[particle, column]`."""
         particles = np.empty((int(rows.offsets[-1]), len(self._columns)), dtype=np.float32)
         for position, column in enumerate(self._particle_columns):
             particles[:, position] = column(rows)

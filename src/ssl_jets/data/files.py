@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.decoder import Decoder
+from ssl_jets.data.decoder import Available, Decoder
 from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.events.views import as_jets
 from ssl_jets.data.identity import FileId, digest_of
@@ -44,6 +44,8 @@ class JetFile:
         boundaries: entries from 0 to `entries` at which a read may begin without decoding anything twice.
         bytes: size of the file.
         columns: canonical particle columns it has, in the order of `COLUMNS`.
+        features: features of particles it has, by the names of the schema.
+        context: context of jets it has, by the names of the schema.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
         types: types of the jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
@@ -62,6 +64,8 @@ class JetFile:
     bytes: int
     columns: tuple[str, ...]
     jet_columns: tuple[str, ...] = field(repr=False)
+    features: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
     types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
@@ -74,7 +78,8 @@ class JetFile:
         """Return the decoder of a request, compiled at its first use."""
         if request not in self._decoders:
             classes = Classes(self.label_names, self.label_formulas, self.label_branches)
-            self._decoders[request] = Decoder(self.schema, self.columns, classes, self.types, request)
+            available = Available(self.columns, self.features, self.context)
+            self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
         return self._decoders[request]
 
     @property
@@ -227,39 +232,6 @@ def count(parts: Sequence[EntryRange]) -> int:
     return sum(part.entries for part in parts)
 
 
-def shared_columns(files: Sequence[JetFile]) -> tuple[str, ...]:
-    """Return the particle columns of the files, which must be the same in all of them.
-
-    Raises:
-        DataError: two files differ.
-    """
-    for file in files[1:]:
-        if file.columns != files[0].columns:
-            raise DataError(
-                "the files have different particle columns",
-                where=f"{files[0].source} and {file.source}",
-                found=f"{', '.join(sorted({*file.columns} ^ {*files[0].columns}))} only in one of them",
-            )
-    return files[0].columns
-
-
-def shared_labels(files: Sequence[JetFile]) -> tuple[str, ...]:
-    """Return the names of the classes, the same in all files with labels; empty if no file has labels.
-
-    Raises:
-        DataError: two files differ.
-    """
-    labelled = [file for file in files if file.label_names]
-    for file in labelled[1:]:
-        if file.label_names != labelled[0].label_names:
-            raise DataError(
-                "the files have different classes",
-                where=f"{labelled[0].source} and {file.source}",
-                found=f"{', '.join(labelled[0].label_names)} and {', '.join(file.label_names)}",
-            )
-    return labelled[0].label_names if labelled else ()
-
-
 def _open(
     source: Source, labels: tuple[str, ...] | None, schema: Schema | None, jets: str | None, external: bool
 ) -> JetFile:
@@ -273,6 +245,7 @@ def _open(
         table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
+        features, context = check.present_features(schema, table, where)
         classes = check.present_labels(schema, table.branches, labels, where)
         named = tuple(name for name, value in schema.jets.items() if set(value.branches) <= set(table.branches))
         branches = check.check_branches(schema, columns, named, classes, table, where)
@@ -289,6 +262,8 @@ def _open(
             bytes=size(source.path),
             columns=columns,
             jet_columns=jet_columns,
+            features=features,
+            context=context,
             types=own_types(schema, table, jet_columns),
             label_names=classes.names,
             label_formulas=classes.formulas,
@@ -296,5 +271,6 @@ def _open(
             events=events,
             digest=digest,
         )
-        check.check_formulas(file.decoder(Request(named)), table, schema.title)
+        request = Request(named, columns=(*columns, *features), context=context)
+        check.check_formulas(file.decoder(request), table, schema.title)
         return file

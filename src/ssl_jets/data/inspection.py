@@ -107,21 +107,40 @@ def _block(file: JetFile, seen: Profile, most: int | None) -> str:
         f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {skipped}" if skipped else ""),
         f"  classes:          {_classes(file, seen)}",
         f"  missing:          {', '.join(missing) or 'none'}",
+        *_declared(file),
         *(f"  suspicious:       {text}" for text in seen.suspicions),
-        *_table(seen, list(seen.jet_columns)[:most]),
+        *_table(file, seen, list(seen.jet_columns)[:most]),
     ]
     if most is not None and (more := len(seen.jet_columns) - most) > 0:
         lines.append(f"  and {more:,} more jet columns: --columns or --json shows them")
     return "\n".join(lines)
 
 
-def _table(seen: Profile, jet_columns: Sequence[str]) -> list[str]:
-    """Format all particle columns and some jet columns as a table with a header."""
-    width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in jet_columns)]), 2 * _NAME_WIDTH)
+def _declared(file: JetFile) -> list[str]:
+    """Format the features and the context that `model.inputs` can choose, and those that the file lacks."""
+    lines = []
+    for key, present, sources in (
+        ("features", file.features, file.schema.features),
+        ("context", file.context, file.schema.context),
+    ):
+        lacking = [name for name in sources if name not in present]
+        text = ", ".join(present) or "none"
+        text += " (for model.inputs)" if present else ""
+        text += f"; the file lacks {', '.join(lacking)}" if lacking else ""
+        lines += [f"  {key + ':':<17} {text}"] if sources else []
+    return lines
+
+
+def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str]:
+    """Format all particle columns, features and context, and some jet columns as a table with a header."""
+    context = {name: numbers for name, numbers in seen.context.items() if name not in seen.jet_columns}
+    inputs, declared = {**seen.columns, **context}, {**file.schema.features, **file.schema.context}
+    units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
+    width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
     return [
         f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
         _line("particles a jet", width, "", seen.particles),
-        *(_line(name, width, UNITS.get(name, ""), numbers) for name, numbers in seen.columns.items()),
+        *(_line(name, width, units.get(name, ""), numbers) for name, numbers in inputs.items()),
         *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
     ]
 
@@ -168,5 +187,7 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "classes": list(file.label_names),
         "columns": list(file.columns),
         "missing": [name for name in COLUMNS if name not in file.columns],
+        "features": list(file.features),
+        "context": list(file.context),
         "jet_columns": list(file.jet_columns),
     }

@@ -102,7 +102,8 @@ class Profile:
     Attributes:
         jets: number of sampled jets.
         particles: number of particles per jet.
-        columns: particle columns, in canonical units.
+        columns: particle columns and features, in canonical units; categories by their indices.
+        context: context of jets, likewise.
         jet_columns: jet columns, as in the file or in the units of the schema.
         labels: number of jets of each class; empty without labels.
         left_out: number of skipped jets by reason.
@@ -112,6 +113,7 @@ class Profile:
     jets: int
     particles: Numbers
     columns: dict[str, Numbers]
+    context: dict[str, Numbers]
     jet_columns: dict[str, Numbers]
     labels: dict[str, int]
     left_out: dict[str, int]
@@ -129,7 +131,8 @@ def profile(
     Raises:
         DataError: the file cannot be read.
     """
-    request = Request(file.jet_columns, "skip", bad_files, wrap=False, where=where)
+    inputs = (*file.columns, *file.features)
+    request = Request(file.jet_columns, "skip", bad_files, inputs, file.context, wrap=False, where=where)
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):
@@ -147,6 +150,7 @@ def profile(
         jets=len(jets),
         particles=Numbers.of(jets.lengths.numpy()),
         columns=columns,
+        context={name: Numbers.of(values.numpy()) for name, values in jets.context.items()},
         jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
         labels=_labels(jets, file.label_names),
         left_out=dict(skipped),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssl_jets.config import DataSettings
@@ -20,8 +20,9 @@ class Request:
         jet_columns: jet columns to read besides the particles.
         bad_jets: "error" stops at a bad jet, "skip" leaves it out and counts it (see `bad_jets.py`).
         bad_files: the same for entries that cannot be read, of a file that is corrupt, truncated or gone.
-        columns: particle columns to read, in the order of `COLUMNS`; None reads all, which must then be the same in
-            all files.
+        columns: particle columns to read, in the order of `COLUMNS`, then features; None reads all columns, which must
+            then be the same in all files, and no feature. A feature that a file lacks is missing for its particles.
+        context: context of jets to read, into `Jets.context`; missing for the jets of a file that lacks it.
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
@@ -38,6 +39,7 @@ class Request:
     bad_jets: Literal["error", "skip"] = "error"
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
+    context: tuple[str, ...] = ()
     weights: str | None = None
     wrap: bool = True
     labels: bool = True
@@ -51,11 +53,12 @@ class Request:
         jet_columns: tuple[str, ...] = (),
         columns: tuple[str, ...] | None = None,
         *,
+        context: tuple[str, ...] = (),
         weighted: bool = False,
     ) -> Request:
         """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
         weights = settings.weights if weighted else None
-        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, weights, where=settings.where)
+        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, context, weights, where=settings.where)
 
     @property
     def resampling(self) -> Spectrum | None:
@@ -66,6 +69,11 @@ class Request:
     def weighting(self) -> Spectrum | None:
         """Spectrum whose factors become weights; None without one."""
         return self.flatten if self.resampling is None else None
+
+    @property
+    def inputs(self) -> Request:
+        """The same request for the inputs of the encoder alone, without jet columns and weights."""
+        return replace(self, jet_columns=(), weights=None, flatten=None)
 
     @property
     def all_jet_columns(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -182,6 +182,11 @@ def _numbers(values: Any) -> Array:
     array: Array = np.asarray(numbers)
     # HDF5 and npz files may have the other byte order, which torch refuses.
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def texts(values: Iterable[object]) -> list[str]:
+    """Decode strings, which HDF5 and npz files may hold as bytes."""
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 def empty_rows(particle: Sequence[str], jet: Sequence[str]) -> Rows:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ssl_jets.data.readers.base import Table
-from ssl_jets.data.schemas.schema import Schema, Value
+from ssl_jets.data.schemas.schema import Schema
+from ssl_jets.data.schemas.value import Value
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.bad_jets import BadJetError
-from ssl_jets.data.files import EntryRange, JetFile, count, shared_columns
+from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.inputs import check_definitions
 from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, embed_jets, encode
@@ -73,15 +75,20 @@ def embed_parts(
 
 
 def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
-    """Return the particle columns of the files that the encoder was trained with, and log the differences.
+    """Return the columns and features of the files that the encoder was trained with, and log the differences.
 
     A column that the encoder was not trained with has untrained weights, so it is left out.
 
     Raises:
         DataError: the files have different columns.
+        UsageError: the files define a feature otherwise than the model.
     """
     available = shared_columns(files)
-    trained = model.columns
+    declared = model.encoder.cfg.features
+    trained = tuple(name for name in model.columns if name not in declared)
+    context = {name: model.encoder.cfg.context[name] for name in model.context}
+    for line in check_definitions(declared, context, files):
+        log(line)
     if lacking := [name for name in trained if name not in available]:
         log(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")
     if new := [name for name in available if name not in trained]:
@@ -89,7 +96,7 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     columns = tuple(name for name in available if name in trained)
     if not columns:
         raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)
-    return columns
+    return (*columns, *(name for name in declared if any(name in file.features for file in files)))
 
 
 def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:

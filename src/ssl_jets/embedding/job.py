@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
-from ssl_jets.data.files import count, shared_labels
+from ssl_jets.data.files import count
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen, joint_training
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.embedding.encoding import Progress
 from ssl_jets.embedding.inputs import Inputs, PartOf, open_inputs
 from ssl_jets.embedding.outputs import Output
@@ -155,7 +156,9 @@ def write_output(
     training = joint_training([model.facts.get("training", {}) for model in models])
     inputs = open_inputs(sources, options.data, options.part, Seen.of(training), batch=options.batch_size, log=log)
     read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
-    request = Request.of(options.data, read, output.prepare(inputs.files, log))
+    to_encode = output.prepare(inputs.files, log)
+    context = tuple(dict.fromkeys(name for model in models for name in model.context))
+    request = Request.of(options.data, read, to_encode, context=context)
     keep = tuple(dict.fromkeys(options.keep))
     check_kept(inputs.files, request, keep, output)
     labels = shared_labels(inputs.files)
@@ -180,11 +183,14 @@ def write_output(
             rntuple=options.out_settings.rntuple,
             resume_jets=options.out_settings.resume_jets if options.resume else None,
             total=count(inputs.ranges) if options.per_file else None,
+            encoders=[model.encoder for model in models],
         )
         with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):
             for path, own in targets.items():
                 described = own.describe(metadata, columns)
                 skipped += write_file(work, own, path, described, ranks, force=options.force, log=log)
+        for name, number in work.unlisted.items():
+            log(f"feature {name}: {number:,} values of a category that the model does not list")
     return OutputSummary(
         paths=tuple(targets),
         jets=count(inputs.ranges),

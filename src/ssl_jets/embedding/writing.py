@@ -6,13 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_jets.data.files import EntryRange, count
+from ssl_jets.data.inputs import unlisted
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
@@ -22,6 +23,7 @@ from ssl_jets.embedding.inputs import Inputs
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import RowJoiner
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.atomic import WorkFolder, check_output, clear_left_behind, real, write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.kept_folder import KeptFolder, kept_path
@@ -43,6 +45,8 @@ class Work:
     Attributes:
         total: entries of all files together, for the progress of a job with a file for each input.
         resume_jets: jets of a finished part; None without `--resume`.
+        encoders: the encoders, whose lists of categories are compared with the jets.
+        unlisted: values of categories that an encoder does not list, by feature.
     """
 
     output: Output
@@ -57,6 +61,8 @@ class Work:
     rntuple: bool = False
     resume_jets: int | None = None
     total: int | None = None
+    encoders: Sequence[Encoder] = ()
+    unlisted: Counter[str] = field(default_factory=Counter)
 
     def write_rows(
         self, inputs: Inputs, parts: Sequence[EntryRange], writer: ZWriter, done: int = 0, total: int | None = None
@@ -74,6 +80,8 @@ class Work:
         joiner = RowJoiner(files, inputs.numbers, parts, self.columns, self.output, request=self.request)
         entries = count(parts)
         for jets, encoded in with_finite_z(files, pairs, self.request, skipped):
+            for encoder in self.encoders:
+                self.unlisted.update(unlisted(jets, encoder.cfg))
             for rows in joiner.add(jets, encoded):
                 writer.write(rows)
             self._show(done + joiner.entries, total or entries)

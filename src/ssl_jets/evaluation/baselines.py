@@ -137,7 +137,7 @@ class Baselines:
 
     def untrained(self, encoder: Encoder) -> Untrained:
         """Return the encoder of random weights for `encoder`: one for all models of a shape and feature statistics."""
-        statistics = [values.tolist() for values in encoder.features.state_dict().values()]
+        statistics = [values.tolist() for _, values in encoder.named_buffers()]
         key = f"{encoder.cfg.model_dump_json()} {statistics}"
         if key not in self._untrained:
             self._untrained[key] = self._measure(random_like(encoder, self.data.seed))

@@ -13,11 +13,12 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import EntryRange, JetFile, count, shared_labels
+from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of, joint_training
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.data.subset import rows_of_labels
@@ -27,7 +28,7 @@ from ssl_jets.evaluation.metrics.bootstrap import relative
 from ssl_jets.evaluation.probes.classes import MULTIPLICITY, TREE_COLUMNS, Labelled, tree_columns
 from ssl_jets.evaluation.roles import LEFT_OUT, Roles, assign_roles, draw, log_absent_classes, only_class
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.nn.tasks import weights_of
@@ -51,7 +52,8 @@ class EvaluationData:
         roles: use of each entry.
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
-        columns: particle columns that all encoders read.
+        columns: particle columns that all encoders read, and the features of any.
+        context: context that any encoder reads.
         targets: regressed columns of the models, whose true values are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
@@ -64,6 +66,7 @@ class EvaluationData:
     settings: EvaluateSettings
     note: MessageLog
     columns: tuple[str, ...] | None = None
+    context: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     files_left_out: dict[str, str] = field(default_factory=dict)
@@ -103,8 +106,13 @@ class EvaluationData:
         _note_roles(roles, files, bool(headed), note)
         targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
         known = [columns_to_encode(model, files, note) for model in models]
-        columns = tuple(name for name in known[0] if all(name in other for other in known))
-        return cls(files, classes, roles, settings, note, columns, tuple(dict.fromkeys(targets)), files_left_out=lost)
+        canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
+        # An encoder reads its own features and context only.
+        features = dict.fromkeys(name for names in known for name in names if name not in COLUMNS)
+        columns = (*canonical, *features)
+        context = tuple(dict.fromkeys(name for model in models for name in model.context))
+        targets = list(dict.fromkeys(targets))
+        return cls(files, classes, roles, settings, note, columns, context, tuple(targets), files_left_out=lost)
 
     @cached_property
     def fit(self) -> Jets:
@@ -202,7 +210,7 @@ class EvaluationData:
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
-        request = Request.of(self.settings.data, tuple(columns), self.columns, weighted=True)
+        request = Request.of(self.settings.data, tuple(columns), self.columns, context=self.context, weighted=True)
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
         if skipped:

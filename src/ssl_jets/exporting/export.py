@@ -15,8 +15,8 @@ from pydantic import Field
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import shared_labels
 from ssl_jets.data.read import read_jets
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting.graph import ExportedModel, build_graph, metadata_of
 from ssl_jets.exporting.parity import Latency, largest_differences, measure_latency, open_session, run_onnx

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_jets.data.files import shared_columns
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings, check_domain
@@ -31,7 +31,8 @@ def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, beg
     if settings.method.adapt == "none":
         return
     check_domain(settings)  # again, since `auto` has chosen the mode by now
-    shared_columns([data.files[part.file] for part in data.all_train])
+    if inputs.request.columns is None:
+        shared_columns([data.files[part.file] for part in data.all_train])
     target_jets = data.jets(data.unlabelled)
     inputs.run.log_message(f"domain: {target_jets:,} unlabelled jets of the target, {settings.method.adapt}")
     weights = attach(objective, settings.method, {part.file for part in data.unlabelled})
@@ -57,7 +58,7 @@ def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSe
     """Fit the weights on a sample of both domains, and log the effective sample size of the source."""
     settings, data, subset, run = inputs.settings, inputs.data, inputs.subset, inputs.run
     jets, seed = settings.method.reweight.jets, settings.train.seed
-    request = Request.of(settings.data)
+    request = inputs.request.inputs
     if subset is None:
         source = list(ordered(data.files, subsample(data.train, data.entries_for(data.train, jets), seed), request))
     else:

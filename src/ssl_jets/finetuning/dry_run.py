@@ -102,7 +102,7 @@ def _measure_stream(settings: RunSettings[FinetuneSettings], fabric: Fabric) -> 
 
 def save_batches(batches: list[Jets], path: Path) -> None:
     """Write batches to a file for jobs."""
-    fields = ("particles", "offsets", "columns", "jet", "labels", "weights", "source")
+    fields = ("particles", "offsets", "columns", "jet", "context", "labels", "weights", "source")
     torch.save([{name: getattr(jets, name) for name in fields} for jets in batches], path)
 
 

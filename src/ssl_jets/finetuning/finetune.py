@@ -96,7 +96,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     )
 
     # Model
-    facts = training_facts(data, settings, result) | {
+    facts = training_facts(inputs, result) | {
         "mode": settings.method.mode,
         "labelled_jets": counts[0],
         "labelled_seed": settings.method.subset_seed,
@@ -137,7 +137,7 @@ def log_setup(
 ) -> None:
     """Log the files, the number of labelled jets used and available, and the number of trainable weights."""
     settings, data, run = inputs.settings, inputs.data, inputs.run
-    log_files(run, data)
+    log_files(inputs)
     if not MODES[settings.method.mode].starts_anew:
         for line in Seen.of(pretrained.facts["training"]).notes(data.files):
             run.log_message(line)

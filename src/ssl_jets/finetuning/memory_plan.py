@@ -19,7 +19,6 @@ import torch
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.loading.mixed import shares, together
-from ssl_jets.data.loading.stream import Request
 from ssl_jets.errors import SslJetsError
 from ssl_jets.finetuning.dry_run import Cost, Job, save_batches
 from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
@@ -192,8 +191,7 @@ class Planner:
         self.jets = subset if subset is not None else concatenate(list(statistics_sample(data, data.train, 0, request)))
         self.domain: Jets | None = None
         if unlabelled := in_batches(data, self.settings).unlabelled:
-            without_labels = Request.of(self.settings.data)
-            self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, without_labels, blind=True)))
+            self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, request.inputs, blind=True)))
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,6 +9,7 @@ by their uncertainties. A term is any other loss on the batch: domain adaptation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +61,14 @@ class Objective(Method):
             equal weights.
     """
 
+    sees_context: ClassVar[bool] = True
+
     def __init__(
         self, cfg: TaskSettings, encoder: Encoder, labels: tuple[str, ...], terms: Mapping[str, Term] | None = None
     ) -> None:
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
+        encoder.reads_context = True  # the request decides whether the jets have any
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})

@@ -9,13 +9,14 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.inputs import columns_of
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
-from ssl_jets.model_file import Model
+from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.tasks import LABEL
 from ssl_jets.training.flattening import flattened
 from ssl_jets.training.run_folder import TrainingRun
@@ -42,9 +43,22 @@ def open_labelled(
     if LABEL in settings.method.targets:
         hint = "--set method.targets=[jet_sdmass] learns a jet column"
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
-    request = Request.of(settings.data, settings.method.jet_columns, weighted=True)
+    request = Request.of(
+        settings.data,
+        settings.method.jet_columns,
+        columns_of(settings.model, data.files),
+        context=_context(settings),
+        weighted=True,
+    )
     request = flattened(request, data, settings.data, run, begins=begins)
     return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
+
+
+def _context(settings: RunSettings[FinetuneSettings]) -> tuple[str, ...]:
+    """Return the context to read: all that the model declares if its token is trained, or what it was trained with."""
+    if not settings.model.context or MODES[settings.method.mode].trains_inputs:
+        return tuple(settings.model.context)
+    return load_model(settings.method.model).context
 
 
 def count_targets(

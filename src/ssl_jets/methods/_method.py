@@ -37,6 +37,9 @@ class Method(nn.Module):
     """Settings of data, model and training that the method was tested with."""
     can_generate: ClassVar[bool] = False
     """Whether `generate` draws new jets."""
+    sees_context: ClassVar[bool] = False
+    """Whether `loss` reads the context of jets. Not in pretraining without labels: the pt of a jet gives away the
+    hidden particles that add up to it, and two views of a jet would be recognised by it."""
     saves_full_method: ClassVar[bool] = False
     """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -62,8 +65,8 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss; distributed wrappers hook into this call."""
-        return self.loss(jets, progress)
+        """Return the loss, with hidden context unless the method sees it; distributed wrappers hook into this call."""
+        return self.loss(jets if self.sees_context else jets.without(jets.context), progress)
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""

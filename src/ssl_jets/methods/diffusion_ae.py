@@ -3,7 +3,7 @@
     z   = u(g(x)) + s e,                     u(z) = z / rms(z), K x d numbers,  e ~ N(0, 1)
     x_t = (1 - t) n + t x,                   n ~ N(0, 1),  t ~ U(0, 1) for each jet
     L   = mean over jets of mean over its particles of
-          |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z)
+          |v(x_t, t, z) - (x - n)|^2 averaged over the features + w CE(kind and charge | x_t, t, z) + `FeatureHead`
           + c CE(number of particles | z) + a |A z - observables(x)|
           + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
 
@@ -29,7 +29,7 @@ from ssl_jets.nn import random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import Condition, SetFlow, VectorFlow, interpolant
-from ssl_jets.nn.heads import CountHead
+from ssl_jets.nn.heads import CountHead, target_head, target_loss
 from ssl_jets.nn.normalize import add_noise, project_to_sphere
 from ssl_jets.nn.observables import JetObservables
 
@@ -72,6 +72,7 @@ class DiffusionAutoencoder(Method):
         self.observables = JetObservables(encoder.dim)
         self.prior = VectorFlow(encoder.dim, cfg.prior_width)
         self.register_buffer("present", torch.ones(TARGETS))
+        self.targets_out = target_head(cfg.decoder_width, encoder.features)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the errors of particles, multiplicity, jet observables and the prior over z."""
@@ -80,7 +81,7 @@ class DiffusionAutoencoder(Method):
         t, noise = random.uniform_per_jet(jets).float(), random.normal(jets, TARGETS)
         noised_z = add_noise(jets, z, self.cfg.blur)
         condition = self._condition(noised_z, jets.offsets, self.encoder.features.present(jets))
-        velocity_error, kind_error = self.decoder.errors(values, kinds, noise, t, condition)
+        velocity_error, kind_error, decoded = self.decoder.errors(values, kinds, noise, t, condition)
         parts = {
             "flow_loss": jets.mean(velocity_error).mean(),
             "kind_loss": jets.mean(kind_error).mean(),
@@ -88,9 +89,9 @@ class DiffusionAutoencoder(Method):
             "observables_loss": self.observables.error(noised_z, jets, self.encoder.features).mean(),
             "prior_loss": self._prior_error(jets, project_to_sphere(z.detach()), t).mean(),
         }
-        weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0)
-        weighted = [weight * part for weight, part in zip(weights, parts.values(), strict=True)]
-        loss = torch.stack(weighted).sum()
+        parts |= target_loss(self.targets_out, decoded, jets, self.encoder.features)
+        weights = (1.0, self.cfg.kind_weight, self.cfg.count_weight, self.cfg.observables_weight, 1.0, 1.0)
+        loss = torch.stack([weight * part for weight, part in zip(weights, parts.values(), strict=False)]).sum()
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
@@ -102,8 +103,7 @@ class DiffusionAutoencoder(Method):
     def _prior_error(self, jets: Jets, z: Tensor, t: Tensor) -> Tensor:
         """Return the squared error of the prior's velocity, averaged over the dimensions of z, `[jet]`."""
         noised, velocity = interpolant(z, random.normal_per_jet(jets, self.encoder.dim), t)
-        error: Tensor = self.prior(noised, t) - velocity
-        return error.square().mean(1)
+        return torch.square(self.prior(noised, t) - velocity).mean(1)
 
     @staticmethod
     def _condition(z: Tensor, offsets: Tensor, present: Tensor) -> Condition:

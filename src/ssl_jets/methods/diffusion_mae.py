@@ -6,6 +6,7 @@
     v, k            = decoder({z tokens, tokens, z + t + x_t of each hidden particle})[hidden]
     L = mean over jets of mean over its hidden particles of
         |v - (x_hidden - n)|^2 averaged over the features + w CE(k, kind and charge)
+        + error of the features of a schema that are targets, from x_t (`FeatureHead`)
 
 DiffMAE (Wei et al., arXiv:2304.03283) by flow matching (Lipman et al., arXiv:2210.02747), on sets as SSFM (Leigh et
 al., arXiv:2409.12589). Hidden particles need no mask tokens: their noised features distinguish them, and the density is
@@ -28,6 +29,7 @@ from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import Condition, SetFlow
+from ssl_jets.nn.heads import target_head, target_loss
 
 
 class DiffusionMaskedAutoencoder(Method):
@@ -57,17 +59,21 @@ class DiffusionMaskedAutoencoder(Method):
         self.decoder = SetFlow(
             encoder.dim, cfg.decoder_width, cfg.decoder_blocks, encoder.cfg.z_tokens, token_width=encoder.width
         )
+        self.targets_out = target_head(cfg.decoder_width, encoder.features)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the squared error of the velocity and the cross-entropy on the kind of the hidden particles."""
         condition, masked = self._encode(jets, masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio))
         values, _, kinds = self.encoder.features.targets(masked)
         t, noise = random.uniform_per_jet(jets).float(), random.normal(masked, TARGETS)
-        velocity_error, kind_error = self.decoder.errors(values, kinds, noise, t, condition)
+        velocity_error, kind_error, decoded = self.decoder.errors(values, kinds, noise, t, condition)
         flow_loss = masked.mean(velocity_error).mean()
         kind_loss = masked.mean(kind_error).mean()
         loss = flow_loss + self.cfg.kind_weight * kind_loss
-        return {"loss": loss, "flow_loss": flow_loss.detach(), "kind_loss": kind_loss.detach()}
+        parts = {"flow_loss": flow_loss, "kind_loss": kind_loss}
+        parts |= target_loss(self.targets_out, decoded, masked, self.encoder.features)
+        loss = loss + parts["target_loss"] if "target_loss" in parts else loss
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def _encode(self, jets: Jets, hidden: Tensor) -> tuple[Condition, Jets]:
         """Return the condition of the decoder, and the hidden particles."""
@@ -78,11 +84,12 @@ class DiffusionMaskedAutoencoder(Method):
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
         """Draw the hidden particles (bool `[particle]`) given the visible ones, `samples` times, as complete jets."""
         condition, masked = self._encode(jets, hidden)
-        columns = [COLUMNS.index(name) for name in jets.columns]
+        columns = [COLUMNS.index(name) for name in jets.columns if name in COLUMNS]
         completed = []
         for _ in range(samples):
             values, kinds = self.decoder.sample(random.normal(masked, TARGETS + 1), condition, self.cfg.steps)
             particles = jets.particles.clone()
-            particles[hidden] = self.encoder.features.particles(values, kinds)[:, columns]
+            particles[hidden] = torch.nan  # features of a schema are not drawn
+            particles[hidden, : len(columns)] = self.encoder.features.particles(values, kinds)[:, columns]
             completed.append(replace(jets, particles=particles))
         return completed

@@ -5,6 +5,7 @@
     prediction      = decoder({z, tokens, z + mask token of each hidden particle})[hidden]
     L = mean over jets of mean over its hidden particles of
         |prediction - x| averaged over the features it has + w CE(kind and charge)
+        + error of the features of a schema that are targets (`FeatureHead`)
 
 He et al., arXiv:2111.06377, on sets as in MPM v2 (Leigh et al., arXiv:2409.12589). A set has no positions, so the mask
 token of a hidden particle is a learned vector of its pT rank among the hidden particles. z is a token of the decoder
@@ -25,6 +26,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
+from ssl_jets.nn.heads import target_head, target_loss
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -64,6 +66,7 @@ class MaskedAutoencoder(Method):
             self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
+        self.targets_out = target_head(width, encoder.features)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute L1 on the features and cross-entropy on the kind of the hidden particles."""
@@ -77,10 +80,12 @@ class MaskedAutoencoder(Method):
         kind = nn.functional.cross_entropy(self.kinds_out(decoded).float(), kinds, ignore_index=-1, reduction="none")
         feature_loss = masked.mean(per_particle).mean()  # over the particles of a jet, then over jets
         kind_loss = masked.mean(kind).mean()
+        further = target_loss(self.targets_out, decoded, masked, self.encoder.features)
         return {
-            "loss": feature_loss + self.cfg.kind_weight * kind_loss,
+            "loss": sum(further.values(), start=feature_loss + self.cfg.kind_weight * kind_loss),
             "feature_loss": feature_loss.detach(),
             "kind_loss": kind_loss.detach(),
+            **{name: part.detach() for name, part in further.items()},
         }
 
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ class SemiSupervised(Method):
     recipe: ClassVar[Recipe] = Recipe(
         data=DataSettings(unlabelled_ratio=3), train=TrainSettings(epochs=5, batch_size=256, lr=5e-4)
     )
+    sees_context: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
@@ -82,7 +83,7 @@ class SemiSupervised(Method):
         """Compute the weighted losses, the parts of both methods, and every s."""
         labelled = self.tasks.having(jets)
         losses, logged = self.tasks(self.encoder(labelled, z_only=True).z, labelled)
-        parts = self.method.loss(jets, progress)
+        parts = self.method(jets, progress)
         first, last = self.cfg.unlabelled_weight
         losses[UNLABELLED] = TaskLoss(parts.pop("loss"), first + (last - first) * progress)
         return {"loss": self.weights(losses), **logged, **parts, **self.weights.parts(losses)}

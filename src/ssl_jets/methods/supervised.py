@@ -13,6 +13,7 @@ a target (NaN) do not enter that task's loss.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,6 +32,8 @@ class Supervised(Method):
 
     class Config(TaskSettings):
         """Settings of `supervised`."""
+
+    sees_context: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__(cfg, encoder, labels)

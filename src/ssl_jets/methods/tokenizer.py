@@ -3,6 +3,7 @@
     tokens, z    = g(x)
     e_i, k_i     = nearest code to LayerNorm(W tokens_i)                       (straight-through)
     R(p)         = |p - x| averaged over the features it has + w CE(kind and charge)
+                   + error of the features of a schema that are targets (`FeatureHead`)
     L = mean over jets of mean over particles of
         R(decoder({e_i})) + c |W tokens_i - e_i|^2 + b R(decoder({z, z + mask token of each particle}))
 
@@ -27,6 +28,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
+from ssl_jets.nn.heads import target_head, target_loss
 from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
 from ssl_jets.nn.transformer import Transformer
 
@@ -72,6 +74,7 @@ class Tokenizer(Method):
         self.decoder = Transformer(width, cfg.decoder_blocks, max(1, width // 16))
         self.features_out = nn.Linear(width, TARGETS)
         self.kinds_out = nn.Linear(width, SIGNED_KINDS)
+        self.targets_out = target_head(width, encoder.features)
         self.z_in = nn.Linear(encoder.dim, width)
         self.mask_tokens = masking.MaskTokens(cfg.mask_tokens, width)
 
@@ -85,18 +88,23 @@ class Tokenizer(Method):
         z = self.z_in(z).float()  # [jet, width]
         mask_tokens = self.mask_tokens(jets.rank_by_pt()) + z[jets.jet_of_particle]
         without_z = z.new_empty(len(jets), 0, z.shape[1])
-        from_codes = self._errors(jets, *self._decode(self.from_code(quantized.vectors), jets.offsets, without_z))
-        from_z = self._errors(jets, *self._decode(mask_tokens, jets.offsets, z[:, None]))
+        decoded = self.decoder(self.from_code(quantized.vectors), jets.offsets, without_z)[1]  # [particle, width]
+        decoded_from_z = self.decoder(mask_tokens, jets.offsets, z[:, None])[1]
+        from_codes, from_z = self._errors(jets, decoded), self._errors(jets, decoded_from_z)
         terms = torch.stack([*from_codes, quantized.commitment, *from_z], dim=1)  # [particle, 5]
         features, kind, commitment, z_features, z_kind = jets.mean(terms).mean(0)
         w, c, b = self.cfg.kind_weight, self.cfg.commitment, self.cfg.z_weight
         parts = {"feature_loss": features, "kind_loss": kind, "commitment": commitment}
         parts |= {"z_feature_loss": z_features, "z_kind_loss": z_kind}
         loss = features + w * kind + c * commitment + b * (z_features + w * z_kind)
+        for prefix, output, weight in (("", decoded, 1.0), ("z_", decoded_from_z, b)):
+            for name, part in target_loss(self.targets_out, output, jets, self.encoder.features).items():
+                loss, parts[f"{prefix}{name}"] = loss + weight * part, part
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    def _errors(self, jets: Jets, predicted: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _errors(self, jets: Jets, decoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return L1 on the features and cross-entropy on the kind of each particle, both `[particle]`."""
+        predicted, logits = self.features_out(decoded).float(), self.kinds_out(decoded).float()
         values, weights, kinds = self.encoder.features.targets(jets)
         error = ((predicted - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
         return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
@@ -104,11 +112,6 @@ class Tokenizer(Method):
     def after_step(self, progress: float) -> None:
         """Update the codebook."""
         self.quantizer.update()
-
-    def _decode(self, particles: Tensor, offsets: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features `[particle, TARGETS]` and logits of the kind, float32, from the decoder's input rows."""
-        decoded = self.decoder(particles, offsets, extra)[1]
-        return self.features_out(decoded).float(), self.kinds_out(decoded).float()
 
     @torch.no_grad()
     def codes(self, jets: Jets) -> Tensor:
@@ -120,7 +123,8 @@ class Tokenizer(Method):
     def particles(self, codes: Tensor, offsets: Tensor) -> Jets:
         """Return jets of the particles that these codes decode to; `offsets` as in `Jets`."""
         vectors = self.from_code(self.quantizer.codebook[codes])
-        values, logits = self._decode(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))
+        decoded = self.decoder(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))[1]
+        values, logits = self.features_out(decoded).float(), self.kinds_out(decoded).float()
         return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:

@@ -20,12 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_jets.config import Settings
-from ssl_jets.jets import KINDS, Jets, offsets_of
+from ssl_jets.jets import COLUMNS, KINDS, Jets, offsets_of
 from ssl_jets.nn import random
-from ssl_jets.nn.masking import distance_to_one
+from ssl_jets.nn.masking import TRACKS, distance_to_one
 
 _NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
-_TRACKS = ("d0", "d0err", "dz", "dzerr")
 
 
 class Views(Settings):
@@ -69,11 +68,13 @@ class Augmentation:
         name: its setting in `Views`.
         apply: from jets and a strength above 0 to new jets; the input is not changed.
         keeps: its invariants, names of `KEPT`.
+        keeps_features: each particle keeps its features of a schema; otherwise they are missing for changed particles.
     """
 
     name: str
     apply: Callable[[Jets, float], Jets]
     keeps: frozenset[str]
+    keeps_features: bool = True
 
 
 KEPT = {
@@ -194,6 +195,9 @@ def split(jets: Jets, strength: float) -> Jets:
     factor = torch.where(chosen[index], torch.where(first, fraction[index], 1 - fraction[index]), 1.0)
     particles = jets.particles[index]
     offsets = offsets_of(copies)[jets.offsets]
+    features = [at for at, name in enumerate(jets.columns) if name not in COLUMNS]
+    if features:  # measured of the whole particle, they describe neither half
+        particles[:, features] = particles[:, features].masked_fill(chosen[index].unsqueeze(1), torch.nan)
     divided = replace(jets, particles=particles, offsets=offsets)
     return _scaled(divided, factor)
 
@@ -224,7 +228,7 @@ def beam(jets: Jets, strength: float) -> Jets:
 
 def hide_tracks(jets: Jets, strength: float) -> Jets:
     """Mark the track columns of the batch as missing with probability `strength`."""
-    return _without(jets, _TRACKS, strength)
+    return _without(jets, TRACKS, strength)
 
 
 def hide_kind(jets: Jets, strength: float) -> Jets:
@@ -244,7 +248,7 @@ AUGMENTATIONS = (
     Augmentation("crop_hardest", crop_hardest, frozenset()),
     Augmentation("thin", thin, frozenset()),
     Augmentation("drop", drop, frozenset({"IRC"})),
-    Augmentation("split", split, _ALL - {"multiplicity", "angles", "kind"}),
+    Augmentation("split", split, _ALL - {"multiplicity", "angles", "kind"}, keeps_features=False),
     Augmentation("smear", smear, _ALL - {"mass", "angles"}),
     Augmentation("resolution", resolution, _RIGID - {"pt", "energy", "mass"}),
     Augmentation("beam", beam, _ALL - {"energy"}),
@@ -288,7 +292,4 @@ def _with(jets: Jets, **changed: Tensor) -> Jets:
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:
-    if random.once() >= strength:
-        return jets
-    kept = [index for index, name in enumerate(jets.columns) if name not in names]
-    return replace(jets, particles=jets.particles[:, kept], columns=tuple(jets.columns[index] for index in kept))
+    return jets.without(names) if random.once() < strength else jets

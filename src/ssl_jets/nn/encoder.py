@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import attend_once, attend_padded
-from ssl_jets.nn.features import FEATURES, Features
+from ssl_jets.nn.features import DeclaredInputs, Features
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
 
@@ -32,26 +33,32 @@ class Encoder(nn.Module):
     dimensions. Registers absorb surplus attention and are discarded. With `pool` "mean" or "attention" z is pooled from
     the particle tokens instead.
 
+    Context of the jet is a token of its own, if the settings declare any; jets without it have it missing.
+
     Args:
-        cfg: size, number of registers, bottleneck, pair bias, pool.
+        cfg: inputs, size, number of registers, bottleneck, pair bias, pool.
 
     Attributes:
         width: dimension of a token.
         dim: dimension of z.
+        reads_context: read the context of jets; false for a trained encoder that never saw any.
     """
+
+    reads_context: bool = True
 
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__()
         self.cfg = cfg
         width, blocks, heads = cfg.shape
         self.width = width
-        self.features = Features()
+        self.features = Features(cfg.features)
         self.embed = nn.Sequential(nn.Linear(self.features.width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.missing = nn.Parameter(torch.zeros(len(FEATURES), width))
+        self.missing = nn.Parameter(torch.zeros(self.features.count, width))
         self.extra_tokens = nn.Parameter(0.02 * torch.randn(cfg.z_tokens + cfg.registers, width))
         self.set_pool(cfg.pool)
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
         self.transformer = Transformer(width, blocks, heads, dropout=cfg.dropout, drop_path=cfg.drop_path)
+        self.context = ContextToken(cfg.context, width) if cfg.context else None
         self.register_load_state_dict_pre_hook(_rename_trunk)
 
     def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
@@ -63,6 +70,9 @@ class Encoder(nn.Module):
         inputs, missing = self.features(jets)
         particles = self.embed(inputs) + missing @ self.missing
         extra = self.extra_tokens.expand(len(jets), -1, -1)
+        if self.context is not None:
+            seen = jets if self.reads_context else jets.without(jets.context)
+            extra = torch.cat([extra, self.context(seen).unsqueeze(1)], dim=1)
         count, module = extra.shape[1], self.pair_bias
         pair_bias = None if module is None else lambda order, layout: module(jets.select(order), layout, count)
         only = self.cfg.z_tokens if z_only and self.pool is None else None
@@ -70,6 +80,21 @@ class Encoder(nn.Module):
         if self.pool is not None:
             return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
+
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
+        """Fit the statistics of features and context on `batches` of the training stream."""
+        if self.context is None:
+            self.features.fit_statistics(batches)
+            return
+        batches = list(batches)
+        self.features.fit_statistics(batches)
+        self.context.inputs.fit_statistics(self.context.rows(jets) for jets in batches)
+
+    def copy_statistics(self, other: Encoder) -> None:
+        """Take the statistics of features and context from another encoder of the same inputs, but no weights."""
+        own, others = dict(self.named_buffers()), dict(other.named_buffers())
+        for name, values in own.items():
+            values.copy_(others[name])
 
     def set_pool(self, pool: Pool) -> None:
         """Pool z by another rule from now on; its weights, if any, are newly initialized."""
@@ -82,12 +107,40 @@ class Encoder(nn.Module):
         self.pool = MeanPool() if pool == "mean" else attention
 
 
+class ContextToken(nn.Module):
+    """Token from the context of a jet: a linear map of its inputs, which starts at zero, and vectors of missing ones.
+
+    Args:
+        definitions: definition of each number of the context by name.
+        width: dimension of a token.
+    """
+
+    def __init__(self, definitions: Mapping[str, FeatureSettings], width: int) -> None:
+        super().__init__()
+        self.inputs = DeclaredInputs(definitions)
+        self.embed = nn.Linear(self.inputs.width, width)
+        self.missing = nn.Parameter(0.02 * torch.randn(len(definitions), width))
+        nn.init.zeros_(self.embed.weight)
+        nn.init.zeros_(self.embed.bias)
+
+    def forward(self, jets: Jets) -> Tensor:
+        """Return the token of each jet, `[jet, width]`."""
+        inputs, missing = self.inputs(self.rows(jets))
+        token: Tensor = self.embed(inputs).float() + missing @ self.missing
+        return token
+
+    def rows(self, jets: Jets) -> Tensor:
+        """Return the context of each jet, `[jet, number]`; NaN for a number that the jets lack."""
+        absent = jets.particles.new_full((len(jets),), torch.nan)
+        return torch.stack([jets.context.get(name, absent) for name in self.inputs.names], dim=1)
+
+
 def random_like(encoder: Encoder, seed: int) -> Encoder:
     """Return an encoder of the same shape and feature statistics with random weights: the baseline of every probe."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = Encoder(encoder.cfg)
-    fresh.features.load_state_dict(encoder.features.state_dict())
+    fresh.copy_statistics(encoder)
     return fresh.to(encoder.extra_tokens.device).eval()
 
 

@@ -1,4 +1,6 @@
-"""Standardized features of canonical columns; their statistics are saved with the weights.
+"""Inputs of the encoder: standardized features of canonical columns, and features and context that a schema declares.
+
+Their statistics are saved with the weights.
 
 Momenta, energies and track uncertainties enter by their logarithm; impact parameters by tanh and by the logarithm of
 their significance, since |d0| reaches hundreds of millimetres (as in ParT, arXiv:2202.03772).
@@ -6,12 +8,14 @@ their significance, since |d0| reaches hundreds of millimetres (as in ParT, arXi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.config import FeatureSettings, Transform
 from ssl_jets.jets import KINDS, Jets
 
 
@@ -57,42 +61,159 @@ SIGNED_KINDS = 3 * len(KINDS)
 """Classes of the decoders: kind and sign of the charge in one index, `3 * kind + sign + 1`."""
 
 
-class Features(nn.Module):
-    """Standardized continuous features, and kind as one-hot: `[particle, width]`.
+TRANSFORMS: Mapping[Transform, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "signed_log": lambda x: x.sign() * x.abs().log1p(),
+    "tanh": torch.tanh,
+    "sqrt": torch.sqrt,
+}
+"""Transforms of continuous features; a result that is not finite, such as the logarithm of 0, counts as missing."""
 
-    A missing column gets the mean of the training data (0 after standardization), and the encoder adds a learned vector
-    for each missing feature.
+CATEGORY_WIDTH = 8
+"""Width of the learned vector of a category."""
+
+
+class DeclaredInputs(nn.Module):
+    """Inputs from features, or context, that a schema declares: `[row, width]`, rows being particles or jets.
+
+    Continuous values are transformed and standardized; each category has a learned vector of `CATEGORY_WIDTH` numbers,
+    and unlisted ones share another. A missing value gives zeros.
+
+    Args:
+        definitions: definition of each feature by name.
+
+    Attributes:
+        names: their names in the order of the values: continuous features by transform, then categorical ones.
+
+    Example:
+        >>> inputs = DeclaredInputs(
+        ...     {"hits": FeatureSettings(categories=(0, 1)), "chi2": FeatureSettings(transform="log")}
+        ... )
+        >>> inputs.names
+        ('chi2', 'hits')
+        >>> values, missing = inputs(torch.tensor([[1.0, 2.0], [0.0, torch.nan]]))
+        >>> values.shape, missing.tolist()
+        (torch.Size([2, 9]), [[0.0, 0.0], [1.0, 1.0]])
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, definitions: Mapping[str, FeatureSettings]) -> None:
+        super().__init__()
+        self.definitions = dict(definitions)
+        continuous = [name for name, definition in definitions.items() if not definition.categories]
+        by_transform = [[name for name in continuous if definitions[name].transform == one] for one in TRANSFORMS]
+        self.transforms = [
+            (TRANSFORMS[one], len(names)) for one, names in zip(TRANSFORMS, by_transform, strict=True) if names
+        ]
+        self.continuous = tuple(name for names in by_transform for name in names)
+        self.categorical = tuple(name for name in definitions if name not in self.continuous)
+        self.names = (*self.continuous, *self.categorical)
+        self.register_buffer("mean", torch.zeros(len(self.continuous)))
+        self.register_buffer("std", torch.ones(len(self.continuous)))
+        sizes = [len(definitions[name].categories) + 1 for name in self.categorical]
+        self.tables = nn.ModuleList(nn.Embedding(size, CATEGORY_WIDTH) for size in sizes)
+
+    @property
+    def width(self) -> int:
+        """Number of inputs per row."""
+        return len(self.continuous) + CATEGORY_WIDTH * len(self.categorical)
+
+    def fit_statistics(self, rows: Iterable[Tensor]) -> None:
+        """Fit mean and standard deviation on the values that are there; `rows` are batches `[row, feature]`."""
+        values = torch.cat([self.transformed(batch) for batch in rows]).double()
+        present = values.isfinite()
+        count = present.sum(0).clamp(min=1)
+        mean = values.where(present, 0.0).sum(0) / count
+        variance = (values - mean).where(present, 0.0).square().sum(0) / count
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs `[row, width]` and missing values, float `[row, feature]`, from values `[row, feature]`."""
+        values, first = self.standardized(rows), len(self.continuous)
+        absent = ~torch.cat([values, rows[:, first:]], dim=1).isfinite()
+        parts = [values.masked_fill(absent[:, :first], 0.0)]
+        for index, table in enumerate(self.tables, start=first):
+            codes = rows[:, index].masked_fill(absent[:, index], 0.0).long()
+            parts.append(table(codes).masked_fill(absent[:, index : index + 1], 0.0))
+        return torch.cat(parts, dim=1), absent.to(rows.dtype)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return name, definition and, of continuous features, mean and std of the transformed values, as JSON."""
+        described = {name: {"name": name, **one.model_dump(mode="json")} for name, one in self.definitions.items()}
+        for name, mean, std in zip(self.continuous, self.mean.tolist(), self.std.tolist(), strict=True):
+            described[name] |= {"mean": mean, "std": std}
+        return list(described.values())
+
+    def standardized(self, rows: Tensor) -> Tensor:
+        """Return the standardized continuous values, `[row, continuous feature]`; not finite where missing."""
+        return (self.transformed(rows) - self.mean) / self.std
+
+    def transformed(self, rows: Tensor) -> Tensor:
+        """Return the transformed continuous values, `[row, continuous feature]`."""
+        groups = rows[:, : len(self.continuous)].split([count for _, count in self.transforms], dim=1)
+        values = [transform(group) for (transform, _), group in zip(self.transforms, groups, strict=True)]
+        return torch.cat(values, dim=1) if values else rows[:, :0]
+
+
+class Features(nn.Module):
+    """Standardized continuous features, and kind as one-hot: `[particle, width]`; declared features behind them.
+
+    A missing column gets the mean of the training data (0 after standardization), and the encoder adds a learned vector
+    for each missing feature.
+
+    Args:
+        declared: definitions of further features of particles by name.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, declared: Mapping[str, FeatureSettings] = {}) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(len(FEATURES)))
         self.register_buffer("std", torch.ones(len(FEATURES)))
+        self.declared = DeclaredInputs(declared) if declared else None
 
     @property
     def width(self) -> int:
         """Number of inputs per particle."""
-        return len(FEATURES) + len(KINDS)
+        return len(FEATURES) + len(KINDS) + (self.declared.width if self.declared is not None else 0)
+
+    @property
+    def count(self) -> int:
+        """Number of features that may be missing."""
+        return len(FEATURES) + (len(self.declared.names) if self.declared is not None else 0)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit mean and standard deviation on `batches` of the training stream (at least two particles)."""
         count, total, square = 0, torch.zeros(len(FEATURES)).double(), torch.zeros(len(FEATURES)).double()
+        rows = []
         for jets in batches:
             values = self._raw(jets)[0].double()
             count, total, square = count + len(values), total + values.sum(0), square + values.square().sum(0)
+            if self.declared is not None:
+                rows.append(self._rows(jets, self.declared))
+        if self.declared is not None:
+            self.declared.fit_statistics(rows)
         mean = total / count
         variance = (square / count - mean.square()).clamp(min=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
 
     def forward(self, jets: Jets) -> tuple[Tensor, Tensor]:
-        """Return inputs `[particle, width]` and the missing continuous features, float `[feature]`."""
+        """Return inputs `[particle, width]` and missing features, `[feature]`, or `[particle, feature]` if declared."""
         values, missing = self._raw(jets)
         continuous = ((values - self.mean) / self.std).masked_fill(missing.bool(), 0.0)
-        return torch.cat([continuous, self._one_hot(jets)], dim=1), missing
+        inputs = torch.cat([continuous, self._one_hot(jets)], dim=1)
+        if self.declared is None:
+            return inputs, missing
+        further, absent = self.declared(self._rows(jets, self.declared))
+        return torch.cat([inputs, further], dim=1), torch.cat([missing.expand(len(inputs), -1), absent], dim=1)
 
     def targets(self, jets: Jets) -> tuple[Tensor, Tensor, Tensor]:
         """Return the targets of a decoder of particles.
@@ -112,6 +233,18 @@ class Features(nn.Module):
         else:
             kinds = torch.full((len(values),), -1, dtype=torch.int64, device=values.device)
         return values, weights, kinds
+
+    def declared_targets(self, jets: Jets) -> tuple[Tensor, Tensor]:
+        """Return the declared targets of a decoder: standardized values, not finite where missing, and categories.
+
+        The shapes are `[particle, continuous target]` and int64 `[particle, categorical target]`, -1 where missing.
+        """
+        assert self.declared is not None
+        rows, declared = self._rows(jets, self.declared), self.declared
+        values, codes = declared.standardized(rows), rows[:, len(declared.continuous) :]
+        continuous = [at for at, name in enumerate(declared.continuous) if declared.definitions[name].target]
+        categorical = [at for at, name in enumerate(declared.categorical) if declared.definitions[name].target]
+        return values[:, continuous], codes[:, categorical].nan_to_num(-1).long()
 
     def present(self, jets: Jets) -> Tensor:
         """Return a flag for each target that the columns of these jets provide, float `[TARGETS]`."""
@@ -154,6 +287,12 @@ class Features(nn.Module):
             for feature, present in zip(FEATURES, has, strict=True)
         ]
         return torch.stack(values, dim=1), absent.new_tensor([not present for present in has])
+
+    @staticmethod
+    def _rows(jets: Jets, declared: DeclaredInputs) -> Tensor:
+        """Return the values of declared features, `[particle, feature]`; NaN for one that the jets lack."""
+        absent = jets.particles.new_full((len(jets.particles),), torch.nan)
+        return torch.stack([jets.column(name) if name in jets.columns else absent for name in declared.names], dim=1)
 
     def _one_hot(self, jets: Jets) -> Tensor:
         if "kind" not in jets.columns:

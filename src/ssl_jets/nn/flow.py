@@ -173,24 +173,34 @@ class SetFlow(nn.Module):
             t: time of each jet, `[jet]`.
             condition: z and the known particles.
         """
+        decoded = self._decoded(x, t, condition)
+        return self._velocity(x, t, condition, decoded), self.kinds_out(decoded).float()
+
+    def _velocity(self, x: Tensor, t: Tensor, condition: Condition, decoded: Tensor) -> Tensor:
+        skip, out, _ = precondition(t[condition.jet_of_generated])
+        velocity: Tensor = skip * x + out * self.velocity_out(decoded).float()
+        return velocity
+
+    def _decoded(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Return the output of the transformer at the generated particles, `[generated particle, width]`."""
         jet = condition.jet_of_generated
-        skip, out, into = precondition(t[jet])
+        _, _, into = precondition(t[jet])
         z = condition.z
         z_tokens = self.z_in(z).float().view(len(z), -1, self.width)  # [jet, 1 + z_tokens, width]
         z_tokens = z_tokens + self.time(t).float().unsqueeze(1)
         rows = self.data_in(into * x * condition.present).float() + z_tokens[jet, 0]  # [generated particle, width]
         if self.tokens_in is not None and condition.tokens is not None:
             rows = decoder_input(condition.generated, self.tokens_in(condition.tokens), rows)  # [particle, width]
-        decoded = self.transformer(rows, condition.offsets, z_tokens[:, 1:])[1][condition.generated]
-        return skip * x + out * self.velocity_out(decoded).float(), self.kinds_out(decoded).float()
+        decoded: Tensor = self.transformer(rows, condition.offsets, z_tokens[:, 1:])[1]
+        return decoded[condition.generated]
 
     def errors(
         self, values: Tensor, kinds: Tensor, noise: Tensor, t: Tensor, condition: Condition
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the errors of velocity and signed kind, both `[generated particle]`.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the errors of velocity and signed kind, and the output of the transformer.
 
         The first is the squared error of the velocity averaged over the targets present, the second the cross-entropy
-        of the signed kind, 0 for an unknown kind (-1).
+        of the signed kind, 0 for an unknown kind (-1); both `[generated particle]`.
 
         Args:
             values: standardized targets, `[generated particle, TARGETS]`.
@@ -200,10 +210,11 @@ class SetFlow(nn.Module):
             condition: z and the known particles.
         """
         noised, velocity = interpolant(values, noise, t[condition.jet_of_generated])
-        prediction, logits = self(noised, t, condition)
+        decoded = self._decoded(noised, t, condition)
+        prediction, logits = self._velocity(noised, t, condition, decoded), self.kinds_out(decoded).float()
         squared = (prediction - velocity).square() * condition.present
         error = squared.sum(1) / condition.present.sum().clamp(min=1)
-        return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
+        return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none"), decoded
 
     @torch.no_grad()
     def sample(self, noise: Tensor, condition: Condition, steps: int) -> tuple[Tensor, Tensor]:

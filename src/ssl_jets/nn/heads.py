@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from ssl_jets.jets import Jets
+from ssl_jets.nn.features import DeclaredInputs, Features
 
 
 class ClassHead(nn.Module):
@@ -55,6 +59,62 @@ class Projector(nn.Sequential):
             steps += [norm(hidden), nn.GELU()] if index else []
             steps.append(nn.Linear(widths[index], widths[index + 1], bias=False))
         super().__init__(*steps)
+
+
+class FeatureHead(nn.Module):
+    """Prediction of the features that a schema marks as targets, from the output of a decoder of particles.
+
+    The error of a particle is the mean over the targets that it has: |p - x| of a standardized value x, or the
+    cross-entropy of a category.
+
+    Args:
+        width: width of the decoder.
+        declared: the features that the encoder reads.
+    """
+
+    def __init__(self, width: int, declared: DeclaredInputs) -> None:
+        super().__init__()
+        targets = {name: definition for name, definition in declared.definitions.items() if definition.target}
+        self.values = sum(name in targets for name in declared.continuous)
+        self.sizes = [len(targets[name].categories) + 1 for name in declared.categorical if name in targets]
+        self.out = nn.Linear(width, self.values + sum(self.sizes))
+
+    def error(self, decoded: Tensor, jets: Jets, features: Features) -> Tensor:
+        """Compute the error of each particle, `[particle]`; 0 for a particle that lacks all targets.
+
+        Args:
+            decoded: output of the decoder, `[particle, width]`.
+            jets: these particles.
+            features: features of the encoder.
+        """
+        values, codes = features.declared_targets(jets)
+        prediction, *logits = self.out(decoded).float().split([self.values, *self.sizes], dim=1)
+        there = values.isfinite()
+        errors = [(prediction - values.where(there, prediction.detach())).abs()]
+        for scores, code in zip(logits, codes.unbind(1), strict=True):
+            errors.append(nn.functional.cross_entropy(scores, code, ignore_index=-1, reduction="none").unsqueeze(1))
+        count = there.sum(1) + (codes >= 0).sum(1)
+        return torch.cat(errors, dim=1).sum(1) / count.clamp(min=1)
+
+
+def target_head(width: int, features: Features) -> FeatureHead | None:
+    """Return a head for the features that are targets; None without any, so that the decoder stays as it was."""
+    declared = features.declared
+    if declared is None or not any(definition.target for definition in declared.definitions.values()):
+        return None
+    return FeatureHead(width, declared)
+
+
+def target_loss(head: FeatureHead | None, decoded: Tensor, jets: Jets, features: Features) -> dict[str, Tensor]:
+    """Return the error averaged over the particles of each jet, then over jets, as `target_loss`; none without a head.
+
+    Args:
+        head: result of `target_head`.
+        decoded: output of the decoder, `[particle, width]`.
+        jets: these particles.
+        features: features of the encoder.
+    """
+    return {} if head is None else {"target_loss": jets.mean(head.error(decoded, jets, features)).mean()}
 
 
 class CountHead(nn.Module):

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.errors import DataError
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import COLUMNS, KINDS, Jets
 from ssl_jets.nn import random
+
+TRACKS = ("d0", "d0err", "dz", "dzerr")
+"""Columns of tracks."""
 
 Strategy = Literal["random", "region", "pt", "kind"]
 """Names of the masks that `hide` can draw."""
@@ -71,6 +74,18 @@ def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
         key = order_of_kinds[owner, jets.column("kind").long()] + 1e-6 * random.uniform(jets)
     count = (jets.lengths * ratio).round().long().clamp(min=1).minimum(jets.lengths - 1)
     return jets.rank_within(key) < count[owner]
+
+
+def hide_inputs(jets: Jets, probability: float) -> Jets:
+    """Hide groups of inputs of the whole batch, each with this probability, as of files that lack them.
+
+    The groups are the track columns, charge and kind, all features of a schema, and the context.
+    """
+    features = tuple(name for name in jets.columns if name not in COLUMNS)
+    for group in (TRACKS, ("charge", "kind"), features, tuple(jets.context)):
+        if random.once() < probability:
+            jets = jets.without(group)
+    return jets
 
 
 def distance_to_one(jets: Jets) -> Tensor:

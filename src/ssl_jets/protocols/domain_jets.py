@@ -11,9 +11,10 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
-from ssl_jets.data.files import EntryRange, JetFile, shared_labels
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen, shared
+from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import skipped_lines
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.roles import assign_roles, draw

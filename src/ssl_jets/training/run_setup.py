@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.inputs import check_definitions, with_definitions
 from ssl_jets.data.loading.stream import Request, ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.schemas.check import like_labels
@@ -61,6 +62,11 @@ class TrainingInputs(Generic[MethodT]):
     resume: bool
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Particle columns and features that the encoder reads."""
+        return self.data.columns if self.request.columns is None else self.request.columns
+
+    @property
     def begins(self) -> bool:
         """True if the run has no checkpoint to continue from."""
         return not (self.resume and self.run.has_checkpoint)
@@ -70,6 +76,11 @@ def with_resolved_precision(settings: RunSettings[MethodT], fabric: Fabric) -> R
     """Replace the precision `auto` by the native precision of the device."""
     precision = resolve_precision(settings.train.precision, fabric.device)
     return settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
+
+
+def with_inputs(settings: RunSettings[MethodT], data: Dataset) -> RunSettings[MethodT]:
+    """Add the definitions of features and context that `model.inputs` chooses, from the schemas of the files."""
+    return settings.model_copy(update={"model": with_definitions(settings.model, data.files)})
 
 
 def require_labels(data: Dataset, message: str, hint: str = "") -> None:
@@ -118,10 +129,12 @@ def read_in_memory(
     return concatenate(batches) if batches else None
 
 
-def log_files(run: TrainingRun, data: Dataset) -> None:
-    """Log skipped files and jets, copies among the files, and suspicious contents."""
+def log_files(inputs: TrainingInputs[MethodSettings]) -> None:
+    """Log skipped files and jets, copies among the files, suspicious contents, and features that files lack."""
+    run, data = inputs.run, inputs.data
     suspicions = find_suspicions(data.files) if run.writes else []
-    for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions):
+    lacking = check_definitions(inputs.settings.model.features, inputs.settings.model.context, data.files)
+    for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions, *lacking):
         run.log_message(line)
     resumed = run.has_checkpoint  # the metrics have the skipped files and jets already
     if data.left_out and not resumed:
@@ -185,11 +198,13 @@ def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, fa
         )
 
 
-def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result: FitResult) -> dict[str, Any]:
-    """Return the training facts of a model file: the jets it has seen, its split, its length."""
+def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) -> dict[str, Any]:
+    """Return the training facts of a model file: the jets it has seen, its inputs, its split, its length."""
+    data, settings, context = inputs.data, inputs.settings, inputs.request.context
     return {
         **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
-        "columns": list(data.columns),
+        "columns": list(inputs.columns),
+        **({"context": list(context)} if context else {}),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": data.jets(data.train),

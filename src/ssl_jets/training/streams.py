@@ -9,13 +9,14 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.files import EntryRange, JetFile, shared_columns
+from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.base import Stream
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
 from ssl_jets.data.loading.stream import Request, TrainStream
 from ssl_jets.data.seen import check_same, fingerprint
+from ssl_jets.data.shared import shared_columns
 from ssl_jets.jets import Jets
 from ssl_jets.runtime.process_group import Ranks
 
@@ -74,7 +75,8 @@ def make_stream(
         proportions = settings.data.proportions
         if not proportions:
             return read(data.files, data.train, size, request, seed=seed)
-        shared_columns([data.files[part.file] for part in data.train])
+        if request.columns is None:
+            shared_columns([data.files[part.file] for part in data.train])
         sets = assign_to_sets(data.files, data.train, proportions)
         portions = [proportions[name] / sum(proportions.values()) for name in sets]
         streams = [
@@ -86,7 +88,8 @@ def make_stream(
     if not data.unlabelled:
         return labelled(batch_size)
     labelled_size, unlabelled_size = shares(batch_size, settings.data.unlabelled_ratio)
-    shared_columns([data.files[part.file] for part in data.all_train])
+    if request.columns is None:
+        shared_columns([data.files[part.file] for part in data.all_train])
     # Another seed, so that the same jets do not come at the same time with and without their labels.
-    unlabelled = read(data.blind, data.unlabelled, unlabelled_size, Request.of(settings.data), seed=seed + 1)
+    unlabelled = read(data.blind, data.unlabelled, unlabelled_size, request.inputs, seed=seed + 1)
     return MixedStream(labelled(labelled_size), unlabelled)

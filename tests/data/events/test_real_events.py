@@ -134,3 +134,29 @@ def test_whole_files_have_all_their_jets(name: str, collection: str, jets: int) 
 def test_files_without_particles_of_jets_are_refused(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_files([Source(str(SHARED / name))])
+
+
+def test_features_of_cms_are_there_if_asked_for() -> None:
+    file = open_files([Source(str(REAL / "pfnano.root"))])[0]  # the other branches were cut from this file
+    assert (file.features, file.context) == (("puppiWeight",), ("jet_pt", "jet_eta"))
+    asked = Request(jet_columns=AXIS, columns=("pt", "deta", "dphi", "puppiWeight"), context=file.context)
+    jets = read_chunk(file, 0, 0, file.entries, asked)[0]
+    assert bool(((jets.column("puppiWeight") > 0) & (jets.column("puppiWeight") <= 1)).all())
+    assert torch.equal(jets.context["jet_pt"], jets.jet["jet_pt"])
+    assert torch.equal(jets.context["jet_eta"], jets.jet["jet_eta"].abs())
+    plain = read_chunk(file, 0, 0, file.entries, Request())[0]
+    assert "puppiWeight" not in plain.columns
+    assert not plain.context
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the whole files are not here")
+def test_the_track_features_of_a_whole_cms_file_are_in_their_categories() -> None:
+    file = open_files([Source(str(SHARED / "pfnano.root"))])[0]
+    lacking = {"fromPV"} - set(file.features)  # in newer productions only
+    assert set(file.features) == set(file.schema.features) - lacking
+    jets = read_chunk(file, 0, 0, file.entries, Request(columns=("pt", "charge", *file.features)))[0]
+    for name in ("lostInnerHits", "pvAssocQuality", "trkQuality"):
+        assert float(jets.column(name).max()) < len(file.schema.features[name].categories), name
+    neutral = jets.column("charge") == 0
+    assert bool(jets.column("trkChi2")[neutral].isnan().all())
+    assert not bool(jets.column("trkChi2")[~neutral].isnan().all())

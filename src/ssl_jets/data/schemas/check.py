@@ -12,7 +12,8 @@ from ssl_jets.data.schemas.detect import missing_branches
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.schema import Schema
+from ssl_jets.data.schemas.schema import Schema, known_schemas
+from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import COLUMNS
@@ -123,6 +124,38 @@ def present_columns(schema: Schema, table: Table, source: Source, noun: str) -> 
         elif len(missing) < len(needed):
             raise missing_branches(missing, table.branches, table, schema, source.path, noun)
     return tuple(present)
+
+
+def present_features(schema: Schema, table: Table, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the features of particles and the context of jets whose branches the table has.
+
+    In a known format a branch of another type than expected counts as missing, since nobody may ask for it.
+
+    Raises:
+        DataError: a branch that a schema of the user names holds something else.
+    """
+    available, known = set(table.branches), schema in known_schemas()
+    present = []
+    for sources, level in ((schema.features, 1), (schema.context, 0)):
+        names = []
+        for name, source in sources.items():
+            if not available.issuperset(source.branches):
+                continue
+            wrong = _wrong_branch(source, table, level)
+            if wrong is not None and not known:
+                raise wrong_type(wrong, {level} if source.formula is None else {0, 1}, table, where)
+            names += [name] if wrong is None else []
+        present.append(tuple(names))
+    return present[0], present[1]
+
+
+def _wrong_branch(source: FeatureSource, table: Table, level: int) -> str | None:
+    """Return the first branch that holds no numbers (or, of the categories of a jet, names) at the level; or None."""
+    if source.formula is None:
+        branch = source.branch or ""
+        as_text = bool(source.categories) and level == 0 and table.is_text(branch)
+        return None if as_text or table.depth(branch) == level else branch
+    return next((branch for branch in source.branches if table.depth(branch) not in (0, 1)), None)
 
 
 def _label_formula(label: str, available: Collection[str]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.rows import Rows
+from ssl_jets.data.rows import Rows, texts
 from ssl_jets.data.schemas.formula import formula
 
 UNLABELLED = -1
@@ -43,7 +42,7 @@ class Classes(NamedTuple):
             wrong = (ones.sum(axis=1) != 1) | (~ones & (flags != 0)).any(axis=1)
         elif (values := rows.jet[self.branches[0]]).dtype.kind in "OSU":
             index = {name: number for number, name in reversed(list(enumerate(self.names)))}  # the first of equal names
-            classes = np.array([index.get(name, NO_CLASS) for name in _texts(values)], dtype=np.int64)
+            classes = np.array([index.get(name, NO_CLASS) for name in texts(values)], dtype=np.int64)
             wrong = classes < 0
         else:
             classes = np.nan_to_num(values, nan=NO_CLASS).astype(np.int64)
@@ -57,15 +56,10 @@ class Classes(NamedTuple):
         """Return the label of a jet as it is in the file, for messages: `flavour = 7`."""
         if not self.formulas:
             value = rows.jet[self.branches[0]][jet]
-            return f"{self.branches[0]} = {_texts([value])[0] if isinstance(value, bytes) else value}"
+            return f"{self.branches[0]} = {texts([value])[0] if isinstance(value, bytes) else value}"
         flags = [f"{text} = {value:g}" for text, value in zip(self.formulas, self._flags(rows)[jet]) if value != 0]
         return ", ".join(flags) or "all labels are 0"
 
     def _flags(self, rows: Rows) -> Array:
         """Evaluate the formula of each class, float32 `[jet, class]`."""
         return np.stack([formula(text).of_jets(rows).astype(np.float32) for text in self.formulas], axis=1)
-
-
-def _texts(values: Iterable[object]) -> list[str]:
-    """Decode strings, which HDF5 and npz files may hold as bytes."""
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]

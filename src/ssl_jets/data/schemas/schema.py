@@ -10,76 +10,21 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from ssl_jets.config import Settings, read_config, resolve
+from ssl_jets.config import INPUT_GROUPS, Settings, read_config, resolve
 from ssl_jets.data.events.clustering import Clustering
 from ssl_jets.data.events.collections import Events
 from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.value import UNITS, FeatureSource, FormulaText, Value
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS, NEEDED
 from ssl_jets.runtime.reading import load_yaml
 
-_UNITS = {
-    "GeV": ("GeV", 1.0),
-    "MeV": ("GeV", 1e-3),
-    "mm": ("mm", 1.0),
-    "cm": ("mm", 10.0),
-    "m": ("mm", 1000.0),
-    "rad": ("rad", 1.0),
-    "e": ("e", 1.0),
-    "1": ("1", 1.0),
-}
-"""Unit of a file to the canonical unit of the same dimension, and the factor between them."""
-
 _CANONICAL = {"pt": "GeV", "energy": "GeV", "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm"}
 """Canonical units of the columns whose unit in the file is mandatory."""
-
-Unit = Literal["GeV", "MeV", "mm", "cm", "m", "rad", "e", "1"]
-
-
-def _parsed(text: str) -> str:
-    formula(text)
-    return text
-
-
-FormulaText = Annotated[str, AfterValidator(_parsed)]
-"""A formula over branches, see `formula.py`."""
-
-
-class Value(Settings):
-    """Source of a number: exactly one of `branch` and `formula`."""
-
-    branch: str | None = None
-    """The branch that holds it."""
-    formula: FormulaText | None = None
-    """The formula that computes it, such as `hypot(px, py)`."""
-    unit: Unit = "1"
-    """Unit in the file; values are converted to GeV and mm."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Value:
-        self._check_source(branch=self.branch, formula=self.formula)
-        return self
-
-    @staticmethod
-    def _check_source(**sources: object) -> None:
-        if sum(source is not None for source in sources.values()) != 1:
-            raise ValueError(f"it comes from exactly one of: {', '.join(sources)}")
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """All branches it is computed from."""
-        if self.branch is not None:
-            return (self.branch,)
-        return formula(self.formula).names if self.formula is not None else ()
-
-    @property
-    def factor(self) -> float:
-        """Factor to the canonical unit: 0.001 for MeV."""
-        return _UNITS[self.unit][1]
 
 
 class ParticleColumn(Value):
@@ -141,6 +86,10 @@ class Schema(Settings):
     """Clustering of jets, if an entry is an event without jets. The other keys then use its names."""
     particles: dict[str, ParticleColumn] = Field(min_length=1)
     """Canonical particle column to its source; a column that is not named here does not exist."""
+    features: dict[str, FeatureSource] = Field(default_factory=dict)
+    """Further features of particles by name; read if `model.inputs` names them."""
+    context: dict[str, FeatureSource] = Field(default_factory=dict)
+    """Numbers of jets that the encoder may read, by name; read if `model.inputs` names them."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
     lacks: tuple[str, ...] = ()
@@ -176,12 +125,22 @@ class Schema(Settings):
         if self.labels and self.label_index is not None:
             raise ValueError("labels come from one of: labels, label_index")
         for name, column in self.particles.items():
-            allowed = [unit for unit, (canonical, _) in _UNITS.items() if canonical == _CANONICAL.get(name)]
+            allowed = [unit for unit, (canonical, _) in UNITS.items() if canonical == _CANONICAL.get(name)]
             if allowed and column.unit not in allowed:
                 raise ValueError(f"the unit of {name} is one of {', '.join(allowed)}, not {column.unit}")
         if lacking := [name for name in NEEDED if name not in self.particles]:
             raise ValueError(f"particles have {', '.join(NEEDED)}; missing: {', '.join(lacking)}")
+        self._check_features()
         return self
+
+    def _check_features(self) -> None:
+        taken = {*COLUMNS, *INPUT_GROUPS}
+        if double := [name for name in (*self.features, *self.context) if name in taken]:
+            raise ValueError(f"a feature cannot have the name {double[0]}, which is taken")
+        if double := [name for name in self.features if name in self.context]:
+            raise ValueError(f"{double[0]} is a feature and context at once")
+        if target := [name for name, source in self.context.items() if source.target]:
+            raise ValueError(f"context is no target of decoders, which predict particles: {target[0]}")
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -295,4 +254,5 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
-    return {**known, **tree, **cluster}
+    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in ("features", "context") if key in tree}
+    return {**known, **tree, **cluster, **added}

@@ -56,10 +56,12 @@ class Mode:
     Attributes:
         pool: default of `method.pool`; None for the pool of the pretrained model.
         starts_anew: the finetuned model does not depend on the jets of the pretraining.
+        trains_inputs: the embedding of features and context is trained.
     """
 
     pool: ClassVar[Pool | None] = None
     starts_anew: ClassVar[bool] = False
+    trains_inputs: ClassVar[bool] = False
 
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings

@@ -37,7 +37,7 @@ class DistilMode(Mode):
             )
         self.teacher = pretrained
         student = Encoder(self.settings.model)
-        student.features.load_state_dict(pretrained.encoder.features.state_dict())
+        student.copy_statistics(pretrained.encoder)
         return student
 
     def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:

@@ -41,6 +41,8 @@ class LastBlocksMode(Mode):
 class FullMode(Mode):
     """Training of all weights."""
 
+    trains_inputs = True
+
     def prepare(self, objective: Objective) -> None:
         """Set the learning rate of each block, with `method.layer_decay` or `method.unfreeze`."""
         method = self.settings.method
@@ -90,6 +92,7 @@ class ScratchMode(Mode):
     """Training of random weights, with the architecture and feature statistics of the pretrained model."""
 
     starts_anew = True
+    trains_inputs = True
 
     def encoder(self, pretrained: Model) -> Encoder:
         """Return an encoder of random weights."""

@@ -34,8 +34,14 @@ def run_facts(run: RunFolder) -> list[str]:
     """Return settings, model and training facts of a run, to open."""
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
-        shown = {name: value for name, value in run.model.items() if name not in ("features", "training")}
-        details += [page.folded("Model (model/config.json)", page.facts(shown), _feature_table(run.model["features"]))]
+        shown = {name: value for name, value in run.model.items() if name not in ("features", "context", "training")}
+        details += [
+            page.folded(
+                "Model (model/config.json)",
+                page.facts(shown),
+                _feature_table([*run.model["features"], *run.model.get("context", [])]),
+            )
+        ]
         details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]
     return details
 
@@ -68,8 +74,15 @@ def _verdicts(lines: list[dict[str, Any]]) -> str:
 
 
 def _feature_table(features: list[Json]) -> str:
-    rows = [(f["name"], f["unit"], page.significant(f["mean"], 4), page.significant(f["std"], 4)) for f in features]
-    return page.table(("feature", "unit", "mean", "std"), rows)
+    return page.table(("feature", "unit", "mean", "std"), [_feature_row(feature) for feature in features])
+
+
+def _feature_row(feature: Json) -> tuple[str, ...]:
+    if "mean" not in feature:
+        return feature["name"], f"{len(feature['categories'])} categories", "", ""
+    transform = feature.get("transform", "none")  # of the features of a schema
+    unit = feature["unit"] if transform == "none" else f"{transform} {feature['unit']}"
+    return feature["name"], unit, page.significant(feature["mean"], 4), page.significant(feature["std"], 4)
 
 
 def _one_line(values: Json) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""A schema with features and context, from files to a model and its evaluation, without a line of Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import ssl_jets
+from ssl_jets.cli.app import app
+from ssl_jets.errors import UsageError
+from ssl_jets.model_file import load_model
+from ssl_jets.zfile import read_z
+from support.feature_files import SCHEMA, write_features
+
+TINY = {"model.size": "tiny", "train.validate_every": 2, "model.inputs": ["columns", "features", "context"]}
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCHEMA, encoding="utf-8")
+    return path
+
+
+def train(method: str, data: Path, schema: Path, out: Path, **settings: Any) -> Path:
+    return ssl_jets.pretrain(
+        method, data=str(data), schema=schema, steps=2, batch_size=16, settings=TINY | settings, out=out
+    )
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("mae", ".root"), ("simclr", ".h5")])
+def test_from_inspect_to_evaluate(
+    tmp_path: Path, schema: Path, method: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_features(tmp_path / f"jets{suffix}", 400)
+    result = CliRunner().invoke(app, ["inspect", str(data), "--schema", str(schema), "--json"])
+    (facts,) = json.loads(result.stdout)
+    assert facts["features"] == ["chi2", "hits", "depth", "ratio"]
+    assert facts["context"] == ["jet_pt", "origin"]
+
+    run = train(method, data, schema, tmp_path / "run")
+    model = load_model(run)
+    assert model.columns == ("pt", "deta", "dphi", "charge", "chi2", "hits", "depth", "ratio")
+    assert model.context == ()
+    config = json.loads((run / "model" / "config.json").read_text())
+    chi2 = next(feature for feature in config["features"] if feature["name"] == "chi2")
+    assert (chi2["transform"], chi2["target"], chi2["std"] > 0) == ("log", True, True)
+    assert [one["name"] for one in config["context"]] == ["jet_pt", "origin"]
+
+    tuned = ssl_jets.finetune(run, data=str(data), schema=schema, steps=2, batch_size=16, out=tmp_path / "tuned")
+    assert load_model(tuned).context == ("jet_pt", "origin")
+    ssl_jets.embed(tuned, data=str(data), schema=schema, out=tmp_path / "z.npz")
+    z = read_z(tmp_path / "z.npz").z
+    assert z.shape == (400, 64)
+    assert np.isfinite(z).all()
+    poor = write_features(tmp_path / f"poor{suffix}", 400, drop=("part_chi2", "jet_pt"))
+    capsys.readouterr()
+    ssl_jets.embed(tuned, data=str(poor), schema=schema, out=tmp_path / "poor.npz")
+    told = capsys.readouterr().err
+    assert "files lack features that the encoder then reads as missing: chi2" in told
+    assert "files lack context that the encoder then reads as missing: jet_pt" in told
+    assert "feature hits" in told  # a category that is not listed
+    assert not np.allclose(read_z(tmp_path / "poor.npz").z, z, atol=1e-3)
+    quick = {"evaluate.fit_jets": 100, "evaluate.robust_jets": 0, "evaluate.physics_jets": 0}
+    result = ssl_jets.evaluate(tuned, data=str(data), schema=schema, settings=quick, out=tmp_path / "out")
+    assert result.model_dump()["task"] is not None
+
+
+def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    whole = train("mae", data, schema, tmp_path / "whole")
+    again = train("mae", data, schema, tmp_path / "again")
+    assert load_model(whole).sha256 == load_model(again).sha256
+    (again / "model").rename(tmp_path / "gone")
+    resumed = ssl_jets.pretrain(
+        "mae", data=str(data), schema=schema, steps=2, batch_size=16, settings=TINY, out=again, resume=True
+    )
+    assert load_model(resumed).sha256 == load_model(whole).sha256
+    (again / "model").rename(tmp_path / "gone_too")
+    schema.write_text(SCHEMA.replace("transform: log, target: true", "transform: sqrt"), encoding="utf-8")
+    with pytest.raises(UsageError, match="defines features otherwise than the run"):
+        ssl_jets.pretrain(out=again, resume=True)
+
+
+def test_columns_can_be_left_out(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    run = train("mae", data, schema, tmp_path / "run", **{"model.inputs": ["pt", "deta", "dphi"]})
+    model = load_model(run)
+    assert model.columns == ("pt", "deta", "dphi")
+    assert model.encoder.features.declared is None
