@@ -1,0 +1,112 @@
+"""Settings of a run: the four trees `data.*`, `model.*`, `method.*`, `train.*`, and recipes."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from ssl_jets.config.base import Settings
+from ssl_jets.config.data import DataSettings
+from ssl_jets.config.model import ModelSettings
+from ssl_jets.runtime.precision import PrecisionSetting
+
+
+class MethodSettings(Settings):
+    """Base of the settings of a method (`method.*`)."""
+
+    name: str = ""
+    """The method; `--method` sets it."""
+
+
+class TrainSettings(Settings):
+    """The training loop (`train.*`)."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; by default as many as `epochs` takes."""
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Passes over the training jets; one by default."""
+    model: str | None = None
+    """Trained model that a pretraining goes on from (`--model`); by default the weights are random."""
+    batch_size: int = Field(default=256, ge=1)
+    """Jets of one forward pass on one device."""
+    accumulate: int = Field(default=1, ge=1)
+    """Forward passes whose gradients are added up before one optimizer step."""
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly."""
+    final_lr: float = Field(default=0.01, ge=0, le=1)
+    """Learning rate at the end of the cosine, as a share of `lr`."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW weight decay on matrices (never on biases, norms and tokens)."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """Policy for a step with a loss or gradient that is not finite: stop with exit code 1, or leave the weights as they
+    are, count the step and continue with the next batch."""
+    max_nonfinite: int = Field(default=10, ge=1)
+    """With `on_nonfinite=skip`, steps in a row that are skipped before the training stops."""
+    checkpointing: bool = False
+    """Activation checkpointing: keep only the tokens between blocks and recompute the rest in the backward pass. Less
+    memory for more time, the same gradients."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the weights, the shuffling and every random choice."""
+    precision: PrecisionSetting = "auto"
+    """`auto` is bf16-mixed on devices with bf16 arithmetic and 32-true elsewhere; `config.yaml` records it."""
+    devices: int | None = Field(default=None, ge=1)
+    """Devices of this machine to use; by default all GPUs, or one CPU process."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of `metrics.jsonl`."""
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Loggers that also receive these lines, in the run folder; each is an extra of its name."""
+    validate_every: int = Field(default=250, ge=1)
+    """Steps between two validations (held-out loss, probe, collapse of z); the first checks of z are earlier."""
+    validation_jets: int = Field(default=2000, ge=2)
+    """Held-out jets of a validation."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
+    keep: Literal["last", "best"] = "last"
+    """Weights of the model: those of the last step, or of the best validation by `best_by`."""
+    best_by: Literal["loss", "rankme", "probe"] = "loss"
+    """Smallest held-out loss, largest RankMe of z, or largest accuracy of a linear probe of z (needs labels)."""
+    snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
+    hide_features: float = Field(default=0.0, ge=0, le=1)
+    """Probability, for each batch and each group of inputs, to hide the group: the track columns, charge and kind, the
+    features, the context. A model then expects files that lack them."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints; a signal and the end always write one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints on disk: the newest, and older ones that `--resume` takes if the newest is damaged."""
+
+
+class FileSettings(Settings):
+    """Settings of commands that only read files."""
+
+    data: DataSettings = DataSettings()
+
+
+MethodT = TypeVar("MethodT", bound=MethodSettings, covariant=True)
+
+
+class RunSettings(Settings, Generic[MethodT]):
+    """All settings of a training run: four trees."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    method: MethodT
+    train: TrainSettings = TrainSettings()
+
+
+class Recipe(Settings):
+    """Settings that a method, or finetuning, was tested with; those set explicitly replace the defaults of a run."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings(epochs=5, batch_size=128, lr=5e-4)
+
+    def layer(self) -> dict[str, dict[str, Any]]:
+        """Return the settings that the recipe sets, as a layer of `resolve`."""
+        trees = {name: tree.model_dump(exclude_unset=True) for name, tree in self}
+        return {name: tree for name, tree in trees.items() if tree}
