@@ -16,8 +16,8 @@ import uproot
 from ssl_jets.data.chunks import check_request, read_chunk, read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.request import Request
+from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.sources import Source
-from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS, Jets
 from support.jetclass_files import CLASSES, KIND_FLAGS

@@ -19,8 +19,8 @@ from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema
+from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.schemas.value import Value
-from ssl_jets.data.types import JetTypes
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS, Jets, wrap_azimuth
 

@@ -24,8 +24,8 @@ from ssl_jets.data.schemas import check
 from ssl_jets.data.schemas.detect import detect
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Schema, load_schema
+from ssl_jets.data.schemas.types import JetTypes, common_types, own_types
 from ssl_jets.data.sources import Source
-from ssl_jets.data.types import JetTypes, common_types, own_types
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.runtime.console import Bar
 from ssl_jets.runtime.launcher import rank

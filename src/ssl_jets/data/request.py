@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssl_jets.config import DataSettings
-from ssl_jets.data.spectrum import Spectrum
+from ssl_jets.data.loading.spectrum import Spectrum
 
 NOT_SELECTED = "not selected by where"
 """Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""

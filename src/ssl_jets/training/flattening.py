@@ -7,8 +7,8 @@ import json
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.loading.flatten import measure_spectrum, with_spectrum
+from ssl_jets.data.loading.spectrum import Spectrum
 from ssl_jets.data.request import Request
-from ssl_jets.data.spectrum import Spectrum
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import read_json

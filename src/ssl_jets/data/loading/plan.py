@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.data.spectrum import copies_of
+from ssl_jets.data.loading.spectrum import copies_of
 
 CHUNK = 10_000
 """Most entries that are read at once."""
