@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ssl_jets import methods
+from ssl_jets import config, methods
 from ssl_jets.config import Recipe, Settings
 
 
@@ -121,7 +121,7 @@ class _Source(dict[str, Any]):
         for node in self.tree.body:
             match node:
                 case ast.ImportFrom(module=str(module), names=names) if name in (alias.name for alias in names):
-                    own = module.startswith("ssl_jets.") and module != Settings.__module__
+                    own = module.startswith("ssl_jets.") and not module.startswith(config.__name__)
                     return _Source.of(module)[name] if own else getattr(import_module(module), name)
                 case ast.Import(names=names) if name in (alias.name for alias in names):
                     return import_module(name)
