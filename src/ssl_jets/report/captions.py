@@ -74,8 +74,8 @@ _CAPTION = {
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
     "from {background} jets without any signal jet. 0.5 is chance (dotted). Bars are 68 % "
     "intervals.",
-    "probes": "Blue: readers of z. Grey: baselines that need no particles, an encoder of the same size with random "
-    "weights and boosted trees on jet columns. Red: baselines on the particles, observables computed from them, "
+    "probes": "Blue: readers of z. Grey: an encoder of the same size with random weights, and boosted trees on jet "
+    "columns. Red: baselines on the particles, observables computed from them, "
     "and a Deep Sets network trained from scratch on the same labels. z is useful where blue lies right of red. "
     "The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",

@@ -82,7 +82,7 @@ def label_curves(result: LabelCurves) -> Figure | None:
     """Draw mean and standard deviation over seeds of accuracy and AUC; None with one number of labels."""
     if len({point.labels for point in result.points}) < 2:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.2), layout="constrained")
     for index, curve in enumerate(result.curves):
         points = result.points_of(curve)
         _label_curve(left, curve, index, result, [(point.accuracy, point.accuracy_std) for point in points])
@@ -92,7 +92,8 @@ def label_curves(result: LabelCurves) -> Figure | None:
     level(right, 0.5, "chance")
     left.set(xscale="log", xlabel="labelled jets", ylabel="accuracy")
     right.set(xscale="log", xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
-    left.legend(frameon=False, fontsize=11, loc="best")
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=11)
     return figure
 
 
