@@ -72,7 +72,7 @@ def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(r
     assert written["models"] == ["run0", "run1", "ensemble"]
     assert "run1 - run0" in comparison_table(found)
     page = write_comparison_report(tmp_path, {"run0": first, "run1": second}).read_text()
-    for word in ("run1 - run0", "ensemble", "CKA", "compared_roc.pdf", "Changed jets"):
+    for word in ("run1 - run0", "ensemble", "CKA", "compared_roc.pdf", "Robustness to changed inputs"):
         assert word in page, word
     with pytest.raises(UsageError, match="exists"):
         compare_models([first, second], sources, tmp_path)

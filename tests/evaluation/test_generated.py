@@ -21,6 +21,7 @@ from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.result import plain
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.report import write_generated_report, write_run_report
+from ssl_jets.report.sections.generated import histograms
 from support.measured import check_intervals
 
 SCALE = 1.15
@@ -113,14 +114,16 @@ def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, sh
     curves = json.loads((folder / "shifted" / "generated-curves.json").read_text())
     mass = next(histogram for histogram in curves["histograms"] if histogram["observable"] == "mass")
     edges = np.array(mass["edges"])
-    for series in ("generated", "real"):
-        drawn = [row for row in rows if (row["panel"], row["series"]) == ("1: mass, density", series)]
-        counts, unit = np.array(mass[series]), 1 / (mass[f"{series}_all"] * np.diff(edges))
-        ends = [(counts + side * np.sqrt(counts)) * unit for side in (-1, 1)]
-        columns = {"y": counts * unit, "low": edges[:-1], "high": edges[1:]}
-        columns |= dict(zip(("low", "high"), ends)) if series == "generated" else {}
+    of_mass = [row for row in rows if row["observable"] == "mass"]
+    figure = histograms({"mass": next(one for one in shifted.histograms if one.observable == "mass")}, ["mass"])
+    areas = [patch.get_data().values for patch in figure.axes[0].patches]
+    points = figure.axes[0].get_lines()[0].get_ydata()
+    for series, drawn in (("generated", points), ("real", areas[0])):
+        fraction = np.array(mass[series]) / mass[f"{series}_all"]
+        assert drawn == pytest.approx(fraction / np.diff(edges), rel=5e-3)  # edges have five digits
+        columns = {series: mass[series], f"{series}_fraction": fraction, "bin_low": edges[:-1], "bin_high": edges[1:]}
         for name, values in columns.items():
-            assert [float(row[name]) for row in drawn] == pytest.approx(values.tolist(), rel=1e-4), name
+            assert [float(row[name]) for row in of_mass] == pytest.approx(list(values), rel=1e-4), name
     table = generated_table(shifted)
     assert "mass [GeV]" in table
     assert f"{shifted.test.auc.value:.4f}" in table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from csv import DictReader
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def test_a_run_shows_the_protocols_in_its_folder(tmp_path: Path) -> None:
     assert "0.6125 ± 0.0100" in page
     assert "0.7321 ± 0.0100" in page
     csv = (run / "figures" / "labels-label_curves.csv").read_text()
-    assert "1: accuracy,mae full,732,0.7321,,y: standard deviation,0.7221,0.7421" in csv
-    assert "1: accuracy,largest class,,0.31,,,," in csv
+    assert csv.splitlines()[0] == "curve,share,labels,accuracy,accuracy_std,auc,auc_std"
+    assert "mae full,0.7321,732,0.7321,0.01,0.9,0.01" in csv
     contents = page.partition("<nav")[2].partition("</nav>")[0]
     for title in ("Label curves", "Simulation and data", "Training"):
         assert f">{title}</a>" in contents, title
-    assert contents.count("How it was made") == 1  # what a protocol has of its own stands under its title
+    assert contents.count("Provenance") == 1  # what a protocol has of its own stands under its title
 
 
 @pytest.mark.usefixtures("drawn")
@@ -64,10 +65,11 @@ def test_the_overlaid_training_has_a_line_for_each_run_and_rings_for_collapses(t
     (runs["a"] / "metrics.jsonl").write_text("\n".join([early, *lines[:-1], collapsed]) + "\n")
     folder = write_comparison(tmp_path / "comparison", list(runs))
     write_comparison_report(folder, runs)
-    csv = (folder / "figures" / "compared_collapse.csv").read_text()
-    assert csv.count("1.25") == 2  # as a point of the line of `a`, and as a ring
-    assert {",a," in csv, ",b," in csv} == {True}
-    assert ",a,3,7.125," in csv  # the early look of `a`
+    with (folder / "figures" / "compared_collapse.csv").open() as file:
+        looks = list(DictReader(file))
+    assert {look["model"] for look in looks} == {"a", "b"}
+    assert "1.25" in {look["rankme"] for look in looks if look["collapse"]}
+    assert ("a", "3", "7.125") in {(look["model"], look["step"], look["rankme"]) for look in looks}  # the early look
 
 
 def test_a_run_that_has_the_name_of_its_method_has_a_title_of_one_word(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_figure_that_is_drawn_no_more_is_removed(tmp_path: Path) -> None:
     old = folder / "figures" / "z_map.png"
     write_evaluation_report(folder)
     curves = json.loads((folder / "curves.json").read_text())
-    curves["map"]["x"] = []
+    curves["map"] |= {"x": [], "y": [], "labels": []}
     assert old.exists()
     (folder / "curves.json").write_text(json.dumps(curves))
     write_evaluation_report(folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ssl_jets.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ssl_jets.evaluation.compare import compare_models
@@ -32,25 +33,27 @@ __all__ = [
     "summary_table",
 ]
 
-_MODULES = {
-    "ClassificationMetrics": "metrics.classification",
-    "Comparison": "comparison",
-    "Evaluation": "result",
-    "GeneratedEvaluation": "generated",
-    "classification_metrics": "metrics.classification",
-    "compare_models": "compare",
-    "comparison_table": "tables",
-    "evaluate_generated": "generated",
-    "evaluate_model": "one",
-    "evaluate_scores": "scores",
-    "evaluate_z": "zfile",
-    "generated_table": "tables",
-    "summary_table": "tables",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: results are read without torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "metrics.classification": (
+            "ClassificationMetrics",
+            "classification_metrics",
+        ),
+        "comparison": ("Comparison",),
+        "result": ("Evaluation",),
+        "generated": (
+            "GeneratedEvaluation",
+            "evaluate_generated",
+        ),
+        "compare": ("compare_models",),
+        "tables": (
+            "comparison_table",
+            "generated_table",
+            "summary_table",
+        ),
+        "one": ("evaluate_model",),
+        "scores": ("evaluate_scores",),
+        "zfile": ("evaluate_z",),
+    },
+)

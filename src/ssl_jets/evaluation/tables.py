@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated_result import GeneratedEvaluation
@@ -11,6 +17,9 @@ from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
+
+PIPE_WIDTH = 10_000
+"""Width of tables that are not printed to a terminal: no cell is broken."""
 
 REJECTIONS = 60
 """Rejections that are printed, at most; all are in `metrics.json` and the report."""
@@ -165,9 +174,24 @@ def _rejection(estimate: Estimate) -> str:
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format columns of equal width, two blanks apart."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows))
+    """Format a table for the terminal, with rich; in a pipe as plain text of any width.
+
+    >>> print(plain_table(("reader", "accuracy"), [("kNN", "0.41"), ("linear", "0.52")]))
+    reader  accuracy
+    kNN     0.41
+    linear  0.52
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in head:
+        table.add_column(Text(title))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    in_terminal = sys.stdout.isatty()
+    width = None if in_terminal else PIPE_WIDTH
+    console = Console(file=io.StringIO(), width=width, force_terminal=in_terminal)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def number(estimate: Estimate) -> str:

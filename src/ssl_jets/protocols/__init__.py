@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ssl_jets.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ssl_jets.protocols.anomaly import anomaly_scan
@@ -30,23 +31,21 @@ __all__ = [
     "labels_table",
 ]
 
-_MODULES = {
-    "PROTOCOLS": "registry",
-    "AnomalyScan": "anomaly_result",
-    "DomainResult": "domain_result",
-    "DomainRun": "settings",
-    "LabelCurves": "labels_result",
-    "anomaly_scan": "anomaly",
-    "anomaly_table": "tables",
-    "domain_protocol": "domain",
-    "domain_table": "tables",
-    "label_curves": "labels",
-    "labels_table": "tables",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: reports read results without torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "registry": ("PROTOCOLS",),
+        "anomaly_result": ("AnomalyScan",),
+        "domain_result": ("DomainResult",),
+        "settings": ("DomainRun",),
+        "labels_result": ("LabelCurves",),
+        "anomaly": ("anomaly_scan",),
+        "tables": (
+            "anomaly_table",
+            "domain_table",
+            "labels_table",
+        ),
+        "domain": ("domain_protocol",),
+        "labels": ("label_curves",),
+    },
+)

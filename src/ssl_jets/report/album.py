@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,7 @@ from ssl_jets.report.captions import caption
 from ssl_jets.report.figures.label import draw_label
 from ssl_jets.report.figures.look import style
 from ssl_jets.report.numbers import csv_of
-from ssl_jets.runtime.atomic import write_bytes, write_text
+from ssl_jets.runtime.atomic import write_bytes
 
 _NO_LABEL = FigureSettings()
 
@@ -36,8 +35,17 @@ class Album:
     def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = _NO_LABEL) -> None:
         self.folder, self.prefix, self.label = folder, prefix, label
 
-    def add(self, name: str, draw: Callable[[], Figure | None], **values: object) -> list[str]:
-        """Draw and write a figure, and return it as HTML with its caption; nothing without a figure."""
+    def add(
+        self, name: str, draw: Callable[[], Figure | None], numbers: Iterable[object], **values: object
+    ) -> list[str]:
+        """Draw and write a figure, and return it as HTML with its caption; nothing without a figure.
+
+        Args:
+            name: of the figure and its files.
+            draw: draws it.
+            numbers: rows of the CSV: the results that it draws, or mappings.
+            values: for its caption.
+        """
         with style():
             figure = draw()
             if figure is None:
@@ -48,7 +56,7 @@ class Album:
             png = _saved(figure, "png", {"Software": None})
             files = {
                 "pdf": ("application/pdf", _saved(figure, "pdf", {"Creator": None, "CreationDate": None})),
-                "csv": ("text/csv", csv_of(figure).encode()),
+                "csv": ("text/csv", csv_of(numbers).encode()),
             }
             width = round(PIXELS * figure.get_figwidth())
             plt.close(figure)
@@ -57,14 +65,6 @@ class Album:
         for file, data in {f"{stem}.png": png, **{file: data for file, (_, data) in downloads.items()}}.items():
             write_bytes(self.folder / file, data)
         return [page.picture(png, width, *caption(name, **values), downloads)]
-
-    def table(self, name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-        """Write a table that is too large for the page as CSV beside the figures, and name it on the page."""
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([head, *rows])
-        path = self.folder / f"{self.prefix}{name}.csv"
-        write_text(path, stream.getvalue())
-        return [page.paragraph(f"The whole matrix is in {self.folder.name}/{path.name}.")]
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

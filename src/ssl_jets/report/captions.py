@@ -12,19 +12,19 @@ _ALT = {
     "z_map": "Map of z",
     "sic": "Significance improvement",
     "regression": "Regression",
-    "physics": "What z knows of a jet",
+    "physics": "Physics quantities predicted from z",
     "robustness": "Accuracy on changed jets",
     "compared_roc": "ROC curves of the models",
     "compared_probes": "Accuracy and AUC of the models",
     "compared_training": "Training curves of the models",
     "compared_confusion": "Confusion matrices of the models",
-    "compared_collapse": "Measures of collapse of the models",
-    "cka": "Likeness of z of the models",
+    "compared_collapse": "Collapse metrics of the models",
+    "cka": "CKA of the models",
     "label_curves": "Accuracy against the number of labels",
     "cwola": "Significance improvement against the number of signal jets",
     "distance": "Anomaly scores by distance",
     "training": "Training curves",
-    "collapse": "Measures of collapse",
+    "collapse": "Collapse metrics",
     "generated_jets": "Observables of generated and real jets",
     "generated_particles": "Particles of generated and real jets",
     "generated_kinds": "Spectra of each kind of particle",
@@ -36,19 +36,20 @@ _CAPTION = {
     "roc": "How many {background} jets there are for each one that is kept, against the share of signal that is"
     " kept; higher is better. Dots mark the efficiencies of the table; a triangle is a lower limit. {intervals}",
     "confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal only.",
-    "reliability": "On the dotted diagonal a probability means what it says; below it the model is too sure of "
-    "itself. Bars are binomial errors; bins of fewer than {jets} jets are left out.",
-    "sic": "By this factor a cut makes the significance S/√B of a signal grow, in a background so large that "
-    "only S and B count. Shown where at least 25 {background} jets of equal weight pass, as in the table; the "
+    "reliability": "Calibrated probabilities lie on the dotted diagonal; below it the model is "
+    "overconfident. Bars are binomial errors; bins of fewer than {jets} jets are left out.",
+    "sic": "Factor by which a cut increases S/√B in a "
+    "large background. Shown where at least 25 {background} jets of equal weight pass, as in the table; the "
     "dotted line is no cut at all. {intervals}",
     "regression": "Left: regressed against true, on the dotted line they are equal; jets beyond the axes are in the "
     "outermost cells. Right: bias (median of "
     "regressed - true) and resolution (half of the central 68 %) in bins of equal numbers of jets, with 68 % "
-    "intervals. The dotted line is the resolution of a guess that ignores the jet.",
-    "physics": "How much of each quantity can be read from z by a linear reader (open) and by trees (full). "
+    "intervals. The dotted line is the resolution of a constant prediction.",
+    "physics": "Share of the variance of each quantity that ridge regression (open) and boosted trees (full) on z "
+    "explain. "
     "Blue is the trained model, grey an encoder of random weights. Red: trees that read the other quantities "
-    "instead, without kin (masses, counts, or ratios of N-subjettiness). Bars are 95 % intervals; what is below"
-    " -0.2 is drawn there.",
+    "instead, without those of its own group (masses, counts, or ratios of N-subjettiness). Bars are 95 % intervals; "
+    "values below -0.2 are drawn at -0.2.",
     "robustness": "Accuracy of {reader} where the jets it is tested on are changed, {jets:,} of them, and the "
     "reader is not. Columns that are removed are declared missing. Bands or bars are 68 % intervals and shared: along a"
     " curve, and between models, the jets are the same. The dotted line is a guess of the largest class.",
@@ -59,41 +60,40 @@ _CAPTION = {
     "compared_training": "Held-out loss and probe of each run. Losses of different methods are different quantities.",
     "compared_confusion": "Each row is a true class and adds up to 100 %. A good classifier is dark on the diagonal "
     "only.",
-    "compared_collapse": "How much z differs between held-out jets, at each look. In a collapse all jets get the same "
-    "z (variation near 0), or z becomes one number (participation ratio near 1). Red rings: looks that found one.",
+    "compared_collapse": "Variation of z over held-out jets at each validation. In a collapse z is constant (variation "
+    "near 0) or one-dimensional (participation ratio near 1). Red rings: validations with a collapse.",
     "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
     "label_curves": "Accuracy on {jets:,} jets {seen}, against the labelled jets used for "
     "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands or bars are the "
     "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point. Dotted: a guess, "
     "of the largest class or at random.",
-    "cwola": "Classification without labels (CWoLa): a reader learns to tell a mixture of {background} with a "
-    "few signal jets from {background} alone, without being told which are signal. Points are means over "
+    "cwola": "Classification without labels (CWoLa): a reader learns to separate a mixture of {background} and a "
+    "few signal jets from {background} alone, without labels of the signal. Points are means over "
     "{seeds} draws, bands or bars the standard deviation; the dotted line is no gain. Right of the dashed line S/√B in "
     "the mixture exceeds 1.",
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
-    "from {background} jets and nothing is known of the signal. 0.5 is chance (dotted). Bars are 68 % "
+    "from {background} jets without any signal jet. 0.5 is chance (dotted). Bars are 68 % "
     "intervals.",
-    "probes": "Blue: readers of z. Grey: baselines that need no particles, an encoder of the same size with random "
-    "weights and boosted trees on jet columns. Red: baselines on the particles, observables computed from them, "
+    "probes": "Blue: readers of z. Grey: an encoder of the same size with random weights, and boosted trees on jet "
+    "columns. Red: baselines on the particles, observables computed from them, "
     "and a Deep Sets network trained from scratch on the same labels. z is useful where blue lies right of red. "
     "The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
     "overfitting. Dark lines are running means.",
-    "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation "
-    "near 0), z becomes one number (participation ratio near 1) or noise (alignment near 2), or the loss does "
-    "not rise when jets swap their z. A dip in the first hundreds of steps is usual. Red: looks that found a "
-    "collapse.{verdicts}",
+    "collapse": "Variation of z over held-out jets. In a collapse z is constant (variation near 0), one-dimensional "
+    "(participation ratio near 1) or noise (alignment near 2), or the loss does not rise when jets swap their z. A dip "
+    "in the first hundreds of steps is usual. Red: validations with a collapse.{verdicts}",
     "generated_jets": "Points are generated jets, the grey area real ones; below, their ratio, with the "
     "statistical error of the real jets as a band and triangles for what lies beyond the axis. The last panel "
     "is the output of the trees on jets they were not fitted on: the more the two overlap, the less can they be"
-    " told apart. Axes cover all but a thousandth of the real jets on each side.",
-    "generated_particles": "The same for all particles of the jets. Errors take particles for independent, "
-    "which those of one jet are not.",
+    " separated. Axes cover all but a thousandth of the real jets on each side.",
+    "generated_particles": "The same for all particles of the jets. Errors neglect correlations "
+    "between the particles of a jet.",
     "generated_kinds": "Transverse momentum of the particles of each kind.",
     "domain_accuracy": "Accuracy on held-out jets of the simulation (blue) and on labelled jets of the data, which no "
     "training has seen (red). The shorter the line between them, the less is lost. Errors are the spread over seeds.",
-    "domain_gap": "How well a linear classifier tells simulation from data by z: before finetuning (open) and after it "
+    "domain_gap": "Separation of simulation and data by a linear classifier of z, before (open) and after finetuning "
     "(blue). The tick is the floor.",
 }
 

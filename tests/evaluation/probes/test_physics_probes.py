@@ -50,10 +50,10 @@ def test_the_reference_does_not_read_kin_of_what_it_predicts() -> None:
 
 def test_a_jet_without_the_quantity_or_without_weight_has_no_part() -> None:
     z, (fit, test) = sides()
-    wrong = [Side({"mass": side.found["mass"].copy()}, side.weights.copy()) for side in (fit, test)]
+    wrong = [Side({"mass": side.quantities["mass"].copy()}, side.weights.copy()) for side in (fit, test)]
     for side in wrong:
-        side.found["mass"][::4] = np.nan
-        side.found["mass"][1::4], side.weights[1::4] = 1e6, 0.0
+        side.quantities["mass"][::4] = np.nan
+        side.quantities["mass"][1::4], side.weights[1::4] = 1e6, 0.0
     found = physics_probes(*z, *wrong)[0]
     assert (found.fit_jets, found.test_jets) == (200, 200)
     assert found.explained.value > 0.98
@@ -118,9 +118,9 @@ def test_only_the_changes_that_the_reader_looks_at_change_its_accuracy() -> None
 
 def test_a_value_that_is_not_finite_costs_a_jet_and_not_the_quantity() -> None:
     z, (fit, test) = sides()
-    fit.found["mass"][3] = -np.inf
+    fit.quantities["mass"][3] = -np.inf
     found = {(probe.quantity, probe.reader): probe for probe in physics_probes(*z, fit, test)}
     assert found["mass", "ridge"].fit_jets == 399
     assert found["mass", "ridge"].explained.value > 0.98
-    test.found["mass"][:] = np.nan
+    test.quantities["mass"][:] = np.nan
     assert "mass" not in {probe.quantity for probe in physics_probes(*z, fit, test)}

@@ -62,14 +62,14 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
         bootstrap: resamples of the jets, with their weights.
     """
     scaled = np.empty(probabilities.shape)
-    found = []
+    temperatures = []
     for half in (first, ~first):
         weights = bootstrap.weights[half]
-        found.append(temperature(probabilities[half], labels[half], weights) if weights.sum() > 0 else 1.0)
-        scaled[~half] = scale(probabilities[~half], found[-1])
+        temperatures.append(temperature(probabilities[half], labels[half], weights) if weights.sum() > 0 else 1.0)
+        scaled[~half] = scale(probabilities[~half], temperatures[-1])
     rows = calibration_rows(scaled, labels, bootstrap)
     return Calibrated(
-        (found[0], found[1]),
+        (temperatures[0], temperatures[1]),
         Estimate.of_rows(rows["log_loss"]),
         Estimate.of_rows(rows["calibration_error"], biased=True),
         reliability(scaled, labels, bootstrap.weights),

@@ -113,7 +113,7 @@ def classification_metrics(
         class_accuracy={name: Estimate.of_rows(scalars["class_accuracy"][:, i]) for i, name in enumerate(names)},
         class_auc={name: Estimate.of_rows(scalars["class_auc"][:, i]) for i, name in enumerate(names)},
         rejections=[rejection for rejections, _, _ in points for rejection in rejections],
-        significance=[found for _, _, found in points],
+        significance=[best for _, _, best in points],
         confusion=_confusion(probabilities, labels, bootstrap.weights),
         roc=[curve for _, curve, _ in points],
         reliability=reliability(probabilities, labels, bootstrap.weights),
@@ -158,14 +158,14 @@ def _scalars(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[
     for weights in bootstrap.blocks(probabilities.shape[1] ** 2):
         one_versus_one, one_versus_rest = pair_auc(probabilities, labels, weights)
         with np.errstate(invalid="ignore"):
-            found = {
+            metrics = {
                 "accuracy": weights @ correct / weights.sum(axis=1),
                 "auc": macro_auc(one_versus_one),
                 "auc_rest": macro_auc_rest(one_versus_rest),
                 "class_accuracy": (weights @ (member * correct[:, None])) / (weights @ member),
                 "class_auc": one_versus_rest,
             }
-        for name, values in found.items():
+        for name, values in metrics.items():
             rows.setdefault(name, []).append(values)
     joined = {name: np.concatenate(blocks) for name, blocks in rows.items()}
     return joined | calibration_rows(probabilities, labels, bootstrap)
@@ -180,7 +180,7 @@ def _working_points(
     bootstrap: Bootstrap,
 ) -> list[tuple[list[Rejection], Roc, Significance]]:
     """Return rejections, ROC curve and significance improvement of each class with jets against the background."""
-    found = []
+    points = []
     for index, name in enumerate(names):
         pair = ranked(probabilities, labels, index, names.index(background), bootstrap.weights)
         if name != background and pair is not None:
@@ -188,8 +188,8 @@ def _working_points(
                 of_class = [{**EFFICIENCIES, **efficiencies}.get(name, EFFICIENCY)]
             else:
                 of_class = list(efficiencies)
-            found.append(against(pair, bootstrap, name, background, of_class))
-    return found
+            points.append(against(pair, bootstrap, name, background, of_class))
+    return points
 
 
 def _confusion(probabilities: Array, labels: Array, weights: Array) -> Array:

@@ -163,8 +163,8 @@ def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[fl
 
 
 def _core(residual: Array, bootstrap: Bootstrap, jets: Array) -> tuple[Estimate, Estimate]:
-    found = quantiles(residual, bootstrap, jets, (0.16, 0.5, 0.84))
-    return Estimate.of_rows(found[:, 1]), Estimate.of_rows((found[:, 2] - found[:, 0]) / 2)
+    bounds = quantiles(residual, bootstrap, jets, (0.16, 0.5, 0.84))
+    return Estimate.of_rows(bounds[:, 1]), Estimate.of_rows((bounds[:, 2] - bounds[:, 0]) / 2)
 
 
 def _response(name: str, residual: Array, values: Array, bootstrap: Bootstrap) -> Response:
@@ -176,10 +176,10 @@ def _response(name: str, residual: Array, values: Array, bootstrap: Bootstrap) -
     centre, bias, resolution = [], [], []
     for low, high in pairwise(edges):
         inside = np.flatnonzero((values >= low) & ((values < high) | ((values == high) & (high == edges[-1]))))
-        found = _core(residual, bootstrap, inside)
+        core = _core(residual, bootstrap, inside)
         centre.append(float(np.median(values[inside])))
-        bias.append(found[0])
-        resolution.append(found[1])
+        bias.append(core[0])
+        resolution.append(core[1])
     return Response(name, edges, np.array(centre), bias, resolution)
 
 

@@ -24,9 +24,9 @@ def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array
         One-versus-one `[row, class, class]`: jets of class a against jets of class b, ranked by the probability of a
         (NaN on the diagonal and where a class has no weight), and one-versus-rest `[row, class]`.
     """
-    there = np.unique(labels)
-    if len(there) < probabilities.shape[1]:
-        return _among(there, probabilities, labels, weights)
+    present = np.unique(labels)
+    if len(present) < probabilities.shape[1]:
+        return _among(present, probabilities, labels, weights)
     classes = probabilities.shape[1]
     member = np.eye(classes)[labels]
     total = weights @ member
@@ -47,13 +47,13 @@ def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array
     return one_versus_one, one_versus_rest
 
 
-def _among(there: Array, probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """Compute the areas of the classes `there` that have jets, such as 10 of 188; all others are NaN."""
+def _among(present: Array, probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
+    """Compute the areas of the classes `present`, such as 10 of 188; all others are NaN."""
     rows, classes = len(weights), probabilities.shape[1]
-    pairs, rest = pair_auc(probabilities[:, there], np.searchsorted(there, labels), weights)
+    pairs, rest = pair_auc(probabilities[:, present], np.searchsorted(present, labels), weights)
     all_pairs, all_rest = np.full((rows, classes, classes), np.nan), np.full((rows, classes), np.nan)
-    all_pairs[:, there[:, None], there] = pairs
-    all_rest[:, there] = rest
+    all_pairs[:, present[:, None], present] = pairs
+    all_rest[:, present] = rest
     return all_pairs, all_rest
 
 

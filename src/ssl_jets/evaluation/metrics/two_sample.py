@@ -46,12 +46,12 @@ def wasserstein(first: WeightedSample, second: WeightedSample, *, resamples: int
     order = np.argsort(values, kind="stable")
     gaps = np.diff(values[order])
     counts = [Bootstrap(sample.jets, resamples, seed + number).counts for number, sample in enumerate((first, second))]
-    found = [_distances(first, second, np.ones((1, first.jets)), np.ones((1, second.jets)), order, gaps)]
+    distances = [_distances(first, second, np.ones((1, first.jets)), np.ones((1, second.jets)), order, gaps)]
     rows = max(1, BLOCK // len(values))
     for start in range(0, resamples, rows):
         block = slice(start, start + rows)
-        found.append(_distances(first, second, counts[0][block], counts[1][block], order, gaps))
-    return _with_error(np.concatenate(found))
+        distances.append(_distances(first, second, counts[0][block], counts[1][block], order, gaps))
+    return _with_error(np.concatenate(distances))
 
 
 def _distances(
@@ -70,10 +70,10 @@ def _distances(
 
 def _with_error(rows: Array) -> Estimate:
     """Return the estimate from row 0, the value, and the standard deviation of the other rows, its error."""
-    value, known = float(rows[0]), rows[1:][np.isfinite(rows[1:])]
-    if not len(known):
+    value, resampled = float(rows[0]), rows[1:][np.isfinite(rows[1:])]
+    if not len(resampled):
         return Estimate(value, None, None, None, None)
-    error = float(known.std())
+    error = float(resampled.std())
     low95, low = max(0.0, value - 2 * error), max(0.0, value - error)
     return Estimate(value, low, value + error, low95, value + 2 * error)
 

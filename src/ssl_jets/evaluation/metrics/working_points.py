@@ -106,7 +106,7 @@ def against(
 
 def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiency: float) -> Rejection:
     shares = np.concatenate([pair.background_efficiency(weights, efficiency) for weights in bootstrap.blocks()])
-    passed, level = (found[0] for found in pair.cut(bootstrap.weights[None], efficiency))
+    passed, level = (rows[0] for rows in pair.cut(bootstrap.weights[None], efficiency))
     weights = bootstrap.weights[pair.background]
     survivors = int(passed)
     if survivors == 0:

@@ -43,16 +43,16 @@ def observables(jets: Jets) -> dict[str, Array]:
         np.bincount(jet_of, values, len(jets))
         for values in (pt * np.cos(dphi), pt * np.sin(dphi), pt * np.sinh(deta), energy)
     )
-    found = {
+    values_by_name = {
         "mass": np.sqrt(np.maximum(total**2 - px**2 - py**2 - pz**2, 0)),
         "pt": np.hypot(px, py),
         "particles": jets.lengths.numpy().astype(np.float64),
     }
     taus = subjettiness(jets, AXES)
-    found |= {f"tau{n}": values for n, values in taus.items()}
+    values_by_name |= {f"tau{n}": values for n, values in taus.items()}
     for n in AXES[1:]:
-        found[f"tau{n}{n - 1}"] = _ratio(taus[n], taus[n - 1])
-    return found | kind_counts(jets)
+        values_by_name[f"tau{n}{n - 1}"] = _ratio(taus[n], taus[n - 1])
+    return values_by_name | kind_counts(jets)
 
 
 def kind_counts(jets: Jets) -> dict[str, Array]:
@@ -66,7 +66,7 @@ def kind_counts(jets: Jets) -> dict[str, Array]:
 
 def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array]:
     """Compute tau_N by N, float64 `[jet]` each; zero for a jet of at most N particles."""
-    found = {n: np.zeros(len(jets)) for n in axes}
+    taus = {n: np.zeros(len(jets)) for n in axes}
     lengths = jets.lengths.numpy()
     order = np.argsort(lengths, kind="stable")
     start = 0
@@ -80,9 +80,9 @@ def subjettiness(jets: Jets, axes: tuple[int, ...] = AXES) -> Mapping[int, Array
             padded[:, :, jets.columns.index(name)].numpy().astype(np.float64) for name in ("pt", "deta", "dphi")
         )
         for n, values in _batch(pt, deta, dphi, real.numpy(), axes).items():
-            found[n][rows] = values
+            taus[n][rows] = values
         start = stop
-    return found
+    return taus
 
 
 def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ...]) -> dict[int, Array]:
@@ -100,7 +100,7 @@ def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ..
     momentum, left = np.where(real, pt, 1), real.copy()
     nearest = reach.argmin(axis=2)
     gap = np.where(real, np.take_along_axis(reach, nearest[:, :, None], axis=2)[:, :, 0], np.inf)
-    found = {n: np.zeros(len(pt)) for n in axes}
+    taus = {n: np.zeros(len(pt)) for n in axes}
     remaining = real.sum(axis=1)
     while True:
         for n in axes:
@@ -108,9 +108,9 @@ def _batch(pt: Array, deta: Array, dphi: Array, real: Array, axes: tuple[int, ..
             if len(reached):
                 to_axes = np.where(left[reached, None, :], distance[reached], np.inf).min(axis=2)
                 weight = np.where(real[reached], pt[reached], 0)
-                found[n][reached] = (weight * to_axes).sum(axis=1) / (R0 * weight.sum(axis=1))
+                taus[n][reached] = (weight * to_axes).sum(axis=1) / (R0 * weight.sum(axis=1))
         if remaining.max() <= min(axes):
-            return found
+            return taus
         first = np.where(left, momentum * gap, np.inf).argmin(axis=1)
         second = nearest[jet, first]
         open_ = remaining > min(axes)

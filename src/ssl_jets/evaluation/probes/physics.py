@@ -63,26 +63,26 @@ _COLUMNS = {"soft-drop mass": "jet_sdmass", "pt": "jet_pt", "eta": "jet_eta", "t
 def quantities(jets: Jets) -> dict[str, Array]:
     """Compute the `QUANTITIES` that the columns of jets allow, float64 `[jet]` each; NaN if a jet has none."""
     pt = jets.column("pt")
-    found = {"mass": jets.mass().numpy().astype(np.float64), "particles": jets.lengths.numpy().astype(np.float64)}
+    available = {"mass": jets.mass().numpy().astype(np.float64), "particles": jets.lengths.numpy().astype(np.float64)}
     if "charge" in jets.columns:
-        found["charged particles"] = _count(jets, jets.column("charge").numpy() != 0)
+        available["charged particles"] = _count(jets, jets.column("charge").numpy() != 0)
     if {"d0", "d0err"} <= set(jets.columns):
         d0, error = (jets.column(name).numpy() for name in ("d0", "d0err"))
-        found["displaced tracks"] = _count(jets, (error > 0) & (np.abs(d0) > DISPLACED * error))
+        available["displaced tracks"] = _count(jets, (error > 0) & (np.abs(d0) > DISPLACED * error))
     columns = tree_columns({name: values.numpy() for name, values in jets.jet.items()})
     if "tau21" not in columns:
         columns |= {name: values for name, values in observables(jets).items() if name in ("tau21", "tau32")}
     if "jet_pt" not in columns:
         columns["jet_pt"] = np.bincount(jets.jet_of_particle.numpy(), pt.numpy(), len(jets))
-    found |= {name: columns[column] for name, column in _COLUMNS.items() if column in columns}
-    return {name: found[name] for name in QUANTITIES if name in found}
+    available |= {name: columns[column] for name, column in _COLUMNS.items() if column in columns}
+    return {name: available[name] for name in QUANTITIES if name in available}
 
 
 @dataclass(frozen=True)
 class Side:
     """The jets to fit on, or those to score on: quantities and weights `[jet]`."""
 
-    found: dict[str, Array]
+    quantities: dict[str, Array]
     weights: Array
 
     @classmethod
@@ -95,53 +95,52 @@ def physics_probes(
 ) -> list[PhysicsProbe]:
     """Predict every quantity from z `[jet, D]` by ridge and by trees."""
     x_fit, x_test = standardize(z_fit, z_test)
-    found = []
+    results = []
     for name in _shared(fit, test):
         for reader in ("ridge", TREES):
-            found.append(_probe(name, reader, of, x_fit, x_test, fit, test, seed))
-    return found
+            results.append(_probe(name, reader, of, x_fit, x_test, fit, test, seed))
+    return results
 
 
 def reference_probes(fit: Side, test: Side, *, seed: int = 0) -> list[PhysicsProbe]:
     """Predict every quantity by trees from the quantities outside of its group."""
-    found = []
+    results = []
     for name in _shared(fit, test):
         kin = next((group for group in _KIN if name in group), {name})
         others = [other for other in _shared(fit, test) if other not in kin]
-        x_fit, x_test = (np.column_stack([side.found[other] for other in others]) for side in (fit, test))
-        found.append(_probe(name, TREES, OTHER, x_fit, x_test, fit, test, seed))
-    return found
+        x_fit, x_test = (np.column_stack([side.quantities[other] for other in others]) for side in (fit, test))
+        results.append(_probe(name, TREES, OTHER, x_fit, x_test, fit, test, seed))
+    return results
 
 
 def _shared(fit: Side, test: Side) -> list[str]:
     """Return the quantities that both sides have, and that vary among the jets to fit on."""
 
-    def known(side: Side, name: str) -> Array:
-        values: Array = side.found[name]
+    def defined(side: Side, name: str) -> Array:
+        values: Array = side.quantities[name]
         return values[np.isfinite(values) & (side.weights > 0)]
 
-    there = [name for name in fit.found if name in test.found and len(known(test, name))]
-    return [name for name in there if len(known(fit, name)) and known(fit, name).std() > 0]
+    shared = [name for name in fit.quantities if name in test.quantities and len(defined(test, name))]
+    return [name for name in shared if len(defined(fit, name)) and defined(fit, name).std() > 0]
 
 
 def _probe(
     name: str, reader: str, of: str, x_fit: Array, x_test: Array, fit: Side, test: Side, seed: int
 ) -> PhysicsProbe:
-    there_fit, there_test = (np.isfinite(side.found[name]) & (side.weights > 0) for side in (fit, test))
-    low, high = np.percentile(fit.found[name][there_fit], _TAIL)
-    y_fit, y_test = (
-        np.clip(side.found[name][there], low, high) for side, there in ((fit, there_fit), (test, there_test))
-    )
+    defined_fit, defined_test = (np.isfinite(side.quantities[name]) & (side.weights > 0) for side in (fit, test))
+    low, high = np.percentile(fit.quantities[name][defined_fit], _TAIL)
+    sides = ((fit, defined_fit), (test, defined_test))
+    y_fit, y_test = (np.clip(side.quantities[name][defined], low, high) for side, defined in sides)
     centre, width = y_fit.mean(), max(float(y_fit.std()), np.finfo(np.float64).tiny)
     model = (
         Ridge(alpha=ALPHA)
         if reader == "ridge"
         else HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
     )
-    weights = to_fit_with(fit.weights[there_fit])
-    model.fit(x_fit[there_fit], (y_fit - centre) / width, sample_weight=weights)
-    predicted = model.predict(x_test[there_test]) * width + centre
-    bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[there_test])
+    weights = to_fit_with(fit.weights[defined_fit])
+    model.fit(x_fit[defined_fit], (y_fit - centre) / width, sample_weight=weights)
+    predicted = model.predict(x_test[defined_test]) * width + centre
+    bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[defined_test])
     explained = Estimate.of_rows(explained_rows(predicted, y_test, bootstrap))
     return PhysicsProbe(name, QUANTITIES.get(name, ""), reader, of, len(y_fit), len(y_test), explained)
 

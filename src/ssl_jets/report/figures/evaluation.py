@@ -75,7 +75,6 @@ def _working_point(axes: Axes, point: Rejection, paint: str, *, bare: bool) -> N
         rejection.value,
         "^" if rejection.limit else "o",
         color=paint,
-        label=f"_{point.signal}, working point",
         **look,
     )
     if not bare and rejection.low is not None and rejection.high is not None:
@@ -110,7 +109,7 @@ def _matrix(axes: Axes, task: ClassificationMetrics, shown: Sequence[str]) -> Ax
     if len(shown) < len(task.names):
         columns = np.column_stack([columns, counts.sum(axis=1) - columns.sum(axis=1)])
     share = 100 * np.divide(columns, total, out=np.zeros_like(columns), where=total > 0)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, label="_share [%]")
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.5:  # an empty text takes as long to lay out as any
             paint = "white" if value > 55 else "black"
@@ -130,20 +129,25 @@ class ReaderRow:
     """A row of the figure and the table of readers: the head of a model, a probe, or a baseline.
 
     Attributes:
-        name: with the number of jets it is fitted on.
+        reader: with its input.
         accuracy, auc, largest_class: as of `ProbeResult`.
         columns: number of columns it reads; None for a head.
         fit_jets: None where it is not known.
         of: its input: z of the model, or the input of a baseline.
     """
 
-    name: str
+    reader: str
     accuracy: Estimate
     auc: Estimate
     largest_class: float
     columns: int | None
     fit_jets: int | None
     of: str
+
+    @property
+    def name(self) -> str:
+        """Reader with the number of jets it is fitted on."""
+        return self.reader if self.fit_jets is None else f"{self.reader} ({self.fit_jets:,} jets)"
 
     @property
     def baseline(self) -> bool:
@@ -161,17 +165,11 @@ def reader_rows(evaluation: Evaluation) -> list[ReaderRow]:
     rows = []
     if (task := evaluation.task) is not None:
         labels = evaluation.model.labelled_jets
-        name = "the model's head" + _fitted_on(labels)
-        rows.append(ReaderRow(name, task.accuracy, task.auc, task.largest_class, None, labels, TRAINED))
+        rows.append(ReaderRow("the model's head", task.accuracy, task.auc, task.largest_class, None, labels, TRAINED))
     for probe in sorted(evaluation.probes, key=lambda probe: probe.of != TRAINED):
-        name = reader(probe.reader, probe.of) + _fitted_on(probe.fit_jets)
         numbers = (probe.accuracy, probe.auc, probe.largest_class, probe.columns, probe.fit_jets)
-        rows.append(ReaderRow(name, *numbers, probe.of))
+        rows.append(ReaderRow(reader(probe.reader, probe.of), *numbers, probe.of))
     return rows
-
-
-def _fitted_on(jets: int | None) -> str:
-    return "" if jets is None else f" ({jets:,} jets)"
 
 
 def probes(evaluation: Evaluation) -> Figure | None:
@@ -195,8 +193,8 @@ def probes(evaluation: Evaluation) -> Figure | None:
 def draw_readers(panels: Sequence[Axes], rows: Sequence[tuple[ReaderRow, str]]) -> None:
     """Draw rows with their colours into a panel of the accuracy and one of the AUC."""
     for number, (row, paint) in enumerate(rows):
-        _interval(panels[0], row.accuracy, number, paint, row.name)
-        _interval(panels[1], row.auc, number, paint, row.name)
+        _interval(panels[0], row.accuracy, number, paint)
+        _interval(panels[1], row.auc, number, paint)
     for axes, title in zip(panels, ("accuracy", "macro AUC (one-vs-one)")):
         axes.set_xlabel(title)
         axes.tick_params(axis="y", which="both", length=0)
@@ -204,15 +202,13 @@ def draw_readers(panels: Sequence[Axes], rows: Sequence[tuple[ReaderRow, str]]) 
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
 
 
-def _interval(axes: Axes, estimate: Estimate, row: int, paint: str, name: str) -> None:
+def _interval(axes: Axes, estimate: Estimate, row: int, paint: str) -> None:
     """Draw a value with its 68 % (thick) and 95 % (thin) interval."""
     if estimate.value is None:
         return
-    (point,) = axes.plot(estimate.value, row, "o", color=paint, markersize=8, label=f"_{name}")
-    ends = ("95 %", estimate.low95, estimate.high95, 1.2), ("68 %", estimate.low, estimate.high, 4.0)
-    for level, low, high, width in ends:
-        if low is not None and high is not None:
-            bars(point, low, high, level, along="x", width=width)
+    (point,) = axes.plot(estimate.value, row, "o", color=paint, markersize=8)
+    bars(point, estimate.low95, estimate.high95, along="x", width=1.2)
+    bars(point, estimate.low, estimate.high, along="x", width=4.0)
 
 
 def reliability(task: ClassificationMetrics) -> Figure:
@@ -220,14 +216,14 @@ def reliability(task: ClassificationMetrics) -> Figure:
     figure, axes = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
     after = (task.calibrated.reliability, COLOURS[2], "s", "after temperature scaling")
-    for points, paint, marker, label in ((task.reliability, COLOURS[0], "o", "as the model says"), after):
+    for points, paint, marker, label in ((task.reliability, COLOURS[0], "o", "before temperature scaling"), after):
         enough = points.jets >= BIN_JETS
         jets, accuracy = points.jets[enough], points.accuracy[enough]
         # The error of a share k / n with one pseudo-count each way, so that 0 of n has one too.
         share = (accuracy * jets + 1) / (jets + 2)
         error = np.sqrt(share * (1 - share) / (jets + 2))
         (line,) = axes.plot(points.confidence[enough], accuracy, marker, color=paint, markersize=6, label=label)
-        bars(line, accuracy - error, accuracy + error, "binomial error")
+        bars(line, accuracy - error, accuracy + error)
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="largest probability (mean of bin)", ylabel="accuracy")
     return figure
@@ -247,7 +243,7 @@ def z_map(points: ZMap, classes: Sequence[str]) -> Figure | None:
     shown = mapped_classes(points, classes)
     if not shown:
         figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-        axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True, label="_jets")
+        axes.scatter(x, y, s=3, color=COLOURS[0], linewidths=0, rasterized=True)
         panels = [axes]
     else:
         figure, panels = panel_grid(len(shown), 2.1, 2.1, 5, (0.8, 0.8), sharex=True, sharey=True)
@@ -255,7 +251,7 @@ def z_map(points: ZMap, classes: Sequence[str]) -> Figure | None:
             axes.scatter(x, y, s=2, color="#dcdcdc", linewidths=0, rasterized=True)
             own = labels == classes.index(name)
             look: dict[str, Any] = {"s": 4, "color": colour(name, classes), "linewidths": 0, "rasterized": True}
-            axes.scatter(x[own], y[own], **look, label=f"_{name}")
+            axes.scatter(x[own], y[own], **look)
             axes.set_title(in_figure(name))
     # The box holds all but one jet in two hundred on each side: outliers would hide the rest.
     for limit, values in ((panels[0].set_xlim, x), (panels[0].set_ylim, y)):

@@ -102,12 +102,11 @@ def regression(targets: Sequence[RegressionMetrics]) -> Figure | None:
 def _density(axes: Axes, target: RegressionMetrics, figure: Figure) -> None:
     edges, counts = target.density.edges, target.density.counts  # [cell + 1], [true cell, predicted cell]
     if counts.any():
-        look: dict[str, Any] = {"norm": LogNorm(), "cmap": "viridis_r", "rasterized": True, "label": "_jets"}
+        look: dict[str, Any] = {"norm": LogNorm(), "cmap": "viridis_r", "rasterized": True}
         image = axes.pcolormesh(edges, edges, np.where(counts > 0, counts, np.nan).T, **look)
         figure.colorbar(image, ax=axes, pad=0.02).ax.set_title("jets", fontsize=11)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linestyle=":", linewidth=1.2)
     label = axis_label(target.target)
-    axes.set_label(f"{target.target}, true and regressed")
     axes.set(xlabel=f"true {label}", ylabel=f"regressed {label}")
 
 
@@ -119,10 +118,9 @@ def _response(axes: Axes, response: Response, target: RegressionMetrics) -> None
         value, low, high = _bounds(estimates)
         (line,) = axes.plot(response.centre, value, "o", markersize=4, color=paint, label=label)
         bars(line, low, high)
-        bars(line, response.edges[:-1], response.edges[1:], "bin", along="x")
+        bars(line, response.edges[:-1], response.edges[1:], along="x")
     axes.axhline(0, color=GREY, linewidth=1)
-    axes.axhline(target.spread, color=GREY, linestyle=":", linewidth=1.2, label="_spread")
-    axes.set_label(f"{target.target}, against {response.against}")
+    axes.axhline(target.spread, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xlabel=axis_label(response.against), ylabel=f"{axis_label(target.target)}: regressed - true")
 
 
@@ -150,7 +148,7 @@ def physics(probes: Sequence[PhysicsProbe]) -> Figure | None:
         hollow: dict[str, Any] = {"markerfacecolor": "white"} if probe.reader == "ridge" else {}
         low, value, high = np.fmax(np.array([explained.low95, explained.value, explained.high95], dtype=float), _LEAST)
         (point,) = axes.plot(value, row, marker, color=paint, markersize=6, label=shown, linestyle="none", **hollow)
-        bars(point, low, high, "95 %", along="x", width=1.3)
+        bars(point, low, high, along="x", width=1.3)
     name_rows(axes, [axis_label(name) for name in names])
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xlim=(-0.22, 1.02), xlabel=r"explained share of the variance $R^2$")
@@ -188,8 +186,8 @@ def _stressed(axes: Axes, curve: RobustnessCurve, name: str, index: int, among: 
     value, low, high = _bounds(curve.accuracy)
     paint = COLOURS[index % len(COLOURS)]
     strengths = np.array(curve.strengths)
-    (line,) = axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name or "_accuracy")
-    band_or_bars(line, low, high, "68 %", index, among)
+    (line,) = axes.plot(strengths, value, "o-", color=paint, markersize=4, label=name or None)
+    band_or_bars(line, low, high, index, among)
     if curve.unit == "removed":
         axes.set_xticks([0, 1], ["with", "without"])
         axes.set_xlim(-0.2, 1.2)

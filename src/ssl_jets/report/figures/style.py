@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -122,105 +120,46 @@ def axis_label(name: str) -> str:
     return _LABELS.get(name, name.replace("$", r"\$"))
 
 
-_PLAIN = {shown: name for name, shown in reversed([*_MATH.items(), *_LABELS.items()])}
-
-
-def plain(text: str) -> str:
-    """Return the name that a text for matplotlib stands for."""
-    return _PLAIN.get(text, text.replace(r"\$", "$"))
-
-
-Values = np.ndarray[Any, Any]
-
-
 Along = Literal["x", "y"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Intervals around the points of a line.
-
-    Attributes:
-        of: name, such as "68 %".
-        along: the axis it is on.
-        low, high: its ends, `[point]`; NaN where a point has none.
-    """
-
-    of: str
-    along: Along
-    low: Values
-    high: Values
 
 
 MOST_BANDS = 3
 """Lines of a panel that have bands: more bands lie on one another and hide the lines."""
 
 
-_DRAWN: WeakKeyDictionary[Line2D, list[Interval]] = WeakKeyDictionary()
-
-
-def intervals_of(line: Line2D) -> list[Interval]:
-    """Return the intervals that `band` and `bars` drew around a line."""
-    return _DRAWN.get(line, [])
-
-
-def band(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y", among: int = 1) -> None:
-    """Shade between `low` and `high` `[point]`, in the colour of the line, if the panel has few lines.
-
-    Args:
-        line: the line.
-        low: lower end of the interval of each point, `[point]`.
-        high: upper end, `[point]`.
-        of: name of the interval.
-        along: the axis it is on.
-        among: lines of the panel; of more than `MOST_BANDS` the interval is kept for the CSV alone.
-    """
-    x, y, kept = _keep(line, low, high, of, along)
+def band(line: Line2D, low: Any, high: Any, along: Along = "y", among: int = 1) -> None:
+    """Shade between `low` and `high` `[point]` in the colour of the line, where `among` lines of a panel are few."""
     if among > MOST_BANDS:
         return
     look: dict[str, Any] = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
     if along == "y":
-        _axes(line).fill_between(x, kept.low, kept.high, **look)
+        _axes(line).fill_between(line.get_xdata(), low, high, **look)
     else:
-        _axes(line).fill_betweenx(y, kept.low, kept.high, **look)
+        _axes(line).fill_betweenx(line.get_ydata(), low, high, **look)
 
 
-def bars(line: Line2D, low: Any, high: Any, of: str = "68 %", along: Along = "y", width: float = 1.5) -> None:
-    """Draw a bar from `low` to `high` at each point; the point may lie outside."""
-    x, y, kept = _keep(line, low, high, of, along)
+def bars(line: Line2D, low: Any, high: Any, along: Along = "y", width: float = 1.5) -> None:
+    """Draw a bar from `low` to `high` `[point]` at each point of a line; None and NaN have no bar."""
+    low, high = (np.atleast_1d(np.asarray(end, dtype=float)) for end in (low, high))
     look: dict[str, Any] = {"color": line.get_color(), "linewidth": width, "transform": line.get_transform()}
     if along == "y":
-        _axes(line).vlines(x, kept.low, kept.high, **look)
+        _axes(line).vlines(line.get_xdata(), low, high, **look)
     else:
-        _axes(line).hlines(y, kept.low, kept.high, **look)
+        _axes(line).hlines(line.get_ydata(), low, high, **look)
 
 
-def band_or_bars(line: Line2D, low: Any, high: Any, of: str, place: int, among: int) -> None:
-    """Draw a band, or bars side by side where a panel has more than `MOST_BANDS` lines.
+def band_or_bars(line: Line2D, low: Any, high: Any, position: int, among: int) -> None:
+    """Draw a band around a line of few points, or bars where its panel has more than `MOST_BANDS` lines.
 
-    Args:
-        line: a line of few points.
-        low: lower end of the interval of each point, `[point]`.
-        high: upper end, `[point]`.
-        of: name of the interval.
-        place: number of the line in its panel, from 0.
-        among: lines of the panel.
+    Bars stand side by side: `position` is the number of the line in its panel, from 0, of `among` lines.
     """
     if among > MOST_BANDS:
         axes = _axes(line)
-        points = 4 * (place - (among - 1) / 2)
+        points = 4 * (position - (among - 1) / 2)
         line.set_transform(offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points"))
-        bars(line, low, high, of, width=1.2)
+        bars(line, low, high, width=1.2)
     else:
-        band(line, low, high, of)
-
-
-def _keep(line: Line2D, low: Any, high: Any, of: str, along: Along) -> tuple[Values, Values, Interval]:
-    x, y = (np.atleast_1d(np.asarray(values, dtype=float)) for values in line.get_data())
-    ends = (np.broadcast_to(np.asarray(end, dtype=float), x.shape) for end in (low, high))
-    kept = Interval(of, along, *ends)
-    _DRAWN.setdefault(line, []).append(kept)
-    return x, y, kept
+        band(line, low, high)
 
 
 def _axes(line: Line2D) -> Axes:
@@ -258,7 +197,7 @@ def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
 
 def level(axes: Axes, value: float, name: str) -> None:
     """Draw a dotted line across a panel, with its name at the left end."""
-    axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, label=f"_{name}")
+    axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2)
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     axes.annotate(name, (0, value), (5, 3), **where, color=GREY, fontsize=10)
 

@@ -38,8 +38,8 @@ PROGRESS: tuple[Panel, ...] = (("loss", "held-out loss", (None, None)), ("probe_
 """Panels of loss and probe in a comparison of runs."""
 
 COLLAPSE: tuple[Panel, ...] = (
-    ("z_variation", "share of the length of z that varies", (0, None)),
-    ("compared_variation", "the same in the space of the loss", (0, None)),
+    ("z_variation", "relative variation of z", (0, None)),
+    ("compared_variation", "relative variation of the projections", (0, None)),
     ("z_participation_ratio", "participation ratio", (1, None)),
     ("rankme", "effective rank", (1, None)),
     ("z_alignment", "alignment of two views", (0, 2)),
@@ -90,7 +90,7 @@ def collapse(lines: Lines) -> Figure | None:
         _line(axes, looks, key, "", COLOURS[0])
         axes.set_title(label, fontsize=11)
         step, values = series([line for line in looks if line.get("collapse")], key)
-        axes.plot(step, values, "o", color=COLLAPSED, markersize=6, label="_found a collapse")
+        axes.plot(step, values, "o", color=COLLAPSED, markersize=6)
         axes.set_ylim(*limits)
     return figure
 
@@ -115,7 +115,7 @@ def overlaid(runs: Mapping[str, Lines], wanted: Sequence[Panel], colours: Mappin
             axes.plot(*series(lines, key), "o-", markersize=4, color=colours[name], label=name)
             collapsed = series([line for line in lines if line.get("collapse")], key)
             ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": "none"}
-            axes.plot(*collapsed, **ring, color=COLLAPSED, label=f"_{name}: found a collapse")
+            axes.plot(*collapsed, **ring, color=COLLAPSED)
         axes.set(xlabel="step", ylim=limits)
         axes.set_title(label, fontsize=11)
     panels[0].legend(frameon=False, fontsize=10)
@@ -137,7 +137,7 @@ def groups_of(train: Lines) -> dict[str, list[str]]:
 
 def _loss(axes: Axes, train: Lines, held: Lines) -> None:
     step, loss = series(train, "loss")
-    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1, label="_training, as logged")
+    axes.plot(step, loss, color=COLOURS[0], alpha=0.35, linewidth=1)
     axes.plot(step, _smooth(loss), color=COLOURS[0], label="training")
     step, loss = series(held, "loss")
     axes.plot(step, loss, "o-", color=COLOURS[2], markersize=4, label="held-out jets")
@@ -158,7 +158,7 @@ def _parts(axes: Axes, train: Lines, parts: Sequence[str], title: str) -> None:
 
 def _line(axes: Axes, lines: Lines, key: str, label: str, colour: str) -> None:
     step, values = series(lines, key)
-    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=colour, markersize=4, label=f"_{key}")
+    axes.plot(step, values, "o-" if len(step) < 60 else "-", color=colour, markersize=4)
     axes.set(xlabel="step", ylabel=label)
 
 

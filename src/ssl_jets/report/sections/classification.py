@@ -7,31 +7,23 @@ from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.working_points import Rejection
 from ssl_jets.report import captions, page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figure_numbers import confusion_cells, reliability_points, roc_points, significance_points
 from ssl_jets.report.figures import evaluation as figures
 from ssl_jets.report.figures import physics
 from ssl_jets.report.figures.style import in_text
-from ssl_jets.report.many_classes import folded_if_many, many_classes, shown_classes
+from ssl_jets.report.many_classes import folded_if_many, many_classes
 
 
 def classification(task: ClassificationMetrics, leaked: int, album: Album) -> list[str]:
     background = in_text(task.rejections[0].background) if task.rejections else "background"
     bands = captions.intervals(len(task.roc))
     body = [page.heading("Classification by the model's head"), *_task_tables(task, leaked), *many_classes(task)]
-    body += album.add("roc", lambda: figures.roc(task), background=background, intervals=bands)
+    body += album.add("roc", lambda: figures.roc(task), roc_points(task), background=background, intervals=bands)
     body += [folded_if_many("Rejections of all classes", rejection_table(task), len(task.rejections))]
     body += _significance(task, album, background)
-    body += album.add("confusion", lambda: figures.confusion(task))
-    body += _whole_confusion(task, album)
-    body += album.add("reliability", lambda: figures.reliability(task), jets=figures.BIN_JETS)
+    body += album.add("confusion", lambda: figures.confusion(task), confusion_cells(task))
+    body += album.add("reliability", lambda: figures.reliability(task), reliability_points(task), jets=figures.BIN_JETS)
     return body
-
-
-def _whole_confusion(task: ClassificationMetrics, album: Album) -> list[str]:
-    """Write the confusion matrix of all classes as CSV, where its figure does not show all."""
-    if len(shown_classes(task)) == len(task.names):
-        return []
-    rows = [[name, *row] for name, row in zip(task.names, task.confusion.tolist(), strict=True)]
-    return album.table("confusion_all", ("true class", *task.names), rows)
 
 
 def _task_tables(task: ClassificationMetrics, leaked: int) -> list[str]:
@@ -101,7 +93,9 @@ def rejection_table(task: ClassificationMetrics) -> str:
 def _significance(task: ClassificationMetrics, album: Album, background: str) -> list[str]:
     """Return the figure of the significance improvement, or the reason that there is none."""
     bands = captions.intervals(len(task.roc))
-    drawn = album.add("sic", lambda: physics.sic(task), background=background, intervals=bands)
+    drawn = album.add(
+        "sic", lambda: physics.sic(task), significance_points(task), background=background, intervals=bands
+    )
     jets = physics.background_jets(task)
     if drawn or not jets or jets >= physics.SIC_BACKGROUND:
         return drawn

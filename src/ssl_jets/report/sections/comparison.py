@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,11 +18,13 @@ from ssl_jets.evaluation.probes.results import ProbeResult
 from ssl_jets.evaluation.result import TRAINED, Evaluation, plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
 from ssl_jets.report.figures.style import COLOURS, band, colour_bar, in_figure, in_text, panel_grid
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
+from ssl_jets.report.numbers import Record
 from ssl_jets.report.sections.evaluation import note_lines, robustness
 from ssl_jets.report.sections.run import inside, run_facts
 
@@ -37,7 +39,7 @@ def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) ->
     sentences = {name: headline_sentences(one.headline, one.against_observables) for name, one in models.items()}
     body += [page.lead(f"{name}: {line}") for name, lines in sentences.items() for line in lines[:1]]
     body += [page.heading("The models"), _models(models)]
-    body += album.add("compared_probes", lambda: probes(models))
+    body += album.add("compared_probes", lambda: probes(models), _rows(models, reader_rows))
     if result.differences:
         body += [page.heading("Differences"), _differences(result.differences)]
     tasks = {name: one.task for name, one in models.items() if one.task is not None}
@@ -45,21 +47,25 @@ def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) ->
     if headed:
         task = next(iter(headed.values()))
         body += [page.heading("Classification by the heads"), *many_classes(task)]
-        body += album.add("compared_roc", lambda: roc(headed, shown_classes(task)))
+        body += album.add("compared_roc", lambda: roc(headed, shown_classes(task)), _rows(headed, roc_points))
         body += [_rejections(headed)]
-        body += album.add("compared_confusion", lambda: confusions(headed))
+        body += album.add("compared_confusion", lambda: confusions(headed), _rows(headed, confusion_cells))
     body += robustness(models, album)
     if result.cka:
-        body += [page.heading("How alike the z are"), *album.add("cka", lambda: cka(result.cka))]
+        body += [
+            page.heading("Similarity of the representations (CKA)"),
+            *album.add("cka", lambda: cka(result.cka), result.cka),
+        ]
     colours = {name: paint(name, list(models)) for name in models}
     trained = {name: run.lines for name, run in runs.items() if run.lines}
     if trained:
         body += [page.heading("Training")]
-        body += album.add("compared_training", lambda: overlaid(trained, PROGRESS, colours))
-        body += album.add("compared_collapse", lambda: overlaid(trained, COLLAPSE, colours))
+        looks = of_models({name: training_lines(lines, "check", "validation") for name, lines in trained.items()})
+        body += album.add("compared_training", lambda: overlaid(trained, PROGRESS, colours), looks)
+        body += album.add("compared_collapse", lambda: overlaid(trained, COLLAPSE, colours), looks)
     for name, run in runs.items():
         body += inside(run.folder, album.folder, name)
-    return [*body, page.heading("How it was made"), *_provenance(result, runs)]
+    return [*body, page.heading("Provenance"), *_provenance(result, runs)]
 
 
 def _provenance(result: Comparison, runs: Mapping[str, RunFolder]) -> list[str]:
@@ -82,6 +88,13 @@ def _provenance(result: Comparison, runs: Mapping[str, RunFolder]) -> list[str]:
     ]
 
 
+ResultT = TypeVar("ResultT")
+
+
+def _rows(models: Mapping[str, ResultT], rows_of: Callable[[ResultT], Iterable[Any]]) -> list[Record]:
+    return of_models({name: rows_of(result) for name, result in models.items()})
+
+
 def paint(name: str, names: Sequence[str]) -> str:
     """Return the colour of a model."""
     return COLOURS[list(names).index(name) % len(COLOURS)]
@@ -96,7 +109,7 @@ def probes(models: Mapping[str, Evaluation]) -> Figure | None:
             if row.baseline:
                 baselines.setdefault(row.name, row)
             else:
-                rows.append((replace(row, name=f"{name}: {row.name}"), paint(name, list(models))))
+                rows.append((replace(row, reader=f"{name}: {row.reader}"), paint(name, list(models))))
     rows += [(row, row.colour) for row in baselines.values()]
     if not rows:
         return None
@@ -136,7 +149,7 @@ def cka(similarities: Sequence[Similarity]) -> Figure | None:
         values[one, other] = values[other, one] = np.nan if pair.cka.value is None else pair.cka.value
     size = 2.4 + 0.8 * len(names)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, label="_linear CKA")
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.55 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)

@@ -16,8 +16,7 @@ from ssl_jets.protocols.domain_result import DomainResult, DomainSummary, SeedSt
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import COLOURS, GREY, bars, in_text
-
-_STD = "standard deviation"
+from ssl_jets.report.numbers import Record
 
 ROW_OFFSET = 0.14
 """Offset of the two domains from the middle of their row, so that neither error bar hides the other."""
@@ -39,26 +38,36 @@ def domain_sections(result: DomainResult, album: Album) -> list[str]:
     content = plain(result)
     facts = {name: content[name] for name in ("files", "settings", "versions", "package_version", "date")}
     return [
-        page.heading("Does it hold on the other domain?"),
+        page.heading("Performance on both domains"),
         page.paragraph(
             f"Trained on labels of the simulation alone; mean and standard deviation over "
             f"{result.settings.protocol.seeds} seeds. The start “supervised” is the same network from random weights. "
             "“Lost” is simulation minus data."
         ),
-        *album.add("domain_accuracy", lambda: accuracy_figure(result)),
+        *album.add("domain_accuracy", lambda: accuracy_figure(result), result.summary),
         _performance_table(result),
-        page.heading("How far are the domains apart in z?"),
+        page.heading("Domain gap in z"),
         page.paragraph(
             "Proxy A-distance: 0 if a linear classifier cannot separate the domains by z, 2 if it always can. AUC: of "
             "the same classifier, 0.5 to 1. The floor is the same of two halves of the simulation. A small gap is no "
             "aim in itself: a constant z has none."
         ),
-        *album.add("domain_gap", lambda: gap_figure(result)),
+        *album.add("domain_gap", lambda: gap_figure(result), _gaps(result)),
         _gap_table(result),
         page.folded("The gap of each class", _class_table(result)),
         page.folded("Every finetuning", _row_table(result)),
         page.folded("Files, settings and versions", page.facts(facts)),
     ]
+
+
+def _gaps(result: DomainResult) -> list[Record]:
+    """Return the A-distances of the figure: floor, before and after finetuning."""
+    rows: list[Record] = []
+    for entry in result.summary:
+        gap = result.before[entry.start].gap
+        distances = {"floor": gap.floor.a_distance, "before": gap.all.a_distance, "after": entry.values.a_distance}
+        rows.append({"start": entry.start, "adapt": entry.adapt, **distances})
+    return rows
 
 
 def accuracy_figure(result: DomainResult) -> Figure:
@@ -92,7 +101,7 @@ def _point(axes: Axes, statistics: SeedStatistics, row: float, colour: str, labe
     """Draw a mean over seeds, with its standard deviation as a bar if there are several."""
     point: Line2D = axes.plot(statistics.mean, row, "o", color=colour, label=label)[0]
     if statistics.std is not None:
-        bars(point, statistics.mean - statistics.std, statistics.mean + statistics.std, _STD, along="x")
+        bars(point, statistics.mean - statistics.std, statistics.mean + statistics.std, along="x")
 
 
 def _rows(summary: Sequence[DomainSummary], quantity: str) -> tuple[Figure, Axes]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
-from ssl_jets.evaluation.probes.results import PhysicsProbe
-from ssl_jets.evaluation.result import TRAINED, Evaluation
+from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
+from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figure_numbers import map_points, regression_points
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
+from ssl_jets.report.numbers import Record
 from ssl_jets.report.sections.classification import classification, significant
 
 _PROVENANCE = (
@@ -35,10 +38,10 @@ def headline_lines(result: Evaluation) -> list[str]:
 
 
 def evaluation_tiles(result: Evaluation) -> str:
-    """Return the headline numbers of an evaluation: the readers of z, the best of each baseline, the rank of z."""
+    """Return the headline numbers of an evaluation: the head, the best reader of each input, the rank of z."""
     best: dict[str, evaluation_figures.ReaderRow] = {}
     for row in evaluation_figures.reader_rows(result):
-        key = row.name if row.of == TRAINED else row.of
+        key = "head" if row.columns is None else row.of
         if key not in best or (row.accuracy.value or 0) > (best[key].accuracy.value or 0):
             best[key] = row
     entries = []
@@ -57,21 +60,23 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
     if result.task is not None:
         body += classification(result.task, result.leaked, album)
     if result.probes:
-        body += [page.heading("Probes of z beside the baselines")]
-        body += album.add("probes", lambda: evaluation_figures.probes(result))
+        body += [page.heading("Probes of z and baselines")]
+        body += album.add("probes", lambda: evaluation_figures.probes(result), evaluation_figures.reader_rows(result))
         body += [_probe_table(result)]
     body += _regression(result.regression, album)
     body += _physics(result.physics, album)
     body += robustness({"": result}, album)
     if not result.spread:  # of a scores file
         return [*body, *_provenance(result)]
-    body += [page.heading("The space of z")]
+    body += [page.heading("Distribution of z")]
     shown = evaluation_figures.mapped_classes(result.map, result.classes)
     classes = ": one class in colour over all jets in grey" if shown else ""
     if shown and len(shown) < len(result.classes):
         classes += f" ({len(shown)} of the {len(result.classes)} classes: those with most jets in it)"
     jets = len(result.map.x)
-    body += album.add("z_map", lambda: evaluation_figures.z_map(result.map, result.classes), jets=jets, classes=classes)
+    numbers = map_points(result.map, result.classes)
+    draw = partial(evaluation_figures.z_map, result.map, result.classes)
+    body += album.add("z_map", draw, numbers, jets=jets, classes=classes)
     return [*body, _spread_table(result), *_provenance(result)]
 
 
@@ -109,8 +114,18 @@ def robustness(models: Mapping[str, Evaluation], album: Album) -> list[str]:
         "jets": min(first.settings.robust_jets, first.test_jets),
     }
     curves = {name: result.robustness for name, result in measured.items()}
-    drawn = album.add("robustness", lambda: physics_figures.robustness(curves), **values)
-    return [page.heading("Changed jets"), *drawn]
+    drawn = album.add("robustness", lambda: physics_figures.robustness(curves), _strengths(curves), **values)
+    return [page.heading("Robustness to changed inputs"), *drawn]
+
+
+def _strengths(curves: Mapping[str, Sequence[RobustnessCurve]]) -> list[Record]:
+    """Return a row for each point of the robustness curves of models, by name."""
+    return [
+        {"model": name, "change": one.name, "unit": one.unit, "strength": strength, "accuracy": accuracy, "auc": auc}
+        for name, all_of in curves.items()
+        for one in all_of
+        for strength, accuracy, auc in zip(one.strengths, one.accuracy, one.auc, strict=True)
+    ]
 
 
 def _physics(probes: Sequence[PhysicsProbe], album: Album) -> list[str]:
@@ -127,8 +142,8 @@ def _physics(probes: Sequence[PhysicsProbe], album: Album) -> list[str]:
         for probe in probes
     ]
     return [
-        page.heading("What z knows of a jet"),
-        *album.add("physics", lambda: physics_figures.physics(probes)),
+        page.heading("Physics quantities predicted from z"),
+        *album.add("physics", lambda: physics_figures.physics(probes), probes),
         page.folded("All numbers", page.table(("quantity", "reader", "R²", "68 %", "95 %"), rows)),
         page.paragraph(f"Fitted on {probes[0].fit_jets:,} jets and tested on {probes[0].test_jets:,} others."),
     ]
@@ -150,7 +165,7 @@ def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]
     head = ("target", "jets", "bias (68 %)", "resolution (68 %)", "spread of the target", "R²")
     return [
         page.heading("Regression by the model's head"),
-        *album.add("regression", lambda: physics_figures.regression(targets)),
+        *album.add("regression", lambda: physics_figures.regression(targets), regression_points(targets)),
         page.table(head, rows),
     ]
 
@@ -158,7 +173,7 @@ def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]
 def _probe_table(result: Evaluation) -> str:
     rows = [
         (
-            row.name,
+            row.reader,
             "" if row.columns is None else str(row.columns),
             "" if row.fit_jets is None else f"{row.fit_jets:,}",
             page.number(row.accuracy.value),
@@ -181,16 +196,16 @@ def _spread_table(result: Evaluation) -> str:
     rows = [
         ("effective rank (RankMe)", *(page.number(one.rankme, 1) for one in spreads)),
         ("participation ratio", *(page.number(one.participation_ratio, 1) for one in spreads)),
-        ("share of the length of z that varies", *(page.number(one.variation, 3) for one in spreads)),
+        ("relative variation of z", *(page.number(one.variation, 3) for one in spreads)),
         ("mean standard deviation", *(page.number(one.std, 3) for one in spreads)),
         ("smallest standard deviation", *(page.number(one.std_min, 3) for one in spreads)),
-        ("dimensions that do not vary", *(page.number(one.dead, 0) for one in spreads)),
+        ("constant dimensions", *(page.number(one.dead, 0) for one in spreads)),
         ("mean cosine of two jets", *(page.number(one.mean_cosine, 3) for one in spreads)),
         (
-            "alignment of two views (2: as far apart as two jets)",
+            "alignment of two views (2: as distant as two jets)",
             *(page.number(one.alignment, 2) for one in spreads),
         ),
-        ("uniformity (0: all point the same way)", *(page.number(one.uniformity, 2) for one in spreads)),
+        ("uniformity (0: all z parallel)", *(page.number(one.uniformity, 2) for one in spreads)),
         ("dimensions", *(page.number(one.dimensions, 0) for one in spreads)),
     ]
     return page.table(("", *result.spread), rows)

@@ -17,7 +17,9 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.typed import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figure_numbers import histogram_bins
 from ssl_jets.report.figures.style import COLOURS, GREY, bars
+from ssl_jets.report.numbers import Record
 
 _AXES = {
     "mass": "jet mass [GeV]",
@@ -57,7 +59,7 @@ def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
         *(page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.notes),
-        page.heading("Can trees separate generated from real jets?"),
+        page.heading("Classifier two-sample test"),
         page.paragraph(
             f"Boosted trees, fitted on {test.fit_jets:,} jets, read {len(test.columns)} observables of "
             f"{test.test_jets:,} others. An AUC of 0.5 means that they cannot separate the samples, 1 that they "
@@ -69,14 +71,18 @@ def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
             [(name, page.number(auc.value), page.interval(auc), page.interval(auc, "95")) for name, auc in tests],
         ),
         page.heading("Jets"),
-        *album.add("generated_jets", lambda: histograms(bins, _JETS)),
+        *album.add("generated_jets", lambda: histograms(bins, _JETS), _bins(bins, _JETS)),
         _distance_table(result.distances, "jets"),
         page.heading("Particles"),
-        *album.add("generated_particles", lambda: histograms(bins, _PARTICLES)),
-        *album.add("generated_kinds", lambda: histograms(bins, kinds)),
+        *album.add("generated_particles", lambda: histograms(bins, _PARTICLES), _bins(bins, _PARTICLES)),
+        *album.add("generated_kinds", lambda: histograms(bins, kinds), _bins(bins, kinds)),
         _distance_table(result.distances, "particles"),
         *_provenance(result),
     ]
+
+
+def _bins(bins: Mapping[str, Histogram], names: Sequence[str]) -> list[Record]:
+    return histogram_bins(bins[name] for name in names if name in bins)
 
 
 def histograms(bins: Mapping[str, Histogram], names: Sequence[str]) -> Figure | None:
@@ -109,15 +115,15 @@ def _panel(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     upper.stairs(real, edges, color=GREY)
     style: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none", "color": COLOURS[2]}
     (points,) = upper.plot(centre, generated, **style, label="generated")
-    bars(points, generated - generated_error, generated + generated_error, "Poisson error", width=1)
+    bars(points, generated - generated_error, generated + generated_error, width=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = generated / real
         error = generated_error / real
         band = real_error / real
-    lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=GREY, alpha=0.35, linewidth=0, label="_real")
+    lower.stairs(1 + band, edges, baseline=1 - band, fill=True, color=GREY, alpha=0.35, linewidth=0)
     finite, (low, high) = np.isfinite(ratio), _RATIOS
-    (points,) = lower.plot(centre[finite], ratio[finite], **style, label="_generated / real")
-    bars(points, ratio[finite] - error[finite], ratio[finite] + error[finite], "Poisson error", width=1)
+    (points,) = lower.plot(centre[finite], ratio[finite], **style)
+    bars(points, ratio[finite] - error[finite], ratio[finite] + error[finite], width=1)
     for beyond, edge, marker in ((ratio < low, low, "v"), (ratio > high, high, "^")):
         if beyond.any():
             at_edge = np.full(beyond.sum(), edge)
@@ -133,8 +139,6 @@ def _set_axes(upper: Axes, lower: Axes, histogram: Histogram) -> None:
     kind = name[name.find("(") + 1 : -1] if "(" in name else ""
     upper.tick_params(labelbottom=False)
     lower.set_xlabel(_AXES[name.partition(" (")[0]] + (f", {kind}s" if kind else ""))
-    upper.set_label(f"{name}, density")
-    lower.set_label(f"{name}, ratio")
     upper.set_ylabel("density")
     lower.set_ylabel("ratio", loc="center")
     if _is_log(histogram):

@@ -37,11 +37,10 @@ from ssl_jets.report.figures.style import (
     panel_grid,
 )
 from ssl_jets.report.many_classes import MOST_CLASSES
+from ssl_jets.report.numbers import flat
 from ssl_jets.report.sections.evaluation import note_lines
 
 _MARKERS = ("o", "s", "D", "^", "v", "P")
-
-_STD = "standard deviation"
 
 _COLOURS = {
     SCRATCH: GREY,
@@ -66,14 +65,15 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
         for point in result.points
     ]
     seen = "of which a model has seen some or all in training" if result.leaked else "that no model has seen"
-    values = {"jets": result.test_jets, "seen": seen, "seeds": settings.seeds, "batch": settings.batch_size}
+    values: dict[str, Any] = {"jets": result.test_jets, "seen": seen}
+    values |= {"seeds": settings.seeds, "batch": settings.batch_size, "steps": settings.steps}
     return [
         *(page.lead(line.replace("+-", "±")) for line in result.against_observables()),
         *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
-        *album.add("label_curves", lambda: label_curves(result), **values, steps=settings.steps),
+        *album.add("label_curves", lambda: label_curves(result), result.points, **values),
         page.table(("share", "labels", "curve", "accuracy", "macro AUC", "seconds a training"), rows),
-        page.heading("How it was made"),
+        page.heading("Provenance"),
         *_provenance(result, ("models", "files", "settings", "data", "classes")),
     ]
 
@@ -82,7 +82,7 @@ def label_curves(result: LabelCurves) -> Figure | None:
     """Draw mean and standard deviation over seeds of accuracy and AUC; None with one number of labels."""
     if len({point.labels for point in result.points}) < 2:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.2), layout="constrained")
     for index, curve in enumerate(result.curves):
         points = result.points_of(curve)
         _label_curve(left, curve, index, result, [(point.accuracy, point.accuracy_std) for point in points])
@@ -92,7 +92,8 @@ def label_curves(result: LabelCurves) -> Figure | None:
     level(right, 0.5, "chance")
     left.set(xscale="log", xlabel="labelled jets", ylabel="accuracy")
     right.set(xscale="log", xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
-    left.legend(frameon=False, fontsize=11, loc="best")
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=11)
     return figure
 
 
@@ -109,7 +110,7 @@ def _label_curve(
         "markersize": 5,
     }
     (line,) = axes.plot(labels, mean, **style, label=curve)
-    band_or_bars(line, mean - std, mean + std, _STD, index, len(result.curves))
+    band_or_bars(line, mean - std, mean + std, index, len(result.curves))
 
 
 def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
@@ -145,20 +146,21 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
     )
     if len(result.classes) - 1 > MOST_CLASSES:
         text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
+    draws = [{"of": scan.of, "signal": scan.signal} | flat(point) for scan in result.cwola for point in scan.points]
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
     return [
         *note_lines(result.notes),
-        page.heading("Search without labels"),
+        page.heading("CWoLa search"),
         page.paragraph(text),
-        *album.add("cwola", lambda: cwola(result), background=background, seeds=result.seeds),
+        *album.add("cwola", lambda: cwola(result), draws, background=background, seeds=result.seeds),
         page.folded("All numbers of the search", page.table(head, scans)),
         page.heading("Distance from the background"),
-        *album.add("distance", lambda: distance(result), background=background),
+        *album.add("distance", lambda: distance(result), result.distances, background=background),
         page.folded(
             "All numbers of the distances",
             page.table(("signal", "in", "score", "AUC", "68 %", "largest ε_S/√ε_B"), distances),
         ),
-        page.heading("How it was made"),
+        page.heading("Provenance"),
         *_provenance(result, ("made_from", "classes", "background", "seeds")),
     ]
 
@@ -205,8 +207,7 @@ def distance(result: AnomalyScan) -> Figure:
         style: dict[str, Any] = {"marker": "s", "markerfacecolor": "white"}
         if entry.score == "kNN":
             style = {"marker": "o"}
-        label = f"_{entry.score}, {entry.of}"
-        (point,) = axes.plot(entry.auc.value, row, color=colour, markersize=6, linestyle="none", label=label, **style)
+        (point,) = axes.plot(entry.auc.value, row, color=colour, markersize=6, linestyle="none", **style)
         handles.setdefault(key, point)
         bars(point, entry.auc.low, entry.auc.high, along="x")
     name_rows(axes, [in_figure(name) for name in signals])
@@ -231,7 +232,7 @@ def _scan(axes: Axes, scan: CwolaScan, inputs: Sequence[str]) -> None:
     mean = np.array([point.improvement or 0.0 for point in points], float)
     std = np.array([point.improvement_std or 0.0 for point in points], float)
     (line,) = axes.plot(jets, mean, color=colour, marker=marker, markersize=4, label=scan.of)
-    band_or_bars(line, mean - std, mean + std, _STD, inputs.index(scan.of), len(inputs))
+    band_or_bars(line, mean - std, mean + std, inputs.index(scan.of), len(inputs))
 
 
 def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:

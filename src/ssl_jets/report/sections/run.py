@@ -11,6 +11,7 @@ from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figure_numbers import training_lines
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
@@ -23,11 +24,12 @@ Json = Mapping[str, Any]
 def run_sections(run: RunFolder, album: Album) -> list[str]:
     """Return training curves and settings of a run."""
     body: list[str] = []
-    drawn = album.add("training", lambda: training(run.lines))
-    drawn += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    drawn = album.add("training", lambda: training(run.lines), training_lines(run.lines, "train", "validation"))
+    looks = training_lines(run.lines, "check", "validation")
+    drawn += album.add("collapse", lambda: collapse(run.lines), looks, verdicts=_verdicts(run.lines))
     if drawn:
         body += [page.heading("Training"), *drawn]
-    return [*body, page.heading("How it was made"), *run_facts(run)]
+    return [*body, page.heading("Provenance"), *run_facts(run)]
 
 
 def run_facts(run: RunFolder) -> list[str]:
