@@ -79,7 +79,7 @@ def test_the_decoder_depends_on_z_alone(monkeypatch: pytest.MonkeyPatch, batch: 
     made: list[Tensor] = []
     method.features_out.register_forward_hook(lambda module, inputs, output: made.append(output))
     z = torch.randn(len(batch), method.encoder.dim)
-    monkeypatch.setattr(method.encoder, "forward", lambda jets: Encoded(z, torch.empty(0)))
+    monkeypatch.setattr(method.encoder, "forward", lambda jets, z_only: Encoded(z, torch.empty(0)))
     particles = batch.particles.clone()
     particles[:, COLUMNS.index("pt")] **= 1.1  # keeps the order
     particles[:, COLUMNS.index("deta")] *= -1.0

@@ -1,7 +1,7 @@
 """Threads of the process: as many as the cores it may use, which sleep while they wait.
 
 A forward pass of a small encoder is thousands of short operations, each with a barrier at which OpenMP threads spin by
-default. Another process on one of the cores then delays every barrier: a tiny encoder was 13 times slower with two
+default. Another process on one of the cores then delays every barrier: a tiny encoder was 16 times slower with two
 threads than with one (`benchmarks/results`). Threads that sleep at barriers are not.
 """
 
