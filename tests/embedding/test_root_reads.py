@@ -96,7 +96,12 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Pa
     folder = tmp_path_factory.mktemp("production")
     rng = np.random.default_rng(0)
     inputs = []
-    columns = (Column("z", "f4", DIM), Column("p_Hbb", "f4"), *key_columns("jet", labelled=False), Column("event", "i8"))
+    columns = (
+        Column("z", "f4", DIM),
+        Column("p_Hbb", "f4"),
+        *key_columns("jet", labelled=False),
+        Column("event", "i8"),
+    )
     files = tuple(str(folder / f"in{number}.root") for number in range(len(ROWS)))
     with ZWriter(folder / "scores.root", columns, ZMetadata("", "mae", DIM, "jet", files)) as writer:
         for number, (name, rows) in enumerate(zip(files, ROWS)):
@@ -133,9 +138,7 @@ print(json.dumps(result))
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_friend_is_aligned_with_a_chain_of_several_files(
-    production: tuple[list[Path], Path], threads: int
-) -> None:
+def test_a_friend_is_aligned_with_a_chain_of_several_files(production: tuple[list[Path], Path], threads: int) -> None:
     inputs, scores = production
     rows, aligned, total, score, entries = in_root(FRIENDS, scores, threads, *inputs)
     assert rows == aligned == sum(ROWS)
