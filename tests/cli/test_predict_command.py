@@ -112,7 +112,7 @@ def test_errors_have_exit_codes_and_leave_no_file(
         (2, ["--out", "s.root", "--score", "D = Hxx / QCD"], "allowed: "),
         (2, ["--out", "s.root", "--part", "0/3"], "--array=1-10"),
         (2, ["--out", "s.root", "--temperature", "-1"], "--temperature"),
-        (1, ["--out", "none/s.root"], "mkdir -p none"),
+        (1, ["--out", "none/s.root"], "mkdir -p"),
     ):
         done = ssl_jets(*words, *more)
         assert (done.code, done.out) == (code, ""), done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -179,12 +179,14 @@ def write_output(
             watch=watch,
             rntuple=options.out_settings.rntuple,
             resume_jets=options.out_settings.resume_jets if options.resume else None,
-            total=count(inputs.ranges) if options.per_file else None,
         )
         with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):
+            done, total = 0, count(inputs.ranges)
             for path, own in targets.items():
+                part = replace(work, report=_after(done, total, options.report)) if options.per_file else work
                 described = own.describe(metadata, columns)
-                skipped += write_file(work, own, path, described, ranks, force=options.force, log=log)
+                skipped += write_file(part, own, path, described, ranks, force=options.force, log=log)
+                done += count(own.ranges)
     return OutputSummary(
         paths=tuple(targets),
         jets=count(inputs.ranges),
@@ -193,6 +195,11 @@ def write_output(
         reasons={reason: skipped[reason] for reason in sorted(skipped)},
         files_left_out=inputs.left_out,
     )
+
+
+def _after(before: int, total: int, report: Progress | None) -> Progress | None:
+    """Return the report of the progress of one of several files."""
+    return None if report is None else lambda done, _: report(before + done, total)
 
 
 def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, Inputs]:

@@ -41,7 +41,6 @@ class Work:
     """The work of every process on its share of the entries.
 
     Attributes:
-        total: entries of all files together, for the progress of a job with a file for each input.
         resume_jets: jets of a finished part; None without `--resume`.
     """
 
@@ -56,7 +55,6 @@ class Work:
     watch: Watch
     rntuple: bool = False
     resume_jets: int | None = None
-    total: int | None = None
 
     def write_rows(
         self, inputs: Inputs, parts: Sequence[EntryRange], writer: ZWriter, done: int = 0, total: int | None = None
