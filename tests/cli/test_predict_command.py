@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_errors_have_exit_codes_and_leave_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_fitted_temperature_undoes_a_factor_of_the_logits(taggers: tuple[Path, Path]) -> None:
+def test_the_fitted_temperature_undoes_a_factor_of_the_logits(taggers: tuple[Path, Path], tmp_path: Path) -> None:
     plain, sharp = temperatures_of("fit", taggers)
     assert 0.5 < plain < 2
     assert sharp == pytest.approx(3 * plain, rel=0.01)
@@ -131,6 +132,9 @@ def test_the_fitted_temperature_undoes_a_factor_of_the_logits(taggers: tuple[Pat
     for wrong in ("0", "nan", "inf", "warm"):
         with pytest.raises(UsageError, match="--temperature"):
             temperatures_of(wrong, taggers)
+    shutil.copytree(taggers[0] / "model", tmp_path / "alone" / "model")
+    with pytest.raises(UsageError, match="does not name the files"):
+        temperatures_of("fit", [tmp_path / "alone"])
 
 
 KILLED = """
