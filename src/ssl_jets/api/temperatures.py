@@ -16,7 +16,7 @@ def temperatures_of(value: str | float | None, models: Sequence[Path]) -> list[f
     """Return the temperature of each model: 1, a number, or fitted.
 
     "fit" reads the files that the run was trained on and minimizes the log loss of the jets held out from it, at most
-    `evaluate.test_jets` of them (arXiv:1706.04599).
+    50,000 of them (arXiv:1706.04599).
 
     Raises:
         UsageError: neither a number above zero nor "fit", or a model without classes.
@@ -37,6 +37,7 @@ def temperatures_of(value: str | float | None, models: Sequence[Path]) -> list[f
 
 def _fit(path: Path) -> float:
     """Fit the temperature of one model."""
+    from ssl_jets.api.evaluate_request import run_of
     from ssl_jets.api.remembered import Remembered
     from ssl_jets.config import resolve
     from ssl_jets.embedding.predict import encode
@@ -50,6 +51,9 @@ def _fit(path: Path) -> float:
     model = load_model(path)
     if model.head is None:
         raise UsageError("a model without classes has no temperature", where="--temperature", found=path)
+    if not (run_of(path) / "config.yaml").is_file():
+        hint = "--temperature 1.3, or a run folder with its config.yaml"
+        raise UsageError("a model folder alone does not name the files of its training", where=path, hint=hint)
     remembered = Remembered.of([path])
     settings = resolve(EvaluateSettings, {"data": remembered.reading})
     data = EvaluationData.of([model], remembered.sources, settings, MessageLog(lambda message: None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 from ssl_jets.runtime.process_group import launched
 from ssl_jets.runtime.signals import Watch
-from ssl_jets.zfile import ScoresMetadata, ZMetadata, key_columns
+from ssl_jets.zfile import Column, ScoresMetadata, ZMetadata, key_columns
 from ssl_jets.zfile.formats import check_names, format_of
 
 RESUME_JETS = 65_536
@@ -152,28 +152,16 @@ def write_output(
         SslJetsError: an input or the output fails.
         Interrupted: a signal came. In no case is a half-written output left behind.
     """
-    began, log = time.monotonic(), options.log
-    training = joint_training([model.facts.get("training", {}) for model in models])
-    inputs = open_inputs(sources, options.data, options.part, Seen.of(training), batch=options.batch_size, log=log)
-    read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
-    to_encode = output.prepare(inputs.files, log)
-    context = tuple(dict.fromkeys(name for model in models for name in model.context))
-    request = Request.of(options.data, read, to_encode, context=context)
-    keep = tuple(dict.fromkeys(options.keep))
-    check_kept(inputs.files, request, keep, output)
-    labels = shared_labels(inputs.files)
-    key = key_columns(output.level, labelled=bool(labels))
-    columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
-    check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
-    metadata = _metadata(models, output, scores, labels, keep)
+    began = time.monotonic()
+    job = _open(models, output, sources, out, options, scores)
+    targets = _targets(job.inputs, out, options)
     skipped: Counter[str] = Counter()
-    targets = _targets(inputs, out, options)
     with Watch() as watch, launched() as ranks:
         device = options.device if options.device is not None else ranks.device()
         work = Work(
             output=output,
-            request=request,
-            columns=columns,
+            request=job.request,
+            columns=job.columns,
             device=device,
             batch=options.batch_size,
             precision=resolve_precision(options.precision, device),
@@ -182,23 +170,64 @@ def write_output(
             watch=watch,
             rntuple=options.out_settings.rntuple,
             resume_jets=options.out_settings.resume_jets if options.resume else None,
-            total=count(inputs.ranges) if options.per_file else None,
             encoders=[model.encoder for model in models],
         )
         with explain_shortage(f"--batch-size {max(1, options.batch_size // 2)}"):
+            done, total = 0, count(job.inputs.ranges)
             for path, own in targets.items():
-                described = own.describe(metadata, columns)
-                skipped += write_file(work, own, path, described, ranks, force=options.force, log=log)
+                part = replace(work, report=_after(done, total, options.report)) if options.per_file else work
+                described = own.describe(job.metadata, job.columns)
+                skipped += write_file(part, own, path, described, ranks, force=options.force, log=options.log)
+                done += count(own.ranges)
         for name, number in work.unlisted.items():
-            log(f"feature {name}: {number:,} values of a category that the model does not list")
+            options.log(f"feature {name}: {number:,} values of a category that the model does not list")
     return OutputSummary(
         paths=tuple(targets),
-        jets=count(inputs.ranges),
+        jets=total,
         skipped=skipped.total(),
         seconds=time.monotonic() - began,
         reasons={reason: skipped[reason] for reason in sorted(skipped)},
-        files_left_out=inputs.left_out,
+        files_left_out=job.inputs.left_out,
     )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Opened inputs of a job, with the columns to read and to write, and the metadata without input files."""
+
+    inputs: Inputs
+    request: Request
+    columns: tuple[Column, ...]
+    metadata: ZMetadata
+
+
+def _open(
+    models: Sequence[Model],
+    output: Output,
+    sources: Sequence[str],
+    out: Path,
+    options: OutputOptions,
+    scores: ScoresMetadata | None,
+) -> _Job:
+    """Open the inputs, and check the columns to read and to write."""
+    seen = Seen.of(joint_training([model.facts.get("training", {}) for model in models]))
+    inputs = open_inputs(sources, options.data, options.part, seen, batch=options.batch_size, log=options.log)
+    read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
+    to_encode = output.prepare(inputs.files, options.log)
+    context = tuple(dict.fromkeys(name for model in models for name in model.context))
+    request = Request.of(options.data, read, to_encode, context=context)
+    keep = tuple(dict.fromkeys(options.keep))
+    check_kept(inputs.files, request, keep, output)
+    labels = shared_labels(inputs.files)
+    key = key_columns(output.level, labelled=bool(labels))
+    columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
+    check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
+    return _Job(inputs, request, columns, _metadata(models, output, scores, labels, keep))
+
+
+def _after(before: int, total: int, report: Progress | None) -> Progress | None:
+    """Return the report of the progress of one of several files."""
+    return None if report is None else lambda done, _: report(before + done, total)
 
 
 def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, Inputs]:

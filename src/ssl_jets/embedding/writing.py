@@ -43,7 +43,6 @@ class Work:
     """The work of every process on its share of the entries.
 
     Attributes:
-        total: entries of all files together, for the progress of a job with a file for each input.
         resume_jets: jets of a finished part; None without `--resume`.
         encoders: the encoders, whose lists of categories are compared with the jets.
         unlisted: values of categories that an encoder does not list, by feature.
@@ -60,7 +59,6 @@ class Work:
     watch: Watch
     rntuple: bool = False
     resume_jets: int | None = None
-    total: int | None = None
     encoders: Sequence[Encoder] = ()
     unlisted: Counter[str] = field(default_factory=Counter)
 

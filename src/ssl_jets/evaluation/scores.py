@@ -54,7 +54,7 @@ def evaluate_scores(
             exists.
     """
     began = time.perf_counter()
-    out, note, wanted = Path(out), MessageLog(log), settings.evaluate
+    out, note = Path(out), MessageLog(log)
     check_folder(out, METRICS, force=force)
     paths, entries, file = read_table(paths, read_scores)
     where = ", ".join(map(str, paths))
@@ -64,10 +64,6 @@ def evaluate_scores(
     if task is None and not regression:
         hint = "labels in the input files, or predict --keep COLUMN of a regressed target"
         raise DataError("the scores file has nothing to compare its predictions with", where=where, hint=hint)
-    used = wanted.model_dump(mode="json") | {
-        "weights": settings.data.weights,
-        "figures": settings.figures.model_dump(),
-    }
     empty = np.zeros(0)
     each = np.split(trained, np.cumsum(entries)[:-1])
     evaluation = Evaluation(
@@ -81,7 +77,7 @@ def evaluate_scores(
         jets={"test": len(rows), "task": len(rows)},
         leaked=leaked,
         left_out=file.metadata["left_out"],
-        settings=UsedSettings.model_validate(used),
+        settings=_used(settings),
         task=task,
         probes=[],
         regression=regression,
@@ -92,6 +88,11 @@ def evaluate_scores(
     )
     evaluation.write()
     return evaluation
+
+
+def _used(settings: EvaluateSettings) -> UsedSettings:
+    more = {"weights": settings.data.weights, "figures": settings.figures.model_dump()}
+    return UsedSettings.model_validate(settings.evaluate.model_dump(mode="json") | more)
 
 
 def _facts(file: ZFile) -> ModelFacts:

@@ -1,0 +1,171 @@
+"""The commands predict and merge: paths on stdout, talk on stderr, errors with exit codes; a fitted temperature."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from ssl_jets import cli
+from ssl_jets.api.temperatures import temperatures_of
+from ssl_jets.config import ModelSettings
+from ssl_jets.data.read import read_jets
+from ssl_jets.data.sources import sample_sources
+from ssl_jets.errors import UsageError
+from ssl_jets.model_file import Model, save_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
+from ssl_jets.zfile import read_scores
+
+SOURCES = [source.path for source in sample_sources()[:3]]
+CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
+
+
+class Done(NamedTuple):
+    """What a command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ssl_jets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
+    """Run a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Done:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["ssl-jets", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def taggers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Run folders of two taggers with some skill; the second has the logits of the first times 3."""
+    torch.manual_seed(0)
+    encoder = Encoder(ModelSettings(size="tiny"))
+    jets = read_jets(SOURCES, each=300)
+    z = Model(encoder).embed(jets, device="cpu")
+    assert jets.labels is not None
+    fitted = LogisticRegression(C=0.1, max_iter=300).fit(z, jets.labels.numpy())
+    runs = []
+    for factor in (1.0, 3.0):
+        head = ClassHead(encoder.dim, len(CLASSES))
+        layer = head.layers[0]
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.fill_(-20.0 * factor)  # classes without jets
+            for row, label in enumerate(fitted.classes_):
+                layer.weight[label] = torch.from_numpy(factor * fitted.coef_[row])
+                layer.bias[label] = float(factor * fitted.intercept_[row])
+        run = tmp_path_factory.mktemp(f"tagger{factor:g}")
+        save_model(Model(encoder, head, CLASSES, {"method": "mae"}), run / "model")
+        (run / "config.yaml").write_text(json.dumps({"data": {"sources": SOURCES}}))
+        runs.append(run)
+    return runs[0], runs[1]
+
+
+def test_predict_and_merge_print_their_file(
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["predict", "--model", taggers[0], "--data", *SOURCES, "--score", "D = Hbb / (Hbb + QCD)"]
+    one = ssl_jets(*words, "--out", "s.root")
+    assert (one.code, one.out) == (0, "s.root\n")
+    assert "3,000 jets in" in one.err
+    for number in (1, 2):
+        done = ssl_jets(*words, "--part", f"{number}/2", "--out", f"{number}.parquet", "--resume")
+        assert (done.code, done.out) == (0, f"{number}.parquet\n"), done.err
+    merged = ssl_jets("merge", "2.parquet", "1.parquet", "--out", "m.root")
+    assert (merged.code, merged.out) == (0, "m.root\n")
+    assert "3,000 rows of 2 parts" in merged.err
+    first, second = read_scores(tmp_path / "s.root"), read_scores(tmp_path / "m.root")
+    assert first.metadata == second.metadata
+    assert all(np.array_equal(values, second.columns[name]) for name, values in first.columns.items())
+    per_file = ssl_jets(*words, "--per-file", "--out", "each/{name}.npz")
+    assert per_file.out.split() == [f"each/{Path(source).stem}.npz" for source in SOURCES]
+
+
+def test_errors_have_exit_codes_and_leave_no_file(
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["predict", "--model", taggers[0], "--data", SOURCES[0]]
+    for code, more, text in (
+        (2, ["--out", "s.txt"], "suffix"),
+        (2, ["--out", "s.root", "--score", "D = Hxx / QCD"], "allowed: "),
+        (2, ["--out", "s.root", "--part", "0/3"], "--array=1-10"),
+        (2, ["--out", "s.root", "--temperature", "-1"], "--temperature"),
+        (1, ["--out", "none/s.root"], "mkdir -p"),
+    ):
+        done = ssl_jets(*words, *more)
+        assert (done.code, done.out) == (code, ""), done.err
+        assert text in done.err, done.err
+    missing = ssl_jets("merge", SOURCES[0], "--out", "m.root")
+    assert (missing.code, missing.out) == (1, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fitted_temperature_undoes_a_factor_of_the_logits(taggers: tuple[Path, Path], tmp_path: Path) -> None:
+    plain, sharp = temperatures_of("fit", taggers)
+    assert 0.5 < plain < 2
+    assert sharp == pytest.approx(3 * plain, rel=0.01)
+    assert temperatures_of("1.5", taggers) == [1.5, 1.5]
+    assert temperatures_of(None, taggers) == [1.0, 1.0]
+    for wrong in ("0", "nan", "inf", "warm"):
+        with pytest.raises(UsageError, match="--temperature"):
+            temperatures_of(wrong, taggers)
+    shutil.copytree(taggers[0] / "model", tmp_path / "alone" / "model")
+    with pytest.raises(UsageError, match="does not name the files"):
+        temperatures_of("fit", [tmp_path / "alone"])
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.predictions import predict
+
+torch.set_num_threads(1)
+out, model, *sources = sys.argv[1:]
+
+def kill(done, total):
+    if done >= 1500:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+predict([model], sources, out, resume=True, out_settings=OutSettings(resume_jets=512), report=kill)
+"""
+
+
+def test_a_killed_run_is_resumed_to_the_file_of_an_undisturbed_one(
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    arguments = [str(tmp_path / "s.parquet"), str(taggers[0]), *SOURCES]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".s.parquet.parts"]
+    words = ["predict", "--model", taggers[0], "--data", *SOURCES]
+    resumed = ssl_jets(*words, "--out", "s.parquet", "--resume", "--set", "out.resume_jets=512")
+    assert resumed.code == 0, resumed.err
+    assert "resumed: 2 of 6 parts were finished before" in resumed.err
+    assert ssl_jets(*words, "--out", "one.parquet").code == 0
+    assert (tmp_path / "s.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.parquet", "s.parquet"]
