@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import tempfile
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def untrained(size: str, jets: Jets, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--jets", type=int, default=1000)
     parser.add_argument("--untrained", nargs="*", default=[])
     parser.add_argument("--data", nargs="*", default=[])
     args = parser.parse_args()
@@ -80,7 +82,9 @@ def main() -> None:
             out = Path(folder) / "model.onnx"
             run = untrained(run, jets, Path(folder)) if run in args.untrained else run
             model = load_model(run)
-            summary = api.export(run, out=out, data=args.data, tokens=True, int8=True)
+            summary = api.export(
+                run, out=out, data=args.data, tokens=True, int8=True, settings={"export.jets": args.jets}
+            )
             lengths = by_length(model, summary, jets)
             nodes = len(onnx.load(out).graph.node)
         name = f"{model.facts['training'].get('mode', 'pretrained')}: {model.method} | {shape_of(model)}"
@@ -93,9 +97,10 @@ def main() -> None:
         order = [("onnxruntime", False), ("PyTorch", False), ("onnxruntime", True), ("PyTorch", True)]
         sizes = f"{nodes} | {summary.bytes / 1e6:.1f} | {int8.bytes / 1e6:.1f}"
         latency.append(f"| {name} | {' | '.join(times[key] for key in order)} | {sizes} |")
+        print(parity[-1], latency[-1], sep="\n", file=sys.stderr, flush=True)
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"onnxruntime {onnxruntime.__version__}, opset 17, {len(jets):,} jets\n"
+        f"onnxruntime {onnxruntime.__version__}, opset 17, {args.jets:,} jets\n"
     )
     titles = ["model", "size", "heads", *(f"{length} particles" for length in LENGTHS), "all jets and missing columns"]
     print_table([*titles, "int8: cosine of z", "int8: AUC"], parity)
