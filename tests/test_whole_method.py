@@ -22,6 +22,7 @@ from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_met
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.pretraining import load_required
 from ssl_jets.runtime.weights import write_weights
+from ssl_jets.sharing.model_card import CARD
 from support.small_models import CLASSES, build_method
 
 
@@ -138,7 +139,7 @@ def test_a_folder_with_the_names_of_earlier_versions_loads(name: str, batch: Jet
 def test_no_tensor_is_written_twice_and_the_encoder_is_where_it_always_was(batch: Jets, tmp_path: Path) -> None:
     method = build_method("words", batch)
     folder = save(method, tmp_path / "run") / "model"
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, METHOD_WEIGHTS, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, CONFIG, METHOD_WEIGHTS, WEIGHTS]
     assert sorted(load_file(folder / METHOD_WEIGHTS)) == ["counts", "words.weight"]
     assert all(name.startswith("encoder.") for name in load_file(folder / WEIGHTS))
     assert torch.equal(load_model(folder).encoder(batch).z, method.exported()(batch).z)

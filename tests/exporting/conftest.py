@@ -14,5 +14,5 @@ from support.exported import Exported, save_tagger
 def exported(sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
     run = save_tagger(sample_jets, folder / "tagger", pool="attention", pair_bias=True)
-    summary = api.export(run, out=folder / "tagger.onnx", tokens=True, int8=True, settings={"export.jets": 200})
+    summary = api.export(run, out=folder / "tagger.onnx", tokens=True, int8=True, settings={"export.jets": 20})
     return Exported(load_model(run), run, summary)

@@ -16,7 +16,7 @@ import torch
 
 from ssl_jets import __version__, api
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.exporting import export as verb
+from ssl_jets.exporting import exporter as verb
 from ssl_jets.exporting import parity
 from ssl_jets.exporting.graph import ExportedModel
 from ssl_jets.jets import COLUMNS, Jets
@@ -54,7 +54,7 @@ def test_the_summary_has_small_differences_and_the_files(exported: Exported) -> 
     assert list(summary.differences) == OUTPUTS == list(summary.outputs)
     assert all(0 < value < 1e-5 for value in summary.differences.values())
     assert {(one.runtime, one.jets) for one in summary.latencies} == {
-        (name, jets) for name in ("onnxruntime", "PyTorch") for jets in (1, 64)
+        (name, jets) for name in ("onnxruntime", "PyTorch") for jets in (1, 20)
     }
     assert summary.bytes == summary.path.stat().st_size
     names = sorted(path.name for path in summary.path.parent.iterdir())
@@ -64,7 +64,7 @@ def test_the_summary_has_small_differences_and_the_files(exported: Exported) -> 
 def test_the_file_describes_itself_and_has_no_trace_of_this_machine(exported: Exported) -> None:
     graph = onnx.load(exported.summary.path)
     assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 17)]
-    assert graph.ir_version == 8
+    assert graph.ir_version == 7
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["columns"] == ",".join(COLUMNS)
     particles = json.loads(facts["inputs"])[0]
@@ -85,12 +85,13 @@ def test_the_file_describes_itself_and_has_no_trace_of_this_machine(exported: Ex
 def test_eight_bits_make_a_smaller_file_with_nearly_the_same_z(exported: Exported) -> None:
     loss = exported.summary.int8
     assert loss is not None
-    assert loss.bytes == loss.path.stat().st_size < 0.5 * exported.summary.bytes
+    assert loss.bytes == loss.path.stat().st_size < 0.6 * exported.summary.bytes
     assert 0.99 < loss.cosine < 0.9999999
     assert loss.auc is not None
-    assert loss.auc[0] == pytest.approx(loss.auc[1], abs=0.02)
-    kinds = {node.op_type for node in onnx.load(loss.path).graph.node}
-    assert "MatMulInteger" in kinds
+    assert loss.jets == 20
+    assert loss.auc[0] == pytest.approx(loss.auc[1], abs=0.05)
+    kinds = [node.op_type for node in onnx.load(loss.path).graph.node]
+    assert kinds.count("MatMulInteger") == 4 * len(exported.model.encoder.transformer.blocks)
 
 
 def test_a_graph_that_differs_is_refused_and_not_written(

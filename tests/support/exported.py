@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from ssl_jets.exporting import ExportSummary
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
@@ -25,6 +27,8 @@ class Exported(NamedTuple):
 def save_tagger(jets: Jets, folder: Path, kind: str = "quantile", **settings: object) -> Path:
     """Save an untrained model with a class head and a regressor of two targets."""
     encoder = tiny_encoder(jets, **settings).eval()
+    for parameter in encoder.parameters():  # biases are zero before the training, and equal tensors are stored once
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
     encoder.missing.data.normal_()
     regressor = Regressor(encoder.dim, ["jet_sdmass", "jet_tau2/jet_tau1"], kind=kind)  # type: ignore[arg-type]
     regressor.targets.fit_statistics([jets])

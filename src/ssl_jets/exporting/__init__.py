@@ -1,5 +1,5 @@
 """Export of a trained model as ONNX, for inference without Python."""
 
-from ssl_jets.exporting.export import ExportSettings, ExportSummary, export
+from ssl_jets.exporting.exporter import ExportSettings, ExportSummary, export
 
 __all__ = ["ExportSettings", "ExportSummary", "export"]

@@ -115,10 +115,17 @@ def largest_differences(
     """
     largest = dict.fromkeys(module.outputs, 0.0)
     for batch in batches_of(jets):
-        found, expected = run_onnx(session, module, batch), run_torch(model, module, batch)
-        for name in module.outputs:
-            largest[name] = max(largest[name], difference(name, found[name], expected[name]))
+        for name, value in differences(model, module, session, batch).items():
+            largest[name] = max(largest[name], value)
     return largest
+
+
+def differences(
+    model: Model, module: ExportedModel, session: onnxruntime.InferenceSession, batch: Jets
+) -> dict[str, float]:
+    """Return the largest difference of each output for one batch of jets, relative to its scale."""
+    found, expected = run_onnx(session, module, batch), run_torch(model, module, batch)
+    return {name: difference(name, found[name], expected[name]) for name in module.outputs}
 
 
 def difference(name: str, found: Array, expected: Array) -> float:

@@ -19,10 +19,10 @@ from ssl_jets.data.read import read_jets
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting.graph import ExportedModel, build_graph, metadata_of
-from ssl_jets.exporting.parity import Latency, largest_differences, measure_latency, open_session, run_onnx
+from ssl_jets.exporting.parity import BATCH, Latency, largest_differences, measure_latency, open_session, run_onnx
 from ssl_jets.exporting.quantize import QuantizationLoss, loss_of, quantize
 from ssl_jets.jets import KINDS, Jets
-from ssl_jets.model import BATCH, Model, with_columns
+from ssl_jets.model import Model, with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.runtime.atomic import check_output, whole_file
