@@ -23,6 +23,10 @@ _ENERGY = 13000
 """Energy of the collisions [GeV]."""
 _HARD_EVENTS = 2000
 """Hard processes that are written to a file at a time."""
+_INCOMING = 3
+"""Index of the first incoming parton in a record of Pythia, after the system and the beams."""
+_UNWEIGHTED = 3
+"""Strategy of a Les Houches event file whose events all have weight 1."""
 _MAX_SEED = 900_000_000
 _SHOWERS = {"simple": "PartonShowers:model = 1", "vincia": "PartonShowers:model = 2"}
 
@@ -128,26 +132,28 @@ def _next(pythia: Any, events: int, *, drop: bool = True) -> tuple[Any, Any]:
 
 
 def _write_hard_processes(source: Any, file: Path) -> None:
-    """Write hard processes as a Les Houches event file (arXiv:hep-ph/0609017).
+    """Write hard processes, with decays of heavy particles, as a Les Houches event file (arXiv:hep-ph/0609017)."""
+    beam = _ENERGY / 2
+    head = f"2212 2212 {beam} {beam} 0 0 0 0 {_UNWEIGHTED} 1\n1.0 1.0 1.0 1\n"
+    with file.open("w", encoding="utf-8") as text:
+        text.write(f'<LesHouchesEvents version="1.0">\n<init>\n{head}</init>\n')
+        written = 0
+        while written < _HARD_EVENTS:
+            if source.next():
+                text.write(f"<event>\n{_hard_process_text(source)}\n</event>\n")
+                written += 1
+        text.write("</LesHouchesEvents>\n")
 
-    Pythia's writer has no access to the scale of the event, at which showers begin; it is put in afterwards.
-    """
-    import pythia8mc
 
-    writer = pythia8mc.LHAupFromPYTHIA8(source.process, source.infoPython())
-    writer.setInit()
-    writer.openLHEF(str(file))
-    writer.initLHEF()
-    scales: list[float] = []
-    while len(scales) < _HARD_EVENTS:
-        if source.next():
-            writer.setEvent()
-            writer.eventLHEF(False)
-            scales.append(source.infoPython().QFac())
-    writer.closeLHEF(True)
-    lines = file.read_text().splitlines()
-    heads = [number + 1 for number, line in enumerate(lines) if line == "<event>"]
-    for number, scale in zip(heads, scales):
-        particles, process, weight, _, *couplings = lines[number].split()
-        lines[number] = " ".join([particles, process, weight, f"{scale:.6e}", *couplings])
-    file.write_text("\n".join(lines) + "\n")
+def _hard_process_text(source: Any) -> str:
+    """Return the current hard process in the Les Houches format; the scale is the one at which showers begin."""
+    record = source.process
+    particles = [record[index] for index in range(_INCOMING, record.size())]
+    lines = [f"{len(particles)} 1 1.0 {source.infoPython().QFac():.8e} 0.0 0.0"]
+    for particle in particles:
+        status = {21: -1, 22: 2}.get(abs(particle.status()), 1)  # incoming, decayed, outgoing
+        mothers = [max(0, number - _INCOMING + 1) for number in (particle.mother1(), particle.mother2())]
+        whole = [particle.id(), status, *mothers, particle.col(), particle.acol()]
+        momentum = (particle.px(), particle.py(), particle.pz(), particle.e(), particle.m())
+        lines.append(" ".join([*map(str, whole), *(f"{value:.12e}" for value in momentum), "0.0 9.0"]))
+    return "\n".join(lines)
