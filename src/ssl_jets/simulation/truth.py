@@ -178,7 +178,7 @@ def _copies(events: Events) -> dict[int, int]:
     A copy has its original as a mother. Vincia's records do not always have it among the daughters of the original.
     """
     copied = np.flatnonzero(np.isin(np.abs(events.pid), (*_HEAVY, *_LEPTONS)))
-    copies = {}
+    copies: dict[int, int] = {}
     for mother in events.mothers[copied].T:
         same = (events.pid[mother] == events.pid[copied]) & (mother < copied)
         copies.update(zip(mother[same].tolist(), copied[same].tolist()))
