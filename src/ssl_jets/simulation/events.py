@@ -43,8 +43,8 @@ class Events:
 
 
 def from_pythia(records: Any) -> Events:
-    """Return the events of `Pythia.nextBatch`, without those that failed."""
-    particles = records.prt
+    """Return the events of `Pythia.nextBatch`, without those that failed, which are None."""
+    particles = ak.drop_none(records, axis=0).prt
     counts = ak.to_numpy(ak.num(particles))
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     flat = ak.flatten(particles)

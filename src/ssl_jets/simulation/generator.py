@@ -25,6 +25,8 @@ _HARD_EVENTS = 2000
 """Hard processes that are written to a file at a time."""
 _INCOMING = 3
 """Index of the first incoming parton in a record of Pythia, after the system and the beams."""
+_OUTGOING = 5
+"""Index of the first outgoing particle."""
 _UNWEIGHTED = 3
 """Strategy of a Les Houches event file whose events all have weight 1."""
 _MAX_SEED = 900_000_000
@@ -103,7 +105,7 @@ def _in_turn(sources: Sequence[Iterator[tuple[Events, ...]]]) -> Iterator[tuple[
 def _plain(settings: Sequence[str], seed: np.random.SeedSequence) -> Iterator[tuple[Events, ...]]:
     pythia = pythia_of(settings, seed)
     while True:
-        yield (from_pythia(_next(pythia, BATCH)[0]),)
+        yield (from_pythia(_next(pythia, BATCH)),)
 
 
 def _paired(
@@ -118,17 +120,28 @@ def _paired(
         read = ("Beams:frameType = 4", f"Beams:LHEF = {file}")
         readers = [pythia_of([*read, *tune, _SHOWERS[shower]], one.spawn(1)[0]) for shower, one in zip(showers, others)]
         for _ in range(_HARD_EVENTS // BATCH):
-            records, failed = zip(*(_next(reader, BATCH, drop=False) for reader in readers))
-            good = ~np.logical_or.reduce(failed)
-            yield tuple(from_pythia(one[good]) for one in records)
+            records = [_next(reader, BATCH) for reader in readers]
+            good = ~np.logical_or.reduce([ak.to_numpy(ak.is_none(one)) for one in records])
+            versions = tuple(from_pythia(one[good]) for one in records)
+            _check_aligned(versions)
+            yield versions
 
 
-def _next(pythia: Any, events: int, *, drop: bool = True) -> tuple[Any, Any]:
-    """Return the records of the next events, and a mask of those that failed, which are dropped or None."""
+def _check_aligned(versions: Sequence[Events]) -> None:
+    """Check that the first outgoing particle of the hard process is the same in all versions of each event.
+
+    Raises:
+        SslJetsError: it is not.
+    """
+    first, *others = (events.momentum[events.offsets[:-1] + _OUTGOING] for events in versions)
+    if not all(np.allclose(first, other, rtol=1e-6, atol=1e-3) for other in others):
+        raise SslJetsError("the two showers read different hard processes", where="Pythia")
+
+
+def _next(pythia: Any, events: int) -> Any:
+    """Return the records of the next events; None for each that failed."""
     with tempfile.TemporaryFile("w+") as talk, native_stdout_to(talk.fileno()):
-        records = pythia.nextBatch(events, "none")
-    failed = ak.to_numpy(ak.is_none(records))
-    return (records[~failed], failed) if drop else (records, failed)
+        return pythia.nextBatch(events, "none")
 
 
 def _write_hard_processes(source: Any, file: Path) -> None:
