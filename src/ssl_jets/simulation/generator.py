@@ -93,7 +93,11 @@ def event_batches(
 def hard_process(process: Process, channel: Sequence[str]) -> list[str]:
     """Return the settings of a channel of a process."""
     low, high = process.pt_hat
-    return [*channel, f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"]
+    settings = [*channel, f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"]
+    if process.tilt:
+        settings += ["PhaseSpace:bias2Selection = on", f"PhaseSpace:bias2SelectionPow = {process.tilt}"]
+        settings.append(f"PhaseSpace:bias2SelectionRef = {low}")
+    return settings
 
 
 def _in_turn(sources: Sequence[Iterator[tuple[Events, ...]]]) -> Iterator[tuple[Events, ...]]:
