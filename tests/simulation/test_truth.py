@@ -14,11 +14,15 @@ Row = tuple[int, float, int, int]
 
 def event(*rows: Row) -> Events:
     pid, phi, first, last = (np.array(column) for column in zip(*rows))
+    mothers = np.zeros((len(rows), 2), dtype=np.int64)
+    for index, (begin, end) in enumerate(zip(first, last)):
+        mothers[begin : end + 1] = index if begin >= 0 else mothers[begin : end + 1]
     momentum = np.stack([100 * np.cos(phi), 100 * np.sin(phi), 0 * phi, np.full(len(phi), 100.0)], axis=1)
     return Events(
         offsets=np.array([0, len(rows)]),
         pid=pid,
         final=first < 0,
+        mothers=mothers,
         daughters=np.stack([first, last], axis=1),
         momentum=momentum,
         vertex=np.zeros((len(rows), 3)),

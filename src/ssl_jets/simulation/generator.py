@@ -23,6 +23,12 @@ _ENERGY = 13000
 """Energy of the collisions [GeV]."""
 _HARD_EVENTS = 2000
 """Hard processes that are written to a file at a time."""
+_INCOMING = 3
+"""Index of the first incoming parton in a record of Pythia, after the system and the beams."""
+_OUTGOING = 5
+"""Index of the first outgoing particle."""
+_UNWEIGHTED = 3
+"""Strategy of a Les Houches event file whose events all have weight 1."""
 _MAX_SEED = 900_000_000
 _SHOWERS = {"simple": "PartonShowers:model = 1", "vincia": "PartonShowers:model = 2"}
 
@@ -87,7 +93,11 @@ def event_batches(
 def hard_process(process: Process, channel: Sequence[str]) -> list[str]:
     """Return the settings of a channel of a process."""
     low, high = process.pt_hat
-    return [*channel, f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"]
+    settings = [*channel, f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"]
+    if process.tilt:
+        settings += ["PhaseSpace:bias2Selection = on", f"PhaseSpace:bias2SelectionPow = {process.tilt}"]
+        settings.append(f"PhaseSpace:bias2SelectionRef = {low}")
+    return settings
 
 
 def _in_turn(sources: Sequence[Iterator[tuple[Events, ...]]]) -> Iterator[tuple[Events, ...]]:
@@ -99,7 +109,7 @@ def _in_turn(sources: Sequence[Iterator[tuple[Events, ...]]]) -> Iterator[tuple[
 def _plain(settings: Sequence[str], seed: np.random.SeedSequence) -> Iterator[tuple[Events, ...]]:
     pythia = pythia_of(settings, seed)
     while True:
-        yield (from_pythia(_next(pythia, BATCH)[0]),)
+        yield (from_pythia(_next(pythia, BATCH)),)
 
 
 def _paired(
@@ -114,40 +124,53 @@ def _paired(
         read = ("Beams:frameType = 4", f"Beams:LHEF = {file}")
         readers = [pythia_of([*read, *tune, _SHOWERS[shower]], one.spawn(1)[0]) for shower, one in zip(showers, others)]
         for _ in range(_HARD_EVENTS // BATCH):
-            records, failed = zip(*(_next(reader, BATCH, drop=False) for reader in readers))
-            good = ~np.logical_or.reduce(failed)
-            yield tuple(from_pythia(one[good]) for one in records)
+            records = [_next(reader, BATCH) for reader in readers]
+            good = ~np.logical_or.reduce([ak.to_numpy(ak.is_none(one)) for one in records])
+            versions = tuple(from_pythia(one[good]) for one in records)
+            _check_aligned(versions)
+            yield versions
 
 
-def _next(pythia: Any, events: int, *, drop: bool = True) -> tuple[Any, Any]:
-    """Return the records of the next events, and a mask of those that failed, which are dropped or None."""
+def _check_aligned(versions: Sequence[Events]) -> None:
+    """Check that the first outgoing particle of the hard process is the same in all versions of each event.
+
+    Raises:
+        SslJetsError: it is not.
+    """
+    first, *others = (events.momentum[events.offsets[:-1] + _OUTGOING] for events in versions)
+    if not all(np.allclose(first, other, rtol=1e-6, atol=1e-3) for other in others):
+        raise SslJetsError("the two showers read different hard processes", where="Pythia")
+
+
+def _next(pythia: Any, events: int) -> Any:
+    """Return the records of the next events; None for each that failed."""
     with tempfile.TemporaryFile("w+") as talk, native_stdout_to(talk.fileno()):
-        records = pythia.nextBatch(events, "none")
-    failed = ak.to_numpy(ak.is_none(records))
-    return (records[~failed], failed) if drop else (records, failed)
+        return pythia.nextBatch(events, "none")
 
 
 def _write_hard_processes(source: Any, file: Path) -> None:
-    """Write hard processes as a Les Houches event file (arXiv:hep-ph/0609017).
+    """Write hard processes, with decays of heavy particles, as a Les Houches event file (arXiv:hep-ph/0609017)."""
+    beam = _ENERGY / 2
+    head = f"2212 2212 {beam} {beam} 0 0 0 0 {_UNWEIGHTED} 1\n1.0 1.0 1.0 1\n"
+    with file.open("w", encoding="utf-8") as text:
+        text.write(f'<LesHouchesEvents version="1.0">\n<init>\n{head}</init>\n')
+        written = 0
+        while written < _HARD_EVENTS:
+            if source.next():
+                text.write(f"<event>\n{_hard_process_text(source)}\n</event>\n")
+                written += 1
+        text.write("</LesHouchesEvents>\n")
 
-    Pythia's writer has no access to the scale of the event, at which showers begin; it is put in afterwards.
-    """
-    import pythia8mc
 
-    writer = pythia8mc.LHAupFromPYTHIA8(source.process, source.infoPython())
-    writer.setInit()
-    writer.openLHEF(str(file))
-    writer.initLHEF()
-    scales: list[float] = []
-    while len(scales) < _HARD_EVENTS:
-        if source.next():
-            writer.setEvent()
-            writer.eventLHEF(False)
-            scales.append(source.infoPython().QFac())
-    writer.closeLHEF(True)
-    lines = file.read_text().splitlines()
-    heads = [number + 1 for number, line in enumerate(lines) if line == "<event>"]
-    for number, scale in zip(heads, scales):
-        particles, process, weight, _, *couplings = lines[number].split()
-        lines[number] = " ".join([particles, process, weight, f"{scale:.6e}", *couplings])
-    file.write_text("\n".join(lines) + "\n")
+def _hard_process_text(source: Any) -> str:
+    """Return the current hard process in the Les Houches format; the scale is the one at which showers begin."""
+    record = source.process
+    particles = [record[index] for index in range(_INCOMING, record.size())]
+    lines = [f"{len(particles)} 1 1.0 {source.infoPython().QFac():.8e} 0.0 0.0"]
+    for particle in particles:
+        status = {21: -1, 22: 2}.get(abs(particle.status()), 1)  # incoming, decayed, outgoing
+        mothers = [max(0, number - _INCOMING + 1) for number in (particle.mother1(), particle.mother2())]
+        whole = [particle.id(), status, *mothers, particle.col(), particle.acol()]
+        momentum = (particle.px(), particle.py(), particle.pz(), particle.e(), particle.m())
+        lines.append(" ".join([*map(str, whole), *(f"{value:.12e}" for value in momentum), "0.0 9.0"]))
+    return "\n".join(lines)

@@ -104,11 +104,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 """Names that the options allow."""
 
 
-def choices(option: str) -> tuple[str, ...]:
-    """Return the names that an option allows."""
-    return _CHOICES[option]
-
-
 def views(request: SimulationRequest) -> tuple[View, ...]:
     """Return the views of each event: one, or two of a pair.
 

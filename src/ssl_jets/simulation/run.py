@@ -81,7 +81,7 @@ def simulate(
     began, out = time.monotonic(), check_suffix(out)
     require_generator()
     if processes < 1:
-        raise UsageError("there is nothing to work", where="--processes", found=processes, hint="--processes 2")
+        raise UsageError("this number is too small", where="--processes", found=processes, hint="--processes 1")
     paths, manifest = paths_of(request, out), out.with_name(f"{out.name}.json")
     for path in (*paths, manifest):
         check_output(path, force=force)

@@ -48,6 +48,7 @@ class Truth(NamedTuple):
 
 
 _BOTTOM, _CHARM, _TOP, _GLUON, _Z, _W, _HIGGS = 5, 4, 6, 21, 23, 24, 25
+_LEPTONS = (11, 13)
 _HEAVY = (_TOP, _HIGGS, _W, _Z)
 """Particles whose decays are matched, in the order of the search."""
 
@@ -65,12 +66,13 @@ class DecayMatcher:
         with np.errstate(divide="ignore", invalid="ignore"):
             self.pt, self.phi = np.hypot(px, py), np.arctan2(py, px)
             self.eta = np.arcsinh(pz / self.pt)
+        self.copies = _copies(events)
         heavy = np.flatnonzero(np.isin(np.abs(events.pid), _HEAVY) & (events.daughters[:, 0] >= 0))
         event = np.searchsorted(events.offsets, heavy, side="right") - 1
         self.decays: list[list[int]] = [[] for _ in range(len(events))]
         inside: set[int] = set()
         for index, number in zip(heavy.tolist(), event.tolist()):
-            if self._last_copy(index) == index:
+            if index not in self.copies:
                 self.decays[number].append(index)
                 if abs(self.pid[index]) in (_TOP, _HIGGS):  # their bosons are matched with them
                     inside.update(self._last_copy(child) for child in self._daughters(index))
@@ -97,8 +99,11 @@ class DecayMatcher:
     def _top(self, top: int, eta: float, phi: float) -> Truth:
         """Match a top quark: all of it, b and one quark, or the W boson alone."""
         children = self._daughters(top)
-        boson = self._last_copy(next(child for child in children if abs(self.pid[child]) == _W))
-        bottom = next(child for child in children if abs(self.pid[child]) <= _BOTTOM)
+        bosons = [self._last_copy(child) for child in children if abs(self.pid[child]) == _W]
+        bottoms = self._quarks(children)
+        if not (bosons and bottoms):  # radiation whose copy the record hides
+            return Truth(Match.NONE, -1)
+        boson, bottom = bosons[0], bottoms[0]
         decay = self._daughters(boson)
         quarks, leptons = self._quarks(decay), self._leptons(decay)
         b_inside = self._distance(bottom, eta, phi) < RADIUS
@@ -149,8 +154,8 @@ class DecayMatcher:
 
     def _last_copy(self, index: int) -> int:
         """Follow a particle through recoils and radiation to its decay."""
-        while copies := [child for child in self._daughters(index) if self.pid[child] == self.pid[index]]:
-            index = copies[0]
+        while index in self.copies:
+            index = self.copies[index]
         return index
 
     def _quarks(self, particles: list[int]) -> list[int]:
@@ -158,13 +163,26 @@ class DecayMatcher:
 
     def _leptons(self, particles: list[int]) -> list[int]:
         """Return electrons and muons, after their radiation."""
-        return [self._last_copy(index) for index in particles if abs(self.pid[index]) in (11, 13)]
+        return [self._last_copy(index) for index in particles if abs(self.pid[index]) in _LEPTONS]
 
     def _all_inside(self, particles: list[int], eta: float, phi: float) -> bool:
         return all(self._distance(index, eta, phi) < RADIUS for index in particles)
 
     def _distance(self, index: int, eta: float, phi: float) -> float:
         return float(np.hypot(self.eta[index] - eta, wrapped(self.phi[index] - phi)))
+
+
+def _copies(events: Events) -> dict[int, int]:
+    """Return the copy of each heavy particle and lepton after a recoil or radiation.
+
+    A copy has its original as a mother. Vincia's records do not always have it among the daughters of the original.
+    """
+    copied = np.flatnonzero(np.isin(np.abs(events.pid), (*_HEAVY, *_LEPTONS)))
+    copies: dict[int, int] = {}
+    for mother in events.mothers[copied].T:
+        same = (events.pid[mother] == events.pid[copied]) & (mother < copied)
+        copies.update(zip(mother[same].tolist(), copied[same].tolist()))
+    return copies
 
 
 def wrapped(angle: Array) -> Array:
