@@ -131,6 +131,7 @@ def half_read(method: NextToken, jets: Jets, monkeypatch: pytest.MonkeyPatch) ->
     return float(method(jets, 0.0)["loss"].detach())
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart_and_z_tells_which_jet_it_is(
     overfitted: tuple[NextToken, Jets, float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +145,7 @@ def test_one_batch_can_be_learned_by_heart_and_z_tells_which_jet_it_is(
     assert wrong > 3 * right
 
 
+@pytest.mark.slow
 def test_jets_made_from_nothing_are_those_that_were_learned(overfitted: tuple[NextToken, Jets, float, float]) -> None:
     method, jets, _, _ = overfitted
     tokenizer = method.tokenizer

@@ -81,6 +81,7 @@ def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list
     assert first.values.drop_accuracy.mean == pytest.approx(drop)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_made_again_and_what_changed_is(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
 ) -> None:
@@ -161,6 +162,7 @@ def test_models_of_one_name_are_told_apart_and_the_name_of_the_baseline_is_refus
         domain_protocol(settings_of(sample_files), tmp_path / "c", models=[tmp_path / "supervised"])
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_again_is_finetuned_again(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_decoder_that_does_not_hear_z_is_told_but_in_the_first_steps(jets: Jet
     assert monitor.validate(method, 0.1, early=True).verdicts == []
 
 
+@pytest.mark.slow
 def test_a_loss_that_reads_z_rises_when_jets_swap_it(jets: Jets) -> None:
     method, monitor = mae(jets), Monitor(jets.select(torch.arange(32)), 32, 0)
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)

@@ -80,9 +80,8 @@ def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPath
     ("method", "number", "batch"),
     [
         ("mae", signal.SIGTERM, 7),
-        ("mae", signal.SIGUSR1, 4),
         ("supervised", signal.SIGINT, 1),
-        ("semi_supervised", signal.SIGTERM, 7),
+        ("semi_supervised", signal.SIGUSR1, 7),
     ],
 )
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(

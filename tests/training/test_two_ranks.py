@@ -90,6 +90,7 @@ def assert_one_epoch(seen: Counter[Key], data: Path, slack: int) -> None:
     assert max(seen.values()) <= 2
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_launch_and_one_process_goes_on_with_the_jets_that_are_left(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
