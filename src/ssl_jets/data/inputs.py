@@ -66,6 +66,13 @@ def columns_of(settings: ModelSettings, files: Sequence[JetFile]) -> tuple[str, 
     return (*canonical, *settings.features)
 
 
+def all_inputs(files: Sequence[JetFile]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Return particle columns and context to read for encoders of any inputs: each reads its own of them."""
+    features = dict.fromkeys(name for file in files for name in file.features)
+    context = dict.fromkeys(name for file in files for name in file.context)
+    return (*shared_columns(files), *features) if features else None, tuple(context)
+
+
 def check_definitions(
     features: Mapping[str, FeatureSettings], context: Mapping[str, FeatureSettings], files: Sequence[JetFile]
 ) -> list[str]:
