@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ssl_jets import __version__
+from ssl_jets.config import FeatureSettings
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import CONFIG, WEIGHTS, Model, load_model, save_model
@@ -73,6 +75,38 @@ def test_a_model_without_head_and_labels_comes_back_without(batch: Jets, tmp_pat
     assert loaded.head is None
     assert loaded.labels == ()
     assert loaded.method == "unknown"
+
+
+def test_features_and_context_are_part_of_the_model(batch: Jets, tmp_path: Path) -> None:
+    hits, log = FeatureSettings(categories=(0, 1)), FeatureSettings(transform="log", unit="GeV")
+    encoder = tiny_encoder(
+        batch, inputs=("columns", "hits", "jet_pt"), features={"hits": hits}, context={"jet_pt": log}
+    )
+    jets = replace(batch, context={"jet_pt": batch.sum(batch.column("pt"))})
+    encoder.fit_statistics([jets])
+    assert encoder.context is not None
+    torch.nn.init.normal_(encoder.context.embed.weight)
+    save_model(Model(encoder, facts={"method": "supervised", "training": {"context": ["jet_pt"]}}), tmp_path / "model")
+    config = json.loads((tmp_path / "model" / CONFIG).read_text())
+    assert config["features"][-1] == {"name": "hits", **hits.model_dump(mode="json")}
+    assert config["context"][0]["mean"] == pytest.approx(float(encoder.context.inputs.mean))
+    loaded = load_model(tmp_path)
+    assert loaded.encoder.cfg == encoder.cfg
+    assert loaded.encoder.reads_context
+    assert torch.equal(loaded.encoder(jets).z, encoder.eval()(jets).z)
+    assert not torch.equal(loaded.encoder(batch).z, loaded.encoder(jets).z)
+    save_model(Model(encoder, facts={"method": "mae", "training": {}}), tmp_path / "unseen")
+    unseen = load_model(tmp_path / "unseen").encoder
+    assert torch.equal(unseen(batch).z, unseen(jets).z)  # the map of its context was never trained
+
+
+def test_a_model_of_a_version_without_features_loads(model: Model, batch: Jets, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / CONFIG).read_text())
+    for key in ("inputs", "features", "context"):
+        del config["encoder"]["settings"][key]
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    assert torch.equal(load_model(tmp_path).encoder(batch).z, model.encoder.eval()(batch).z)
 
 
 def test_the_description_has_what_the_design_asks_for(model: Model, tmp_path: Path) -> None:

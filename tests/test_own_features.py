@@ -43,7 +43,7 @@ def test_from_inspect_to_evaluate(
     assert facts["features"] == ["chi2", "hits", "depth", "ratio"]
     assert facts["context"] == ["jet_pt", "origin"]
 
-    run = train(method, data, schema, tmp_path / "run")
+    run = train(method, data, schema, tmp_path / "run", **{"train.hide_features": 0.5 * (method == "simclr")})
     model = load_model(run)
     assert model.columns == ("pt", "deta", "dphi", "charge", "chi2", "hits", "depth", "ratio")
     assert model.context == ()
@@ -85,6 +85,27 @@ def test_a_run_with_features_resumes_bit_for_bit_and_refuses_another_schema(tmp_
     schema.write_text(SCHEMA.replace("transform: log, target: true", "transform: sqrt"), encoding="utf-8")
     with pytest.raises(UsageError, match="defines features otherwise than the run"):
         ssl_jets.pretrain(out=again, resume=True)
+
+
+def test_finetuning_hides_features_and_refuses_files_that_define_them_otherwise(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    run = train("mae", data, schema, tmp_path / "run")
+    options: dict[str, Any] = {"data": str(data), "schema": schema, "steps": 2, "batch_size": 16}
+    ssl_jets.finetune(run, settings={"train.hide_features": 1.0}, out=tmp_path / "tuned", **options)
+    plain = ssl_jets.finetune(run, out=tmp_path / "plain", **options)
+    assert load_model(tmp_path / "tuned").sha256 != load_model(plain).sha256
+    schema.write_text(SCHEMA.replace("[0, 1, 4]", "[1, 0, 4]"), encoding="utf-8")
+    with pytest.raises(UsageError, match="hits is defined in two ways"):
+        ssl_jets.finetune(run, out=tmp_path / "plain", force=True, **options)
+    assert load_model(plain)  # it was refused before the old run was replaced
+    with pytest.raises(UsageError, match="hits is defined in two ways"):
+        ssl_jets.embed(run, data=str(data), schema=schema, out=tmp_path / "z.npz")
+
+
+def test_hidden_kinds_and_a_mask_of_kinds_do_not_go_together(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root", 200)
+    with pytest.raises(UsageError, match="the mask `kind` needs the kinds"):
+        train("mae", data, schema, tmp_path / "run", **{"method.mask": "kind", "train.hide_features": 0.1})
 
 
 def test_columns_can_be_left_out(tmp_path: Path, schema: Path) -> None:

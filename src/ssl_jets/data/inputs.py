@@ -62,8 +62,17 @@ def columns_of(settings: ModelSettings, files: Sequence[JetFile]) -> tuple[str, 
     if settings.inputs is None:
         return None
     chosen = set(settings.inputs)
-    canonical = shared_columns(files) if "columns" in chosen else tuple(name for name in COLUMNS if name in chosen)
-    return (*canonical, *settings.features)
+    if "columns" in chosen:
+        return (*shared_columns(files), *settings.features)
+    present = {name for file in files for name in file.columns}
+    return (*(name for name in COLUMNS if name in chosen & present), *settings.features)
+
+
+def all_inputs(files: Sequence[JetFile]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Return particle columns and context to read for encoders of any inputs: each reads its own of them."""
+    features = dict.fromkeys(name for file in files for name in file.features)
+    context = dict.fromkeys(name for file in files for name in file.context)
+    return (*shared_columns(files), *features) if features else None, tuple(context)
 
 
 def check_definitions(

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.inputs import columns_of
+from ssl_jets.data.inputs import check_definitions, columns_of
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.finetuning.modes import MODES
@@ -38,11 +38,13 @@ def open_labelled(
 
     Raises:
         DataError: classes are to be learned, and the files have no labels.
+        UsageError: the files define a feature otherwise than the model.
     """
     data = open_dataset(settings.data) if fabric is None else open_on_all_ranks(settings.data, fabric)
     if LABEL in settings.method.targets:
         hint = "--set method.targets=[jet_sdmass] learns a jet column"
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
+    check_definitions(settings.model.features, settings.model.context, data.files)
     request = Request.of(
         settings.data,
         settings.method.jet_columns,

@@ -12,6 +12,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.inputs import all_inputs
 from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.seen import Seen, shared
 from ssl_jets.data.shared import shared_labels
@@ -108,7 +109,8 @@ class DomainJets:
         # Before any training, the jets of the simulation are the ones that it will hold out.
         parts = roles.test if role == SIMULATION else roles.task
         counted = self._counted.setdefault(role, [])
-        request = Request.of(self.data)
+        columns, context = all_inputs(self.files[role])
+        request = Request.of(self.data, columns=columns, context=context)
         return draw(self.files[role], parts, self.max_jets, 0, request, skipped=self.skipped, counted=counted)
 
     def _labels(self, jets: Jets, role: str) -> Array:
