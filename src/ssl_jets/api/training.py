@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_jets.api.arguments import Names, SettingTree, given, log, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, given, log, model_of, names_of, path_of, tree_of
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import rank
 
@@ -73,12 +73,12 @@ def pretrain(
     in_config = read_config(Path(config)) if config is not None else {}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
     if not name and model is not None:
-        name = load_model(model).method
+        name = load_model(model_of(model)).method
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
     arguments["model"] = given(size=size)
-    arguments["train"] |= given(model=None if model is None else str(model))
+    arguments["train"] |= given(model=None if model is None else str(model_of(model)))
     resolved = resolve_pretrain(name, in_config, tree_of(settings, schema, where), arguments, stored=stored)
     folder = _run_folder(path_of(out), resolved.method.name)
     return _with_report(folder, resume, lambda: run_pretrain(resolved, folder, resume=resume, force=force))
@@ -141,7 +141,7 @@ def finetune(
     from ssl_jets.finetuning import finetune as run_finetune
 
     resolved = _finetune_settings(
-        Path(model),
+        model_of(model),
         _stored_settings(path_of(out), resume),
         config,
         tree_of(settings, schema, where),
@@ -189,7 +189,7 @@ def plan_finetuning(
     from ssl_jets.finetuning import make_plan
 
     resolved = _finetune_settings(
-        Path(model),
+        model_of(model),
         None,
         config,
         tree_of(settings, schema, where),

@@ -57,4 +57,7 @@ Size = Annotated[
         help=f"Width and blocks of the encoder; with --mode distil of the student. Default: {_SIZE.default}.",
     ),
 ]
-Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="RUN", help="Run or model folder, RUN@step-N, https://...#sha256=... or hf:..."),
+]
