@@ -17,7 +17,7 @@ import re
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -53,6 +53,11 @@ def locate(name: str | Path) -> Path:
     if text.startswith("hf:"):
         return _from_hub(text)
     return _from_url(text) if re.match("https?://", text) else Path(name)
+
+
+def is_elsewhere(name: str | Path) -> bool:
+    """Return True for a URL or a repository of the hub."""
+    return re.match("hf:|https?://", str(name)) is not None
 
 
 def cache() -> Path:
@@ -142,7 +147,7 @@ def _from_hub(text: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     def copy(revision: str, *, offline: bool = False) -> Path:
-        options = {"endpoint": os.environ.get("HF_ENDPOINT"), "local_files_only": offline}
+        options: dict[str, Any] = {"endpoint": os.environ.get("HF_ENDPOINT"), "local_files_only": offline}
         config = Path(hf_hub_download(match["name"], CONFIG, revision=revision, **options))
         whole = json.loads(config.read_text(encoding="utf-8")).get("whole")
         for file in (WEIGHTS, METHOD_WEIGHTS) if whole else (WEIGHTS,):
