@@ -93,6 +93,7 @@ def finetune(
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
+    folds: int | None = None,
     domain: Names = (),
     adapt: str | None = None,
     config: str | Path | None = None,
@@ -117,6 +118,7 @@ def finetune(
         val: jets to validate on; by default the jets that the pretraining held out.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
+        folds: train a model for each fold, which holds that fold out, and write the out-of-fold scores of all jets.
         domain: unlabelled jets of the target domain.
         adapt: domain adaptation with these jets: "dann", "coral", "mmd" or "reweight".
         config: YAML file of settings; `settings` and the other arguments win over it.
@@ -145,14 +147,26 @@ def finetune(
         _stored_settings(path_of(out), resume),
         config,
         tree_of(settings, schema, where),
-        _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+        _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
     if memory and resolved.method.mode != "auto":
         hint = "--plan, or --memory with --mode auto"
         raise UsageError("this option is one of the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")
+    if resolved.data.folds is not None and resolved.data.fold is None:
+        return _finetune_folds(resolved, folder, resume=resume, force=force)
     return _with_report(folder, resume, lambda: run_finetune(resolved, folder, resume=resume, force=force))
+
+
+def _finetune_folds(resolved: RunSettings[FinetuneSettings], folder: Path, *, resume: bool, force: bool) -> Path:
+    """Train all folds, and write the report of each."""
+    from ssl_jets.finetuning.folds import finetune_folds
+    from ssl_jets.report import write_run_report
+
+    for run in finetune_folds(resolved, folder, resume=resume, force=force, log=log):
+        write_run_report(run)
+    return folder
 
 
 def plan_finetuning(
@@ -164,6 +178,7 @@ def plan_finetuning(
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
+    folds: int | None = None,
     domain: Names = (),
     adapt: str | None = None,
     config: str | Path | None = None,
@@ -193,7 +208,7 @@ def plan_finetuning(
         None,
         config,
         tree_of(settings, schema, where),
-        _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+        _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
     return make_plan(resolved, log)
@@ -209,9 +224,11 @@ def _finetune_settings(
     return resolve_finetune(model, in_config, *layers, stored=stored)
 
 
-def _layer(data: Names, val: Names, domain: Names = (), **train: float | None) -> dict[str, Any]:
+def _layer(
+    data: Names, val: Names, domain: Names = (), folds: int | None = None, **train: float | None
+) -> dict[str, Any]:
     """Return the settings that arguments name, without the arguments left at their default."""
-    files = given(sources=names_of(data), validation=names_of(val), unlabelled=names_of(domain))
+    files = given(sources=names_of(data), validation=names_of(val), unlabelled=names_of(domain), folds=folds)
     return {"data": files, "train": given(**train)}
 
 

@@ -190,6 +190,7 @@ def training_facts(data: Dataset, settings: RunSettings[MethodSettings], result:
         **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
         "columns": list(data.columns),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
+        "fold": None if settings.data.folds is None else [settings.data.fold, settings.data.folds],
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": data.jets(data.train),
         "where": settings.data.where,
