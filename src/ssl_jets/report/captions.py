@@ -24,6 +24,7 @@ _ALT = {
     "cwola": "Significance improvement against the number of signal jets",
     "distance": "Anomaly scores by distance",
     "training": "Training curves",
+    "spectra": "Spectra of the training jets",
     "collapse": "Measures of collapse",
     "generated_jets": "Observables of generated and real jets",
     "generated_particles": "Particles of generated and real jets",
@@ -78,6 +79,8 @@ _CAPTION = {
     "reader in grey. The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, "
     "thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
+    "spectra": "Density of the training jets of each class before and after data.flatten. Effective sample sizes: "
+    "{effective}.",
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
     "overfitting. Dark lines are running means.",
     "collapse": "How much z differs between held-out jets. In a collapse all jets get the same z (variation "

@@ -11,6 +11,7 @@ from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
+from ssl_jets.report.figures.spectra import spectra
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
@@ -25,6 +26,9 @@ def run_sections(run: RunFolder, album: Album) -> list[str]:
     body: list[str] = []
     drawn = album.add("training", lambda: training(run.lines))
     drawn += album.add("collapse", lambda: collapse(run.lines), verdicts=_verdicts(run.lines))
+    if run.spectrum:
+        effective = ", ".join(f"{name or 'all jets'} {share:.0%}" for name, share in run.spectrum["effective"].items())
+        drawn += album.add("spectra", lambda: spectra(run.spectrum), effective=effective)
     if drawn:
         body += [page.heading("Training"), *drawn]
     return [*body, page.heading("How it was made"), *run_facts(run)]
