@@ -79,7 +79,8 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in HEADERS:
         right = header in ("steps", "loss", "probe", "RankMe")
-        table.add_column(header, justify="right" if right else "left", overflow="fold")
+        wraps = header in ("run", "data", "state")
+        table.add_column(header, justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
     for row in rows:
         table.add_row(*(Text(escaped(cell)) for cell in row[:-1]), Text(escaped(row[-1]), styles.get(row[-1], "red")))
     Console(file=sys.stdout).print(table)
