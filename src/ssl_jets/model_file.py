@@ -31,6 +31,7 @@ from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
 from ssl_jets.runtime.weights import no_larger_than, read_weights, shapes_alone, write_weights
+from ssl_jets.sharing.hub import CONFIG, METHOD_WEIGHTS, WEIGHTS, locate
 from ssl_jets.sharing.model_card import CARD, model_card
 
 __all__ = ["Model", "load_method", "load_model", "save_model"]
@@ -39,7 +40,6 @@ FORMAT_VERSION = 2
 """Version 2: training files have a digest of their contents; in version 1 they have name and size only."""
 SNAPSHOTS = "snapshots"
 """Folder of a run with the models of earlier steps."""
-WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 
 
 def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
@@ -109,7 +109,10 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model from a run folder, its `model/` folder or a snapshot (`RUN@step-500`), to evaluate on the CPU.
+    """Read a model from a run folder, its `model/` folder, a snapshot or elsewhere, in evaluation mode on the CPU.
+
+    Args:
+        path: folder, `RUN@step-500`, `https://...#sha256=...` or `hf:owner/name@revision` (see `hub.py`).
 
     Raises:
         SslJetsError: no model in the folder, a newer format, or weights that do not match their hash.
@@ -125,7 +128,7 @@ def load_model(path: str | Path) -> Model:
           found:   no such folder
           try:     ssl-jets pretrain --out RUN makes one
     """
-    folder = model_folder(Path(path))
+    folder = model_folder(locate(path))
     config = _read_config(folder)
     weights = read_weights(folder / WEIGHTS, config.get("weights_sha256"))
     with guarded("the description does not fit the weights", folder / CONFIG, error=SslJetsError):
@@ -138,7 +141,7 @@ def load_method(path: str | Path) -> Method:
     Raises:
         SslJetsError: as `load_model`, or the method was not saved whole.
     """
-    folder = model_folder(Path(path))
+    folder = model_folder(locate(path))
     config = _read_config(folder)
     described = config.get("whole")
     if described is None:

@@ -46,7 +46,7 @@ def test_several_numbers_may_follow_one_option(words: list[str]) -> None:
     command = get_command(app).commands["evaluate"]
     found = command.make_context("evaluate", ["run", *words, "--z", "a.root", "--z", "b.root"]).params
     assert found["efficiency"] == [0.3, 0.5]
-    assert found["runs"] == [Path("run")]
+    assert found["runs"] == ["run"]
     assert found["z"] == [Path("a.root"), Path("b.root")]
 
 

@@ -158,3 +158,40 @@ def test_a_wrong_setting_is_one_message(
     with pytest.raises(kind, match=f"(?s){message}"):
         pretrain(settings_of(files, method, how, more, "data.labels=[label_QCD,label_Tbl]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def sources_of_the_first_epoch(streams: list[TrainStream]) -> Counter[tuple[int, ...]]:
+    """Take all jets that are left of the first epoch."""
+    found: Counter[tuple[int, ...]] = Counter()
+    for stream in streams:
+        while stream.epoch == 0:
+            jets = stream.take(1)
+            assert jets.source is not None
+            found.update(map(tuple, jets.source.tolist()))
+    return found
+
+
+def test_on_another_number_of_ranks_the_rest_of_an_epoch_has_the_same_copies(write_jetclass: Any) -> None:
+    path = write_jetclass("QCD_000.root", 160, label="QCD")
+    data = open_dataset(DataSettings(sources=(str(path),)))
+    flatten = FlattenSettings(by=("jet_pt",), bins=((500.0, 520.0, 700.0, 1000.0),), how="resample")
+    request = with_spectrum(Request(), measure_spectrum(data, flatten, Request()))
+
+    def streams(world: int) -> list[TrainStream]:
+        options: Any = {"batch_size": 1, "buffer": 30, "seed": 2, "request": request, "world": world}
+        return [TrainStream(data.files, data.train, rank=rank, **options) for rank in range(world)]
+
+    whole = sources_of_the_first_epoch(streams(2))
+    assert max(whole.values()) > 1  # there are copies
+    begun = streams(2)
+    taken: Counter[tuple[int, ...]] = Counter()
+    for stream, jets in zip(begun, (17, 40)):
+        source = stream.take(jets).source
+        assert source is not None
+        taken.update(map(tuple, source.tolist()))
+    resumed = streams(3)
+    for stream in resumed:
+        stream.resume([stream.state_dict() for stream in begun])
+    assert taken + sources_of_the_first_epoch(resumed) == whole
+    for stream in (*begun, *resumed):
+        stream.close()

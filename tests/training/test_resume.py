@@ -322,7 +322,7 @@ def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
 def test_a_signal_while_a_training_is_prepared_stops_it_at_once(
     sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    monkeypatch.setattr(f"ssl_jets.{work}", lambda *_: signal.raise_signal(signal.SIGUSR1))
+    monkeypatch.setattr(f"ssl_jets.{work}", lambda *_, **__: signal.raise_signal(signal.SIGUSR1))
     with pytest.raises(Interrupted) as caught:
         pretrain(settings_of(sample_files, "supervised"), tmp_path / "run")
     assert caught.value.signal == signal.SIGUSR1

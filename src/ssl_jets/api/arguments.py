@@ -66,6 +66,13 @@ def path_of(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
+def model_of(model: str | Path) -> Path:
+    """Return the local path of a model, which is copied to the cache from a server or the hub."""
+    from ssl_jets.sharing.hub import locate
+
+    return locate(model)
+
+
 def log(message: str) -> None:
     """Print a message on stderr; of several processes only the first does."""
     if rank() == 0:

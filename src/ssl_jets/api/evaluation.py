@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_jets.api.arguments import Names, SettingTree, log, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, log, model_of, names_of, path_of, tree_of
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.remembered import Remembered
@@ -69,7 +69,7 @@ def evaluate(
 
     efficiencies = [efficiency] if isinstance(efficiency, int | float) else list(efficiency)
     request = EvaluateRequest(
-        models=tuple(map(Path, names_of(runs))),
+        models=tuple(map(model_of, names_of(runs))),
         z=tuple(map(Path, names_of(z))),
         generated=names_of(generated),
         ensemble=ensemble,
@@ -77,13 +77,23 @@ def evaluate(
         data=names_of(data),
         domain=names_of(domain),
         target=names_of(target),
-        out=path_of(out),
+        out=path_of(out) or _folder_for(names_of(runs), protocol),
         settings=tree_of(settings, schema, where, seed=seed, efficiencies=efficiencies or None),
         force=force,
     )
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
     tune_memory()
     return _evaluate_domains(request) if protocol == "domain" else _evaluate(request)
+
+
+def _folder_for(runs: Sequence[str], protocol: str | None) -> Path | None:
+    """Return an output folder for one model from elsewhere, next to which nothing is written; None for a run."""
+    from ssl_jets.runtime.atomic import free_folder
+    from ssl_jets.sharing.hub import is_elsewhere
+
+    if len(runs) != 1 or not is_elsewhere(runs[0]):
+        return None
+    return free_folder(Path("runs"), protocol or "evaluation")
 
 
 def _evaluate(request: EvaluateRequest) -> Result:

@@ -51,7 +51,10 @@ class Remembered:
     def _of(cls, run: Path) -> Remembered:
         from ssl_jets.config import read_config
 
-        config = (run.parent if run.name == "model" else run) / "config.yaml"
+        folder = run.parent if run.name == "model" else run
+        if not folder.is_dir() and "@" in run.name:  # a snapshot of the run, RUN@step-500
+            folder = run.with_name(run.name.rpartition("@")[0])
+        config = folder / "config.yaml"
         if not config.is_file():
             return cls()
         data = read_config(config).get("data") or {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_jets.api.arguments import Names, SettingTree, given, log, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, given, log, model_of, names_of, path_of, tree_of
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import rank
 
@@ -73,12 +73,12 @@ def pretrain(
     in_config = read_config(Path(config)) if config is not None else {}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
     if not name and model is not None:
-        name = load_model(model).method
+        name = load_model(model_of(model)).method
     if not name:
         raise UsageError("no method is given", where="--method", hint="ssl-jets pretrain --method mae")
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
     arguments["model"] = given(size=size)
-    arguments["train"] |= given(model=None if model is None else str(model))
+    arguments["train"] |= given(model=None if model is None else str(model_of(model)))
     resolved = resolve_pretrain(name, in_config, tree_of(settings, schema, where), arguments, stored=stored)
     folder = _run_folder(path_of(out), resolved.method.name)
     return _with_report(folder, resume, lambda: run_pretrain(resolved, folder, resume=resume, force=force))
@@ -93,6 +93,7 @@ def finetune(
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
+    folds: int | None = None,
     domain: Names = (),
     adapt: str | None = None,
     config: str | Path | None = None,
@@ -117,6 +118,7 @@ def finetune(
         val: jets to validate on; by default the jets that the pretraining held out.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
+        folds: train a model for each fold, which holds that fold out, and write the out-of-fold scores of all jets.
         domain: unlabelled jets of the target domain.
         adapt: domain adaptation with these jets: "dann", "coral", "mmd" or "reweight".
         config: YAML file of settings; `settings` and the other arguments win over it.
@@ -141,18 +143,30 @@ def finetune(
     from ssl_jets.finetuning import finetune as run_finetune
 
     resolved = _finetune_settings(
-        Path(model),
+        model_of(model),
         _stored_settings(path_of(out), resume),
         config,
         tree_of(settings, schema, where),
-        _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+        _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
     if memory and resolved.method.mode != "auto":
         hint = "--plan, or --memory with --mode auto"
         raise UsageError("this option is one of the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")
+    if resolved.data.folds is not None and resolved.data.fold is None:
+        return _finetune_folds(resolved, folder, resume=resume, force=force)
     return _with_report(folder, resume, lambda: run_finetune(resolved, folder, resume=resume, force=force))
+
+
+def _finetune_folds(resolved: RunSettings[FinetuneSettings], folder: Path, *, resume: bool, force: bool) -> Path:
+    """Train all folds, and write the report of each."""
+    from ssl_jets.finetuning.folds import finetune_folds
+    from ssl_jets.report import write_run_report
+
+    for run in finetune_folds(resolved, folder, resume=resume, force=force, log=log):
+        write_run_report(run)
+    return folder
 
 
 def plan_finetuning(
@@ -164,6 +178,7 @@ def plan_finetuning(
     val: Names = (),
     mode: str | None = None,
     labels: float | None = None,
+    folds: int | None = None,
     domain: Names = (),
     adapt: str | None = None,
     config: str | Path | None = None,
@@ -189,11 +204,11 @@ def plan_finetuning(
     from ssl_jets.finetuning import make_plan
 
     resolved = _finetune_settings(
-        Path(model),
+        model_of(model),
         None,
         config,
         tree_of(settings, schema, where),
-        _layer(data, val, domain, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+        _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
     return make_plan(resolved, log)
@@ -209,9 +224,11 @@ def _finetune_settings(
     return resolve_finetune(model, in_config, *layers, stored=stored)
 
 
-def _layer(data: Names, val: Names, domain: Names = (), **train: float | None) -> dict[str, Any]:
+def _layer(
+    data: Names, val: Names, domain: Names = (), folds: int | None = None, **train: float | None
+) -> dict[str, Any]:
     """Return the settings that arguments name, without the arguments left at their default."""
-    files = given(sources=names_of(data), validation=names_of(val), unlabelled=names_of(domain))
+    files = given(sources=names_of(data), validation=names_of(val), unlabelled=names_of(domain), folds=folds)
     return {"data": files, "train": given(**train)}
 
 

@@ -27,11 +27,11 @@ class Protocol(StrEnum):
 
 def evaluate(
     runs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(metavar="[RUN]...", help="Run folders; several are compared on the same jets."),
     ] = None,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", metavar="RUN", help="RUN, as for the other commands.")
+        list[str] | None, typer.Option("--model", metavar="RUN", help="RUN, as for the other commands.")
     ] = None,
     z: Annotated[
         list[Path] | None,

@@ -66,6 +66,10 @@ def finetune(
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", min=2, help="Cross-validate: a model per fold, out-of-fold scores of all jets."),
+    ] = None,
     domain: Annotated[
         list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")
     ] = None,
@@ -106,6 +110,7 @@ def finetune(
             "val": val or (),
             "mode": mode and mode.value,
             "labels": labels,
+            "folds": folds,
             "domain": domain or (),
             "adapt": adapt and adapt.value,
             "config": config,

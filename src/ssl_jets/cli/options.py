@@ -57,7 +57,10 @@ Size = Annotated[
         help=f"Width and blocks of the encoder; with --mode distil of the student. Default: {_SIZE.default}.",
     ),
 ]
-Model = Annotated[Path, typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="RUN", help="Run or model folder, RUN@step-N, https://...#sha256=... or hf:..."),
+]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")]
 Part = Annotated[
     str | None, typer.Option("--part", metavar="I/N", help="Write part I (from 1) of N; `merge` joins the parts.")

@@ -76,10 +76,16 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
     from ssl_jets.runtime.terminal import escaped
 
     styles = {"finished": "green", "unfinished": "yellow"}
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for header in HEADERS:
-        right = header in ("steps", "loss", "probe", "RankMe")
-        table.add_column(header, justify="right" if right else "left", overflow="fold")
+        right, wraps = header in ("steps", "loss", "probe", "RankMe"), header in ("run", "method", "data", "state")
+        width = 10 if header == "state" else None
+        table.add_column(
+            header, justify="right" if right else "left", overflow="fold", min_width=width, no_wrap=right or not wraps
+        )
     for row in rows:
-        table.add_row(*(Text(escaped(cell)) for cell in row[:-1]), Text(escaped(row[-1]), styles.get(row[-1], "red")))
+        *cells, sha256, state = row
+        table.add_row(
+            *(Text(escaped(cell)) for cell in (*cells, sha256[:8])), Text(escaped(state), styles.get(state, "red"))
+        )
     Console(file=sys.stdout).print(table)

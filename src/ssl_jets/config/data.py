@@ -41,6 +41,10 @@ class DataSettings(Settings):
     """Files to validate on; by default a part of `sources` is held out."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share held out of training: whole files of a class with several, otherwise one block of entries per file."""
+    folds: int | None = Field(default=None, ge=2)
+    """Number of folds of a cross-validation: each file is cut into blocks, which are dealt to the folds in turn."""
+    fold: int | None = Field(default=None, ge=0)
+    """Fold that is held out, from 0; by default `finetune` trains a model for each fold."""
     split_seed: int = Field(default=0, ge=0)
     """Seed of that split, apart from `train.seed` so that runs with other seeds hold out the same jets."""
     buffer: int = Field(default=100_000, ge=1)

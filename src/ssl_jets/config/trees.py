@@ -68,8 +68,8 @@ class TrainSettings(Settings):
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
     keep: Literal["last", "best"] = "last"
     """Weights of the model: those of the last step, or of the best validation by `best_by`."""
-    best_by: Literal["loss", "rankme", "probe"] = "loss"
-    """Smallest held-out loss, largest RankMe of z, or largest accuracy of a linear probe of z (needs labels)."""
+    best_by: Literal["loss", "rankme", "lidar", "probe"] = "loss"
+    """Smallest held-out loss, largest RankMe or LiDAR of z, or largest accuracy of a probe of z (needs labels)."""
     snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
     hide_features: float = Field(default=0.0, ge=0, le=1)

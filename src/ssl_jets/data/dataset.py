@@ -15,7 +15,7 @@ from ssl_jets.data.selection import check_selection, count_selected
 from ssl_jets.data.shared import shared_columns, shared_labels
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
-from ssl_jets.data.split import split
+from ssl_jets.data.split import split, split_fold
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.launcher import rank
@@ -83,7 +83,13 @@ def open_dataset(settings: DataSettings) -> Dataset:
     """Open the files named in the settings (by default the bundled sample) and split them."""
     skipped: dict[str, str] = {}
     files = open_named(settings.sources or tuple(settings.proportions), settings, skipped)
-    if settings.validation:
+    if settings.folds is not None:
+        if settings.fold is None or settings.validation:
+            hint = "--set data.fold=0" if settings.fold is None else "without --val"
+            raise UsageError("one fold is held out to validate on", where="data.folds", hint=hint)
+        train, held_out = split_fold(files, settings.fold, settings.folds)
+        data = Dataset(files, train, held_out, left_out=skipped)
+    elif settings.validation:
         held = open_named(settings.validation, settings, skipped)
         _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
         held_out = [replace(part, file=part.file + len(files)) for part in whole(held)]

@@ -104,7 +104,7 @@ def count_labelled(
     Raises:
         DataError: no such jet, or with `classes` only jets of one class.
     """
-    searched = request.weights is not None or request.where is not None
+    searched = any(given is not None for given in (request.weights, request.where, request.weighting))
     label = _labelled(files, ranges, request)[1] if searched else None
     available = count(ranges) if label is None else len(label)
     used = available if subset is None else len(subset)

@@ -99,7 +99,7 @@ class Monitor:
             progress: fraction of the training done.
             early: the training is in its first `EARLY_STEPS` steps, in which some verdicts would be premature.
         """
-        with _evaluating(method):
+        with evaluating(method):
             losses = self._losses(method, progress, self.jets)
             metrics = _mean(losses)
             metrics |= method.validation_metrics(jets.to(_device(method)) for jets in self._batches(self.jets))
@@ -118,7 +118,7 @@ class Monitor:
 
     def check(self, method: Method, progress: float) -> Diagnosis:
         """Compute the collapse criteria of z alone, which is fast, on the first `CHECK_JETS` jets."""
-        with _evaluating(method):
+        with evaluating(method):
             return self._check(method, progress, self._z(method.exported(), self.some), early=True)
 
     def state_dict(self) -> dict[str, float]:
@@ -228,7 +228,7 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(method: Method) -> Iterator[None]:
+def evaluating(method: Method) -> Iterator[None]:
     """Set evaluation mode, no gradients, and a random state of its own."""
     method.eval()
     try:

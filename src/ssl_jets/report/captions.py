@@ -24,6 +24,7 @@ _ALT = {
     "cwola": "Significance improvement against the number of signal jets",
     "distance": "Anomaly scores by distance",
     "training": "Training curves",
+    "spectra": "Spectra of the training jets",
     "collapse": "Collapse metrics",
     "generated_jets": "Observables of generated and real jets",
     "generated_particles": "Particles of generated and real jets",
@@ -79,6 +80,8 @@ _CAPTION = {
     "and a Deep Sets network trained from scratch on the same labels. z is useful where blue lies right of red. "
     "The dotted line is a guess: of the largest class, or at random. Thick bars are 68 %, thin bars 95 % intervals.",
     "z_map": "{jets:,} jets along the two directions in which z varies most{classes}.",
+    "spectra": "Density of the training jets of each class before and after data.flatten. Effective sample sizes: "
+    "{effective}.",
     "training": "Training and held-out loss should fall together; a held-out loss that rises again is "
     "overfitting. Dark lines are running means.",
     "collapse": "Variation of z over held-out jets. In a collapse z is constant (variation near 0), one-dimensional "

@@ -110,3 +110,21 @@ def training_lines(lines: Iterable[Mapping[str, Any]], *kinds: str) -> list[Reco
     """Return the numbers of the lines of `metrics.jsonl` of some kinds, with their collapse verdicts."""
     chosen = (line for line in lines if line.get("kind") in kinds)
     return [{**line, "collapse": ", ".join(line.get("collapse") or ())} for line in chosen]
+
+
+def spectrum_bins(facts: Mapping[str, Any]) -> list[Record]:
+    """Return the bins of the spectra before and after `data.flatten`, one row for each class, column and bin.
+
+    Args:
+        facts: facts of a `Spectrum`.
+    """
+    rows: list[Record] = []
+    before = np.array(facts["before"], dtype=float)  # [class, bin, ...]
+    after = before * np.array(facts["factors"], dtype=float)
+    for number, (name, edges) in enumerate(zip(facts["settings"]["by"], facts["settings"]["bins"], strict=True)):
+        others = tuple(axis for axis in range(1, before.ndim) if axis != number + 1)
+        sums = zip(facts["classes"], before.sum(axis=others), after.sum(axis=others), strict=True)
+        for of_class, jets, flattened in sums:
+            row = {"class": of_class, "column": name}
+            rows += points(**row, low=edges[:-1], high=edges[1:], before=jets, after=flattened)
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +27,14 @@ class RunFolder:
         settings: `config.yaml`.
         lines: `metrics.jsonl`, without a last line that was cut off.
         model: `model/config.json`; empty for a run that is not finished.
+        spectrum: `flatten.json`; empty for a run without `data.flatten`.
     """
 
     folder: Path
     settings: dict[str, Any]
     lines: list[dict[str, Any]]
     model: dict[str, Any]
+    spectrum: dict[str, Any] = field(default_factory=dict)
 
 
 def is_run(folder: Path) -> bool:
@@ -46,7 +48,7 @@ def read_run(folder: Path) -> RunFolder:
     Raises:
         DataError: it has no `config.yaml`, or a file in it cannot be read.
     """
-    config, model = folder / "config.yaml", folder / "model" / "config.json"
+    config, model, spectrum = (folder / name for name in ("config.yaml", "model/config.json", "flatten.json"))
     if not is_run(folder):
         raise DataError("this is not a run folder: it has no config.yaml", where=folder)
     return RunFolder(
@@ -54,6 +56,7 @@ def read_run(folder: Path) -> RunFolder:
         read_config(config),
         _lines(folder / "metrics.jsonl"),
         read_json(model) if model.is_file() else {},
+        read_json(spectrum) if spectrum.is_file() else {},
     )
 
 

@@ -12,7 +12,7 @@ from ssl_jets.config import TrainSettings
 from ssl_jets.diagnostics.monitor import Diagnosis
 from ssl_jets.methods._method import Method
 
-MEASURES = {"loss": ("loss", -1), "rankme": ("rankme", 1), "probe": ("probe_accuracy", 1)}
+MEASURES = {"loss": ("loss", -1), "rankme": ("rankme", 1), "lidar": ("lidar", 1), "probe": ("probe_accuracy", 1)}
 """`train.best_by` to its name in the metrics, and the sign with which it grows when a model gets better."""
 
 

@@ -23,6 +23,7 @@ from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
 from ssl_jets.data.subset import choose_subset, subsample
+from ssl_jets.diagnostics.lidar import LidarMonitor
 from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
@@ -160,7 +161,8 @@ def make_monitor(data: Dataset, settings: TrainSettings, request: Request, log: 
         return None
     weighted = int((weights_of(jets) > 0).sum())
     require_jets(weighted, "to validate on", where=f"column {request.weights}", left_out={"weight 0": len(jets)})
-    return Monitor(jets, settings.batch_size, len(data.label_names))
+    measures_lidar = settings.keep == "best" and settings.best_by == "lidar"
+    return (LidarMonitor if measures_lidar else Monitor)(jets, settings.batch_size, len(data.label_names))
 
 
 Facts = Callable[[FitResult], dict[str, Any]]
@@ -206,6 +208,7 @@ def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) ->
         "columns": list(inputs.columns),
         **({"context": list(context)} if context else {}),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
+        "fold": None if settings.data.folds is None else [settings.data.fold, settings.data.folds],
         "split_seed": settings.data.split_seed,
         "jets_per_epoch": data.jets(data.train),
         "where": settings.data.where,

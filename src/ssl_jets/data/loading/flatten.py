@@ -55,7 +55,8 @@ def measure_spectrum(data: Dataset, settings: FlattenSettings, request: Request,
             outside, jets = outside + left_out, jets + read
     before = by_file.sum(axis=0)
     target = _target(settings, classes, by_file, data)
-    common = (before > 0).all(axis=0) & (target > 0)
+    there = before[_present(before)]
+    common = (there > 0).all(axis=0) & (target > 0) & bool(len(there))
     if not common.any():
         hint = "fewer or wider data.flatten.bins"
         raise DataError("there is no bin in which all classes have jets", where=SETTING, hint=hint)
@@ -103,10 +104,16 @@ def _target(settings: FlattenSettings, classes: tuple[str, ...], by_file: Array,
     return np.asarray(by_file[chosen].sum(axis=(0, 1)))
 
 
+def _present(before: Array) -> Array:
+    """Return which classes have jets in any bin, bool `[class]`; a format may name classes that the files lack."""
+    present: Array = before.sum(axis=tuple(range(1, before.ndim))) > 0
+    return present
+
+
 def _factors(before: Array, target: Array, classes: str) -> Array:
     """Return the factors `[class, bin, ...]`, whose mean over all jets is 1."""
     axes = tuple(range(1, before.ndim))
-    share = before.sum(axis=axes) if classes == "as-is" else np.ones(len(before))
+    share = before.sum(axis=axes) if classes == "as-is" else _present(before).astype(np.float64)
     share = share / share.sum() * before.sum()  # A_c
     scaled = share.reshape(-1, *(1 for _ in axes)) * target
     factors: Array = np.divide(scaled, before, out=np.zeros_like(before), where=before > 0)

@@ -76,9 +76,11 @@ class Spectrum:
         return jets.select(torch.from_numpy(np.repeat(np.arange(len(jets)), copies)))
 
     def effective(self) -> dict[str, float]:
-        """Return the effective sample size (sum f)^2 / sum f^2 of each class, as a share of its jets."""
+        """Return the effective sample size (sum f)^2 / sum f^2 of each class with jets, as a share of its jets."""
         shares = {}
         for name, counts, factors in zip(self.classes, self.before, self.factors):
+            if not counts.any():
+                continue
             total, squares = float((counts * factors).sum()), float((counts * factors**2).sum())
             shares[name] = total**2 / squares / float(counts.sum()) if squares else 0.0
         return shares

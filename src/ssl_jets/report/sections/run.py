@@ -11,7 +11,8 @@ from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import training_lines
+from ssl_jets.report.figure_numbers import spectrum_bins, training_lines
+from ssl_jets.report.figures.spectra import spectra
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
 from ssl_jets.report.sections.domain import domain_sections, domain_tiles
@@ -27,6 +28,9 @@ def run_sections(run: RunFolder, album: Album) -> list[str]:
     drawn = album.add("training", lambda: training(run.lines), training_lines(run.lines, "train", "validation"))
     looks = training_lines(run.lines, "check", "validation")
     drawn += album.add("collapse", lambda: collapse(run.lines), looks, verdicts=_verdicts(run.lines))
+    if run.spectrum:
+        effective = ", ".join(f"{name or 'all jets'} {share:.0%}" for name, share in run.spectrum["effective"].items())
+        drawn += album.add("spectra", lambda: spectra(run.spectrum), spectrum_bins(run.spectrum), effective=effective)
     if drawn:
         body += [page.heading("Training"), *drawn]
     return [*body, page.heading("Provenance"), *run_facts(run)]

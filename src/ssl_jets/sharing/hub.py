@@ -1,0 +1,165 @@
+"""Location of a model: a folder, a URL with the hash of the weights, or a repository of the Hugging Face hub.
+
+    runs/mae                                     a run folder, its model/ folder, or a snapshot RUN@step-500
+    https://host/path/model#sha256=e16c...       a model folder on a server; the hash is that of `model.safetensors`
+    hf:owner/name@revision                       a repository with the files of a model folder
+
+Models from elsewhere are copied once to a cache, `$SSL_JETS_CACHE` or `~/.cache/ssl-jets` (`$HF_HOME` for the hub), and
+read from there, also offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.runtime.atomic import WorkFolder
+from ssl_jets.runtime.console import to_stderr
+from ssl_jets.runtime.launcher import rank
+
+WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
+"""Files of a model folder; the second one only of a method that is saved whole."""
+
+_HASH = re.compile("[0-9a-f]{64}")
+_REPOSITORY = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile("[0-9a-f]{40}")
+_TIMEOUT, _BLOCK, _MOST_CONFIG = 60, 1 << 20, 16 << 20
+
+
+def locate(name: str | Path) -> Path:
+    """Return the folder of a model, after copying a model from elsewhere to the cache.
+
+    Args:
+        name: folder, URL with `#sha256=`, or `hf:owner/name@revision`.
+
+    Raises:
+        UsageError: a URL without a hash, a malformed name, or the hub without its package.
+        SslJetsError: the model is not there, cannot be read, or has another hash.
+
+    Example:
+        >>> locate("runs/mae").as_posix()
+        'runs/mae'
+    """
+    text = str(name)
+    if text.startswith("hf:"):
+        return _from_hub(text)
+    return _from_url(text) if re.match("https?://", text) else Path(name)
+
+
+def is_elsewhere(name: str | Path) -> bool:
+    """Return True for a URL or a repository of the hub."""
+    return re.match("hf:|https?://", str(name)) is not None
+
+
+def cache() -> Path:
+    """Return the folder of models from elsewhere."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SSL_JETS_CACHE") or Path(base) / "ssl-jets") / "models"
+
+
+def _from_url(text: str) -> Path:
+    url, _, fragment = text.partition("#")
+    digest = fragment.removeprefix("sha256=").lower()
+    if not fragment.startswith("sha256=") or not _HASH.fullmatch(digest):
+        raise UsageError(
+            "a model is taken from a server only with the hash of its weights",
+            where=text,
+            hint=f"{url}#sha256=..., which is weights_sha256 in its config.json",
+        )
+    folder = cache() / digest
+    if not (folder / CONFIG).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            to_stderr(f"model: copying {url} to {folder}")
+        work = WorkFolder(folder)
+        try:
+            fresh = work.path / "fresh"
+            fresh.mkdir()
+            _copy_model(url.rstrip("/"), digest, fresh)
+            if not folder.exists():  # another process may have been faster
+                fresh.rename(folder)
+        except OSError as error:
+            raise SslJetsError("the model cannot be copied", where=url, found=error) from None
+        finally:
+            work.remove()
+    return folder
+
+
+def _copy_model(url: str, digest: str, folder: Path) -> None:
+    """Copy the files of a model folder, and check the hash of each file of weights."""
+    _copy(f"{url}/{CONFIG}", folder / CONFIG, most=_MOST_CONFIG)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        recorded, whole = config["weights_sha256"], config.get("whole") or {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SslJetsError("this is not the description of a model", where=f"{url}/{CONFIG}", found=error) from None
+    _check(url, CONFIG, str(recorded), digest)
+    _check(url, WEIGHTS, _copy(f"{url}/{WEIGHTS}", folder / WEIGHTS), digest)
+    if whole:
+        own = _copy(f"{url}/{METHOD_WEIGHTS}", folder / METHOD_WEIGHTS)
+        _check(url, METHOD_WEIGHTS, own, str(whole.get("weights_sha256")))
+
+
+def _check(url: str, file: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise SslJetsError("the model has another hash", where=f"{url}/{file}", found=found, allowed=[expected])
+
+
+def _copy(url: str, path: Path, most: int | None = None) -> str:
+    """Copy a file from a server; return its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "ssl-jets"}), timeout=_TIMEOUT) as answer:
+            response: IO[bytes] = answer
+            with path.open("wb") as file:
+                while block := response.read(_BLOCK):
+                    size += len(block)
+                    if most is not None and size > most:
+                        raise SslJetsError("this file is too large", where=url, found=f"more than {most:,} bytes")
+                    digest.update(block)
+                    file.write(block)
+    except HTTPError as error:
+        raise SslJetsError("the server has no such file", where=url, found=f"status {error.code}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SslJetsError(
+            "the server cannot be reached, and the model is not in the cache", where=url, found=reason
+        ) from None
+    return digest.hexdigest()
+
+
+def _from_hub(text: str) -> Path:
+    match = _REPOSITORY.fullmatch(text)
+    if match is None:
+        raise UsageError("this is no repository of the hub", where=text, allowed=["hf:owner/name@revision"])
+    if find_spec("huggingface_hub") is None:
+        hint = 'pip install "ssl-jets[hub]"'
+        raise UsageError("models of the hub are copied by the package huggingface-hub", where=text, hint=hint)
+    from huggingface_hub import hf_hub_download
+
+    def copy(revision: str, *, offline: bool = False) -> Path:
+        options: dict[str, Any] = {"endpoint": os.environ.get("HF_ENDPOINT"), "local_files_only": offline}
+        config = Path(hf_hub_download(match["name"], CONFIG, revision=revision, **options))
+        whole = json.loads(config.read_text(encoding="utf-8")).get("whole")
+        for file in (WEIGHTS, METHOD_WEIGHTS) if whole else (WEIGHTS,):
+            hf_hub_download(match["name"], file, revision=config.parent.name, **options)  # of the same commit
+        return config.parent
+
+    revision = match["revision"] or "main"
+    if _COMMIT.fullmatch(revision):  # a commit does not change
+        with suppress(Exception):  # not cached: errors of the hub and of its http client
+            return copy(revision, offline=True)
+    try:
+        return copy(revision)
+    except Exception as error:
+        found = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SslJetsError("the model cannot be taken from the hub", where=text, found=found) from None

@@ -1,0 +1,93 @@
+"""ATLAS flavour tagging in HDF5, in the layout of umami and salt: detected, in GeV and mm, with its four flavours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ssl_jets.cli.app import app
+from ssl_jets.data.files import open_files, whole
+from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.sources import Source
+
+JETS, PLACES = 60, 12
+
+
+def write_ftag(path: Path, *, eta: str, track_pt: bool, tables: bool = False, virtual: bool = False) -> dict:
+    """Write jets and padded tracks, most columns in half precision; return the true values of the tracks."""
+    rng = np.random.default_rng(1)
+    prefix = "_btagJes" if eta == "eta_btagJes" else ""
+    jet_type = [(f"pt{prefix}", "f4"), (eta, "f4"), ("HadronConeExclTruthLabelID", "i4"), ("flavour_label", "i4")]
+    track_type = [("qOverP", "f4"), ("deta", "f2"), ("dphi", "f2"), ("d0", "f2"), ("z0SinTheta", "f2"), ("valid", "?")]
+    track_type += [("numberOfPixelHits", "u1"), *([("pt", "f4")] if track_pt else [])]
+    jets, tracks = np.zeros(JETS, jet_type), np.zeros((JETS, PLACES), track_type)
+    jets[f"pt{prefix}"], jets[eta] = rng.uniform(20e3, 250e3, JETS), rng.uniform(-2.5, 2.5, JETS)
+    jets["HadronConeExclTruthLabelID"] = rng.choice([0, 4, 5, 15], JETS)
+    valid = np.arange(PLACES) < rng.integers(1, PLACES, JETS)[:, None]
+    pt = rng.exponential(5e3, valid.shape) + 500
+    tracks["deta"], tracks["dphi"] = rng.normal(0, 0.15, (2, *valid.shape))
+    tracks["d0"], tracks["z0SinTheta"] = rng.normal(0, 0.1, (2, *valid.shape))
+    charge = rng.choice([-1, 1], valid.shape)
+    momentum = pt * np.cosh(jets[eta][:, None].astype(float) + tracks["deta"].astype(float))
+    tracks["qOverP"], tracks["valid"] = charge / momentum, valid
+    if track_pt:
+        tracks["pt"] = pt
+    tracks[~valid] = np.zeros(1, track_type)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("jets", data=jets, compression="gzip")
+        if virtual:
+            file.create_dataset("stored", data=tracks, compression="gzip")
+            layout = h5py.VirtualLayout(tracks.shape, tracks.dtype)
+            layout[:] = h5py.VirtualSource(file["stored"])
+            file.create_virtual_dataset("tracks", layout)
+        else:
+            file.create_dataset("tracks", data=tracks, compression="gzip")
+        if tables:
+            file["eventwise"] = np.zeros(7 * JETS, [("x", "f4")])
+    sign = np.where(jets[eta] < 0, -1, 1)[:, None]
+    return {
+        "pt": pt[valid] / 1000,
+        "energy": np.hypot(momentum, 139.57)[valid] / 1000,
+        "deta": (tracks["deta"] * sign)[valid],
+        "charge": charge[valid],
+        "dz": tracks["z0SinTheta"][valid],
+        "label": jets["HadronConeExclTruthLabelID"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("schema", "eta", "track_pt", "tables", "virtual"),
+    [
+        ("ftag", "eta_btagJes", False, True, False),
+        ("ftag_pt", "eta_btagJes", True, False, False),
+        ("ftag_eta", "eta", False, False, True),
+    ],
+)
+def test_tracks_are_read_in_canonical_units(
+    tmp_path: Path, schema: str, eta: str, track_pt: bool, tables: bool, virtual: bool
+) -> None:
+    path = tmp_path / "ttbar.h5"
+    true = write_ftag(path, eta=eta, track_pt=track_pt, tables=tables, virtual=virtual)
+    (file,) = open_files([Source(str(path))])
+    assert file.schema.name == schema
+    assert file.label_names == ("u", "c", "b", "tau")
+    (jets,) = ordered([file], whole([file]), Request(("jet_pt", "jets.flavour_label")))
+    for name in ("pt", "energy", "deta", "charge", "dz"):
+        np.testing.assert_allclose(jets.column(name).numpy(), true[name], rtol=2e-5, atol=1e-6, err_msg=name)
+    assert jets.labels is not None
+    assert jets.labels.tolist() == [{0: 0, 4: 1, 5: 2, 15: 3}[code] for code in true["label"].tolist()]
+    assert 20 < float(jets.jet["jet_pt"].min()) < float(jets.jet["jet_pt"].max()) < 250
+
+
+def test_inspect_counts_the_flavours(tmp_path: Path) -> None:
+    true = write_ftag(tmp_path / "ttbar.h5", eta="eta_btagJes", track_pt=False)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "ttbar.h5")])
+    assert result.exit_code == 0, result.output
+    counts = Counter(true["label"].tolist())
+    assert "ATLAS flavour tagging (umami, salt)" in result.stdout
+    assert f"u {counts[0]}, c {counts[4]}, b {counts[5]}, tau {counts[15]}" in result.stdout

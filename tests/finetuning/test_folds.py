@@ -1,0 +1,101 @@
+"""`finetune --folds`: every jet is scored once, by a model that was not trained on it or on its event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import uproot
+
+from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.sources import Source
+from ssl_jets.data.split import split_fold
+from ssl_jets.errors import UsageError
+from ssl_jets.finetuning.folds import finetune_folds
+from ssl_jets.model_file import load_model
+from support.event_files import nano_branches, random_events, write_events
+from support.finetune_settings import settings_of
+
+
+def rows(parts: list) -> list[tuple[int, int]]:
+    return [(part.file, row) for part in parts for row in range(part.start, part.stop)]
+
+
+@pytest.mark.parametrize(("entries", "folds"), [(1000, 3), (137, 5), (7, 2)])
+def test_folds_are_disjoint_and_cover_all_jets_with_a_gap_around_each(
+    write_jetclass: Any, entries: int, folds: int
+) -> None:
+    files = open_files([Source(str(write_jetclass(entries=entries)))])
+    splits = [split_fold(files, fold, folds) for fold in range(folds)]
+    assert Counter(row for _, held in splits for row in rows(held)) == dict.fromkeys(
+        [(0, row) for row in range(entries)], 1
+    )
+    for train, held in splits:
+        mine = {row for _, row in rows(held)}
+        assert not {row for _, row in rows(train)} & {row + step for row in mine for step in (-1, 0, 1)}
+        assert len(mine) == pytest.approx(entries / folds, abs=20)
+    with pytest.raises(UsageError, match="no such fold"):
+        split_fold(files, folds, folds)
+
+
+def test_all_jets_of_an_event_are_in_one_fold(tmp_path: Path) -> None:
+    events = random_events(150)
+    write_events(tmp_path / "events.root", nano_branches(events))
+    (file,) = open_files([Source(str(tmp_path / "events.root"))])
+    folds_of: dict[int, set[int]] = {}
+    for fold in range(3):
+        for _, jet in rows(split_fold([file], fold, 3)[1]):
+            folds_of.setdefault(int(file.keys(np.array([jet]))[0][0]), set()).add(fold)
+    assert file.events is not None
+    assert max(np.diff(file.events.first)) > 1
+    assert all(len(folds) == 1 for folds in folds_of.values())
+
+
+def test_a_file_in_the_order_of_its_classes_has_all_classes_in_every_fold(write_jetclass: Any) -> None:
+    files = open_files([Source(str(write_jetclass(entries=4000)))])
+    for fold in range(4):
+        held = np.array([row for _, row in rows(split_fold(files, fold, 4)[1])])
+        assert (held < 2000).sum() == pytest.approx(500, abs=60)
+
+
+def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
+    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    files = sample_files[:2]
+    settings = settings_of(pretrained, files, "method.mode=probe", "data.folds=2", "train.steps=3")
+    with pytest.raises(UsageError, match=r"data\.fold=0"):
+        open_dataset(settings.data)
+    lines: list[str] = []
+    runs = finetune_folds(settings, tmp_path / "folds", log=lines.append)
+    with uproot.open(tmp_path / "folds" / "scores.root") as file:
+        table = file["jets"].arrays(library="np")
+    assert len(table["fold"]) == sum(file.entries for file in files)
+    assert table["source_entry"].tolist() == [row for file in files for row in range(file.entries)]
+    models = [load_model(run) for run in runs]
+    # Neither model was finetuned on the jets that it scores (the pretraining has seen them, without labels).
+    for fold, model in enumerate(models):
+        own = model.facts["training"] | {"pretrained": None}
+        assert own["fold"] == [fold, 2]
+    for fold in (0, 1):
+        (jets,) = ordered(files[:1], [split_fold(files, fold, 2)[1][0]], Request())
+        assert jets.source is not None
+        expected = models[fold].predict(jets)
+        at = jets.source[:, 1].numpy()
+        assert (table["fold"][at] == fold).all()
+        for index, name in enumerate(models[fold].labels):
+            np.testing.assert_allclose(table[f"p_{name}"][at], expected[:, index], atol=2e-5)
+        assert torch.equal(torch.from_numpy(table["label"][at]), jets.labels)
+    accuracy = np.mean(
+        np.stack([table[f"p_{name}"] for name in models[0].labels], axis=1).argmax(axis=1) == table["label"]
+    )
+    assert lines[-1].endswith(f"accuracy {accuracy:.4f}")
+    # A second time nothing is trained again.
+    before = [(run / "model" / "model.safetensors").stat().st_mtime_ns for run in runs]
+    finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)
+    assert before == [(run / "model" / "model.safetensors").stat().st_mtime_ns for run in runs]
