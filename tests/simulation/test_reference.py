@@ -24,7 +24,7 @@ def benchmark() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference jets are not on this machine")
-@pytest.mark.parametrize("process", ["qcd", "hbb", "hqql", "tbqq"])
+@pytest.mark.parametrize("process", ["qcd", "hbb", "hqql", "tbqq", "tbl"])
 def test_distributions_agree_with_the_reference(
     process: str, benchmark: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
