@@ -167,13 +167,15 @@ def model(batch: Jets, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
 def test_a_damaged_model_is_read_or_told(model: Path, name: str) -> None:
     good, told = (model / name).read_bytes(), list[str]()
-    for seed in range(24):
-        (model / name).write_bytes(DAMAGE[seed % len(DAMAGE)](good, random.Random(seed)))
+    damaged = [DAMAGE[seed % len(DAMAGE)](good, random.Random(seed)) for seed in range(24)]
+    damaged = [content for content in damaged if content != good]  # zeros may be written over zeros
+    for content in damaged:
+        (model / name).write_bytes(content)
         try:
             load_model(model)
         except SslJetsError as error:
             told.append(str(error))
-    assert len(told) == 24 if name == WEIGHTS else told
+    assert len(told) == len(damaged) >= 20 if name == WEIGHTS else told
     assert all(len(text) < 3000 for text in told)
 
 
