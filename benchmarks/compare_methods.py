@@ -36,7 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.diagnostics.representation import participation_ratio, rankme
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import (

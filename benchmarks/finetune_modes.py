@@ -24,7 +24,7 @@ import torch
 
 from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.subset import subsample
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation import classification_metrics

@@ -18,7 +18,7 @@ import torch
 
 from ssl_jets.config import DataSettings, ModelSettings, RunSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.finetuning import FinetuneSettings, make_plan, resolve_finetune
 from ssl_jets.finetuning.memory_plan import MODES_BY_REACH, Candidate, PlanRow, all_candidates
 from ssl_jets.model_file import Model, load_model, save_model

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.subset import subsample
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder

@@ -11,7 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from ssl_jets.data.files import EntryRange, JetFile, open_files
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import jetclass_branches, write_tree

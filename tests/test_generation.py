@@ -15,7 +15,8 @@ from torch import nn
 from ssl_jets import cli, methods
 from ssl_jets.config import MethodSettings
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.data.write import energies, momenta
 from ssl_jets.embedding.embed import embed

@@ -17,8 +17,9 @@ from ssl_jets.config import DataSettings, ModelSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, count, open_files, whole
 from ssl_jets.data.inspection import inspect_files
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.read import read_jets
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset, count_labelled
 from ssl_jets.embedding.embed import embed

@@ -13,7 +13,7 @@ import torch
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
 from ssl_jets.data.inputs import columns_of, describe_inputs
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.data.subset import count_labelled
@@ -54,7 +54,7 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         layers: settings in increasing precedence.
         stored: `config.yaml` of a run, in the place of the defaults of the method.
 
-    With `train.model` the encoder and the split are those of that model by default.
+    With `train.model` encoder and split are by default taken from that model.
 
     Raises:
         UsageError: a setting is wrong, or the stored run is of another method.

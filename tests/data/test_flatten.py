@@ -15,7 +15,8 @@ from ssl_jets.config import DataSettings, FlattenSettings, MethodSettings, RunSe
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.files import count
 from ssl_jets.data.loading.flatten import measure_spectrum, with_spectrum
-from ssl_jets.data.loading.stream import Request, TrainStream, ordered
+from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import Request
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted

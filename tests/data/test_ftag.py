@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from ssl_jets.cli.app import app
 from ssl_jets.data.files import open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 
 JETS, PLACES = 60, 12

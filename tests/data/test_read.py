@@ -12,8 +12,9 @@ import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.read import read_jets
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import concatenate

@@ -17,8 +17,8 @@ from ssl_jets.cli.app import app
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.dataset import open_dataset, open_named
 from ssl_jets.data.files import JetFile, count, whole
-from ssl_jets.data.loading.stream import Request, TrainStream, ordered
-from ssl_jets.data.request import NOT_SELECTED
+from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.roles import draw

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import UsageError

@@ -13,7 +13,8 @@ import torch
 import uproot
 
 from ssl_jets.data.files import JetFile, open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.data.write import write_jets

@@ -19,7 +19,8 @@ import uproot
 
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import EntryRange, open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import resolve_sources, sample_sources
 from ssl_jets.data.split import share
 from ssl_jets.embedding import writing

@@ -11,7 +11,8 @@ import torch
 
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split

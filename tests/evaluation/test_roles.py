@@ -7,7 +7,8 @@ import pytest
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError

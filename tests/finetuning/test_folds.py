@@ -13,7 +13,8 @@ import uproot
 
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, open_files
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split_fold
 from ssl_jets.errors import UsageError

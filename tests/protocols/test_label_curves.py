@@ -9,7 +9,8 @@ import torch
 
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import EntryRange, open_files
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.evaluation.typed import plain

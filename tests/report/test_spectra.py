@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from ssl_jets.data.spectrum import Spectrum
 from test_run_list import write_run
 
 from ssl_jets.config import FlattenSettings
+from ssl_jets.data.loading.spectrum import Spectrum
 from ssl_jets.report import write_run_report
 
 
@@ -28,11 +28,9 @@ def test_the_report_of_a_run_draws_its_spectra_before_and_after(tmp_path: Path) 
         assert f"{name} {share:.0%}" in page
     (path,) = run.rglob("spectra.csv")
     with path.open() as file:
-        rows = [row for row in csv.DictReader(file) if row["y"]]
-    found: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        found.setdefault((row["panel"], row["series"]), []).append(float(row["y"]))
-    densities = found
+        rows = list(csv.DictReader(file))
+    assert [float(row["low"]) for row in rows if row["class"] == "QCD"] == list(edges[:-1])
     for label, name in enumerate(("QCD", "Tbl")):
-        np.testing.assert_allclose(densities["1: before", name], before[label] / 100 / np.diff(edges), rtol=1e-5)
-        np.testing.assert_allclose(densities["2: after", name], 1 / 500, rtol=1e-5)
+        of_class = [row for row in rows if row["class"] == name and row["column"] == "jet_pt"]
+        np.testing.assert_allclose([float(row["before"]) for row in of_class], before[label], rtol=1e-5)
+        np.testing.assert_allclose([float(row["after"]) for row in of_class], 100 * target, rtol=1e-5)

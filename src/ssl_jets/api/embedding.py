@@ -45,7 +45,7 @@ def embed(
         per_file: write a file for each input; `out` then has `{name}` or `{index}` in its name.
         settings: further settings `data.*`, `out.*`, and `train.precision`.
         batch_size: jets of one forward pass; by default 512.
-        resume: keep finished parts, and go on from those of a killed run.
+        resume: keep finished parts, and go on from the parts of a killed run.
         force: replace `out`.
 
     Returns:
@@ -99,7 +99,7 @@ def predict(
         per_file: write a file for each input; `out` then has `{name}` or `{index}` in its name.
         settings: further settings `data.*`, `out.*`, and `train.precision`.
         batch_size: jets of one forward pass; by default 512.
-        resume: keep finished parts, and go on from those of a killed run.
+        resume: keep finished parts, and go on from the parts of a killed run.
         force: replace `out`.
 
     Returns:

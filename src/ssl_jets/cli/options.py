@@ -69,5 +69,5 @@ PerFile = Annotated[
     bool, typer.Option("--per-file", help="Write a file for each input; --out has {name} or {index} in its name.")
 ]
 ResumeParts = Annotated[
-    bool, typer.Option("--resume", help="Keep finished parts, and go on from those of a killed run.")
+    bool, typer.Option("--resume", help="Keep finished parts, and go on from the parts of a killed run.")
 ]

@@ -11,7 +11,7 @@ from ssl_jets.config.base import Settings
 SIZES = {"tiny": (64, 4), "small": (128, 8), "base": (256, 8), "large": (512, 12), "giant": (1024, 32)}
 """Width and blocks of each size."""
 SHAPE = ("width", "blocks", "heads")
-"""Settings that replace those of a size."""
+"""Settings that replace the numbers of a size."""
 HEAD_WIDTH = 32
 """Width of an attention head, unless the number of heads is set."""
 
@@ -58,9 +58,9 @@ class ModelSettings(Settings):
     size: Literal["tiny", "small", "base", "large", "giant"] = "small"
     """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12, giant 1024x32."""
     width: int | None = Field(default=None, ge=1)
-    """Numbers of a token; by default those of `size`."""
+    """Numbers of a token; by default set by `size`."""
     blocks: int | None = Field(default=None, ge=1)
-    """Transformer blocks; by default those of `size`."""
+    """Transformer blocks; by default set by `size`."""
     heads: int | None = Field(default=None, ge=1)
     """Attention heads, a divisor of the width; by default a head for 32 numbers of the width."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -87,7 +87,7 @@ class ModelSettings(Settings):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Width, blocks and heads: those of `size`, unless they are set."""
+        """Width, blocks and heads: from `size`, unless they are set."""
         width, blocks = self.width or SIZES[self.size][0], self.blocks or SIZES[self.size][1]
         return width, blocks, self.heads or max(1, width // HEAD_WIDTH)
 

@@ -118,7 +118,7 @@ def open_named(
 
 
 def named_sources(names: Sequence[str]) -> list[Source]:
-    """Return the files of names as the user typed them; without names, those of the bundled sample."""
+    """Return the files of names as the user typed them; without names, the bundled sample."""
     log = to_stderr if rank() == 0 else lambda message: None
     return resolve_sources(names, log) if names else sample_sources()
 
@@ -181,7 +181,7 @@ def _with_unlabelled(data: Dataset, settings: DataSettings) -> Dataset:
     train, held_out = whole(files), list[EntryRange]()
     if not settings.validation:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
-    first = len(data.files)  # their numbers follow those of the labelled files
+    first = len(data.files)  # their numbers follow the labelled files
     return replace(
         data,
         files=with_common_types([*data.files, *files]),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import require_jets, skipped_lines
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import Log, to_stderr

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from ssl_jets.data.files import EntryRange, JetFile, count
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate

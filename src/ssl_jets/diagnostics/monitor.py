@@ -166,7 +166,7 @@ class Monitor:
         return metrics, [Verdict("teacher", "the teacher has not moved since the last validation")] if unmoved else []
 
     def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float]:
-        """Compute the loss of `some`, and its rise when jets swap their z; `losses` are those of all jets."""
+        """Compute the loss of `some`, and its rise when jets swap their z; `losses` are the losses of all jets."""
         ends = list(accumulate(size for size, _ in losses))  # 128, 256, ...: the losses of `some` may be among them
         known = losses[: ends.index(len(self.some)) + 1] if len(self.some) in ends else None
         loss = _mean(known or self._losses(method, progress, self.some))["loss"]

@@ -12,7 +12,8 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.bad_jets import BadJetError
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.inputs import check_definitions
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate

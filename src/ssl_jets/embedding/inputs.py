@@ -55,7 +55,7 @@ class Inputs:
     """Opened input files of a job or of one of its parts.
 
     Attributes:
-        sources: all inputs of the job, those of other parts included.
+        sources: all inputs of the job, with other parts.
         files: the opened files.
         numbers: number in `sources` of each of `files`, int32; of a whole job the number in `files`.
         ranges: entries to encode, with indices into `files`.
@@ -143,8 +143,8 @@ def open_inputs(
 ) -> Inputs:
     """Open the files of a job or of one of its parts, and log what is remarkable about them.
 
-    Parts are runs of whole files, of which only those of the part are opened; with fewer files than parts, runs of
-    entries cut at multiples of `batch` in a file, so that batches are those of one run.
+    Parts are runs of whole files, and only these files are opened; with fewer files than parts, runs of
+    entries cut at multiples of `batch` in a file, so that the batches equal the batches of one run.
 
     Raises:
         SslJetsError: no files, or a file that cannot be opened.

@@ -12,7 +12,7 @@ import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.files import count
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.embedding.encoding import Progress
@@ -71,7 +71,7 @@ class OutputOptions:
         device: by default a GPU, or the CPU of a machine without one.
         part: the part of an array job to write; None for all.
         per_file: write a file for each input; the output then has `{name}` or `{index}` in its name.
-        resume: keep finished parts, and go on from those of a killed run.
+        resume: keep finished parts, and go on from the parts of a killed run.
         force: overwrite the output.
         out_settings: kind of a ROOT file, and jets of a finished part.
         report: called with the progress.

@@ -10,7 +10,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.selection import SelectedNumbers
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.errors import DataError, UsageError

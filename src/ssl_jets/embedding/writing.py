@@ -14,7 +14,8 @@ import torch
 
 from ssl_jets.data.files import EntryRange, count
 from ssl_jets.data.inputs import unlisted
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import share
@@ -232,8 +233,7 @@ def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
         "precision": work.precision,
         "resume_jets": work.resume_jets,
     }
-    result: dict[str, Any] = json.loads(json.dumps(plan))
-    return result
+    return dict(json.loads(json.dumps(plan)))
 
 
 def _is_finished(out: Path, metadata: ZMetadata) -> bool:

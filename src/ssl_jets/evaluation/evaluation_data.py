@@ -14,8 +14,8 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count
-from ssl_jets.data.loading.stream import Request
 from ssl_jets.data.profile import find_suspicions
+from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of, joint_training
 from ssl_jets.data.shared import shared_labels

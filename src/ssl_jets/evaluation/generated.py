@@ -16,7 +16,7 @@ import numpy as np
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, whole
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import copies_of, shared
 from ssl_jets.data.skipped import skipped_lines
 from ssl_jets.errors import DataError, SslJetsError, UsageError

@@ -15,7 +15,8 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Ranges, Seen
 from ssl_jets.data.selection import count_selected, selected_entries
 from ssl_jets.data.skipped import file_names, require_jets

@@ -12,7 +12,7 @@ from ssl_jets import __version__
 from ssl_jets.arrays import Array
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.embedding.encoding import columns_to_encode, embed_parts
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.finetune import finetune

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.inputs import check_definitions, columns_of
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective

@@ -13,7 +13,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.inputs import all_inputs
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen, shared
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import skipped_lines

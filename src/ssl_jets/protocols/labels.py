@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.loading.stream import Request
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.predict import encode

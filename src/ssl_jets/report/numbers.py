@@ -31,7 +31,7 @@ def csv_of(records: Iterable[object]) -> str:
 
 
 def flat(record: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the numbers and texts of a mapping or result by name; those of a result inside it behind its name.
+    """Return the numbers and texts of a mapping or result by name; a result inside it has its name in front.
 
     Arrays and lists are left out.
     """

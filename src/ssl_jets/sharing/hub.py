@@ -1,7 +1,7 @@
 """Location of a model: a folder, a URL with the hash of the weights, or a repository of the Hugging Face hub.
 
     runs/mae                                     a run folder, its model/ folder, or a snapshot RUN@step-500
-    https://host/path/model#sha256=e16c...       a model folder on a server; the hash is that of `model.safetensors`
+    https://host/path/model#sha256=e16c...       a model folder on a server; with the hash of `model.safetensors`
     hf:owner/name@revision                       a repository with the files of a model folder
 
 Models from elsewhere are copied once to a cache, `$SSL_JETS_CACHE` or `~/.cache/ssl-jets` (`$HF_HOME` for the hub), and

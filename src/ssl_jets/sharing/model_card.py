@@ -125,7 +125,7 @@ def _inputs(config: Mapping[str, Any]) -> list[str]:
         "",
         *_table(
             ("feature", "unit", "mean", "standard deviation"),
-            [(one["name"], one["unit"], f"{one['mean']:.5g}", f"{one['std']:.5g}") for one in config["features"]],
+            [_feature_row(one) for one in (*config["features"], *config.get("context", []))],
         ),
     ]
     if config["head"] is not None:
@@ -200,3 +200,9 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines]
+
+
+def _feature_row(feature: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return name, unit and statistics; a categorical feature has none."""
+    mean, std = (f"{feature[key]:.5g}" if key in feature else "" for key in ("mean", "std"))
+    return feature["name"], feature["unit"], mean, std

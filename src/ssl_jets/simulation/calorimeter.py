@@ -1,6 +1,6 @@
-"""Calorimeters with towers, and particle flow: neutral particles are energies above those of the tracks.
+"""Calorimeters with towers, and particle flow: neutral particles are energies in excess of the tracks.
 
-The cells, resolutions and thresholds are those of the Delphes card of JetClass, and the particle flow is the one of
+The cells, resolutions and thresholds are taken from the Delphes card of JetClass, and the particle flow is the one of
 Delphes (arXiv:1307.6346): a tower whose energy exceeds its tracks significantly gives a neutral particle; in any other
 tower the tracks are scaled to the energy of the tower. Delphes would average the energies of tower and tracks, but the
 card sets the resolution of tracks to 0, which Delphes takes for unknown: only the tower counts. So a track whose tower

@@ -215,7 +215,7 @@ def _neutral(neutrals: Neutrals, kind: str) -> Candidates:
 
 
 def _sorted(*parts: Candidates) -> Candidates:
-    """Return all particles, sorted by event and without those of no momentum."""
+    """Return all particles, sorted by event and without particles of no momentum."""
     event = np.concatenate([part.event for part in parts])
     merged = Candidates(
         event,

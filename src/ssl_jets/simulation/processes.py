@@ -1,6 +1,6 @@
 """Processes of proton collisions that `simulate` generates, as settings of Pythia, and the jets that each one keeps.
 
-The ten classes are those of JetClass (arXiv:2202.03772). A Z boson that decays to neutrinos recoils against the jets of
+The ten classes of JetClass (arXiv:2202.03772). A Z boson that decays to neutrinos recoils against the jets of
 QCD and of the Higgs boson, so that an event has one jet of the class; ZZ, WW and top-quark pairs give up to two. The
 ranges of momenta are chosen for jet_pt spectra that agree among the classes.
 """

@@ -1,6 +1,6 @@
 """Tracks of charged particles in a solenoid: helices, efficiency, resolution of momenta and impact parameters.
 
-Efficiencies and resolutions of momenta are those of the Delphes card of JetClass (github.com/jet-universe/
+Efficiencies and resolutions of momenta are taken from the Delphes card of JetClass (github.com/jet-universe/
 jetclass_generation), after arXiv:1405.6569 and arXiv:1502.02701. Its table of impact parameter resolutions is replaced
 by a smooth function, a constant and a term c pt^-p in quadrature.
 """

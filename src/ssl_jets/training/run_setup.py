@@ -17,8 +17,9 @@ from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.inputs import check_definitions, with_definitions
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.profile import find_suspicions
+from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets

@@ -14,7 +14,8 @@ from ssl_jets.data.loading.base import Stream
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
-from ssl_jets.data.loading.stream import Request, TrainStream
+from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.jets import Jets

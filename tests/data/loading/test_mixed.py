@@ -13,7 +13,8 @@ from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
-from ssl_jets.data.loading.stream import Request, TrainStream, ordered
+from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import Request
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import write_class_files

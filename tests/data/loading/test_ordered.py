@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.loading import buffer as shuffle_buffer
 from ssl_jets.data.loading.plan import chunk_at_boundaries
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.readers import root
+from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError

@@ -11,7 +11,8 @@ from ssl_jets.config import DataSettings, parse_set, resolve
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
-from ssl_jets.data.loading.stream import Request, TrainStream
+from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.request import Request
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 

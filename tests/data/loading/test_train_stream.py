@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole
 from ssl_jets.data.loading.buffer import ShuffleBuffer
 from ssl_jets.data.loading.plan import EpochPlan
-from ssl_jets.data.loading.stream import Request, TrainStream
+from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split
 from ssl_jets.errors import DataError, UsageError

@@ -14,7 +14,8 @@ import pytest
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, count, open_files, whole
-from ssl_jets.data.loading.stream import Request, TrainStream, ordered
+from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
 from support.faulty_files import remove, spoil_baskets, truncate

@@ -7,7 +7,8 @@ import torch
 import uproot
 
 from ssl_jets.data.files import JetFile, open_files, whole
-from ssl_jets.data.loading.stream import Request, ordered
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree

@@ -21,8 +21,6 @@ from ssl_jets.data.skipped import file_names, require_jets, skipped_jets
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 
-__all__ = ["Request", "TrainStream", "ordered"]
-
 _LOOK_AHEAD = 8
 """Later windows that are searched for the rest of a cluster."""
 

@@ -19,7 +19,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.jets import KINDS, Jets
 
 R0 = 0.8
-"""Radius that N-subjettiness is divided by: that of the jets of JetClass."""
+"""Radius that N-subjettiness is divided by, as in JetClass."""
 
 AXES = (1, 2, 3)
 """N of the tau_N that are computed."""

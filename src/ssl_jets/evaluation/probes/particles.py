@@ -16,7 +16,7 @@ BATCH = 2000
 def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
     """Compute the observables of `nn.observables` of both sets of jets, float64 `[jet, OBSERVABLES]` each.
 
-    Features of particles are standardized with the statistics of `fit`, as those of an encoder are with the statistics
+    Features of particles are standardized with the statistics of `fit`, as an encoder does with the statistics
     of its training. Without track columns or kinds, the observables of these are constant.
     """
     features = Features()
