@@ -33,6 +33,7 @@ def train(method: str, data: Path, schema: Path, out: Path, **settings: Any) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "suffix"), [("mae", ".root"), ("simclr", ".h5")])
 def test_from_inspect_to_evaluate(
     tmp_path: Path, schema: Path, method: str, suffix: str, capsys: pytest.CaptureFixture[str]
