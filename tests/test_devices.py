@@ -24,7 +24,7 @@ from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
-from ssl_jets.nn.masking import Strategy, hide
+from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
 from ssl_jets.training.loop import Loop
 from ssl_jets.training.run_folder import TrainingRun
@@ -135,8 +135,8 @@ def test_finetuning_trains_there(adapt: str, regression: str, jets: Jets) -> Non
     assert all(loss == loss for loss in train(objective, jets))
 
 
-@pytest.mark.parametrize("strategy", get_args(Strategy))
-def test_masks_are_drawn_there(strategy: Strategy, jets: Jets, device: torch.device) -> None:
+@pytest.mark.parametrize("strategy", get_args(MaskStrategy))
+def test_masks_are_drawn_there(strategy: MaskStrategy, jets: Jets, device: torch.device) -> None:
     assert isinstance(hide(jets.to(device), strategy, 0.5), There)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ssl_jets.embedding import predict
 from ssl_jets.embedding.encoding import embed_jets
-from ssl_jets.jets import USUAL, Jets
+from ssl_jets.jets import USUAL_LENGTH, Jets
 from ssl_jets.model import within_memory
 from ssl_jets.nn import attention
 from ssl_jets.nn.attention import AttentionLayout, attend
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_batch_of_usual_jets_is_not_cut() -> None:
-    jets = made_jets([USUAL] * 8)
+    jets = made_jets([USUAL_LENGTH] * 8)
     (whole,) = within_memory(jets, 8)
     assert whole is jets
     assert [len(piece) for piece in within_memory(made_jets([]), 8)] == [0]
@@ -27,7 +27,7 @@ def test_long_jets_make_smaller_batches_in_the_same_order() -> None:
     jets = made_jets([30, 40, 2000, 20, 900, 900, 50])
     pieces = list(within_memory(jets, 10))
     assert len(pieces) > 1
-    assert all(len(piece) == 1 or piece.lengths.square().sum() <= 10 * USUAL**2 for piece in pieces)
+    assert all(len(piece) == 1 or piece.lengths.square().sum() <= 10 * USUAL_LENGTH**2 for piece in pieces)
     assert torch.equal(torch.cat([piece.particles for piece in pieces]), jets.particles)
     assert sum(map(len, pieces)) == len(jets)
 

@@ -280,3 +280,12 @@ def test_pool_and_kind_of_regression_come_back(batch: Jets, tmp_path: Path, kind
         assert torch.equal(loaded.regressor.physical(z), regressor.physical(z))
         assert torch.equal(loaded.regressor.bands(z), regressor.bands(z))
     assert loaded.regressor.levels == (() if kind == "mean" else (0.1, 0.5))
+
+
+def test_features_in_another_order_are_refused(model: Model, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / CONFIG).read_text())
+    config["features"][:2] = config["features"][1::-1]
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(SslJetsError, match="other features than this version"):
+        load_model(tmp_path)

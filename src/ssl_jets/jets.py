@@ -28,7 +28,7 @@ NEEDED = ("pt", "deta", "dphi")
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Particle types; the column `kind` holds the index."""
 
-USUAL = 256
+USUAL_LENGTH = 256
 """Particles of a usual jet: a batch size counts jets of up to this length."""
 
 MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, SslJetsError
-from ssl_jets.jets import COLUMNS, USUAL, Jets
+from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
@@ -227,14 +227,15 @@ def encode(
 
 
 def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
-    """Cut a batch of long jets: memory grows with particles and pairs of them, a batch size counts jets.
+    """Split a batch whose jets are so long that `size` of them need too much memory.
 
     Args:
-        jets: at most `size` jets. They are not cut unless their mean length, or its root mean square, is above `USUAL`.
+        jets: at most `size` jets. They are cut only if their mean length, or its root mean square, is above
+            `USUAL_LENGTH`.
         size: jets of a batch of usual jets.
 
     Yields:
-        Consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL`
+        Consecutive jets, in order: as many as have no more particles, nor pairs, than `size` jets of `USUAL_LENGTH`
         particles; a single jet however long.
 
     Example:
@@ -244,7 +245,7 @@ def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
         >>> [piece.lengths.tolist() for piece in within_memory(long, size=1)]
         [[100], [200, 20]]
     """
-    budgets = torch.tensor([size * USUAL, size * USUAL**2])
+    budgets = torch.tensor([size * USUAL_LENGTH, size * USUAL_LENGTH**2])
     costs = torch.stack([jets.lengths, jets.lengths.square()], dim=1).cpu()
     if not len(jets) or bool((costs.sum(0) <= budgets).all()):
         yield jets

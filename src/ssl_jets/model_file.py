@@ -11,6 +11,7 @@ the method and of the methods it is built from, and `method.safetensors` all wei
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,13 @@ from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
 from ssl_jets.runtime.weights import no_larger_than, read_weights, shapes_alone, write_weights
-from ssl_jets.sharing.hub import CONFIG, METHOD_WEIGHTS, WEIGHTS, locate
+from ssl_jets.sharing.location import CONFIG, METHOD_WEIGHTS, WEIGHTS, locate, model_folder
 from ssl_jets.sharing.model_card import CARD, model_card
 
 __all__ = ["Model", "load_method", "load_model", "save_model"]
 
 FORMAT_VERSION = 2
 """Version 2: training files have a digest of their contents; in version 1 they have name and size only."""
-SNAPSHOTS = "snapshots"
 """Folder of a run with the models of earlier steps."""
 
 
@@ -112,7 +112,7 @@ def load_model(path: str | Path) -> Model:
     """Read a model from a run folder, its `model/` folder, a snapshot or elsewhere, in evaluation mode on the CPU.
 
     Args:
-        path: folder, `RUN@step-500`, `https://...#sha256=...` or `hf:owner/name@revision` (see `hub.py`).
+        path: folder, `RUN@step-500`, `https://...#sha256=...` or `hf:owner/name@revision` (see `sharing/location.py`).
 
     Raises:
         SslJetsError: no model in the folder, a newer format, or weights that do not match their hash.
@@ -182,6 +182,7 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
         encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
+    _check_features(config, encoder, file)
     for name, module in (("encoder", encoder), ("head", head), ("regressor", regressor)):
         if module is not None:
             # The weights stay the file mapped into memory; only pages that are written to are copied.
@@ -193,45 +194,27 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
     return model
 
 
+def _check_features(config: Mapping[str, Any], encoder: Encoder, file: Path) -> None:
+    """Check that the inputs of the stored weights are the features of this version, in the same order.
+
+    Raises:
+        SslJetsError: they differ; weights of the same shape would be read with other inputs.
+    """
+    stored = [feature["name"] for feature in config["features"]]
+    expected = [*(feature.name for feature in FEATURES), *encoder.cfg.features]
+    if stored != expected:
+        found = ", ".join(stored)
+        raise SslJetsError(
+            "the model reads other features than this version", where=file, found=found, allowed=expected
+        )
+
+
 def _build_method(described: dict[str, Any], file: Path) -> Method:
     cls = methods.find(described["method"])
     encoder = Encoder(resolve(ModelSettings, described["encoder"], file=file))
     parts = {name: _build_method(part, file) for name, part in described["parts"].items()}
     settings = resolve(cls.Config, rename_settings(described["settings"]), file=file)
     return cls(settings, encoder, tuple(described["labels"]), **parts)
-
-
-def model_folder(path: Path) -> Path:
-    """Return the model folder of a run folder, or the folder itself.
-
-    Raises:
-        SslJetsError: there is no model in it.
-    """
-    for folder in (path, path / "model"):
-        if (folder / CONFIG).is_file():
-            return folder
-    run, at, step = path.name.rpartition("@")
-    if at and (path.with_name(run) / "config.yaml").is_file():
-        return _snapshot_folder(path.with_name(run) / SNAPSHOTS, step)
-    found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
-    hint = "ssl-jets pretrain --out RUN makes one"
-    if (path / "checkpoints").is_dir():
-        hint = f"the command that began this run finishes it, with --out {path} --resume"
-    raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
-
-
-def _snapshot_folder(snapshots: Path, step: str) -> Path:
-    """Return the folder of a snapshot of a run, `step-500`."""
-    if (snapshots / step / CONFIG).is_file():
-        return snapshots / step
-    available = sorted((folder.name for folder in snapshots.glob("step-*")), key=lambda name: (len(name), name))
-    raise SslJetsError(
-        "the run has no such snapshot",
-        where=snapshots.parent,
-        found=step,
-        allowed=available or None,
-        hint=None if available else "--set train.snapshot_minutes=30 writes one every half an hour",
-    )
 
 
 def _of_module(weights: dict[str, Tensor], module: str) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssl_jets import api
-from ssl_jets.api.remembered import Remembered
+from ssl_jets.api.run_files import Remembered
 from ssl_jets.errors import DataError, UsageError
 
 

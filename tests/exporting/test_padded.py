@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, Jets, offsets_of
-from ssl_jets.nn.attention import AttentionLayout, attend, attend_once, attend_padded
+from ssl_jets.nn.attention import AttentionLayout, attend, padded_attention, single_query_attention
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -105,7 +105,7 @@ def test_padded_attention_equals_the_packed_functions() -> None:
     bias = torch.randn(3, 2, 9, 9)
     biases = [bias[[number], :, :length, :length] for number, length in enumerate(lengths)]
     layout = AttentionLayout.of(offsets_of(lengths))
-    torch.testing.assert_close(attend_padded(*padded, mask)[mask], attend(q, k, v, layout), **CLOSE)
-    torch.testing.assert_close(attend_padded(*padded, mask, bias)[mask], attend(q, k, v, layout, biases), **CLOSE)
-    one = attend_padded(padded[0][:, :1], padded[1], padded[2], mask).squeeze(1)
-    torch.testing.assert_close(one, attend_once(padded[0][:, 0], k, v, jet), **CLOSE)
+    torch.testing.assert_close(padded_attention(*padded, mask)[mask], attend(q, k, v, layout), **CLOSE)
+    torch.testing.assert_close(padded_attention(*padded, mask, bias)[mask], attend(q, k, v, layout, biases), **CLOSE)
+    one = padded_attention(padded[0][:, :1], padded[1], padded[2], mask).squeeze(1)
+    torch.testing.assert_close(one, single_query_attention(padded[0][:, 0], k, v, jet), **CLOSE)

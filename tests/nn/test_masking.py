@@ -14,7 +14,7 @@ from ssl_jets.nn import masking
 from support.content_masks import chance_by_content
 from support.small_models import made_jets, shuffle_particles, without_columns
 
-STRATEGIES: tuple[masking.Strategy, ...] = get_args(masking.Strategy)
+STRATEGIES: tuple[masking.MaskStrategy, ...] = get_args(masking.MaskStrategy)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
@@ -24,7 +24,9 @@ def hidden_per_jet(jets: Jets, hidden: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("strategy", [strategy for strategy in STRATEGIES if strategy != "pt"])
 @pytest.mark.parametrize("ratio", [0.01, 0.4, 0.5, 0.7, 0.99])
-def test_each_jet_hides_its_rounded_share_at_least_one_and_never_all(strategy: masking.Strategy, ratio: float) -> None:
+def test_each_jet_hides_its_rounded_share_at_least_one_and_never_all(
+    strategy: masking.MaskStrategy, ratio: float
+) -> None:
     lengths = [*range(1, 130), 1, 2, 2, 1]
     jets = made_jets(lengths)
     for n, hidden in zip(lengths, hidden_per_jet(jets, masking.hide(jets, strategy, ratio)), strict=True):
@@ -34,13 +36,13 @@ def test_each_jet_hides_its_rounded_share_at_least_one_and_never_all(strategy: m
 
 
 @every_strategy
-def test_a_jet_of_one_particle_keeps_it_and_one_of_two_hides_one(strategy: masking.Strategy) -> None:
+def test_a_jet_of_one_particle_keeps_it_and_one_of_two_hides_one(strategy: masking.MaskStrategy) -> None:
     jets = made_jets([1, 2, 1, 2])
     assert hidden_per_jet(jets, masking.hide(jets, strategy, 0.9)) == [0, 1, 0, 1]
 
 
 @every_strategy
-def test_the_mask_is_that_of_the_seed(strategy: masking.Strategy) -> None:
+def test_the_mask_is_that_of_the_seed(strategy: masking.MaskStrategy) -> None:
     jets = made_jets([50, 40, 30])
     masks = []
     for seed in (0, 0, 1):
@@ -51,7 +53,7 @@ def test_the_mask_is_that_of_the_seed(strategy: masking.Strategy) -> None:
 
 
 @every_strategy
-def test_a_jet_is_masked_the_same_in_any_order_and_company(strategy: masking.Strategy) -> None:
+def test_a_jet_is_masked_the_same_in_any_order_and_company(strategy: masking.MaskStrategy) -> None:
     jets = made_jets([3, 1, 12, 20, 7])
     shuffled, index = shuffle_particles(jets)
     with chance_by_content():

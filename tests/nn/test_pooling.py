@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import attend_once
+from ssl_jets.nn.attention import single_query_attention
 from ssl_jets.nn.encoder import Encoder
 from support.small_models import made_jets, shuffle_particles, tiny_encoder
 
@@ -46,7 +46,7 @@ def test_attention_of_one_query_is_a_softmax_over_each_jet() -> None:
     jets, heads, d = made_jets([1, 4, 2]), 2, 8
     q = torch.randn(3, heads, d, generator=generator, requires_grad=True)
     k, v = (torch.randn(7, heads, d, generator=generator, requires_grad=True) for _ in range(2))
-    out = attend_once(q, 30 * k, v, jets.jet_of_particle)  # large scores: the softmax must not overflow
+    out = single_query_attention(q, 30 * k, v, jets.jet_of_particle)  # large scores: the softmax must not overflow
     expected = []
     for jet, (start, stop) in enumerate(zip(jets.offsets[:-1], jets.offsets[1:])):
         weights = (torch.einsum("hd,nhd->hn", q[jet], 30 * k[start:stop]) / math.sqrt(d)).softmax(1)

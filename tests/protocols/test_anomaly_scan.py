@@ -10,8 +10,8 @@ import pytest
 
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import AnomalySettings, EvaluateSettings, MeasureSettings
-from ssl_jets.evaluation.typed import plain
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder

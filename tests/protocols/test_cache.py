@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.typed import Result
+from ssl_jets.evaluation.result_base import Result
 from ssl_jets.protocols.cache import ResultCache
 
 

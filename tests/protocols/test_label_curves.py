@@ -12,8 +12,8 @@ from ssl_jets.data.files import EntryRange, open_files
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import sample_sources
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
-from ssl_jets.evaluation.typed import plain
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import LabelCurves, label_curves, labels_table

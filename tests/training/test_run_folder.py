@@ -53,17 +53,17 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(
     run = TrainingRun(tmp_path / "r")
     run.create(SETTINGS)
     files = [FileId("out.h5", 7, "a" * 32), FileId("out.h5", 7, "b" * 32)]
-    run.check_files(files[:1])
-    run.check_files(files)  # killed before its first checkpoint, it begins again
+    run.record_or_check_files(files[:1])
+    run.record_or_check_files(files)  # killed before its first checkpoint, it begins again
     run.checkpoint.touch()
-    run.check_files(files[::-1])
+    run.record_or_check_files(files[::-1])
     for changed in ([files[0], files[0]], files[:1], [files[0], files[1]._replace(name="other.h5")]):
         with pytest.raises(UsageError, match="not those that the run began with") as caught:
-            run.check_files(changed)
+            run.record_or_check_files(changed)
         assert "other names or contents: o" in str(caught.value)
     assert capsys.readouterr().err == ""
     (run.checkpoint.parent / "files.json").unlink()
-    run.check_files(files)
+    run.record_or_check_files(files)
     assert "recorded no files" in capsys.readouterr().err
 
 

@@ -68,7 +68,7 @@ def path_of(path: str | Path | None) -> Path | None:
 
 def model_of(model: str | Path) -> Path:
     """Return the local path of a model, which is copied to the cache from a server or the hub."""
-    from ssl_jets.sharing.hub import locate
+    from ssl_jets.sharing.location import locate
 
     return locate(model)
 

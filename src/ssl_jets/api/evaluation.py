@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ssl_jets.api.arguments import Names, SettingTree, log, model_of, names_of, path_of, tree_of
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
-from ssl_jets.api.remembered import Remembered
+from ssl_jets.api.run_files import Remembered
 
 if TYPE_CHECKING:
     from ssl_jets.evaluation import Comparison, Evaluation, GeneratedEvaluation
@@ -89,7 +89,7 @@ def evaluate(
 def _folder_for(runs: Sequence[str], protocol: str | None) -> Path | None:
     """Return an output folder for one model from elsewhere, next to which nothing is written; None for a run."""
     from ssl_jets.runtime.atomic import free_folder
-    from ssl_jets.sharing.hub import is_elsewhere
+    from ssl_jets.sharing.location import is_elsewhere
 
     if len(runs) != 1 or not is_elsewhere(runs[0]):
         return None

@@ -24,7 +24,8 @@ def share(run: str | Path, target: str, *, upload: bool = False, private: bool =
     Raises:
         SslJetsError: a target of another form, no model, a model without a card, or the hub refuses the upload.
     """
-    from ssl_jets.model_file import load_model, model_folder
+    from ssl_jets.model_file import load_model
+    from ssl_jets.sharing.location import model_folder
     from ssl_jets.sharing.upload import share_folder
 
     load_model(run)  # only a working model is shared

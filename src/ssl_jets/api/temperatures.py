@@ -38,7 +38,7 @@ def temperatures_of(value: str | float | None, models: Sequence[Path]) -> list[f
 def _fit(path: Path) -> float:
     """Fit the temperature of one model."""
     from ssl_jets.api.evaluate_request import run_of
-    from ssl_jets.api.remembered import Remembered
+    from ssl_jets.api.run_files import Remembered
     from ssl_jets.config import resolve
     from ssl_jets.embedding.predict import encode
     from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of

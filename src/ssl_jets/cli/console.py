@@ -15,7 +15,7 @@ def on_rank_0(action: Callable[[], object]) -> None:
         action()
 
 
-def put(result: object) -> None:
+def print_result(result: object) -> None:
     """Print a result. A path is printed unchanged for scripts; on a terminal it is escaped, as all text."""
     if isinstance(result, Path) and not sys.stdout.isatty():
         on_rank_0(lambda: print(result, flush=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import BatchSize, Data, Force, Keep, Model, Part, PerFile, ResumeParts, Schema, Set, Where
 
 if TYPE_CHECKING:
@@ -70,4 +70,4 @@ def put_files(summary: OutputSummary) -> None:
     if summary.files_left_out:
         log(f"files left out: {len(summary.files_left_out)}")
     for path in summary.paths:
-        put(path)
+        print_result(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssl_jets.cli.command import NUMBER
-from ssl_jets.cli.console import put
+from ssl_jets.cli.console import print_result
 from ssl_jets.cli.options import Data, Force, Schema, Seed, Set, Where
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def evaluate(
         seed=seed,
         force=force,
     )
-    put(as_json(result) if json_ else as_table(result))
+    print_result(as_json(result) if json_ else as_table(result))
 
 
 def as_table(result: Result) -> str:
@@ -112,7 +112,7 @@ def as_table(result: Result) -> str:
 
 
 def as_json(result: Result) -> str:
-    """Return the JSON file of a result; of a comparison with the metrics of each model in it."""
+    """Return the JSON file of a result; for a comparison with the metrics of each model."""
     from ssl_jets import evaluation, protocols
 
     if isinstance(result, evaluation.Comparison):

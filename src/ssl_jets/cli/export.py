@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Data, Force, Model, Schema, Set
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def export(
         force=force,
     )
     log(_comparison(summary))
-    put(summary.path)
+    print_result(summary.path)
     if summary.int8 is not None:
         log(_loss(summary.int8))
-        put(summary.int8.path)
+        print_result(summary.int8.path)
 
 
 def _comparison(summary: ExportSummary) -> str:

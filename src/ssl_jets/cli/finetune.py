@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ssl_jets.cli.console import put
+from ssl_jets.cli.console import print_result
 from ssl_jets.cli.options import (
     BatchSize,
     Config,
@@ -124,6 +124,6 @@ def finetune(
         }
         if plan:
             measured = api.plan_finetuning(model, **options)
-            put(measured.as_json() if json_ else measured.table())
+            print_result(measured.as_json() if json_ else measured.table())
         else:
-            put(api.finetune(model, out=out, resume=resume, force=force, **options))
+            print_result(api.finetune(model, out=out, resume=resume, force=force, **options))

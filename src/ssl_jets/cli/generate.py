@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Force, Model, Seed
 
 
@@ -24,4 +24,4 @@ def generate(
     summary = api.generate(model, jets=jets, out=out, seed=seed, force=force)
     again = "".join(f"; {count:,} drawn again: {reason}" for reason, count in summary.redrawn.items())
     log(f"{summary.jets:,} jets in {summary.seconds:.1f} s{again}")
-    put(summary.path)
+    print_result(summary.path)

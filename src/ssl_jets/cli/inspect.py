@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Force, Schema, Set, Where
 
 
@@ -38,4 +38,4 @@ def inspect(
 
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
         log(f"figure: {plot}" + (f", of {some}" if some else ""))
-    put(files_as_json(inspected, unopened) if json_ else files_as_text(inspected, columns=columns))
+    print_result(files_as_json(inspected, unopened) if json_ else files_as_text(inspected, columns=columns))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Force
 
 
@@ -26,4 +26,4 @@ def merge(
     log(f"{merged.rows:,} rows of {merged.parts} parts")
     if merged.missing:
         log(f"missing parts: {', '.join(map(str, merged.missing))}")
-    put(merged.path)
+    print_result(merged.path)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import put
+from ssl_jets.cli.console import print_result
 
 
 def methods(
@@ -15,4 +15,4 @@ def methods(
     """List the pretraining methods, or describe one."""
     from ssl_jets.methods._describe import describe_method, list_methods
 
-    put(list_methods() if name is None else describe_method(name))
+    print_result(list_methods() if name is None else describe_method(name))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ssl_jets import methods
-from ssl_jets.cli.console import put
+from ssl_jets.cli.console import print_result
 from ssl_jets.cli.options import (
     BatchSize,
     Config,
@@ -77,7 +77,7 @@ def pretrain(
             seed=seed,
             devices=devices,
         )
-        put(run)
+        print_result(run)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 
 if TYPE_CHECKING:
     from ssl_jets.report.run_list import RunSummary
@@ -36,13 +36,13 @@ def runs(
     found = list_runs(folder, sort=sort, conditions=filter_ or ())
     rows = [row_of(summary, folder) for summary in found]
     if json_:
-        put(dumps([summary.model_dump() for summary in found], indent=1))
+        print_result(dumps([summary.model_dump() for summary in found], indent=1))
     elif not found:
         log(f"no runs in {folder}" + (", of those asked for" if filter_ else ""))
     elif sys.stdout.isatty():
         print_table(rows)
     else:
-        put(plain_table(HEADERS, rows))
+        print_result(plain_table(HEADERS, rows))
 
 
 def row_of(summary: RunSummary, folder: Path) -> tuple[str, ...]:

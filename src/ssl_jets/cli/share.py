@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 
 
 def share(
@@ -20,8 +20,8 @@ def share(
 
     shared = api.share(run, target, upload=upload, private=private)
     if shared.url is not None:
-        put(shared.url)
+        print_result(shared.url)
         return
     for name, size in shared.files.items():
-        put(f"{size:>12,}  {name}")
+        print_result(f"{size:>12,}  {name}")
     log(f"nothing was sent; --upload sends these {len(shared.files)} files to {target}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.console import log, put
+from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Force, Seed
 
 PROCESSES = "qcd|hbb|hcc|hgg|h4q|hqql|zqq|wqq|tbqq|tbl|dijets|mixture"
@@ -56,4 +56,4 @@ def simulate(
     before = f", {summary.resumed:,} of them by an earlier run" if summary.resumed else ""
     log(f"{summary.jets:,} jets of {summary.events:,} events in {summary.seconds:.1f} s{before}; {summary.manifest}")
     for path in summary.paths:
-        put(path)
+        print_result(path)

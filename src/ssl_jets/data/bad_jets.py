@@ -22,7 +22,7 @@ _LOST = "particles of it are not stored in the file"
 _EMPTY = "no particles"
 _WEIGHT_NOT_FINITE = "its weight is not finite"
 _NO_CLASS = "it belongs to no class, or to several"
-_NO_KIND = f"kind is no number from 0 to {len(KINDS) - 1}"
+_NO_KIND = f"kind is not an integer from 0 to {len(KINDS) - 1}"
 _BEYOND = "{name} is beyond 1,000,000"
 _MOMENTUM_BEYOND = "its momentum pt cosh(deta) is beyond 1,000,000"
 

@@ -13,7 +13,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import ZERO_PT, zero_padding_hint
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.data.loading.buffer import read_range
+from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
 

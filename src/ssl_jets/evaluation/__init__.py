@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from ssl_jets.evaluation.comparison import Comparison
     from ssl_jets.evaluation.generated import GeneratedEvaluation, evaluate_generated
     from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
-    from ssl_jets.evaluation.one import evaluate_model
     from ssl_jets.evaluation.result import Evaluation
     from ssl_jets.evaluation.scores import evaluate_scores
+    from ssl_jets.evaluation.single_model import evaluate_model
     from ssl_jets.evaluation.tables import comparison_table, generated_table, summary_table
     from ssl_jets.evaluation.zfile import evaluate_z
 
@@ -52,7 +52,7 @@ __getattr__ = lazy_names(
             "generated_table",
             "summary_table",
         ),
-        "one": ("evaluate_model",),
+        "single_model": ("evaluate_model",),
         "scores": ("evaluate_scores",),
         "zfile": ("evaluate_z",),
     },

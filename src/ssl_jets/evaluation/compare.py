@@ -22,10 +22,10 @@ from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.cka import cka
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
-from ssl_jets.evaluation.one import Measured, head_metrics, measure, regressed_metrics, torch_device
 from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.evaluation.single_model import Measured, head_metrics, measure, regressed_metrics, torch_device
 from ssl_jets.model_file import load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr

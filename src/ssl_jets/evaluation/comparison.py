@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result import Evaluation
-from ssl_jets.evaluation.typed import Written, plain, read_result, without
+from ssl_jets.evaluation.result_base import Written, plain, read_result, without
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.result_base import FORMAT_VERSION, Result, Values, Written, plain, read_result
 from ssl_jets.evaluation.settings import FigureSettings
-from ssl_jets.evaluation.typed import FORMAT_VERSION, Result, Values, Written, plain, read_result
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 

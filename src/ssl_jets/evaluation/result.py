@@ -17,8 +17,7 @@ from ssl_jets.evaluation.headline import Headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.probes.results import TRAINED, PhysicsProbe, ProbeResult, RobustnessCurve
-from ssl_jets.evaluation.settings import FigureSettings, MeasureSettings
-from ssl_jets.evaluation.typed import (
+from ssl_jets.evaluation.result_base import (
     FORMAT_VERSION,
     NAN_IF_NULL,
     Facts,
@@ -29,6 +28,7 @@ from ssl_jets.evaluation.typed import (
     versions,
     without,
 )
+from ssl_jets.evaluation.settings import FigureSettings, MeasureSettings
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 

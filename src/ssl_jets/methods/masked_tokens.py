@@ -35,7 +35,7 @@ class MaskedTokens(Method):
 
         tokenizer: str = ""
         """Run of `tokenizer` whose codes are predicted; there is no default."""
-        mask: masking.Strategy = "random"
+        mask: masking.MaskStrategy = "random"
         """Hidden particles: random ones, a region of (deta, dphi), random ones up to a fraction of pt, or kinds."""
         mask_ratio: float = Field(default=0.4, gt=0, lt=1)
         """Fraction of each jet's particles (of its pt with mask `pt`) that is hidden."""

@@ -2,7 +2,7 @@
 
 On CUDA in half precision it is PyTorch's variable-length flash attention. Elsewhere consecutive jets of equal length
 form a run, which is one exact batched product without padding; the encoder sorts jets by length, so that runs are long.
-On CPUs the product, softmax, product of a run are written out; `benchmarks/results` compares them with a padded
+On CPUs the two products and the softmax of a run are explicit; `benchmarks/results` compares them with a padded
 transformer and PyTorch's fused kernel. For jets of more than `LONG` tokens the weights are computed in slices, so that
 memory grows linearly with the number of tokens.
 
@@ -123,7 +123,7 @@ def _variable_length() -> _Kernel | None:
     return _Kernel(varlen_attn, {"window_size": (-1, 0)} if windowed else {"is_causal": True})
 
 
-def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
+def single_query_attention(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
     """Compute softmax(q k^T / sqrt(d)) v with one query for each jet, in float32.
 
     Args:
@@ -148,8 +148,8 @@ def attend_once(q: Tensor, k: Tensor, v: Tensor, jet: Tensor) -> Tensor:
         return mixed / total.clamp(min=torch.finfo(total.dtype).tiny).unsqueeze(-1)
 
 
-def attend_padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute softmax(q k^T / sqrt(d) + bias) v in a padded batch: `attend` and `attend_once` up to rounding.
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute softmax(q k^T / sqrt(d) + bias) v in a padded batch: equal to `attend` up to rounding.
 
     It consists of products, a softmax and selections only, for exported graphs. Training and embedding use the packed
     functions, which compute nothing for padding.
@@ -166,8 +166,8 @@ def attend_padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | 
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 5, 1, 4).unbind(0)
-        >>> whole = attend_padded(q, k, v, torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
-        >>> torch.allclose(whole[1, :3], attend_padded(q[1:, :3], k[1:, :3], v[1:, :3], torch.ones(1, 3).bool())[0])
+        >>> whole = padded_attention(q, k, v, torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+        >>> torch.allclose(whole[1, :3], padded_attention(q[1:, :3], k[1:, :3], v[1:, :3], torch.ones(1, 3).bool())[0])
         True
     """
     scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / math.sqrt(q.shape[-1])  # [jet, head, query, key]

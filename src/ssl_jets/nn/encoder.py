@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.jets import Jets
-from ssl_jets.nn.attention import attend_once, attend_padded
+from ssl_jets.nn.attention import padded_attention, single_query_attention
 from ssl_jets.nn.features import DeclaredInputs, Features
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
@@ -194,12 +194,12 @@ class AttentionPool(nn.Module):
     def forward(self, class_token: Tensor, tokens: Tensor, jets: Jets) -> Tensor:
         """Pool class tokens `[jet, width]` and particle tokens `[particle, width]` to `[jet, width]`."""
         query, keys, values = self._attention_inputs(class_token, tokens)
-        return self._output(class_token, attend_once(query, keys, values, jets.jet_of_particle))
+        return self._output(class_token, single_query_attention(query, keys, values, jets.jet_of_particle))
 
     def padded(self, class_token: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Pool `[jet, particle, width]` with a mask of real particles `[jet, particle]` to `[jet, width]`."""
         query, keys, values = self._attention_inputs(class_token, tokens)
-        return self._output(class_token, attend_padded(query.unsqueeze(1), keys, values, mask).squeeze(1))
+        return self._output(class_token, padded_attention(query.unsqueeze(1), keys, values, mask).squeeze(1))
 
     def _attention_inputs(self, class_token: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query `[jet, head, d]`, keys and values `[..., head, d]` of tokens `[..., width]`."""

@@ -51,7 +51,7 @@ FEATURES = (
     Feature("dz_significance", "sign * ln(1 + |dz / dzerr|)", ("dz", "dzerr"), _significance),
     Feature("charge", "e", ("charge",), lambda charge: charge),
 )
-"""The continuous inputs. Decoders predict the first `TARGETS` of them, kind and charge; the others are inputs only.
+"""The continuous inputs. Decoders predict kind, charge and the first `TARGETS` of them; the others are inputs only.
 The sizes of the impact parameters are targets in addition to their signed values because the sign is nearly random:
 the minimum of an L1 loss on the signed value alone is zero for any displacement."""
 
@@ -266,7 +266,7 @@ class Features(nn.Module):
             `[particle, column]` in the order of `jets.COLUMNS`. Columns missing in the training data are meaningless.
         """
         raw = values.float() * self.std[:TARGETS] + self.mean[:TARGETS]
-        # exp(12) is 160 TeV, or 160,000 standard deviations: exp stays finite for a diverged decoder.
+        # exp(12) = 160,000, a pt of 160 TeV: exp stays finite for a diverged decoder.
         value = {feature.name: raw[:, index].clamp(-12, 12) for index, feature in enumerate(FEATURES[:TARGETS])}
         pt = value["log_pt"].exp()
         energy = value["log_energy"].exp().maximum(pt)

@@ -25,11 +25,11 @@ from ssl_jets.nn import random
 TRACKS = ("d0", "d0err", "dz", "dzerr")
 """Columns of tracks."""
 
-Strategy = Literal["random", "region", "pt", "kind"]
+MaskStrategy = Literal["random", "region", "pt", "kind"]
 """Names of the masks that `hide` can draw."""
 
 
-def hide(jets: Jets, strategy: Strategy, ratio: float) -> Tensor:
+def hide(jets: Jets, strategy: MaskStrategy, ratio: float) -> Tensor:
     """Hide particles of each jet: at least one and never all; a jet of one particle keeps it.
 
     - `random`: round(n * ratio) of n particles, uniformly at random.
@@ -199,7 +199,7 @@ def decoder_input(hidden: Tensor, tokens: Tensor, mask_tokens: Tensor) -> Tensor
 
 
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:
-    """Return for each particle the sum of `values` over the particles of its jet before it in `order`, its rank."""
+    """Return the exclusive cumulative sum of `values` over each jet, by rank `order`."""
     # values 5, 1, 3 of one jet in order 2, 0, 1 -> sorted 1, 3, 5; sums before 0, 1, 4; back in place 4, 0, 1
     index = jets.offsets[:-1][jets.jet_of_particle] + order
     in_order = torch.empty_like(values, dtype=torch.float64)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_jets.jets import offsets_of
-from ssl_jets.nn.attention import AttentionLayout, attend, attend_padded
+from ssl_jets.nn.attention import AttentionLayout, attend, padded_attention
 
 PIECE = 1024
 """Tokens per MLP call on a CPU without gradients: its wide tensors then stay in the cache."""
@@ -68,7 +68,7 @@ class Block(nn.Module):
     def padded(self, x: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
         """Update the tokens of a padded batch, `[jet, token, width]`, with a mask of real tokens `[jet, token]`."""
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).unbind(2)
-        x = x + self.proj(attend_padded(q, k, v, mask, bias).flatten(2))
+        x = x + self.proj(padded_attention(q, k, v, mask, bias).flatten(2))
         return x + self._mlp(x)
 
     def _mlp(self, x: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, tree_inputs
-from ssl_jets.evaluation.one import torch_device
 from ssl_jets.evaluation.probes.classes import Labelled
 from ssl_jets.evaluation.probes.results import COLUMNS, RANDOM
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.typed import plain
+from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.evaluation.zfile import labelled_sides
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like

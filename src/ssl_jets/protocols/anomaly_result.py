@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.result_base import Facts, Result
 from ssl_jets.evaluation.settings import FigureSettings
-from ssl_jets.evaluation.typed import Facts, Result
 from ssl_jets.protocols.result import ProtocolResult
 
 

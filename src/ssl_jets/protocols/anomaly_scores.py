@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
-from ssl_jets.evaluation.metrics.working_points import curves, ranked
+from ssl_jets.evaluation.metrics.roc import curves, ranked
 from ssl_jets.evaluation.probes.classes import Labelled, standardize
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.typed import Result, plain
+from ssl_jets.evaluation.result_base import Result, plain
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.reading import SEAL, guarded, is_sealed, read_json, sealed

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 from ssl_jets.evaluation.generated_result import Number
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.typed import Result
+from ssl_jets.evaluation.result_base import Result
 from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.protocols.settings import DomainRun
 

@@ -29,12 +29,12 @@ from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
-from ssl_jets.evaluation.one import torch_device
 from ssl_jets.evaluation.probes.classes import TREE_COLUMNS, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
 from ssl_jets.evaluation.probes.particles import observable_inputs
+from ssl_jets.evaluation.result_base import Result
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
-from ssl_jets.evaluation.typed import Result
+from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.protocols.cache import ResultCache

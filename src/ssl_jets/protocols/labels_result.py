@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from ssl_jets.evaluation.result_base import Facts, Result
 from ssl_jets.evaluation.settings import FigureSettings, LabelSettings
-from ssl_jets.evaluation.typed import Facts, Result
 from ssl_jets.protocols.result import ProtocolResult
 
 SCRATCH, TREES = "from scratch", "boosted trees"

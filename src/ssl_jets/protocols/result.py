@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field
 
-from ssl_jets.evaluation.typed import Written, plain, read_result
+from ssl_jets.evaluation.result_base import Written, plain, read_result
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 

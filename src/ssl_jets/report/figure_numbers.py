@@ -10,7 +10,7 @@ import numpy as np
 from ssl_jets.evaluation.generated_result import Histogram
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
-from ssl_jets.evaluation.metrics.working_points import Roc
+from ssl_jets.evaluation.metrics.roc import Roc
 from ssl_jets.evaluation.result import ZMap
 from ssl_jets.report.numbers import Record, flat, points
 

@@ -140,7 +140,7 @@ class TrainingRun:
         except OSError as error:
             raise SslJetsError("the run folder cannot be written", where=self.folder, found=error.strerror) from None
 
-    def check_files(self, files: Sequence[FileId]) -> None:
+    def record_or_check_files(self, files: Sequence[FileId]) -> None:
         """Record the input files of a new run, or check that a resumed run has the same ones.
 
         Raises:

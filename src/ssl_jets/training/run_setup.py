@@ -29,11 +29,12 @@ from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
-from ssl_jets.model_file import SNAPSHOTS, Model, save_model
+from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.tasks import weights_of
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.signals import watched
+from ssl_jets.sharing.location import SNAPSHOTS
 from ssl_jets.training.loop import FitResult, fit
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.streams import make_stream

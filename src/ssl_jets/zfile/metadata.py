@@ -73,7 +73,8 @@ class ZMetadata:
         files: the input files; `source_file` is an index into this list.
         label_names: the class of each value of `label`; empty without labels.
         kept: the jet columns copied from the input.
-        collections: for each input file the jet collection that `source_jet` counts; "" for files with a jet per entry.
+        collections: for each file the jet collection that `source_jet` is an index into; "" for files with a jet per
+            entry.
         trained: entries that the model was trained on, as (index of the file, start, stop).
         left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
         files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.loading import buffer as shuffle_buffer
-from ssl_jets.data.loading.buffer import Chunk
 from ssl_jets.data.loading.cursor import Cursor
-from ssl_jets.data.loading.plan import EpochPlan
+from ssl_jets.data.loading.epoch_plan import EpochPlan
+from ssl_jets.data.loading.shuffle_buffer import Chunk
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
 from ssl_jets.jets import Jets

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
 from ssl_jets.data.loading import buffer as shuffle_buffer
-from ssl_jets.data.loading.plan import chunk_at_boundaries
+from ssl_jets.data.loading.epoch_plan import chunk_at_boundaries
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.readers import root
 from ssl_jets.data.request import Request

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole
-from ssl_jets.data.loading.buffer import ShuffleBuffer
-from ssl_jets.data.loading.plan import EpochPlan
+from ssl_jets.data.loading.epoch_plan import EpochPlan
+from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source

@@ -17,7 +17,7 @@ import uproot
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile, open_files
-from ssl_jets.data.loading.buffer import read_range
+from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source

@@ -107,7 +107,7 @@ def test_a_schema_converts_units_cuts_unpads_and_labels(file: Path, tmp_path: Pa
         (
             "kind: {formula: kind(trk.id)}",
             "kind: {branch: trk.id}",
-            r"kind is no number from 0 to 5[\s\S]*kind\(BRANCH\)",
+            r"kind is not an integer from 0 to 5[\s\S]*kind\(BRANCH\)",
         ),
         ("unit: cm}", "unit: cm}\n  d0: {branch: trk.d0, unit: mm}", "'d0' is given twice"),
         ("jet_cut: jets.pt >", "jet_cut: trk.px >", r"for each particle[\s\S]*mine.yaml[\s\S]*trk.px"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ssl_jets.evaluation.metrics.roc import Ranked, macro_auc, macro_auc_rest, pair_auc, two_class_score
+from ssl_jets.evaluation.metrics.ranking import Ranked, macro_auc, macro_auc_rest, pair_auc, two_class_score
 
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["no ties", "many ties"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ssl_jets.data.files import EntryRange
-from ssl_jets.data.loading.plan import EpochPlan, Shard, reshard
+from ssl_jets.data.loading.epoch_plan import EpochPlan, Shard, reshard
 
 
 class Cursor:

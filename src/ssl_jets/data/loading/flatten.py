@@ -14,7 +14,7 @@ from ssl_jets.config import FlattenSettings
 from ssl_jets.data.chunks import check_request, read_rows
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
-from ssl_jets.data.loading.plan import CHUNK, chunk_at_boundaries
+from ssl_jets.data.loading.epoch_plan import CHUNK, chunk_at_boundaries
 from ssl_jets.data.loading.spectrum import Spectrum, cells_of
 from ssl_jets.data.request import Request
 from ssl_jets.errors import DataError, UsageError, nearest

@@ -12,9 +12,9 @@ import torch
 
 from ssl_jets.data.chunks import check_request
 from ssl_jets.data.files import EntryRange, JetFile, count
-from ssl_jets.data.loading.buffer import ShuffleBuffer, read_ahead
 from ssl_jets.data.loading.cursor import Cursor
-from ssl_jets.data.loading.plan import CHUNK, EpochPlan, chunk_at_boundaries
+from ssl_jets.data.loading.epoch_plan import CHUNK, EpochPlan, chunk_at_boundaries
+from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer, read_ahead
 from ssl_jets.data.request import DEFAULT, Request
 from ssl_jets.data.shared import shared_columns, shared_labels
 from ssl_jets.data.skipped import file_names, require_jets, skipped_jets

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from ssl_jets.evaluation.typed import Values
+from ssl_jets.evaluation.result_base import Values
 
 BINS = 15
 """Bins of the confidence in the reliability diagram and the calibration error."""

@@ -11,9 +11,9 @@ from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
-from ssl_jets.evaluation.metrics.roc import macro_auc, macro_auc_rest, pair_auc
-from ssl_jets.evaluation.metrics.working_points import Rejection, Roc, Significance, against, ranked
-from ssl_jets.evaluation.typed import Values
+from ssl_jets.evaluation.metrics.ranking import macro_auc, macro_auc_rest, pair_auc
+from ssl_jets.evaluation.metrics.roc import Rejection, Roc, Significance, against, ranked
+from ssl_jets.evaluation.result_base import Values
 from ssl_jets.runtime.short_repr import ShortRepr
 
 EFFICIENCY = 0.5

@@ -17,7 +17,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from ssl_jets.evaluation.typed import Values
+from ssl_jets.evaluation.result_base import Values
 
 BINS = 8
 """Bins in pt and in eta, each with the same number of jets."""

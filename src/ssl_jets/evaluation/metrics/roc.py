@@ -1,197 +1,167 @@
-"""Metrics of the order of scores: area under the ROC curve, background efficiency, the curve itself.
+"""One class against the background: rejection at a signal efficiency, the ROC curve, significance improvement.
 
-Each takes weights `[row, jet]` and returns all rows at once (a row is a bootstrap resample, or ones).
+All use the two-class score p_S / (p_S + p_B), which is optimal for calibrated probabilities.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.ranking import Ranked, two_class_score
+from ssl_jets.evaluation.result_base import Values
 
+ROC_POINTS = 300
+"""Points of a stored ROC curve, at most."""
 
-def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """Compute the areas under the ROC curves between classes; ties count one half.
-
-    Args:
-        probabilities: `[jet, class]`.
-        labels: int64 `[jet]`.
-        weights: `[row, jet]`.
-
-    Returns:
-        One-versus-one `[row, class, class]`: jets of class a against jets of class b, ranked by the probability of a
-        (NaN on the diagonal and where a class has no weight), and one-versus-rest `[row, class]`.
-    """
-    present = np.unique(labels)
-    if len(present) < probabilities.shape[1]:
-        return _among(present, probabilities, labels, weights)
-    classes = probabilities.shape[1]
-    member = np.eye(classes)[labels]
-    total = weights @ member
-    wins = np.zeros((len(weights), classes, classes))
-    for a in range(classes):
-        order = np.argsort(-probabilities[:, a], kind="stable")
-        weight = weights[:, order]
-        above = np.cumsum(weight * (labels[order] == a), axis=1)
-        above = _half_of_ties(above, probabilities[order, a])
-        wins[:, a] = (weight * above) @ member[order]
-    diagonal = np.arange(classes)
-    wins[:, diagonal, diagonal] = 0.0
-    rest = total.sum(axis=1, keepdims=True) - total
-    with np.errstate(invalid="ignore", divide="ignore"):
-        one_versus_one = wins / (total[:, :, None] * total[:, None, :])
-        one_versus_rest = wins.sum(axis=2) / (total * rest)
-    one_versus_one[:, diagonal, diagonal] = np.nan
-    return one_versus_one, one_versus_rest
-
-
-def _among(present: Array, probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
-    """Compute the areas of the classes `present`, such as 10 of 188; all others are NaN."""
-    rows, classes = len(weights), probabilities.shape[1]
-    pairs, rest = pair_auc(probabilities[:, present], np.searchsorted(present, labels), weights)
-    all_pairs, all_rest = np.full((rows, classes, classes), np.nan), np.full((rows, classes), np.nan)
-    all_pairs[:, present[:, None], present] = pairs
-    all_rest[:, present] = rest
-    return all_pairs, all_rest
-
-
-def macro_auc(one_versus_one: Array) -> Array:
-    """Return the mean over all ordered pairs of classes with jets, `[row]`: `multi_class="ovo"` of scikit-learn."""
-    return _mean_of_defined(one_versus_one.reshape(len(one_versus_one), -1))
-
-
-def macro_auc_rest(one_versus_rest: Array) -> Array:
-    """Return the mean over the classes with jets, `[row]`: `multi_class="ovr"` of scikit-learn."""
-    return _mean_of_defined(one_versus_rest)
-
-
-def two_class_score(probabilities: Array, signal: int, background: int) -> Array:
-    """Return p_s / (p_s + p_b) `[jet]`; 0.5 if both are zero."""
-    p_s, p_b = probabilities[:, signal].astype(np.float64), probabilities[:, background].astype(np.float64)
-    both = p_s + p_b
-    return np.divide(p_s, both, out=np.full_like(p_s, 0.5), where=both > 0)
+SIC_JETS = 25
+"""Fewest passing background jets in the search for the largest significance improvement: below this the error of eps_B
+exceeds 20 %, and fluctuations would win."""
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Signal and background jets in falling order of a score, ready for any weights.
+class Rejection:
+    """1 / eps_B at a signal efficiency, with the score p_s / (p_s + p_b).
 
     Attributes:
-        signal, background: indices of the jets, hardest to separate last, `[signal jet]` and `[background jet]`.
-        background_above: number of background jets at or above each signal jet, `[signal jet]`.
-        signal_above: number of signal jets above all background jets, then at or above each of them,
-            `[1 + background jet]`.
-        level, signal_level: number of background jets at or above each background jet, equals together,
-            `[background jet]`; the same of signal jets, `[signal jet]`.
+        signal, background: class names.
+        efficiency: the requested eps_S.
+        signal_efficiency: eps_S of the threshold, which can be larger where few jets, or jets of equal scores, leave
+            no threshold between. Here the point lies on the curve.
+        background_jets, survivors: background jets of weight, and how many of them pass.
+        background_weight, survivor_weight: the sums of their weights, whose ratio is the rejection.
+        rejection: where no jet survives, `value` is the number of background jets of equal weight, `limit` is True,
+            and `low` and `low95` are the one-sided 68 % and 95 % Poisson limits.
     """
 
-    signal: Array
-    background: Array
-    background_above: Array
-    signal_above: Array
-    level: Array
-    signal_level: Array
-
-    @classmethod
-    def of(cls, score: Array, is_signal: Array, is_background: Array) -> Ranked:
-        """Rank jets by `score` `[jet]`; the masks are bool `[jet]`."""
-        signal, background = np.flatnonzero(is_signal), np.flatnonzero(is_background)
-        signal = signal[np.argsort(-score[signal], kind="stable")]
-        background = background[np.argsort(-score[background], kind="stable")]
-        falling_s, falling_b = -score[signal], -score[background]
-        return cls(
-            signal,
-            background,
-            np.searchsorted(falling_b, falling_s, side="right"),
-            np.concatenate(
-                [
-                    np.searchsorted(falling_s, falling_b[:1], side="left"),
-                    np.searchsorted(falling_s, falling_b, side="right"),
-                ]
-            ),
-            np.searchsorted(falling_b, falling_b, side="right"),
-            np.searchsorted(falling_s, falling_s, side="right"),
-        )
-
-    def cut(self, weights: Array, efficiency: float) -> tuple[Array, Array]:
-        """Find the highest threshold that keeps the share `efficiency` of the signal.
-
-        Returns:
-            The number of background jets at or above it, `[row]`, and eps_S there, `[row]`, NaN where no signal has
-            weight. Jets of equal scores pass together, so eps_S can exceed `efficiency`.
-        """
-        kept = np.cumsum(weights[:, self.signal], axis=1)
-        last = np.argmax(kept >= efficiency * kept[:, -1:] - 1e-9, axis=1)
-        passed = self.background_above[last]
-        with np.errstate(invalid="ignore"):
-            level = kept[np.arange(len(kept)), self.signal_level[last] - 1] / kept[:, -1]
-        return passed, level
-
-    def background_efficiency(self, weights: Array, efficiency: float) -> Array:
-        """Return eps_B `[row]` at the threshold of `cut`; NaN if signal or background have no weight."""
-        passed, level = self.cut(weights, efficiency)
-        sums = _cumulative(weights[:, self.background])
-        with np.errstate(invalid="ignore"):
-            share: Array = sums[np.arange(len(sums)), passed] / sums[:, -1]
-        return np.where(np.isfinite(level), share, np.nan)
-
-    def signal_efficiency(self, weights: Array, background_efficiencies: Array) -> Array:
-        """Return eps_S `[row, point]` at thresholds with eps_B of at most `background_efficiencies` `[point]`.
-
-        Jets of equal scores pass together: no threshold takes a part of them.
-        """
-        passed = _cumulative(weights[:, self.background])[:, self.level]
-        kept = _cumulative(weights[:, self.signal])
-        points = np.full((len(weights), len(background_efficiencies)), np.nan)
-        for row, (above, below) in enumerate(zip(passed, kept)):
-            if above[-1] > 0 and below[-1] > 0:
-                last = np.searchsorted(above, background_efficiencies * above[-1] + 1e-9, side="right")
-                points[row] = below[self.signal_above[last]] / below[-1]
-        return points
-
-    def grid(self, weights: Array, points: int, cuts: Array) -> Array:
-        """Return values of eps_B at which a threshold can stand: `cuts`, and at most `points` others.
-
-        The others are the shares of the first 1, ..., n background jets, evenly spaced in the logarithm of their
-        number. Background jets of equal scores pass together.
-
-        Args:
-            weights: of the jets, `[jet]`.
-            points: their number, at most.
-            cuts: numbers of background jets, `[cut]`.
-        """
-        sums = _cumulative(weights[None, self.background])[0]
-        chosen = np.unique(np.round(np.geomspace(1, len(self.background), points))).astype(np.int64)
-        passed = np.concatenate([self.level[chosen - 1], cuts])
-        shares: Array = np.unique(sums[passed] / sums[-1])
-        return shares[shares > 0]
+    signal: str
+    background: str
+    efficiency: float
+    signal_efficiency: float
+    background_jets: int
+    survivors: int
+    background_weight: float
+    survivor_weight: float
+    rejection: Estimate
 
 
-def _cumulative(weights: Array) -> Array:
-    """Return running sums along a row that start at zero: `[row, n]` to `[row, n + 1]`."""
-    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return sums
+@dataclass(frozen=True)
+class Roc:
+    """eps_S of `signal` at values of eps_B of `background` (`[point]` each), with its 68 % band.
+
+    `sic_from` is the least of these eps_B at which `SIC_JETS` background jets of equal weight pass; None where none is.
+    """
+
+    signal: str
+    background: str
+    background_efficiency: Values
+    signal_efficiency: Values
+    low: Values
+    high: Values
+    sic_from: float | None
 
 
-def _half_of_ties(above: Array, falling: Array) -> Array:
-    """Return the running sums `above` `[row, jet]` above each group of equal scores, plus half of the group's own."""
-    new = np.flatnonzero(np.diff(falling)) + 1
-    if len(new) == len(falling) - 1:
-        return above
-    starts = np.concatenate([[0], new])
-    sizes = np.diff(np.concatenate([starts, [len(falling)]]))
-    after = above[:, starts + sizes - 1]
-    before = np.concatenate([np.zeros((len(above), 1)), after[:, :-1]], axis=1)
-    half: Array = np.repeat((before + after) / 2, sizes, axis=1)
-    return half
+@dataclass(frozen=True)
+class Significance:
+    """Largest significance improvement eps_S / sqrt(eps_B) with at least `SIC_JETS` passing background jets.
+
+    By this factor a cut on the score makes the significance S / sqrt(B) of a signal in a large background grow. The
+    number of passing jets is the effective one, of equal weight.
+
+    Attributes:
+        signal, background: class names.
+        efficiency: eps_S there.
+        background_efficiency: eps_B there.
+        improvement: its value, with intervals of a cut at this eps_B; None where too few background jets are there.
+    """
+
+    signal: str
+    background: str
+    efficiency: float | None
+    background_efficiency: float | None
+    improvement: Estimate
 
 
-def _mean_of_defined(values: Array) -> Array:
-    """Return the mean over the entries of each row `[row, n]` that are not NaN; NaN if all are."""
-    defined = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        mean: Array = np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1)
-    return mean
+def ranked(probabilities: Array, labels: Array, signal: int, background: int, weights: Array) -> Ranked | None:
+    """Rank the jets of the two classes by their two-class score; None where one has no jets of weight."""
+    is_signal, is_background = (labels == signal) & (weights > 0), (labels == background) & (weights > 0)
+    if not is_signal.any() or not is_background.any():
+        return None
+    return Ranked.of(two_class_score(probabilities, signal, background), is_signal, is_background)
+
+
+def against(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiencies: Sequence[float] = ()
+) -> tuple[list[Rejection], Roc, Significance]:
+    """Return rejections at signal efficiencies, the ROC curve through them, and the largest improvement."""
+    rejections = [_rejection(pair, bootstrap, signal, background, efficiency) for efficiency in efficiencies]
+    cuts = [pair.cut(bootstrap.weights[None], efficiency)[0] for efficiency in efficiencies]
+    return rejections, *curves(pair, bootstrap, signal, background, cuts)
+
+
+def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, efficiency: float) -> Rejection:
+    shares = np.concatenate([pair.background_efficiency(weights, efficiency) for weights in bootstrap.blocks()])
+    passed, level = (rows[0] for rows in pair.cut(bootstrap.weights[None], efficiency))
+    weights = bootstrap.weights[pair.background]
+    survivors = int(passed)
+    if survivors == 0:
+        # No jet passes: eps_B < -ln(1 - CL) / N_b at confidence CL (Poisson, one-sided).
+        jets = effective(weights)
+        low, low95 = (jets / -np.log(1 - level) for level in (0.68, 0.95))
+        estimate = Estimate(float(jets), float(low), None, float(low95), None, limit=True)
+    else:
+        low95, low, high, high95 = _inverse(Estimate.of_rows(shares))
+        estimate = Estimate(1 / float(shares[0]), low, high, low95, high95)
+    counted = (len(weights), survivors, float(weights.sum()), float(weights[:survivors].sum()))
+    return Rejection(signal, background, efficiency, float(level), *counted, estimate)
+
+
+def effective(weights: Array) -> float:
+    """Return the effective number of jets, (sum w)^2 / sum w^2."""
+    squares = float(weights @ weights)
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None, float | None]:
+    """Return the bounds of 1 / eps_B in rising order; None (open) if eps_B reaches zero."""
+    low95, low, high, high95 = (
+        1 / bound if bound else None for bound in (share.high95, share.high, share.low, share.low95)
+    )
+    return low95, low, high, high95
+
+
+def curves(
+    pair: Ranked, bootstrap: Bootstrap, signal: str, background: str, cuts: Sequence[Array] = ()
+) -> tuple[Roc, Significance]:
+    """Return the ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
+    grid = pair.grid(bootstrap.weights, ROC_POINTS, np.concatenate([np.zeros(1, dtype=np.int64), *cuts]))
+    rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # resamples without signal
+        low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
+    enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
+    band = np.fmin(low, rows[0]), np.fmax(high, rows[0])  # as in `Estimate`, an interval contains its value
+    roc = Roc(signal, background, grid, rows[0], *band, float(enough[0]) if len(enough) else None)
+    return roc, _significance(roc, rows)
+
+
+def _significance(roc: Roc, rows: Array) -> Significance:
+    """Return the largest improvement from eps_S `[row, point]` of every row of the bootstrap."""
+    improvement = rows / np.sqrt(roc.background_efficiency)
+    least = np.inf if roc.sic_from is None else roc.sic_from
+    allowed = (roc.background_efficiency >= least) & np.isfinite(improvement[0])
+    if not allowed.any():
+        return Significance(roc.signal, roc.background, None, None, Estimate(None, None, None, None, None))
+    best = int(np.argmax(np.where(allowed, improvement[0], -1)))
+    return Significance(
+        roc.signal,
+        roc.background,
+        float(rows[0, best]),
+        float(roc.background_efficiency[best]),
+        Estimate.of_rows(improvement[:, best]),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.typed import Values
+from ssl_jets.evaluation.result_base import Values
 
 TRAINED = "z"
 """Input of probes: z of the evaluated model."""

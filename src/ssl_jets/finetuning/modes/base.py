@@ -22,7 +22,7 @@ from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import TrainingInputs, train
 
 FEW_PARAMETERS_LR_SCALE = 10.0
-"""Factor on `train.lr`, which suits a training of all weights: if few of them or only heads are trained, as many steps
+"""Factor on `train.lr`, which suits a training of all weights: few weights trained for the same number of steps
 need a larger one (measured: `benchmarks/results/2026-11-25-finetune-modes.md`)."""
 
 

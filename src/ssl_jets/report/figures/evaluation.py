@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
-from ssl_jets.evaluation.metrics.working_points import Rejection
+from ssl_jets.evaluation.metrics.roc import Rejection
 from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, TRAINED
 from ssl_jets.evaluation.result import Evaluation, ZMap
 from ssl_jets.report.figures.style import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
-from ssl_jets.evaluation.metrics.working_points import Rejection
+from ssl_jets.evaluation.metrics.roc import Rejection
 from ssl_jets.report import captions, page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figure_numbers import confusion_cells, reliability_points, roc_points, significance_points

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.typed import plain
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.protocols.domain_result import DomainResult, DomainSummary, SeedStatistics
 from ssl_jets.report import page
 from ssl_jets.report.album import Album

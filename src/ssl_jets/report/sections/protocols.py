@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssl_jets.evaluation.typed import plain
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
 from ssl_jets.protocols.labels_result import (
     DEEP_SETS,

@@ -1,4 +1,4 @@
-"""Epoch plan: the order in which an epoch reads its entries, with classes mixed and ranks apart, computed from seeds.
+"""Epoch plan: order in which an epoch reads its entries, with mixed classes and disjoint ranks, computed from seeds.
 
 A window is the content of one filling of the shuffle buffer.
 """
@@ -24,8 +24,8 @@ _LONGEST_CLUSTER = 30_000
 """A cluster of at most this many entries is read as a whole."""
 
 _MIN_PORTION, _MAX_RANGES = 20, 64
-"""Entries that a class puts into a window, at least: `_MIN_PORTION`, and the buffer divided by `_MAX_RANGES` (unless
-there are too few for all ranks). Each range costs an opening of a file and the decoding of a cluster."""
+"""Smallest portion of a class in a window: the larger of `_MIN_PORTION` and the buffer divided by `_MAX_RANGES` (less
+if there are too few entries for all ranks). Each range costs an opening of a file and the decoding of a cluster."""
 
 
 def chunk_at_boundaries(file: JetFile, part: EntryRange, size: int, limit: int | None = None) -> list[EntryRange]:
@@ -51,7 +51,7 @@ def chunk_at_boundaries(file: JetFile, part: EntryRange, size: int, limit: int |
 
 
 class Shard(NamedTuple):
-    """Jets that a rank takes of one shuffled window: number `start`, `start + step`, and so on.
+    """Jets that a rank takes of one shuffled window: every `step`-th jet from jet `start` on.
 
     Attributes:
         epoch: number of the epoch, from 0.
@@ -74,8 +74,9 @@ class EpochPlan:
     """Entry ranges of an epoch, window by window, for each of `world` ranks.
 
     The files are grouped by class (`JetFile.group`). Each epoch the chunks of a group are shuffled and laid end to end
-    in a circle, which is cut at a random entry and from there into equal portions, one for each window of each rank.
-    So every window has the class mixture of the whole, and all ranks have the same number of jets.
+    in a circle, which is cut at a random entry and from there into nearly equal portions, one for each window of each
+    rank; a small class goes to some of the windows only. So windows have the class mixture of the whole, and all ranks
+    have the same number of jets, within one entry.
 
     Args:
         files: the files.

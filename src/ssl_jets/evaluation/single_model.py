@@ -17,7 +17,6 @@ from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
 from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
-from ssl_jets.evaluation.facts import facts_of, input_files, used_settings
 from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
@@ -31,6 +30,7 @@ from ssl_jets.evaluation.probes.classes import (
 )
 from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness, some
+from ssl_jets.evaluation.provenance import facts_of, input_files, used_settings
 from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets

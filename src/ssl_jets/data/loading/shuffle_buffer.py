@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 def read_range(files: Sequence[JetFile], part: EntryRange, request: Request) -> Chunk:
-    """Read the jets of an entry range, without the entries (or, of a corrupt file, all of them) that the request skips.
+    """Read the jets of an entry range; entries that the request skips are left out, of a corrupt file all.
 
     Raises:
         DataError: the file cannot be read, or has a bad jet.
@@ -84,8 +84,8 @@ def read_ahead(
 class ShuffleBuffer:
     """Shuffle buffer that reads its next window while the current one is used.
 
-    A window is the content of one filling. Two windows are in memory, each in a block that is reused by the next but
-    one. In addition there are a few chunks being read, and jets of at most half a window that were decoded along with
+    A window is the content of one filling. Two windows are in memory, in two blocks that are used alternately.
+    In addition there are a few chunks being read, and jets of at most half a window that were decoded along with
     others, because a window ends inside a cluster and a later window of the rank begins there.
 
     Args:
@@ -154,7 +154,7 @@ class ShuffleBuffer:
             else:
                 chunk, members = next(reads), next(groups)
                 if len(members) > 1 and (chunk.jets is None or len(chunk.skipped) > 1):
-                    # Skipped jets are counted per window: which range they belong to shows only when read alone.
+                    # Skipped jets are counted per range, so a range with skipped jets is read again alone.
                     chunk = read_range(self._files, part, self._request)
                 else:
                     chunk, *others = _cut(self._files[part.file], chunk, members)

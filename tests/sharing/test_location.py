@@ -17,7 +17,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.sharing.hub import locate
+from ssl_jets.sharing.location import locate
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ from ssl_jets.runtime.launcher import rank
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 """Files of a model folder; the second one only of a method that is saved whole."""
 
+SNAPSHOTS = "snapshots"
+"""Folder of a run with the models that it wrote during the training."""
+
 _HASH = re.compile("[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -53,6 +56,39 @@ def locate(name: str | Path) -> Path:
     if text.startswith("hf:"):
         return _from_hub(text)
     return _from_url(text) if re.match("https?://", text) else Path(name)
+
+
+def model_folder(path: Path) -> Path:
+    """Return the model folder of a run folder, or the folder itself.
+
+    Raises:
+        SslJetsError: there is no model in it.
+    """
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            return folder
+    run, at, step = path.name.rpartition("@")
+    if at and (path.with_name(run) / "config.yaml").is_file():
+        return _snapshot_folder(path.with_name(run) / SNAPSHOTS, step)
+    found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
+    hint = "ssl-jets pretrain --out RUN makes one"
+    if (path / "checkpoints").is_dir():
+        hint = f"the command that began this run finishes it, with --out {path} --resume"
+    raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
+
+
+def _snapshot_folder(snapshots: Path, step: str) -> Path:
+    """Return the folder of a snapshot of a run, `step-500`."""
+    if (snapshots / step / CONFIG).is_file():
+        return snapshots / step
+    available = sorted((folder.name for folder in snapshots.glob("step-*")), key=lambda name: (len(name), name))
+    raise SslJetsError(
+        "the run has no such snapshot",
+        where=snapshots.parent,
+        found=step,
+        allowed=available or None,
+        hint=None if available else "--set train.snapshot_minutes=30 writes one every half an hour",
+    )
 
 
 def is_elsewhere(name: str | Path) -> bool:
