@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, count, whole
-from ssl_jets.data.loading import buffer as shuffle_buffer
+from ssl_jets.data.loading import shuffle_buffer
 from ssl_jets.data.loading.cursor import Cursor
 from ssl_jets.data.loading.epoch_plan import EpochPlan
 from ssl_jets.data.loading.shuffle_buffer import Chunk

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, open_files, whole
-from ssl_jets.data.loading import buffer as shuffle_buffer
+from ssl_jets.data.loading import shuffle_buffer
 from ssl_jets.data.loading.epoch_plan import chunk_at_boundaries
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.readers import root

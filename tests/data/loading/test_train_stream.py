@@ -304,7 +304,7 @@ def test_closing_ends_the_threads_and_the_stream(files: list[JetFile]) -> None:
 def test_a_restored_stream_reads_only_the_window_it_stands_in(
     files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssl_jets.data.loading import buffer as module
+    from ssl_jets.data.loading import shuffle_buffer as module
 
     with stream_of(files, buffer=20, batch_size=5) as stream:
         take(stream, files, 160)
