@@ -40,7 +40,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.diagnostics.representation import participation_ratio, rankme
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import (
-    PARTICLES,
+    MULTIPLICITY,
     TREE_COLUMNS,
     Labelled,
     ProbeResult,
@@ -244,7 +244,7 @@ def labels(jets: Jets) -> np.ndarray:
 
 def columns(jets: Jets) -> np.ndarray:
     """What boosted trees read, `[jet, column]`."""
-    known = {name: np.asarray(values) for name, values in jets.jet.items()} | {PARTICLES: np.asarray(jets.lengths)}
+    known = {name: np.asarray(values) for name, values in jets.jet.items()} | {MULTIPLICITY: np.asarray(jets.lengths)}
     return np.column_stack(list(tree_columns(known).values()))
 
 
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     data = open_dataset(DataSettings(sources=tuple(args.data)))
-    request = Request(tuple(name for name in TREE_COLUMNS if name != PARTICLES))
+    request = Request(tuple(name for name in TREE_COLUMNS if name != MULTIPLICITY))
     fit, test = draw(data.files, data.train, FIT, 0, request), draw(data.files, data.held_out, TEST, 0, request)
     bench = Bench(args.data, args.work, args.minutes, args.size, args.batch_size, fit, test)
     for seed in range(args.seeds):

@@ -19,7 +19,7 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.jets import KINDS, Jets
 from ssl_jets.nn.augment import AUGMENTATIONS
-from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.look import style
 from ssl_jets.report.figures.style import COLOURS, GREY
 
 STRENGTH = {

@@ -17,7 +17,7 @@ from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.methods.diffusion_mae import DiffusionMaskedAutoencoder
 from ssl_jets.model_file import load_method
 from ssl_jets.nn import masking
-from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.look import style
 
 SHOWN = ("QCD", "Hbb", "Tbqq")
 SAMPLES = 3

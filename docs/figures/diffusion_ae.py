@@ -22,7 +22,7 @@ from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.jets import Jets
 from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
 from ssl_jets.model_file import load_method
-from ssl_jets.report.figures.evaluation import style
+from ssl_jets.report.figures.look import style
 
 SHOWN = ("QCD", "Wqq", "Hbb", "H4q", "Tbqq", "Tbl")
 FROM, TO = "Tbqq", "QCD"

@@ -140,7 +140,7 @@ def test_a_file_without_jets_is_an_error_with_its_trees(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no jets of a known format") as caught:
         opened(path)
     assert "tree Events" in str(caught.value)
-    assert "JetClass" in str(caught.value)
+    assert any("JetClass" in name for name in caught.value.allowed or ())
 
 
 def test_a_root_file_without_trees_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,11 +178,11 @@ def test_the_fused_kernel_is_chosen_only_on_cuda_in_half_precision_without_bias(
     calls: list[tuple[Any, ...]] = []
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, *where: Any, **seen: Any) -> Tensor:
-        assert seen == (attention._CAUSAL_KERNEL if causal else {})
+        assert seen == ({"is_causal": True} if causal else {})
         calls.append(where)
         return q
 
-    monkeypatch.setattr(attention, "varlen", SimpleNamespace(varlen_attn=kernel))
+    monkeypatch.setattr(attention, "_variable_length", lambda: attention._Kernel(kernel, {"is_causal": True}))
     lengths = [2, 5, 3]
     layout = layout_of(lengths, causal)
     inputs = [x.detach().to(dtype) for x in random_qkv(lengths, torch.float32)]

@@ -12,7 +12,8 @@ import torch
 
 from ssl_jets.config import MethodSettings, RunSettings
 from ssl_jets.data.files import JetFile
-from ssl_jets.embedding.embed import trained_entries
+from ssl_jets.data.seen import Seen
+from ssl_jets.embedding.inputs import trained_entries
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning import resolve_finetune
 from ssl_jets.model_file import load_model
@@ -65,7 +66,7 @@ def test_the_jets_of_both_trainings_count_as_seen(first: Path, sample_files: lis
     run = pretrain(settings_of(sample_files[1:2], "mae", f"train.model={first}"), tmp_path / "run")
     again = pretrain(settings_of(sample_files[2:3], "byol", f"train.model={run}"), tmp_path / "again")
     facts = [load_model(path).facts["training"] for path in (first, run, again)]
-    seen = [trained_entries(sample_files[:4], one) for one in facts]
+    seen = [trained_entries(sample_files[:4], Seen.of(one)) for one in facts]
     assert {index for index, *_ in seen[0]} == {0}
     assert {index for index, *_ in seen[1]} == {0, 1}
     assert {index for index, *_ in seen[2]} == {0, 1, 2}
