@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "slurm" / "pretrain.sh"
 ARRAY = ROOT / "examples" / "slurm" / "embed_array.sh"
+LONGER = 5
+"""Steps of the training with a time limit of two minutes, in units of the others."""
 TRAIN = "ssl-jets pretrain --method mae --size tiny --batch-size 32 --data @files.txt"
 
 
@@ -75,14 +77,20 @@ def job_text(command: str) -> str:
 
 
 def time_limit(steps: int) -> str:
-    """Run the batch script of the README until it is done, by way of its time limit."""
+    """Run the batch script of the README until it is done, by way of its time limit, and once without a limit."""
+    steps *= LONGER
+    whole = job_text(f"{TRAIN} --steps {steps} --out runs/unlimited")
+    undisturbed = submit(whole)
     text = SCRIPT.read_text(encoding="utf-8").replace(
         "--size base --epochs 20", f"--size tiny --batch-size 32 --steps {steps}"
     )
     text = text.replace("#SBATCH --gpus-per-node=1\n", "").replace("--out runs/mae", "--out runs/limit")
     job = submit(text, "--time=2", "--signal=USR1@60", "--cpus-per-task=1")
     end = wait(job)
-    return f"{end}, {restarts(job)} requeues, weights {weights('runs/limit')}"
+    wait(undisturbed)
+    return (
+        f"{end}, {restarts(job)} requeues, weights {weights('runs/limit')}, without a limit {weights('runs/unlimited')}"
+    )
 
 
 def killed(steps: int) -> str:
@@ -111,7 +119,7 @@ def tasks(nodes: int) -> Callable[[int], str]:
 
     def scenario(steps: int) -> str:
         out = f"runs/nodes{nodes}"
-        command = f"srun --nodes={nodes} --ntasks=2 {TRAIN} --steps {steps} --out {out}"
+        command = f"export MASTER_ADDR=127.0.0.1\nsrun --nodes={nodes} --ntasks=2 {TRAIN} --steps {steps} --out {out}"
         end = wait(submit(job_text(command), f"--nodes={nodes}", "--ntasks=2"))
         return f"{end}, weights {weights(out)}"
 
