@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import ssl_jets
 from ssl_jets.cli.app import app
-from ssl_jets.errors import UsageError
-from ssl_jets.model_file import load_model
+from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.exporting.exporter import check_inputs
+from ssl_jets.model_file import load_model, save_model
 from ssl_jets.zfile import read_z
 from support.feature_files import SCHEMA, write_features
 
@@ -115,3 +117,35 @@ def test_columns_can_be_left_out(tmp_path: Path, schema: Path) -> None:
     model = load_model(run)
     assert model.columns == ("pt", "deta", "dphi")
     assert model.encoder.features.declared is None
+
+
+def test_every_door_reads_the_features_of_a_model(tmp_path: Path, schema: Path) -> None:
+    """Scores, Python and a second training read the features and the context; an export refuses them by name."""
+    data = write_features(tmp_path / "jets.root", 200)
+    run = train("supervised", data, schema, tmp_path / "run")
+    model = load_model(run)
+    torch.nn.init.normal_(model.encoder.context.embed.weight)  # type: ignore[union-attr]
+    save_model(model, run / "model")
+    jets = ssl_jets.read_jets(str(data), schema=schema)
+    assert jets.columns == model.columns
+    expected = load_model(run).predict(jets, precision="32-true")
+    settings = {"train.precision": "32-true"}
+    ssl_jets.predict(run, data=str(data), schema=schema, out=tmp_path / "scores.npz", settings=settings)
+    scores = ssl_jets.read_scores(tmp_path / "scores.npz")
+    for index, name in enumerate(model.labels):
+        np.testing.assert_allclose(scores.columns[f"p_{name}"], expected[:, index], atol=1e-5)
+    blind = ssl_jets.read_jets(str(data), schema=schema).without(["chi2", "hits", "depth", "ratio"])
+    assert not np.allclose(load_model(run).predict(blind, precision="32-true"), expected, atol=1e-3)
+
+    again = train("supervised", data, schema, tmp_path / "again", **{"train.model": str(run)})
+    assert load_model(again).columns == model.columns
+    with pytest.raises(SslJetsError, match=r"(?s)cannot be exported.*chi2.*jet_pt"):
+        check_inputs(model, run)
+
+
+def test_a_misspelt_branch_of_a_feature_is_refused(tmp_path: Path, schema: Path) -> None:
+    data = write_features(tmp_path / "jets.root")
+    schema.write_text(SCHEMA.replace("part_chi2", "part_chi3"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"(?s)no file has the branches of this input.*features\.chi2.*part_chi3"):
+        train("mae", data, schema, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

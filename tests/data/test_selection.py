@@ -13,6 +13,7 @@ import torch
 import uproot
 from typer.testing import CliRunner
 
+import ssl_jets
 from ssl_jets.cli.app import app
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.dataset import open_dataset, open_named
@@ -171,3 +172,21 @@ def test_inspect_counts_the_jets_outside_of_the_selection(write_jetclass) -> Non
     assert result.exit_code == 0
     outside = 100 - int(truth(path).sum())
     assert f"{outside} (not selected by where)" in result.stdout
+
+
+def test_outputs_of_different_selections_are_not_mixed(write_jetclass, tmp_path: Path) -> None:
+    """A finished file and parts of another `--where` are refused; a z file itself is not selected from."""
+    data = str(write_jetclass(entries=60))
+    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"training": {}}), tmp_path / "model")
+    options: Any = {"data": data, "keep": ["jet_pt"]}
+    out = tmp_path / "z.parquet"
+    ssl_jets.embed(tmp_path / "model", out=out, where="jet_pt > 700", resume=True, **options)
+    with pytest.raises(UsageError, match="the output exists already"):
+        ssl_jets.embed(tmp_path / "model", out=out, where="jet_pt > 600", resume=True, **options)
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    ssl_jets.embed(tmp_path / "model", out=first, part="1/2", where="jet_pt > 700", **options)
+    ssl_jets.embed(tmp_path / "model", out=second, part="2/2", where="jet_pt > 600", **options)
+    with pytest.raises(UsageError, match="selection"):
+        ssl_jets.merge([first, second], out=tmp_path / "all.parquet")
+    with pytest.raises(UsageError, match="a z file is evaluated as it is"):
+        ssl_jets.evaluate(z=out, settings={"data.where": "jet_pt > 700"})

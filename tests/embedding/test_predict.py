@@ -20,7 +20,7 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.job import OutSettings
 from ssl_jets.embedding.predictions import predict
-from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
@@ -336,7 +336,7 @@ def test_merge_refuses_parts_that_do_not_belong_together(
         "not a part": tmp_path / "whole.npz",
     }
     for words, other in wrong.items():
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(SslJetsError, match=words):
             merge_parts([first, other], out)
     with pytest.raises(UsageError, match=r"(?s)missing.*2.*--partial"):
         merge_parts([first], out)

@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from ssl_jets import __version__, api
+from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting import exporter as verb
 from ssl_jets.exporting import parity
 from ssl_jets.exporting.graph import ExportedModel
 from ssl_jets.jets import COLUMNS, Jets
-from ssl_jets.nn.features import Features
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import Encoder
 from support.exported import Exported, save_tagger
 from support.small_models import CLASSES, made_jets, without_columns
 
@@ -143,10 +145,9 @@ def test_an_existing_file_and_another_suffix_are_refused(exported: Exported, tmp
 def test_a_missing_package_and_further_inputs_are_one_message(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Features, "width", property(lambda self: 25))
-        with pytest.raises(SslJetsError, match="inputs that cannot be exported"):
-            verb.check_inputs(exported.model, "run")
+    further = ModelSettings(size="tiny", inputs=("columns", "origin"), context={"origin": FeatureSettings()})
+    with pytest.raises(SslJetsError, match=r"(?s)inputs that cannot be exported.*origin"):
+        verb.check_inputs(Model(Encoder(further)), "run")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match="not installed") as caught:
         api.export(exported.run, out=tmp_path / "tagger.onnx")

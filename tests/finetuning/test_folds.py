@@ -20,6 +20,7 @@ from ssl_jets.data.split import split_fold
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.folds import finetune_folds
 from ssl_jets.model_file import load_model
+from ssl_jets.zfile import read_scores
 from support.event_files import nano_branches, random_events, write_events
 from support.finetune_settings import settings_of
 
@@ -96,6 +97,8 @@ def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
         np.stack([table[f"p_{name}"] for name in models[0].labels], axis=1).argmax(axis=1) == table["label"]
     )
     assert lines[-1].endswith(f"accuracy {accuracy:.4f}")
+    scores = read_scores(tmp_path / "folds" / "scores.root")
+    assert scores.metadata["scores"]["models"] == [model.sha256 for model in models]
     # A second time nothing is trained again.
     before = [(run / "model" / "model.safetensors").stat().st_mtime_ns for run in runs]
     finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)

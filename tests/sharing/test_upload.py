@@ -121,7 +121,7 @@ def test_an_upload_sends_the_files_of_the_model_folder(run: Path, server: Hub) -
 
 def test_a_refused_upload_is_one_message(run: Path, server: Hub) -> None:
     server.forbidden = True
-    with pytest.raises(SslJetsError, match="the hub refused the upload"):
+    with pytest.raises(SslJetsError, match="the upload to the hub failed"):
         api.share(run, "hf:owner/name", upload=True)
 
 

@@ -77,6 +77,9 @@ class EvaluateRequest:
             )
         if self.z and self.data:
             raise UsageError("a z file is evaluated by itself", where="--data", hint="ssl-jets evaluate --z FILE")
+        if self.z and (where := dict(self.settings or {}).get("data", {}).get("where")) is not None:
+            hint = "ssl-jets embed --where FORMULA, then evaluate --z"
+            raise UsageError("a z file is evaluated as it is", where="--where", found=where, hint=hint)
         if self.ensemble and (len(self.models) < 2 or self.protocol):
             hint = "evaluate A B C --ensemble"
             raise UsageError("an ensemble is made of several runs", where="--ensemble", hint=hint)

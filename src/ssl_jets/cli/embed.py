@@ -61,10 +61,13 @@ def embed(
 
 def put_files(summary: OutputSummary) -> None:
     """Print the files on stdout, and rate and skipped jets on stderr."""
+    from ssl_jets.data.request import NOT_SELECTED
     from ssl_jets.data.skipped import skipped_jets
 
     rate = summary.jets / max(summary.seconds, 1e-9)
-    log(f"{summary.jets:,} jets in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
+    selected = summary.jets - summary.reasons.get(NOT_SELECTED, 0)
+    jets = f"{summary.jets:,} jets" if selected == summary.jets else f"{selected:,} of {summary.jets:,} jets"
+    log(f"{jets} in {summary.seconds:.1f} s ({rate:.0f} jets/s)")
     if summary.reasons:
         log(skipped_jets(summary.reasons))
     if summary.files_left_out:

@@ -16,7 +16,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SRC",
-        help="File, folder, glob, @list.txt, - (names on stdin) or file.root:tree. Default: the bundled sample.",
+        help="File, folder, glob, @list.txt, - (names on stdin), file.root:tree. Default: a sample, or a run's files.",
     ),
 ]
 Val = Annotated[
@@ -24,7 +24,7 @@ Val = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.lr=1e-4.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as data.bad_jets=skip.")
 ]
 Schema = Annotated[
     str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
@@ -40,7 +40,10 @@ Epochs = Annotated[
     typer.Option("--epochs", help=f"Passes over the training jets. Default: the recipe's, {Recipe().train.epochs:g}."),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Jets of one forward pass. Default: the recipe's.")
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Jets of one forward pass. Default: the recipe's, or 512 without training."
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -54,7 +57,7 @@ Size = Annotated[
     typer.Option(
         "--size",
         metavar="|".join(get_args(_SIZE.annotation)),
-        help=f"Width and blocks of the encoder; with --mode distil of the student. Default: {_SIZE.default}.",
+        help=f"Width and blocks of the encoder, or of the student of --mode distil. Default: {_SIZE.default}.",
     ),
 ]
 Model = Annotated[

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssl_jets.config import INPUT_GROUPS, FeatureSettings, ModelSettings
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import UsageError, nearest
@@ -40,6 +41,7 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
                 "no file has this input", where=_KEY, found=name, allowed=nearest(name, allowed), hint=hint
             )
     chosen = {name for word in settings.inputs for name in groups.get(word, [word])}
+    _check_own_schema(files, [*features, *context], settings.inputs)
     if lacking := [name for name in NEEDED if name not in chosen]:
         raise UsageError(
             "every encoder reads pt, deta and dphi",
@@ -55,6 +57,27 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
         if (before := getattr(settings, key)) and before != definitions:
             _raise_changed(key, before, definitions)
     return settings.model_copy(update=own)
+
+
+def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs: Sequence[str]) -> None:
+    """Check that some file has each feature and context of a user's own schema, if the groups are among the inputs.
+
+    Files may lack those of a known format: older ones do.
+
+    Raises:
+        UsageError: no file has it, such as with a misspelt branch.
+    """
+    known = {name for schema in known_schemas() for name in (*schema.features, *schema.context)}
+    for file in files:
+        declared = {"features": file.schema.features, "context": file.schema.context}
+        for group in (group for group in declared if group in inputs):
+            for name, source in declared[group].items():
+                if name not in known and name not in available:
+                    branches = ", ".join(source.branches)
+                    hint = f"ssl-jets inspect {file.source.path} lists the branches"
+                    raise UsageError(
+                        "no file has the branches of this input", where=f"{group}.{name}", found=branches, hint=hint
+                    )
 
 
 def columns_of(settings: ModelSettings, files: Sequence[JetFile]) -> tuple[str, ...] | None:
@@ -112,8 +135,12 @@ def describe_inputs(batches: Sequence[Jets], settings: ModelSettings) -> list[st
     return lines
 
 
-def unlisted(batch: Jets, settings: ModelSettings) -> dict[str, int]:
-    """Count the values of each categorical feature and context that are none of its categories."""
+def unlisted(batch: Jets, *models: ModelSettings) -> dict[str, int]:
+    """Count the values of each categorical feature and context that a model does not list."""
+    return {name: count for settings in models for name, count in _unlisted(batch, settings).items()}
+
+
+def _unlisted(batch: Jets, settings: ModelSettings) -> dict[str, int]:
     columns = {name: batch.column(name) for name in settings.features if name in batch.columns}
     values = {**columns, **{name: batch.context[name] for name in settings.context if name in batch.context}}
     definitions = {**settings.features, **settings.context}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, whole
+from ssl_jets.data.inputs import all_inputs
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import require_jets, skipped_lines
@@ -44,7 +45,8 @@ def read_jets(
     ranges = whole(files)
     if each is not None:
         ranges = [EntryRange(part.file, 0, min(part.entries, each)) for part in ranges]
-    request = Request.of(data, tuple(keep), weighted=True)
+    columns, context = all_inputs(files)
+    request = Request.of(data, tuple(keep), columns, context=context, weighted=True)
     batches = list(ordered(files, ranges, request, workers=data.workers, skipped=skipped))
     for line in skipped_lines(skipped_files, skipped):
         log(line)

@@ -64,6 +64,9 @@ def parse_all(texts: Sequence[str], taken: Sequence[str]) -> tuple[Discriminant,
     parsed = []
     for text in texts:
         one = Discriminant.parse(text)
+        if not one.name.isidentifier():
+            hint = "letters, digits and _, as in D_Hbb"
+            raise UsageError("a score is named as a variable", where="--score", found=one.name, hint=hint)
         if one.name in names:
             raise UsageError("the output has a column of that name already", where="--score", found=one.name)
         names.add(one.name)

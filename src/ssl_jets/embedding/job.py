@@ -222,7 +222,8 @@ def _open(
     key = key_columns(output.level, labelled=bool(labels))
     columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
     check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
-    return _Job(inputs, request, columns, _metadata(models, output, scores, labels, keep))
+    metadata = replace(_metadata(models, output, scores, labels, keep), where=options.data.where)
+    return _Job(inputs, request, columns, metadata)
 
 
 def _after(before: int, total: int, report: Progress | None) -> Progress | None:

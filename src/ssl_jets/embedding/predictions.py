@@ -17,7 +17,7 @@ from ssl_jets.embedding.discriminants import Discriminant, parse_all
 from ssl_jets.embedding.encoding import columns_to_encode
 from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
 from ssl_jets.errors import SslJetsError, UsageError, nearest
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model import Model, encode, with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded
@@ -199,7 +199,8 @@ class ScoresOutput:
         for one in self._discriminants:
             self._check_names(one, files)
         read = [columns_to_encode(model, files, log) for model in self._models]
-        return tuple(name for name in files[0].columns if any(name in columns for columns in read)) if files else ()
+        names = dict.fromkeys(name for columns in read for name in columns)
+        return (*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS))
 
     def _check_names(self, one: Discriminant, files: Sequence[JetFile]) -> None:
         before = [other.name for other in self._discriminants[: self._discriminants.index(one)]]

@@ -79,8 +79,7 @@ class Work:
         joiner = RowJoiner(files, inputs.numbers, parts, self.columns, self.output, request=self.request)
         entries = count(parts)
         for jets, encoded in with_finite_z(files, pairs, self.request, skipped):
-            for encoder in self.encoders:
-                self.unlisted.update(unlisted(jets, encoder.cfg))
+            self.unlisted.update(unlisted(jets, *(encoder.cfg for encoder in self.encoders)))
             for rows in joiner.add(jets, encoded):
                 writer.write(rows)
             self._show(done + joiner.entries, total or entries)
@@ -245,7 +244,8 @@ def _is_finished(out: Path, metadata: ZMetadata) -> bool:
     if not out.exists():
         return False
     stored, expected = read_metadata(out), json.loads(json.dumps(metadata.to_dict()))
-    if any(stored.get(name) != value for name, value in expected.items() if name not in _CHANGES):
+    names = {*expected, "where"} - {*_CHANGES}
+    if any(stored.get(name) != expected.get(name) for name in names):
         check_output(out, force=False)
     return True
 

@@ -21,10 +21,9 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting.graph import ExportedModel, build_graph, metadata_of
 from ssl_jets.exporting.parity import BATCH, Latency, largest_differences, measure_latency, open_session, run_onnx
 from ssl_jets.exporting.quantize import QuantizationLoss, loss_of, quantize
-from ssl_jets.jets import KINDS, Jets
+from ssl_jets.jets import Jets
 from ssl_jets.model import Model, with_columns
 from ssl_jets.model_file import load_model
-from ssl_jets.nn.features import FEATURES
 from ssl_jets.runtime.atomic import check_output, whole_file
 from ssl_jets.runtime.console import Log, to_stderr
 
@@ -167,13 +166,13 @@ def check_inputs(model: Model, where: str | Path) -> None:
     Raises:
         SslJetsError: it has further inputs.
     """
-    canonical = len(FEATURES) + len(KINDS)
-    if (width := model.encoder.features.width) != canonical:
+    settings = model.encoder.cfg
+    if further := [*settings.features, *settings.context]:
         raise SslJetsError(
             "this model has inputs that cannot be exported",
             where=where,
-            found=f"{width} inputs of a particle",
-            allowed=[f"{canonical}, from the canonical columns"],
+            found=", ".join(further),
+            allowed=["the canonical columns of particles"],
         )
 
 

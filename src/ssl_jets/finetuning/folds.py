@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ssl_jets import __version__
 from ssl_jets.arrays import Array
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.request import Request
-from ssl_jets.embedding.encoding import columns_to_encode, embed_parts
+from ssl_jets.embedding.encoding import embed_parts
+from ssl_jets.embedding.predictions import ScoresOutput
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.finetune import finetune
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
-from ssl_jets.zfile import Column, ZWriter
+from ssl_jets.zfile import Column, ZMetadata, ZWriter
 
 SCORES = "scores.root"
 """Out-of-fold scores in the folder of the folds."""
@@ -81,16 +84,22 @@ def _write_scores(folds: list[RunSettings[FinetuneSettings]], runs: list[Path], 
     rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     order = np.lexsort((rows["source_jet"], rows["source_entry"], rows["source_file"]))
     columns = [Column(name, _KEY.get(name, "f4")) for name in rows]
-    metadata: dict[str, Any] = {
-        "format": "ssl-jets scores",
-        "format_version": 1,
-        "package_version": __version__,
-        "files": data.names,
-        "digests": [file.digest for file in data.files],
-        "label_names": list(models[0].labels),
-        "folds": len(folds),
-        "models": [model.sha256 for model in models],
-    }
+    scores = replace(
+        ScoresOutput([models[0]]).metadata,
+        temperatures=(1.0,) * len(models),
+        models=tuple(model.sha256 for model in models),
+    )
+    metadata = ZMetadata(
+        model_sha256="",
+        method=models[0].method,
+        dim=models[0].encoder.dim,
+        level="jet",
+        files=tuple(data.names),
+        label_names=tuple(data.label_names),
+        digests=tuple(file.digest for file in data.files),
+        where=folds[0].data.where,
+        scores=scores,
+    )
     with ZWriter(path, columns, metadata, force=True) as writer:
         writer.write({column.name: rows[column.name][order].astype(column.dtype) for column in columns})
     log(f"out-of-fold scores of {len(order):,} jets: {path}" + _accuracy(rows, models[0].labels))
@@ -98,8 +107,9 @@ def _write_scores(folds: list[RunSettings[FinetuneSettings]], runs: list[Path], 
 
 def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, log: Log) -> Iterator[dict[str, Array]]:
     """Yield keys, labels and scores of the jets that a fold holds out."""
-    columns = columns_to_encode(model, data.files, log)
-    request = Request.of(settings.data, columns=columns)
+    output = ScoresOutput([model])
+    columns = output.prepare(data.files, log)
+    request = Request.of(settings.data, columns=columns, context=model.context)
     options: Any = {"device": default_device(), "workers": settings.data.workers}
     for jets, z in embed_parts(model.encoder, data.files, data.held_out, request, **options):
         assert jets.source is not None
@@ -107,17 +117,14 @@ def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, 
         rows: dict[str, Array] = {**keys, "label": np.full(len(jets), -1)}
         if jets.labels is not None:
             rows["label"] = jets.labels.numpy()
-        if model.head is not None:
-            rows |= dict(zip((f"p_{name}" for name in model.labels), model.probabilities(z.numpy()).T, strict=True))
-        if model.regressor is not None:
-            rows |= dict(zip(model.regressor.names, model.regressed(z.numpy()).T, strict=True))
+        rows |= output.compute(jets, Encoded(z, torch.empty(0, 0)))
         yield rows
 
 
 def _accuracy(rows: dict[str, Array], labels: tuple[str, ...]) -> str:
     """Return the accuracy of the out-of-fold classes, as the end of a message; empty without classes."""
     labelled = rows["label"] >= 0
-    if not labels or not labelled.any():
+    if not labels or f"p_{labels[0]}" not in rows or not labelled.any():
         return ""
     scores = np.stack([rows[f"p_{name}"] for name in labels], axis=1)  # [jet, class]
     right = scores.argmax(axis=1)[labelled] == rows["label"][labelled]

@@ -238,7 +238,7 @@ class _CurveTrainings:
     def _network(self, curve: LabelCurve, path: Path, share: float, seed: int) -> LabelTraining:
         settings = self.settings.labels
         same = {"sources", "validation_fraction", "split_seed", "bad_jets", "bad_files"}
-        same |= {"labels", "weights", "format", "jets"}
+        same |= {"labels", "weights", "format", "jets", "where"}
         layers = {
             "data": self.settings.data.model_dump(mode="json", include=same),
             "method": {"mode": curve.mode, "labels": share, "subset_seed": seed},

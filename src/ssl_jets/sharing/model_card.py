@@ -103,7 +103,8 @@ def _head(config: Mapping[str, Any]) -> list[str]:
 
 def _summary(config: Mapping[str, Any]) -> list[str]:
     encoder = config["encoder"]
-    settings = ", ".join(f"{name} {value}" for name, value in encoder["settings"].items())
+    plain = {name: value for name, value in encoder["settings"].items() if isinstance(value, str | int | float)}
+    settings = ", ".join(f"{name} {value}" for name, value in plain.items())
     return _table(
         ("", ""),
         [
@@ -118,10 +119,10 @@ def _summary(config: Mapping[str, Any]) -> list[str]:
 
 
 def _inputs(config: Mapping[str, Any]) -> list[str]:
-    columns = config["training"].get("columns", COLUMNS)
+    columns = [name for name in config["training"].get("columns", COLUMNS) if name in COLUMNS]
     lines = [
         f"Columns of particles, in GeV, mm and rad: {', '.join(f'`{name}`' for name in columns)}.",
-        "Features computed from them:",
+        "Features computed from them, further features of particles, and context of jets:",
         "",
         *_table(
             ("feature", "unit", "mean", "standard deviation"),
@@ -149,7 +150,8 @@ def _data(training: Mapping[str, Any]) -> list[str]:
 
 
 def _cost(training: Mapping[str, Any]) -> list[str]:
-    stages = {"pretraining": training.get("pretrained"), "finetuning": training}
+    last = "finetuning" if "mode" in training else "pretraining, continued"
+    stages = {"pretraining": training.get("pretrained"), last: training}
     if stages["pretraining"] is None:
         stages = {"training": training}
     rows = [

@@ -60,7 +60,6 @@ def share_folder(folder: Path, target: str, *, upload: bool = False, private: bo
 def _upload(shared: Shared, *, private: bool) -> Shared:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
     except ImportError:
         hint = 'pip install "ssl-jets[hub]"'
         raise UsageError("sharing needs the package huggingface_hub, which is not installed", hint=hint) from None
@@ -73,11 +72,11 @@ def _upload(shared: Shared, *, private: bool) -> Shared:
             allow_patterns=list(shared.files),
             commit_message="Upload a model of ssl-jets",
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except Exception as error:  # errors of the library, of its HTTP client and of the network
         raise SslJetsError(
-            "the hub refused the upload",
+            "the upload to the hub failed",
             where=f"{PREFIX}{shared.repository}",
-            found=str(error).splitlines()[0],
-            hint="`hf auth login`, with a token that may write to this repository",
+            found=(str(error) or type(error).__name__).splitlines()[0],
+            hint="`hf auth login` gives a token, which must be allowed to write to this repository",
         ) from None
     return Shared(shared.folder, shared.repository, shared.files, commit.commit_url)

@@ -67,7 +67,8 @@ class Start:
 
     def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the training facts of a model that went on from this one: it has seen the jets of both trainings."""
-        columns = [name for name in COLUMNS if name in {*self.columns, *facts["columns"]}]
+        names = dict.fromkeys((*self.columns, *facts["columns"]))
+        columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
         joint = {name: value for name, value in facts.items() if name != "held_out"}
         joint |= joint_training([facts, self.training])
         before = {"sha256": self.sha256, "method": self.method, **self.training}

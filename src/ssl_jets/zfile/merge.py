@@ -25,6 +25,7 @@ SAME = {
     "level": "the level",
     "kept": "the kept columns",
     "scores": "the scores",
+    "where": "the selection",
 }
 """Metadata in which all parts must agree."""
 _MOST_NAMED = 8
@@ -111,7 +112,7 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
         for text, (one, another) in facts.items():
             if one != another:
                 where = f"{first.path}, {other.path}"
-                raise DataError(f"parts of one file agree in {text}", where=where, found=f"{one} and {another}")
+                raise UsageError(f"the parts differ in {text}", where=where, found=f"{one} and {another}")
     for one, another in pairwise(parts):
         ranges = sorted([*one.place.ranges, *another.place.ranges])
         overlap = any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(ranges))
@@ -138,7 +139,7 @@ def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
         other = {name: width for name, _, width in part.place.columns}
         if {**widths, **other} != widths or not widths.keys() - other.keys() <= {"label"}:
             where = f"{parts[0].path}, {part.path}"
-            raise DataError("parts of one file have the same columns", where=where, found=", ".join(other))
+            raise UsageError("the parts differ in their columns", where=where, found=", ".join(other))
     return tuple(Column(name, types[name].str, width) for name, _, width in longest)
 
 

@@ -81,6 +81,7 @@ class ZMetadata:
         digests: for each input file the digest of its contents, the same for a copy of any name.
         scores: of a scores file; None for a z file.
         part: of one part of several; None for a whole file.
+        where: selection of the jets; None for all.
     """
 
     model_sha256: str
@@ -97,6 +98,7 @@ class ZMetadata:
     digests: tuple[str, ...] = ()
     scores: ScoresMetadata | None = None
     part: PartMetadata | None = None
+    where: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields with the versions of format and package, as they are stored."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,8 @@ class ProbeMode(Mode):
                     {"step": step, "kind": "train", "loss": loss, "seconds": time.monotonic() - started}
                 )
 
-        train_heads(objective, inputs, log_step)
+        with closing(inputs.run.loggers):
+            train_heads(objective, inputs, log_step)
         return FitResult(steps, steps * train.batch_size, time.monotonic() - started)
 
     def dry_run(self, objective: Objective, batches: Sequence[Jets], fabric: Fabric) -> float:
