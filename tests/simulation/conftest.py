@@ -20,7 +20,7 @@ class Simulated(NamedTuple):
     summary: SimulateSummary
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _small_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request_module, "PART_JETS", 15)
