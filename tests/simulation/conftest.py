@@ -27,7 +27,7 @@ def _small_parts() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     pytest.importorskip("pythia8mc")
     request = request_of(process="hbb", jets=40, seed=3)
