@@ -84,7 +84,11 @@ def test_the_log_of_a_run_shows_escapes_and_takes_names_that_are_no_text(tmp_pat
     assert capfd.readouterr().err == expected
 
 
-PRINT_A_PATH = f"from pathlib import Path; from ssl_jets.cli.console import print_result; print_result(Path('a' + {BAD!r}))"
+PRINT_A_PATH = f"""
+from pathlib import Path
+from ssl_jets.cli.console import print_result
+print_result(Path('a' + {BAD!r}))
+"""
 
 
 def test_a_path_is_exact_for_a_script_and_escaped_on_a_terminal() -> None:
