@@ -10,6 +10,7 @@ up() {
     mkdir -p "$dir"/{state,spool1,spool2,munge}
     chmod 755 "$dir"
     cores=$(nproc)
+    [ "$cores" -ge 2 ] || cores=2
     cat > "$dir/slurm.conf" <<CONF
 ClusterName=loopback
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -25,6 +26,7 @@ SelectTypeParameters=CR_Core
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 ReturnToService=2
+SlurmdParameters=config_overrides
 JobRequeue=1
 KillWait=30
 MinJobAge=86400
@@ -35,8 +37,8 @@ SlurmdPidFile=$dir/slurmd.%n.pid
 SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd.%n.log
 SlurmctldPort=16817
-NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$(hostname) Port=16818 CPUs=$cores State=UNKNOWN
-NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=$(hostname) Port=16819 CPUs=$cores State=UNKNOWN
+NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$(hostname) Port=16818 Sockets=1 CoresPerSocket=$cores ThreadsPerCore=1 State=UNKNOWN
+NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=$(hostname) Port=16819 Sockets=1 CoresPerSocket=$cores ThreadsPerCore=1 State=UNKNOWN
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=UNLIMITED OverSubscribe=FORCE:4 State=UP
 CONF
     mkdir -p "$dir/spooln1" "$dir/spooln2"
