@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -22,36 +22,11 @@ from ssl_jets.cli.app import app
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.finetuning.settings import FinetuneSettings
+from support.commands import Done
 from support.overridden import last_of, overridden
 
 QUICK = ["train.precision=32-true", "train.validation_jets=20", "data.buffer=300", "train.log_every=1"]
 TINY = ["--size", "tiny", "--steps", "2", "--batch-size", "8"]
-
-
-class Done(NamedTuple):
-    """Exit code, stdout and stderr of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def ssl_jets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
-    """Run a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["ssl-jets", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Done(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

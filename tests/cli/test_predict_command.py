@@ -10,14 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from ssl_jets import cli
 from ssl_jets.api.temperatures import temperatures_of
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.read import read_jets
@@ -27,35 +25,10 @@ from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import read_scores
+from support.commands import Done
 
 SOURCES = [source.path for source in sample_sources()[:3]]
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
-
-
-class Done(NamedTuple):
-    """What a command left: exit code, stdout, stderr."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def ssl_jets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
-    """Run a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["ssl-jets", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Done(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

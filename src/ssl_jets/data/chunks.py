@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.bad_jets import zero_padding_hint
 from ssl_jets.data.events.gather import event_rows
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.request import Request
@@ -113,8 +112,3 @@ def check_exact(file: JetFile, name: str) -> None:
                 found=f"{values[wrong[0]]:.0f} in about row {start + wrong[0]}",
                 allowed=["numbers below 2^53"],
             )
-
-
-def padding_hint(file: JetFile) -> str:
-    """Return a hint to read lists that are padded with zeros."""
-    return zero_padding_hint(file.schema)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ssl_jets.config import DataSettings
 from ssl_jets.data.bad_jets import BadJetError
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.inputs import check_definitions
@@ -24,7 +23,7 @@ from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
 __all__ = ["Progress", "batches_of", "columns_to_encode", "embed_jets", "embed_parts", "with_finite_z"]
 
-_DATA, _REQUEST = DataSettings(), Request()
+_REQUEST = Request()
 _NO_Z = "its z is not finite"
 
 Progress = Callable[[int, int], None]

@@ -36,13 +36,10 @@ def input_files(data: EvaluationData) -> list[InputFile]:
 def used_settings(settings: EvaluateSettings, device: torch.device) -> UsedSettings:
     """Return the settings that numbers depend on."""
     data = settings.data
-    used = {
-        **settings.evaluate.model_dump(mode="json"),
-        "weights": data.weights,
-        "validation_fraction": data.validation_fraction,
-        "split_seed": data.split_seed,
-        "precision": native_precision(device),
-        "device": device.type,
-        "figures": settings.figures.model_dump(),
-    }
-    return UsedSettings.model_validate(used)
+    return UsedSettings.of(
+        settings,
+        validation_fraction=data.validation_fraction,
+        split_seed=data.split_seed,
+        precision=native_precision(device),
+        device=device.type,
+    )

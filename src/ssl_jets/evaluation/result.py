@@ -28,7 +28,7 @@ from ssl_jets.evaluation.result_base import (
     versions,
     without,
 )
-from ssl_jets.evaluation.settings import FigureSettings, MeasureSettings
+from ssl_jets.evaluation.settings import EvaluateSettings, FigureSettings, MeasureSettings
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 
@@ -131,6 +131,12 @@ class UsedSettings(Facts, MeasureSettings):
     precision: str | None = None
     device: str | None = None
     figures: FigureSettings = FigureSettings()
+
+    @classmethod
+    def of(cls, settings: EvaluateSettings, **more: object) -> UsedSettings:
+        """Return the settings that numbers depend on; `more` are fields that only an evaluation of a model has."""
+        own = {"weights": settings.data.weights, "figures": settings.figures.model_dump()}
+        return cls.model_validate(settings.evaluate.model_dump(mode="json") | own | more)
 
 
 class Evaluation(ShortRepr, Written):

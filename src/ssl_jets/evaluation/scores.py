@@ -77,7 +77,7 @@ def evaluate_scores(
         jets={"test": len(rows), "task": len(rows)},
         leaked=leaked,
         left_out=file.metadata["left_out"],
-        settings=_used(settings),
+        settings=UsedSettings.of(settings),
         task=task,
         probes=[],
         regression=regression,
@@ -88,11 +88,6 @@ def evaluate_scores(
     )
     evaluation.write()
     return evaluation
-
-
-def _used(settings: EvaluateSettings) -> UsedSettings:
-    more = {"weights": settings.data.weights, "figures": settings.figures.model_dump()}
-    return UsedSettings.model_validate(settings.evaluate.model_dump(mode="json") | more)
 
 
 def _facts(file: ZFile) -> ModelFacts:

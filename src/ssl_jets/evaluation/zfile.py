@@ -98,13 +98,7 @@ def evaluate_z(
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
         left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
-        settings=UsedSettings.model_validate(
-            {
-                **wanted.model_dump(mode="json"),
-                "weights": settings.data.weights,
-                "figures": settings.figures.model_dump(),
-            }
-        ),
+        settings=UsedSettings.of(settings),
         task=None,
         probes=found.probes,
         headline=headline(found.probes),

@@ -52,7 +52,7 @@ class FitResult:
         jets: jets of all batches of all ranks.
         seconds: wall time, of all parts of a resumed run together.
         skipped_steps: steps with a loss or gradient that was not finite.
-        best_step: step of the weights, if it is not the last one (`train.keep=best`).
+        best_step: step of the weights with `train.keep=best`; None for the last one.
     """
 
     steps: int

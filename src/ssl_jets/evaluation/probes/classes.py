@@ -22,9 +22,6 @@ from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, relative
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
 
-MAX_FIT_JETS = 50_000
-"""Most jets a probe is fitted on; of more, the caller draws a random subset."""
-
 LINEAR_C = 1.0
 """Inverse strength of the L2 penalty of the linear probe, in scikit-learn's convention."""
 

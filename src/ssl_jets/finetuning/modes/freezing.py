@@ -6,16 +6,13 @@ from collections.abc import Mapping
 
 from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.modes.base import Mode, scale_lr
-from ssl_jets.finetuning.modes.probe import probe_first
+from ssl_jets.finetuning.modes.probe import EncoderMode
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder, random_like
-from ssl_jets.training.loop import FitResult
-from ssl_jets.training.run_setup import TrainingInputs
 
 
-class LastBlocksMode(Mode):
+class LastBlocksMode(EncoderMode):
     """Training of the last K blocks, the layers after them, and the heads; lower layers keep no activations."""
 
     def prepare(self, objective: Objective) -> None:
@@ -32,13 +29,8 @@ class LastBlocksMode(Mode):
             if module is not None:
                 module.requires_grad_(True)
 
-    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
-        """Train, after the heads alone with `method.probe_first`."""
-        probe_first(objective, inputs)
-        return super().train(objective, inputs)
 
-
-class FullMode(Mode):
+class FullMode(EncoderMode):
     """Training of all weights."""
 
     trains_inputs = True
@@ -52,11 +44,6 @@ class FullMode(Mode):
         objective.multipliers_at = lambda progress: layer_multipliers(
             blocks, method.layer_decay, method.unfreeze, progress
         )
-
-    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
-        """Train, after the heads alone with `method.probe_first`."""
-        probe_first(objective, inputs)
-        return super().train(objective, inputs)
 
 
 def layer_multipliers(blocks: int, decay: float, unfreeze: float, progress: float) -> Mapping[str, float]:

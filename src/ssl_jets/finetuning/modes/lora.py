@@ -11,18 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetuning.modes.base import Mode, scale_lr
-from ssl_jets.finetuning.modes.probe import probe_first
+from ssl_jets.finetuning.modes.base import scale_lr
+from ssl_jets.finetuning.modes.probe import EncoderMode
 from ssl_jets.finetuning.objective import Objective
-from ssl_jets.finetuning.settings import FinetuneSettings
-from ssl_jets.training.loop import FitResult
-from ssl_jets.training.run_setup import TrainingInputs
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class LoraMode(Mode):
+class LoraMode(EncoderMode):
     """Training of low-rank updates, pool, last norm and heads."""
 
     def prepare(self, objective: Objective) -> None:
@@ -43,11 +40,6 @@ class LoraMode(Mode):
         for module in (encoder.transformer.norm, encoder.z_out, encoder.pool):
             if module is not None:
                 module.requires_grad_(True)
-
-    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
-        """Train, after the heads alone with `method.probe_first`."""
-        probe_first(objective, inputs)
-        return super().train(objective, inputs)
 
     def finish(self, objective: Objective) -> None:
         """Merge the updates into the matrices."""

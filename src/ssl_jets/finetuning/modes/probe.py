@@ -69,6 +69,15 @@ class ProbeMode(Mode):
         return min(seconds[1:])
 
 
+class EncoderMode(Mode):
+    """Base of the modes that train weights of the encoder, after the heads alone with `method.probe_first`."""
+
+    def train(self, objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> FitResult:
+        """Train, after the heads alone with `method.probe_first`."""
+        probe_first(objective, inputs)
+        return super().train(objective, inputs)
+
+
 def probe_first(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> None:
     """Train the heads on the frozen z first with `method.probe_first` (LP-FT, arXiv:2202.10054).
 
