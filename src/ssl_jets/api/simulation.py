@@ -33,7 +33,7 @@ def simulate(
         tune: parameters of Pythia, `monash` (default) or `a14`.
         shower: `simple` (default) or `vincia`.
         detector: `nominal` (default) or `shifted`.
-        pairs: reconstruct each event twice, with both `showers` or both `detectors`.
+        pairs: each event twice: two showers of one hard process, by two `seeds` or both `showers`, or both `detectors`.
         labels: write labels and truth matches; by default yes, except for the mixture.
         processes: number of processes; with more than one, call it under `if __name__ == "__main__"`.
         force: replace `out`, and finished parts of another simulation.

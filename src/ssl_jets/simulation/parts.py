@@ -27,7 +27,7 @@ from ssl_jets.simulation.detector import DETECTORS, reconstruct
 from ssl_jets.simulation.events import Events
 from ssl_jets.simulation.generator import event_batches
 from ssl_jets.simulation.processes import MIXTURE, PROCESSES, Process
-from ssl_jets.simulation.request import TUNES, Part, SimulationRequest, View, seeds, views
+from ssl_jets.simulation.request import TUNES, Part, SimulationRequest, View, seeds, showers_of, views
 from ssl_jets.simulation.truth import DecayMatcher, wrapped
 
 _MAX_EVENTS_PER_JET = 500
@@ -78,17 +78,16 @@ def simulate_part(request: SimulationRequest, part: Part, progress: Progress = l
     began, process, ways = time.process_time(), PROCESSES[part.process], views(request)
     of_generator, *of_detectors = seeds(request, part).spawn(1 + len(ways))
     rngs = [np.random.default_rng(seed) for seed in of_detectors]
-    showers = list(dict.fromkeys(view.shower for view in ways))
     found: list[tuple[Table, ...]] = []
     jets = events = 0
-    with event_batches(process, TUNES[request.tune], showers, of_generator) as batches:
+    with event_batches(process, TUNES[request.tune], showers_of(request), of_generator) as batches:
         while jets < part.jets:
-            versions = dict(zip(showers, next(batches)))
-            seen = [_seen(versions[view.shower], view, process, request, rng) for view, rng in zip(ways, rngs)]
+            versions = next(batches)
+            seen = [_seen(versions[view.version], view, process, request, rng) for view, rng in zip(ways, rngs)]
             tables = _aligned(seen, part, events) if request.pairs else (seen[0][1],)
             new = min(len(tables[0][COUNTER]), part.jets - jets)
             found.append(tuple(select(table, np.arange(new)) for table in tables))
-            jets, events = jets + new, events + len(versions[showers[0]])
+            jets, events = jets + new, events + len(versions[0])
             if progress(new):
                 raise StoppedError
             if events > _MAX_EVENTS_PER_JET * (jets + 10):

@@ -15,7 +15,7 @@ from ssl_jets.simulation.detector import DETECTORS
 from ssl_jets.simulation.processes import MIXTURE, PROCESSES, shares
 
 Shower = Literal["simple", "vincia"]
-Pairs = Literal["showers", "detectors"]
+Pairs = Literal["seeds", "showers", "detectors"]
 TUNES: dict[str, tuple[str, ...]] = {
     "monash": ("Tune:pp = 14",),
     "a14": ("Tune:pp = 21",),
@@ -39,15 +39,21 @@ class SimulationRequest(Settings):
     tune: str = Field("monash", description="Parameter tune of Pythia.")
     shower: Shower = Field("simple", description="Parton shower.")
     detector: str = Field("nominal", description="Variant of the detector.")
-    pairs: Pairs | None = Field(None, description="Reconstruct each event with two showers, or two detectors.")
+    pairs: Pairs | None = Field(None, description="What the two versions of an event differ in.")
     labels: bool = Field(True, description="Write labels and truth matches.")
 
 
 class View(NamedTuple):
-    """One way to see an event: a shower and a detector. Without pairs there is one."""
+    """One way to see an event. Without pairs there is one.
+
+    Attributes:
+        name: its part of the file name.
+        version: index of the shower among those of the event, `showers_of`.
+        detector: variant of the detector.
+    """
 
     name: str
-    shower: str
+    version: int
     detector: str
 
 
@@ -104,6 +110,18 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 """Names that the options allow."""
 
 
+def showers_of(request: SimulationRequest) -> tuple[str, ...]:
+    """Return the parton shower of each version of an event: one, or two which begin from the same hard process.
+
+    Example:
+        >>> showers_of(request_of(process="hbb", jets=1, pairs="seeds"))
+        ('simple', 'simple')
+    """
+    if request.pairs == "showers":
+        return get_args(Shower)
+    return (request.shower,) * (2 if request.pairs == "seeds" else 1)
+
+
 def views(request: SimulationRequest) -> tuple[View, ...]:
     """Return the views of each event: one, or two of a pair.
 
@@ -111,11 +129,11 @@ def views(request: SimulationRequest) -> tuple[View, ...]:
         >>> [view.name for view in views(request_of(process="hbb", jets=1, pairs="showers"))]
         ['simple', 'vincia']
     """
-    if request.pairs == "showers":
-        return tuple(View(shower, shower, request.detector) for shower in get_args(Shower))
     if request.pairs == "detectors":
-        return tuple(View(detector, request.shower, detector) for detector in DETECTORS)
-    return (View("", request.shower, request.detector),)
+        return tuple(View(detector, 0, detector) for detector in DETECTORS)
+    showers = showers_of(request)
+    names = {"showers": showers, "seeds": ("first", "second")}.get(request.pairs or "", ("",))
+    return tuple(View(name, version, request.detector) for version, name in enumerate(names))
 
 
 def parts_of(request: SimulationRequest) -> list[Part]:
