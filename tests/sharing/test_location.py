@@ -17,6 +17,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.sharing import location
 from ssl_jets.sharing.location import locate
 
 
@@ -144,3 +145,18 @@ def test_a_model_of_the_hub_is_copied_and_a_commit_is_then_read_offline(
         assert load_model(f"hf:me/jets@{COMMIT}").sha256 == saved[1]
         assert len(handler.asked) == asked  # type: ignore[attr-defined]
     assert load_model(f"hf:me/jets@{COMMIT}").sha256 == saved[1]  # without the server
+
+
+def test_a_bundled_model_is_found_by_its_name(
+    saved: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, digest = saved
+    monkeypatch.setattr(location, "package_folder", lambda name, in_checkout: folder.parent)
+    monkeypatch.chdir(tmp_path)
+    assert location.bundled_models() == {"model": folder}
+    assert load_model("model").sha256 == digest
+    assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
+    with pytest.raises(SslJetsError, match="model come with ssl-jets"):
+        load_model("modl")
+    (tmp_path / "model").mkdir()
+    assert locate("model") == Path("model")  # a folder of the user has priority

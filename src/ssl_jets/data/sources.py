@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 
 from ssl_jets.data.readers.registry import FILE_FORMATS, SUFFIXES, has_known_bytes
 from ssl_jets.data.readers.remote import check_protocol, is_remote
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.runtime.package_files import package_folder
 from ssl_jets.runtime.reading import read_text
 
 
@@ -57,13 +57,11 @@ def sample_sources() -> list[Source]:
     Raises:
         DataError: the sample is not installed.
     """
-    installed = Path(str(resources.files("ssl_jets") / "sample"))
-    checkout = Path(__file__).resolve().parents[3] / "data"
-    for folder in (installed, checkout):
-        files = sorted(folder.glob("*.root"))
-        if files:
-            return [Source(str(file)) for file in files]
-    raise DataError("the bundled sample is missing", where=installed, hint="name your own files: --data FILE")
+    folder = package_folder("sample", "data")
+    files = sorted(folder.glob("*.root"))
+    if files:
+        return [Source(str(file)) for file in files]
+    raise DataError("the bundled sample is missing", where=folder, hint="name your own files: --data FILE")
 
 
 def _resolve(name: str, log: Callable[[str], None]) -> Iterator[Source]:

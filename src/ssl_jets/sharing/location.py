@@ -1,6 +1,7 @@
-"""Location of a model: a folder, a URL with the hash of the weights, or a repository of the Hugging Face hub.
+"""Location of a model: a folder, a bundled model, a URL with the hash of the weights, or a repository of the hub.
 
     runs/mae                                     a run folder, its model/ folder, or a snapshot RUN@step-500
+    small-ssl                                    a model that comes with the package, unless a folder has this name
     https://host/path/model#sha256=e16c...       a model folder on a server; with the hash of `model.safetensors`
     hf:owner/name@revision                       a repository with the files of a model folder
 
@@ -25,6 +26,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.atomic import WorkFolder
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.package_files import package_folder
 
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
 """Files of a model folder; the second one only of a method that is saved whole."""
@@ -38,11 +40,21 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _TIMEOUT, _BLOCK, _MOST_CONFIG = 60, 1 << 20, 16 << 20
 
 
+def bundled_models() -> dict[str, Path]:
+    """Return the folders of the models that come with the package, by name.
+
+    Example:
+        >>> all((folder / CONFIG).is_file() for folder in bundled_models().values())
+        True
+    """
+    return {file.parent.name: file.parent for file in sorted(package_folder("models", "models").glob(f"*/{CONFIG}"))}
+
+
 def locate(name: str | Path) -> Path:
     """Return the folder of a model, after copying a model from elsewhere to the cache.
 
     Args:
-        name: folder, URL with `#sha256=`, or `hf:owner/name@revision`.
+        name: folder, name of a bundled model, URL with `#sha256=`, or `hf:owner/name@revision`.
 
     Raises:
         UsageError: a URL without a hash, a malformed name, or the hub without its package.
@@ -55,7 +67,13 @@ def locate(name: str | Path) -> Path:
     text = str(name)
     if text.startswith("hf:"):
         return _from_hub(text)
-    return _from_url(text) if re.match("https?://", text) else Path(name)
+    if re.match("https?://", text):
+        return _from_url(text)
+    if Path(name).exists() or text not in bundled_models():
+        return Path(name)
+    if rank() == 0:
+        to_stderr(f"model: {text}, which comes with ssl-jets")
+    return bundled_models()[text]
 
 
 def model_folder(path: Path) -> Path:
@@ -72,6 +90,8 @@ def model_folder(path: Path) -> Path:
         return _snapshot_folder(path.with_name(run) / SNAPSHOTS, step)
     found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
     hint = "ssl-jets pretrain --out RUN makes one"
+    if path.name == str(path) and bundled_models():
+        hint = f"{hint}; {', '.join(bundled_models())} come with ssl-jets"
     if (path / "checkpoints").is_dir():
         hint = f"the command that began this run finishes it, with --out {path} --resume"
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
