@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, names_of, tree_of
 from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.package_files import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ssl_jets.embedding.job import EmbedSettings, OutputSummary
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def embed(
-    model: str | Path,
+    model: str | Path = DEFAULT_MODEL,
     *,
     out: str | Path,
     data: Names = (),
@@ -34,7 +35,7 @@ def embed(
     """Write z of every jet, in input order, to a z file.
 
     Args:
-        model: a run folder, or its `model/` folder.
+        model: a run folder, its `model/` folder, or the name of a bundled model.
         out: the z file; its suffix names the format: .root, .parquet, .h5 or .npz.
         data: the jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.

@@ -10,6 +10,7 @@ import typer
 
 from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import BatchSize, Data, Force, Keep, Model, Part, PerFile, ResumeParts, Schema, Set, Where
+from ssl_jets.runtime.package_files import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ssl_jets.embedding.job import OutputSummary
@@ -23,8 +24,8 @@ class Level(StrEnum):
 
 
 def embed(
-    model: Model,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="z file: .root, .parquet, .h5 or .npz.")],
+    model: Model = DEFAULT_MODEL,
     data: Data = None,
     schema: Schema = None,
     where: Where = None,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+DEFAULT_MODEL = "small-ssl"
+"""Name of the bundled model that `embed` uses if no other is named."""
+
 
 def package_folder(name: str, in_checkout: str) -> Path:
     """Return a folder of data files; it need not exist.
