@@ -64,6 +64,7 @@ class Jets(ShortRepr):
         weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
             weights.
         source: int64 `[jet, 3]`: index of the file, entry in the file, number of the jet in the entry.
+        second: the same jets of the same events seen a second time (`data.pairs`), row by row; None without pairs.
 
     Example:
         >>> leading = [[310.0, 0.02, -0.01], [95.0, -0.11, 0.07]]
@@ -82,6 +83,7 @@ class Jets(ShortRepr):
     labels: Tensor | None = None
     weights: Tensor | None = None
     source: Tensor | None = None
+    second: Jets | None = None
 
     @classmethod
     def of(
@@ -116,9 +118,8 @@ class Jets(ShortRepr):
             if not shaped or not jet[:, canonical].isfinite().all():
                 expected = [f"finite numbers [particle, {len(columns)}], at least one particle"]
                 found = f"shape {tuple(jet.shape)}, {int((~jet.isfinite()).sum())} values not finite"
-                raise UsageError(
-                    "these are not the particles of a jet", where=f"jet {number}", found=found, allowed=expected
-                )
+                what = "these are not the particles of a jet"
+                raise UsageError(what, where=f"jet {number}", found=found, allowed=expected)
         packed = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))  # [particle, column]
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
         jets = cls(packed, offsets, names)
@@ -146,9 +147,12 @@ class Jets(ShortRepr):
     @property
     def jet_of_particle(self) -> Tensor:
         """The jet each particle belongs to, int64 `[particle]`."""
-        return torch.repeat_interleave(
-            torch.arange(len(self), device=self.offsets.device), self.lengths, output_size=len(self.particles)
-        )
+        jets = torch.arange(len(self), device=self.offsets.device)
+        return torch.repeat_interleave(jets, self.lengths, output_size=len(self.particles))
+
+    def second_view(self) -> Jets:
+        """Return the second view of each jet: its partner of a pair, else the jet itself; without labels."""
+        return replace(self, jet={}, labels=None, weights=None, source=None) if self.second is None else self.second
 
     def keep(self, mask: Tensor) -> Jets:
         """Return the jets with only the particles of `mask` (bool `[particle]`). A jet may become empty.
@@ -183,6 +187,7 @@ class Jets(ShortRepr):
             labels=None if self.labels is None else self.labels[jets],
             weights=None if self.weights is None else self.weights[jets],
             source=None if self.source is None else self.source.index_select(0, jets),
+            second=None if self.second is None else self.second.select(jets),
         )
 
     def to(self, device: torch.device | str) -> Jets:
@@ -201,6 +206,7 @@ class Jets(ShortRepr):
             labels=moved(self.labels),
             weights=moved(self.weights),
             source=moved(self.source),
+            second=None if self.second is None else self.second.to(device),
         )
 
     def without(self, names: Collection[str]) -> Jets:
@@ -213,10 +219,11 @@ class Jets(ShortRepr):
         """
         kept = [index for index, name in enumerate(self.columns) if name not in names]
         context = {name: values for name, values in self.context.items() if name not in names}
+        second = None if self.second is None else self.second.without(names)
         if len(kept) == len(self.columns):
-            return replace(self, context=context)
+            return replace(self, context=context, second=second)
         columns = tuple(self.columns[index] for index in kept)
-        return replace(self, particles=self.particles[:, kept], columns=columns, context=context)
+        return replace(self, particles=self.particles[:, kept], columns=columns, context=context, second=second)
 
     def rank_by_pt(self) -> Tensor:
         """Rank each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
@@ -272,13 +279,14 @@ def offsets_of(lengths: Tensor) -> Tensor:
 
 
 def concatenate(batches: Sequence[Jets]) -> Jets:
-    """Concatenate batches with the same columns into one."""
+    """Concatenate batches with the same columns into one; if some are pairs, other jets are paired with themselves."""
     first = batches[0]
     if len(batches) == 1:
         return first
     labels = [batch.labels for batch in batches if batch.labels is not None]
     weights = [batch.weights for batch in batches if batch.weights is not None]
     source = [batch.source for batch in batches if batch.source is not None]
+    paired = any(batch.second is not None for batch in batches)
     return Jets(
         particles=torch.cat([batch.particles for batch in batches]),
         offsets=offsets_of(torch.cat([batch.lengths for batch in batches])),
@@ -288,4 +296,5 @@ def concatenate(batches: Sequence[Jets]) -> Jets:
         labels=torch.cat(labels) if len(labels) == len(batches) else None,
         weights=torch.cat(weights) if len(weights) == len(batches) else None,
         source=torch.cat(source) if len(source) == len(batches) else None,
+        second=concatenate([batch.second_view() for batch in batches]) if paired else None,
     )

@@ -117,6 +117,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
+    if settings.data.pairs and not cls.compares_views(settings.method):
+        others = {other: methods.find(other) for other in methods.names()}
+        allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
+        raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
     data = open_on_all_ranks(settings.data, fabric)
     settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
@@ -278,6 +282,9 @@ def log_setup(inputs: TrainingInputs[MethodSettings], method: Method) -> None:
     collections = sorted({file.collection for file in data.files} - {""})
     jets = " ".join([*collections, "jets to train on"]) + BAD_AMONG * (settings.data.bad_jets == "skip")
     run.log_message(f"data: {data.jets(data.train):,} {jets}, {data.jets(data.held_out):,} held out{classes}")
+    if settings.data.pairs:
+        paired = data.jets([part for part in data.all_train if data.files[part.file].second is not None])
+        run.log_message(f"pairs: {paired:,} of {data.jets(data.all_train):,} jets to train on have a second view")
     if inputs.subset is not None:
         run.log_message(f"labels of {len(inputs.subset):,} jets")
     if data.unlabelled:

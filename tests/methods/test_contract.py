@@ -127,6 +127,33 @@ def test_a_small_step_against_the_gradient_lowers_the_loss(name: str, batch: Jet
     assert loss_of(method, batch) < before - 0.001 * length
 
 
+COMPARING = [name for name in methods.names() if methods.find(name).compares_views(methods.find(name).Config())]
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_a_jet_paired_with_itself_has_the_loss_of_an_unpaired_jet(name: str, batch: Jets) -> None:
+    method, paired = build(name, batch), replace(batch, second=batch.second_view())
+    assert torch.equal(loss_of(method, paired), loss_of(method, batch))
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_views_without_augmentations_differ_only_in_pairs(name: str, batch: Jets) -> None:
+    """Without augmentations both views of a jet are equal, unless the second file has another jet there."""
+    key = {"lejepa": "global_view"}.get(name, "views")
+    method = build(name, batch, **{key: "none"})
+    alone = loss_of(method, batch)
+    others = loss_of(method, replace(batch, second=batch.select(torch.arange(32).roll(7)).second_view()))
+    assert not torch.isclose(alone, others, rtol=1e-3)
+
+
+@every_method
+def test_methods_that_compare_no_views_do_not_read_the_second_one(name: str, batch: Jets) -> None:
+    if name in COMPARING:
+        return
+    method, second = build(name, batch), batch.select(torch.arange(32).roll(7)).second_view()
+    assert torch.equal(loss_of(method, replace(batch, second=second)), loss_of(method, batch))
+
+
 @every_method
 @pytest.mark.usefixtures("masks_by_content")
 def test_the_loss_is_blind_to_the_order_of_the_particles(name: str, batch: Jets) -> None:

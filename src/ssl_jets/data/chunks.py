@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.events.gather import event_rows
@@ -56,6 +58,8 @@ def read_chunk(
 ) -> tuple[Jets, Counter[str]]:
     """Read entries `start` to `stop` as jets in the order of the file, and count the skipped jets by reason.
 
+    A jet of a pair is skipped if either view is bad; the second view is read of the jets whose first one is good.
+
     Args:
         file: the file.
         index: its number in a list of files, for `Jets.source`.
@@ -69,7 +73,19 @@ def read_chunk(
             cannot be read. The message has the file, the branch and the entry.
     """
     decoder = file.decoder(request)
-    return decoder.decode(read_rows(file, decoder.branches, start, stop, without), index)
+    jets, skipped = decoder.decode(read_rows(file, decoder.branches, start, stop, without), index)
+    if file.second is None:
+        return jets, skipped
+    assert jets.source is not None  # everything decoded has it
+    entries = jets.source[:, 1].numpy()
+    decoder = file.second.decoder(request.second_view)
+    rows = read_rows(file.second, decoder.branches, start, stop, without)
+    second, bad = decoder.decode(rows.select(np.isin(rows.entry, entries)), index)
+    assert second.source is not None
+    good = np.isin(entries, second.source[:, 1].numpy())
+    jets = jets if good.all() else jets.select(torch.from_numpy(np.flatnonzero(good)))
+    lost = Counter({f"{reason}, in the second view": number for reason, number in bad.items()})
+    return replace(jets, second=second.second_view()), skipped + lost
 
 
 def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:

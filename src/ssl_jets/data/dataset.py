@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole, with_common_types
+from ssl_jets.data.loading.pairs import with_pairs
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import shared
 from ssl_jets.data.selection import check_selection, count_selected
@@ -97,7 +98,8 @@ def open_dataset(settings: DataSettings) -> Dataset:
     else:
         train, held_out = split(files, settings.validation_fraction, settings.split_seed)
         data = Dataset(files, train, held_out, left_out=skipped)
-    return _with_selection(_with_unlabelled(_not_empty(data), settings), settings)
+    data = _with_unlabelled(_not_empty(data), settings)
+    return _with_selection(replace(data, files=with_pairs(data.files, settings, skipped)), settings)
 
 
 def open_named(

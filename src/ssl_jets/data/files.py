@@ -53,6 +53,7 @@ class JetFile:
         label_branches: the branches the label is read from.
         events: jets of the events, if an entry is an event; None if it is a jet.
         digest: of the contents, the same for every copy; "" if unknown.
+        second: file of the second view of each jet, row by row (`data.pairs`); None without one.
     """
 
     source: Source
@@ -72,6 +73,7 @@ class JetFile:
     label_branches: tuple[str, ...] = field(default=(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
     digest: str = field(default="", repr=False)
+    second: JetFile | None = field(default=None, repr=False, hash=False)
     _decoders: dict[Request, Decoder] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def decoder(self, request: Request) -> Decoder:
@@ -81,6 +83,11 @@ class JetFile:
             available = Available(self.columns, self.features, self.context)
             self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
         return self._decoders[request]
+
+    @property
+    def views(self) -> tuple[JetFile, ...]:
+        """The file, and the one of the second view if there is one."""
+        return (self,) if self.second is None else (self, self.second)
 
     @property
     def place(self) -> str:

@@ -76,6 +76,11 @@ class Request:
         return replace(self, jet_columns=(), weights=None, flatten=None)
 
     @property
+    def second_view(self) -> Request:
+        """The same request for the second view of jets: the first one decides on labels and selection."""
+        return replace(self.inputs, where=None, labels=False)
+
+    @property
     def all_jet_columns(self) -> tuple[str, ...]:
         """All jet columns to read, the weights included."""
         return self.jet_columns if self.weights is None else (*self.jet_columns, self.weights)

@@ -51,11 +51,13 @@ class Seen:
     @classmethod
     def of_parts(cls, files: Sequence[JetFile], train: Sequence[EntryRange], held_out: Sequence[EntryRange]) -> Seen:
         """Build the record of a training on entries of files."""
-        trained = sorted({part.file for part in train})
-        kept = [(files[part.file], files[part.file].tree_entries(part.start, part.stop)) for part in held_out]
-        return cls(
-            tuple(files[index].identity for index in trained), tuple((file.identity, *ends) for file, ends in kept)
-        )
+        trained = [file.identity for index in sorted({part.file for part in train}) for file in files[index].views]
+        kept = [
+            (file.identity, *files[part.file].tree_entries(part.start, part.stop))
+            for part in held_out
+            for file in files[part.file].views
+        ]
+        return cls(tuple(trained), tuple(kept))
 
     def facts(self) -> dict[str, Any]:
         """Return the rows that `of` reads."""
@@ -194,7 +196,7 @@ def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
 
 def fingerprint(files: Sequence[JetFile]) -> list[tuple[FileId, int]]:
     """Return identity and number of jets of each file, to compare between processes."""
-    return [(file.identity, file.entries) for file in files]
+    return [(view.identity, view.entries) for file in files for view in file.views]
 
 
 def _listed(names: Sequence[str]) -> str:

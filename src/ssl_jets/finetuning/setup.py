@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.inputs import check_definitions, columns_of
+from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.finetuning.modes import MODES
@@ -40,6 +41,7 @@ def open_labelled(
         DataError: classes are to be learned, and the files have no labels.
         UsageError: the files define a feature otherwise than the model.
     """
+    refuse_pairs(settings.data)
     data = open_dataset(settings.data) if fabric is None else open_on_all_ranks(settings.data, fabric)
     if LABEL in settings.method.targets:
         hint = "--set method.targets=[jet_sdmass] learns a jet column"

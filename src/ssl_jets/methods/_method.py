@@ -111,6 +111,11 @@ class Method(nn.Module):
         return False
 
     @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Check if `loss` compares views of a jet, one of them of `Jets.second_view`, with these settings."""
+        return False
+
+    @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
         """Return the jet columns that `loss` and `fit_statistics` read with these settings."""
         return ()

@@ -64,7 +64,7 @@ class BYOL(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the symmetrized squared distance on the sphere to the teacher's projection of the other view."""
-        first, second = make_view(jets, self.cfg.views), make_view(jets, self.cfg.views)
+        first, second = (make_view(view, self.cfg.views) for view in (jets, jets.second_view()))
         predictions = [self.predictor(self.projection(self.encoder(view, z_only=True).z)) for view in (first, second)]
         with torch.no_grad():
             teacher_z = [self.teacher(view, z_only=True).z for view in (second, first)]
@@ -80,6 +80,11 @@ class BYOL(Method):
         """Return the student's projections `[jet, out]`."""
         projections: Tensor = self.projector(z)
         return projections
+
+    @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Return True: every second view is of `Jets.second_view`."""
+        return True
 
     def _target(self, projections: Tensor) -> Tensor:
         return whiten(projections) if self.cfg.targets == "whitened" else projections

@@ -58,8 +58,12 @@ class LeJepa(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the squared distance of the views from their centre, and SIGReg of each view."""
         kinds = [self.cfg.global_view] * self.cfg.global_views + [self.cfg.local_view] * self.cfg.local_views
+        pair = jets, jets.second_view()  # of pairs, the views are of both jets in turn
         views = torch.stack(
-            [self.projection(self.encoder(make_view(jets, kind), z_only=True).z) for kind in kinds]
+            [
+                self.projection(self.encoder(make_view(pair[number % 2], kind), z_only=True).z)
+                for number, kind in enumerate(kinds)
+            ]
         )  # [view, jet, p]
         centre = views[: self.cfg.global_views].mean(0)
         agreement = (views - centre).square().mean()
@@ -72,3 +76,8 @@ class LeJepa(Method):
         """Return the projections, float32 `[jet, projector_width]`."""
         projections: Tensor = self.projector(z)
         return projections.float()
+
+    @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Return True: every second view is of `Jets.second_view`."""
+        return True

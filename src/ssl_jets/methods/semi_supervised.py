@@ -115,6 +115,12 @@ class SemiSupervised(Method):
         return tuple(dict.fromkeys((*cfg.jet_columns, *other)))
 
     @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Check if the other method compares two views."""
+        assert isinstance(cfg, cls.Config)
+        return find(cfg.unlabelled).compares_views(cfg.unlabelled_settings)
+
+    @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
         """Check if the label is among the targets."""
         assert isinstance(cfg, TaskSettings)

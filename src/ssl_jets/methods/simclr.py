@@ -51,7 +51,7 @@ class SimCLR(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute NT-Xent, and the fraction of views whose nearest view is their partner."""
         first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)
+        second = self.projection(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)
         accuracy = (logits.argmax(1) == partner).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, partner), "accuracy": accuracy}
@@ -60,6 +60,11 @@ class SimCLR(Method):
         """Return the projections `[jet, out]`."""
         projections: Tensor = self.projector(z)
         return projections
+
+    @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Return True: every second view is of `Jets.second_view`."""
+        return True
 
 
 def similarities(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ class VICReg(Method):
         """Compute the weighted sum of the three terms."""
         cfg = self.cfg
         first = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)  # [jet, D]
-        second = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)
+        second = self.projection(self.encoder(make_view(jets.second_view(), cfg.views), z_only=True).z)
         invariance = (first - second).square().mean()
         v1, c1 = vicreg_terms(gather(first))
         v2, c2 = vicreg_terms(gather(second))
@@ -77,3 +77,8 @@ class VICReg(Method):
         """Return the projections, float32 `[jet, D]`."""
         projections: Tensor = self.projector(z)
         return projections.float()
+
+    @classmethod
+    def compares_views(cls, cfg: MethodSettings) -> bool:
+        """Return True: every second view is of `Jets.second_view`."""
+        return True

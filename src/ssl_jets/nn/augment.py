@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ssl_jets.config import Settings
@@ -28,7 +29,7 @@ _NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
 
 
 class Views(Settings):
-    """Strengths of the augmentations of a view, in the order of application; 0 switches one off."""
+    """Strengths of the augmentations of a view, in the order of application; 0 switches one off, `none` all of them."""
 
     rotate: float = Field(default=math.pi, ge=0, le=math.pi)
     """Rotate each jet about its axis by an angle up to this [rad]."""
@@ -58,6 +59,12 @@ class Views(Settings):
     """Probability to mark the track columns (d0, dz and their errors) of the whole batch as missing."""
     hide_kind: float = Field(default=0.0, ge=0, le=1)
     """Probability to mark the kind of all particles of the batch as missing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_zero(cls, values: Any) -> Any:
+        """Read `none` as strength 0 of every augmentation."""
+        return dict.fromkeys(cls.model_fields, 0.0) if values == "none" else values
 
 
 @dataclass(frozen=True)

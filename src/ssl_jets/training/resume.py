@@ -92,7 +92,7 @@ def open_run(
         if not run.has_checkpoint:  # killed before the first checkpoint: it begins again
             run.drop_metrics_after(-1)
     run.loggers = Loggers(settings.train.log, run.folder, _flat(settings.model_dump(mode="json")))
-    run.record_or_check_files([file.identity for file in data.files])
+    run.record_or_check_files([view.identity for file in data.files for view in file.views])
     fabric.barrier()
 
 

@@ -101,7 +101,8 @@ class ShuffleBuffer:
         self._workers = workers
         self._most_kept = buffer // 2
         self._kept: dict[EntryRange, Chunk] = {}
-        self._blocks = [_Block(), _Block()]
+        paired = any(file.second is not None for file in files)
+        self._blocks = [_Block(paired=paired), _Block(paired=paired)]
         self._window: Future[Chunk] | None = None
         self._readers = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="ssl-jets-window")
@@ -201,9 +202,10 @@ class ShuffleBuffer:
 
 
 class _Block:
-    """Memory that is reused, into which jets are copied one batch after another."""
+    """Memory that is reused, into which jets are copied one batch after another; of pairs, both views."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, paired: bool) -> None:
+        self._second = _Block(paired=False) if paired else None
         self._particles = torch.empty(0, 0)  # [particle, column]
         self.clear(0)
 
@@ -213,6 +215,8 @@ class _Block:
         self._entries = 0
         self._used = 0
         self._rest: list[Jets] = []
+        if self._second is not None:
+            self._second.clear(expected)
 
     def append(self, jets: Jets, entries: int) -> None:
         """Append the jets of so many entries."""
@@ -228,11 +232,16 @@ class _Block:
         self._particles[start:stop] = jets.particles
         self._used = stop
         # Not a slice of the particles, which would keep all of them in memory.
-        self._rest.append(replace(jets, particles=jets.particles.new_empty(0, len(jets.columns))))
+        self._rest.append(replace(jets, particles=jets.particles.new_empty(0, len(jets.columns)), second=None))
+        if self._second is not None:
+            self._second.append(jets.second_view(), entries)
 
     def jets(self) -> Jets | None:
         """Return all jets, with their particles in this block; None if there are none."""
-        return replace(concatenate(self._rest), particles=self._particles[: self._used]) if self._rest else None
+        if not self._rest:
+            return None
+        second = None if self._second is None else self._second.jets()
+        return replace(concatenate(self._rest), particles=self._particles[: self._used], second=second)
 
 
 def _union(members: Sequence[EntryRange]) -> EntryRange:
