@@ -25,8 +25,8 @@ def track_arrays(jets: int, seed: int = 0, *, shuffled: bool = False) -> dict[st
     from_b = (flavour[:, None] == 5) & (rng.uniform(size=shape) < 0.5)
     origin = np.where(from_b, FROM_B, np.where(rng.uniform(size=shape) < 0.3, PILEUP, PRIMARY))
     vertex = np.select([origin == PILEUP, origin == PRIMARY], [-2, 0], 1)
-    d0 = rng.normal(0, 0.02, shape) + (origin == FROM_B) * rng.choice([-1, 1], shape) * rng.uniform(0.5, 2, shape)
-    z0 = rng.normal(0, 0.02, shape) + (origin == PILEUP) * rng.choice([-1, 1], shape) * rng.uniform(0.5, 2, shape)
+    d0 = rng.normal(0, 0.02, shape) + (origin == FROM_B) * rng.choice([-1, 1], shape) * rng.exponential(0.3, shape)
+    z0 = rng.normal(0, 0.02, shape) + (origin == PILEUP) * rng.choice([-1, 1], shape) * rng.exponential(0.3, shape)
     if shuffled:
         order = rng.permutation(valid.sum())
         origin[valid], vertex[valid] = origin[valid][order], vertex[valid][order]

@@ -79,8 +79,8 @@ class ParticleTasks(nn.Module):
         for number, (target, logits) in enumerate(zip(self.heads.classified, self.heads.logits(tokens).values())):
             labels = target.labels(jets)
             counted = weights * (labels >= 0)
-            right = counted @ (logits.argmax(1) == labels).float()
-            logged[f"accuracy_{target.name}"] = right / torch.where(counted.sum() > 0, counted.sum(), 1)
+            right = counted * (logits.argmax(1) == labels)
+            logged[f"accuracy_{target.name}"] = right.sum() / torch.where(counted.sum() > 0, counted.sum(), 1)
             counted = counted * self._class_weights(number)[labels.clamp(min=0)]
             error = nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
             sums[target.name], counts[target.name] = (counted * factor * error).sum(), counted.sum()
