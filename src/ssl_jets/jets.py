@@ -28,6 +28,9 @@ NEEDED = ("pt", "deta", "dphi")
 KINDS = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Particle types; the column `kind` holds the index."""
 
+TRUTH = "truth:"
+"""Begins the name of a column of particles that holds labels of them, such as `truth:origin`; no encoder reads it."""
+
 USUAL_LENGTH = 256
 """Particles of a usual jet: a batch size counts jets of up to this length."""
 
@@ -56,8 +59,9 @@ class Jets(ShortRepr):
     Attributes:
         particles: float32 `[particle, column]`, canonical columns in physical units.
         offsets: int64 `[jet + 1]`; jet i owns the particles `offsets[i]` to `offsets[i + 1]`.
-        columns: names of the columns of `particles`: a subset of `COLUMNS` in that order, then features of a schema. A
-            column the format lacks is absent here; it is never filled with zeros. A missing value of a feature is NaN.
+        columns: names of the columns of `particles`: a subset of `COLUMNS` in that order, then features of a schema,
+            then labels of particles (`TRUTH`). A column the format lacks is absent here; it is never filled with zeros.
+            A missing value of a feature or label is NaN.
         jet: jet-level columns by name, each `[jet]`.
         context: jet-level numbers that the encoder may read, by name, each float32 `[jet]`; NaN where missing.
         labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.

@@ -15,6 +15,7 @@ from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
@@ -33,6 +34,7 @@ class Model(ShortRepr):
         head: z to logits over `labels`; None for a model trained without labels.
         labels: class names.
         regressor: z to jet columns; None for a model that regresses none.
+        particles: tokens to targets of particles; None for a model without any.
         facts: `method` and `training` (files, split, steps, jets seen, ...), as written to `config.json`.
         sha256: of the weights file; empty for a model that was never saved.
 
@@ -54,6 +56,7 @@ class Model(ShortRepr):
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     regressor: Regressor | None = None
+    particles: ParticleHeads | None = None
 
     @property
     def method(self) -> str:
@@ -63,7 +66,7 @@ class Model(ShortRepr):
     @property
     def parameters(self) -> int:
         """Trainable numbers of encoder and heads."""
-        modules = (self.encoder, self.head, self.regressor)
+        modules = (self.encoder, self.head, self.regressor, self.particles)
         return sum(parameter_count(module) for module in modules if module is not None)
 
     @property

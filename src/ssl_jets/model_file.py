@@ -28,6 +28,7 @@ from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, sync
 from ssl_jets.runtime.reading import guarded, read_json
@@ -58,6 +59,8 @@ def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
         weights |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
     if model.regressor is not None:
         weights |= {f"regressor.{name}": value for name, value in model.regressor.state_dict().items()}
+    if model.particles is not None:
+        weights |= {f"particles.{name}": value for name, value in model.particles.state_dict().items()}
     folder = real(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -182,14 +185,16 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
         encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
+        particles = ParticleHeads.of(config["particles"]) if "particles" in config else None
     _check_features(config, encoder, file)
-    for name, module in (("encoder", encoder), ("head", head), ("regressor", regressor)):
+    heads = {"head": head, "regressor": regressor, "particles": particles}
+    for name, module in {"encoder": encoder, **heads}.items():
         if module is not None:
             # The weights stay the file mapped into memory; only pages that are written to are copied.
             module.load_state_dict(_of_module(weights, name), assign=True)
             module.eval()
     facts = {"method": config["method"], "training": config["training"]}
-    model = Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
+    model = Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor, particles)
     encoder.reads_context = bool(model.context)
     return model
 
@@ -273,6 +278,7 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
             "kind": regressor.kind,
             "levels": list(regressor.levels),
         },
+        **({} if model.particles is None else {"particles": model.particles.describe()}),
         "parameters": model.parameters,
         "features": features,
         **({"context": encoder.context.inputs.describe()} if encoder.context is not None else {}),

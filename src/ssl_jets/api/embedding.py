@@ -77,6 +77,7 @@ def predict(
     keep: Names = (),
     with_z: bool = False,
     temperature: str | float | None = None,
+    level: Literal["jet", "particle"] = "jet",
     part: str | None = None,
     per_file: bool = False,
     settings: SettingTree | None = None,
@@ -96,6 +97,7 @@ def predict(
         keep: jet columns to copy from the input.
         with_z: write z, too.
         temperature: number that divides the logits; "fit" fits it on held-out labelled jets of each model.
+        level: "jet" for a row per jet, "particle" for a row per particle with the predictions of particles.
         part: "I/N" writes part I (from 1) of N, for an array job; `merge` joins the parts.
         per_file: write a file for each input; `out` then has `{name}` or `{index}` in its name.
         settings: further settings `data.*`, `out.*`, and `train.precision`.
@@ -114,6 +116,7 @@ def predict(
     from ssl_jets.embedding.predictions import predict as run_predict
     from ssl_jets.runtime.console import Bar
 
+    check_choice("--level", level, ("jet", "particle"))
     models = [Path(name) for name in names_of(model)]
     resolved = _resolved(data, schema, where, settings)
     options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
@@ -124,7 +127,8 @@ def predict(
             out,
             scores=names_of(score),
             with_z=with_z,
-            temperatures=lambda: temperatures_of(temperature, models),
+            temperatures=None if temperature is None else lambda: temperatures_of(temperature, models),
+            level=level,
             report=bar.to_of,
             **options,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """Unit of a row in a z file."""
+    """Unit of a row in a z or scores file."""
 
     jet = "jet"
     particle = "particle"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_jets.cli.embed import put_files
+from ssl_jets.cli.embed import Level, put_files
 from ssl_jets.cli.options import BatchSize, Data, Force, Keep, Part, PerFile, ResumeParts, Schema, Set, Where
 
 
@@ -25,6 +25,7 @@ def predict(
         typer.Option("--score", metavar="'NAME = FORMULA'", help="Discriminant of classes and columns."),
     ] = None,
     keep: Keep = None,
+    level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
     with_z: Annotated[bool, typer.Option("--with-z", help="Write z, too.")] = False,
     temperature: Annotated[
         str | None,
@@ -39,7 +40,7 @@ def predict(
     resume: ResumeParts = False,
     force: Force = False,
 ) -> None:
-    """Write class probabilities, regressed columns and discriminants of every jet; prints the file."""
+    """Write class probabilities, regressed columns and discriminants of every jet (or particle); prints the file."""
     from ssl_jets import api
     from ssl_jets.setting_tree import parse_set
 
@@ -51,6 +52,7 @@ def predict(
         where=where,
         score=score or (),
         keep=keep or (),
+        level=level.value,
         with_z=with_z,
         temperature=temperature,
         part=part,

@@ -72,7 +72,10 @@ class Dataset:
     @property
     def blind(self) -> list[JetFile]:
         """The files without their labels, for training that must not read any."""
-        return [replace(file, label_names=(), label_formulas=(), label_branches=()) for file in self.files]
+        return [
+            replace(file, label_names=(), label_formulas=(), label_branches=(), particle_labels=())
+            for file in self.files
+        ]
 
     @property
     def names(self) -> list[str]:

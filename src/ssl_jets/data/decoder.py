@@ -18,19 +18,21 @@ from ssl_jets.data.schemas.feature_columns import Column, context_column, featur
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
+from ssl_jets.data.schemas.particle_labels import label_column
 from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.schemas.value import Value
 from ssl_jets.errors import UsageError
-from ssl_jets.jets import COLUMNS, KINDS, Jets, wrap_azimuth
+from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets, wrap_azimuth
 
 
 class Available(NamedTuple):
-    """Names that a file provides of a schema: canonical columns, features of particles, context of jets."""
+    """Names that a file provides of a schema: canonical columns, features, context, labels of particles."""
 
     columns: tuple[str, ...]
     features: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
+    particle_labels: tuple[str, ...] = ()
 
 
 class JetTable(NamedTuple):
@@ -80,12 +82,17 @@ class Decoder:
         context = {name: schema.context[name] for name in request.context if name in available.context}
         jets = (*request.all_jet_columns, *names, *by)
         branches = schema.branches_for(canonical, jets, self._classes.branches)
-        further = [branch for source in (*features.values(), *context.values()) for branch in source.branches]
+        there = {*available.particle_labels}
+        labels = {name: schema.particle_labels[name] for name in request.particle_labels if name in there}
+        sources = (*features.values(), *context.values(), *labels.values())
+        further = [branch for source in sources for branch in source.branches]
         self.branches = tuple(dict.fromkeys((*branches, *further)))
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
         self._particle_columns = [_particle_column(schema, name) for name in canonical]
         self._particle_columns += [feature_column(features.get(name)) for name in self._columns[len(canonical) :]]
+        self._particle_columns += [label_column(labels.get(name)) for name in request.particle_labels]
+        self._columns += tuple(f"{TRUTH}{name}" for name in request.particle_labels)
         self._context = {name: context_column(context.get(name)) for name in request.context}
         self._jet_columns = {name: _jet_column(schema, name, types.of[name]) for name in request.jet_columns}
         self._weight = None if request.weights is None else _jet_column(schema, request.weights, np.dtype(np.float32))
@@ -137,11 +144,9 @@ class Decoder:
         Raises:
             UsageError: the formula adds over particles.
         """
-        return (
-            np.ones(len(rows), np.bool_)
-            if self._where is None
-            else self._where.of_jets(_JetValues(rows, self._where_columns))
-        )
+        if self._where is None:
+            return np.ones(len(rows), np.bool_)
+        return self._where.of_jets(_JetValues(rows, self._where_columns))
 
     def _select_jets(self, rows: Rows, skipped: Counter[str]) -> tuple[Rows, Counter[str]]:
         """Keep the selected jets, and count the others."""

@@ -46,6 +46,7 @@ class JetFile:
         columns: canonical particle columns it has, in the order of `COLUMNS`.
         features: features of particles it has, by the names of the schema.
         context: context of jets it has, by the names of the schema.
+        particle_labels: labels of particles it has, by the names of the schema.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
         types: types of the jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
@@ -67,6 +68,7 @@ class JetFile:
     jet_columns: tuple[str, ...] = field(repr=False)
     features: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
+    particle_labels: tuple[str, ...] = ()
     types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
@@ -80,7 +82,7 @@ class JetFile:
         """Return the decoder of a request, compiled at its first use."""
         if request not in self._decoders:
             classes = Classes(self.label_names, self.label_formulas, self.label_branches)
-            available = Available(self.columns, self.features, self.context)
+            available = Available(self.columns, self.features, self.context, self.particle_labels)
             self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
         return self._decoders[request]
 
@@ -253,6 +255,7 @@ def _open(
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
         features, context = check.present_features(schema, table, where)
+        particle_labels = check.present_particle_labels(schema, table, where)
         classes = check.present_labels(schema, table.branches, labels, where)
         named = tuple(name for name, value in schema.jets.items() if set(value.branches) <= set(table.branches))
         branches = check.check_branches(schema, columns, named, classes, table, where)
@@ -271,6 +274,7 @@ def _open(
             jet_columns=jet_columns,
             features=features,
             context=context,
+            particle_labels=particle_labels,
             types=own_types(schema, table, jet_columns),
             label_names=classes.names,
             label_formulas=classes.formulas,
@@ -278,6 +282,6 @@ def _open(
             events=events,
             digest=digest,
         )
-        request = Request(named, columns=(*columns, *features), context=context)
+        request = Request(named, columns=(*columns, *features), context=context, particle_labels=particle_labels)
         check.check_formulas(file.decoder(request), table, schema.title)
         return file

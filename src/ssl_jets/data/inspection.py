@@ -128,6 +128,8 @@ def _declared(file: JetFile) -> list[str]:
         text += " (for model.inputs)" if present else ""
         text += f"; the file lacks {', '.join(lacking)}" if lacking else ""
         lines += [f"  {key + ':':<17} {text}"] if sources else []
+    if names := file.particle_labels:
+        lines.append(f"  {'particle labels:':<17} {', '.join(names)} (for method.particle_targets)")
     return lines
 
 
@@ -189,5 +191,6 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "missing": [name for name in COLUMNS if name not in file.columns],
         "features": list(file.features),
         "context": list(file.context),
+        "particle_labels": list(file.particle_labels),
         "jet_columns": list(file.jet_columns),
     }

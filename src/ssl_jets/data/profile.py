@@ -102,7 +102,7 @@ class Profile:
     Attributes:
         jets: number of sampled jets.
         particles: number of particles per jet.
-        columns: particle columns and features, in canonical units; categories by their indices.
+        columns: particle columns, features and labels, in canonical units; categories and classes by their indices.
         context: context of jets, likewise.
         jet_columns: jet columns, as in the file or in the units of the schema.
         labels: number of jets of each class; empty without labels.
@@ -132,7 +132,8 @@ def profile(
         DataError: the file cannot be read.
     """
     inputs = (*file.columns, *file.features)
-    request = Request(file.jet_columns, "skip", bad_files, inputs, file.context, wrap=False, where=where)
+    read = (inputs, file.context, file.particle_labels)
+    request = Request(file.jet_columns, "skip", bad_files, *read, wrap=False, where=where)
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):

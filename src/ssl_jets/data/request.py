@@ -23,6 +23,7 @@ class Request:
         columns: particle columns to read, in the order of `COLUMNS`, then features; None reads all columns, which must
             then be the same in all files, and no feature. A feature that a file lacks is missing for its particles.
         context: context of jets to read, into `Jets.context`; missing for the jets of a file that lacks it.
+        particle_labels: labels of particles to read, into columns `truth:NAME`; missing in a file that lacks them.
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
@@ -40,6 +41,7 @@ class Request:
     bad_files: Literal["error", "skip"] = "error"
     columns: tuple[str, ...] | None = None
     context: tuple[str, ...] = ()
+    particle_labels: tuple[str, ...] = ()
     weights: str | None = None
     wrap: bool = True
     labels: bool = True
@@ -57,8 +59,8 @@ class Request:
         weighted: bool = False,
     ) -> Request:
         """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
-        weights = settings.weights if weighted else None
-        return cls(jet_columns, settings.bad_jets, settings.bad_files, columns, context, weights, where=settings.where)
+        weights, bad = settings.weights if weighted else None, (settings.bad_jets, settings.bad_files)
+        return cls(jet_columns, *bad, columns, context, weights=weights, where=settings.where)
 
     @property
     def resampling(self) -> Spectrum | None:

@@ -149,7 +149,7 @@ def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: R
 def _narrow(request: Request) -> Request:
     """Return the request with only the columns that are needed to find bad jets."""
     columns = request.columns if request.bad_jets == "skip" else ("pt",)
-    return replace(request, jet_columns=(), columns=columns)
+    return replace(request, jet_columns=(), columns=columns, particle_labels=())
 
 
 def _classes(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> set[int]:

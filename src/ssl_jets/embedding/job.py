@@ -216,6 +216,7 @@ def _open(
     to_encode = output.prepare(inputs.files, options.log)
     context = tuple(dict.fromkeys(name for model in models for name in model.context))
     request = Request.of(options.data, read, to_encode, context=context)
+    request = replace(request, particle_labels=output.particle_labels)
     keep = tuple(dict.fromkeys(options.keep))
     check_kept(inputs.files, request, keep, output)
     labels = shared_labels(inputs.files)

@@ -26,6 +26,7 @@ class Output(Protocol):
         columns: the computed columns.
         level: row per jet or per particle.
         jet_columns: jet columns of the input that the computation reads.
+        particle_labels: labels of particles that it reads; known after `prepare`.
     """
 
     @property
@@ -36,6 +37,9 @@ class Output(Protocol):
 
     @property
     def jet_columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def particle_labels(self) -> tuple[str, ...]: ...
 
     def prepare(self, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
         """Check the files, return their particle columns to read, and log the columns that are missing or not used."""
@@ -53,6 +57,7 @@ class ZOutput:
     """z of each jet, or the token of each particle, of one model."""
 
     jet_columns: tuple[str, ...] = ()
+    particle_labels: tuple[str, ...] = ()
 
     def __init__(self, model: Model, level: Level) -> None:
         self._model, self.level = model, level

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
+from ssl_jets.embedding.columns import column_of, quantile_of
 from ssl_jets.embedding.discriminants import Discriminant, parse_all
 from ssl_jets.embedding.encoding import columns_to_encode
 from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
+from ssl_jets.embedding.particle_predictions import ParticleScoresOutput
 from ssl_jets.errors import SslJetsError, UsageError, nearest
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model import Model, encode, with_columns
@@ -37,13 +39,15 @@ def predict(
     scores: Sequence[str] = (),
     with_z: bool = False,
     temperatures: Callable[[], Sequence[float]] | None = None,
+    level: Level = "jet",
     **options: Any,
 ) -> OutputSummary:
-    """Write predictions for every jet of `sources`, in input order, to a scores file.
+    """Write predictions for every jet, or every particle, of `sources`, in input order, to a scores file.
 
     The rows are the jets of the input, one for one, as `embed` writes them. Columns: `p_CLASS` for each class of the
     head, `pred_TARGET` for each regressed target and `pred_TARGET_q16` for each of its quantiles, and discriminants.
-    Of several models the mean is written, and its standard deviation over the models as `COLUMN_spread`.
+    Of several models the mean is written, and its standard deviation over the models as `COLUMN_spread`. At level
+    "particle" the rows are the particles, with the columns of `ParticleScoresOutput`.
 
     Args:
         model_paths: run folders or their `model/` folders.
@@ -53,6 +57,7 @@ def predict(
             columns of the input.
         with_z: write z, too; of one model.
         temperatures: returns the number that divides the logits of each model; by default 1.
+        level: "jet" or "particle".
         **options: fields of `OutputOptions`.
 
     Raises:
@@ -63,6 +68,12 @@ def predict(
     chosen = OutputOptions(**options)
     check_options(Path(out), chosen)
     models = [load_model(path) for path in model_paths]
+    if level == "particle":
+        _check_particles(
+            models, model_paths, given={"--score": scores, "--with-z": with_z, "--temperature": temperatures}
+        )
+        of_particles = ParticleScoresOutput(models[0])
+        return write_output(models, of_particles, sources, Path(out), chosen, of_particles.metadata)
     _check_models(models, model_paths)
     if with_z and len(models) > 1:
         raise UsageError("several models have several z", where="--with-z", hint="ssl-jets embed for each model")
@@ -86,7 +97,9 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
                 "this model has no head that predicts",
                 where=path,
                 found=f"method {model.method}",
-                hint=f"ssl-jets finetune --model {path} --mode full trains one",
+                hint=f"ssl-jets finetune --model {path} --mode full trains one"
+                if model.particles is None
+                else "--level particle writes its predictions of particles",
             )
     facts = [(sorted(model.labels), _targets(model)) for model in models]
     for path, own in zip(paths, facts):
@@ -100,29 +113,26 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
             raise UsageError("a model of an ensemble is named twice", where="--model", found=path)
 
 
+def _check_particles(models: Sequence[Model], paths: Sequence[str | Path], given: Mapping[str, object]) -> None:
+    """Check that there is one model with heads of particles, and no option of predictions of jets.
+
+    Raises:
+        UsageError: several models, or an option of predictions of jets.
+        SslJetsError: a model without heads of particles.
+    """
+    if len(models) != 1:
+        raise UsageError("one model predicts particles", where="--model", found=f"{len(models)} models")
+    for option, value in given.items():
+        if value:
+            raise UsageError("this option is one of predictions of jets", where=option, found="--level particle")
+    if models[0].particles is None:
+        hint = "ssl-jets finetune --set 'method.particle_targets=[NAME]' trains one"
+        raise SslJetsError("this model has no head that predicts particles", where=paths[0], hint=hint)
+
+
 def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Return the regressed targets and their quantiles."""
     return ((), ()) if model.regressor is None else (model.regressor.names, model.regressor.levels)
-
-
-def column_of(target: str) -> str:
-    """Return the column of a regressed target.
-
-    Example:
-        >>> column_of("jet_tau2/jet_tau1")
-        'pred_jet_tau2_over_jet_tau1'
-    """
-    return "pred_" + target.replace("/", "_over_")
-
-
-def quantile_of(column: str, level: float) -> str:
-    """Return the column of a quantile.
-
-    Example:
-        >>> quantile_of("pred_jet_sdmass", 0.16), quantile_of("pred_jet_sdmass", 0.975)
-        ('pred_jet_sdmass_q16', 'pred_jet_sdmass_q97p5')
-    """
-    return f"{column}_q{100 * level:g}".replace(".", "p")
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,7 @@ class ScoresOutput:
     """
 
     level: Level = "jet"
+    particle_labels: tuple[str, ...] = ()
 
     def __init__(self, models: Sequence[Model], scores: Sequence[str] = (), *, with_z: bool = False) -> None:
         self._models, self._with_z = models, with_z

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,7 @@ class EvaluationData:
         columns: particle columns that all encoders read, and the features of any.
         context: context that any encoder reads.
         targets: regressed columns of the models, whose true values are read.
+        particle_labels: targets of particles of the models, whose labels are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
         counted: entries whose jets left out are in `skipped`.
@@ -68,6 +69,7 @@ class EvaluationData:
     columns: tuple[str, ...] | None = None
     context: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    particle_labels: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     files_left_out: dict[str, str] = field(default_factory=dict)
     counted: list[EntryRange] = field(default_factory=list)
@@ -91,12 +93,8 @@ class EvaluationData:
         lost: dict[str, str] = {}
         opened = open_named(sources, settings.data, lost)
         training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
-        for line in (
-            *skipped_files(lost),
-            *copies_of(opened),
-            *find_suspicions(opened),
-            *Seen.of(training).notes(opened),
-        ):
+        seen = Seen.of(training).notes(opened)
+        for line in (*skipped_files(lost), *copies_of(opened), *find_suspicions(opened), *seen):
             note(line)
         files, classes = _labelled_files(opened, note)
         headed = [model for model in models if model.head is not None]
@@ -104,15 +102,15 @@ class EvaluationData:
             _check_classes(model.labels, classes)
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
         _note_roles(roles, files, bool(headed), note)
-        targets = [name for model in models if model.regressor is not None for name in model.regressor.names]
         known = [columns_to_encode(model, files, note) for model in models]
         canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
         # An encoder reads its own features and context only.
-        features = dict.fromkeys(name for names in known for name in names if name not in COLUMNS)
-        columns = (*canonical, *features)
+        columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
         context = tuple(dict.fromkeys(name for model in models for name in model.context))
-        targets = list(dict.fromkeys(targets))
-        return cls(files, classes, roles, settings, note, columns, context, tuple(targets), files_left_out=lost)
+        regressed = (name for model in models if model.regressor is not None for name in model.regressor.names)
+        labels = (target.name for model in models if model.particles is not None for target in model.particles.targets)
+        read = (columns, context, tuple(dict.fromkeys(regressed)), tuple(dict.fromkeys(labels)))
+        return cls(files, classes, roles, settings, note, *read, files_left_out=lost)
 
     @cached_property
     def fit(self) -> Jets:
@@ -211,6 +209,7 @@ class EvaluationData:
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
         request = Request.of(self.settings.data, tuple(columns), self.columns, context=self.context, weighted=True)
+        request = replace(request, particle_labels=self.particle_labels)
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)
         if skipped:

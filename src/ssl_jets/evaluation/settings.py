@@ -26,6 +26,8 @@ class MeasureSettings(Settings):
     """Most jets that probes of physics quantities, and trees that read z, are fitted on; 0 leaves them out."""
     robust_jets: int = Field(default=2000, ge=0)
     """Most jets of the robustness curves; 0 leaves them out."""
+    particle_jets: int = Field(default=2000, ge=0)
+    """Most jets that predictions of particles are measured on; 0 leaves them out."""
     deep_sets: bool = True
     """Train a small Deep Sets network from scratch on the same labels, as a baseline: at most 1000 steps on the CPU."""
     seen: bool = False

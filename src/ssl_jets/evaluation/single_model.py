@@ -20,6 +20,7 @@ from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halv
 from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
+from ssl_jets.evaluation.particles import evaluate_particles
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
     knn_probe,
@@ -122,6 +123,7 @@ def measure(
     began = time.perf_counter() if began is None else began
     evaluating = _ModelEvaluation(model, data, baselines, device)
     results = evaluating.labelled() if data.classes else evaluating.unlabelled()
+    results |= evaluate_particles(model, data, device)._asdict()
     for verdict in results["collapse"]:
         data.note(f"z has collapsed: {verdict.text}")
     evaluation = Evaluation(

@@ -27,6 +27,7 @@ from ssl_jets.finetuning.setup import build_objective, in_batches, open_labelled
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import parameter_count
+from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.runtime.allocator import SHORTAGE, is_shortage, tune_memory
 from ssl_jets.runtime.memory import available, in_use, peak
 from ssl_jets.training.fabric import make_fabric
@@ -43,12 +44,14 @@ class Job:
         labels: names of the classes.
         batches: file of the batches to train on; empty to measure the stream of jets instead.
         target: files of the target domain, by index.
+        particles: name, classes and unit of each target of particles.
     """
 
     settings: dict[str, Any]
     labels: list[str]
     batches: str
     target: list[int] = field(default_factory=list)
+    particles: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def measure(job: Job) -> Cost:
     if not job.batches:
         return _measure_stream(settings, fabric)
     batches = [Jets(**fields) for fields in torch.load(job.batches)]
-    objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels))
+    particles = [ParticleTarget(name, tuple(classes), unit) for name, classes, unit in job.particles]
+    objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels), particles)
     attach(objective, settings.method, job.target)
     learning = parameter_count(objective)
     objective.fit_statistics(batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.particles import describe_particles, particle_targets
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.finetuning.setup import build_objective, count_targets, in_batches, open_labelled
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import parameter_count
+from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.runtime.allocator import explain_shortage, tune_memory
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.memory import format_bytes, peak
@@ -74,13 +77,15 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
 
     # Objective, run folder
-    objective = build_objective(settings, pretrained, data.label_names)
-    if begins:
-        objective.fit_statistics([subset] if subset is not None else statistics_sample(data, data.train, 0, request))
+    targets = particle_targets(settings, data)
+    objective = build_objective(settings, pretrained, data.label_names, targets)
+    lines = fit_statistics(objective, targets, inputs) if begins else []
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     if begins:
         record_spectrum(run, request)
     log_setup(inputs, pretrained, objective, counts)
+    for line in lines:
+        run.log_message(line)
     adapt(objective, inputs, begins=begins)
 
     # Training
@@ -105,6 +110,25 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     }
     export(inputs, objective, with_pretraining(facts, pretrained))
     return out
+
+
+def fit_statistics(
+    objective: Objective, targets: Sequence[ParticleTarget], inputs: TrainingInputs[FinetuneSettings]
+) -> list[str]:
+    """Fit the statistics of the targets on training jets; return lines about the labels of particles.
+
+    Raises:
+        SslJetsError: the jets lack a target.
+    """
+    data, subset = inputs.data, inputs.subset
+    sample = [subset] if subset is not None else statistics_sample(data, data.train, 0, inputs.request)
+    if not targets:
+        objective.fit_statistics(sample)
+        return []
+    batches = list(sample)
+    lines = describe_particles(targets, batches)
+    objective.fit_statistics(batches)
+    return lines
 
 
 def with_mode(
@@ -149,9 +173,8 @@ def log_setup(
         f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     weights = sum(parameter.numel() for parameter in objective.parameters())
-    run.log_message(
-        f"targets: {', '.join(settings.method.targets)}; {parameter_count(objective):,} of {weights:,} weights learn"
-    )
+    targets = ", ".join((*settings.method.targets, *settings.method.particle_targets))
+    run.log_message(f"targets: {targets}; {parameter_count(objective):,} of {weights:,} weights learn")
 
 
 def with_pretraining(training: dict[str, Any], pretrained: Model) -> dict[str, Any]:

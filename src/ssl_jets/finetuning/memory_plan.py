@@ -21,6 +21,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.loading.mixed import shares, together
 from ssl_jets.errors import SslJetsError
 from ssl_jets.finetuning.dry_run import Cost, Job, save_batches
+from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
@@ -160,7 +161,7 @@ def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[C
     """
     if mode == "lora" and importlib.util.find_spec("peft") is None:
         return
-    if mode in FIXED_Z and settings.method.adapt in ADAPTED_Z:
+    if mode in FIXED_Z and (settings.method.adapt in ADAPTED_Z or settings.method.particle_targets):
         return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
     smaller = max(1, size // ACCUMULATE)
@@ -187,7 +188,7 @@ class Planner:
     def __enter__(self) -> Planner:
         data, request, subset = open_labelled(self.settings)
         count_targets(self.settings, data, request, subset)
-        self.labels = list(data.label_names)
+        self.labels, self.particles = list(data.label_names), particle_targets(self.settings, data)
         self.jets = subset if subset is not None else concatenate(list(statistics_sample(data, data.train, 0, request)))
         self.domain: Jets | None = None
         if unlabelled := in_batches(data, self.settings).unlabelled:
@@ -215,7 +216,7 @@ class Planner:
     def _job(self, settings: RunSettings[FinetuneSettings], mode: str, batches: str = "") -> Job:
         tree = settings.model_dump(mode="json")
         tree["method"] |= {"mode": mode, "unfreeze": 0.0}  # all blocks, as at the end of gradual unfreezing
-        return Job(tree, self.labels, batches, self.target)
+        return Job(tree, self.labels, batches, self.target, [tuple(target) for target in self.particles])
 
     def _batches(self, size: int, number: int) -> Path:
         """Write `number` batches of `size` jets to a file, once."""

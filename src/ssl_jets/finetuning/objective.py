@@ -19,6 +19,9 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.particles.heads import ParticleHeads
+from ssl_jets.nn.particles.metrics import particle_metrics
+from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks, TaskSettings
@@ -55,6 +58,7 @@ class Objective(Method):
         encoder: the encoder to start from.
         labels: names of the classes.
         terms: further losses by name.
+        particles: tasks of particles; None without any.
 
     Attributes:
         source_weights: weight of each jet of a batch in the losses of the tasks during training, mean 1; None for
@@ -64,13 +68,21 @@ class Objective(Method):
     sees_context: ClassVar[bool] = True
 
     def __init__(
-        self, cfg: TaskSettings, encoder: Encoder, labels: tuple[str, ...], terms: Mapping[str, Term] | None = None
+        self,
+        cfg: TaskSettings,
+        encoder: Encoder,
+        labels: tuple[str, ...],
+        terms: Mapping[str, Term] | None = None,
+        particles: ParticleTasks | None = None,
     ) -> None:
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
         encoder.reads_context = True  # the request decides whether the jets have any
         self.tasks = Tasks(cfg, encoder.dim, labels)
-        self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
+        self.particles = particles
+        self.loss_reads_z = bool(self.tasks.forms or terms)
+        forms = self.tasks.forms | (particles.forms if particles is not None else {})
+        self.weights = TaskWeights(forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
         self.source_weights: SourceWeights | None = None
         self.multipliers_at: LearningRateMultipliers = lambda progress: {}
@@ -78,12 +90,18 @@ class Objective(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the total loss, and the value of each task and term."""
+        particles = self.particles
         if not self.terms:
-            jets = self.tasks.having(jets)
-        z = self.encoder(jets, z_only=True).z  # [jet, dim]
+            jets = self.tasks.having(jets, None if particles is None else particles.has(jets))
+        z, tokens = self.encoder(jets, z_only=particles is None)  # [jet, dim], [particle, width]
         jet_weights = self.source_weights(jets) if self.training and self.source_weights is not None else None
         losses, logged = self.tasks(z, jets, jet_weights)
+        if particles is not None:
+            of_particles = particles(tokens, jets, jet_weights)
+            losses, logged = losses | of_particles[0], logged | of_particles[1]
         total = self.weights(losses)
+        if not self.tasks.forms:
+            total = total + 0 * z.sum()  # ranks expect a gradient of every weight
         for name, term in self.terms.items():
             assert isinstance(term, Term)
             value = term(self, z, jets, progress)
@@ -101,7 +119,16 @@ class Objective(Method):
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Compute mean and standard deviation of the targets."""
+        if self.particles is not None:
+            batches = list(batches)
+            self.particles.fit_statistics(batches)
         self.tasks.fit_statistics(batches)
+
+    def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
+        """Return accuracy and AUC, or bias and resolution, of the targets of particles of the held-out jets."""
+        if self.particles is None:
+            return {}
+        return particle_metrics(self.encoder, self.particles.heads, batches)
 
     def exported(self) -> Encoder:
         """Return the encoder."""
@@ -114,6 +141,10 @@ class Objective(Method):
     def exported_regressor(self) -> Regressor | None:
         """Return the regression head of the jet columns."""
         return self.tasks.regressor
+
+    def exported_particle_heads(self) -> ParticleHeads | None:
+        """Return the heads of the particles."""
+        return None if self.particles is None else self.particles.heads
 
 
 class L2SPTerm(Term):

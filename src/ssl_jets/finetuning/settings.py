@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ssl_jets.config import SHAPE, Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.domain.distance import SCALES
+from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
 
 
@@ -88,6 +89,12 @@ class DistilSettings(Settings):
 class FinetuneSettings(TaskSettings):
     """Settings of finetuning (`method.*`)."""
 
+    targets: tuple[str, ...] = (LABEL,)
+    """As in `supervised`; none, `[]`, with targets of particles alone."""
+    particle_targets: tuple[str, ...] = ()
+    """Targets of particles, by the names of `particle_labels` of the schema: classes or numbers."""
+    particle_class_weights: ClassWeights = None
+    """Weights of the classes of particles in the loss: `balanced`, or by default all the same."""
     model: str = ""
     """The pretrained model, a run folder; `--model` sets it."""
     mode: Literal["probe", "head", "last-blocks", "lora", "full", "scratch", "distil", "auto"] = "full"
@@ -131,6 +138,21 @@ class FinetuneSettings(TaskSettings):
     in modes `scratch` and `distil`, which begin with random weights."""
     min_steps: int = Field(default=300, ge=1)
     """Smallest number of steps if `train.epochs` sets the length: few labels make short epochs."""
+
+    @field_validator("particle_targets")
+    @classmethod
+    def _each_once(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(targets)) < len(targets):
+            raise ValueError("each target is named once")
+        return targets
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> FinetuneSettings:
+        if not self.targets and not self.particle_targets:
+            raise ValueError("there is a target, of jets (targets) or of particles (particle_targets)")
+        if double := set(self.targets) & set(self.particle_targets):
+            raise ValueError(f"{double.pop()} is a target of jets and of particles at once")
+        return self
 
 
 def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
@@ -182,6 +204,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
         hint = "--mode head"
         raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
     check_domain(settings)
+    _check_particles(settings)
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]
         raise UsageError(
@@ -192,6 +215,25 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
             hint="--set method.pool=..." if changed == ["pool"] else "--mode distil trains another one",
         )
     return settings
+
+
+def _check_particles(settings: RunSettings[FinetuneSettings]) -> None:
+    """Check that the mode can learn targets of particles.
+
+    Raises:
+        UsageError: it trains heads on z, which is computed once.
+    """
+    method = settings.method
+    if method.particle_targets and (method.mode in FIXED_Z or method.probe_first):
+        raise UsageError(
+            "targets of particles need the tokens of each step, and heads on z alone have none",
+            where="method.particle_targets",
+            found="method.probe_first" if method.probe_first else f"--mode {method.mode}",
+            hint="--mode head trains heads on the frozen encoder",
+        )
+    if settings.data.folds is not None and not method.targets:
+        hint = "method.targets=[label]"
+        raise UsageError("out-of-fold scores are of jets", where="method.targets", found="none", hint=hint)
 
 
 def _without_auto(layer: dict[str, Any]) -> dict[str, Any]:

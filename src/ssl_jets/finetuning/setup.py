@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,9 +16,13 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.subset import count_labelled
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
+from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
+from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import LABEL
 from ssl_jets.training.flattening import flattened
 from ssl_jets.training.run_folder import TrainingRun
@@ -54,6 +59,8 @@ def open_labelled(
         context=_context(settings),
         weighted=True,
     )
+    particle_targets(settings, data)  # raises before anything is read
+    request = replace(request, particle_labels=settings.method.particle_targets)
     request = flattened(request, data, settings.data, run, begins=begins)
     return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
 
@@ -81,16 +88,37 @@ def in_batches(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Datase
     return data if settings.method.adapt in ADAPTED_Z else replace(data, unlabelled=[])
 
 
-def build_objective(settings: RunSettings[FinetuneSettings], pretrained: Model, labels: tuple[str, ...]) -> Objective:
-    """Build encoder, heads and loss terms of the mode, and freeze the weights that the mode keeps fixed."""
+def build_objective(
+    settings: RunSettings[FinetuneSettings],
+    pretrained: Model,
+    labels: tuple[str, ...],
+    particles: Sequence[ParticleTarget] = (),
+) -> Objective:
+    """Build encoder, heads and loss terms of the mode, and freeze the weights that the mode keeps fixed.
+
+    Args:
+        settings: settings of the run.
+        pretrained: the model to start from.
+        labels: names of the classes of jets.
+        particles: the targets of particles.
+    """
     mode = MODES[settings.method.mode](settings)
     torch.manual_seed(settings.train.seed)
     encoder = mode.encoder(pretrained)
     pool = settings.method.pool or mode.pool
     if pool not in (None, encoder.cfg.pool):
         encoder.set_pool(pool)
-    objective = Objective(settings.method, encoder, labels, mode.terms(pretrained, encoder))
+    terms, of_particles = mode.terms(pretrained, encoder), _particle_tasks(settings.method, encoder, particles)
+    objective = Objective(settings.method, encoder, labels, terms, of_particles)
     mode.prepare(objective)
     if settings.method.l2_sp and encoder is pretrained.encoder:
         objective.terms["l2_sp"] = L2SPTerm(settings.method.l2_sp, encoder)
     return objective
+
+
+def _particle_tasks(cfg: FinetuneSettings, encoder: Encoder, targets: Sequence[ParticleTarget]) -> ParticleTasks | None:
+    """Build the heads of the particles and their losses; None without targets of particles."""
+    if not targets:
+        return None
+    heads = ParticleHeads(encoder.width, targets, cfg.head_hidden, cfg.regression, cfg.quantiles)
+    return ParticleTasks(heads, cfg.particle_class_weights)

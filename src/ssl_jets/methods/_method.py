@@ -40,6 +40,8 @@ class Method(nn.Module):
     sees_context: ClassVar[bool] = False
     """Whether `loss` reads the context of jets. Not in pretraining without labels: the pt of a jet gives away the
     hidden particles that add up to it, and two views of a jet would be recognised by it."""
+    loss_reads_z: bool = True
+    """Whether `loss` depends on z; the collapse monitor then checks that it rises when jets swap their z."""
     saves_full_method: ClassVar[bool] = False
     """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -103,6 +105,10 @@ class Method(nn.Module):
 
     def exported_regressor(self) -> nn.Module | None:
         """Return the head f(z) = jet columns, if the method trains one."""
+        return None
+
+    def exported_particle_heads(self) -> nn.Module | None:
+        """Return the heads f(token) of targets of particles, if the method trains any."""
         return None
 
     @classmethod

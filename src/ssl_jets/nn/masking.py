@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.errors import DataError
-from ssl_jets.jets import COLUMNS, KINDS, Jets
+from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.nn import random
 
 TRACKS = ("d0", "d0err", "dz", "dzerr")
@@ -81,7 +81,7 @@ def hide_inputs(jets: Jets, probability: float) -> Jets:
 
     The groups are the track columns, charge and kind, all features of a schema, and the context.
     """
-    features = tuple(name for name in jets.columns if name not in COLUMNS)
+    features = tuple(name for name in jets.columns if name not in COLUMNS and not name.startswith(TRUTH))
     for group in (TRACKS, ("charge", "kind"), features, tuple(jets.context)):
         if random.once() < probability:
             jets = jets.without(group)

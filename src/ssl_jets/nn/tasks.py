@@ -129,9 +129,12 @@ class Tasks(nn.Module):
             has = has | self.regressor.targets(jets).isfinite().any(1)
         return has & (weights_of(jets) > 0)
 
-    def having(self, jets: Jets) -> Jets:
-        """Select the jets that have any target, so that no others pass the encoder; the first jet if none has."""
-        has = self.has(jets)
+    def having(self, jets: Jets, also: Tensor | None = None) -> Jets:
+        """Select the jets that have any target, so that no others pass the encoder; the first jet if none has.
+
+        `also` are further jets to select, bool `[jet]`.
+        """
+        has = self.has(jets) if also is None else self.has(jets) | also
         if bool(has.all()):
             return jets
         chosen = has.nonzero()[:, 0]
@@ -163,12 +166,7 @@ class Tasks(nn.Module):
                 error = error * jet_weights.unsqueeze(1)
             sums |= dict(zip(self.regressor.names, error.sum(0)))
             counts |= dict(zip(self.regressor.names, counted.sum(0)))
-        totals = collectives.total(torch.stack([counts[name] for name in self.forms]))
-        losses = {
-            name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
-            for name, count in zip(self.forms, totals)
-        }
-        return losses, logged
+        return mean_losses(self.forms, sums, counts), logged
 
     def _classify(
         self, logits: Tensor, labels: Tensor, weights: Tensor, jet_weights: Tensor | None
@@ -203,6 +201,24 @@ class Tasks(nn.Module):
         if jets.labels is None:
             raise SslJetsError("classification needs labels, and these jets have none")
         return jets.labels
+
+
+def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, TaskLoss]:
+    """Divide the sum of each loss by the sum of weights over all ranks; a loss without weight is 0 and does not count.
+
+    Args:
+        names: names of the tasks, in their order.
+        sums: sum of the weighted losses on this rank, by task.
+        counts: sum of the weights on this rank, by task.
+    """
+    if not sums:
+        return {}
+    names = tuple(names)
+    totals = collectives.total(torch.stack([counts[name] for name in names]))
+    return {
+        name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
+        for name, count in zip(names, totals)
+    }
 
 
 def weights_of(jets: Jets) -> Tensor:

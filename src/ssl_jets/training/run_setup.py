@@ -252,6 +252,7 @@ def _save(
     if run.writes:
         facts = facts | {"training": facts["training"] | computing_facts(inputs.fabric)}
         heads = {"head": method.exported_head(), "regressor": method.exported_regressor()}
+        heads |= {"particles": method.exported_particle_heads()}
         model = Model(method.exported(), labels=inputs.data.label_names, facts=facts, **heads)  # type: ignore[arg-type]
         digest = save_model(model, folder, method if method.saves_full_method else None)
         run.log_message(f"{kind}: {folder} (sha256 {digest[:12]})")

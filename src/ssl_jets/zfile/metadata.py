@@ -28,6 +28,7 @@ class ScoresMetadata:
         discriminants: formula of each discriminant.
         temperatures: temperature of each model; 1 leaves its probabilities as they are.
         models: SHA-256 of the weights of each model; several are an ensemble, whose mean is written.
+        particle_targets: classes of each target of particles, none for a number; None at level "jet".
     """
 
     classes: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class ScoresMetadata:
     discriminants: Mapping[str, str] = field(default_factory=dict)
     temperatures: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
+    particle_targets: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class ZMetadata:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields with the versions of format and package, as they are stored."""
         fields = asdict(self)
+        if self.scores is not None and self.scores.particle_targets is None:
+            del fields["scores"]["particle_targets"]
         return {
             "format": "ssl-jets z" if self.scores is None else "ssl-jets scores",
             "format_version": FORMAT_VERSION,

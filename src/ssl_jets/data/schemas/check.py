@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.readers.base import Table
@@ -134,19 +134,33 @@ def present_features(schema: Schema, table: Table, where: str) -> tuple[tuple[st
     Raises:
         DataError: a branch that a schema of the user names holds something else.
     """
-    available, known = set(table.branches), schema in known_schemas()
-    present = []
-    for sources, level in ((schema.features, 1), (schema.context, 0)):
-        names = []
-        for name, source in sources.items():
-            if not available.issuperset(source.branches):
-                continue
-            wrong = _wrong_branch(source, table, level)
-            if wrong is not None and not known:
-                raise wrong_type(wrong, {level} if source.formula is None else {0, 1}, table, where)
-            names += [name] if wrong is None else []
-        present.append(tuple(names))
-    return present[0], present[1]
+    known = schema in known_schemas()
+    return _present(schema.features, 1, table, where, known), _present(schema.context, 0, table, where, known)
+
+
+def present_particle_labels(schema: Schema, table: Table, where: str) -> tuple[str, ...]:
+    """Return the labels of particles whose branches the table has, as `present_features` does.
+
+    Raises:
+        DataError: a branch that a schema of the user names holds something else.
+    """
+    sources = {name: label.source for name, label in schema.particle_labels.items()}
+    return _present(sources, 1, table, where, schema in known_schemas())
+
+
+def _present(
+    sources: Mapping[str, FeatureSource], level: int, table: Table, where: str, known: bool
+) -> tuple[str, ...]:
+    """Return the names of the sources whose branches the table has at a level of lists."""
+    available, names = set(table.branches), []
+    for name, source in sources.items():
+        if not available.issuperset(source.branches):
+            continue
+        wrong = _wrong_branch(source, table, level)
+        if wrong is not None and not known:
+            raise wrong_type(wrong, {level} if source.formula is None else {0, 1}, table, where)
+        names += [name] if wrong is None else []
+    return tuple(names)
 
 
 def _wrong_branch(source: FeatureSource, table: Table, level: int) -> str | None:

@@ -18,6 +18,7 @@ from ssl_jets.config import INPUT_GROUPS, Settings, read_config, resolve
 from ssl_jets.data.events.clustering import Clustering
 from ssl_jets.data.events.collections import Events
 from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.particle_labels import ParticleLabel
 from ssl_jets.data.schemas.value import UNITS, FeatureSource, FormulaText, Value
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS, NEEDED
@@ -90,6 +91,8 @@ class Schema(Settings):
     """Further features of particles by name; read if `model.inputs` names them."""
     context: dict[str, FeatureSource] = Field(default_factory=dict)
     """Numbers of jets that the encoder may read, by name; read if `model.inputs` names them."""
+    particle_labels: dict[str, ParticleLabel] = Field(default_factory=dict)
+    """Labels of particles by name; read if `method.particle_targets` names them."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
     lacks: tuple[str, ...] = ()
@@ -141,6 +144,8 @@ class Schema(Settings):
             raise ValueError(f"{double[0]} is a feature and context at once")
         if target := [name for name, source in self.context.items() if source.target]:
             raise ValueError(f"context is no target of decoders, which predict particles: {target[0]}")
+        if wrong := [name for name in self.particle_labels if not name.isidentifier()]:
+            raise ValueError(f"the name of a label of particles has letters, digits and _ only, not {wrong[0]!r}")
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -254,5 +259,6 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
-    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in ("features", "context") if key in tree}
+    merged = ("features", "context", "particle_labels")
+    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in merged if key in tree}
     return {**known, **tree, **cluster, **added}

@@ -17,6 +17,7 @@ from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
 from ssl_jets.report.numbers import Record
 from ssl_jets.report.sections.classification import classification, significant
+from ssl_jets.report.sections.particles import of_particles
 
 _PROVENANCE = (
     "model",
@@ -64,6 +65,7 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
         body += album.add("probes", lambda: evaluation_figures.probes(result), evaluation_figures.reader_rows(result))
         body += [_probe_table(result)]
     body += _regression(result.regression, album)
+    body += of_particles(result.particle_classes, result.particle_numbers)
     body += _physics(result.physics, album)
     body += robustness({"": result}, album)
     if not result.spread:  # of a scores file

@@ -1,0 +1,1 @@
+"""Targets of particles: heads on the tokens of an encoder, and their losses."""

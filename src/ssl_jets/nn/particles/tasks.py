@@ -1,0 +1,98 @@
+"""Supervised tasks on the tokens of particles, each averaged over the particles that have the label.
+
+    L = sum_p w_p l_p / sum_p w_p,       w_p = (weight of the jet) x (weight of the class)
+
+with the cross-entropy l of a class, or the squared error (pinball loss, likelihood) of a standardized number. Particles
+without the label do not enter, nor those whose value belongs to no class. The sums are over all ranks, as in `Tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_jets.jets import Jets
+from ssl_jets.nn.particles.heads import ParticleHeads
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, TaskLoss, classification
+from ssl_jets.nn.tasks import mean_losses, weights_of
+
+ClassWeights = Literal["balanced"] | None
+"""Weights of the classes of particles: `balanced` gives all classes the same total weight."""
+
+
+class ParticleTasks(nn.Module):
+    """Losses of the heads of particles.
+
+    Args:
+        heads: the heads.
+        class_weights: weights of the classes in the loss.
+    """
+
+    def __init__(self, heads: ParticleHeads, class_weights: ClassWeights = None) -> None:
+        super().__init__()
+        self.heads, self.balanced = heads, class_weights == "balanced"
+        regression = LIKELIHOOD if heads.regressor is not None and heads.regressor.kind == "gaussian" else REGRESSION
+        self.forms: dict[str, Form | None] = {
+            target.name: classification(len(target.classes)) if target.classes else regression
+            for target in heads.targets
+        }
+        for number, target in enumerate(heads.classified):
+            self.register_buffer(f"class_weights{number}", torch.ones(len(target.classes)))
+
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
+        """Fit the statistics of the numbers, and the weights of the classes, on training jets of weight above 0."""
+        batches = [jets.select(weights_of(jets).nonzero()[:, 0]) for jets in batches]
+        self.heads.fit_statistics(batches)
+        for number, target in enumerate(self.heads.classified if self.balanced else ()):
+            counts = torch.zeros(len(target.classes))
+            for jets in batches:
+                labels, weights = target.labels(jets), weights_of(jets)[jets.jet_of_particle]
+                counts += torch.bincount(labels[labels >= 0], weights[labels >= 0], minlength=len(counts)).float()
+            mean = counts[counts > 0].mean()
+            self._class_weights(number).copy_(torch.where(counts > 0, mean / counts, 1.0))
+
+    def has(self, jets: Jets) -> Tensor:
+        """Return the jets with a label of any target on any particle, bool `[jet]`."""
+        has = torch.zeros(len(jets.particles), dtype=torch.bool, device=jets.particles.device)
+        for target in self.heads.targets:
+            has = has | (target.labels(jets) >= 0 if target.classes else target.truth(jets).isfinite())
+        return (jets.sum(has.float()) > 0) & (weights_of(jets) > 0)
+
+    def forward(
+        self, tokens: Tensor, jets: Jets, jet_weights: Tensor | None = None
+    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
+        """Compute the loss of each target, in the order of the heads, and the accuracies to log.
+
+        Args:
+            tokens: `[particle, width]`.
+            jets: the jets of these particles, with their labels.
+            jet_weights: further factor on the loss of each jet, `[jet]`, of mean 1: it is not in the sum of weights.
+        """
+        owner = jets.jet_of_particle
+        weights = weights_of(jets)[owner]  # [particle]
+        factor = torch.ones_like(weights) if jet_weights is None else jet_weights[owner]
+        sums, counts = {}, {}
+        logged: dict[str, Tensor] = {}
+        for number, (target, logits) in enumerate(zip(self.heads.classified, self.heads.logits(tokens).values())):
+            labels = target.labels(jets)
+            counted = weights * (labels >= 0)
+            right = counted * (logits.argmax(1) == labels)
+            logged[f"accuracy_{target.name}"] = right.sum() / torch.where(counted.sum() > 0, counted.sum(), 1)
+            counted = counted * self._class_weights(number)[labels.clamp(min=0)]
+            error = nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+            sums[target.name], counts[target.name] = (counted * factor * error).sum(), counted.sum()
+        if (regressor := self.heads.regressor) is not None:
+            numbers = regressor.targets(jets)  # [particle, target]
+            finite = numbers.isfinite()
+            each = finite * weights.unsqueeze(1)
+            errors = regressor.error(tokens, numbers.masked_fill(~finite, 0.0)) * each * factor.unsqueeze(1)
+            sums |= dict(zip(regressor.names, errors.sum(0)))
+            counts |= dict(zip(regressor.names, each.sum(0)))
+        return mean_losses(self.forms, sums, counts), logged
+
+    def _class_weights(self, number: int) -> Tensor:
+        weights: Tensor = getattr(self, f"class_weights{number}")
+        return weights

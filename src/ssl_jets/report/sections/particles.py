@@ -1,0 +1,66 @@
+"""Section of the targets of particles: tables of classes and of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleNumbers
+from ssl_jets.report import page
+from ssl_jets.report.sections.classification import significant
+
+
+def of_particles(classes: Sequence[ParticleClasses], numbers: Sequence[ParticleNumbers]) -> list[str]:
+    """Return the section of the targets of particles; empty without any."""
+    if not classes and not numbers:
+        return []
+    body = [page.heading("Predictions of particles")]
+    for one in classes:
+        body += _of_classes(one)
+    if numbers:
+        rows = [
+            (
+                one.target,
+                one.unit,
+                f"{one.particles:,}",
+                *map(significant, (one.bias, one.resolution)),
+                page.significant(one.spread),
+                page.number(one.explained.value, 3),
+            )
+            for one in numbers
+        ]
+        head = ("target", "unit", "particles", "bias (68 %)", "resolution (68 %)", "spread of the target", "R²")
+        body.append(page.table(head, rows))
+    return body
+
+
+def _of_classes(one: ParticleClasses) -> list[str]:
+    """Return the table of the classes of a target, and its confusion matrix."""
+    total = sum(one.particles.values())
+    rows = [("all", f"{total:,}", *_with_interval(one.accuracy), *_with_interval(one.auc))]
+    rows += [
+        (name, f"{count:,}", *_with_interval(one.class_accuracy[name]), *_with_interval(one.class_auc[name]))
+        for name, count in one.particles.items()
+    ]
+    text = f"{one.target}: {total:,} particles of {one.jets:,} jets have a label, {one.unlabelled:,} others have none. "
+    text += f"The largest class has {one.largest_class:.1%} of the particles. Intervals are of a bootstrap over jets."
+    head = (f"class of {one.target}", "particles", "accuracy", "68 %", "AUC against the rest", "68 %")
+    confused = [
+        (name, *(page.number(share, 3) for share in _shares(row)))
+        for name, row in zip(one.classes, one.confusion.tolist(), strict=True)
+    ]
+    return [
+        page.table(head, rows),
+        page.paragraph(text),
+        page.folded("Share of each true class (row) by most probable class", page.table(("", *one.classes), confused)),
+    ]
+
+
+def _with_interval(estimate: Estimate) -> tuple[str, str]:
+    return page.number(estimate.value, 3), page.interval(estimate, digits=3)
+
+
+def _shares(row: Sequence[float]) -> list[float | None]:
+    """Divide a row by its sum; None for a row of zeros."""
+    total = sum(row)
+    return [value / total if total else None for value in row]
