@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "sharing"),
     ("model_file", "diagnostics"),
     ("training", "embedding"),
-    ("pretraining", "generation", "exporting", "finetuning", "evaluation"),
+    ("pretraining", "generation", "conversion", "exporting", "finetuning", "evaluation"),
     ("protocols",),
     ("report",),
     ("api",),

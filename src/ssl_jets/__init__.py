@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssl_jets.api import (
+        convert,
         embed,
         evaluate,
         export,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Jets",
+    "convert",
     "embed",
     "evaluate",
     "export",
@@ -55,6 +57,7 @@ __all__ = [
 ]
 _MODULES = {
     "Jets": "ssl_jets.jets",
+    "convert": "ssl_jets.api",
     "embed": "ssl_jets.api",
     "evaluate": "ssl_jets.api",
     "export": "ssl_jets.api",

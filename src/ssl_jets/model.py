@@ -13,7 +13,7 @@ from torch import Tensor
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
-from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
+from ssl_jets.nn.encoder import BaseEncoder, Encoded, parameter_count
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
@@ -50,7 +50,7 @@ class Model(ShortRepr):
         array([1., 1.])
     """
 
-    encoder: Encoder
+    encoder: BaseEncoder
     head: ClassHead | None = None
     labels: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
@@ -175,7 +175,7 @@ def default_device(device: torch.device | str | None = None) -> torch.device:
 
 
 def embed_jets(
-    encoder: Encoder,
+    encoder: BaseEncoder,
     jets: Jets,
     *,
     device: torch.device | str = "cpu",
@@ -200,7 +200,7 @@ def embed_jets(
 
 
 def encode(
-    encoder: Encoder,
+    encoder: BaseEncoder,
     batches: Iterable[Jets],
     device: torch.device | str,
     precision: Precision,

@@ -20,13 +20,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ssl_jets import __version__, methods
-from ssl_jets.config import ModelSettings, resolve
+from ssl_jets.config import SHAPE, ModelSettings, resolve
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model import Model
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.features import FEATURES
+from ssl_jets.nn.foreign.adapter import build_encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
@@ -181,11 +182,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Model:
+    settings = resolve(ModelSettings, config["encoder"]["settings"], file=file)
     with shapes_alone(), no_larger_than(weights):
-        encoder = Encoder(resolve(ModelSettings, config["encoder"]["settings"], file=file))
+        encoder: BaseEncoder | None = Encoder(settings) if settings.architecture is None else None
         head = ClassHead(**config["head"]) if config["head"] is not None else None
         regressor = Regressor(**config["regressor"]) if config.get("regressor") is not None else None
         particles = ParticleHeads.of(config["particles"]) if "particles" in config else None
+    if encoder is None:  # built in full, since a foreign constructor may compute constants; its weights are replaced
+        with torch.random.fork_rng(devices=[]), no_larger_than(weights):
+            encoder = build_encoder(settings)
     _check_features(config, encoder, file)
     heads = {"head": head, "regressor": regressor, "particles": particles}
     for name, module in {"encoder": encoder, **heads}.items():
@@ -199,14 +204,15 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
     return model
 
 
-def _check_features(config: Mapping[str, Any], encoder: Encoder, file: Path) -> None:
+def _check_features(config: Mapping[str, Any], encoder: BaseEncoder, file: Path) -> None:
     """Check that the inputs of the stored weights are the features of this version, in the same order.
 
     Raises:
         SslJetsError: they differ; weights of the same shape would be read with other inputs.
     """
     stored = [feature["name"] for feature in config["features"]]
-    expected = [*(feature.name for feature in FEATURES), *encoder.cfg.features]
+    computed = [feature.name for feature in FEATURES] if isinstance(encoder, Encoder) else []
+    expected = [*computed, *encoder.cfg.features]
     if stored != expected:
         found = ", ".join(stored)
         raise SslJetsError(
@@ -251,23 +257,14 @@ def _describe_method(method: Method) -> dict[str, Any]:
 
 def _describe(model: Model, digest: str) -> dict[str, Any]:
     encoder, head, regressor = model.encoder, model.head, model.regressor
-    width, blocks, heads = encoder.cfg.shape
-    statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
-    features = [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics]
-    if encoder.features.declared is not None:
-        features += encoder.features.declared.describe()
+    own = isinstance(encoder, Encoder)
+    shape = dict(zip(SHAPE, encoder.cfg.shape, strict=True)) if own else {"width": encoder.width}
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "torch_version": str(torch.__version__),
         "method": model.method,
-        "encoder": {
-            "settings": encoder.cfg.model_dump(),
-            "width": width,
-            "blocks": blocks,
-            "heads": heads,
-            "dim": encoder.dim,
-        },
+        "encoder": {"settings": encoder.cfg.model_dump(), **shape, "dim": encoder.dim},
         "head": None if head is None else {"dim": head.dim, "classes": head.classes, "hidden": head.hidden},
         "regressor": None
         if regressor is None
@@ -280,9 +277,26 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
         },
         **({} if model.particles is None else {"particles": model.particles.describe()}),
         "parameters": model.parameters,
-        "features": features,
-        **({"context": encoder.context.inputs.describe()} if encoder.context is not None else {}),
+        "features": _describe_features(encoder),
+        **_describe_context(encoder),
         "labels": list(model.labels),
         "training": model.facts.get("training", {}),
         "weights_sha256": digest,
     }
+
+
+def _describe_features(encoder: BaseEncoder) -> list[dict[str, Any]]:
+    """Return name, unit and statistics of each feature; a foreign encoder computes its own, from columns."""
+    if not isinstance(encoder, Encoder):
+        return []
+    statistics = zip(FEATURES, encoder.features.mean.tolist(), encoder.features.std.tolist(), strict=True)
+    features = [{"name": f.name, "unit": f.unit, "mean": mean, "std": std} for f, mean, std in statistics]
+    declared = encoder.features.declared
+    return features if declared is None else features + declared.describe()
+
+
+def _describe_context(encoder: BaseEncoder) -> dict[str, Any]:
+    if isinstance(encoder, Encoder):
+        return {} if encoder.context is None else {"context": encoder.context.inputs.describe()}
+    context = encoder.cfg.context.items()
+    return {"context": [{"name": name, **one.model_dump(mode="json")} for name, one in context]} if context else {}

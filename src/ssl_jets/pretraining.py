@@ -71,7 +71,11 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         raise UsageError(
             "the run was begun with another method", where="--method", found=method, allowed=[stored_method]
         )
-    return resolve(RunSettings[cls.Config], trained, {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
+    settings = resolve(RunSettings[cls.Config], trained, {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
+    if settings.model.architecture is not None:
+        hint, found = "ssl-jets finetune trains other encoders", settings.model.architecture
+        raise UsageError("pretraining needs our set transformer", where="model.architecture", found=found, hint=hint)
+    return settings
 
 
 def _model_to_start_from(layers: Sequence[Mapping[str, Any]]) -> str | None:

@@ -13,6 +13,7 @@ The same arguments everywhere:
 The command line parses, calls one of these functions and prints its result. Libraries are imported on the first call.
 """
 
+from ssl_jets.api.conversion import convert
 from ssl_jets.api.embedding import embed, merge, predict, read_jets
 from ssl_jets.api.evaluation import evaluate
 from ssl_jets.api.exporting import export
@@ -22,6 +23,7 @@ from ssl_jets.api.simulation import simulate
 from ssl_jets.api.training import finetune, plan_finetuning, pretrain
 
 __all__ = [
+    "convert",
     "embed",
     "evaluate",
     "export",

@@ -12,6 +12,7 @@ import typer
 from ssl_jets import __version__
 from ssl_jets.cli.command import Command
 from ssl_jets.cli.console import log
+from ssl_jets.cli.convert import convert
 from ssl_jets.cli.embed import embed
 from ssl_jets.cli.evaluate import evaluate
 from ssl_jets.cli.export import export
@@ -44,6 +45,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     predict: "ssl-jets predict --model runs/tagger --out scores.root --score 'D_Hbb = Hbb / (Hbb + QCD)'",
     merge: "ssl-jets merge part-*.parquet --out scores.root",
     evaluate: "ssl-jets evaluate runs/tagger",
+    convert: "ssl-jets convert part ParT_full.pt --out models/part",
     export: "ssl-jets export --model runs/tagger --out tagger.onnx",
     generate: "ssl-jets generate --model runs/diffusion_ae --jets 1000 --out generated.root",
     simulate: "ssl-jets simulate --process hbb --jets 10000 --out jets.root",

@@ -62,7 +62,11 @@ Size = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", metavar="RUN", help="Run or model folder, RUN@step-N, bundled model, https://...#sha256=... or hf:..."),
+    typer.Option(
+        "--model",
+        metavar="RUN",
+        help="Run or model folder, RUN@step-N, bundled model, https://...#sha256=... or hf:...",
+    ),
 ]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")]
 Part = Annotated[

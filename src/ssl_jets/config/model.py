@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,10 @@ class ModelSettings(Settings):
     """Source of z: the class token, the mean of the particle tokens, or a block of attention over them."""
     pair_bias: bool = False
     """Add a learned bias from ln dR, ln kT, ln z, ln m^2 of each pair of particles to the attention."""
+    architecture: str | None = None
+    """Name of a foreign encoder, which `convert` sets; None for the set transformer of these settings."""
+    options: dict[str, Any] = Field(default={})
+    """Arguments of the constructor of the foreign encoder, as JSON values."""
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
@@ -92,6 +96,8 @@ class ModelSettings(Settings):
         return width, blocks, self.heads or max(1, width // HEAD_WIDTH)
 
     def title(self) -> str:
-        """Return the size, and its changed numbers: `tiny`, or `tiny with width 96`."""
+        """Return the size, and its changed numbers: `tiny`, or `tiny with width 96`; or the name of another encoder."""
+        if self.architecture is not None:
+            return self.architecture
         changed = [f"{key} {value}" for key in SHAPE if (value := getattr(self, key)) is not None]
         return self.size + (f" with {', '.join(changed)}" if changed else "")

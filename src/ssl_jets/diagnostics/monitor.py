@@ -24,7 +24,7 @@ from ssl_jets.diagnostics.representation import RepresentationStatistics, repres
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.encoder import Encoded, Encoder, random_like
+from ssl_jets.nn.encoder import BaseEncoder, Encoded, random_like
 
 CHECK_JETS = 512
 """Largest number of jets that the collapse criteria are computed on."""
@@ -152,7 +152,7 @@ class Monitor:
         return {"compared_variation": share}, collapse.verdicts_on_projection(share, start)
 
     def _teacher(
-        self, method: Method, progress: float, encoder: Encoder, z: Tensor
+        self, method: Method, progress: float, encoder: BaseEncoder, z: Tensor
     ) -> tuple[dict[str, float], list[Verdict]]:
         """Measure the distance of student and teacher, one of them `encoder`, and check that the teacher moves."""
         pair = student_and_teacher(method)
@@ -182,8 +182,8 @@ class Monitor:
             losses.append((len(batch), {name: float(value) for name, value in parts.items()}))
         return losses
 
-    def _z(self, encoder: Encoder, jets: Jets) -> Tensor:
-        device = encoder.extra_tokens.device
+    def _z(self, encoder: BaseEncoder, jets: Jets) -> Tensor:
+        device = next(encoder.parameters()).device
         return torch.cat([encoder(batch.to(device), z_only=True).z.float().cpu() for batch in self._batches(jets)])
 
     def _batches(self, jets: Jets) -> Iterator[Jets]:
@@ -198,11 +198,11 @@ def another_view(jets: Jets) -> Jets:
         return make_view(jets, ANOTHER_VIEW)
 
 
-def student_and_teacher(method: nn.Module) -> tuple[Encoder, Encoder] | None:
+def student_and_teacher(method: nn.Module) -> tuple[BaseEncoder, BaseEncoder] | None:
     """Find the trained encoder and its teacher in a method, or in a method inside it."""
     for module in method.modules():
         student, teacher = getattr(module, "encoder", None), getattr(module, "teacher", None)
-        if isinstance(student, Encoder) and isinstance(teacher, Encoder):
+        if isinstance(student, BaseEncoder) and isinstance(teacher, BaseEncoder):
             return student, teacher
     return None
 
@@ -219,7 +219,7 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
         shift = int(torch.randint(1, max(2, len(encoded.z)), (), generator=generator))
         return encoded._replace(z=encoded.z.roll(shift, dims=0))
 
-    hooks = [module.register_forward_hook(swap) for module in method.modules() if isinstance(module, Encoder)]
+    hooks = [module.register_forward_hook(swap) for module in method.modules() if isinstance(module, BaseEncoder)]
     try:
         yield
     finally:
@@ -267,11 +267,11 @@ def _metrics_of(statistics: RepresentationStatistics) -> dict[str, float]:
     }
 
 
-Encode = Callable[[Encoder, Jets], Array]
+Encode = Callable[[BaseEncoder, Jets], Array]
 
 
 def spread_and_collapse(
-    encode: Encode, jets: Jets, model: tuple[Encoder, Array], random: tuple[Encoder, Array], *, labels: bool
+    encode: Encode, jets: Jets, model: tuple[BaseEncoder, Array], random: tuple[BaseEncoder, Array], *, labels: bool
 ) -> dict[str, Any]:
     """Compute the parts `spread` and `collapse` of an evaluation.
 
@@ -286,7 +286,7 @@ def spread_and_collapse(
     order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
     view = another_view(jets.select(order[:CHECK_JETS]))
 
-    def statistics(encoder: Encoder, z: Array) -> RepresentationStatistics:
+    def statistics(encoder: BaseEncoder, z: Array) -> RepresentationStatistics:
         return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view)))
 
     of_model, of_random = statistics(*model), statistics(*random)

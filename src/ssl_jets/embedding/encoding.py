@@ -17,7 +17,7 @@ from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, embed_jets, encode
-from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.nn.encoder import BaseEncoder, Encoded
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 def embed_parts(
-    encoder: Encoder,
+    encoder: BaseEncoder,
     files: Sequence[JetFile],
     parts: Sequence[EntryRange],
     request: Request = _REQUEST,

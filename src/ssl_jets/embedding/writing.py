@@ -24,7 +24,7 @@ from ssl_jets.embedding.inputs import Inputs
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import RowJoiner
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder
 from ssl_jets.runtime.atomic import WorkFolder, check_output, clear_left_behind, real, write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.kept_folder import KeptFolder, kept_path
@@ -60,7 +60,7 @@ class Work:
     watch: Watch
     rntuple: bool = False
     resume_jets: int | None = None
-    encoders: Sequence[Encoder] = ()
+    encoders: Sequence[BaseEncoder] = ()
     unlisted: Counter[str] = field(default_factory=Counter)
 
     def write_rows(

@@ -21,7 +21,7 @@ from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.probes.robustness import some
-from ssl_jets.nn.encoder import Encoder, random_like
+from ssl_jets.nn.encoder import BaseEncoder, random_like
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Untrained:
         physics: of physics quantities.
     """
 
-    encoder: Encoder
+    encoder: BaseEncoder
     z_test: Array
     sides: tuple[Labelled, Labelled] | None
     physics: list[PhysicsProbe]
@@ -66,7 +66,7 @@ class Baselines:
         x_fit, x_test = observable_inputs(self.data.fit, self.data.test)
         return self.data.labelled(self.data.fit, x_fit), self.data.labelled(self.data.test, x_test)
 
-    def probes(self, encoder: Encoder, rows: Array | None = None) -> list[ProbeResult]:
+    def probes(self, encoder: BaseEncoder, rows: Array | None = None) -> list[ProbeResult]:
         """Return the probes of all baselines.
 
         Args:
@@ -128,14 +128,14 @@ class Baselines:
         fit, test = self.rows
         return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.data.seed)
 
-    def physics_of(self, encoder: Encoder, of: str) -> list[PhysicsProbe]:
+    def physics_of(self, encoder: BaseEncoder, of: str) -> list[PhysicsProbe]:
         """Probe physics quantities in z of an encoder, without classes."""
         if not self.data.has_physics:
             return []
         z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.data.fit, self.data.probed))
         return self.physics(z_fit, z_test, of)
 
-    def untrained(self, encoder: Encoder) -> Untrained:
+    def untrained(self, encoder: BaseEncoder) -> Untrained:
         """Return the encoder of random weights for `encoder`: one for all models of a shape and feature statistics."""
         statistics = [values.tolist() for _, values in encoder.named_buffers()]
         key = f"{encoder.cfg.model_dump_json()} {statistics}"
@@ -143,7 +143,7 @@ class Baselines:
             self._untrained[key] = self._measure(random_like(encoder, self.data.seed))
         return self._untrained[key]
 
-    def _measure(self, encoder: Encoder) -> Untrained:
+    def _measure(self, encoder: BaseEncoder) -> Untrained:
         data = self.data
         z_test = encode(encoder, data.test, self.device)
         if not data.classes:

@@ -24,6 +24,7 @@ from ssl_jets.exporting.quantize import QuantizationLoss, loss_of, quantize
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model, with_columns
 from ssl_jets.model_file import load_model
+from ssl_jets.nn.foreign.adapter import require_own
 from ssl_jets.runtime.atomic import check_output, whole_file
 from ssl_jets.runtime.console import Log, to_stderr
 
@@ -166,7 +167,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
     Raises:
         SslJetsError: it has further inputs.
     """
-    settings = model.encoder.cfg
+    settings = require_own(model.encoder, "the export", "--mode distil trains such a student").cfg
     if further := [*settings.features, *settings.context]:
         raise SslJetsError(
             "this model has inputs that cannot be exported",

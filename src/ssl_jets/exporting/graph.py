@@ -23,6 +23,7 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.exporting.padded import PaddedEncoder
 from ssl_jets.jets import COLUMNS, KINDS
 from ssl_jets.model import Model
+from ssl_jets.nn.foreign.adapter import require_own
 
 if TYPE_CHECKING:
     import onnx
@@ -60,7 +61,7 @@ class ExportedModel(nn.Module):
     def __init__(self, model: Model, *, tokens: bool = False) -> None:
         super().__init__()
         self.columns = tuple(name for name in COLUMNS if name in model.columns)
-        self.encoder = PaddedEncoder(model.encoder, self.columns)
+        self.encoder = PaddedEncoder(require_own(model.encoder, "the export", ""), self.columns)
         self.head, self.regressor = model.head, model.regressor
         has = {
             "z": True,

@@ -161,12 +161,15 @@ def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[C
     """
     if mode == "lora" and importlib.util.find_spec("peft") is None:
         return
+    if mode in ("lora", "last-blocks") and settings.model.architecture is not None:
+        return
     if mode in FIXED_Z and (settings.method.adapt in ADAPTED_Z or settings.method.particle_targets):
         return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
     smaller = max(1, size // ACCUMULATE)
     sizes = [(size, accumulate)] + ([(smaller, accumulate * size // smaller)] if smaller < size else [])
-    for checkpointing in (False, True) if mode in THROUGH_BLOCKS else (False,):
+    saves = mode in THROUGH_BLOCKS and settings.model.architecture is None  # by activation checkpointing
+    for checkpointing in (False, True) if saves else (False,):
         for jets, times in sizes:
             yield Candidate(mode, jets, times, checkpointing)
 

@@ -9,7 +9,7 @@ by their uncertainties. A term is any other loss on the batch: domain adaptation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.metrics import particle_metrics
@@ -63,20 +63,21 @@ class Objective(Method):
     Attributes:
         source_weights: weight of each jet of a batch in the losses of the tasks during training, mean 1; None for
             equal weights.
+        fits_inputs: fit the statistics of the encoder's inputs, which no trained model provides.
     """
 
     sees_context: ClassVar[bool] = True
+    encoder: BaseEncoder  # type: ignore[assignment]  # foreign encoders are finetuned, too
 
     def __init__(
         self,
         cfg: TaskSettings,
-        encoder: Encoder,
+        encoder: BaseEncoder,
         labels: tuple[str, ...],
         terms: Mapping[str, Term] | None = None,
         particles: ParticleTasks | None = None,
     ) -> None:
-        super().__init__(cfg, encoder, labels)
-        self.encoder = encoder
+        super().__init__(cfg, cast(Encoder, encoder), labels)
         encoder.reads_context = True  # the request decides whether the jets have any
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.particles = particles
@@ -85,6 +86,7 @@ class Objective(Method):
         self.weights = TaskWeights(forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})
         self.source_weights: SourceWeights | None = None
+        self.fits_inputs = False
         self.multipliers_at: LearningRateMultipliers = lambda progress: {}
         """Multipliers of the learning rate, set by the mode."""
 
@@ -118,9 +120,12 @@ class Objective(Method):
         return self.multipliers_at(progress)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Compute mean and standard deviation of the targets."""
-        if self.particles is not None:
+        """Compute mean and standard deviation of the targets and, with `fits_inputs`, of the inputs."""
+        if self.fits_inputs or self.particles is not None:
             batches = list(batches)
+        if self.fits_inputs:
+            self.encoder.fit_statistics(batches)
+        if self.particles is not None:
             self.particles.fit_statistics(batches)
         self.tasks.fit_statistics(batches)
 
@@ -130,7 +135,7 @@ class Objective(Method):
             return {}
         return particle_metrics(self.encoder, self.particles.heads, batches)
 
-    def exported(self) -> Encoder:
+    def exported(self) -> BaseEncoder:
         """Return the encoder."""
         return self.encoder
 
@@ -155,7 +160,7 @@ class L2SPTerm(Term):
         encoder: the pretrained encoder, before its first step.
     """
 
-    def __init__(self, strength: float, encoder: Encoder) -> None:
+    def __init__(self, strength: float, encoder: BaseEncoder) -> None:
         super().__init__()
         self.strength, self.l2_sp = strength, L2SP(encoder)
 

@@ -182,8 +182,11 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
         layers = tuple(_without_auto(layer) for layer in layers)
     trees = [layer["model"] for layer in layers if isinstance(layer.get("model"), dict)]
     sized = any("size" in tree for tree in trees)
-    # A student of another size does not inherit the width of its teacher.
-    inherited = encoder.model_dump(exclude=set(SHAPE) if sized else None)
+    # A student does not inherit the architecture of its teacher, nor, with another size, the width.
+    not_inherited = set(SHAPE) if sized else set()
+    if [method["mode"] for method in methods if "mode" in method][-1:] == ["distil"]:
+        not_inherited |= {"architecture", "options"}
+    inherited = encoder.model_dump(exclude=not_inherited)
     all_layers: list[dict[str, Any]] = [{"model": inherited}, *base, named, *layers]
     settings = resolve(RunSettings[FinetuneSettings], *all_layers)
     if settings.method.mode == "distil" and stored is None:

@@ -20,7 +20,6 @@ from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import LABEL
@@ -116,7 +115,9 @@ def build_objective(
     return objective
 
 
-def _particle_tasks(cfg: FinetuneSettings, encoder: Encoder, targets: Sequence[ParticleTarget]) -> ParticleTasks | None:
+def _particle_tasks(
+    cfg: FinetuneSettings, encoder: BaseEncoder, targets: Sequence[ParticleTarget]
+) -> ParticleTasks | None:
     """Build the heads of the particles and their losses; None without targets of particles."""
     if not targets:
         return None

@@ -12,7 +12,7 @@ from ssl_jets.finetuning.settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
 from ssl_jets.nn.ema import teacher_of
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder
 
 
 class SourceWeights(nn.Module):
@@ -23,7 +23,7 @@ class SourceWeights(nn.Module):
         encoder: the encoder before its first step.
     """
 
-    def __init__(self, cfg: ReweightSettings, encoder: Encoder) -> None:
+    def __init__(self, cfg: ReweightSettings, encoder: BaseEncoder) -> None:
         super().__init__()
         self.encoder = teacher_of(encoder)
         self.ratio = DensityRatio(encoder.dim, cfg.clip)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssl_jets.config import MethodSettings, Recipe
 from ssl_jets.jets import Jets
 from ssl_jets.methods._renamed import rename_weights
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder, Encoder
 
 
 class Method(nn.Module):
@@ -95,7 +95,7 @@ class Method(nn.Module):
         """
         return {}
 
-    def exported(self) -> Encoder:
+    def exported(self) -> BaseEncoder:
         """Return the encoder that embed, finetune and evaluate use."""
         return self.encoder
 

@@ -25,7 +25,43 @@ class Encoded(NamedTuple):
     tokens: Tensor
 
 
-class Encoder(nn.Module):
+class BaseEncoder(nn.Module):
+    """Interface of encoders: our set transformer, or a network of another architecture (`nn/foreign`).
+
+    Attributes:
+        cfg: settings from which an equal encoder can be built.
+        width: dimension of a token.
+        dim: dimension of z.
+        pool: pool of tokens to z; None for z of the encoder itself.
+        reads_context: read the context of jets; false for a trained encoder that never saw any.
+    """
+
+    cfg: ModelSettings
+    width: int
+    dim: int
+    pool: MeanPool | AttentionPool | None
+    reads_context: bool = True
+
+    def __init__(self, cfg: ModelSettings) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
+        """Return z `[jet, dim]` and tokens `[particle, width]`, or tokens `[0, width]` with `z_only`."""
+        raise NotImplementedError
+
+    def fit_statistics(self, batches: Iterable[Jets]) -> None:
+        """Fit the statistics of the inputs on `batches` of the training stream, if there are any to fit."""
+
+    def copy_statistics(self, other: BaseEncoder) -> None:
+        """Take the statistics of the inputs from another encoder of the same inputs, but no weights."""
+
+    def set_pool(self, pool: Pool) -> None:
+        """Pool z by another rule from now on; its weights, if any, are newly initialized."""
+        raise NotImplementedError
+
+
+class Encoder(BaseEncoder):
     """Set transformer with a class token and registers (registers: arXiv:2309.16588).
 
     Each jet becomes the sequence class tokens, registers, particles; there is no positional encoding. z is the class
@@ -41,14 +77,10 @@ class Encoder(nn.Module):
     Attributes:
         width: dimension of a token.
         dim: dimension of z.
-        reads_context: read the context of jets; false for a trained encoder that never saw any.
     """
 
-    reads_context: bool = True
-
     def __init__(self, cfg: ModelSettings) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         width, blocks, heads = cfg.shape
         self.width = width
         self.features = Features(cfg.features)
@@ -90,7 +122,7 @@ class Encoder(nn.Module):
         self.features.fit_statistics(batches)
         self.context.inputs.fit_statistics(self.context.rows(jets) for jets in batches)
 
-    def copy_statistics(self, other: Encoder) -> None:
+    def copy_statistics(self, other: BaseEncoder) -> None:
         """Take the statistics of features and context from another encoder of the same inputs, but no weights."""
         own, others = dict(self.named_buffers()), dict(other.named_buffers())
         for name, values in own.items():
@@ -135,13 +167,13 @@ class ContextToken(nn.Module):
         return torch.stack([jets.context.get(name, absent) for name in self.inputs.names], dim=1)
 
 
-def random_like(encoder: Encoder, seed: int) -> Encoder:
+def random_like(encoder: BaseEncoder, seed: int) -> BaseEncoder:
     """Return an encoder of the same shape and feature statistics with random weights: the baseline of every probe."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = Encoder(encoder.cfg)
+        fresh = type(encoder)(encoder.cfg)
     fresh.copy_statistics(encoder)
-    return fresh.to(encoder.extra_tokens.device).eval()
+    return fresh.to(next(encoder.parameters()).device).eval()
 
 
 def parameter_count(module: nn.Module) -> int:

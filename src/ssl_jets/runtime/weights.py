@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
 from ssl_jets.runtime.reading import guarded
 
+_STATE_DICTS = ("state_dict", "model_state_dict", "model")
+"""Keys of checkpoints under which trainers save a state dict."""
 MAX_EXTRA_NUMBERS = 100_000
 """Numbers that modules may have in addition to the saved ones."""
 
@@ -49,6 +52,38 @@ def read_weights(file: Path, sha256: Any) -> dict[str, Tensor]:
         if digest != sha256:
             raise SslJetsError("the weights are not those the model was saved with", where=file, found=digest)
         return load_file(file)
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
+    """Read the state dict and the SHA-256 of somebody's checkpoint: safetensors, or a file of `torch.save`.
+
+    A file of `torch.save` may contain tensors and plain containers only: no code of a pickle is executed. The state
+    dict may be the value of `state_dict`, `model_state_dict` or `model`.
+
+    Raises:
+        SslJetsError: the file cannot be read, contains other objects, or no state dict.
+    """
+    with guarded("the checkpoint cannot be read", file, error=SslJetsError):
+        digest = _digest(file)
+        if file.suffix == ".safetensors":
+            return load_file(file), digest
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            reason = str(error).partition("WeightsUnpickler error: ")[2].splitlines()
+            raise SslJetsError(
+                "the checkpoint contains more than tensors, and pickled code is not executed",
+                where=file,
+                found=reason[0] if reason else "no file of torch.save",
+                hint="torch.save(network.state_dict(), FILE), or safetensors.torch.save_file",
+            ) from None
+    while isinstance(found, Mapping) and (inner := [found[key] for key in _STATE_DICTS if key in found]):
+        found = inner[0]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        keys = ", ".join(map(str, found))[:200] if isinstance(found, Mapping) else ""
+        described = f"{type(found).__name__} {keys}".strip()
+        raise SslJetsError("the checkpoint contains no state dict", where=file, found=described, allowed=_STATE_DICTS)
+    return {str(name): value for name, value in found.items()}, digest
 
 
 def _digest(file: Path) -> str:

@@ -30,6 +30,18 @@ numbers = sum(value.size for value in encoder.values())
 print(f"{len(encoder)} tensors, {numbers:,} numbers, {shape}")
 """
 """Program of the card that loads the weights without ssl-jets, to run in the model folder."""
+LOAD_FOREIGN = """\
+import json
+from safetensors.numpy import load_file
+
+config = json.load(open("config.json"))
+weights = load_file("model.safetensors")  # name -> array
+prefix = "encoder.network."
+network = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+numbers = sum(value.size for value in network.values())
+print(f"{len(network)} tensors, {numbers:,} numbers, {config['encoder']['settings']['options']}")
+"""
+"""The same for a foreign encoder: the state dict of its network."""
 
 
 class CardMetric(NamedTuple):
@@ -64,7 +76,7 @@ def model_card(config: Mapping[str, Any], metrics: Sequence[CardMetric] = ()) ->
         "Metrics": _metrics(metrics),
         "Intended use": [_USE],
         "Licence": ["Not stated yet: the owner of the weights fills it in, here and in the head of this file."],
-        "Load": _load(),
+        "Load": _load(config),
     }
     lines = _head(config)
     for title, body in sections.items():
@@ -103,26 +115,38 @@ def _head(config: Mapping[str, Any]) -> list[str]:
 
 def _summary(config: Mapping[str, Any]) -> list[str]:
     encoder = config["encoder"]
-    plain = {name: value for name, value in encoder["settings"].items() if isinstance(value, str | int | float)}
-    settings = ", ".join(f"{name} {value}" for name, value in plain.items())
+    source = config["training"].get("checkpoint")
+    origin = [("checkpoint", f"`{source['file']}`, SHA-256 `{source['sha256']}`")] if source else []
     return _table(
         ("", ""),
         [
             ("method", config["method"] + (f", finetuned: {mode}" if (mode := config["training"].get("mode")) else "")),
-            ("encoder", f"{encoder['blocks']} blocks, width {encoder['width']}, {encoder['heads']} heads ({settings})"),
+            ("encoder", _network(encoder)),
             ("z", f"{encoder['dim']} numbers"),
             ("parameters", f"{config['parameters']:,}"),
             ("weights", f"`model.safetensors`, SHA-256 `{config['weights_sha256']}`"),
+            *origin,
             ("written by", f"ssl-jets {config['package_version']}, torch {config['torch_version']}"),
         ],
     )
+
+
+def _network(encoder: Mapping[str, Any]) -> str:
+    settings = encoder["settings"]
+    if (architecture := settings.get("architecture")) is not None:
+        options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
+        return f"`{architecture}`, tokens of {encoder['width']} numbers ({options or 'defaults'})"
+    plain = {name: value for name, value in settings.items() if isinstance(value, str | int | float)}
+    described = ", ".join(f"{name} {value}" for name, value in plain.items())
+    return f"{encoder['blocks']} blocks, width {encoder['width']}, {encoder['heads']} heads ({described})"
 
 
 def _inputs(config: Mapping[str, Any]) -> list[str]:
     columns = [name for name in config["training"].get("columns", COLUMNS) if name in COLUMNS]
     lines = [
         f"Columns of particles, in GeV, mm and rad: {', '.join(f'`{name}`' for name in columns)}.",
-        "Features computed from them, further features of particles, and context of jets:",
+        "Features computed from them, further features of particles, and context of jets"
+        + (":" if config["features"] else "; a foreign encoder computes its own features:"),
         "",
         *_table(
             ("feature", "unit", "mean", "standard deviation"),
@@ -181,7 +205,8 @@ def _metrics(metrics: Sequence[CardMetric]) -> list[str]:
     return [*_table(("", "value (68 % interval)", "test jets", "files"), rows)]
 
 
-def _load() -> list[str]:
+def _load(config: Mapping[str, Any]) -> list[str]:
+    program = LOAD if config["encoder"]["settings"].get("architecture") is None else LOAD_FOREIGN
     return [
         "```python",
         "import ssl_jets",
@@ -193,7 +218,7 @@ def _load() -> list[str]:
         "The weights without ssl-jets:",
         "",
         "```python",
-        LOAD.rstrip(),
+        program.rstrip(),
         "```",
     ]
 

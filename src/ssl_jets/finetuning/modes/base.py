@@ -16,7 +16,7 @@ from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
-from ssl_jets.nn.encoder import Encoder, Pool
+from ssl_jets.nn.encoder import BaseEncoder, Pool
 from ssl_jets.training.loop import FitResult, Loop
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import TrainingInputs, train
@@ -24,6 +24,9 @@ from ssl_jets.training.run_setup import TrainingInputs, train
 FEW_PARAMETERS_LR_SCALE = 10.0
 """Factor on `train.lr`, which suits a training of all weights: few weights trained for the same number of steps
 need a larger one (measured: `benchmarks/results/2026-11-25-finetune-modes.md`)."""
+
+OTHER_MODES = "--mode probe, head, full, scratch or distil"
+"""Modes that train encoders of any architecture."""
 
 
 class BatchList:
@@ -66,11 +69,11 @@ class Mode:
     def __init__(self, settings: RunSettings[FinetuneSettings]) -> None:
         self.settings = settings
 
-    def encoder(self, pretrained: Model) -> Encoder:
+    def encoder(self, pretrained: Model) -> BaseEncoder:
         """Return the encoder to start from."""
         return pretrained.encoder
 
-    def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:
+    def terms(self, pretrained: Model, encoder: BaseEncoder) -> dict[str, Term]:
         """Return additional loss terms by name."""
         return {}
 

@@ -18,15 +18,16 @@ from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import DistilSettings, targets_of
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder, Encoder
+from ssl_jets.nn.foreign.adapter import build_encoder
 from ssl_jets.nn.transformer import without_dropout
 
 
 class DistilMode(Mode):
     """Training of a student; the teacher is frozen."""
 
-    def encoder(self, pretrained: Model) -> Encoder:
-        """Return a student of size `model.size`, with random weights and the teacher's feature statistics."""
+    def encoder(self, pretrained: Model) -> BaseEncoder:
+        """Return a student of size `model.size`, with random weights and the teacher's feature statistics, if any."""
         missing = set(self.settings.method.targets) - set(targets_of(pretrained))
         if missing:
             raise UsageError(
@@ -36,16 +37,18 @@ class DistilMode(Mode):
                 allowed=targets_of(pretrained),
             )
         self.teacher = pretrained
-        student = Encoder(self.settings.model)
-        student.copy_statistics(pretrained.encoder)
+        student = build_encoder(self.settings.model)
+        if isinstance(pretrained.encoder, Encoder):
+            student.copy_statistics(pretrained.encoder)
         return student
 
-    def terms(self, pretrained: Model, encoder: Encoder) -> dict[str, Term]:
+    def terms(self, pretrained: Model, encoder: BaseEncoder) -> dict[str, Term]:
         """Return the distillation term."""
         return {"teacher": DistillationTerm(pretrained, encoder.dim, self.settings.method.distil)}
 
     def prepare(self, objective: Objective) -> None:
         """Check that the teacher has the classes of the files."""
+        objective.fits_inputs = not isinstance(self.teacher.encoder, Encoder)
         if objective.tasks.head is not None and set(self.teacher.labels) != set(objective.labels):
             raise DataError(
                 "the classes of the teacher are not those of the files",

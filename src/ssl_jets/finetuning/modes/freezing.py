@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetuning.modes.base import Mode, scale_lr
+from ssl_jets.finetuning.modes.base import OTHER_MODES, Mode, scale_lr
 from ssl_jets.finetuning.modes.probe import EncoderMode
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.model_file import Model
-from ssl_jets.nn.encoder import Encoder, random_like
+from ssl_jets.nn.encoder import BaseEncoder, random_like
+from ssl_jets.nn.foreign.adapter import require_own
 
 
 class LastBlocksMode(EncoderMode):
@@ -17,7 +18,8 @@ class LastBlocksMode(EncoderMode):
 
     def prepare(self, objective: Objective) -> None:
         """Freeze the layers below the last blocks."""
-        encoder, trained = objective.encoder, self.settings.method.blocks
+        encoder = require_own(objective.encoder, "mode last-blocks", OTHER_MODES)
+        trained = self.settings.method.blocks
         blocks = encoder.transformer.blocks
         if trained > len(blocks):
             raise UsageError(
@@ -40,7 +42,8 @@ class FullMode(EncoderMode):
         method = self.settings.method
         if method.layer_decay == 1 and not method.unfreeze:
             return
-        blocks = len(objective.encoder.transformer.blocks)
+        key = "method.unfreeze" if method.layer_decay == 1 else "method.layer_decay"
+        blocks = len(require_own(objective.encoder, key, OTHER_MODES).transformer.blocks)
         objective.multipliers_at = lambda progress: layer_multipliers(
             blocks, method.layer_decay, method.unfreeze, progress
         )
@@ -81,6 +84,6 @@ class ScratchMode(Mode):
     starts_anew = True
     trains_inputs = True
 
-    def encoder(self, pretrained: Model) -> Encoder:
+    def encoder(self, pretrained: Model) -> BaseEncoder:
         """Return an encoder of random weights."""
         return random_like(pretrained.encoder, self.settings.train.seed)

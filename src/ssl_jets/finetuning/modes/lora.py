@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssl_jets.errors import UsageError
-from ssl_jets.finetuning.modes.base import scale_lr
+from ssl_jets.finetuning.modes.base import OTHER_MODES, scale_lr
 from ssl_jets.finetuning.modes.probe import EncoderMode
 from ssl_jets.finetuning.objective import Objective
+from ssl_jets.nn.foreign.adapter import require_own
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,8 @@ class LoraMode(EncoderMode):
         except ImportError:
             hint = "pip install 'ssl-jets[lora]', or --mode last-blocks"
             raise UsageError("mode lora needs the package peft", where="--mode lora", hint=hint) from None
-        encoder, lora = objective.encoder, self.settings.method.lora
+        encoder = require_own(objective.encoder, "mode lora", OTHER_MODES)
+        lora = self.settings.method.lora
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_dora=lora.dora, lora_dropout=0.0
         )

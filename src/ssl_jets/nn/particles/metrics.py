@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import BaseEncoder
 from ssl_jets.nn.particles.heads import ParticleHeads
 
 
-def particle_metrics(encoder: Encoder, heads: ParticleHeads, batches: Iterable[Jets]) -> dict[str, float]:
+def particle_metrics(encoder: BaseEncoder, heads: ParticleHeads, batches: Iterable[Jets]) -> dict[str, float]:
     """Return the metrics of all particles of the batches that have a label.
 
     `accuracy_NAME` and `auc_NAME`, the mean over the classes with particles of the area under the ROC curve of a class

@@ -1,0 +1,1 @@
+"""Encoders of another architecture behind the interface of the encoder."""
