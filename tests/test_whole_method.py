@@ -20,9 +20,9 @@ from ssl_jets.methods import _renamed
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import CONFIG, METHOD_WEIGHTS, WEIGHTS, Model, load_method, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.pretraining import load_required
 from ssl_jets.runtime.weights import write_weights
 from ssl_jets.sharing.model_card import CARD
+from ssl_jets.training.required import load_required
 from support.small_models import CLASSES, build_method
 
 

@@ -20,15 +20,15 @@ from ssl_jets.data.subset import count_labelled
 from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
-from ssl_jets.model_file import load_method, load_model
+from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.tasks import LABEL, TaskSettings
-from ssl_jets.nn.transformer import without_dropout
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import flattened, record_spectrum
 from ssl_jets.training.loop import FitResult
+from ssl_jets.training.required import TEACHER, Teacher, load_required, load_teacher
 from ssl_jets.training.resume import check_run, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
@@ -54,7 +54,7 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
         layers: settings in increasing precedence.
         stored: `config.yaml` of a run, in the place of the defaults of the method.
 
-    With `train.model` encoder and split are by default taken from that model.
+    With `train.model` encoder and split are by default taken from that model, with `method.teacher` the split.
 
     Raises:
         UsageError: a setting is wrong, or the stored run is of another method.
@@ -62,8 +62,10 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     cls = methods.find(method)
     base: dict[str, Any] = cls.recipe.layer() if stored is None else read_config(stored)
     trained: dict[str, Any] = {}
-    if stored is None and (model := _model_to_start_from(layers)):
+    if stored is None and (model := _last_of(layers, "train", "model")):
         trained = _settings_of(model)
+    elif stored is None and TEACHER in cls.requires and (model := _last_of(layers, "method", TEACHER)):
+        trained = {"data": _settings_of(model)["data"]}
     if isinstance(base.get("method"), dict):
         base["method"] = rename_settings(base["method"])  # of a run begun by an earlier version
     stored_method = base.get("method", {}).get("name", method)
@@ -78,10 +80,10 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     return settings
 
 
-def _model_to_start_from(layers: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return `train.model` of the layers, the last of them that has it."""
-    trees = [layer.get("train") for layer in layers]
-    named = [tree["model"] for tree in trees if isinstance(tree, Mapping) and "model" in tree]
+def _last_of(layers: Sequence[Mapping[str, Any]], tree: str, name: str) -> str | None:
+    """Return the setting TREE.NAME of the last layer that has it."""
+    trees = [layer.get(tree) for layer in layers]
+    named = [one[name] for one in trees if isinstance(one, Mapping) and name in one]
     return named[-1] if named else None
 
 
@@ -152,7 +154,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     # Method, run folder
     built = build_method(inputs)
-    method, start = built.method, built.start
+    method, start, teacher = built.method, built.start, built.teacher
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
     for line in built.findings:
@@ -162,24 +164,29 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     if start is not None and inputs.begins:
         start.write(run)
         log_start(inputs, start, built.fresh)
+    if teacher is not None and inputs.begins:
+        teacher.write(run)
+        run.log_message(f"teacher: {teacher.path} ({teacher.method}, sha256 {teacher.sha256[:12]}), frozen")
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
-        facts = partial(_facts, inputs, start, needs_labels=needs_labels)
+        facts = partial(_facts, inputs, built, needs_labels=needs_labels)
         result = train(method, inputs, f"pretrain {name}", facts)
     export(inputs, method, facts(result))
     return out
 
 
 def _facts(
-    inputs: TrainingInputs[MethodSettings], start: Start | None, result: FitResult, *, needs_labels: bool
+    inputs: TrainingInputs[MethodSettings], built: BuiltMethod, result: FitResult, *, needs_labels: bool
 ) -> dict[str, Any]:
     """Return the facts of the model after a training of this length."""
     data, settings, subset = inputs.data, inputs.settings, inputs.subset
     facts = training_facts(inputs, result)
     if needs_labels:
         facts["labelled_jets"] = data.jets(data.train) if subset is None else len(subset)
-    return {"method": settings.method.name, "training": facts if start is None else start.joined(facts)}
+    facts = facts if built.start is None else built.start.joined(facts)
+    facts = facts if built.teacher is None else built.teacher.joined(facts)
+    return {"method": settings.method.name, "training": facts}
 
 
 @dataclass(frozen=True)
@@ -189,12 +196,14 @@ class BuiltMethod:
     Attributes:
         method: the method.
         start: the model that it goes on from; None for random weights.
+        teacher: the trained model that it imitates, if it does.
         fresh: parts that begin with random weights nevertheless.
         findings: lines about features that carry no information in these jets.
     """
 
     method: Method
     start: Start | None
+    teacher: Teacher | None
     fresh: list[str]
     findings: list[str]
 
@@ -203,7 +212,10 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
     settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
     cls = methods.find(settings.method.name)
-    components = load_required(cls, settings.method, inputs.columns)
+    components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns))
+    teacher = load_teacher(cls, settings.method, inputs.columns, None if inputs.begins else inputs.run)
+    if teacher is not None:
+        components[TEACHER] = teacher.encoder
     torch.manual_seed(seed)
     encoder = Encoder(settings.model)
     findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
@@ -216,7 +228,7 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     if inputs.begins:
         labelled = [inputs.subset] if inputs.subset is not None else None
         method.fit_statistics(labelled or statistics_sample(data, data.train, seed, inputs.request))
-    return BuiltMethod(method, start, fresh_parts(method, encoder, fresh), findings)
+    return BuiltMethod(method, start, teacher, fresh_parts(method, encoder, fresh), findings)
 
 
 def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings]) -> list[str]:
@@ -230,38 +242,6 @@ def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings
     batches = list(sample)
     encoder.fit_statistics(batches)
     return describe_inputs(batches, model)
-
-
-def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
-    """Load the trained methods that a method builds on (`cls.requires`), by name, from the runs in its settings.
-
-    Args:
-        cls: the method.
-        settings: its settings; the setting NAME is a run of method NAME.
-        columns: particle columns and features that the encoder reads.
-
-    Raises:
-        UsageError: a run is not set, is of another method, or was trained on other particle columns.
-        SslJetsError: there is no trained model.
-    """
-    components = {}
-    for name in cls.requires:
-        key, run = f"method.{name}", getattr(settings, name)
-        if not run:
-            hint = f"ssl-jets pretrain --method {name} --out RUN, then --set {key}=RUN"
-            raise UsageError(f"method {settings.name} starts from a run of method {name}", where=key, hint=hint)
-        model = load_model(run)
-        if model.method != name:
-            raise UsageError(f"the run is not a {name}", where=f"{key}={run}", found=model.method, allowed=[name])
-        trained = model.facts["training"].get("columns", [])
-        if set(trained) != set(columns):
-            raise UsageError(
-                f"the {name} was trained on jets with other particle columns",
-                where=f"{key}={run}",
-                found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
-            )
-        components[name] = without_dropout(load_method(run))
-    return components
 
 
 def log_start(inputs: TrainingInputs[MethodSettings], start: Start, fresh: list[str]) -> None:

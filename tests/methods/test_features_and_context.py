@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,9 @@ def jets() -> Jets:
 
 def build(name: str, jets: Jets, model: ModelSettings = MODEL, seed: int = 1) -> Method:
     cls = methods.find(name)
-    parts = {part: build(part, jets, model, seed + 10) for part in cls.requires}
+    parts: dict[str, Any] = {part: build(part, jets, model, seed + 10) for part in cls.requires if part != "teacher"}
+    if "teacher" in cls.requires:
+        parts["teacher"] = build("mae", jets, model, seed + 10).encoder
     torch.manual_seed(seed)
     encoder = Encoder(model)
     encoder.fit_statistics([jets])

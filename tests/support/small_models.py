@@ -28,7 +28,9 @@ def tiny_encoder(jets: Jets, seed: int = 0, **settings: Any) -> Encoder:
 def build_method(name: str, jets: Jets, seed: int = 0, **settings: Any) -> Method:
     """A method on a tiny encoder, with untrained methods in the place of the runs that it starts from."""
     cls = methods.find(name)
-    parts = {part: build_method(part, jets, seed + 10) for part in cls.requires}
+    parts: dict[str, Any] = {part: build_method(part, jets, seed + 10) for part in cls.requires if part != "teacher"}
+    if "teacher" in cls.requires:
+        parts["teacher"] = tiny_encoder(jets, seed + 10)
     encoder = tiny_encoder(jets, seed)
     return cls(cls.Config(name=name, **settings), encoder, CLASSES, **parts)
 

@@ -199,10 +199,11 @@ def another_view(jets: Jets) -> Jets:
 
 
 def student_and_teacher(method: nn.Module) -> tuple[BaseEncoder, BaseEncoder] | None:
-    """Find the trained encoder and its teacher in a method, or in a method inside it."""
+    """Find the trained encoder and its momentum teacher in a method, or in one inside it; not a frozen teacher."""
     for module in method.modules():
         student, teacher = getattr(module, "encoder", None), getattr(module, "teacher", None)
-        if isinstance(student, BaseEncoder) and isinstance(teacher, BaseEncoder):
+        follows = "teacher" not in getattr(module, "requires", ())
+        if follows and isinstance(student, BaseEncoder) and isinstance(teacher, BaseEncoder):
             return student, teacher
     return None
 

@@ -20,6 +20,7 @@ from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
+from ssl_jets.nn.encoder import BaseEncoder
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import LABEL

@@ -28,8 +28,8 @@ class Method(nn.Module):
         encoder: the encoder to train.
         labels: names of the classes of the training jets; empty for unlabelled jets.
 
-    A method that names others in `requires` also receives these trained methods, as keyword arguments, and keeps each
-    as the attribute of that name.
+    A method that names others in `requires` also receives these trained methods (of a teacher the encoder), as keyword
+    arguments, and keeps each as the attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]
@@ -45,7 +45,8 @@ class Method(nn.Module):
     saves_full_method: ClassVar[bool] = False
     """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
     requires: ClassVar[tuple[str, ...]] = ()
-    """Settings that hold a run of the method of that name, from which this one starts."""
+    """Settings that hold a run of the method of that name, from which this one starts; or `teacher`, a trained model of
+    any method, whose frozen encoder this one imitates."""
 
     cfg: MethodSettings
 

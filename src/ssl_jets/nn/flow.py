@@ -212,9 +212,7 @@ class SetFlow(nn.Module):
         noised, velocity = interpolant(values, noise, t[condition.jet_of_generated])
         decoded = self._decoded(noised, t, condition)
         prediction, logits = self._velocity(noised, t, condition, decoded), self.kinds_out(decoded).float()
-        squared = (prediction - velocity).square() * condition.present
-        error = squared.sum(1) / condition.present.sum().clamp(min=1)
-        return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none"), decoded
+        return *_errors(prediction - velocity, logits, kinds, condition.present), decoded
 
     @torch.no_grad()
     def sample(self, noise: Tensor, condition: Condition, steps: int) -> tuple[Tensor, Tensor]:
@@ -228,6 +226,72 @@ class SetFlow(nn.Module):
         """
         ones = condition.z.new_ones(len(condition.z))
         values = integrate(lambda x, t: self(x, t * ones, condition)[0], noise[:, :TARGETS], steps)
-        cumulative = self(values, ones, condition)[1].softmax(1).cumsum(1)
-        uniform = 0.5 * (1 + torch.erf(noise[:, TARGETS:] / math.sqrt(2)))  # normal to uniform in [0, 1]
-        return values, (cumulative < uniform).sum(1).clamp(max=SIGNED_KINDS - 1)
+        return values, _draw_kinds(self(values, ones, condition)[1], noise[:, TARGETS:])
+
+
+class ParticleFlow(nn.Module):
+    """Velocity field of p(particle | condition): an MLP of one particle, as the head of MAR (arXiv:2406.11838).
+
+        h = W x_t,  h <- h + MLP(norm(h + time(t) + C c)) twice,  v and the logits of the signed kind are linear in h
+
+    Args:
+        condition: width of the condition c.
+        width: width of the MLP.
+        blocks: its residual blocks.
+    """
+
+    def __init__(self, condition: int, width: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.data_in, self.condition_in = nn.Linear(TARGETS, width), nn.Linear(condition, width)
+        self.time = TimeEmbedding(width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+            for _ in range(blocks)
+        )
+        self.velocity_out, self.kinds_out = nn.Linear(width, TARGETS), nn.Linear(width, SIGNED_KINDS)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the velocity `[particle, TARGETS]` and the logits of the signed kind.
+
+        Args:
+            x: noised features, `[particle, TARGETS]`.
+            t: time of each particle, `[particle]`.
+            condition: `[particle, condition]`.
+            present: the targets present in the data, float `[TARGETS]`.
+        """
+        skip, out, into = precondition(t)
+        hidden = self.data_in(into * x * present).float()
+        context = (self.time(t) + self.condition_in(condition)).float()
+        for block in self.blocks:
+            hidden = hidden + block(hidden + context).float()
+        return skip * x + out * self.velocity_out(hidden).float(), self.kinds_out(hidden).float()
+
+    def errors(
+        self, values: Tensor, kinds: Tensor, noise: Tensor, t: Tensor, condition: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the errors of velocity and signed kind as `SetFlow.errors`, with t of each particle."""
+        noised, velocity = interpolant(values, noise, t)
+        prediction, logits = self(noised, t, condition, present)
+        return _errors(prediction - velocity, logits, kinds, present)
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, condition: Tensor, present: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Draw particles as `SetFlow.sample`: standardized targets and signed kinds."""
+        ones = noise.new_ones(len(noise))
+        values = integrate(lambda x, t: self(x, t * ones, condition, present)[0], noise[:, :TARGETS], steps)
+        return values, _draw_kinds(self(values, ones, condition, present)[1], noise[:, TARGETS:])
+
+
+def _errors(difference: Tensor, logits: Tensor, kinds: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the squared difference averaged over the targets present, and the cross-entropy of the signed kind."""
+    squared = difference.square() * present
+    error = squared.sum(1) / present.sum().clamp(min=1)
+    return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
+
+
+def _draw_kinds(logits: Tensor, noise: Tensor) -> Tensor:
+    """Return the signed kind, int64 `[particle]`, that standard normal noise `[particle, 1]` chooses by its logits."""
+    cumulative = logits.softmax(1).cumsum(1)
+    uniform = 0.5 * (1 + torch.erf(noise / math.sqrt(2)))  # normal to uniform in [0, 1]
+    return (cumulative < uniform).sum(1).clamp(max=SIGNED_KINDS - 1)

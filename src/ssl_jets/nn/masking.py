@@ -124,6 +124,30 @@ def hide_regions(jets: Jets, regions: int, ratio: float) -> Tensor:
     return hidden
 
 
+def hide_most(jets: Jets, least: float) -> Tensor:
+    """Hide a random fraction of each jet's particles, and possibly all: ceil(r n), as MAR (arXiv:2406.11838) does.
+
+    r is normal around 1 with a standard deviation of 0.25, cut to the interval from `least` to 1.
+
+    Args:
+        jets: the jets.
+        least: smallest fraction, from 0 to below 1.
+
+    Returns:
+        bool `[particle]`, true for hidden particles; at least one of each jet.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> jets = Jets.of([[[9.0, 0.0, 0.0], [1.0, 0.1, 0.0]]] * 100, columns=("pt", "deta", "dphi"))
+        >>> jets.sum(hide_most(jets, 0.1).long()).unique().tolist()
+        [1, 2]
+    """
+    lowest = torch.special.ndtr(torch.tensor((least - 1) / 0.25, dtype=torch.float64)).item()
+    ratio = 1 + 0.25 * torch.special.ndtri(lowest + random.uniform_per_jet(jets) * (0.5 - lowest))  # [jet]
+    count = (jets.lengths * ratio).ceil().long().clamp(min=1).minimum(jets.lengths)
+    return jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
+
+
 def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:
     """Return the pT rank of each hidden particle among the hidden particles of its jet, int64 `[hidden particle]`.
 

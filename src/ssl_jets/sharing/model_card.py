@@ -178,6 +178,7 @@ def _cost(training: Mapping[str, Any]) -> list[str]:
     stages = {"pretraining": training.get("pretrained"), last: training}
     if stages["pretraining"] is None:
         stages = {"training": training}
+    stages = {"teacher": training.get("teacher")} | stages
     rows = [
         (stage, f"{one['steps']:,}", f"{one['jets']:,}", _hours(one), str(one.get("precision", "")))
         for stage, one in stages.items()

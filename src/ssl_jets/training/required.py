@@ -1,0 +1,151 @@
+"""Trained models that a method starts from: whole methods, and the encoder of a frozen teacher with its history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ssl_jets.config import MethodSettings, ModelSettings, resolve
+from ssl_jets.data.seen import joint_training
+from ssl_jets.errors import UsageError
+from ssl_jets.methods._method import Method
+from ssl_jets.model_file import load_method, load_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.transformer import without_dropout
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.reading import read_json
+from ssl_jets.training.run_folder import TrainingRun
+
+TEACHER = "teacher"
+"""Name among `Method.requires` of a trained model of any method."""
+SETTING = f"method.{TEACHER}"
+RECORD = "teacher.json"
+
+
+def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
+    """Load the trained methods that a method builds on (`cls.requires`), by name, from the runs in its settings.
+
+    A teacher is not among them: see `load_teacher`.
+
+    Args:
+        cls: the method.
+        settings: its settings; the setting NAME is a run of method NAME.
+        columns: particle columns and features that the encoder reads.
+
+    Raises:
+        UsageError: a run is not set, is of another method, or was trained on other particle columns.
+        SslJetsError: there is no trained model.
+    """
+    components = {}
+    for name in cls.requires:
+        if name == TEACHER:
+            continue
+        key, run = f"method.{name}", getattr(settings, name)
+        if not run:
+            hint = f"ssl-jets pretrain --method {name} --out RUN, then --set {key}=RUN"
+            raise UsageError(f"method {settings.name} starts from a run of method {name}", where=key, hint=hint)
+        model = load_model(run)
+        if model.method != name:
+            raise UsageError(f"the run is not a {name}", where=f"{key}={run}", found=model.method, allowed=[name])
+        trained = model.facts["training"].get("columns", [])
+        if set(trained) != set(columns):
+            raise UsageError(
+                f"the {name} was trained on jets with other particle columns",
+                where=f"{key}={run}",
+                found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
+            )
+        components[name] = without_dropout(load_method(run))
+    return components
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Trained model whose encoder a pretraining imitates.
+
+    Attributes:
+        path: run folder or model folder, as it was named.
+        sha256: of its weights.
+        method: the method that trained it.
+        training: facts of its training.
+        encoder: its encoder; of a resumed run with the weights of the checkpoint, once that is loaded.
+    """
+
+    path: str
+    sha256: str
+    method: str
+    training: dict[str, Any]
+    encoder: Encoder
+
+    @classmethod
+    def load(cls, path: str, columns: tuple[str, ...]) -> Teacher:
+        """Load a trained model.
+
+        Args:
+            path: run folder or model folder.
+            columns: particle columns and features that the student reads.
+
+        Raises:
+            UsageError: no path, or the model was trained on other particle columns.
+            SslJetsError: there is no trained model.
+        """
+        if not path:
+            hint = f"ssl-jets pretrain --method mae --out RUN, then --set {SETTING}=RUN"
+            raise UsageError("this method learns from a trained model", where=SETTING, hint=hint)
+        model = load_model(path)
+        if others := set(model.facts["training"].get("columns", [])) ^ set(columns):
+            raise UsageError(
+                "the teacher was trained on jets with other particle columns",
+                where=f"{SETTING}={path}",
+                found=f"not in both: {', '.join(sorted(others))}",
+            )
+        return cls(path, model.sha256, model.method, model.facts["training"], model.encoder)
+
+    def write(self, run: TrainingRun) -> None:
+        """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
+        if run.writes:
+            record = {"path": self.path, "sha256": self.sha256, "method": self.method, "training": self.training}
+            record |= {"encoder": self.encoder.cfg.model_dump(mode="json")}
+            write_text(run.folder / "checkpoints" / RECORD, json.dumps(record))
+
+    @classmethod
+    def read(cls, run: TrainingRun) -> Teacher:
+        """Read the record of a resumed run; the weights of the encoder are in the checkpoint.
+
+        Raises:
+            SslJetsError: it is damaged or missing.
+        """
+        file = run.folder / "checkpoints" / RECORD
+        record = read_json(file, "the record of the teacher is gone")
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced by those of the checkpoint
+            encoder = Encoder(resolve(ModelSettings, record["encoder"], file=file))
+        return cls(record["path"], record["sha256"], record["method"], record["training"], encoder)
+
+    def joined(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the training facts of the student: through its teacher it has seen the jets of both trainings."""
+        joint = {name: value for name, value in facts.items() if name != "held_out"}
+        joint |= joint_training([facts, self.training])
+        if labels := max(one.get("labelled_jets") or 0 for one in (facts, self.training)):
+            joint["labelled_jets"] = labels
+        return joint | {"teacher": {"sha256": self.sha256, "method": self.method, **self.training}}
+
+
+def load_teacher(
+    cls: type[Method], settings: MethodSettings, columns: tuple[str, ...], resumed: TrainingRun | None
+) -> Teacher | None:
+    """Load the teacher of a method; None for a method without one.
+
+    Args:
+        cls: the method.
+        settings: its settings.
+        columns: particle columns and features that the encoder reads.
+        resumed: the run, if it continues from a checkpoint.
+    """
+    if TEACHER not in cls.requires:
+        return None
+    if resumed is not None:
+        return Teacher.read(resumed)
+    return Teacher.load(getattr(settings, TEACHER), columns)
