@@ -53,6 +53,7 @@ class JetFile:
         label_branches: the branches the label is read from.
         events: jets of the events, if an entry is an event; None if it is a jet.
         digest: of the contents, the same for every copy; "" if unknown.
+        index: index of the reader, by which later reads need not open the file anew; None without one.
     """
 
     source: Source
@@ -72,6 +73,7 @@ class JetFile:
     label_branches: tuple[str, ...] = field(default=(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
     digest: str = field(default="", repr=False)
+    index: object = field(default=None, repr=False, hash=False, compare=False)
     _decoders: dict[Request, Decoder] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def decoder(self, request: Request) -> Decoder:
@@ -242,6 +244,7 @@ def _open(
         if not external:
             check_entries(table.entries, size(source.path), source)
         digest = digest_of(source.path, tables[index])
+        held = tables[index].index(source.path)
         table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
@@ -270,6 +273,7 @@ def _open(
             label_branches=classes.branches,
             events=events,
             digest=digest,
+            index=held,
         )
         request = Request(named, columns=(*columns, *features), context=context)
         check.check_formulas(file.decoder(request), table, schema.title)
