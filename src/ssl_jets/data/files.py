@@ -55,6 +55,7 @@ class JetFile:
         events: jets of the events, if an entry is an event; None if it is a jet.
         digest: of the contents, the same for every copy; "" if unknown.
         second: file of the second view of each jet, row by row (`data.pairs`); None without one.
+        index: index of the reader, by which later reads need not open the file anew; None without one.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class JetFile:
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
     digest: str = field(default="", repr=False)
     second: JetFile | None = field(default=None, repr=False, hash=False)
+    index: object = field(default=None, repr=False, hash=False, compare=False)
     _decoders: dict[Request, Decoder] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def decoder(self, request: Request) -> Decoder:
@@ -251,6 +253,7 @@ def _open(
         if not external:
             check_entries(table.entries, size(source.path), source)
         digest = digest_of(source.path, tables[index])
+        held = tables[index].index(source.path)
         table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
@@ -281,6 +284,7 @@ def _open(
             label_branches=classes.branches,
             events=events,
             digest=digest,
+            index=held,
         )
         request = Request(named, columns=(*columns, *features), context=context, particle_labels=particle_labels)
         check.check_formulas(file.decoder(request), table, schema.title)

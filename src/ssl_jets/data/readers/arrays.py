@@ -33,6 +33,9 @@ class ArrayTable:
 
     entries: int
 
+    def index(self, path: str) -> None:
+        """Return nothing: `read` opens the file again."""
+
     def cell(self, name: str) -> Cell:
         """Return type and shape of one row of a branch."""
         raise NotImplementedError

@@ -73,6 +73,9 @@ class StoredTable(Table, Protocol):
     def stored(self) -> Iterator[object]:
         """Yield the structure of the table, and `FileBlock`s of bytes of its branches, equal in every copy of it."""
 
+    def index(self, path: str) -> object:
+        """Return an index by which `read` finds the table without opening it, while it is referred to; else None."""
+
 
 class Reader(Protocol):
     """Module that reads one file format."""

@@ -45,6 +45,9 @@ class Columns:
         groups = range(file.metadata.num_row_groups)
         self._edges = (0, *accumulate(int(file.metadata.row_group(group).num_rows) for group in groups))
 
+    def index(self, path: str) -> None:
+        """Return nothing: `read` opens the file again."""
+
     def stored(self) -> Iterator[object]:
         """Yield names and types of columns, sizes of row groups, and the first bytes of some column chunks."""
         metadata = self._file.metadata

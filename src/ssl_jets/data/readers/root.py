@@ -7,7 +7,7 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.data.identity import BLOCK, block, positions
 from ssl_jets.data.readers.base import Number, readable
+from ssl_jets.data.readers.basket_index import BasketIndex, read_indexed, remember
 from ssl_jets.data.readers.remote import is_remote
 from ssl_jets.errors import DataError
 
@@ -48,6 +49,12 @@ class Tree:
         self._tree = tree
         self.branches: tuple[str, ...] = tuple(dict.fromkeys(tree.keys(full_paths=False)))
         self.entries = int(tree.num_entries)
+
+    def index(self, path: str) -> BasketIndex | None:
+        """Index the baskets of a local file: `read` then needs no tree, as long as the index is referred to."""
+        if is_remote(path):
+            return None
+        return remember(path, self.name, BasketIndex.of(self._tree))
 
     def flat(self) -> tuple[str, ...]:
         """Return the branches with one number per entry, without the counters of jagged branches."""
@@ -113,6 +120,9 @@ class NTuple:
         self._items = dict(ntuple.items(recursive=True))
         self.branches: tuple[str, ...] = tuple(self._items)
         self.entries = int(ntuple.num_entries)
+
+    def index(self, path: str) -> None:
+        """Return nothing: an RNTuple is opened again by `read`."""
 
     def flat(self) -> tuple[str, ...]:
         return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
@@ -185,21 +195,28 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     """
     names = set(branches)
     with readable(path, "ROOT"):
-        opened = _opened(path, tree)
-        caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
-        arrays: Mapping[str, ak.Array] = opened.arrays(
-            filter_name=lambda name: name in names,
-            entry_start=start,
-            entry_stop=stop,
-            library="ak",
-            how=dict,
-            **caches,
-        )
+        indexed = None if is_remote(path) else read_indexed(path, tree, names, start, stop)
+        arrays = _read_opened(path, tree, names, start, stop) if indexed is None else indexed
         # Objects that are decoded one by one can end early without an error.
         for name, array in arrays.items():
             if len(array) != stop - start:
                 raise ValueError(f"the branch {name} has {len(array)} of the entries {start} to {stop}")
     return dict(arrays)
+
+
+def _read_opened(path: str, tree: str, names: Collection[str], start: int, stop: int) -> Mapping[str, ak.Array]:
+    """Read entries of any branches with the tree itself."""
+    opened = _opened(path, tree)
+    caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
+    arrays: Mapping[str, ak.Array] = opened.arrays(
+        filter_name=lambda name: name in names,
+        entry_start=start,
+        entry_stop=stop,
+        library="ak",
+        how=dict,
+        **caches,
+    )
+    return arrays
 
 
 def _opened(path: str, tree: str) -> Any:
