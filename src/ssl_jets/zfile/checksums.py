@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +65,32 @@ class Checksums:
             found = f"no column {min(missing)}" if missing else f"{rows:,} rows, not {self.rows:,}"
             raise DataError(DAMAGED, where=path, found=found, hint=CHANGED)
 
-    def checked(self, batches: Iterable[dict[str, npt.NDArray[Any]]], path: Path) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `batches` block by block, each after its checksums were checked.
+    def checked(
+        self, read: Callable[[int, int], Iterator[dict[str, npt.NDArray[Any]]]], start: int, stop: int, path: Path
+    ) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the rows `start` to `stop`, after the checksums of the blocks with these rows were checked.
+
+        Args:
+            read: reads a range of rows, in batches of any length.
+            start: the first row.
+            stop: one beyond the last.
+            path: the file, for messages.
 
         Raises:
             DataError: a block differs from the one that was written.
         """
-        start = 0
-        for number, rows in enumerate(in_blocks(batches, self.block)):
-            stop = start + len(next(iter(rows.values())))
+        first = start // self.block
+        low, end = first * self.block, min(-(-stop // self.block) * self.block, self.rows)  # block 20, 25 to 45: 20, 60
+        for number, rows in enumerate(in_blocks(read(low, end), self.block), first):
+            high = low + len(next(iter(rows.values())))
             for name in self.crc32.keys() & rows.keys():
-                if start < stop and self.crc32[name][number : number + 1] != [_crc32(rows[name])]:
-                    found = f"other numbers in column {name}, rows {start:,} to {stop - 1:,}"
+                if low < high and self.crc32[name][number : number + 1] != [_crc32(rows[name])]:
+                    found = f"other numbers in column {name}, rows {low:,} to {high - 1:,}"
                     raise DataError(DAMAGED, where=path, found=found, hint=CHANGED)
-            yield rows
-            start = stop
-        if start != self.rows:
-            raise DataError(DAMAGED, where=path, found=f"{start:,} rows, not {self.rows:,}", hint=CHANGED)
+            yield {name: values[max(start - low, 0) : max(stop - low, 0)] for name, values in rows.items()}
+            low = high
+        if low != end:
+            raise DataError(DAMAGED, where=path, found=f"{low:,} rows, not {self.rows:,}", hint=CHANGED)
 
 
 def in_blocks(batches: Iterable[dict[str, npt.NDArray[Any]]], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ssl_jets.errors import DataError
 
 Level = Literal["jet", "particle"]
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -69,3 +72,51 @@ def key_columns(level: Level, *, labelled: bool) -> tuple[Column, ...]:
     if labelled:
         columns.append(Column("label", "i8"))
     return tuple(columns)
+
+
+def spans(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Yield `start` to `stop` in steps of `rows`; at least one span.
+
+    Example:
+        >>> list(spans(10, 25, 10)), list(spans(4, 4, 10))
+        ([(10, 20), (20, 25)], [(4, 4)])
+    """
+    for low in range(start, max(stop, start + 1), rows):
+        yield low, min(low + rows, stop)
+
+
+def convert(
+    rows: Rows, columns: Iterable[Column], numbers: npt.NDArray[np.int32], path: Path
+) -> dict[str, npt.NDArray[Any]]:
+    """Convert rows of a part to the columns and file numbers of the whole output.
+
+    Args:
+        rows: rows of the part; a column that it lacks is missing in all of them.
+        columns: columns of the output.
+        numbers: number in the output of each input of the whole list of inputs.
+        path: the part, for messages.
+
+    Raises:
+        DataError: a whole number beyond 2^53 in a column that is floating point in another part.
+    """
+    count = len(next(iter(rows.values())))
+    converted = {}
+    for column in columns:
+        values = rows.get(column.name)
+        if values is None:
+            values = column.missing(count)
+        elif column.name == "source_file":
+            values = numbers[values]
+        elif values.dtype != np.dtype(column.dtype):
+            values = _exactly(values, column, path)
+        converted[column.name] = values
+    return converted
+
+
+def _exactly(values: npt.NDArray[Any], column: Column, path: Path) -> npt.NDArray[Any]:
+    """Convert whole numbers to the floating type that another part has."""
+    converted = values.astype(column.dtype)
+    if values.dtype.kind == "i" and (np.abs(values) >= 2**53).any():
+        where = f"{path}, column {column.name}"
+        raise DataError("whole numbers are too large for the floating point of another part", where=where)
+    return converted

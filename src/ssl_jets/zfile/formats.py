@@ -41,8 +41,11 @@ class Reading(Protocol):
     names: tuple[str, ...]
     metadata: str | None
 
-    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Yield blocks of at most `rows` rows; one empty block for a file without rows."""
+    def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the rows `start` to `stop` in blocks of at most `rows` rows; one empty block if there are none.
+
+        Only the baskets, row groups or chunks with these rows are read.
+        """
 
     def close(self) -> None:
         """Close the file."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy.typing as npt
 
-from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows
+from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows, spans
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc.Buffer since Python 3.12
@@ -111,9 +111,9 @@ class Hdf5Reading:
     def _is_column(self, item: Any) -> bool:
         return item.ndim == 1 and len(item) == self.rows and item.dtype.kind in "biuf"
 
-    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        for start in range(0, max(self.rows, 1), rows):
-            yield {name: self._file[name][start : start + rows] for name in names}
+    def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for low, high in spans(start, stop, rows):
+            yield {name: self._file[name][low:high] for name in names}
 
     def close(self) -> None:
         self._file.close()

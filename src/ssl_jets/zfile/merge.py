@@ -1,10 +1,10 @@
-"""Merge of the parts of an array job into the file that one run would have written."""
+"""Merge of the parts of an array job into the file that one run would have written, or into an index of them."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.zfile.columns import Column
+from ssl_jets.runtime.atomic import whole_file
+from ssl_jets.zfile.columns import Column, convert
+from ssl_jets.zfile.index import index_text, is_index
 from ssl_jets.zfile.metadata import PartMetadata
-from ssl_jets.zfile.reader import iterate_z, read_metadata
+from ssl_jets.zfile.opening import open_file
+from ssl_jets.zfile.reader import iterate_z
 from ssl_jets.zfile.writer import ZWriter
 
 SAME = {
@@ -53,17 +56,21 @@ class _Part:
     path: Path
     metadata: Mapping[str, Any]
     place: PartMetadata
+    rows: int
+    crc32: int
 
     @classmethod
     def read(cls, path: Path) -> _Part:
-        metadata = read_metadata(path)
+        with open_file(path) as file:
+            metadata, rows, crc32 = file.metadata, file.rows, file.crc32
         if "part" not in metadata:
             hint = "embed and predict write parts with --part I/N or --per-file"
             raise DataError("the file is not a part of several", where=path, hint=hint)
         stored = metadata["part"]
         columns = tuple((name, dtype, width) for name, dtype, width in stored["columns"])
         ranges = tuple((file, start, stop) for file, start, stop in stored["ranges"])
-        return cls(path, metadata, PartMetadata(**{**stored, "columns": columns, "ranges": ranges}))
+        place = PartMetadata(**{**stored, "columns": columns, "ranges": ranges})
+        return cls(path, metadata, place, rows, crc32)
 
     @property
     def labels(self) -> list[str]:
@@ -72,11 +79,11 @@ class _Part:
 
 
 def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False, force: bool = False) -> Merged:
-    """Join the parts of one output, in order, into the file that one run would have written.
+    """Join the parts of one output, in order, into the file that one run would have written, or into an index of them.
 
     Args:
         paths: the parts, in any order and any of the formats.
-        out: the output; its suffix names the format.
+        out: the output; its suffix names the format. `.json` writes an index: the parts stay, and are read as one file.
         partial: accept missing parts.
         force: overwrite `out`.
 
@@ -94,11 +101,17 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
     missing = _check(parts, partial=partial)
     columns, metadata = _columns(parts), _metadata(parts, missing)
     numbers = _file_numbers(parts)
+    merged = Merged(Path(out), len(parts), missing, sum(part.rows for part in parts))
+    if is_index(merged.path):
+        listed = [(part.path, part.rows, part.crc32) for part in parts]
+        with whole_file(merged.path, force=force) as fresh:
+            fresh.write_text(index_text(merged.path, listed, columns, numbers, metadata), encoding="utf-8")
+        return merged
     with ZWriter(out, columns, metadata, force=force) as writer:
         for part in parts:
-            for rows in _rows(part, columns, numbers):
-                writer.write(rows)
-    return Merged(Path(out), len(parts), missing, writer.rows)
+            for rows in iterate_z(part.path):
+                writer.write(convert(rows, columns, numbers, part.path))
+    return merged
 
 
 def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
@@ -180,32 +193,3 @@ def _metadata(parts: Sequence[_Part], missing: tuple[int, ...]) -> dict[str, Any
     }
     del metadata["part"]
     return json.loads(json.dumps(metadata | ({"missing_parts": missing} if missing else {})))  # type: ignore[no-any-return]
-
-
-def _rows(
-    part: _Part, columns: Sequence[Column], numbers: npt.NDArray[np.int32]
-) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield the rows of a part with the columns and file numbers of the merged file."""
-    for block in iterate_z(part.path):
-        rows = dict(block)
-        count = len(rows["source_file"])
-        rows["source_file"] = numbers[rows["source_file"]]
-        for column in columns:
-            if column.name not in rows:
-                rows[column.name] = column.missing(count)
-            elif rows[column.name].dtype != np.dtype(column.dtype):
-                rows[column.name] = _exactly(rows[column.name], column, part.path)
-        yield {column.name: rows[column.name] for column in columns}
-
-
-def _exactly(values: npt.NDArray[Any], column: Column, path: Path) -> npt.NDArray[Any]:
-    """Convert whole numbers to the floating type that another part has.
-
-    Raises:
-        DataError: one is beyond 2^53.
-    """
-    converted = values.astype(column.dtype)
-    if values.dtype.kind == "i" and (np.abs(values) >= 2**53).any():
-        where = f"{path}, column {column.name}"
-        raise DataError("whole numbers are too large for the floating point of another part", where=where)
-    return converted

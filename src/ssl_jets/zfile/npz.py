@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError
-from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows
+from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows, spans
 
 METADATA = "metadata"
 COPY_BYTES = 2**22
@@ -86,9 +86,9 @@ class NpzReading:
     def _is_column(self, name: str, array: npt.NDArray[Any]) -> bool:
         return name in VECTORS.values() or (array.shape == (self.rows,) and array.dtype.kind in "biuf")
 
-    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        for start in range(0, max(self.rows, 1), rows):
-            yield {name: np.array(self._arrays[name][start : start + rows]) for name in names}
+    def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for low, high in spans(start, stop, rows):
+            yield {name: np.array(self._arrays[name][low:high]) for name in names}
 
     def close(self) -> None:
         self._arrays.clear()

@@ -56,11 +56,26 @@ class ParquetReading:
         text = (self._file.metadata.metadata or {}).get(METADATA)
         self.metadata = None if text is None else text.decode()
 
-    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        if self.rows == 0:
+    def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        if start == stop:
             yield self._to_numpy(self._file.schema_arrow.empty_table().select(list(names)))
-        for batch in self._file.iter_batches(batch_size=rows, columns=list(names)):
-            yield self._to_numpy(pa.Table.from_batches([batch]))
+            return
+        groups, first = self._row_groups(start, stop)
+        for batch in self._file.iter_batches(batch_size=rows, row_groups=groups, columns=list(names)):
+            low, high = max(start - first, 0), min(stop - first, len(batch))
+            first += len(batch)
+            if low < high:
+                yield self._to_numpy(pa.Table.from_batches([batch.slice(low, high - low)]))
+
+    def _row_groups(self, start: int, stop: int) -> tuple[list[int], int]:
+        """Return the row groups with rows of a range, and the number of their first row.
+
+        Row groups of 10, 10 and 5 rows, rows 12 to 22 -> [1, 2], 10.
+        """
+        lengths = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        edges = np.cumsum([0, *lengths])
+        groups = np.flatnonzero((edges[:-1] < stop) & (edges[1:] > start))
+        return groups.tolist(), int(edges[groups[0]])
 
     def _to_numpy(self, table: Any) -> dict[str, npt.NDArray[Any]]:
         return {name: self._column(name, table[name].combine_chunks()) for name in table.column_names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_jets.errors import DataError, nearest
-from ssl_jets.runtime.reading import guarded
+from ssl_jets.errors import DataError
 from ssl_jets.runtime.short_repr import ShortRepr
-from ssl_jets.zfile.checksums import Checksums
 from ssl_jets.zfile.columns import VECTORS, Level
-from ssl_jets.zfile.formats import Reading, format_of
-from ssl_jets.zfile.metadata import from_json
+from ssl_jets.zfile.opening import ROWS, Opened, open_file
 
-ROWS = 16_384
 FREE_BYTES = 2**28
 """Bytes of rows that a file of any size may claim."""
 MOST_COMPRESSED = 1000
@@ -44,13 +39,18 @@ class ZFile(ShortRepr):
         return len(self.z)
 
 
-def read_scores(path: Path | str) -> ZFile:
-    """Read a whole scores file: every column with one number per row, and z if it has z.
+def read_scores(path: Path | str, *, start: int = 0, stop: int | None = None) -> ZFile:
+    """Read a scores file: every column with one number per row, and z if it has z.
+
+    Args:
+        path: as `read_z`.
+        start: as `read_z`.
+        stop: as `read_z`.
 
     Raises:
         UsageError, DataError: as `read_z`, or the file has no scores.
     """
-    file = _read_file(Path(path), None)
+    file = _read_file(Path(path), None, start, stop)
     if "scores" not in file.metadata:
         hint = "ssl-jets predict writes scores"
         raise DataError("the file has no scores", where=path, found=", ".join(file.columns), hint=hint)
@@ -63,115 +63,111 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     Raises:
         UsageError, DataError: as `read_z`.
     """
-    with _open(Path(path)) as reading:
-        return _metadata(reading, Path(path))[0]
+    with open_file(Path(path)) as file:
+        return file.metadata
 
 
-def read_z(path: Path | str, level: Level = "jet") -> ZFile:
-    """Read a whole z file: its column `z` and every column with one number per row.
+def count_rows(path: Path | str) -> int:
+    """Return the number of rows of a z or scores file, without reading them.
+
+    Raises:
+        UsageError, DataError: as `read_z`.
+    """
+    with open_file(Path(path)) as file:
+        return file.rows
+
+
+def read_z(path: Path | str, level: Level = "jet", *, start: int = 0, stop: int | None = None) -> ZFile:
+    """Read a z file, or some of its rows: its column `z` and every column with one number per row.
+
+    Of a range of rows only the blocks (baskets, row groups, chunks) and the parts with these rows are read and checked.
+
+        read_z("z.parquet", start=1_000_000, stop=1_010_000)
+        read_z("z.json", start=-100)                          # the last 100 rows of the parts of an index
 
     Args:
-        path: the file; its suffix names the format. In ROOT the TTree `jets` is read, or the only TTree.
+        path: the file; its suffix names the format. In ROOT the TTree `jets` is read, or the only TTree. `.json` is an
+            index of parts (`merge_parts`).
         level: "particle" reads the column `token` of a file written at that level.
+        start: the first row; counted from the end if negative, as in a slice.
+        stop: one beyond the last; by default all rows from `start`.
 
     Raises:
         UsageError: the suffix is none of a z file.
         DataError: no such file, no column `z`, z is no matrix of numbers, or labels are no whole numbers.
     """
-    return _read_file(Path(path), VECTORS[level])
+    return _read_file(Path(path), VECTORS[level], start, stop)
 
 
-def _read_file(path: Path, vector: str | None) -> ZFile:
-    """Read a whole file; `vector` None takes z if there is z."""
-    with _open(path) as reading:
-        metadata, checksums = _metadata(reading, path)
+def _read_file(path: Path, vector: str | None, start: int, stop: int | None) -> ZFile:
+    """Read rows of a file; `vector` None takes z if there is z."""
+    with open_file(path) as file:
         if vector is None:
-            vector = VECTORS["jet"] if VECTORS["jet"] in reading.names else ""
+            vector = VECTORS["jet"] if VECTORS["jet"] in file.names else ""
         else:
-            _check_vector(path, reading, vector)
-        names = [*filter(None, [vector]), *(name for name in reading.names if name not in VECTORS.values())]
+            _check_vector(path, file.names, vector)
+        names = [*filter(None, [vector]), *(name for name in file.names if name not in VECTORS.values())]
+        low, high, _ = slice(start, stop).indices(file.rows)
         columns: dict[str, npt.NDArray[Any]] = {}
-        start = 0
-        for block in _blocks(reading, names, checksums, path):
+        filled = 0
+        for block in file.blocks(names, low, max(low, high)):
             if vector:
                 block[vector] = _matrix(block[vector], path, vector)
             if not columns:
-                _check_size(path, reading.rows, block)
-                columns = {
-                    name: np.empty((reading.rows, *array.shape[1:]), array.dtype) for name, array in block.items()
-                }
-            stop = start + len(block[names[0]])
+                columns = _empty(file, max(high - low, 0), block)
+            last = filled + len(block[names[0]])
             for name, array in block.items():
-                columns[name][start:stop] = array
-            start = stop
+                columns[name][filled:last] = array
+            filled = last
     if "label" in columns:
         columns["label"] = _labels(columns["label"], path)
-    z = columns.pop(vector) if vector else np.empty((start, 0), np.float32)
-    return ZFile(z=z, columns=columns, metadata=metadata)
+    z = columns.pop(vector) if vector else np.empty((filled, 0), np.float32)
+    return ZFile(z=z, columns=columns, metadata=file.metadata)
 
 
-def iterate_z(path: Path | str, rows: int = ROWS) -> Iterator[dict[str, npt.NDArray[Any]]]:
+def iterate_z(
+    path: Path | str, rows: int = ROWS, *, start: int = 0, stop: int | None = None
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Yield all columns of a z file in blocks of at most `rows` rows, in bounded memory; at least one block.
+
+    Args:
+        path: as `read_z`.
+        rows: most rows of a block.
+        start: as `read_z`.
+        stop: as `read_z`.
 
     Raises:
         UsageError, DataError: as `read_z`.
     """
-    path = Path(path)
-    with _open(path) as reading:
-        for block in _blocks(reading, reading.names, _metadata(reading, path)[1], path):
+    with open_file(Path(path)) as file:
+        low, high, _ = slice(start, stop).indices(file.rows)
+        for block in file.blocks(file.names, low, max(low, high)):
             length = len(next(iter(block.values()), ()))
-            for start in range(0, max(length, 1), rows):
-                yield {name: values[start : start + rows] for name, values in block.items()}
+            for first in range(0, max(length, 1), rows):
+                yield {name: values[first : first + rows] for name, values in block.items()}
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Reading]:
-    file_format = format_of(path)
-    if not path.is_file():
-        siblings = path.parent.iterdir() if path.parent.is_dir() else []
-        names = nearest(path.name, [sibling.name for sibling in siblings if not sibling.name.startswith(".")])
-        raise DataError("there is no such z file", where=path, allowed=names or None)
-    reading: Reading | None = None
-    try:
-        with guarded(f"the file cannot be read as {file_format.name}", path):
-            reading = file_format.reading(path.absolute())  # no library takes an absolute path for a URL
-            yield reading
-    finally:
-        if reading is not None:
-            reading.close()
+def _empty(file: Opened, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays for `rows` rows as of a block.
 
-
-def _metadata(reading: Reading, path: Path) -> tuple[dict[str, Any], Checksums | None]:
-    return ({}, None) if reading.metadata is None else from_json(reading.metadata, path)
-
-
-def _blocks(
-    reading: Reading, names: Sequence[str], checksums: Checksums | None, path: Path
-) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Return all rows in blocks, checked against the checksums if the file has them."""
-    if checksums is None:
-        return reading.blocks(names, ROWS)
-    checksums.check_columns(names, reading.rows, path)
-    return checksums.checked(reading.blocks(names, checksums.block), path)
-
-
-def _check_size(path: Path, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Check that a file does not claim far more rows than its bytes can hold, before memory is allocated for them."""
+    Raises:
+        DataError: the file claims far more rows than its bytes can hold.
+    """
     claimed = rows * sum(array[:1].nbytes for array in block.values())
-    if claimed > max(FREE_BYTES, MOST_COMPRESSED * path.stat().st_size):
-        raise DataError(
-            "the z file claims more numbers than it can hold", where=path, found=f"{rows:,} rows, {claimed:,} bytes"
-        )
+    if claimed > FREE_BYTES and claimed > MOST_COMPRESSED * file.stored_bytes:
+        found = f"{rows:,} rows, {claimed:,} bytes"
+        raise DataError("the z file claims more numbers than it can hold", where=file.path, found=found)
+    return {name: np.empty((rows, *array.shape[1:]), array.dtype) for name, array in block.items()}
 
 
-def _check_vector(path: Path, reading: Reading, vector: str) -> None:
-    if vector in reading.names:
+def _check_vector(path: Path, names: Sequence[str], vector: str) -> None:
+    if vector in names:
         return
-    particle_level = VECTORS["particle"] in reading.names
+    particle_level = VECTORS["particle"] in names
     raise DataError(
         f"a z file has a column `{vector}`",
         where=path,
-        found=", ".join(reading.names) or "no columns of numbers",
+        found=", ".join(names) or "no columns of numbers",
         hint="ssl-jets embed without --level particle" if particle_level else None,
     )
 

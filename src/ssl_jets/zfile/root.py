@@ -14,7 +14,7 @@ import uproot
 from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.errors import DataError
-from ssl_jets.zfile.columns import VECTORS, Column, Rows
+from ssl_jets.zfile.columns import VECTORS, Column, Rows, spans
 
 TREE = "jets"
 METADATA = "metadata"
@@ -86,14 +86,13 @@ class RootReading:
         text = self._file.get(METADATA)
         self.metadata = str(text) if isinstance(text, str) else None
 
-    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        for start in range(0, max(self.rows, 1), rows):
-            stop = min(start + rows, self.rows)
+    def blocks(self, names: Sequence[str], rows: int, start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        for low, high in spans(start, stop, rows):
             if self._rntuple:
-                arrays = self._tree.arrays(list(names), entry_start=start, entry_stop=stop)
+                arrays = self._tree.arrays(list(names), entry_start=low, entry_stop=high)
                 yield {name: ak.to_numpy(arrays[name]) for name in names}
             else:
-                yield self._tree.arrays(list(names), entry_start=start, entry_stop=stop, library="np")
+                yield self._tree.arrays(list(names), entry_start=low, entry_stop=high, library="np")
 
     def close(self) -> None:
         self._file.close()

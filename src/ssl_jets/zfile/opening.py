@@ -1,0 +1,114 @@
+"""z file of any format, or an index of parts, opened for checked reads of rows."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from ssl_jets.errors import DataError, nearest
+from ssl_jets.runtime.reading import guarded
+from ssl_jets.zfile.checksums import Checksums
+from ssl_jets.zfile.formats import Reading, format_of
+from ssl_jets.zfile.index import IndexReading, is_index
+from ssl_jets.zfile.metadata import from_json
+
+ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Open z or scores file.
+
+    Attributes:
+        path: the file.
+        reading: reader of its format.
+        metadata: its metadata without checksums; empty for files of other tools.
+        checksums: checksums of its rows; None for files of other tools and for an index, whose parts have them.
+    """
+
+    path: Path
+    reading: Reading
+    metadata: dict[str, Any]
+    checksums: Checksums | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns of the file."""
+        return self.reading.names
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the file."""
+        return self.reading.rows
+
+    @property
+    def crc32(self) -> int:
+        """Checksum of the metadata, and by their checksums of all rows."""
+        return zlib.crc32((self.reading.metadata or "").encode())
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the file, or of the parts of an index."""
+        paths = self.reading.paths if isinstance(self.reading, IndexReading) else [self.path]
+        return sum(path.stat().st_size for path in paths)
+
+    def blocks(self, names: Sequence[str], start: int, stop: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the rows `start` to `stop`, checked if the file has checksums; at least one block.
+
+        Raises:
+            DataError: the rows are not as they were written.
+        """
+        if self.checksums is None:
+            return self.reading.blocks(names, ROWS, start, stop)
+        self.checksums.check_columns(names, self.rows, self.path)
+        size = self.checksums.block
+        return self.checksums.checked(
+            lambda low, high: self.reading.blocks(names, size, low, high), start, stop, self.path
+        )
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[Opened]:
+    """Open a z or scores file, or an index of parts.
+
+    Raises:
+        UsageError: the suffix is none of a z file.
+        DataError: there is no such file, or it cannot be read; also while its rows are read.
+    """
+    name = "an index" if is_index(path) else format_of(path).name
+    if not path.is_file():
+        siblings = path.parent.iterdir() if path.parent.is_dir() else []
+        names = nearest(path.name, [sibling.name for sibling in siblings if not sibling.name.startswith(".")])
+        raise DataError("there is no such z file", where=path, allowed=names or None)
+    reading: Reading | None = None
+    try:
+        with guarded(f"the file cannot be read as {name}", path):
+            absolute = path.absolute()  # no library takes an absolute path for a URL
+            reading = IndexReading(absolute, _rows_of_part) if is_index(path) else format_of(path).reading(absolute)
+            text = reading.metadata
+            metadata, checksums = ({}, None) if text is None else from_json(text, path)
+            yield Opened(path, reading, metadata, checksums)
+    finally:
+        if reading is not None:
+            reading.close()
+
+
+def _rows_of_part(
+    path: Path, crc32: int, names: Sequence[str], start: int, stop: int
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield rows of a part of an index, with those of the columns that the part has.
+
+    Raises:
+        DataError: the part is another than the index was written for.
+    """
+    with open_file(path) as file:
+        if file.crc32 != crc32:
+            hint = "ssl-jets merge PART... --out INDEX.json --force"
+            raise DataError("a part was written after its index", where=path, hint=hint)
+        yield from file.blocks([name for name in names if name in file.names], start, stop)
