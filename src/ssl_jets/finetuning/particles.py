@@ -38,13 +38,11 @@ def _target(name: str, files: Sequence[JetFile]) -> ParticleTarget:
             hint = "ssl-jets inspect FILE lists the branches of a file"
             raise UsageError("no training file has the branches of this label", where=_KEY, found=found, hint=hint)
         available = dict.fromkeys(one for file in files for one in file.particle_labels)
-        hint = (
-            None if available else "`particle_labels: {NAME: {branch: BRANCH, classes: [...]}}` in a schema names one"
-        )
-        allowed = nearest(name, available) if available else None
-        raise UsageError(
-            "no schema declares this label of particles", where=_KEY, found=name, allowed=allowed, hint=hint
-        )
+        message = "no schema declares this label of particles"
+        if available:
+            raise UsageError(message, where=_KEY, found=name, allowed=nearest(name, available))
+        hint = "`particle_labels: {NAME: {branch: BRANCH, classes: [...]}}` in a schema names one"
+        raise UsageError(message, where=_KEY, found=name, hint=hint)
     first = having[0].schema.particle_labels[name]
     for file in having[1:]:
         other = file.schema.particle_labels[name]

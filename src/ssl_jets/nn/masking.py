@@ -145,7 +145,8 @@ def hide_most(jets: Jets, least: float) -> Tensor:
     lowest = torch.special.ndtr(torch.tensor((least - 1) / 0.25, dtype=torch.float64)).item()
     ratio = 1 + 0.25 * torch.special.ndtri(lowest + random.uniform_per_jet(jets) * (0.5 - lowest))  # [jet]
     count = (jets.lengths * ratio).ceil().long().clamp(min=1).minimum(jets.lengths)
-    return jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
+    hidden: Tensor = jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
+    return hidden
 
 
 def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:

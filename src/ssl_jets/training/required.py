@@ -15,6 +15,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.foreign.adapter import require_own
 from ssl_jets.nn.transformer import without_dropout
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import read_json
@@ -102,7 +103,8 @@ class Teacher:
                 where=f"{SETTING}={path}",
                 found=f"not in both: {', '.join(sorted(others))}",
             )
-        return cls(path, model.sha256, model.method, model.facts["training"], model.encoder)
+        encoder = require_own(model.encoder, "a teacher", "ssl-jets pretrain --method mae trains one")
+        return cls(path, model.sha256, model.method, model.facts["training"], encoder)
 
     def write(self, run: TrainingRun) -> None:
         """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
