@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(folder: Path, file: str = "jets.h5", *more: str) -> RunSettings[FinetuneSettings]:
-    layer = overridden([*QUICK, "method.particle_targets=[origin]"], *more)
+    layer = overridden([*QUICK, "method.particle_targets=[origin, vertex]"], *more)
     return resolve_finetune(folder / "mae", {"data": {"sources": [str(folder / file)]}}, layer)
 
 
@@ -71,7 +71,8 @@ def test_origins_are_learned_beside_the_flavour_and_shuffled_ones_are_not(folder
     model = load_model(tuned)
     assert model.head is not None
     assert model.particles is not None
-    assert model.particles.targets == (ParticleTarget("origin", ORIGINS),)
+    assert model.particles.targets == (ParticleTarget("origin", ORIGINS), ParticleTarget("vertex", groups=True))
+    assert metrics["auc_vertex"] > 0.7
     assert not any("truth" in name for name in model.columns)
     log = (tuned / "log.txt").read_text()
     assert "target origin: pileup" in log
@@ -94,7 +95,11 @@ def test_each_particle_has_its_scores_in_every_format(folder: Path, tuned: Path,
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
     assert (p.argmax(1) == arrays["origin"][valid]).mean() > 0.8
     assert scores.metadata["level"] == "particle"
-    assert scores.metadata["scores"]["particle_targets"] == {"origin": list(ORIGINS)}
+    assert scores.metadata["scores"]["particle_targets"] == {"origin": list(ORIGINS), "vertex": []}
+    np.testing.assert_array_equal(scores.columns["true_vertex"], arrays["vertex"][valid])
+    joined = scores.columns["pred_vertex"]
+    assert joined.dtype == np.int64
+    assert (joined[arrays["vertex"][valid] == 0] >= 0).mean() > (joined[arrays["vertex"][valid] < 0] >= 0).mean()
 
 
 def test_scores_have_the_rows_of_the_tokens(folder: Path, tuned: Path) -> None:
@@ -139,10 +144,15 @@ def test_an_evaluation_measures_the_origins_and_the_report_shows_them(folder: Pa
     assert origin.largest_class < origin.accuracy.value
     assert (origin.particles["fake"], origin.class_auc["fake"].value) == (0, None)
     assert origin.confusion.sum() == sum(origin.particles.values())
+    (vertex,) = result.particle_groups
+    assert vertex.auc.value is not None
+    assert vertex.auc.value > 0.7
     again = Evaluation.read(folder / "out")
+    assert again.particle_groups[0].purity == vertex.purity
     assert again.particle_classes[0].accuracy == origin.accuracy
-    page = "\n".join(of_particles(again.particle_classes, again.particle_numbers))
+    page = "\n".join(of_particles(again.particle_classes, again.particle_numbers, again.particle_groups))
     assert "Predictions of particles" in page
+    assert "AUC of pairs" in page
     assert f"{sum(origin.particles.values()):,} particles of {origin.jets:,} jets have a label" in page
 
 

@@ -38,7 +38,8 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
     batches = (jets.select(index) for index in torch.arange(len(jets)).split(BATCH))
     precision = resolve_precision("auto", device)
     encoded = encode(model.encoder, batches, device, precision, batch=BATCH, tokens=True)
-    predicted = predictions(heads, torch.cat([entry.tokens for _, entry in encoded]))
+    tokens = torch.cat([entry.tokens for _, entry in encoded])
+    predicted, pairs = predictions(heads, tokens, jets), heads.pairs(tokens, jets)
     owner, weights = jets.jet_of_particle.numpy(), data.weights(jets)
     for target in heads.targets:
         options: Any = {"weights": weights, "seed": data.seed}
@@ -47,6 +48,11 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
             labels = target.labels(jets).numpy()
             classes = particle_classes(scores, labels, owner, target.name, target.classes, **options)
             results.particle_classes.extend([] if classes is None else [classes])
+        elif target.groups:
+            known, same = same_group(target.truth(jets), pairs[target.name])
+            found = torch.from_numpy(predicted[column_of(target.name)])
+            joined = same_group(found.float(), pairs[target.name])[1] & ...
+            results.particle_groups.append(None)
         else:
             points, true = predicted[column_of(target.name)], target.truth(jets).numpy()
             numbers = particle_numbers(points, true, owner, target.name, target.unit, **options)

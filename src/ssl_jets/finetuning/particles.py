@@ -9,6 +9,7 @@ import torch
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.schemas.particle_labels import ParticleLabel
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
@@ -48,14 +49,18 @@ def _target(name: str, files: Sequence[JetFile]) -> ParticleTarget:
     first = having[0].schema.particle_labels[name]
     for file in having[1:]:
         other = file.schema.particle_labels[name]
-        if (other.names, other.canonical_unit) != (first.names, first.canonical_unit):
+        if (other.names, other.canonical_unit, other.groups) != (first.names, first.canonical_unit, first.groups):
             raise DataError(
                 "the files define a label of particles differently",
                 where=f"{having[0].source} and {file.source}",
-                found=f"{name}: {', '.join(first.names) or first.canonical_unit} and "
-                f"{', '.join(other.names) or other.canonical_unit}",
+                found=f"{name}: {_kind(first)} and {_kind(other)}",
             )
-    return ParticleTarget(name, first.names, first.canonical_unit)
+    return ParticleTarget(name, first.names, first.canonical_unit, first.groups)
+
+
+def _kind(label: ParticleLabel) -> str:
+    """Describe the values of a label."""
+    return ", ".join(label.names) or ("groups" if label.groups else f"numbers in {label.canonical_unit}")
 
 
 def describe_particles(targets: Sequence[ParticleTarget], batches: Sequence[Jets]) -> list[str]:
