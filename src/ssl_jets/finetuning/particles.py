@@ -39,13 +39,11 @@ def _target(name: str, files: Sequence[JetFile]) -> ParticleTarget:
             hint = "ssl-jets inspect FILE lists the branches of a file"
             raise UsageError("no training file has the branches of this label", where=_KEY, found=found, hint=hint)
         available = dict.fromkeys(one for file in files for one in file.particle_labels)
-        hint = (
-            None if available else "`particle_labels: {NAME: {branch: BRANCH, classes: [...]}}` in a schema names one"
-        )
-        allowed = nearest(name, available) if available else None
-        raise UsageError(
-            "no schema declares this label of particles", where=_KEY, found=name, allowed=allowed, hint=hint
-        )
+        missing = "no schema declares this label of particles"
+        if available:
+            raise UsageError(missing, where=_KEY, found=name, allowed=nearest(name, available))
+        hint = "`particle_labels: {NAME: {branch: BRANCH, classes: [...]}}` in a schema names one"
+        raise UsageError(missing, where=_KEY, found=name, hint=hint)
     first = having[0].schema.particle_labels[name]
     for file in having[1:]:
         other = file.schema.particle_labels[name]
@@ -84,6 +82,8 @@ def _describe(target: ParticleTarget, batches: Sequence[Jets]) -> list[str]:
     without = f"{len(known):,} have a label, {len(truth) - len(there):,} have none"
     without += f", {unlisted:,} have a value that belongs to no class" if (unlisted := len(there) - len(known)) else ""
     lines = [f"target {target.name}: {sample}: {without}"]
+    if target.groups and not any(_has_pairs(target, batch) for batch in batches):
+        raise DataError(f"no jet has two particles of one group of the target {target.name}", where=sample)
     if target.classes:
         counts = torch.bincount(known.long(), minlength=len(target.classes)).tolist()
         by_class = dict(zip(target.classes, counts, strict=True))
@@ -94,3 +94,11 @@ def _describe(target: ParticleTarget, batches: Sequence[Jets]) -> list[str]:
         if absent := [name for name, count in by_class.items() if not count]:
             lines.append(f"warning: target {target.name}: no particle of these jets is of class {', '.join(absent)}")
     return lines
+
+
+def _has_pairs(target: ParticleTarget, jets: Jets) -> bool:
+    """Check for two particles of a jet in one group."""
+    groups = target.truth(jets)
+    chosen = groups.nan_to_num(-1) >= 0
+    keys = torch.stack([jets.jet_of_particle[chosen], groups[chosen].long()], dim=1)
+    return len(keys.unique(dim=0)) < len(keys)

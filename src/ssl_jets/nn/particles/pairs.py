@@ -49,8 +49,8 @@ class PairHead(nn.Module):
 
     def __init__(self, width: int, hidden: int = 0) -> None:
         super().__init__()
-        layers = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, RANK + 1)]
-        self.layers = nn.Sequential(*layers) if hidden else nn.Sequential(nn.Linear(width, RANK + 1))
+        before = [nn.Linear(width, hidden), nn.GELU()] if hidden else []
+        self.layers = nn.Sequential(*before, nn.Linear(hidden or width, RANK + 1))
         self.signs = nn.Parameter(torch.where(torch.arange(RANK) % 2 == 0, 1.0, -1.0) / RANK**0.5)
         self.constant = nn.Parameter(torch.zeros(()))
 
@@ -99,7 +99,7 @@ def components(pairs: Pairs, particles: int) -> Array:
 
 
 def within_jets(groups: Array, owner: Array) -> Array:
-    """Number the groups of each jet 0, 1, ... by their first particle; -1 stays.
+    """Renumber the groups of each jet 0, 1, ... by their first particle; -1 stays.
 
     Example:
         >>> within_jets(np.array([5, -1, 3, 5, 9, 9]), np.array([0, 0, 0, 0, 1, 1])).tolist()
