@@ -17,8 +17,10 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.evaluation.scores import evaluate_scores
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import evaluate_model
+from ssl_jets.evaluation.tables import summary_table
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
 from ssl_jets.finetuning.setup import build_objective, open_labelled
 from ssl_jets.model_file import load_model
@@ -74,6 +76,8 @@ def test_origins_are_learned_beside_the_flavour_and_shuffled_ones_are_not(folder
     assert model.particles.targets == (ParticleTarget("origin", ORIGINS), ParticleTarget("vertex", groups=True))
     assert metrics["auc_vertex"] > 0.7
     assert not any("truth" in name for name in model.columns)
+    card = (tuned / "model" / "README.md").read_text()
+    assert f"Predictions of particles: origin ({', '.join(ORIGINS)}), vertex (groups)." in card
     log = (tuned / "log.txt").read_text()
     assert "target origin: pileup" in log
     assert "no particle of these jets is of class fake, fromBC, fromC, fromTau, otherSecondary" in log
@@ -150,6 +154,8 @@ def test_an_evaluation_measures_the_origins_and_the_report_shows_them(folder: Pa
     again = Evaluation.read(folder / "out")
     assert again.particle_groups[0].purity == vertex.purity
     assert again.particle_classes[0].accuracy == origin.accuracy
+    assert "classes of particles" in summary_table(again)
+    assert "groups of particles" in summary_table(again)
     page = "\n".join(of_particles(again.particle_classes, again.particle_numbers, again.particle_groups))
     assert "Predictions of particles" in page
     assert "AUC of pairs" in page
@@ -287,3 +293,10 @@ def test_the_command_line_goes_from_inspect_to_scores_of_tracks(folder: Path, tu
     assert result.exit_code == 0, result.output
     assert result.stdout.strip().endswith(str(out))
     assert {PILEUP, PRIMARY} <= set(read_scores(out).columns["true_origin"].tolist())
+
+
+def test_a_scores_file_of_particles_is_refused_by_evaluate_with_a_hint(folder: Path, tuned: Path) -> None:
+    out = folder / "of-particles.npz"
+    predict([tuned], [str(folder / "jets.h5")], out, level="particle", log=lambda _: None)
+    with pytest.raises(UsageError, match=r"(?s)scores file of particles.*evaluate --model RUN"):
+        evaluate_scores(out, folder / "refused")
