@@ -28,8 +28,7 @@ def particle_metrics(encoder: Encoder, heads: ParticleHeads, batches: Iterable[J
         for target, logits in zip(heads.classified, heads.logits(tokens).values(), strict=True):
             outputs[target.name].append((logits.softmax(1).cpu(), target.labels(jets).cpu()))
         if heads.regressor is not None:
-            pairs = zip(heads.regressed, heads.regressor.physical(tokens).unbind(1), strict=True)
-            for target, predicted in pairs:
+            for target, predicted in zip(heads.regressed, heads.regressor.physical(tokens).unbind(1), strict=True):
                 outputs[target.name].append((predicted.cpu(), target.truth(jets).cpu()))
         for target, pairs in zip(heads.grouped, heads.pairs(tokens, jets).values(), strict=True):
             known, same = same_group(target.truth(jets), pairs)
