@@ -17,8 +17,10 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.evaluation.scores import evaluate_scores
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import evaluate_model
+from ssl_jets.evaluation.tables import summary_table
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
 from ssl_jets.finetuning.setup import build_objective, open_labelled
 from ssl_jets.model_file import load_model
@@ -46,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(folder: Path, file: str = "jets.h5", *more: str) -> RunSettings[FinetuneSettings]:
-    layer = overridden([*QUICK, "method.particle_targets=[origin]"], *more)
+    layer = overridden([*QUICK, "method.particle_targets=[origin, vertex]"], *more)
     return resolve_finetune(folder / "mae", {"data": {"sources": [str(folder / file)]}}, layer)
 
 
@@ -71,8 +73,11 @@ def test_origins_are_learned_beside_the_flavour_and_shuffled_ones_are_not(folder
     model = load_model(tuned)
     assert model.head is not None
     assert model.particles is not None
-    assert model.particles.targets == (ParticleTarget("origin", ORIGINS),)
+    assert model.particles.targets == (ParticleTarget("origin", ORIGINS), ParticleTarget("vertex", groups=True))
+    assert metrics["auc_vertex"] > 0.7
     assert not any("truth" in name for name in model.columns)
+    card = (tuned / "model" / "README.md").read_text()
+    assert f"Predictions of particles: origin ({', '.join(ORIGINS)}), vertex (groups)." in card
     log = (tuned / "log.txt").read_text()
     assert "target origin: pileup" in log
     assert "no particle of these jets is of class fake, fromBC, fromC, fromTau, otherSecondary" in log
@@ -94,7 +99,11 @@ def test_each_particle_has_its_scores_in_every_format(folder: Path, tuned: Path,
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
     assert (p.argmax(1) == arrays["origin"][valid]).mean() > 0.8
     assert scores.metadata["level"] == "particle"
-    assert scores.metadata["scores"]["particle_targets"] == {"origin": list(ORIGINS)}
+    assert scores.metadata["scores"]["particle_targets"] == {"origin": list(ORIGINS), "vertex": []}
+    np.testing.assert_array_equal(scores.columns["true_vertex"], arrays["vertex"][valid])
+    joined = scores.columns["pred_vertex"]
+    assert joined.dtype == np.int64
+    assert (joined[arrays["vertex"][valid] == 0] >= 0).mean() > (joined[arrays["vertex"][valid] < 0] >= 0).mean()
 
 
 def test_scores_have_the_rows_of_the_tokens(folder: Path, tuned: Path) -> None:
@@ -139,10 +148,17 @@ def test_an_evaluation_measures_the_origins_and_the_report_shows_them(folder: Pa
     assert origin.largest_class < origin.accuracy.value
     assert (origin.particles["fake"], origin.class_auc["fake"].value) == (0, None)
     assert origin.confusion.sum() == sum(origin.particles.values())
+    (vertex,) = result.particle_groups
+    assert vertex.auc.value is not None
+    assert vertex.auc.value > 0.7
     again = Evaluation.read(folder / "out")
+    assert again.particle_groups[0].purity == vertex.purity
     assert again.particle_classes[0].accuracy == origin.accuracy
-    page = "\n".join(of_particles(again.particle_classes, again.particle_numbers))
+    assert "classes of particles" in summary_table(again)
+    assert "groups of particles" in summary_table(again)
+    page = "\n".join(of_particles(again.particle_classes, again.particle_numbers, again.particle_groups))
     assert "Predictions of particles" in page
+    assert "AUC of pairs" in page
     assert f"{sum(origin.particles.values()):,} particles of {origin.jets:,} jets have a label" in page
 
 
@@ -277,3 +293,10 @@ def test_the_command_line_goes_from_inspect_to_scores_of_tracks(folder: Path, tu
     assert result.exit_code == 0, result.output
     assert result.stdout.strip().endswith(str(out))
     assert {PILEUP, PRIMARY} <= set(read_scores(out).columns["true_origin"].tolist())
+
+
+def test_a_scores_file_of_particles_is_refused_by_evaluate_with_a_hint(folder: Path, tuned: Path) -> None:
+    out = folder / "of-particles.npz"
+    predict([tuned], [str(folder / "jets.h5")], out, level="particle", log=lambda _: None)
+    with pytest.raises(UsageError, match=r"(?s)scores file of particles.*evaluate --model RUN"):
+        evaluate_scores(out, folder / "refused")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -15,6 +16,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.metrics import particle_metrics
+from ssl_jets.nn.particles.pairs import PairHead, Pairs, components, within_jets
 from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import Tasks, TaskSettings
 from support.small_models import made_jets, tiny_encoder
@@ -148,3 +150,58 @@ def test_metrics_of_held_out_particles_equal_those_of_scikit_learn(jets: Jets) -
     assert metrics["accuracy_origin"] == pytest.approx(float(accuracy))
     assert set(metrics) == {"accuracy_origin", "auc_origin", "bias_share", "resolution_share"}
     assert metrics["resolution_share"] > 0
+
+
+VERTEX = ParticleTarget("vertex", groups=True)
+
+
+def test_pairs_are_of_one_jet_each_once_and_their_logits_are_the_form(tokens: Tensor) -> None:
+    jets = made_jets(LENGTHS)
+    torch.manual_seed(0)
+    head = PairHead(16)
+    pairs = head(tokens, jets)
+    owner = jets.jet_of_particle
+    expected = {(i, j) for i in range(13) for j in range(i + 1, 13) if owner[i] == owner[j]}
+    assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == expected
+    assert len(pairs.first) == len(expected)
+    values = head.layers(tokens)
+    for logit, i, j in zip(*pairs, strict=True):
+        form = (values[i, :-1] * values[j, :-1] * head.signs).sum() + values[i, -1] + values[j, -1] + head.constant
+        torch.testing.assert_close(logit, form)
+
+
+def test_the_loss_of_groups_is_the_mean_over_pairs_that_both_have_one(tokens: Tensor) -> None:
+    nan = torch.nan
+    vertex = torch.tensor([0, 0, 1, 0, -2, -2, 1, 1, nan, 0, 0, 0, 0.0])
+    jets = replace(with_truth(made_jets(LENGTHS), vertex=vertex), weights=torch.tensor([1.0, 1.0, 3.0, 0.0]))
+    own = tasks(VERTEX)
+    pairs = own.heads.pairs(tokens, jets)["vertex"]
+    total, weight = 0.0, 0.0
+    for logit, i, j in zip(*pairs, strict=True):
+        if vertex[i].isfinite() and vertex[j].isfinite():
+            same = (vertex[i] == vertex[j]) & (vertex[i] >= 0)
+            jet = float(jets.weights[jets.jet_of_particle[i]])  # type: ignore[index]
+            total += jet * float(nn.functional.binary_cross_entropy_with_logits(logit, same.float()).detach())
+            weight += jet
+    loss = own(tokens, jets)[0]["vertex"]
+    assert float(loss.value.detach()) == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_groups_are_the_connected_pairs_numbered_in_each_jet() -> None:
+    logits = torch.tensor([1.0, -1.0, 1.0, 2.0, -3.0])
+    pairs = Pairs(logits, torch.tensor([0, 0, 1, 5, 4]), torch.tensor([1, 3, 3, 6, 5]))
+    groups = components(pairs, 8)
+    assert within_jets(groups, np.array([0, 0, 0, 0, 1, 1, 1, 1])).tolist() == [0, 0, -1, 0, -1, 0, 0, -1]
+
+
+def test_metrics_of_pairs_rank_true_pairs_above_others() -> None:
+    jets = made_jets([4, 3])
+    encoder = tiny_encoder(jets).eval()
+    torch.manual_seed(0)
+    heads = ParticleHeads(encoder.width, [VERTEX])
+    with torch.no_grad():
+        pairs = heads.pairs(encoder(jets).tokens, jets)["vertex"]
+    groups = torch.from_numpy(components(pairs, 7)).float()
+    metrics = particle_metrics(encoder, heads, [with_truth(jets, vertex=groups)])
+    assert 0 <= metrics["auc_vertex"] <= 1
+    assert metrics["purity_vertex"] == 1.0

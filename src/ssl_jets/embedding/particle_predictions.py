@@ -15,6 +15,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model import Model, encode
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.particles.heads import ParticleHeads
+from ssl_jets.nn.particles.pairs import components, within_jets
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import Precision
 from ssl_jets.zfile import Column, Level, ScoresMetadata
@@ -27,8 +28,9 @@ class ParticleScoresOutput:
     """Predictions of the heads of particles of one model.
 
     Columns: `p_TARGET_CLASS` for each class of a target, `pred_TARGET` for each number and `pred_TARGET_q16` for each
-    of its quantiles, and `true_TARGET` of targets that some input has: the index of the class, -1 without one, or the
-    number, NaN without one.
+    of its quantiles, `pred_TARGET` for each grouping, the number of the group in its jet, -1 for a particle alone, and
+    `true_TARGET` of targets that some input has: the index of the class, -1 without one, or the number, NaN without
+    one.
 
     Args:
         model: a model with heads of particles.
@@ -45,7 +47,8 @@ class ParticleScoresOutput:
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of the output: predictions, then true labels."""
-        predicted = (Column(name, "f4") for name in predicted_columns(self._heads))
+        whole = {column_of(target.name) for target in self._heads.grouped}
+        predicted = (Column(name, "i8" if name in whole else "f4") for name in predicted_columns(self._heads))
         given = [target for target in self._heads.targets if target.name in self.particle_labels]
         return (*predicted, *(Column(f"{TRUE}{one.name}", "i8" if one.classes else "f4") for one in given))
 
@@ -73,7 +76,7 @@ class ParticleScoresOutput:
 
     def compute(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         """Compute the columns of a batch, `[particle]` each."""
-        result = predictions(self._heads, encoded.tokens)
+        result = predictions(self._heads, encoded.tokens, jets)
         for target in self._heads.targets:
             if target.name in self.particle_labels:
                 truth = target.labels(jets) if target.classes else target.truth(jets)
@@ -88,14 +91,17 @@ def predicted_columns(heads: ParticleHeads) -> tuple[str, ...]:
     for target in heads.regressed:
         column = column_of(target.name)
         names += [column, *(quantile_of(column, level) for level in levels)]
-    return tuple(names)
+    return (*names, *(column_of(target.name) for target in heads.grouped))
 
 
 @torch.inference_mode()
-def predictions(heads: ParticleHeads, tokens: torch.Tensor) -> dict[str, Array]:
+def predictions(heads: ParticleHeads, tokens: torch.Tensor, jets: Jets) -> dict[str, Array]:
     """Predict all columns from tokens `[particle, width]` on the CPU, `[particle]` each."""
     blocks = [logits.double().softmax(1).numpy() for logits in heads.logits(tokens).values()]
     if heads.regressor is not None:
         points, bands = heads.regressor.physical(tokens).numpy(), heads.regressor.bands(tokens).numpy()
         blocks.append(np.concatenate([points[:, :, None], bands], axis=2).reshape(len(tokens), -1))
-    return dict(zip(predicted_columns(heads), np.concatenate(blocks, axis=1).T, strict=True))
+    values = [column for block in blocks for column in block.T]
+    owner = jets.jet_of_particle.numpy()
+    values += [within_jets(components(pairs, len(tokens)), owner) for pairs in heads.pairs(tokens, jets).values()]
+    return dict(zip(predicted_columns(heads), values, strict=True))

@@ -15,7 +15,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.results import RepresentationStatistics, Verdict
 from ssl_jets.evaluation.headline import Headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
-from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleNumbers
+from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleGroups, ParticleNumbers
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.probes.results import TRAINED, PhysicsProbe, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.result_base import (
@@ -159,6 +159,7 @@ class Evaluation(ShortRepr, Written):
         regression: of each column that the model regresses.
         particle_classes: of each target of particles with classes.
         particle_numbers: of each number of particles that the model regresses.
+        particle_groups: of each grouping of particles, such as into vertices.
         physics: probes of physics quantities, of z and of the baselines.
         robustness: accuracy of the head (or the linear probe, without one) on changed jets.
         leaked: test jets that the model was trained on; none, unless that was asked for.
@@ -184,6 +185,7 @@ class Evaluation(ShortRepr, Written):
     regression: list[RegressionMetrics] = Field(default_factory=list)
     particle_classes: list[ParticleClasses] = Field(default_factory=list)
     particle_numbers: list[ParticleNumbers] = Field(default_factory=list)
+    particle_groups: list[ParticleGroups] = Field(default_factory=list)
     physics: list[PhysicsProbe] = Field(default_factory=list)
     robustness: list[RobustnessCurve] = Field(default_factory=list)
     leaked: int = 0

@@ -12,7 +12,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.split import first_halves
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
@@ -58,6 +58,9 @@ def evaluate_scores(
     check_folder(out, METRICS, force=force)
     paths, entries, file = read_table(paths, read_scores)
     where = ", ".join(map(str, paths))
+    if file.metadata.get("level") == "particle":
+        hint = "ssl-jets evaluate --model RUN measures them on jets it was not trained on"
+        raise UsageError("a scores file of particles is not measured by itself", where=where, hint=hint)
     rows, trained, leaked = _test_rows(file, settings, note, where)
     task, classes = _classification(file, rows, settings, note)
     regression = _regression(file, rows, settings, note)

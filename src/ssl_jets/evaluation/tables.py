@@ -60,6 +60,7 @@ def summary_table(evaluation: Evaluation) -> str:
             for one in evaluation.regression
         ]
         blocks.append(plain_table(("regressed", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"), regressed))
+    blocks += _of_particles(evaluation)
     if evaluation.physics:
         blocks.append(_physics(evaluation.physics))
     spreads = [
@@ -79,6 +80,32 @@ def summary_table(evaluation: Evaluation) -> str:
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
     blocks += headline_sentences(evaluation.headline, evaluation.against_observables)
     return "\n\n".join(blocks)
+
+
+def _of_particles(evaluation: Evaluation) -> list[str]:
+    """Return the tables of the targets of particles."""
+    classes, numbers, groups = evaluation.particle_classes, evaluation.particle_numbers, evaluation.particle_groups
+    tables = {
+        ("classes of particles", "particles", "largest class", "accuracy (68 %)", "macro AUC (68 %)"): [
+            (
+                one.target,
+                f"{sum(one.particles.values()):,}",
+                f"{one.largest_class:.4f}",
+                number(one.accuracy),
+                number(one.auc),
+            )
+            for one in classes
+        ],
+        ("regressed of particles", "bias (68 %)", "resolution (68 %)", "spread", "R2 (68 %)"): [
+            (one.target, number(one.bias), number(one.resolution), f"{one.spread:.4g}", number(one.explained))
+            for one in numbers
+        ],
+        ("groups of particles", "pairs", "AUC (68 %)", "efficiency (68 %)", "purity (68 %)"): [
+            (one.target, f"{one.pairs:,}", number(one.auc), number(one.efficiency), number(one.purity))
+            for one in groups
+        ],
+    }
+    return [plain_table(head, rows) for head, rows in tables.items() if rows]
 
 
 def comparison_table(comparison: Comparison) -> str:

@@ -44,14 +44,14 @@ class Job:
         labels: names of the classes.
         batches: file of the batches to train on; empty to measure the stream of jets instead.
         target: files of the target domain, by index.
-        particles: name, classes and unit of each target of particles.
+        particles: the targets of particles, as the fields of `ParticleTarget`.
     """
 
     settings: dict[str, Any]
     labels: list[str]
     batches: str
     target: list[int] = field(default_factory=list)
-    particles: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    particles: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def measure(job: Job) -> Cost:
     if not job.batches:
         return _measure_stream(settings, fabric)
     batches = [Jets(**fields) for fields in torch.load(job.batches)]
-    particles = [ParticleTarget(name, tuple(classes), unit) for name, classes, unit in job.particles]
+    particles = [ParticleTarget(**{**one, "classes": tuple(one["classes"])}) for one in job.particles]
     objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels), particles)
     attach(objective, settings.method, job.target)
     learning = parameter_count(objective)

@@ -9,6 +9,7 @@ import torch
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.schemas.particle_labels import ParticleLabel
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
@@ -38,22 +39,26 @@ def _target(name: str, files: Sequence[JetFile]) -> ParticleTarget:
             hint = "ssl-jets inspect FILE lists the branches of a file"
             raise UsageError("no training file has the branches of this label", where=_KEY, found=found, hint=hint)
         available = dict.fromkeys(one for file in files for one in file.particle_labels)
-        message = "no schema declares this label of particles"
+        missing = "no schema declares this label of particles"
         if available:
-            raise UsageError(message, where=_KEY, found=name, allowed=nearest(name, available))
+            raise UsageError(missing, where=_KEY, found=name, allowed=nearest(name, available))
         hint = "`particle_labels: {NAME: {branch: BRANCH, classes: [...]}}` in a schema names one"
-        raise UsageError(message, where=_KEY, found=name, hint=hint)
+        raise UsageError(missing, where=_KEY, found=name, hint=hint)
     first = having[0].schema.particle_labels[name]
     for file in having[1:]:
         other = file.schema.particle_labels[name]
-        if (other.names, other.canonical_unit) != (first.names, first.canonical_unit):
+        if (other.names, other.canonical_unit, other.groups) != (first.names, first.canonical_unit, first.groups):
             raise DataError(
                 "the files define a label of particles differently",
                 where=f"{having[0].source} and {file.source}",
-                found=f"{name}: {', '.join(first.names) or first.canonical_unit} and "
-                f"{', '.join(other.names) or other.canonical_unit}",
+                found=f"{name}: {_kind(first)} and {_kind(other)}",
             )
-    return ParticleTarget(name, first.names, first.canonical_unit)
+    return ParticleTarget(name, first.names, first.canonical_unit, first.groups)
+
+
+def _kind(label: ParticleLabel) -> str:
+    """Describe the values of a label."""
+    return ", ".join(label.names) or ("groups" if label.groups else f"numbers in {label.canonical_unit}")
 
 
 def describe_particles(targets: Sequence[ParticleTarget], batches: Sequence[Jets]) -> list[str]:
@@ -77,6 +82,8 @@ def _describe(target: ParticleTarget, batches: Sequence[Jets]) -> list[str]:
     without = f"{len(known):,} have a label, {len(truth) - len(there):,} have none"
     without += f", {unlisted:,} have a value that belongs to no class" if (unlisted := len(there) - len(known)) else ""
     lines = [f"target {target.name}: {sample}: {without}"]
+    if target.groups and not any(_has_pairs(target, batch) for batch in batches):
+        raise DataError(f"no jet has two particles of one group of the target {target.name}", where=sample)
     if target.classes:
         counts = torch.bincount(known.long(), minlength=len(target.classes)).tolist()
         by_class = dict(zip(target.classes, counts, strict=True))
@@ -87,3 +94,11 @@ def _describe(target: ParticleTarget, batches: Sequence[Jets]) -> list[str]:
         if absent := [name for name, count in by_class.items() if not count]:
             lines.append(f"warning: target {target.name}: no particle of these jets is of class {', '.join(absent)}")
     return lines
+
+
+def _has_pairs(target: ParticleTarget, jets: Jets) -> bool:
+    """Check for two particles of a jet in one group."""
+    groups = target.truth(jets)
+    chosen = groups.nan_to_num(-1) >= 0
+    keys = torch.stack([jets.jet_of_particle[chosen], groups[chosen].long()], dim=1)
+    return len(keys.unique(dim=0)) < len(keys)

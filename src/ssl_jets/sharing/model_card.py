@@ -157,6 +157,8 @@ def _inputs(config: Mapping[str, Any]) -> list[str]:
         lines += ["", f"Classes, in the order of the probabilities: {', '.join(config['labels'])}."]
     if (regressor := config.get("regressor")) is not None:
         lines += ["", f"Regressed columns ({regressor['kind']}): {', '.join(regressor['names'])}."]
+    if particles := config.get("particles"):
+        lines += ["", f"Predictions of particles: {', '.join(map(_particle_target, particles['targets']))}."]
     return lines
 
 
@@ -234,3 +236,10 @@ def _feature_row(feature: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Return name, unit and statistics; a categorical feature has none."""
     mean, std = (f"{feature[key]:.5g}" if key in feature else "" for key in ("mean", "std"))
     return feature["name"], feature["unit"], mean, std
+
+
+def _particle_target(target: Mapping[str, Any]) -> str:
+    """Describe a target of particles: `origin (pileup, primary)`, `vertex (groups)`, `true_pt [GeV]`."""
+    if target["classes"] or target["groups"]:
+        return f"{target['name']} ({', '.join(target['classes']) or 'groups'})"
+    return f"{target['name']} [{target['unit']}]"

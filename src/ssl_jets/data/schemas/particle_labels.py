@@ -16,6 +16,9 @@ class ParticleLabel(Value):
 
     classes: tuple[str, ...] | dict[str, int | tuple[int, ...]] = ()
     """Names of the classes 0, 1, 2, ...; or the name of each class and its value or values. Without, a number."""
+    groups: bool = False
+    """The number is that of a group, such as a vertex: particles of one number in a jet belong together, those of a
+    negative number to none."""
     missing: float | None = None
     """Value in the file that marks a missing label, such as -1; NaN and null are missing in any case."""
 
@@ -28,8 +31,10 @@ class ParticleLabel(Value):
         values = [value for values in self._values for value in values]
         if len(set(values)) < len(values):
             raise ValueError("each value belongs to one class")
-        if self.classes and self.factor != 1.0:
-            raise ValueError("classes have no unit")
+        if (self.classes or self.groups) and self.factor != 1.0:
+            raise ValueError("classes and groups have no unit")
+        if self.classes and self.groups:
+            raise ValueError("a label is one of: classes, groups")
         return self
 
     @property

@@ -19,7 +19,7 @@ RESAMPLES = 100
 
 
 class ParticleBootstrap(Bootstrap):
-    """Resamples of jets as weights of their particles.
+    """Resamples of jets as weights of their particles, or of pairs of these.
 
     Args:
         owner: jet of each particle, int64 `[particle]`.
@@ -98,6 +98,29 @@ class ParticleNumbers:
     bias: Estimate
     resolution: Estimate
     explained: Estimate
+
+
+@dataclass(frozen=True)
+class ParticleGroups:
+    """Grouping of particles, such as into vertices, measured on pairs of particles of a jet.
+
+    Attributes:
+        target: name of the target.
+        jets: jets with such pairs.
+        pairs: pairs of particles that both have the label.
+        same: share of the pairs that are of one group.
+        auc: area under the ROC curve of the probability of a pair.
+        efficiency: share of the pairs of one group that are joined, directly or by other particles.
+        purity: share of the joined pairs that are of one group.
+    """
+
+    target: str
+    jets: int
+    pairs: int
+    same: float
+    auc: Estimate
+    efficiency: Estimate
+    purity: Estimate
 
 
 def particle_classes(
@@ -193,6 +216,52 @@ def particle_numbers(
         bias=Estimate.of_rows(bounds[:, 1]),
         resolution=Estimate.of_rows((bounds[:, 2] - bounds[:, 0]) / 2),
         explained=Estimate.of_rows(explained_rows(predicted[known].astype(np.float64), numbers, bootstrap)),
+    )
+
+
+def particle_groups(
+    logits: Array,
+    same: Array,
+    joined: Array,
+    owner: Array,
+    target: str,
+    *,
+    weights: Array,
+    seed: int = 0,
+) -> ParticleGroups | None:
+    """Compute the metrics of a grouping of particles; None without pairs of one group and of two.
+
+    Args:
+        logits: of each pair, `[pair]`.
+        same: pairs of one group, bool `[pair]`.
+        joined: pairs of one predicted group, bool `[pair]`.
+        owner: jet of each pair, int64 `[pair]`.
+        target: name of the target.
+        weights: of the jets, `[jet]`.
+        seed: of the bootstrap.
+    """
+    counting = weights[owner] > 0
+    logits, same, joined, owner = (values[counting] for values in (logits, same, joined, owner))
+    if same.all() or not same.any():
+        return None
+    bootstrap = ParticleBootstrap(owner, len(weights), seed=seed, weights=weights)
+    both = np.stack([same & joined, same, joined], axis=1).astype(np.float64)
+    scores = np.stack([-logits, logits], axis=1)
+    sums, areas = [], []
+    for rows in bootstrap.blocks():
+        sums.append(rows @ both)
+        areas.append(pair_auc(scores, same.astype(np.int64), rows)[1][:, 1])
+    right, true, found = np.concatenate(sums).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        efficiency, purity = right / true, right / found
+    return ParticleGroups(
+        target=target,
+        jets=len(np.unique(owner)),
+        pairs=len(same),
+        same=float(np.average(same, weights=bootstrap.weights)),
+        auc=Estimate.of_rows(np.concatenate(areas)),
+        efficiency=Estimate.of_rows(efficiency),
+        purity=Estimate.of_rows(purity),
     )
 
 

@@ -1,4 +1,4 @@
-"""Heads on the tokens of particles: classes, and numbers with the statistics of their standardization."""
+"""Heads on the tokens of particles: classes, numbers with the statistics of their standardization, and groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_jets.jets import TRUTH, Jets
 from ssl_jets.nn.heads import ClassHead
+from ssl_jets.nn.particles.pairs import PairHead, Pairs
 from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, Targets
 
 
@@ -20,11 +21,18 @@ class ParticleTarget(NamedTuple):
         name: name of the label in the schema.
         classes: names of its classes; empty for a number.
         unit: unit of a number.
+        groups: the number is that of a group, such as a vertex, and pairs of one group are the target.
     """
 
     name: str
     classes: tuple[str, ...] = ()
     unit: str = "1"
+    groups: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """True for a number that is regressed."""
+        return not self.classes and not self.groups
 
     def truth(self, jets: Jets) -> Tensor:
         """Return the labels of the particles, float32 `[particle]`: class indices or numbers, NaN where missing.
@@ -49,7 +57,9 @@ class _NumbersOfParticles(Targets):
 
 
 class ParticleHeads(nn.Module):
-    """A classifier for each target with classes, and one regressor of all numbers, on tokens `[particle, width]`.
+    """A classifier for each target with classes, one regressor of all numbers, and a form of pairs for each grouping.
+
+    All read tokens `[particle, width]`.
 
     Args:
         width: width of a token.
@@ -77,18 +87,24 @@ class ParticleHeads(nn.Module):
         self.width, self.hidden = width, hidden
         self.targets = tuple(targets)
         self.classified = tuple(target for target in targets if target.classes)
-        self.regressed = tuple(target for target in targets if not target.classes)
+        self.regressed = tuple(target for target in targets if target.is_number)
+        self.grouped = tuple(target for target in targets if target.groups)
         self.classifiers = nn.ModuleList(ClassHead(width, len(target.classes), hidden) for target in self.classified)
         self.regressor: Regressor | None = None
         if names := [target.name for target in self.regressed]:
             self.regressor = Regressor(width, names, hidden, kind, levels)
             self.regressor.targets = _NumbersOfParticles(names)
+        self.pair_heads = nn.ModuleList(PairHead(width, hidden) for _ in self.grouped)
 
     def logits(self, tokens: Tensor) -> dict[str, Tensor]:
         """Return the logits of each target with classes, float32 `[particle, class]`."""
         return {
             target.name: head(tokens).float() for target, head in zip(self.classified, self.classifiers, strict=True)
         }
+
+    def pairs(self, tokens: Tensor, jets: Jets) -> dict[str, Pairs]:
+        """Return the pairs of each target with groups."""
+        return {target.name: head(tokens, jets) for target, head in zip(self.grouped, self.pair_heads, strict=True)}
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the numbers.
@@ -108,5 +124,5 @@ class ParticleHeads(nn.Module):
     @classmethod
     def of(cls, description: dict[str, Any]) -> ParticleHeads:
         """Build heads from `describe`."""
-        targets = [ParticleTarget(one["name"], tuple(one["classes"]), one["unit"]) for one in description["targets"]]
+        targets = [ParticleTarget(**{**one, "classes": tuple(one["classes"])}) for one in description["targets"]]
         return cls(**{**description, "targets": targets})

@@ -3,7 +3,8 @@
     L = sum_p w_p l_p / sum_p w_p,       w_p = (weight of the jet) x (weight of the class)
 
 with the cross-entropy l of a class, or the squared error (pinball loss, likelihood) of a standardized number. Particles
-without the label do not enter, nor those whose value belongs to no class. The sums are over all ranks, as in `Tasks`.
+without the label do not enter, nor those whose value belongs to no class. Of groups the sum is over pairs of particles
+that both have the label, with the binary cross-entropy of the pair. The sums are over all ranks, as in `Tasks`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn.particles.heads import ParticleHeads
+from ssl_jets.nn.particles.pairs import same_group
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, TaskLoss, classification
 from ssl_jets.nn.tasks import mean_losses, weights_of
 
@@ -36,7 +38,7 @@ class ParticleTasks(nn.Module):
         self.heads, self.balanced = heads, class_weights == "balanced"
         regression = LIKELIHOOD if heads.regressor is not None and heads.regressor.kind == "gaussian" else REGRESSION
         self.forms: dict[str, Form | None] = {
-            target.name: classification(len(target.classes)) if target.classes else regression
+            target.name: regression if target.is_number else classification(len(target.classes) or 2)
             for target in heads.targets
         }
         for number, target in enumerate(heads.classified):
@@ -76,6 +78,7 @@ class ParticleTasks(nn.Module):
         factor = torch.ones_like(weights) if jet_weights is None else jet_weights[owner]
         sums, counts = {}, {}
         logged: dict[str, Tensor] = {}
+        of_pairs = self.heads.pairs(tokens, jets)
         for number, (target, logits) in enumerate(zip(self.heads.classified, self.heads.logits(tokens).values())):
             labels = target.labels(jets)
             counted = weights * (labels >= 0)
@@ -91,6 +94,13 @@ class ParticleTasks(nn.Module):
             errors = regressor.error(tokens, numbers.masked_fill(~finite, 0.0)) * each * factor.unsqueeze(1)
             sums |= dict(zip(regressor.names, errors.sum(0)))
             counts |= dict(zip(regressor.names, each.sum(0)))
+        for target in self.heads.grouped:
+            pairs = of_pairs[target.name]
+            known, same = same_group(target.truth(jets), pairs)
+            counted = weights[pairs.first] * known
+            error = nn.functional.binary_cross_entropy_with_logits(pairs.logits, same.float(), reduction="none")
+            sums[target.name] = (counted * factor[pairs.first] * error).sum()
+            counts[target.name] = counted.sum()
         return mean_losses(self.forms, sums, counts), logged
 
     def _class_weights(self, number: int) -> Tensor:

@@ -65,7 +65,7 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
         body += album.add("probes", lambda: evaluation_figures.probes(result), evaluation_figures.reader_rows(result))
         body += [_probe_table(result)]
     body += _regression(result.regression, album)
-    body += of_particles(result.particle_classes, result.particle_numbers)
+    body += of_particles(result.particle_classes, result.particle_numbers, result.particle_groups)
     body += _physics(result.physics, album)
     body += robustness({"": result}, album)
     if not result.spread:  # of a scores file

@@ -1,18 +1,20 @@
-"""Section of the targets of particles: tables of classes and of numbers."""
+"""Section of the targets of particles: tables of classes, of numbers and of groups."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleNumbers
+from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleGroups, ParticleNumbers
 from ssl_jets.report import page
 from ssl_jets.report.sections.classification import significant
 
 
-def of_particles(classes: Sequence[ParticleClasses], numbers: Sequence[ParticleNumbers]) -> list[str]:
+def of_particles(
+    classes: Sequence[ParticleClasses], numbers: Sequence[ParticleNumbers], groups: Sequence[ParticleGroups] = ()
+) -> list[str]:
     """Return the section of the targets of particles; empty without any."""
-    if not classes and not numbers:
+    if not classes and not numbers and not groups:
         return []
     body = [page.heading("Predictions of particles")]
     for one in classes:
@@ -31,7 +33,25 @@ def of_particles(classes: Sequence[ParticleClasses], numbers: Sequence[ParticleN
         ]
         head = ("target", "unit", "particles", "bias (68 %)", "resolution (68 %)", "spread of the target", "R²")
         body.append(page.table(head, rows))
-    return body
+    return [*body, *_of_groups(groups)]
+
+
+def _of_groups(groups: Sequence[ParticleGroups]) -> list[str]:
+    """Return the table of the groupings."""
+    if not groups:
+        return []
+    rows = [
+        (
+            one.target,
+            f"{one.pairs:,}",
+            page.number(one.same, 3),
+            *(text for value in (one.auc, one.efficiency, one.purity) for text in _with_interval(value)),
+        )
+        for one in groups
+    ]
+    head = ("groups", "pairs", "share of one group", "AUC of pairs", "68 %", "efficiency", "68 %", "purity", "68 %")
+    text = "Pairs are of two particles of a jet. Efficiency is the share of the pairs of one group that are joined, "
+    return [page.table(head, rows), page.paragraph(text + "purity the share of joined pairs that are of one group.")]
 
 
 def _of_classes(one: ParticleClasses) -> list[str]:
