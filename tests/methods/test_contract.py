@@ -25,7 +25,7 @@ from support.content_masks import chance_by_content
 from support.ranks import all_ranks
 from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
 
-COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "vicreg"})
+COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "supcon", "vicreg"})
 """Methods whose loss compares the jets of a batch by design."""
 WITHOUT_GRADIENT = {"encoder.missing"}
 """Parameters whose gradient is zero while no column is missing."""

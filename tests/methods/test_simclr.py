@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ssl_jets.jets import Jets
-from ssl_jets.methods import simclr
 from ssl_jets.methods._describe import describe_method
-from ssl_jets.methods.simclr import SimCLR, similarities
+from ssl_jets.methods.simclr import SimCLR
+from ssl_jets.nn import regularizers
 from ssl_jets.nn.augment import make_view
+from ssl_jets.nn.regularizers import similarities
 from support.small_models import tiny_encoder
 
 
@@ -56,8 +57,8 @@ def test_a_second_rank_brings_negatives_and_shifts_the_partner(monkeypatch: pyte
     first, second = torch.randn(6, 4), torch.randn(6, 4)
     whole = torch.nn.functional.cross_entropy(*similarities(first, second, 0.2), reduction="none")
     everyone = iter([torch.nn.functional.normalize(views, dim=1) for views in (first, second)])
-    monkeypatch.setattr(simclr, "gather", lambda _own: next(everyone))
-    monkeypatch.setattr(simclr, "rank", lambda: 1)
+    monkeypatch.setattr(regularizers, "gather", lambda _own: next(everyone))
+    monkeypatch.setattr(regularizers, "rank", lambda: 1)
     share = torch.nn.functional.cross_entropy(*similarities(first[3:], second[3:], 0.2), reduction="none")
     torch.testing.assert_close(share, torch.cat([whole[3:6], whole[9:12]]))
 

@@ -122,9 +122,9 @@ class SemiSupervised(Method):
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
-        """Check if the label is among the targets."""
-        assert isinstance(cfg, TaskSettings)
-        return LABEL in cfg.targets
+        """Check if the label is among the targets, or the other method needs it."""
+        assert isinstance(cfg, cls.Config)
+        return LABEL in cfg.targets or find(cfg.unlabelled).needs_labels(cfg.unlabelled_settings)
 
     def exported_head(self) -> ClassHead | None:
         """Return the class head."""

@@ -12,7 +12,6 @@ that the two views do not share.
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,9 +19,9 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
-from ssl_jets.nn.collectives import gather, rank
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.regularizers import similarities
 
 
 class SimCLR(Method):
@@ -65,27 +64,3 @@ class SimCLR(Method):
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Return True: every second view is of `Jets.second_view`."""
         return True
-
-
-def similarities(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Compute cosines over the temperature between own and all views, and the column of each view's partner.
-
-    Args:
-        first: projections of one view of the jets of this rank, `[jet, out]`.
-        second: projections of the other view, `[jet, out]`.
-        temperature: t.
-
-    Returns:
-        float32 `[2 jets, 2 jets of all ranks]`, first views before second ones, minus infinity for a view with itself;
-        int64 `[2 jets]`.
-    """
-    with torch.autocast(first.device.type, enabled=False):  # a cosine in bfloat16 is off by .004 / t
-        first = nn.functional.normalize(first.float(), dim=1)
-        second = nn.functional.normalize(second.float(), dim=1)
-        all_views = torch.cat([gather(first), gather(second)])
-        logits = torch.cat([first, second]) @ all_views.T / temperature
-    jets = len(first)
-    index = rank() * jets + torch.arange(jets, device=first.device)
-    # 3 jets on one rank: view i has itself in column [0 1 2 3 4 5], its partner in column [3 4 5 0 1 2].
-    itself = torch.cat([index, index + len(all_views) // 2])
-    return logits.scatter(1, itself.unsqueeze(1), -torch.inf), itself.roll(jets)

@@ -63,7 +63,6 @@ class Views(Settings):
     @model_validator(mode="before")
     @classmethod
     def _none_is_zero(cls, values: Any) -> Any:
-        """Read `none` as strength 0 of every augmentation."""
         return dict.fromkeys(cls.model_fields, 0.0) if values == "none" else values
 
 
@@ -205,8 +204,7 @@ def split(jets: Jets, strength: float) -> Jets:
     features = [at for at, name in enumerate(jets.columns) if name not in COLUMNS]
     if features:  # measured of the whole particle, they describe neither half
         particles[:, features] = particles[:, features].masked_fill(chosen[index].unsqueeze(1), torch.nan)
-    divided = replace(jets, particles=particles, offsets=offsets)
-    return _scaled(divided, factor)
+    return _scaled(replace(jets, particles=particles, offsets=offsets), factor)
 
 
 def smear(jets: Jets, strength: float) -> Jets:

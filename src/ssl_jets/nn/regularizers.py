@@ -1,4 +1,4 @@
-"""Regularizers against collapse: SIGReg (LeJEPA) and the variance and covariance terms of VICReg."""
+"""Terms of losses over a batch: SIGReg (LeJEPA), variance and covariance (VICReg), similarities (SimCLR, SupCon)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.nn.collectives import gather
+from ssl_jets.nn.collectives import gather, rank
 
 LIMIT, POINTS = 4.0, 17
 """Frequencies t of the characteristic functions: `POINTS` from 0 to `LIMIT`."""
@@ -64,3 +64,27 @@ def vicreg_terms(views: Tensor) -> tuple[Tensor, Tensor]:
     variance = covariance.diagonal()
     hinge = nn.functional.relu(1 - (variance + 1e-4).sqrt()).mean()
     return hinge, (covariance.square().sum() - variance.square().sum()) / views.shape[1]
+
+
+def similarities(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Compute cosines over the temperature between own and all views, and the column of each view's partner.
+
+    Args:
+        first: projections of one view of the jets of this rank, `[jet, out]`.
+        second: projections of the other view, `[jet, out]`.
+        temperature: t.
+
+    Returns:
+        float32 `[2 jets, 2 jets of all ranks]`, first views before second ones, minus infinity for a view with itself;
+        int64 `[2 jets]`.
+    """
+    with torch.autocast(first.device.type, enabled=False):  # a cosine in bfloat16 is off by .004 / t
+        first = nn.functional.normalize(first.float(), dim=1)
+        second = nn.functional.normalize(second.float(), dim=1)
+        all_views = torch.cat([gather(first), gather(second)])
+        logits = torch.cat([first, second]) @ all_views.T / temperature
+    jets = len(first)
+    index = rank() * jets + torch.arange(jets, device=first.device)
+    # 3 jets on one rank: view i has itself in column [0 1 2 3 4 5], its partner in column [3 4 5 0 1 2].
+    itself = torch.cat([index, index + len(all_views) // 2])
+    return logits.scatter(1, itself.unsqueeze(1), -torch.inf), itself.roll(jets)

@@ -279,7 +279,7 @@ def test_trainings_that_read_one_view_refuse_pairs(folder: Path, tmp_path: Path)
     data = {"data": {"sources": [f"{folder}/b-first.root"], "pairs": pairs}}
     with pytest.raises(UsageError, match="reads one view") as caught:
         pretrain(resolve_pretrain("mae", data), tmp_path / "run")
-    assert caught.value.allowed == ["byol", "lejepa", "simclr", "vicreg"]
+    assert caught.value.allowed == ["byol", "lejepa", "simclr", "supcon", "vicreg"]
     with pytest.raises(UsageError, match="reads one view"):
         refuse_pairs(DataSettings(**data["data"]))
     refuse_pairs(DataSettings())
