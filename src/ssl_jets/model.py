@@ -41,6 +41,7 @@ class Model(ShortRepr):
         A model that is not trained yet, on two jets:
 
         >>> from ssl_jets.config import ModelSettings
+        >>> from ssl_jets.nn.encoder import Encoder
         >>> model = Model(Encoder(ModelSettings(size="tiny")), ClassHead(64, 2), ("QCD", "Tbl"))
         >>> jets = Jets.of([[[310.0, 0.02, -0.01], [95.0, -0.11, 0.07]], [[50.0, 0.0, 0.0]]], ("pt", "deta", "dphi"))
         >>> model.embed(jets).shape
