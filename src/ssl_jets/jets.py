@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.errors import UsageError
+from ssl_jets.records.packing import Packed, pack
 from ssl_jets.runtime.short_repr import ShortRepr
 
 COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
@@ -129,6 +130,57 @@ class Jets(ShortRepr):
         jets = cls(packed, offsets, names)
         wrap_azimuth(jets.column("dphi").numpy())
         return jets
+
+    @classmethod
+    def from_awkward(
+        cls,
+        particles: Any,
+        jets: Any = None,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        features: Mapping[str, Any] | None = None,
+        context: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> Jets:
+        """Build jets from awkward records of particles, such as those of vector and coffea.
+
+        Args:
+            particles: records `[jet, particle]` or `[event, jet, particle]` with pt, eta, phi, optionally mass or
+                energy, and charge, in GeV; the jets of events come event by event.
+            jets: records of the jets `[jet]` or `[event, jet]`, whose eta and phi are the axis; by default the sum of
+                the particles.
+            columns: further columns (`COLUMNS`), in their units: a field, or an array of the structure of `particles`.
+            features: the same for features of a model.
+            context: numbers of the jets that a model reads, by name, `[jet]`.
+
+        Raises:
+            UsageError: other arrays, a field or structure that does not fit, or an unknown column.
+            DataError: a value is missing or not finite.
+
+        Example:
+            >>> import awkward as ak
+            >>> events = ak.Array([[[{"pt": 9.0, "eta": 1.0, "phi": 3.1, "mass": 0.0}]], []])  # one jet, none
+            >>> jets = Jets.from_awkward(events)
+            >>> jets.columns, jets.lengths.tolist()
+            (('pt', 'deta', 'dphi', 'energy'), [1])
+        """
+        return cls.from_packed(pack(particles, jets, {**(columns or {}), **(features or {})}), context, features or ())
+
+    @classmethod
+    def from_packed(
+        cls, packed: Packed, context: Mapping[str, npt.ArrayLike] | None = None, features: Collection[str] = ()
+    ) -> Jets:
+        """Build jets from packed columns.
+
+        Raises:
+            UsageError: an unknown column.
+        """
+        if unknown := [name for name in packed.columns if name not in (*COLUMNS, *features)]:
+            found = ", ".join(unknown)
+            raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
+        names = (*(name for name in COLUMNS if name in packed.columns), *features)
+        particles = torch.from_numpy(np.stack([packed.columns[name] for name in names], axis=1))
+        numbers = {name: torch.as_tensor(np.asarray(one, np.float32)) for name, one in (context or {}).items()}
+        return cls(particles, offsets_of(torch.from_numpy(packed.counts)), names, context=numbers)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssl_jets.nn.encoder import BaseEncoder, Encoded, parameter_count
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.records.packing import constituents, pack
 from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.threads import map_in_order
@@ -42,6 +43,7 @@ class Model(ShortRepr):
         A model that is not trained yet, on two jets:
 
         >>> from ssl_jets.config import ModelSettings
+        >>> from ssl_jets.nn.encoder import Encoder
         >>> model = Model(Encoder(ModelSettings(size="tiny")), ClassHead(64, 2), ("QCD", "Tbl"))
         >>> jets = Jets.of([[[310.0, 0.02, -0.01], [95.0, -0.11, 0.07]], [[50.0, 0.0, 0.0]]], ("pt", "deta", "dphi"))
         >>> model.embed(jets).shape
@@ -81,7 +83,7 @@ class Model(ShortRepr):
 
     def embed(
         self,
-        jets: Jets,
+        jets: Jets | Any,
         *,
         batch_size: int = BATCH,
         device: torch.device | str | None = None,
@@ -92,17 +94,20 @@ class Model(ShortRepr):
         Particle columns that the encoder was not trained with are left out.
 
         Args:
-            jets: the jets, in physical units.
+            jets: the jets, in physical units; or awkward records of jets with `constituents`, such as `events.FatJet`
+                of coffea, whose kinematics are read (`Jets.from_awkward` reads further columns).
             batch_size: jets of one forward pass.
             device: by default the GPU, or the CPU of a machine without one.
             precision: number format of the forward pass.
 
         Returns:
-            z, float32 `[jet, D]`.
+            z, float32 `[jet, D]`; of records an awkward array `[event, jet, D]`, NaN for jets without particles.
 
         Raises:
             SslJetsError: z of a jet is not finite, or the jets have no column that the encoder was trained with.
         """
+        if not isinstance(jets, Jets):
+            return self._of_records(self.embed, jets, batch_size=batch_size, device=device, precision=precision)
         z = embed_jets(
             self.encoder,
             with_columns(jets, self.columns),
@@ -114,7 +119,7 @@ class Model(ShortRepr):
 
     def predict(
         self,
-        jets: Jets,
+        jets: Jets | Any,
         *,
         batch_size: int = BATCH,
         device: torch.device | str | None = None,
@@ -123,19 +128,31 @@ class Model(ShortRepr):
         """Predict the class probabilities of jets in memory.
 
         Args:
-            jets: the jets, in physical units.
+            jets: as for `embed`.
             batch_size: jets of one forward pass.
             device: by default the GPU, or the CPU of a machine without one.
             precision: number format of the forward pass.
 
         Returns:
-            Probabilities, float64 `[jet, class]`, in the order of `labels`.
+            Probabilities, float64 `[jet, class]`, in the order of `labels`; of records nested as for `embed`.
 
         Raises:
             SslJetsError: as for `embed`, or the model has no head.
         """
+        if not isinstance(jets, Jets):
+            return self._of_records(self.predict, jets, batch_size=batch_size, device=device, precision=precision)
         z = self.embed(jets, batch_size=batch_size, device=device, precision=precision)
         return self.probabilities(z)
+
+    def _of_records(self, function: Callable[..., Array], records: Any, **options: Any) -> Array:
+        """Apply `embed` or `predict` to awkward records of jets, in their nesting."""
+        packed = pack(constituents(records), records)
+        context = {"jet_eta": np.abs(packed.axis[0])} if "jet_eta" in self.context else None
+        jets = Jets.from_packed(packed, context)
+        width = self.encoder.dim if function == self.embed else len(self.labels)
+        values = function(jets, **options) if len(jets) else np.empty((0, width), np.float32)
+        nested: Array = packed.nested(values)  # an awkward array if the records have events
+        return nested
 
     def probabilities(self, z: Array, classes: Iterable[str] = (), *, temperature: float = 1.0) -> Array:
         """Compute class probabilities from z, float64 `[jet, class]`, in the order of `classes` or of `labels`.

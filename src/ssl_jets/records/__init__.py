@@ -1,0 +1,1 @@
+"""Awkward arrays of records, such as those of vector and coffea, as packed columns and back."""

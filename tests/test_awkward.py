@@ -1,0 +1,158 @@
+"""Jets from awkward records of vector and coffea, and results in the nesting of the events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import torch
+import vector
+
+from ssl_jets.config import FeatureSettings, ModelSettings
+from ssl_jets.errors import DataError, UsageError
+from ssl_jets.jets import Jets
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
+
+vector.register_awkward()
+JETS = [[2, 0, 3], [], [1]]
+"""Particles of each jet of each event."""
+
+
+def events(seed: int = 0, mass: float = 0.14) -> ak.Array:
+    """Events as coffea gives them: `FatJet` with eta and phi, and the particles of each jet as `constituents`."""
+    random = np.random.default_rng(seed)
+    flat = [length for event in JETS for length in event]
+    jets = {"pt": random.uniform(200, 900, len(flat)), "eta": random.uniform(-2, 2, len(flat)),
+            "phi": random.uniform(-3.1, 3.1, len(flat)), "mass": random.uniform(10, 90, len(flat))}  # fmt: skip
+    of_jet = np.repeat(np.arange(len(flat)), flat)
+    particles = {"pt": random.uniform(1, 90, sum(flat)), "eta": jets["eta"][of_jet] + random.normal(0, 0.2, sum(flat)),
+                 "phi": jets["phi"][of_jet] + random.normal(0, 0.2, sum(flat)), "mass": np.full(sum(flat), mass),
+                 "charge": random.integers(-1, 2, sum(flat)), "d0": random.normal(0, 0.1, sum(flat))}  # fmt: skip
+    packed = ak.unflatten(ak.zip(particles, with_name="Momentum4D"), flat)
+    records = ak.zip({**jets, "constituents": packed}, depth_limit=1, with_name="Momentum4D")
+    return ak.zip({"FatJet": ak.unflatten(records, [len(event) for event in JETS])}, depth_limit=1)
+
+
+@pytest.fixture
+def model() -> Model:
+    torch.manual_seed(0)
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1, context={"jet_eta": FeatureSettings()}))
+    return Model(
+        encoder.eval(), ClassHead(64, 2), ("a", "b"), {"training": {"columns": ["pt", "deta", "dphi", "energy"]}}
+    )
+
+
+def test_columns_are_relative_to_the_axis_in_the_convention_of_files() -> None:
+    fat = events().FatJet
+    jets = Jets.from_awkward(fat.constituents, fat, columns={"d0": 10 * fat.constituents.d0})
+    assert jets.columns == ("pt", "deta", "dphi", "energy", "charge", "d0")
+    assert jets.lengths.tolist() == [2, 0, 3, 1]
+    particles, axis = ak.flatten(fat.constituents, axis=1), ak.flatten(fat, axis=1)
+    relative = np.sign(axis.eta) * (particles.eta - axis.eta)
+    np.testing.assert_allclose(jets.column("deta"), ak.flatten(relative), rtol=1e-5, atol=1e-6)
+    turn = np.angle(np.exp(1j * ak.to_numpy(ak.flatten(particles.phi - axis.phi))))
+    np.testing.assert_allclose(jets.column("dphi"), turn, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jets.column("energy"), ak.flatten(particles.E), rtol=1e-6)
+    np.testing.assert_allclose(jets.column("d0"), 10 * ak.flatten(particles.d0), rtol=1e-6)
+
+
+def test_vectors_of_other_components_and_the_axis_of_the_sum() -> None:
+    particles = ak.flatten(events().FatJet.constituents, axis=1)
+    cartesian = ak.zip({name: getattr(particles, name) for name in ("px", "py", "pz", "E")}, with_name="Momentum4D")
+    one, other = Jets.from_awkward(particles), Jets.from_awkward(cartesian)
+    torch.testing.assert_close(one.particles[:, :4], other.particles, rtol=1e-4, atol=1e-5)
+    total = ak.sum(particles, axis=1)
+    expected = np.sign(total.eta) * (particles.eta - total.eta)
+    np.testing.assert_allclose(one.column("deta"), ak.flatten(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_records_without_behaviour_have_no_energy_without_mass() -> None:
+    jets = Jets.from_awkward(ak.Array([[{"pt": 5.0, "eta": 1.0, "phi": 0.2}]]))
+    assert jets.columns == ("pt", "deta", "dphi")
+
+
+def test_a_processor_of_coffea_embeds_its_jets(model: Model) -> None:
+    """The body of `process(events)`: the result is a column of the jets of each event."""
+    fat = events().FatJet
+    z = model.embed(fat)
+    assert ak.num(z, axis=1).tolist() == [3, 0, 1]
+    assert z.ndim == 3
+    expected = model.embed(Jets.from_awkward(fat.constituents, fat))
+    flat = ak.to_numpy(ak.flatten(z, axis=1))
+    np.testing.assert_allclose(flat[[0, 2, 3]], expected[[0, 2, 3]])
+    assert np.isnan(flat[1]).all()  # a jet without particles
+    p = model.predict(fat)
+    assert ak.num(p, axis=1).tolist() == [3, 0, 1]
+    with_z = ak.with_field(fat, p[..., 0], "p_a")
+    assert with_z.p_a[2, 0] == pytest.approx(float(p[2, 0, 0]))
+
+
+def test_context_is_read_from_the_axis(model: Model) -> None:
+    fat = events().FatJet
+    torch.nn.init.normal_(model.encoder.context.embed.weight)  # type: ignore[union-attr]
+    without = model.embed(fat)
+    model.facts["training"]["context"] = ["jet_eta"]
+    assert not np.allclose(ak.flatten(model.embed(fat), axis=None), ak.flatten(without, axis=None), equal_nan=True)
+
+
+def test_jets_without_events_keep_their_shape(model: Model) -> None:
+    fat = ak.flatten(events().FatJet, axis=1)
+    z = model.embed(fat)
+    assert isinstance(z, np.ndarray)
+    assert z.shape == (4, 64)
+
+
+def test_events_without_jets_have_no_rows(model: Model) -> None:
+    z = model.embed(events().FatJet[1:2])
+    assert ak.num(z, axis=1).tolist() == [0]
+
+
+class Linked(ak.Array):  # type: ignore[misc]
+    """Array of links to particles, as FatJetPFCands of coffea's PFNano schema: `constituents.pf` are the particles."""
+
+    @property
+    def pf(self) -> Any:
+        return self["target"]
+
+
+def test_links_are_followed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    fat = events().FatJet
+    links = ak.zip({"pt": fat.constituents.pt, "target": fat.constituents}, depth_limit=3, with_name="Link")
+    linked = ak.with_field(ak.zip({name: fat[name] for name in ("pt", "eta", "phi", "mass")}), links, "constituents")
+    monkeypatch.setitem(ak.behavior, ("*", "Link"), Linked)
+    np.testing.assert_allclose(ak.flatten(model.embed(linked), axis=None), ak.flatten(model.embed(fat), axis=None))
+
+
+@pytest.mark.parametrize("what", ["no records", "one axis", "other jets", "no eta", "unknown column", "structure"])
+def test_other_arrays_are_one_message(what: str) -> None:
+    fat = events().FatJet
+    particles, jets, columns = fat.constituents, fat, {}
+    if what == "no records":
+        particles = np.zeros((3, 4))
+    elif what == "one axis":
+        particles = ak.flatten(particles, axis=None)
+    elif what == "other jets":
+        jets = fat[:, :1]
+    elif what == "no eta":
+        particles = ak.zip({"pt": particles.pt})
+    elif what == "unknown column":
+        columns = {"d1": "d0"}
+    else:
+        columns = {"d0": particles.d0[:, :, :1]}
+    with pytest.raises(UsageError):
+        Jets.from_awkward(particles, jets, columns=columns)
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_missing_value_is_one_message(value: float | None) -> None:
+    with pytest.raises(DataError, match="missing or not finite"):
+        Jets.from_awkward(ak.Array([[{"pt": 5.0, "eta": value, "phi": 0.2}, {"pt": 5.0, "eta": 1.0, "phi": 0.2}]]))
+
+
+def test_jets_without_constituents_are_one_message(model: Model) -> None:
+    with pytest.raises(UsageError, match="no particles"):
+        model.embed(events().FatJet[["pt", "eta", "phi"]])
