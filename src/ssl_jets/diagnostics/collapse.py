@@ -23,6 +23,9 @@ MIN_SWAP_RISE = 1e-3
 MIN_CODE_USAGE = 0.02
 """Smallest share of the codebook that is used."""
 
+MIN_EMBEDDING_VARIATION = 2 / 3
+"""Lowest variation of embedded particles that a loss predicts, relative to random weights."""
+
 ADVICE = {
     "constant": "--resume with a smaller --set train.lr=...",
     "low-rank": "wait for the next validation; if it stays, a smaller train.lr, a larger batch or another method",
@@ -30,6 +33,7 @@ ADVICE = {
     "constant-projection": "--resume with a smaller --set train.lr=...",
     "teacher": "a smaller momentum of the teacher (`ssl-jets methods NAME` lists the settings)",
     "uninformative": "hide more of the jet, or a method whose decoder reads z alone, such as bottleneck_mae",
+    "constant-embedding": "--resume with a smaller --set train.lr=...",
     "codes": "a smaller codebook, or a smaller train.lr",
 }
 """First remedy by the name of the verdict; docs/collapse.md has more."""
@@ -74,6 +78,14 @@ def verdicts_on_swap(rise: float, loss: float) -> list[Verdict]:
         return []
     text = f"the loss does not read z: it rises from {loss:.4g} by {rise:.1g} when jets swap z"
     return [Verdict("uninformative", text)]
+
+
+def verdicts_on_embedding(variation: float) -> list[Verdict]:
+    """Check the variation of embedded particles relative to random weights."""
+    if variation >= MIN_EMBEDDING_VARIATION:
+        return []
+    text = f"the predicted embeddings become equal: their variation is {variation:.2g} of the one with random weights"
+    return [Verdict("constant-embedding", text)]
 
 
 def verdicts_on_codes(usage: float) -> list[Verdict]:

@@ -110,6 +110,7 @@ class Monitor:
                 metrics["probe_accuracy"] = representation.ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
             on_z = self._check(method, progress, z[: len(self.some)], early=early)
             verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
+            verdicts += collapse.verdicts_on_embedding(metrics.get("embedding_variation", 1.0))
             if self.batch_size > 1 and method.loss_reads_z:
                 loss, rise = self._swap(method, progress, losses)
                 metrics["z_swap_rise"] = rise

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.diagnostics.results import RepresentationStatistics as RepresentationStatistics
+from ssl_jets.nn.normalize import variation as variation
 
 
 def representation_statistics(z: Tensor, view: Tensor | None = None) -> RepresentationStatistics:
@@ -45,17 +46,6 @@ def representation_statistics(z: Tensor, view: Tensor | None = None) -> Represen
 def dimension_std(z: Tensor) -> Tensor:
     """Compute the standard deviation of each dimension of z `[jet, D]` over the jets, `[D]`."""
     return z.std(dim=0)
-
-
-def variation(z: Tensor) -> Tensor:
-    """Compute sqrt(mean |z - mean z|^2 / mean |z|^2) of z `[jet, D]`, a scalar.
-
-    Invariant under a scale of z, but not under an offset. Its square is one minus the mean cosine, for z of equal
-    length.
-    """
-    z = z.double()
-    length = z.square().sum(dim=1).mean().clamp(min=torch.finfo(z.dtype).tiny)
-    return ((z - z.mean(dim=0)).square().sum(dim=1).mean() / length).sqrt()
 
 
 def rankme(z: Tensor, epsilon: float = 1e-7) -> Tensor:

@@ -99,8 +99,7 @@ class Encoder(BaseEncoder):
         With `z_only` the tokens are `[0, width]`, and the last block computes no more than z needs: the same z to
         rounding, for less time.
         """
-        inputs, missing = self.features(jets)
-        particles = self.embed(inputs) + missing @ self.missing
+        particles = self.embedded(jets)
         extra = self.extra_tokens.expand(len(jets), -1, -1)
         if self.context is not None:
             seen = jets if self.reads_context else jets.without(jets.context)
@@ -112,6 +111,12 @@ class Encoder(BaseEncoder):
         if self.pool is not None:
             return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
+
+    def embedded(self, jets: Jets) -> Tensor:
+        """Return the particles as the transformer reads them, each embedded alone, `[particle, width]`."""
+        inputs, missing = self.features(jets)
+        embedded: Tensor = self.embed(inputs) + missing @ self.missing
+        return embedded
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of features and context on `batches` of the training stream."""

@@ -1,4 +1,4 @@
-"""Normalization over the jets of a batch: standardized and whitened targets, BatchNorm, noise on a sphere."""
+"""Normalization over the jets of a batch: standardized, whitened targets, BatchNorm, sphere with noise, variation."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def whiten(values: Tensor, floor: float = 0.01) -> Tensor:
     scale = (variance.clamp(min=0) + floor * variance.mean() + 1e-12).rsqrt()
     white: Tensor = centred @ (directions * scale) @ directions.T
     return white.float()
+
+
+def variation(z: Tensor) -> Tensor:
+    """Compute sqrt(mean |z - mean z|^2 / mean |z|^2) of vectors z `[row, D]`, a scalar.
+
+    Invariant under a scale of z, but not under an offset. Its square is one minus the mean cosine, for z of equal
+    length.
+    """
+    z = z.double()
+    length = z.square().sum(dim=1).mean().clamp(min=torch.finfo(z.dtype).tiny)
+    return ((z - z.mean(dim=0)).square().sum(dim=1).mean() / length).sqrt()
 
 
 class BatchNorm(nn.Module):

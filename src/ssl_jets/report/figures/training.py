@@ -47,6 +47,7 @@ COLLAPSE: tuple[Panel, ...] = (
     ("z_mean_cosine", "mean cosine of two jets", (None, 1)),
     ("z_swap_rise", "rise of the loss when jets swap z", (0, None)),
     ("teacher_distance", "distance of student and teacher", (0, None)),
+    ("embedding_variation", "variation of embeddings", (0, None)),
     ("code_usage", "share of codes used", (0, 1)),
 )
 """Panels of the measures of collapse of z; a key without numbers has no panel."""
