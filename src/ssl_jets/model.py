@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.arrays import Array
+from ssl_jets.config import CollectionSettings
 from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import Encoded, Encoder, parameter_count
@@ -76,6 +77,12 @@ class Model(ShortRepr):
         """Context that the encoder was trained with."""
         return tuple(self.facts.get("training", {}).get("context", ()))
 
+    @property
+    def collections(self) -> dict[str, CollectionSettings]:
+        """Further collections that the encoder was trained with, by name."""
+        declared = self.encoder.cfg.collections
+        return {name: declared[name] for name in self.facts.get("training", {}).get("collections", ())}
+
     def embed(
         self,
         jets: Jets,
@@ -100,13 +107,8 @@ class Model(ShortRepr):
         Raises:
             SslJetsError: z of a jet is not finite, or the jets have no column that the encoder was trained with.
         """
-        z = embed_jets(
-            self.encoder,
-            with_columns(jets, self.columns),
-            device=default_device(device),
-            batch=batch_size,
-            precision=precision,
-        )
+        jets, device = with_columns(jets, self.columns), default_device(device)
+        z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision)
         return require_finite(z.numpy())
 
     def predict(

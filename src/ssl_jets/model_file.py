@@ -190,7 +190,7 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
             module.eval()
     facts = {"method": config["method"], "training": config["training"]}
     model = Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor)
-    encoder.reads_context = bool(model.context)
+    encoder.reads_context, encoder.reads_collections = bool(model.context), bool(model.collections)
     return model
 
 
@@ -213,6 +213,7 @@ def _build_method(described: dict[str, Any], file: Path) -> Method:
     cls = methods.find(described["method"])
     encoder = Encoder(resolve(ModelSettings, described["encoder"], file=file))
     parts = {name: _build_method(part, file) for name, part in described["parts"].items()}
+    encoder.reads_context, encoder.reads_collections = cls.sees_context, cls.sees_collections
     settings = resolve(cls.Config, rename_settings(described["settings"]), file=file)
     return cls(settings, encoder, tuple(described["labels"]), **parts)
 
@@ -276,6 +277,7 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
         "parameters": model.parameters,
         "features": features,
         **({"context": encoder.context.inputs.describe()} if encoder.context is not None else {}),
+        **({"collections": encoder.collections.describe()} if encoder.collections is not None else {}),
         "labels": list(model.labels),
         "training": model.facts.get("training", {}),
         "weights_sha256": digest,

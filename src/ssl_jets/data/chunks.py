@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,13 @@ def read_chunk(
             cannot be read. The message has the file, the branch and the entry.
     """
     decoder = file.decoder(request)
-    return decoder.decode(read_rows(file, decoder.branches, start, stop, without), index)
+    rows = read_rows(file, decoder.branches, start, stop, without)
+    elements = {
+        name: read_rows(file, one.branches, start, stop, without, collection=name)
+        for name, one in decoder.collections.items()
+        if one.branches
+    }
+    return decoder.decode(replace(rows, collections=elements) if elements else rows, index)
 
 
 def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
@@ -82,8 +89,18 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
     return decoder.jet_columns(read_rows(file, decoder.branches, start, stop))
 
 
-def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES) -> Rows:
+def read_rows(
+    file: JetFile,
+    branches: Sequence[str],
+    start: int,
+    stop: int,
+    without: Entries = NO_ENTRIES,
+    *,
+    collection: str | None = None,
+) -> Rows:
     """Read branches of entries, jet by jet, as they are in the file: here the entries become jets.
+
+    With `collection` the branches are of the elements of this further collection, in the place of particles.
 
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
@@ -92,9 +109,10 @@ def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, wit
     def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
         return file.reader.read(file.source.path, file.tree, names, first, last)
 
-    if file.events is None:
+    events = file.events if collection is None else file.collections[collection].events
+    if events is None:
         return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
-    return event_rows(read, file.events, branches, start, stop, file.place, without)
+    return event_rows(read, events, branches, start, stop, file.place, without)
 
 
 def check_exact(file: JetFile, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.data.collections.files import FileCollection, find_collections
 from ssl_jets.data.decoder import Available, Decoder
 from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.events.views import as_jets
@@ -46,6 +47,7 @@ class JetFile:
         columns: canonical particle columns it has, in the order of `COLUMNS`.
         features: features of particles it has, by the names of the schema.
         context: context of jets it has, by the names of the schema.
+        collections: further collections it has, by the names of the schema.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
         types: types of the jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
@@ -66,6 +68,7 @@ class JetFile:
     jet_columns: tuple[str, ...] = field(repr=False)
     features: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
+    collections: Mapping[str, FileCollection] = field(default_factory=dict, repr=False, hash=False, compare=False)
     types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
@@ -78,7 +81,8 @@ class JetFile:
         """Return the decoder of a request, compiled at its first use."""
         if request not in self._decoders:
             classes = Classes(self.label_names, self.label_formulas, self.label_branches)
-            available = Available(self.columns, self.features, self.context)
+            collections = {name: one.features for name, one in self.collections.items()}
+            available = Available(self.columns, self.features, self.context, collections)
             self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
         return self._decoders[request]
 
@@ -264,6 +268,7 @@ def _open(
             jet_columns=jet_columns,
             features=features,
             context=context,
+            collections=find_collections(schema, table, events, where),
             types=own_types(schema, table, jet_columns),
             label_names=classes.names,
             label_formulas=classes.formulas,

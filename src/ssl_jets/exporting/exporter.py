@@ -167,7 +167,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
         SslJetsError: it has further inputs.
     """
     settings = model.encoder.cfg
-    if further := [*settings.features, *settings.context]:
+    if further := [*settings.features, *settings.context, *settings.collections]:
         raise SslJetsError(
             "this model has inputs that cannot be exported",
             where=where,

@@ -62,13 +62,14 @@ class Objective(Method):
     """
 
     sees_context: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
 
     def __init__(
         self, cfg: TaskSettings, encoder: Encoder, labels: tuple[str, ...], terms: Mapping[str, Term] | None = None
     ) -> None:
         super().__init__(cfg, encoder, labels)
         self.encoder = encoder
-        encoder.reads_context = True  # the request decides whether the jets have any
+        encoder.reads_context = encoder.reads_collections = True  # the request decides whether the jets have any
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
         self.terms = nn.ModuleDict(terms or {})

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from ssl_jets.config import INPUT_GROUPS, Settings, read_config, resolve
+from ssl_jets.data.collections.source import CollectionSource, check_collections
 from ssl_jets.data.events.clustering import Clustering
 from ssl_jets.data.events.collections import Events
 from ssl_jets.data.schemas.formula import formula
@@ -90,6 +91,8 @@ class Schema(Settings):
     """Further features of particles by name; read if `model.inputs` names them."""
     context: dict[str, FeatureSource] = Field(default_factory=dict)
     """Numbers of jets that the encoder may read, by name; read if `model.inputs` names them."""
+    collections: dict[str, CollectionSource] = Field(default_factory=dict)
+    """Further collections of a jet, such as secondary vertices, by name; read if `model.inputs` names them."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
     lacks: tuple[str, ...] = ()
@@ -141,6 +144,9 @@ class Schema(Settings):
             raise ValueError(f"{double[0]} is a feature and context at once")
         if target := [name for name, source in self.context.items() if source.target]:
             raise ValueError(f"context is no target of decoders, which predict particles: {target[0]}")
+        taken = {*taken, *self.features, *self.context}
+        layout = {"events": self.events is not None, "cluster": self.cluster is not None}
+        check_collections(self.collections, taken, axis=self.axis is not None, **layout)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -254,5 +260,6 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
-    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in ("features", "context") if key in tree}
+    by_name = [key for key in ("features", "context", "collections") if key in tree]
+    added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in by_name}
     return {**known, **tree, **cluster, **added}
