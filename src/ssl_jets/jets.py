@@ -65,6 +65,8 @@ class Jets(ShortRepr):
             A missing value of a feature or label is NaN.
         jet: jet-level columns by name, each `[jet]`.
         context: jet-level numbers that the encoder may read, by name, each float32 `[jet]`; NaN where missing.
+        collections: elements of further collections by name: `Jets` of the same jets, with elements as particles. A
+            jet of a file without the collection has one element, of which all values are NaN.
         labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.
         weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
             weights.
@@ -89,6 +91,7 @@ class Jets(ShortRepr):
     weights: Tensor | None = None
     source: Tensor | None = None
     second: Jets | None = None
+    collections: Mapping[str, Jets] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -240,6 +243,7 @@ class Jets(ShortRepr):
             columns=self.columns,
             jet={name: values[jets] for name, values in self.jet.items()},
             context={name: values[jets] for name, values in self.context.items()},
+            collections={name: elements.select(jets) for name, elements in self.collections.items()},
             labels=None if self.labels is None else self.labels[jets],
             weights=None if self.weights is None else self.weights[jets],
             source=None if self.source is None else self.source.index_select(0, jets),
@@ -259,6 +263,7 @@ class Jets(ShortRepr):
             offsets=self.offsets.to(**options),
             jet={name: values.to(**options) for name, values in self.jet.items()},
             context={name: values.to(**options) for name, values in self.context.items()},
+            collections={name: elements.to(device) for name, elements in self.collections.items()},
             labels=moved(self.labels),
             weights=moved(self.weights),
             source=moved(self.source),
@@ -266,7 +271,7 @@ class Jets(ShortRepr):
         )
 
     def without(self, names: Collection[str]) -> Jets:
-        """Return the jets without the particle columns and the context of these names: nobody can read them then.
+        """Return the jets without particle columns, context and collections of these names: nobody can read them then.
 
         Example:
             >>> jets = Jets.of([[[310.0, 0, 0, 0.7]]], ("pt", "deta", "dphi", "puppi"), features=["puppi"])
@@ -275,11 +280,12 @@ class Jets(ShortRepr):
         """
         kept = [index for index, name in enumerate(self.columns) if name not in names]
         context = {name: values for name, values in self.context.items() if name not in names}
+        collections = {name: elements for name, elements in self.collections.items() if name not in names}
         second = None if self.second is None else self.second.without(names)
+        jets = replace(self, context=context, collections=collections, second=second)
         if len(kept) == len(self.columns):
-            return replace(self, context=context, second=second)
-        columns = tuple(self.columns[index] for index in kept)
-        return replace(self, particles=self.particles[:, kept], columns=columns, context=context, second=second)
+            return jets
+        return replace(jets, particles=self.particles[:, kept], columns=tuple(self.columns[index] for index in kept))
 
     def rank_by_pt(self) -> Tensor:
         """Rank each particle in its jet by falling pt (0 = hardest), int64 `[particle]`. Ties keep their order."""
@@ -349,6 +355,7 @@ def concatenate(batches: Sequence[Jets]) -> Jets:
         columns=first.columns,
         jet={name: torch.cat([batch.jet[name] for batch in batches]) for name in first.jet},
         context={name: torch.cat([batch.context[name] for batch in batches]) for name in first.context},
+        collections={name: concatenate([one.collections[name] for one in batches]) for name in first.collections},
         labels=torch.cat(labels) if len(labels) == len(batches) else None,
         weights=torch.cat(weights) if len(weights) == len(batches) else None,
         source=torch.cat(source) if len(source) == len(batches) else None,

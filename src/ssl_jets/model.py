@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.arrays import Array
+from ssl_jets.config import CollectionSettings
 from ssl_jets.errors import DataError, SslJetsError
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, parameter_count
@@ -81,6 +82,12 @@ class Model(ShortRepr):
         """Context that the encoder was trained with."""
         return tuple(self.facts.get("training", {}).get("context", ()))
 
+    @property
+    def collections(self) -> dict[str, CollectionSettings]:
+        """Further collections that the encoder was trained with, by name."""
+        declared = self.encoder.cfg.collections
+        return {name: declared[name] for name in self.facts.get("training", {}).get("collections", ())}
+
     def embed(
         self,
         jets: Jets | Any,
@@ -108,13 +115,8 @@ class Model(ShortRepr):
         """
         if not isinstance(jets, Jets):
             return self._of_records(self.embed, jets, batch_size=batch_size, device=device, precision=precision)
-        z = embed_jets(
-            self.encoder,
-            with_columns(jets, self.columns),
-            device=default_device(device),
-            batch=batch_size,
-            precision=precision,
-        )
+        jets, device = with_columns(jets, self.columns), default_device(device)
+        z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision)
         return require_finite(z.numpy())
 
     def predict(

@@ -200,7 +200,7 @@ def _build(config: dict[str, Any], weights: dict[str, Tensor], file: Path) -> Mo
             module.eval()
     facts = {"method": config["method"], "training": config["training"]}
     model = Model(encoder, head, tuple(config["labels"]), facts, config["weights_sha256"], regressor, particles)
-    encoder.reads_context = bool(model.context)
+    encoder.reads_context, encoder.reads_collections = bool(model.context), bool(model.collections)
     return model
 
 
@@ -224,6 +224,7 @@ def _build_method(described: dict[str, Any], file: Path) -> Method:
     cls = methods.find(described["method"])
     encoder = Encoder(resolve(ModelSettings, described["encoder"], file=file))
     parts = {name: _build_method(part, file) for name, part in described["parts"].items()}
+    encoder.reads_context, encoder.reads_collections = cls.sees_context, cls.sees_collections
     settings = resolve(cls.Config, rename_settings(described["settings"]), file=file)
     return cls(settings, encoder, tuple(described["labels"]), **parts)
 
@@ -297,6 +298,7 @@ def _describe_features(encoder: BaseEncoder) -> list[dict[str, Any]]:
 
 def _describe_context(encoder: BaseEncoder) -> dict[str, Any]:
     if isinstance(encoder, Encoder):
-        return {} if encoder.context is None else {"context": encoder.context.inputs.describe()}
+        inputs = {} if encoder.context is None else {"context": encoder.context.inputs.describe()}
+        return inputs if encoder.collections is None else inputs | {"collections": encoder.collections.describe()}
     context = encoder.cfg.context.items()
     return {"context": [{"name": name, **one.model_dump(mode="json")} for name, one in context]} if context else {}

@@ -12,7 +12,7 @@ import torch
 
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
-from ssl_jets.data.inputs import columns_of, describe_inputs
+from ssl_jets.data.inputs import columns_of, describe_inputs, requests_of
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
@@ -142,6 +142,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         cls.jet_columns(settings.method),
         columns_of(settings.model, data.files),
         context=tuple(settings.model.context) if cls.sees_context else (),
+        collections=requests_of(settings.model.collections) if cls.sees_collections else (),
         weighted=targets,
     )
     request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
@@ -232,11 +233,12 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
 
 
 def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings]) -> list[str]:
-    """Fit the statistics of features and context on training jets; return lines about those without information."""
+    """Fit the statistics of declared inputs on training jets; return lines about those without information."""
     data, model = inputs.data, inputs.settings.model
-    request = replace(inputs.request.inputs, context=tuple(model.context))
+    further: Any = {"context": tuple(model.context), "collections": requests_of(model.collections)}
+    request = replace(inputs.request.inputs, **further)
     sample = statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True)
-    if not (model.features or model.context):
+    if not (model.features or model.context or model.collections):
         encoder.fit_statistics(sample)
         return []
     batches = list(sample)

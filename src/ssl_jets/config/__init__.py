@@ -7,7 +7,16 @@ written nowhere else. `resolve` merges layers: a recipe, the user's YAML file, `
 from ssl_jets.config.base import Settings
 from ssl_jets.config.data import DataSettings, FlattenSettings
 from ssl_jets.config.layers import resolve, to_yaml
-from ssl_jets.config.model import HEAD_WIDTH, INPUT_GROUPS, SHAPE, SIZES, FeatureSettings, ModelSettings, Transform
+from ssl_jets.config.model import (
+    HEAD_WIDTH,
+    INPUT_GROUPS,
+    SHAPE,
+    SIZES,
+    CollectionSettings,
+    FeatureSettings,
+    ModelSettings,
+    Transform,
+)
 from ssl_jets.config.trees import (
     FileSettings,
     MethodSettings,
@@ -23,6 +32,7 @@ __all__ = [
     "INPUT_GROUPS",
     "SHAPE",
     "SIZES",
+    "CollectionSettings",
     "DataSettings",
     "FeatureSettings",
     "FileSettings",

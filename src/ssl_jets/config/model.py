@@ -41,20 +41,31 @@ class FeatureSettings(Settings):
         return self
 
 
-INPUT_GROUPS = ("columns", "features", "context")
-"""Words in `model.inputs` that stand for all canonical columns, features and context of the files."""
+class CollectionSettings(Settings):
+    """Definition of a further collection of a jet, such as its secondary vertices."""
+
+    features: dict[str, FeatureSettings] = Field(min_length=1)
+    """Definitions of the numbers of an element."""
+    most: int = Field(ge=1)
+    """Elements of a jet that are read: the first ones of the file."""
+
+
+INPUT_GROUPS = ("columns", "features", "context", "collections")
+"""Words in `model.inputs` that stand for all canonical columns, features, context and collections of the files."""
 
 
 class ModelSettings(Settings):
     """The encoder (`model.*`)."""
 
     inputs: tuple[str, ...] | None = None
-    """Columns, features and context that the encoder reads, by name; `columns`, `features` and `context` stand for all
-    of a group. By default the canonical columns of the files."""
+    """Columns, features, context and collections that the encoder reads, by name; `columns`, `features`, `context` and
+    `collections` stand for all of a group. By default the canonical columns of the files."""
     features: dict[str, FeatureSettings] = Field(default={})
     """Definitions of the features among `inputs`; taken from the schemas of the files."""
     context: dict[str, FeatureSettings] = Field(default={})
     """Definitions of the context among `inputs`; taken from the schemas of the files."""
+    collections: dict[str, CollectionSettings] = Field(default={})
+    """Definitions of the collections among `inputs`; taken from the schemas of the files."""
     size: Literal["tiny", "small", "base", "large", "giant"] = "small"
     """Width x blocks: tiny 64x4, small 128x8, base 256x8, large 512x12, giant 1024x32."""
     width: int | None = Field(default=None, ge=1)

@@ -108,6 +108,9 @@ class BadJetFilter:
         """Yield reasons, each with the indices of its jets in rising order; branches come before columns."""
         if rows.lost is not None:
             yield _LOST, np.flatnonzero(rows.lost)
+        for name, elements in rows.collections.items():
+            if elements.lost is not None:
+                yield f"elements of its {name} are not stored in the file", np.flatnonzero(elements.lost)
         yield _EMPTY, np.flatnonzero(jets.lengths.numpy() == 0)
         if jets.weights is not None:
             yield _WEIGHT_NOT_FINITE, _not_finite(jets.weights.numpy())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
+from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.events.gather import event_rows
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.request import Request
@@ -73,19 +74,30 @@ def read_chunk(
             cannot be read. The message has the file, the branch and the entry.
     """
     decoder = file.decoder(request)
-    jets, skipped = decoder.decode(read_rows(file, decoder.branches, start, stop, without), index)
+    jets, skipped = decoder.decode(_read(file, decoder, start, stop, without), index)
     if file.second is None:
         return jets, skipped
     assert jets.source is not None  # everything decoded has it
     entries = jets.source[:, 1].numpy()
     decoder = file.second.decoder(request.second_view)
-    rows = read_rows(file.second, decoder.branches, start, stop, without)
+    rows = _read(file.second, decoder, start, stop, without)
     second, bad = decoder.decode(rows.select(np.isin(rows.entry, entries)), index)
     assert second.source is not None
     good = np.isin(entries, second.source[:, 1].numpy())
     jets = jets if good.all() else jets.select(torch.from_numpy(np.flatnonzero(good)))
     lost = Counter({f"{reason}, in the second view": number for reason, number in bad.items()})
     return replace(jets, second=second.second_view()), skipped + lost
+
+
+def _read(file: JetFile, decoder: Decoder, start: int, stop: int, without: Array) -> Rows:
+    """Read the rows that a decoder needs, and the elements of its collections."""
+    rows = read_rows(file, decoder.branches, start, stop, without)
+    elements = {
+        name: read_rows(file, one.branches, start, stop, without, collection=name)
+        for name, one in decoder.collections.items()
+        if one.branches
+    }
+    return replace(rows, collections=elements) if elements else rows
 
 
 def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
@@ -98,8 +110,18 @@ def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int)
     return decoder.jet_columns(read_rows(file, decoder.branches, start, stop))
 
 
-def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, without: Entries = NO_ENTRIES) -> Rows:
+def read_rows(
+    file: JetFile,
+    branches: Sequence[str],
+    start: int,
+    stop: int,
+    without: Entries = NO_ENTRIES,
+    *,
+    collection: str | None = None,
+) -> Rows:
     """Read branches of entries, jet by jet, as they are in the file: here the entries become jets.
+
+    With `collection` the branches are of the elements of this further collection, in the place of particles.
 
     Raises:
         DataError: branches of differing lengths, a file that cannot be read.
@@ -108,9 +130,10 @@ def read_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, wit
     def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
         return file.reader.read(file.source.path, file.tree, names, first, last)
 
-    if file.events is None:
+    events = file.events if collection is None else file.collections[collection].events
+    if events is None:
         return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
-    return event_rows(read, file.events, branches, start, stop, file.place, without)
+    return event_rows(read, events, branches, start, stop, file.place, without)
 
 
 def check_exact(file: JetFile, name: str) -> None:

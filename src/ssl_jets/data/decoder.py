@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
+from ssl_jets.data.collections.decoding import CollectionDecoder
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
@@ -19,7 +21,8 @@ from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.particle_labels import label_column
-from ssl_jets.data.schemas.schema import Axis, ParticleColumn, Schema
+from ssl_jets.data.schemas.relative import relative
+from ssl_jets.data.schemas.schema import ParticleColumn, Schema
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.schemas.value import Value
 from ssl_jets.errors import UsageError
@@ -27,12 +30,13 @@ from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets, wrap_azimuth
 
 
 class Available(NamedTuple):
-    """Names that a file provides of a schema: canonical columns, features, context, labels of particles."""
+    """Names that a file provides of a schema; of a collection, the names of its features."""
 
     columns: tuple[str, ...]
     features: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     particle_labels: tuple[str, ...] = ()
+    collections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class JetTable(NamedTuple):
@@ -64,6 +68,7 @@ class Decoder:
 
     Attributes:
         branches: branches to read, each once.
+        collections: decoders of further collections by name.
     """
 
     def __init__(
@@ -86,7 +91,10 @@ class Decoder:
         labels = {name: schema.particle_labels[name] for name in request.particle_labels if name in there}
         sources = (*features.values(), *context.values(), *labels.values())
         further = [branch for source in sources for branch in source.branches]
-        self.branches = tuple(dict.fromkeys((*branches, *further)))
+        present, chosen = available.collections, request.collections
+        self.collections = {one.name: CollectionDecoder(schema, one, present.get(one.name)) for one in chosen}
+        axis = [branch for one in self.collections.values() for branch in one.jet_branches]
+        self.branches = tuple(dict.fromkeys((*branches, *further, *axis)))
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
         self._particle_columns = [_particle_column(schema, name) for name in canonical]
@@ -117,6 +125,7 @@ class Decoder:
             columns=self._columns,
             jet={name: torch.from_numpy(column(rows)) for name, column in self._jet_columns.items()},
             context={name: torch.from_numpy(column(rows)) for name, column in self._context.items()},
+            collections={name: decoder.decode(rows) for name, decoder in self.collections.items()},
             labels=torch.from_numpy(self._classes.labels(rows)),
             weights=self._weights(rows),
             source=torch.from_numpy(source),
@@ -227,7 +236,8 @@ def _particle_column(schema: Schema, name: str) -> Column:
     if not column.absolute:
         return values
     assert schema.axis is not None  # a schema without it is refused
-    return _deta(values, schema.axis) if name == "deta" else _dphi(values, schema.axis)
+    column_of = relative("deta" if name == "deta" else "dphi", values, schema.axis)
+    return lambda rows: column_of(rows, rows)
 
 
 def _particle_values(column: ParticleColumn) -> Column:
@@ -247,31 +257,6 @@ def _particle_values_in_file(column: ParticleColumn) -> Column:
         return formula(column.formula or "").of_particles
     branch = column.branch
     return lambda rows: rows.particle[branch]
-
-
-def _deta(eta: Column, axis: Axis) -> Column:
-    """Compile the distance in pseudorapidity from the jet axis, multiplied by the sign of the jet's pseudorapidity."""
-    axis_eta = formula(axis.eta)
-
-    def deta(rows: Rows) -> Array:
-        of_jet = axis_eta.of_jets(rows)
-        side = np.where(of_jet < 0, -1.0, 1.0)
-        distance: Array = (eta(rows) - rows.spread(of_jet)) * rows.spread(side)
-        return distance
-
-    return deta
-
-
-def _dphi(phi: Column, axis: Axis) -> Column:
-    """Compile the distance in azimuth from the jet axis, in [-pi, pi]."""
-    axis_phi = formula(axis.phi)
-
-    def dphi(rows: Rows) -> Array:
-        turn = phi(rows) - rows.spread(axis_phi.of_jets(rows))
-        wrapped: Array = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
-        return wrapped
-
-    return dphi
 
 
 def _kind(flags: Mapping[str, str]) -> Column:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.data.collections.files import FileCollection, find_collections
 from ssl_jets.data.decoder import Available, Decoder
 from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.events.views import as_jets
@@ -47,6 +48,7 @@ class JetFile:
         features: features of particles it has, by the names of the schema.
         context: context of jets it has, by the names of the schema.
         particle_labels: labels of particles it has, by the names of the schema.
+        collections: further collections it has, by the names of the schema.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
         types: types of the jet columns, the same for all files that are opened together.
         label_names: names of the classes; empty for a file without labels.
@@ -70,6 +72,7 @@ class JetFile:
     features: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     particle_labels: tuple[str, ...] = ()
+    collections: Mapping[str, FileCollection] = field(default_factory=dict, repr=False, hash=False, compare=False)
     types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
     label_names: tuple[str, ...] = ()
     label_formulas: tuple[str, ...] = field(default=(), repr=False)
@@ -84,7 +87,8 @@ class JetFile:
         """Return the decoder of a request, compiled at its first use."""
         if request not in self._decoders:
             classes = Classes(self.label_names, self.label_formulas, self.label_branches)
-            available = Available(self.columns, self.features, self.context, self.particle_labels)
+            collections = {name: one.features for name, one in self.collections.items()}
+            available = Available(self.columns, self.features, self.context, self.particle_labels, collections)
             self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
         return self._decoders[request]
 
@@ -278,6 +282,7 @@ def _open(
             features=features,
             context=context,
             particle_labels=particle_labels,
+            collections=find_collections(schema, table, events, where),
             types=own_types(schema, table, jet_columns),
             label_names=classes.names,
             label_formulas=classes.formulas,

@@ -1,14 +1,16 @@
-"""Inputs of an encoder: names chosen by `model.inputs` among columns, features and context of files."""
+"""Inputs of an encoder: names chosen by `model.inputs` among columns, features, context and collections of files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_jets.config import INPUT_GROUPS, FeatureSettings, ModelSettings
+from ssl_jets.config import INPUT_GROUPS, CollectionSettings, FeatureSettings, ModelSettings
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.shared import shared_columns
@@ -19,29 +21,30 @@ _KEY = "model.inputs"
 
 
 def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> ModelSettings:
-    """Return settings with the definitions of the chosen features and context, from the schemas of the files.
+    """Return settings with the definitions of the chosen inputs, from the schemas of the files.
 
     Raises:
-        UsageError: an input that no file has, pt, deta or dphi left out, files that define a feature differently, or
-            definitions that differ from the settings.
+        UsageError: an input that no file has, pt, deta or dphi left out, files that define a feature differently,
+            definitions that differ from the settings, or collections with `model.pair_bias`.
     """
     if settings.inputs is None:
-        if settings.features or settings.context:
+        if settings.features or settings.context or settings.collections:
             raise UsageError("definitions come from the schema of the files", where="model.features", hint=_hint())
         return settings
     columns = [name for name in COLUMNS if any(name in file.columns for file in files)]
     features = _sources([(file, {name: file.schema.features[name] for name in file.features}) for file in files])
     context = _sources([(file, {name: file.schema.context[name] for name in file.context}) for file in files])
-    groups = dict(zip(INPUT_GROUPS, (columns, features, context)))
-    allowed = [*columns, *features, *context, *INPUT_GROUPS]
+    collections = _collections(files)
+    groups = dict(zip(INPUT_GROUPS, map(list, (columns, features, context, collections))))
+    allowed = [*columns, *features, *context, *collections, *INPUT_GROUPS]
     for name in settings.inputs:
         if name not in allowed:
-            hint = "ssl-jets inspect FILE lists columns, features and context"
+            hint = "ssl-jets inspect FILE lists columns, features, context and collections"
             raise UsageError(
                 "no file has this input", where=_KEY, found=name, allowed=nearest(name, allowed), hint=hint
             )
     chosen = {name for word in settings.inputs for name in groups.get(word, [word])}
-    _check_own_schema(files, [*features, *context], settings.inputs)
+    _check_own_schema(files, [*features, *context, *collections], settings.inputs)
     if lacking := [name for name in NEEDED if name not in chosen]:
         raise UsageError(
             "every encoder reads pt, deta and dphi",
@@ -49,10 +52,17 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
             found=f"without {', '.join(lacking)}",
             hint=f"--set '{_KEY}=[columns, ...]' names all columns",
         )
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "features": {name: source for name, source in features.items() if name in chosen},
         "context": {name: source for name, source in context.items() if name in chosen},
+        "collections": {name: source for name, source in collections.items() if name in chosen},
     }
+    if own["collections"] and settings.pair_bias:
+        raise UsageError(
+            "the pair bias is of particles, so it does not go with collections",
+            where="model.pair_bias",
+            found=", ".join(own["collections"]),
+        )
     for key, definitions in own.items():
         if (before := getattr(settings, key)) and before != definitions:
             _raise_changed(key, before, definitions)
@@ -60,20 +70,29 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
 
 
 def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs: Sequence[str]) -> None:
-    """Check that some file has each feature and context of a user's own schema, if the groups are among the inputs.
+    """Check that some file has each declared input of a user's own schema, if the groups are among the inputs.
 
     Files may lack those of a known format: older ones do.
 
     Raises:
         UsageError: no file has it, such as with a misspelt branch.
     """
-    known = {name for schema in known_schemas() for name in (*schema.features, *schema.context)}
+    known = {name for one in known_schemas() for name in (*one.features, *one.context)}
+    known_collections = [source for one in known_schemas() for source in one.collections.values()]
     for file in files:
-        declared = {"features": file.schema.features, "context": file.schema.context}
+        declared: dict[str, dict[str, tuple[str, ...]]] = {
+            "features": {name: one.branches for name, one in file.schema.features.items()},
+            "context": {name: one.branches for name, one in file.schema.context.items()},
+            "collections": {
+                name: one.branches(one.features)
+                for name, one in file.schema.collections.items()
+                if one not in known_collections
+            },
+        }
         for group in (group for group in declared if group in inputs):
-            for name, source in declared[group].items():
-                if name not in known and name not in available:
-                    branches = ", ".join(source.branches)
+            for name, sources in declared[group].items():
+                if (name not in known or group == "collections") and name not in available:
+                    branches = ", ".join(sources)
                     hint = f"ssl-jets inspect {file.source.path} lists the branches"
                     raise UsageError(
                         "no file has the branches of this input", where=f"{group}.{name}", found=branches, hint=hint
@@ -91,40 +110,70 @@ def columns_of(settings: ModelSettings, files: Sequence[JetFile]) -> tuple[str, 
     return (*(name for name in COLUMNS if name in chosen & present), *settings.features)
 
 
-def all_inputs(files: Sequence[JetFile]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Return particle columns and context to read for encoders of any inputs: each reads its own of them."""
+def requests_of(collections: Mapping[str, CollectionSettings]) -> tuple[CollectionRequest, ...]:
+    """Return the elements to read of the collections of an encoder."""
+    return tuple(CollectionRequest(name, tuple(one.features), one.most) for name, one in collections.items())
+
+
+def joint_requests(several: Iterable[Mapping[str, CollectionSettings]]) -> tuple[CollectionRequest, ...]:
+    """Return the elements to read for several encoders, of which each reads its own numbers.
+
+    Raises:
+        UsageError: they read different numbers of elements of a collection.
+    """
+    joint: dict[str, CollectionRequest] = {}
+    for one in (request for collections in several for request in requests_of(collections)):
+        before = joint.setdefault(one.name, one)
+        if before.most != one.most:
+            where = f"collections.{one.name}.most"
+            message = "the models read different numbers of elements"
+            raise UsageError(message, where=where, found=one.most, allowed=[before.most])
+        features = tuple(dict.fromkeys((*before.features, *one.features)))
+        joint[one.name] = CollectionRequest(one.name, features, one.most)
+    return tuple(joint.values())
+
+
+def all_inputs(
+    files: Sequence[JetFile],
+) -> tuple[tuple[str, ...] | None, tuple[str, ...], tuple[CollectionRequest, ...]]:
+    """Return particle columns, context and collections to read for encoders of any inputs: each reads its own."""
     features = dict.fromkeys(name for file in files for name in file.features)
     context = dict.fromkeys(name for file in files for name in file.context)
-    return (*shared_columns(files), *features) if features else None, tuple(context)
+    columns = (*shared_columns(files), *features) if features else None
+    return columns, tuple(context), requests_of(_collections(files))
 
 
 def check_definitions(
-    features: Mapping[str, FeatureSettings], context: Mapping[str, FeatureSettings], files: Sequence[JetFile]
+    features: Mapping[str, FeatureSettings],
+    context: Mapping[str, FeatureSettings],
+    files: Sequence[JetFile],
+    collections: Mapping[str, CollectionSettings],
 ) -> list[str]:
-    """Check that the schemas of files define the features of an encoder alike; return lines about missing ones.
+    """Check that the schemas of files define the inputs of an encoder alike; return lines about missing ones.
 
     Raises:
         UsageError: another dimension, or other categories.
     """
     lines = []
-    for noun, known in (("features", features), ("context", context)):
-        lacking: dict[str, int] = {}
+    elements = {f"{name}.{one}": d for name, own in collections.items() for one, d in own.features.items()}
+    for noun, known in (("features", features), ("context", context), ("collections", elements)):
+        lacking: dict[str, set[JetFile]] = {}
         for file in files:
-            present = file.features if noun == "features" else file.context
-            sources = file.schema.features if noun == "features" else file.schema.context
+            present, sources = _declared(file, noun)
             for name, definition in known.items():
                 if name not in present:
-                    lacking[name] = lacking.get(name, 0) + 1
+                    whole = noun == "collections" and name.partition(".")[0] not in file.collections
+                    lacking.setdefault(name.partition(".")[0] if whole else name, set()).add(file)
                 elif _values_of(sources[name].definition) != _values_of(definition):
                     _raise_different(name, definition, sources[name].definition, file)
         if lacking:
-            names = ", ".join(f"{name} ({number} of {len(files)} files)" for name, number in lacking.items())
+            names = ", ".join(f"{name} ({len(without)} of {len(files)} files)" for name, without in lacking.items())
             lines.append(f"files lack {noun} that the encoder then reads as missing: {names}")
     return lines
 
 
 def describe_inputs(batches: Sequence[Jets], settings: ModelSettings) -> list[str]:
-    """Describe features and context of a sample that carry no information or were not expected, a line each."""
+    """Describe declared inputs of a sample that carry no information or were not expected, a line each."""
     lines: list[str] = []
     for name, definition in settings.features.items():
         values = torch.cat([jets.column(name) for jets in batches if name in jets.columns] or [torch.empty(0)])
@@ -132,6 +181,14 @@ def describe_inputs(batches: Sequence[Jets], settings: ModelSettings) -> list[st
     for name, definition in settings.context.items():
         values = torch.cat([jets.context[name] for jets in batches if name in jets.context] or [torch.empty(0)])
         lines += _findings(f"context {name}", "jets", definition, values)
+    for collection, own in settings.collections.items():
+        elements = [jets.collections[collection] for jets in batches if collection in jets.collections]
+        if not any(bool(one.particles.isfinite().any()) for one in elements):
+            lines.append(f"collection {collection}: empty for all jets, so the encoder learns nothing from it")
+            continue
+        for name, definition in own.features.items():
+            values = torch.cat([one.column(name) for one in elements])
+            lines += _findings(f"collection {collection}, {name}", "elements", definition, values)
     return lines
 
 
@@ -144,6 +201,13 @@ def _unlisted(batch: Jets, settings: ModelSettings) -> dict[str, int]:
     columns = {name: batch.column(name) for name in settings.features if name in batch.columns}
     values = {**columns, **{name: batch.context[name] for name in settings.context if name in batch.context}}
     definitions = {**settings.features, **settings.context}
+    for collection, own in settings.collections.items():
+        if (elements := batch.collections.get(collection)) is not None:
+            columns = {
+                f"{collection}.{name}": elements.column(name) for name in own.features if name in elements.columns
+            }
+            values |= columns
+            definitions |= {f"{collection}.{name}": one for name, one in own.features.items()}
     counts = {name: int((values[name] == len(definitions[name].categories)).sum()) for name in values}
     return {name: count for name, count in counts.items() if count and definitions[name].categories}
 
@@ -172,6 +236,36 @@ def _sources(files: Sequence[tuple[JetFile, Mapping[str, FeatureSource]]]) -> di
             if found.setdefault(name, source.definition) != source.definition:
                 _raise_different(name, found[name], source.definition, file)
     return found
+
+
+def _collections(files: Sequence[JetFile]) -> dict[str, CollectionSettings]:
+    """Return the definitions of all collections of the files, which must define each alike."""
+    found: dict[str, CollectionSettings] = {}
+    for name in dict.fromkeys(name for file in files for name in file.collections):
+        having = [
+            (file, file.schema.collections[name], file.collections[name].features)
+            for file in files
+            if name in file.collections
+        ]
+        features = _sources([(file, {one: source.features[one] for one in own}) for file, source, own in having])
+        most = [source.most for _, source, _ in having]
+        if len(set(most)) > 1:
+            where = f"{having[-1][0].source}, collections.{name}.most"
+            message = "the files read different numbers of elements"
+            raise UsageError(message, where=where, found=most[-1], allowed=most[:1])
+        found[name] = CollectionSettings(features=features, most=most[0])
+    return found
+
+
+def _declared(file: JetFile, noun: str) -> tuple[Collection[str], Mapping[str, FeatureSource]]:
+    """Return the names that a file has of a group of declared inputs, and the sources of all; SV.mass of elements."""
+    if noun == "features":
+        return file.features, file.schema.features
+    if noun == "context":
+        return file.context, file.schema.context
+    present = [f"{name}.{one}" for name, own in file.collections.items() for one in own.features]
+    sources = {f"{name}.{one}": s for name, own in file.schema.collections.items() for one, s in own.features.items()}
+    return present, sources
 
 
 def _values_of(definition: FeatureSettings) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.profile import UNITS, Numbers, Profile, profile
 from ssl_jets.data.schemas.check import like_labels
+from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.jets import COLUMNS
 
 SAMPLE = 20_000
@@ -117,11 +118,12 @@ def _block(file: JetFile, seen: Profile, most: int | None) -> str:
 
 
 def _declared(file: JetFile) -> list[str]:
-    """Format the features and the context that `model.inputs` can choose, and those that the file lacks."""
+    """Format the declared inputs that `model.inputs` can choose, and those that the file lacks."""
     lines = []
     for key, present, sources in (
         ("features", file.features, file.schema.features),
         ("context", file.context, file.schema.context),
+        ("collections", tuple(file.collections), file.schema.collections),
     ):
         lacking = [name for name in sources if name not in present]
         text = ", ".join(present) or "none"
@@ -134,15 +136,19 @@ def _declared(file: JetFile) -> list[str]:
 
 
 def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str]:
-    """Format all particle columns, features and context, and some jet columns as a table with a header."""
+    """Format particle columns, features, context, collections, and some jet columns as a table with a header."""
     context = {name: numbers for name, numbers in seen.context.items() if name not in seen.jet_columns}
-    inputs, declared = {**seen.columns, **context}, {**file.schema.features, **file.schema.context}
+    inputs = {**seen.columns, **context, **seen.collections}
+    declared: dict[str, FeatureSource] = {**file.schema.features, **file.schema.context}
+    for collection, elements in file.schema.collections.items():
+        declared |= {f"{collection}.{name}": source for name, source in elements.features.items()}
+    titles = {name: f"{name} a jet" for name in file.collections}
     units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
     width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
     return [
         f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
         _line("particles a jet", width, "", seen.particles),
-        *(_line(name, width, units.get(name, ""), numbers) for name, numbers in inputs.items()),
+        *(_line(titles.get(name, name), width, units.get(name, ""), numbers) for name, numbers in inputs.items()),
         *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
     ]
 
@@ -192,5 +198,6 @@ def _facts(file: JetFile) -> dict[str, Any]:
         "features": list(file.features),
         "context": list(file.context),
         "particle_labels": list(file.particle_labels),
+        "collections": {name: list(one.features) for name, one in file.collections.items()},
         "jet_columns": list(file.jet_columns),
     }

@@ -14,7 +14,7 @@ from ssl_jets.data.bad_jets import ZERO_PT, zero_padding_hint
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.shuffle_buffer import read_range
-from ssl_jets.data.request import NOT_SELECTED, Request
+from ssl_jets.data.request import NOT_SELECTED, CollectionRequest, Request
 from ssl_jets.jets import COLUMNS, Jets, concatenate, wrap_azimuth
 
 UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
@@ -104,6 +104,7 @@ class Profile:
         particles: number of particles per jet.
         columns: particle columns, features and labels, in canonical units; categories and classes by their indices.
         context: context of jets, likewise.
+        collections: elements per jet of each collection, and their features by the names COLLECTION.FEATURE.
         jet_columns: jet columns, as in the file or in the units of the schema.
         labels: number of jets of each class; empty without labels.
         left_out: number of skipped jets by reason.
@@ -114,6 +115,7 @@ class Profile:
     particles: Numbers
     columns: dict[str, Numbers]
     context: dict[str, Numbers]
+    collections: dict[str, Numbers]
     jet_columns: dict[str, Numbers]
     labels: dict[str, int]
     left_out: dict[str, int]
@@ -133,7 +135,7 @@ def profile(
     """
     inputs = (*file.columns, *file.features)
     read = (inputs, file.context, file.particle_labels)
-    request = Request(file.jet_columns, "skip", bad_files, *read, wrap=False, where=where)
+    request = Request(file.jet_columns, "skip", bad_files, *read, wrap=False, where=where, collections=_all_of(file))
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):
@@ -152,11 +154,25 @@ def profile(
         particles=Numbers.of(jets.lengths.numpy()),
         columns=columns,
         context={name: Numbers.of(values.numpy()) for name, values in jets.context.items()},
+        collections=dict(_collections(jets)),
         jet_columns={name: Numbers.of(values.numpy()) for name, values in jets.jet.items()},
         labels=_labels(jets, file.label_names),
         left_out=dict(skipped),
         suspicions=suspicions,
     )
+
+
+def _all_of(file: JetFile) -> tuple[CollectionRequest, ...]:
+    """Return the request of all collections of a file, as many elements as its schema allows."""
+    schema = file.schema.collections
+    return tuple(CollectionRequest(name, one.features, schema[name].most) for name, one in file.collections.items())
+
+
+def _collections(jets: Jets) -> Iterator[tuple[str, Numbers]]:
+    for name, elements in jets.collections.items():
+        yield name, Numbers.of(elements.lengths.numpy())
+        for column in elements.columns:
+            yield f"{name}.{column}", Numbers.of(elements.column(column).numpy())
 
 
 def find_suspicions(files: Sequence[JetFile]) -> list[str]:

@@ -45,8 +45,8 @@ def read_jets(
     ranges = whole(files)
     if each is not None:
         ranges = [EntryRange(part.file, 0, min(part.entries, each)) for part in ranges]
-    columns, context = all_inputs(files)
-    request = Request.of(data, tuple(keep), columns, context=context, weighted=True)
+    columns, context, collections = all_inputs(files)
+    request = Request.of(data, tuple(keep), columns, context=context, collections=collections, weighted=True)
     batches = list(ordered(files, ranges, request, workers=data.workers, skipped=skipped))
     for line in skipped_lines(skipped_files, skipped):
         log(line)

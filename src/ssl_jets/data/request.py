@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.loading.spectrum import Spectrum
 
 NOT_SELECTED = "not selected by where"
 """Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""
+
+
+class CollectionRequest(NamedTuple):
+    """Elements to read of a further collection: name, features in the order of the columns, most elements of a jet."""
+
+    name: str
+    features: tuple[str, ...]
+    most: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Request:
             then be the same in all files, and no feature. A feature that a file lacks is missing for its particles.
         context: context of jets to read, into `Jets.context`; missing for the jets of a file that lacks it.
         particle_labels: labels of particles to read, into columns `truth:NAME`; missing in a file that lacks them.
+        collections: further collections to read, into `Jets.collections`; a file that lacks one gives each of its jets
+            one element, of which all values are missing.
         weights: jet column that becomes `Jets.weights`; None for none.
         wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
         labels: read the labels; without them `Jets.labels` is -1.
@@ -47,6 +57,7 @@ class Request:
     labels: bool = True
     where: str | None = None
     flatten: Spectrum | None = None
+    collections: tuple[CollectionRequest, ...] = ()
 
     @classmethod
     def of(
@@ -56,11 +67,13 @@ class Request:
         columns: tuple[str, ...] | None = None,
         *,
         context: tuple[str, ...] = (),
+        collections: tuple[CollectionRequest, ...] = (),
         weighted: bool = False,
     ) -> Request:
         """Build a request with the selection and the treatment of bad jets of the settings; weights if `weighted`."""
         weights, bad = settings.weights if weighted else None, (settings.bad_jets, settings.bad_files)
-        return cls(jet_columns, *bad, columns, context, weights=weights, where=settings.where)
+        read: Any = {"weights": weights, "where": settings.where, "collections": collections}
+        return cls(jet_columns, *bad, columns, context, **read)
 
     @property
     def resampling(self) -> Spectrum | None:

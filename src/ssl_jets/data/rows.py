@@ -50,6 +50,7 @@ class Rows:
         number: int64 `[jet]`, number of the jet in its entry; 0 if an entry is a jet.
         place: the file, for messages.
         lost: int64 `[jet]`, particles of each jet that the file does not store; None if it stores all.
+        collections: elements of further collections of the same jets by name, in the place of particles.
     """
 
     offsets: Array
@@ -59,6 +60,7 @@ class Rows:
     number: Array
     place: str = field(default="", repr=False)
     lost: Array | None = None
+    collections: Mapping[str, Rows] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.entry)
@@ -106,6 +108,7 @@ class Rows:
             entry=self.entry[mask],
             number=self.number[mask],
             lost=None if self.lost is None else self.lost[mask],
+            collections={name: rows.select(mask) for name, rows in self.collections.items()},
         )
 
     def where(self, jet: int) -> str:

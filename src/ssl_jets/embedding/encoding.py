@@ -87,7 +87,7 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     declared = model.encoder.cfg.features
     trained = tuple(name for name in model.columns if name not in declared)
     context = {name: model.encoder.cfg.context[name] for name in model.context}
-    for line in check_definitions(declared, context, files):
+    for line in check_definitions(declared, context, files, model.collections):
         log(line)
     if lacking := [name for name in trained if name not in available]:
         log(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")

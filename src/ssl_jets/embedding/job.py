@@ -12,6 +12,7 @@ import torch
 
 from ssl_jets.config import DataSettings, FileSettings, Settings
 from ssl_jets.data.files import count
+from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.shared import shared_labels
@@ -215,7 +216,8 @@ def _open(
     read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
     to_encode = output.prepare(inputs.files, options.log)
     context = tuple(dict.fromkeys(name for model in models for name in model.context))
-    request = Request.of(options.data, read, to_encode, context=context)
+    collections = joint_requests(model.collections for model in models)
+    request = Request.of(options.data, read, to_encode, context=context, collections=collections)
     request = replace(request, particle_labels=output.particle_labels)
     keep = tuple(dict.fromkeys(options.keep))
     check_kept(inputs.files, request, keep, output)

@@ -14,8 +14,9 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.profile import find_suspicions
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import CollectionRequest, Request
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of, joint_training
 from ssl_jets.data.shared import shared_labels
@@ -37,7 +38,6 @@ from ssl_jets.runtime.console import MessageLog
 KINEMATICS = ("jet_pt", "jet_eta")
 """Jet columns in whose bins bias and resolution of a regressed column are shown, if the files have them."""
 
-
 FEWEST = (50, 10)
 """Jets below which no physics quantity is fitted, and tested."""
 
@@ -53,7 +53,7 @@ class EvaluationData:
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
         columns: particle columns that all encoders read, and the features of any.
-        context: context that any encoder reads.
+        context, collections: context and elements that any encoder reads.
         targets: regressed columns of the models, whose true values are read.
         particle_labels: targets of particles of the models, whose labels are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
@@ -68,6 +68,7 @@ class EvaluationData:
     note: MessageLog
     columns: tuple[str, ...] | None = None
     context: tuple[str, ...] = ()
+    collections: tuple[CollectionRequest, ...] = ()
     targets: tuple[str, ...] = ()
     particle_labels: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
@@ -104,12 +105,13 @@ class EvaluationData:
         _note_roles(roles, files, bool(headed), note)
         known = [columns_to_encode(model, files, note) for model in models]
         canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
-        # An encoder reads its own features and context only.
+        # An encoder reads its own features, context and collections only.
         columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
         context = tuple(dict.fromkeys(name for model in models for name in model.context))
+        elements = joint_requests(model.collections for model in models)
         regressed = (name for model in models if model.regressor is not None for name in model.regressor.names)
         labels = (target.name for model in models if model.particles is not None for target in model.particles.targets)
-        read = (columns, context, tuple(dict.fromkeys(regressed)), tuple(dict.fromkeys(labels)))
+        read = (columns, context, elements, tuple(dict.fromkeys(regressed)), tuple(dict.fromkeys(labels)))
         return cls(files, classes, roles, settings, note, *read, files_left_out=lost)
 
     @cached_property
@@ -204,11 +206,11 @@ class EvaluationData:
 
     def _read(self, parts: list[EntryRange], most: int) -> Jets:
         """Read at most `most` random jets of the parts."""
-        wanted = (*TREE_COLUMNS, *KINEMATICS)
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
-        columns = dict.fromkeys([name for name in wanted if name in there] + list(needed))
-        request = Request.of(self.settings.data, tuple(columns), self.columns, context=self.context, weighted=True)
+        columns = dict.fromkeys((*(name for name in (*TREE_COLUMNS, *KINEMATICS) if name in there), *needed))
+        inputs: Any = {"columns": self.columns, "context": self.context, "collections": self.collections}
+        request = Request.of(self.settings.data, tuple(columns), **inputs, weighted=True)
         request = replace(request, particle_labels=self.particle_labels)
         skipped: Counter[str] = Counter()
         jets = draw(self.files, parts, most, self.seed, request, self.settings.data.workers, skipped, self.counted)

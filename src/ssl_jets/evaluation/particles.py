@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ssl_jets.arrays import Array
 from ssl_jets.embedding.columns import column_of
 from ssl_jets.embedding.particle_predictions import predictions
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset
@@ -59,8 +60,9 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
             known, same = same_group(target.truth(jets), pairs)
             _, joined = same_group(torch.from_numpy(predicted[column_of(target.name)]).float(), pairs)
             owners = jets.jet_of_particle[pairs.first]
-            of_pair = [values[known].numpy() for values in (pairs.logits, same, joined, owners)]
-            groups = particle_groups(*of_pair, target.name, **options)
+            of_known: list[Array] = [values[known].numpy() for values in (pairs.logits, same, joined, owners)]
+            logits, is_same, is_joined, jet = of_known
+            groups = particle_groups(logits, is_same, is_joined, jet, target.name, **options)
             results.particle_groups.extend([] if groups is None else [groups])
         else:
             points, true = predicted[column_of(target.name)], target.truth(jets).numpy()

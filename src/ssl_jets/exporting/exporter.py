@@ -168,7 +168,7 @@ def check_inputs(model: Model, where: str | Path) -> None:
         SslJetsError: it has further inputs.
     """
     settings = require_own(model.encoder, "the export", "--mode distil trains such a student").cfg
-    if further := [*settings.features, *settings.context]:
+    if further := [*settings.features, *settings.context, *settings.collections]:
         raise SslJetsError(
             "this model has inputs that cannot be exported",
             where=where,

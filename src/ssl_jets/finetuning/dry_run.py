@@ -79,7 +79,7 @@ def measure(job: Job) -> Cost:
     fabric = make_fabric(settings.train)
     if not job.batches:
         return _measure_stream(settings, fabric)
-    batches = [Jets(**fields) for fields in torch.load(job.batches)]
+    batches = [_jets(fields) for fields in torch.load(job.batches)]
     particles = [ParticleTarget(**{**one, "classes": tuple(one["classes"])}) for one in job.particles]
     objective = build_objective(settings, load_model(settings.method.model), tuple(job.labels), particles)
     attach(objective, settings.method, job.target)
@@ -106,8 +106,20 @@ def _measure_stream(settings: RunSettings[FinetuneSettings], fabric: Fabric) -> 
 
 def save_batches(batches: list[Jets], path: Path) -> None:
     """Write batches to a file for jobs."""
-    fields = ("particles", "offsets", "columns", "jet", "context", "labels", "weights", "source")
-    torch.save([{name: getattr(jets, name) for name in fields} for jets in batches], path)
+    torch.save([_fields(jets) for jets in batches], path)
+
+
+def _fields(jets: Jets) -> dict[str, Any]:
+    """Return the fields of jets as tensors and plain objects, which are read without executing a pickle."""
+    names = ("particles", "offsets", "columns", "jet", "context", "labels", "weights", "source")
+    collections = {name: _fields(elements) for name, elements in jets.collections.items()}
+    return {**{name: getattr(jets, name) for name in names}, "collections": collections}
+
+
+def _jets(fields: dict[str, Any]) -> Jets:
+    """Build jets from their fields."""
+    collections = {name: _jets(elements) for name, elements in fields["collections"].items()}
+    return Jets(**{**fields, "collections": collections})
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.inputs import requests_of
 from ssl_jets.data.request import Request
 from ssl_jets.embedding.encoding import embed_parts
 from ssl_jets.embedding.predictions import ScoresOutput
@@ -109,7 +110,8 @@ def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, 
     """Yield keys, labels and scores of the jets that a fold holds out."""
     output = ScoresOutput([model])
     columns = output.prepare(data.files, log)
-    request = Request.of(settings.data, columns=columns, context=model.context)
+    collections = requests_of(model.collections)
+    request = Request.of(settings.data, columns=columns, context=model.context, collections=collections)
     options: Any = {"device": default_device(), "workers": settings.data.workers}
     for jets, z in embed_parts(model.encoder, data.files, data.held_out, request, **options):
         assert jets.source is not None

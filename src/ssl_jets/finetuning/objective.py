@@ -78,7 +78,7 @@ class Objective(Method):
         particles: ParticleTasks | None = None,
     ) -> None:
         super().__init__(cfg, cast(Encoder, encoder), labels)
-        encoder.reads_context = True  # the request decides whether the jets have any
+        encoder.reads_context = encoder.reads_collections = True  # the request decides whether the jets have any
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.particles = particles
         self.loss_reads_z = bool(self.tasks.forms or terms)

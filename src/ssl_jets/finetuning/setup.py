@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from lightning_fabric import Fabric
 
-from ssl_jets.config import RunSettings
+from ssl_jets.config import CollectionSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
-from ssl_jets.data.inputs import check_definitions, columns_of
+from ssl_jets.data.inputs import check_definitions, columns_of, requests_of
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
 from ssl_jets.data.subset import count_labelled
@@ -51,12 +51,15 @@ def open_labelled(
     if LABEL in settings.method.targets:
         hint = "--set method.targets=[jet_sdmass] learns a jet column"
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
-    check_definitions(settings.model.features, settings.model.context, data.files)
+    model = settings.model
+    check_definitions(model.features, model.context, data.files, model.collections)
+    context, collections = _seen(settings)
     request = Request.of(
         settings.data,
         settings.method.jet_columns,
         columns_of(settings.model, data.files),
-        context=_context(settings),
+        context=context,
+        collections=requests_of(collections),
         weighted=True,
     )
     particle_targets(settings, data)  # raises before anything is read
@@ -65,11 +68,13 @@ def open_labelled(
     return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
 
 
-def _context(settings: RunSettings[FinetuneSettings]) -> tuple[str, ...]:
-    """Return the context to read: all that the model declares if its token is trained, or what it was trained with."""
-    if not settings.model.context or MODES[settings.method.mode].trains_inputs:
-        return tuple(settings.model.context)
-    return load_model(settings.method.model).context
+def _seen(settings: RunSettings[FinetuneSettings]) -> tuple[tuple[str, ...], dict[str, CollectionSettings]]:
+    """Return context and collections to read: all if their embedding is trained, else those it was trained with."""
+    context, collections = settings.model.context, settings.model.collections
+    if not (context or collections) or MODES[settings.method.mode].trains_inputs:
+        return tuple(context), collections
+    model = load_model(settings.method.model)
+    return model.context, {name: one for name, one in collections.items() if name in model.collections}
 
 
 def count_targets(

@@ -42,6 +42,9 @@ class Method(nn.Module):
     hidden particles that add up to it, and two views of a jet would be recognised by it."""
     loss_reads_z: bool = True
     """Whether `loss` depends on z; the collapse monitor then checks that it rises when jets swap their z."""
+    sees_collections: ClassVar[bool] = False
+    """Whether `loss` reads further collections of the jets. Not where both views share their elements, or where jets
+    are drawn particle by particle; masked methods hide elements with the particles (`masking.visible`)."""
     saves_full_method: ClassVar[bool] = False
     """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -68,8 +71,9 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss, with hidden context unless the method sees it; distributed wrappers hook into this call."""
-        return self.loss(jets if self.sees_context else jets.without(jets.context), progress)
+        """Return the loss, with hidden context and collections unless the method sees them; wrappers hook in here."""
+        hidden = [*(() if self.sees_context else jets.context), *(() if self.sees_collections else jets.collections)]
+        return self.loss(jets.without(hidden) if hidden else jets, progress)
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""

@@ -64,6 +64,7 @@ class BottleneckMaskedAutoencoder(Method):
 
     recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     saves_full_method: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -80,7 +81,7 @@ class BottleneckMaskedAutoencoder(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the errors of features, kind, number of particles and jet observables."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
-        z = add_noise(jets, self.encoder(jets.keep(~hidden), z_only=True).z, self.cfg.blur)
+        z = add_noise(jets, self.encoder(masking.visible(jets, hidden), z_only=True).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
         values, weights, kinds = self.encoder.features.targets(predicted)
         prediction, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())

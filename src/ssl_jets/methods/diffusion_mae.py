@@ -52,6 +52,7 @@ class DiffusionMaskedAutoencoder(Method):
         """Integration steps for drawing particles; each evaluates the decoder twice."""
 
     saves_full_method: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -77,7 +78,7 @@ class DiffusionMaskedAutoencoder(Method):
 
     def _encode(self, jets: Jets, hidden: Tensor) -> tuple[Condition, Jets]:
         """Return the condition of the decoder, and the hidden particles."""
-        z, tokens = self.encoder(jets.keep(~hidden))
+        z, tokens = self.encoder(masking.visible(jets, hidden))
         return Condition(z, jets.offsets, hidden, self.encoder.features.present(jets), tokens), jets.keep(hidden)
 
     @torch.no_grad()

@@ -73,6 +73,7 @@ class Jepa(Method):
             return views
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -95,7 +96,7 @@ class Jepa(Method):
         with torch.no_grad():
             target = self.teacher(teacher_view)
             target_z = standardize(self.teacher_out(target.z))  # [jet, encoder width]
-        context = self.encoder(student_view.keep(~hidden))
+        context = self.encoder(masking.visible(student_view, hidden))
         prediction = self._predict(student_view, hidden, context)  # [hidden particle, encoder width]
         per_particle = _distance(prediction, standardize(target.tokens[hidden]))
         token_loss = jets.keep(hidden).mean(per_particle).mean()

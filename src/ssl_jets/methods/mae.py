@@ -15,7 +15,7 @@ each hidden particle is predicted from its mask token and z alone.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class MaskedAutoencoder(Method):
         mask_tokens: int = Field(default=64, ge=1)
         """Number of mask tokens, by pT rank; softer hidden particles share the last one."""
 
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -71,7 +72,7 @@ class MaskedAutoencoder(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute L1 on the features and cross-entropy on the kind of the hidden particles."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)  # bool [particle]
-        z, tokens = self.encoder(jets.keep(~hidden))  # [jet, dim], [visible particle, encoder width]
+        z, tokens = self.encoder(masking.visible(jets, hidden))  # [jet, dim], [visible particle, encoder width]
         decoded = self._decode(jets, hidden, z, tokens)  # [hidden particle, width]
         masked = jets.keep(hidden)
         values, weights, kinds = self.encoder.features.targets(masked)

@@ -47,6 +47,7 @@ class MaskedTokens(Method):
         """Number of mask tokens, by pT rank; softer hidden particles share the last one."""
 
     requires: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = (), *, tokenizer: Method) -> None:
@@ -63,7 +64,7 @@ class MaskedTokens(Method):
         """Compute the cross-entropy of the codes of the hidden particles, and the accuracy of the codes."""
         codes = cast(Tokens, self.tokenizer).codes(jets)  # int64 [particle]
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)  # bool [particle]
-        z, tokens = self.encoder(jets.keep(~hidden))
+        z, tokens = self.encoder(masking.visible(jets, hidden))
         logits = self.codes_out(self._decode(jets, hidden, z, tokens)).float()  # [hidden particle, code]
         masked = jets.keep(hidden)
         entropy = nn.functional.cross_entropy(logits, codes[hidden], reduction="none")

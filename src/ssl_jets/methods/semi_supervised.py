@@ -69,6 +69,7 @@ class SemiSupervised(Method):
         data=DataSettings(unlabelled_ratio=3), train=TrainSettings(epochs=5, batch_size=256, lr=5e-4)
     )
     sees_context: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:

@@ -34,6 +34,7 @@ class Supervised(Method):
         """Settings of `supervised`."""
 
     sees_context: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...]) -> None:
         super().__init__(cfg, encoder, labels)

@@ -3,7 +3,8 @@
 Every augmentation is a function of jets and one strength, draws random numbers from `nn.random`, never empties a jet,
 and declares its invariants in `AUGMENTATIONS`. Angles are taken as small: rotations, boosts and masses are computed in
 the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that is moved in that plane
-keeps its energy.
+keeps its energy. Those that move a jet as a whole (rotate, reflect, boost, shift) move the elements of its collections
+with it; the others leave elements as they are.
 
 The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
 dropout and crops as in masked and joint-embedding models.
@@ -23,6 +24,7 @@ from torch import Tensor
 from ssl_jets.config import Settings
 from ssl_jets.jets import COLUMNS, KINDS, Jets, offsets_of
 from ssl_jets.nn import random
+from ssl_jets.nn.collections.moving import move_together, signed, with_values
 from ssl_jets.nn.masking import TRACKS, distance_to_one
 
 _NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
@@ -129,36 +131,49 @@ def rotate(jets: Jets, strength: float) -> Jets:
         >>> f"{torch.hypot(turned.column('deta'), turned.column('dphi')).item():.3f}"
         '0.500'
     """
-    angle = _signed(random.uniform_per_jet(jets), jets) * strength
-    cos, sin = angle.cos(), angle.sin()
-    deta, dphi = jets.column("deta"), jets.column("dphi")
-    return _with(jets, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
+    uniform = random.uniform_per_jet(jets)
+
+    def rotated(part: Jets) -> Jets:
+        angle = signed(uniform, part) * strength
+        cos, sin = angle.cos(), angle.sin()
+        deta, dphi = part.column("deta"), part.column("dphi")
+        return with_values(part, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
+
+    return move_together(jets, rotated)
 
 
 def reflect(jets: Jets, strength: float) -> Jets:
     """Mirror a jet with probability `strength`: dphi and d0 change sign."""
     sign = torch.where(random.uniform_per_jet(jets) < strength, -1.0, 1.0).to(jets.particles.dtype)
-    sign = sign[jets.jet_of_particle]
-    changed = {"dphi": sign * jets.column("dphi")}
-    if "d0" in jets.columns:
-        changed["d0"] = sign * jets.column("d0")
-    return _with(jets, **changed)
+
+    def reflected(part: Jets) -> Jets:
+        side = sign[part.jet_of_particle]
+        return with_values(part, **{name: side * part.column(name) for name in ("dphi", "d0") if name in part.columns})
+
+    return move_together(jets, reflected)
 
 
 def boost(jets: Jets, strength: float) -> Jets:
     """Boost along the axis: pt and energy times f, angles to the axis divided by f; conserves pt_i pt_j dR_ij^2."""
-    factor = (_signed(random.uniform_per_jet(jets), jets) * strength).exp()
-    grown = {name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns}
-    return _with(jets, **grown, deta=jets.column("deta") / factor, dphi=jets.column("dphi") / factor)
+    uniform = random.uniform_per_jet(jets)
+
+    def boosted(part: Jets) -> Jets:
+        factor = (signed(uniform, part) * strength).exp()
+        grown = {name: part.column(name) * factor for name in ("pt", "energy") if name in part.columns}
+        return with_values(part, **grown, deta=part.column("deta") / factor, dphi=part.column("dphi") / factor)
+
+    return move_together(jets, boosted)
 
 
 def shift(jets: Jets, strength: float) -> Jets:
     """Shift all particles of each jet together, by up to `strength` in deta and in dphi."""
-    return _with(
-        jets,
-        deta=jets.column("deta") + _signed(random.uniform_per_jet(jets), jets) * strength,
-        dphi=jets.column("dphi") + _signed(random.uniform_per_jet(jets), jets) * strength,
-    )
+    first, second = random.uniform_per_jet(jets), random.uniform_per_jet(jets)
+
+    def shifted(part: Jets) -> Jets:
+        deta = part.column("deta") + signed(first, part) * strength
+        return with_values(part, deta=deta, dphi=part.column("dphi") + signed(second, part) * strength)
+
+    return move_together(jets, shifted)
 
 
 def crop_region(jets: Jets, strength: float) -> Jets:
@@ -211,7 +226,7 @@ def smear(jets: Jets, strength: float) -> Jets:
     """Smear the direction of each particle by normal noise of width strength / pt, at most 0.1 (JetCLR)."""
     width = (strength / jets.column("pt").clamp(min=1e-3)).clamp(max=0.1).unsqueeze(1)
     noise = random.normal(jets, 2) * width
-    return _with(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
+    return with_values(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
 
 
 def resolution(jets: Jets, strength: float) -> Jets:
@@ -228,7 +243,7 @@ def beam(jets: Jets, strength: float) -> Jets:
     if "energy" not in jets.columns:
         return jets
     eta = (random.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
-    return _with(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+    return with_values(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
 
 
 def hide_tracks(jets: Jets, strength: float) -> Jets:
@@ -269,11 +284,6 @@ def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
     return jets.keep(rank < count[jets.jet_of_particle])
 
 
-def _signed(uniform: Tensor, jets: Jets) -> Tensor:
-    """Map numbers in [0, 1) `[jet]` to [-1, 1) `[particle]`, the same for all particles of a jet."""
-    return (2 * uniform - 1).to(jets.particles.dtype)[jets.jet_of_particle]
-
-
 def _neutral(jets: Jets) -> Tensor:
     """Return the particles without a track, bool `[particle]`, by charge, kind or d0err; all without these columns."""
     if "charge" in jets.columns:
@@ -286,14 +296,7 @@ def _neutral(jets: Jets) -> Tensor:
 
 
 def _scaled(jets: Jets, factor: Tensor) -> Jets:
-    return _with(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
-
-
-def _with(jets: Jets, **changed: Tensor) -> Jets:
-    particles = jets.particles.clone()
-    for name, values in changed.items():
-        particles[:, jets.columns.index(name)] = values.to(particles.dtype)
-    return replace(jets, particles=particles)
+    return with_values(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:

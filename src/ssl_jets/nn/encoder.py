@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import padded_attention, single_query_attention
+from ssl_jets.nn.collections.tokens import Collections
 from ssl_jets.nn.features import DeclaredInputs, Features
 from ssl_jets.nn.pair_bias import PairBias
 from ssl_jets.nn.transformer import Transformer, init_weights
@@ -34,6 +35,7 @@ class BaseEncoder(nn.Module):
         dim: dimension of z.
         pool: pool of tokens to z; None for z of the encoder itself.
         reads_context: read the context of jets; false for a trained encoder that never saw any.
+        reads_collections: read further collections, likewise.
     """
 
     cfg: ModelSettings
@@ -41,6 +43,7 @@ class BaseEncoder(nn.Module):
     dim: int
     pool: MeanPool | AttentionPool | None
     reads_context: bool = True
+    reads_collections: bool = True
 
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__()
@@ -69,7 +72,8 @@ class Encoder(BaseEncoder):
     dimensions. Registers absorb surplus attention and are discarded. With `pool` "mean" or "attention" z is pooled from
     the particle tokens instead.
 
-    Context of the jet is a token of its own, if the settings declare any; jets without it have it missing.
+    Context of the jet is a token of its own, if the settings declare any; jets without it have it missing. Elements of
+    further collections are tokens in the same set as the particles; z is not pooled from them.
 
     Args:
         cfg: inputs, size, number of registers, bottleneck, pair bias, pool.
@@ -91,6 +95,7 @@ class Encoder(BaseEncoder):
         self.pair_bias = PairBias(heads) if cfg.pair_bias else None
         self.transformer = Transformer(width, blocks, heads, dropout=cfg.dropout, drop_path=cfg.drop_path)
         self.context = ContextToken(cfg.context, width) if cfg.context else None
+        self.collections = Collections(cfg.collections, width) if cfg.collections else None
         self.register_load_state_dict_pre_hook(_rename_trunk)
 
     def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
@@ -107,7 +112,13 @@ class Encoder(BaseEncoder):
         count, module = extra.shape[1], self.pair_bias
         pair_bias = None if module is None else lambda order, layout: module(jets.select(order), layout, count)
         only = self.cfg.z_tokens if z_only and self.pool is None else None
-        extra, tokens = self.transformer(particles, jets.offsets, extra, pair_bias, only=only)
+        if self.collections is None:
+            extra, tokens = self.transformer(particles, jets.offsets, extra, pair_bias, only=only)
+        else:
+            seen = jets if self.reads_collections else jets.without(jets.collections)
+            packed, offsets, places = self.collections(particles, seen)
+            extra, tokens = self.transformer(packed, offsets, extra, only=only)
+            tokens = tokens if only is not None else tokens[places]
         if self.pool is not None:
             return Encoded(self.pool(extra[:, 0], tokens, jets).float(), tokens)
         return Encoded(self.z_out(extra[:, : self.cfg.z_tokens]).float().flatten(1), tokens)
@@ -119,16 +130,17 @@ class Encoder(BaseEncoder):
         return embedded
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
-        """Fit the statistics of features and context on `batches` of the training stream."""
-        if self.context is None:
-            self.features.fit_statistics(batches)
-            return
-        batches = list(batches)
+        """Fit the statistics of all inputs on `batches` of the training stream."""
+        once = self.context is None and self.collections is None
+        batches = batches if once else list(batches)
         self.features.fit_statistics(batches)
-        self.context.inputs.fit_statistics(self.context.rows(jets) for jets in batches)
+        if self.context is not None:
+            self.context.inputs.fit_statistics(self.context.rows(jets) for jets in batches)
+        if self.collections is not None:
+            self.collections.fit_statistics(batches)
 
     def copy_statistics(self, other: BaseEncoder) -> None:
-        """Take the statistics of features and context from another encoder of the same inputs, but no weights."""
+        """Take the statistics of all inputs from another encoder of the same inputs, but no weights."""
         own, others = dict(self.named_buffers()), dict(other.named_buffers())
         for name, values in own.items():
             values.copy_(others[name])
@@ -172,7 +184,10 @@ class ContextToken(nn.Module):
         return torch.stack([jets.context.get(name, absent) for name in self.inputs.names], dim=1)
 
 
-def random_like(encoder: BaseEncoder, seed: int) -> BaseEncoder:
+_AnyEncoder = TypeVar("_AnyEncoder", bound=BaseEncoder)
+
+
+def random_like(encoder: _AnyEncoder, seed: int) -> _AnyEncoder:
     """Return an encoder of the same shape and feature statistics with random weights: the baseline of every probe."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -142,6 +142,11 @@ class DeclaredInputs(nn.Module):
             parts.append(table(codes).masked_fill(absent[:, index : index + 1], 0.0))
         return torch.cat(parts, dim=1), absent.to(rows.dtype)
 
+    def rows(self, jets: Jets) -> Tensor:
+        """Return the values of the features of particles, `[particle, feature]`; NaN for one that the jets lack."""
+        absent = jets.particles.new_full((len(jets.particles),), torch.nan)
+        return torch.stack([jets.column(name) if name in jets.columns else absent for name in self.names], dim=1)
+
     def describe(self) -> list[dict[str, Any]]:
         """Return name, definition and, of continuous features, mean and std of the transformed values, as JSON."""
         described = {name: {"name": name, **one.model_dump(mode="json")} for name, one in self.definitions.items()}
@@ -197,7 +202,7 @@ class Features(nn.Module):
             values = self._raw(jets)[0].double()
             count, total, square = count + len(values), total + values.sum(0), square + values.square().sum(0)
             if self.declared is not None:
-                rows.append(self._rows(jets, self.declared))
+                rows.append(self.declared.rows(jets))
         if self.declared is not None:
             self.declared.fit_statistics(rows)
         mean = total / count
@@ -212,7 +217,7 @@ class Features(nn.Module):
         inputs = torch.cat([continuous, self._one_hot(jets)], dim=1)
         if self.declared is None:
             return inputs, missing
-        further, absent = self.declared(self._rows(jets, self.declared))
+        further, absent = self.declared(self.declared.rows(jets))
         return torch.cat([inputs, further], dim=1), torch.cat([missing.expand(len(inputs), -1), absent], dim=1)
 
     def targets(self, jets: Jets) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,7 +245,7 @@ class Features(nn.Module):
         The shapes are `[particle, continuous target]` and int64 `[particle, categorical target]`, -1 where missing.
         """
         assert self.declared is not None
-        rows, declared = self._rows(jets, self.declared), self.declared
+        rows, declared = self.declared.rows(jets), self.declared
         values, codes = declared.standardized(rows), rows[:, len(declared.continuous) :]
         continuous = [at for at, name in enumerate(declared.continuous) if declared.definitions[name].target]
         categorical = [at for at, name in enumerate(declared.categorical) if declared.definitions[name].target]
@@ -287,12 +292,6 @@ class Features(nn.Module):
             for feature, present in zip(FEATURES, has, strict=True)
         ]
         return torch.stack(values, dim=1), absent.new_tensor([not present for present in has])
-
-    @staticmethod
-    def _rows(jets: Jets, declared: DeclaredInputs) -> Tensor:
-        """Return the values of declared features, `[particle, feature]`; NaN for one that the jets lack."""
-        absent = jets.particles.new_full((len(jets.particles),), torch.nan)
-        return torch.stack([jets.column(name) if name in jets.columns else absent for name in declared.names], dim=1)
 
     def _one_hot(self, jets: Jets) -> Tensor:
         if "kind" not in jets.columns:

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -79,13 +80,40 @@ def hide(jets: Jets, strategy: MaskStrategy, ratio: float) -> Tensor:
 def hide_inputs(jets: Jets, probability: float) -> Jets:
     """Hide groups of inputs of the whole batch, each with this probability, as of files that lack them.
 
-    The groups are the track columns, charge and kind, all features of a schema, and the context.
+    The groups are the track columns, charge and kind, all features of a schema, the context, and each collection.
     """
     features = tuple(name for name in jets.columns if name not in COLUMNS and not name.startswith(TRUTH))
-    for group in (TRACKS, ("charge", "kind"), features, tuple(jets.context)):
+    collections = ((name,) for name in jets.collections)
+    for group in (TRACKS, ("charge", "kind"), features, tuple(jets.context), *collections):
         if random.once() < probability:
             jets = jets.without(group)
     return jets
+
+
+def visible(jets: Jets, hidden: Tensor) -> Jets:
+    """Return the jets as a masked method encodes them: without the hidden particles, and some elements.
+
+    Each element of a collection is hidden as well, with a probability equal to the share of its jet's particles that
+    are hidden. The mark of a jet whose file lacks the collection stays.
+
+    Args:
+        jets: the jets.
+        hidden: bool `[particle]`, true for a hidden particle.
+
+    Example:
+        >>> jets = Jets.of([[[9.0, 0.0, 0.0], [8.0, 0.1, 0.0]]], columns=("pt", "deta", "dphi"))
+        >>> visible(jets, torch.tensor([True, False])).column("pt").tolist()
+        [8.0]
+    """
+    seen = jets.keep(~hidden)
+    if not jets.collections:
+        return seen
+    share = jets.mean(hidden.double())  # [jet]
+    collections = {}
+    for name, elements in jets.collections.items():
+        lost = random.uniform(elements) < share[elements.jet_of_particle]
+        collections[name] = elements.keep(~lost | elements.particles.isnan().all(1))
+    return replace(seen, collections=collections)
 
 
 def distance_to_one(jets: Jets) -> Tensor:

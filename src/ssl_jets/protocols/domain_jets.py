@@ -109,8 +109,8 @@ class DomainJets:
         # Before any training, the jets of the simulation are the ones that it will hold out.
         parts = roles.test if role == SIMULATION else roles.task
         counted = self._counted.setdefault(role, [])
-        columns, context = all_inputs(self.files[role])
-        request = Request.of(self.data, columns=columns, context=context)
+        columns, context, collections = all_inputs(self.files[role])
+        request = Request.of(self.data, columns=columns, context=context, collections=collections)
         return draw(self.files[role], parts, self.max_jets, 0, request, skipped=self.skipped, counted=counted)
 
     def _labels(self, jets: Jets, role: str) -> Array:

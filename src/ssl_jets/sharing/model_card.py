@@ -150,7 +150,10 @@ def _inputs(config: Mapping[str, Any]) -> list[str]:
         "",
         *_table(
             ("feature", "unit", "mean", "standard deviation"),
-            [_feature_row(one) for one in (*config["features"], *config.get("context", []))],
+            [
+                _feature_row(one)
+                for one in (*config["features"], *config.get("context", []), *config.get("collections", []))
+            ],
         ),
     ]
     if config["head"] is not None:

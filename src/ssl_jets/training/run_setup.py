@@ -82,7 +82,7 @@ def with_resolved_precision(settings: RunSettings[MethodT], fabric: Fabric) -> R
 
 
 def with_inputs(settings: RunSettings[MethodT], data: Dataset) -> RunSettings[MethodT]:
-    """Add the definitions of features and context that `model.inputs` chooses, from the schemas of the files."""
+    """Add the definitions of the inputs that `model.inputs` chooses, from the schemas of the files."""
     return settings.model_copy(update={"model": with_definitions(settings.model, data.files)})
 
 
@@ -136,7 +136,8 @@ def log_files(inputs: TrainingInputs[MethodSettings]) -> None:
     """Log skipped files and jets, copies among the files, suspicious contents, and features that files lack."""
     run, data = inputs.run, inputs.data
     suspicions = find_suspicions(data.files) if run.writes else []
-    lacking = check_definitions(inputs.settings.model.features, inputs.settings.model.context, data.files)
+    model = inputs.settings.model
+    lacking = check_definitions(model.features, model.context, data.files, model.collections)
     for line in (*skipped_files(data.left_out), *copies_of(data.files), *suspicions, *lacking):
         run.log_message(line)
     resumed = run.has_checkpoint  # the metrics have the skipped files and jets already
@@ -205,10 +206,12 @@ def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, fa
 def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) -> dict[str, Any]:
     """Return the training facts of a model file: the jets it has seen, its inputs, its split, its length."""
     data, settings, context = inputs.data, inputs.settings, inputs.request.context
+    collections = [one.name for one in inputs.request.collections]
     return {
         **Seen.of_parts(data.files, data.all_train, [*data.held_out, *data.unlabelled_held_out]).facts(),
         "columns": list(inputs.columns),
         **({"context": list(context)} if context else {}),
+        **({"collections": collections} if collections else {}),
         "validation_fraction": None if settings.data.validation else settings.data.validation_fraction,
         "fold": None if settings.data.folds is None else [settings.data.fold, settings.data.folds],
         "split_seed": settings.data.split_seed,

@@ -161,6 +161,7 @@ class CollectionLayout:
         arrays: name without brackets of a branch with several values per jet, to its full name.
         keys: the keys of each collection of particles in element links.
         others: names of all collections of the file.
+        passes_negative: rows of a link table with a negative number of a particle belong to no jet.
     """
 
     collection: str
@@ -171,6 +172,7 @@ class CollectionLayout:
     arrays: Mapping[str, str] = field(repr=False)
     keys: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     others: tuple[str, ...] = ()
+    passes_negative: bool = False
 
     def jet_branch(self, name: str) -> tuple[str, int | None] | None:
         """Return the branch of a name of jets, and the position among several values per jet; None for other names.

@@ -171,6 +171,8 @@ class _Events:
             return self._by_element(link.elements)
         if link.table is not None:
             rows, (jet, particle) = self._lists(link.table)
+            if self._layout.passes_negative:
+                jet = np.where(particle < 0, -1, jet)
             return by_table(self._jets, self._particles[0], rows, jet, particle, where=self._where)
         assert link.ranges is not None
         _, (begin, end) = self._lists(link.ranges[:2], self._jets)

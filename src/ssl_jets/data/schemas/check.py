@@ -156,14 +156,14 @@ def _present(
     for name, source in sources.items():
         if not available.issuperset(source.branches):
             continue
-        wrong = _wrong_branch(source, table, level)
+        wrong = wrong_branch(source, table, level)
         if wrong is not None and not known:
             raise wrong_type(wrong, {level} if source.formula is None else {0, 1}, table, where)
         names += [name] if wrong is None else []
     return tuple(names)
 
 
-def _wrong_branch(source: FeatureSource, table: Table, level: int) -> str | None:
+def wrong_branch(source: FeatureSource, table: Table, level: int) -> str | None:
     """Return the first branch that holds no numbers (or, of the categories of a jet, names) at the level; or None."""
     if source.formula is None:
         branch = source.branch or ""

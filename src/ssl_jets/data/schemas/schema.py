@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from ssl_jets.config import INPUT_GROUPS, Settings, read_config, resolve
+from ssl_jets.data.collections.source import CollectionSource, check_collections
 from ssl_jets.data.events.clustering import Clustering
 from ssl_jets.data.events.collections import Events
 from ssl_jets.data.schemas.formula import formula
@@ -93,6 +94,8 @@ class Schema(Settings):
     """Numbers of jets that the encoder may read, by name; read if `model.inputs` names them."""
     particle_labels: dict[str, ParticleLabel] = Field(default_factory=dict)
     """Labels of particles by name; read if `method.particle_targets` names them."""
+    collections: dict[str, CollectionSource] = Field(default_factory=dict)
+    """Further collections of a jet, such as secondary vertices, by name; read if `model.inputs` names them."""
     requires: tuple[str, ...] = ()
     """Further branches without which a file is not of this format."""
     lacks: tuple[str, ...] = ()
@@ -146,6 +149,9 @@ class Schema(Settings):
             raise ValueError(f"context is no target of decoders, which predict particles: {target[0]}")
         if wrong := [name for name in self.particle_labels if not name.isidentifier()]:
             raise ValueError(f"the name of a label of particles has letters, digits and _ only, not {wrong[0]!r}")
+        taken = {*taken, *self.features, *self.context}
+        layout = {"events": self.events is not None, "cluster": self.cluster is not None}
+        check_collections(self.collections, taken, axis=self.axis is not None, **layout)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -259,6 +265,6 @@ def _extended(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     if {"labels", "label_index"} & {*tree}:  # labels of either kind replace the known ones
         known = {key: value for key, value in known.items() if key not in ("labels", "label_index")}
     cluster = {"cluster": {**known["cluster"], **tree["cluster"]}} if "cluster" in known and "cluster" in tree else {}
-    merged = ("features", "context", "particle_labels")
+    merged = ("features", "context", "particle_labels", "collections")
     added: dict[str, Any] = {key: {**known.get(key, {}), **tree[key]} for key in merged if key in tree}
     return {**known, **tree, **cluster, **added}

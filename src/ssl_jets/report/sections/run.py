@@ -21,6 +21,9 @@ from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
 
 Json = Mapping[str, Any]
 
+_LISTED = ("features", "context", "collections", "training")
+"""Keys of a model's description that are shown apart."""
+
 
 def run_sections(run: RunFolder, album: Album) -> list[str]:
     """Return training curves and settings of a run."""
@@ -40,12 +43,14 @@ def run_facts(run: RunFolder) -> list[str]:
     """Return settings, model and training facts of a run, to open."""
     details = [page.folded("Settings (config.yaml)", page.facts(run.settings))]
     if run.model:
-        shown = {name: value for name, value in run.model.items() if name not in ("features", "context", "training")}
+        shown = {name: value for name, value in run.model.items() if name not in _LISTED}
         details += [
             page.folded(
                 "Model (model/config.json)",
                 page.facts(shown),
-                _feature_table([*run.model["features"], *run.model.get("context", [])]),
+                _feature_table(
+                    [*run.model["features"], *run.model.get("context", []), *run.model.get("collections", [])]
+                ),
             )
         ]
         details += [page.folded("Training facts", page.facts(_one_line(run.model["training"])))]

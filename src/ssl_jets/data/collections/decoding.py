@@ -1,0 +1,74 @@
+"""`CollectionDecoder`: branches of the elements of a collection to `Jets` of elements, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ssl_jets.data.collections.source import CollectionSource, ElementFeature
+from ssl_jets.data.request import CollectionRequest
+from ssl_jets.data.rows import Rows
+from ssl_jets.data.schemas.feature_columns import feature_column
+from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.relative import RelativeColumn, relative
+from ssl_jets.data.schemas.schema import Axis, Schema
+from ssl_jets.jets import Jets
+
+
+class CollectionDecoder:
+    """Compiled source and request of a collection: branches in, `Jets` of its elements out.
+
+    Values are float32 in canonical units, NaN where missing; categories are indices.
+
+    Args:
+        schema: the schema of the file.
+        request: the features to decode, and the most elements of a jet.
+        present: features of the collection that the file has; None if it lacks the collection.
+
+    Attributes:
+        branches: branches of the elements to read; none if the file lacks the collection.
+        jet_branches: branches that the axis of the jet is computed from, if a feature is relative to it.
+    """
+
+    def __init__(self, schema: Schema, request: CollectionRequest, present: Sequence[str] | None) -> None:
+        self._request, self._lacks = request, present is None
+        self.branches: tuple[str, ...] = ()
+        self.jet_branches: tuple[str, ...] = ()
+        self._columns: list[RelativeColumn] = []
+        if present is None:
+            return
+        source: CollectionSource = schema.collections[request.name]
+        known = [name for name in request.features if name in present]
+        self.branches = source.branches(known)
+        self._cut = None if source.cut is None else formula(source.cut)
+        sources = [source.features[name] if name in known else None for name in request.features]
+        self._columns = [_element_column(name, one, schema.axis) for name, one in zip(request.features, sources)]
+        if schema.axis is not None and any(one is not None and one.absolute for one in sources):
+            self.jet_branches = schema.axis.branches
+
+    def decode(self, rows: Rows) -> Jets:
+        """Return the elements of each jet; of a file that lacks them one, of which all values are missing."""
+        names = self._request.features
+        if self._lacks:
+            marks = torch.full((len(rows), len(names)), torch.nan)
+            return Jets(marks, torch.arange(len(rows) + 1), names)
+        elements = rows.collections[self._request.name]
+        if self._cut is not None:
+            elements = elements.keep(self._cut.of_particles(elements).astype(bool))
+        # Lengths 3, 1 and at most 2 elements: places 0, 1, 2, 0 -> the third is dropped.
+        place = np.arange(elements.offsets[-1]) - elements.spread(elements.offsets[:-1])
+        elements = elements.keep(place < self._request.most)
+        values = np.empty((int(elements.offsets[-1]), len(names)), dtype=np.float32)
+        for position, column in enumerate(self._columns):
+            values[:, position] = column(elements, rows)
+        return Jets(torch.from_numpy(values), torch.from_numpy(elements.offsets), names)
+
+
+def _element_column(name: str, source: ElementFeature | None, axis: Axis | None) -> RelativeColumn:
+    """Compile a number of the elements, relative to the axis of the jet if it is absolute; missing without a source."""
+    values = feature_column(source)
+    if source is not None and source.absolute and axis is not None:
+        return relative("deta" if name == "deta" else "dphi", values, axis)
+    return lambda elements, jets: values(elements)

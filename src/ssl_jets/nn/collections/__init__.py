@@ -1,0 +1,1 @@
+"""Further collections of a jet in the encoder and in augmentations."""
