@@ -58,9 +58,10 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
             pairs = of_pairs[target.name]
             known, same = same_group(target.truth(jets), pairs)
             _, joined = same_group(torch.from_numpy(predicted[column_of(target.name)]).float(), pairs)
-            owners = jets.jet_of_particle[pairs.first]
-            of_pair = [values[known].numpy() for values in (pairs.logits, same, joined, owners)]
-            groups = particle_groups(*of_pair, target.name, **options)
+            logits, same, joined, of_jet = (
+                values[known].numpy() for values in (pairs.logits, same, joined, jets.jet_of_particle[pairs.first])
+            )
+            groups = particle_groups(logits, same, joined, of_jet, target.name, **options)
             results.particle_groups.extend([] if groups is None else [groups])
         else:
             points, true = predicted[column_of(target.name)], target.truth(jets).numpy()
