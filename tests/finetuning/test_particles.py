@@ -22,6 +22,8 @@ from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import evaluate_model
 from ssl_jets.evaluation.tables import summary_table
 from ssl_jets.finetuning import FinetuneSettings, finetune, resolve_finetune
+from ssl_jets.finetuning.memory_plan import all_candidates
+from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.setup import build_objective, open_labelled
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.particles.heads import ParticleTarget
@@ -300,3 +302,23 @@ def test_a_scores_file_of_particles_is_refused_by_evaluate_with_a_hint(folder: P
     predict([tuned], [str(folder / "jets.h5")], out, level="particle", log=lambda _: None)
     with pytest.raises(UsageError, match=r"(?s)scores file of particles.*evaluate --model RUN"):
         evaluate_scores(out, folder / "refused")
+
+
+def test_a_part_of_the_labels_another_domain_and_hidden_inputs_go_together(folder: Path) -> None:
+    more = ("method.labels=0.5", "method.adapt=coral", f"data.unlabelled=[{folder / 'shuffled.h5'}]")
+    run = finetune(settings_of(folder, "jets.h5", *more, "train.hide_features=1.0"), folder / "adapted")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert all(np.isfinite([step["loss_origin"], step["loss_vertex"], step["loss_domain"]]).all() for step in steps)
+    assert last_validation(run)["accuracy_origin"] > 0
+
+
+def test_a_plan_measures_the_modes_with_these_heads(folder: Path) -> None:
+    data, _, _ = open_labelled(settings_of(folder))
+    (origin, vertex) = particle_targets(settings_of(folder), data)
+    again = ParticleTarget(**json.loads(json.dumps(origin._asdict())))
+    assert (again.name, tuple(again.classes)) == ("origin", origin.classes)
+    assert vertex.groups
+    modes = {candidate.mode for candidate in all_candidates(settings_of(folder))}
+    assert "head" in modes
+    assert "probe" not in modes

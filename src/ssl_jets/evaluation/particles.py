@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,10 @@ from ssl_jets.evaluation.metrics.particles import (
     particle_groups,
     particle_numbers,
 )
+from ssl_jets.jets import Jets
 from ssl_jets.model import BATCH, Model, encode
-from ssl_jets.nn.particles.pairs import same_group
+from ssl_jets.nn.particles.heads import ParticleTarget
+from ssl_jets.nn.particles.pairs import Pairs, same_group
 from ssl_jets.runtime.precision import resolve_precision
 
 
@@ -47,27 +50,33 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
     predicted = predictions(heads, tokens, jets)
     with torch.no_grad():
         of_pairs = heads.pairs(tokens, jets)
-    owner, weights = jets.jet_of_particle.numpy(), data.weights(jets)
+    options: Any = {"weights": data.weights(jets), "seed": data.seed}
     for target in heads.targets:
-        options: Any = {"weights": weights, "seed": data.seed}
-        if target.classes:
-            scores = np.stack([predicted[f"p_{target.name}_{name}"] for name in target.classes], axis=1)
-            labels = target.labels(jets).numpy()
-            classes = particle_classes(scores, labels, owner, target.name, target.classes, **options)
-            results.particle_classes.extend([] if classes is None else [classes])
-        elif target.groups:
-            pairs = of_pairs[target.name]
-            known, same = same_group(target.truth(jets), pairs)
-            _, joined = same_group(torch.from_numpy(predicted[column_of(target.name)]).float(), pairs)
-            owners = jets.jet_of_particle[pairs.first]
-            of_known: list[Array] = [values[known].numpy() for values in (pairs.logits, same, joined, owners)]
-            logits, is_same, is_joined, jet = of_known
-            groups = particle_groups(logits, is_same, is_joined, jet, target.name, **options)
-            results.particle_groups.extend([] if groups is None else [groups])
-        else:
-            points, true = predicted[column_of(target.name)], target.truth(jets).numpy()
-            numbers = particle_numbers(points, true, owner, target.name, target.unit, **options)
-            results.particle_numbers.extend([] if numbers is None else [numbers])
-        if target.name not in {one.target for kind in results for one in kind}:
+        found = _measure(target, predicted, of_pairs.get(target.name), jets, **options)
+        if found is None:
             data.note(f"too few particles of the test jets have labels of {target.name}, so it is not measured")
+        elif isinstance(found, ParticleClasses):
+            results.particle_classes.append(found)
+        elif isinstance(found, ParticleNumbers):
+            results.particle_numbers.append(found)
+        else:
+            results.particle_groups.append(found)
     return results
+
+
+def _measure(
+    target: ParticleTarget, predicted: Mapping[str, Array], pairs: Pairs | None, jets: Jets, **options: Any
+) -> ParticleClasses | ParticleNumbers | ParticleGroups | None:
+    """Measure one target; None without enough labels."""
+    owner = jets.jet_of_particle.numpy()
+    if target.classes:
+        scores = np.stack([predicted[f"p_{target.name}_{name}"] for name in target.classes], axis=1)
+        labels = target.labels(jets).numpy()
+        return particle_classes(scores, labels, owner, target.name, target.classes, **options)
+    points = predicted[column_of(target.name)]
+    if pairs is None:
+        return particle_numbers(points, target.truth(jets).numpy(), owner, target.name, target.unit, **options)
+    known, same = (values.numpy() for values in same_group(target.truth(jets), pairs))
+    joined = same_group(torch.from_numpy(points).float(), pairs)[1].numpy()
+    logits, of_jet = pairs.logits.numpy()[known], owner[pairs.first.numpy()[known]]
+    return particle_groups(logits, same[known], joined[known], of_jet, target.name, **options)

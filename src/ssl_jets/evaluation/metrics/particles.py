@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.ranking import macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.regression import explained_rows, quantiles
 from ssl_jets.evaluation.result_base import Values
 
 RESAMPLES = 100
 """Resamples of the jets."""
+
+MOST_PAIRS = 300_000
+"""Pairs of particles that groups are measured on: of the first jets that have no more."""
 
 
 class ParticleBootstrap(Bootstrap):
@@ -37,10 +40,11 @@ class ParticleBootstrap(Bootstrap):
         self.weights = self.weights[owner]  # [particle]
 
     def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
-        """Yield first the weights of the particles, then of all resamples one by one, `[row, particle]`."""
+        """Yield first the weights of the particles, then of all resamples in blocks, `[rows, particle]`."""
         yield self.weights[None, :].copy()
-        for counts in self.counts:
-            yield (counts[self.owner] * self.weights)[None, :]
+        rows = max(1, BLOCK // max(numbers, len(self.owner)))
+        for start in range(0, len(self.counts), rows):
+            yield self.counts[start : start + rows, self.owner] * self.weights
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,8 @@ def particle_groups(
         weights: of the jets, `[jet]`.
         seed: of the bootstrap.
     """
-    counting = weights[owner] > 0
+    jets = np.bincount(owner, minlength=len(weights)).cumsum() <= MOST_PAIRS  # [jet]
+    counting = (weights > 0)[owner] & jets[owner]
     logits, same, joined, owner = (values[counting] for values in (logits, same, joined, owner))
     if same.all() or not same.any():
         return None

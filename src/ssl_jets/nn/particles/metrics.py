@@ -30,9 +30,9 @@ def particle_metrics(encoder: BaseEncoder, heads: ParticleHeads, batches: Iterab
         if heads.regressor is not None:
             for target, predicted in zip(heads.regressed, heads.regressor.physical(tokens).unbind(1), strict=True):
                 outputs[target.name].append((predicted.cpu(), target.truth(jets).cpu()))
-        for target, pairs in zip(heads.grouped, heads.pairs(tokens, jets).values(), strict=True):
-            known, same = same_group(target.truth(jets), pairs)
-            outputs[target.name].append((pairs.logits[known].cpu(), same[known].cpu()))
+        for target, of_pairs in zip(heads.grouped, heads.pairs(tokens, jets).values(), strict=True):
+            known, same = same_group(target.truth(jets), of_pairs)
+            outputs[target.name].append((of_pairs.logits[known].cpu(), same[known].cpu()))
     metrics: dict[str, float] = {}
     for target in heads.targets:
         predicted, truth = (torch.cat(parts) for parts in zip(*outputs[target.name], strict=True))
