@@ -92,3 +92,33 @@ def test_inspect_counts_the_flavours(tmp_path: Path) -> None:
     counts = Counter(true["label"].tolist())
     assert "ATLAS flavour tagging (umami, salt)" in result.stdout
     assert f"u {counts[0]}, c {counts[4]}, b {counts[5]}, tau {counts[15]}" in result.stdout
+
+
+def test_the_layout_of_jetset_is_read_with_the_pt_of_its_tracks(tmp_path: Path) -> None:
+    """CERN Open Data 93940: both scales of jets, up to 40 tracks, event data, padded truth hadrons."""
+    path = tmp_path / "mc-flavtag-ttbar-small.h5"
+    true = write_ftag(path, eta="eta_btagJes", track_pt=True, tables=True)
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "r+") as file:
+        old_jets, old_tracks = file["jets"][:], file["tracks"][:]
+        del file["jets"], file["tracks"]
+        more = [(name, "f4") for name in ("pt", "eta", "phi", "mass", "GN2v01_pb")]
+        jets = np.zeros(JETS, [*old_jets.dtype.descr, *more, ("eventNumber", "u8")])
+        names = [(name, "f4") for name in ("ptfrac", "lifetimeSignedD0Significance", "phiUncertainty")]
+        tracks = np.zeros((JETS, 40), [*old_tracks.dtype.descr, *names, ("ftagTruthOriginLabel", "i4")])
+        for name in old_jets.dtype.names:
+            jets[name] = old_jets[name]
+        jets["pt"], jets["eta"] = 1.1 * jets["pt_btagJes"], jets["eta_btagJes"] + 0.01
+        for name in old_tracks.dtype.names:
+            tracks[name][:, :PLACES] = old_tracks[name]
+        file.create_dataset("jets", data=jets, compression="lzf")
+        file.create_dataset("tracks", data=tracks, compression="lzf")
+        hadrons = np.zeros((JETS, 5), [("pt", "f4"), ("pdgId", "i4"), ("Lxy", "f4"), ("valid", "?")])
+        hadrons["valid"] = rng.random((JETS, 5)) < 0.3
+        file["truth_hadrons"] = hadrons
+    (file,) = open_files([Source(str(path))])
+    assert file.schema.name == "ftag_pt"
+    assert file.label_names == ("u", "c", "b", "tau")
+    (jets,) = ordered([file], whole([file]), Request(jet_columns=("jet_pt",)))
+    np.testing.assert_allclose(jets.column("pt"), true["pt"], rtol=1e-5)
+    np.testing.assert_allclose(jets.column("deta"), true["deta"], rtol=1e-3, atol=1e-5)

@@ -107,6 +107,22 @@ def write_omnilearned(jets: ak.Array, path: Path) -> Path:
     return path
 
 
+def write_atlas_top(jets: ak.Array, path: Path) -> Path:
+    """ATLAS top tagging: absolute angles, energies in MeV, and weights of the training."""
+    px, py, pz = (_padded(jets[f"part_{name}"]).astype(np.float64) for name in ("px", "py", "pz"))
+    pt = np.hypot(px, py)
+    columns = {"fjet_clus_pt": 1000 * pt, "fjet_clus_eta": np.arcsinh(pz / np.where(pt > 0, pt, 1)),
+               "fjet_clus_phi": np.arctan2(py, px), "fjet_clus_E": 1000 * _padded(jets["part_energy"])}  # fmt: skip
+    columns |= {f"fjet_{name}": ak.to_numpy(jets[f"jet_{name}"]) for name in ("eta", "phi")}
+    columns |= {"fjet_pt": 1000 * ak.to_numpy(jets["jet_pt"]), "fjet_m": 1000 * ak.to_numpy(jets["jet_sdmass"])}
+    columns["fjet_C2"] = columns["training_weights"] = np.linspace(0.5, 1.5, len(jets))
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file.create_dataset(name, data=values.astype(np.float32), compression="gzip")
+        file["labels"] = _is_top(jets).astype(np.float32)
+    return path
+
+
 def write_weaver_top(jets: ak.Array, path: Path) -> Path:
     """The converted top tagging dataset of Particle Transformer: momenta and one label."""
     parts = ("px", "py", "pz", "energy", "deta", "dphi")
@@ -133,6 +149,7 @@ WRITERS: dict[str, tuple[str, Callable[[ak.Array, Path], Path]]] = {
     "jetnet": ("t.hdf5", write_jetnet),
     "energyflow": ("jets.npz", write_energyflow),
     "omnilearned": ("jets.h5", write_omnilearned),
+    "atlas_top": ("train_nominal_000.h5", write_atlas_top),
     "weaver_top": ("top_train.parquet", write_weaver_top),
     "weaver_qg": ("train_file_0.parquet", write_weaver_qg),
 }

@@ -27,6 +27,7 @@ HAS = {
     "jetnet": KINEMATIC,
     "energyflow": (*KINEMATIC, "charge", "kind"),
     "omnilearned": KINEMATIC,
+    "atlas_top": KINEMATIC,
     "weaver_top": KINEMATIC,
     "weaver_qg": (*KINEMATIC, "charge", "kind"),
 }
@@ -98,7 +99,7 @@ def test_a_range_of_a_file_is_that_range_of_the_whole(
     assert torch.equal(some.labels, whole.labels)
 
 
-@pytest.mark.parametrize("name", ["top_landscape", "aspen", "jetnet", "energyflow"])
+@pytest.mark.parametrize("name", ["top_landscape", "aspen", "jetnet", "energyflow", "atlas_top"])
 def test_the_jet_columns_of_a_format_are_those_of_the_jets(name: str, raw: ak.Array, tmp_path: Path) -> None:
     file_name, write = WRITERS[name]
     file = opened(write(raw, tmp_path / file_name))
@@ -113,6 +114,7 @@ def test_labels_of_two_classes_and_of_an_index(raw: ak.Array, tmp_path: Path) ->
     tops = (raw["label_Tbqq"] != 0).to_list()
     classes = {"top": ("QCD", "top"), "quark": ("gluon", "quark")}
     formats = {"top_landscape": "top", "energyflow": "quark", "weaver_top": "top", "weaver_qg": "quark"}
+    formats |= {"atlas_top": "top"}
     for name, names in ((name, classes[signal]) for name, signal in formats.items()):
         file_name, write = WRITERS[name]
         file = opened(write(raw, tmp_path / file_name))
@@ -125,6 +127,16 @@ def test_labels_of_two_classes_and_of_an_index(raw: ak.Array, tmp_path: Path) ->
     labels = read(file).labels
     assert labels is not None
     assert labels.tolist() == list(range(ENTRIES))
+
+
+def test_training_weights_of_atlas_are_weights_of_jets(raw: ak.Array, tmp_path: Path) -> None:
+    file_name, write = WRITERS["atlas_top"]
+    file = opened(write(raw, tmp_path / file_name))
+    jets = read_chunk(file, 0, 0, ENTRIES, Request(weights="training_weights", context=("jet_pt", "jet_eta")))[0]
+    assert jets.weights is not None
+    np.testing.assert_allclose(jets.weights, np.linspace(0.5, 1.5, ENTRIES), rtol=1e-6)
+    np.testing.assert_allclose(jets.context["jet_pt"], ak.to_numpy(raw["jet_pt"]), rtol=1e-5)
+    np.testing.assert_allclose(jets.context["jet_eta"], abs(ak.to_numpy(raw["jet_eta"])), rtol=1e-5)
 
 
 def test_a_label_without_a_class_is_named_with_its_entry(raw: ak.Array, tmp_path: Path) -> None:

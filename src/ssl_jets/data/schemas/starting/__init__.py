@@ -1,0 +1,1 @@
+"""Schemas that start from the YAML files of other taggers."""
