@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ssl_jets.config import SHAPE, Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
@@ -131,6 +131,13 @@ class FinetuneSettings(TaskSettings):
     in modes `scratch` and `distil`, which begin with random weights."""
     min_steps: int = Field(default=300, ge=1)
     """Smallest number of steps if `train.epochs` sets the length: few labels make short epochs."""
+
+    @field_validator("observables_weight")
+    @classmethod
+    def _is_zero(cls, weight: float) -> float:
+        if weight:
+            raise ValueError("finetuning regresses no observables: name jet columns in method.targets")
+        return weight
 
 
 def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
