@@ -104,9 +104,9 @@ class Bench:
 
     def parts(self, name: str, seed: int) -> dict[str, Any]:
         """Settings that name the runs a method starts from, which are made first where they are not there."""
-        for part in find(name).parts:
+        for part in find(name).requires:
             self.row(part, seed)
-        return {"method": {part: str(self.folder(part, seed)) for part in find(name).parts}}
+        return {"method": {part: str(self.folder(part, seed)) for part in find(name).requires}}
 
     def folder(self, case: str, seed: int | str) -> Path:
         """Where the run of a case is kept."""

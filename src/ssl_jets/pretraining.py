@@ -228,7 +228,7 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
         labelled = [inputs.subset] if inputs.subset is not None else None
-        method.fit_statistics(labelled or statistics_sample(data, data.train, seed, inputs.request))
+        method.prepare(labelled or statistics_sample(data, data.train, seed, inputs.request))
     return BuiltMethod(method, start, teacher, fresh_parts(method, encoder, fresh), findings)
 
 

@@ -155,6 +155,23 @@ def test_methods_that_compare_no_views_do_not_read_the_second_one(name: str, bat
 
 
 @every_method
+def test_observables_are_regressed_from_z_with_their_weight(name: str, batch: Jets) -> None:
+    """Weights 0.5 and 1 of one and the same network: the loss rises in proportion to the error of the observables."""
+    method = build(name, batch, observables_weight=0.5)
+    method.prepare([batch])
+    torch.manual_seed(0)
+    parts = method(batch, 0.5)
+    error = float(parts["observables_loss"])
+    method.cfg = method.cfg.model_copy(update={"observables_weight": 1.0})
+    assert float(loss_of(method, batch).detach() - parts["loss"].detach()) == pytest.approx(0.5 * error, rel=1e-3)
+    if not method.regresses_observables:
+        parts["loss"].backward()
+        assert method.auxiliary is not None
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in method.auxiliary.parameters())
+        assert method.auxiliary.mean.any()
+
+
+@every_method
 @pytest.mark.usefixtures("masks_by_content")
 def test_the_loss_is_blind_to_the_order_of_the_particles(name: str, batch: Jets) -> None:
     method = build(name, batch)
@@ -224,6 +241,20 @@ def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
         methods.find("supervized")
     assert caught.value.allowed is not None
     assert caught.value.allowed[0] == "supervised"
+
+
+def test_the_regressed_z_is_of_the_first_encoding_of_every_jet(batch: Jets) -> None:
+    """`vicreg` encodes a view of each jet; `supervised` labelled jets only, so that whole jets are encoded again."""
+    few = torch.as_tensor(batch.labels).clone()
+    few[::2] = -1
+    for name, jets in (("vicreg", batch), ("supervised", replace(batch, labels=few))):
+        method = build(name, batch, observables_weight=0.5, **({"views": "none"} if name == "vicreg" else {}))
+        method.prepare([batch])
+        assert method.auxiliary is not None
+        z = method.encoder(jets, z_only=True).z
+        expected = method.auxiliary.error(z, jets, method.encoder.features).mean()
+        torch.testing.assert_close(method(jets, 0.0)["observables_loss"], expected.detach())
+        assert not method.encoder._forward_hooks
 
 
 def without_some_labels(jets: Jets) -> Jets:

@@ -17,6 +17,8 @@ class MethodSettings(Settings):
 
     name: str = ""
     """The method; `--method` sets it."""
+    observables_weight: float = Field(default=0.0, ge=0)
+    """Weight of an auxiliary regression of jet observables (`nn/observables.py`) from a linear map of z; 0 for none."""
 
 
 class TrainSettings(Settings):

@@ -154,6 +154,13 @@ class FinetuneSettings(TaskSettings):
             raise ValueError(f"{double.pop()} is a target of jets and of particles at once")
         return self
 
+    @field_validator("observables_weight")
+    @classmethod
+    def _is_zero(cls, weight: float) -> float:
+        if weight:
+            raise ValueError("finetuning regresses no observables: name jet columns in method.targets")
+        return weight
+
 
 def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None = None) -> RunSettings[FinetuneSettings]:
     """Resolve the settings of a finetuning run; the split of the pretraining is the default.

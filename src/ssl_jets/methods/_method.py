@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from ssl_jets.config import MethodSettings, Recipe
 from ssl_jets.jets import Jets
 from ssl_jets.methods._renamed import rename_weights
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
+from ssl_jets.nn.observables import JetObservables
 
 
 class Method(nn.Module):
@@ -28,8 +30,10 @@ class Method(nn.Module):
         encoder: the encoder to train.
         labels: names of the classes of the training jets; empty for unlabelled jets.
 
-    A method that names others in `requires` also receives these trained methods (of a teacher the encoder), as keyword
-    arguments, and keeps each as the attribute of that name.
+    With `cfg.observables_weight` w, any method also regresses jet observables from z, L + w |A z - observables(x)|.
+
+    A method that names others in `requires` also receives these trained methods (of a teacher the encoder), as keyword arguments, and keeps each
+    as the attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]
@@ -45,6 +49,8 @@ class Method(nn.Module):
     sees_collections: ClassVar[bool] = False
     """Whether `loss` reads further collections of the jets. Not where both views share their elements, or where jets
     are drawn particle by particle; masked methods hide elements with the particles (`masking.visible`)."""
+    regresses_observables: ClassVar[bool] = False
+    """Whether `loss` itself regresses jet observables with `cfg.observables_weight`, such as from a noised z."""
     saves_full_method: ClassVar[bool] = False
     """Whether a model folder keeps settings and weights of the whole method besides the exported encoder."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -56,6 +62,8 @@ class Method(nn.Module):
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.cfg, self.encoder, self.labels = cfg, encoder, labels
+        auxiliary = cfg.observables_weight > 0 and not self.regresses_observables
+        self.auxiliary = JetObservables(encoder.dim) if auxiliary else None
         self.register_load_state_dict_pre_hook(rename_weights)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -71,9 +79,21 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss, with hidden context and collections unless the method sees them; wrappers hook in here."""
+        """Return the loss with that of the observables; context and collections are hidden unless the method sees them.
+
+        Distributed wrappers hook into this call.
+        """
         hidden = [*(() if self.sees_context else jets.context), *(() if self.sees_collections else jets.collections)]
-        return self.loss(jets.without(hidden) if hidden else jets, progress)
+        jets = jets.without(hidden) if hidden else jets
+        if self.auxiliary is None:
+            return self.loss(jets, progress)
+        with _encodings(self.encoder, len(jets)) as encodings:
+            parts = self.loss(jets, progress)
+        # Of the first encoding that has every jet; if a loss has none, such as of labelled jets only, of whole jets.
+        z = encodings[0] if encodings else self.encoder(jets, z_only=True).z
+        error = self.auxiliary.error(z, jets, self.encoder.features).mean()
+        loss = parts["loss"] + self.cfg.observables_weight * error
+        return parts | {"loss": loss, "observables_loss": error.detach()}
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""
@@ -85,6 +105,13 @@ class Method(nn.Module):
         None for a method without such a comparison.
         """
         return None
+
+    def prepare(self, batches: Iterable[Jets]) -> None:
+        """Fit the statistics of the observables, if they have a weight, and those of the method."""
+        if self.auxiliary is not None:
+            batches = list(batches)
+            self.auxiliary.fit_statistics(batches, self.encoder.features)
+        self.fit_statistics(batches)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit statistics of training jets, with their `jet_columns`, before the first step; not when resuming."""
@@ -134,6 +161,22 @@ class Method(nn.Module):
     def generate(self, jets: int) -> Jets:
         """Draw this many new jets with torch's generator; only for methods with `can_generate`."""
         raise NotImplementedError
+
+
+@contextmanager
+def _encodings(encoder: Encoder, jets: int) -> Iterator[list[Tensor]]:
+    """Collect each z `[jet, dim]` of this many jets that the encoder returns within the context."""
+    collected: list[Tensor] = []
+
+    def collect(_encoder: nn.Module, _inputs: Any, encoded: Any) -> None:
+        if len(encoded.z) == jets:
+            collected.append(encoded.z)
+
+    handle = encoder.register_forward_hook(collect)
+    try:
+        yield collected
+    finally:
+        handle.remove()
 
 
 class Tokens(Protocol):

@@ -65,6 +65,7 @@ class BottleneckMaskedAutoencoder(Method):
     recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     saves_full_method: ClassVar[bool] = True
     sees_collections: ClassVar[bool] = True
+    regresses_observables: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:

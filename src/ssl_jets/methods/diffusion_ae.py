@@ -7,10 +7,9 @@
           + c CE(number of particles | z) + a |A z - observables(x)|
           + |prior velocity(z_t, t) - (z - n_z)|^2 with z cut from the gradient
 
-Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). In training
-z is projected onto a sphere and noised by s: the fixed scale keeps the encoder from outgrowing the noise, and the noise
-trains the decoder between the z of two jets. The prior is a flow over z, for unconditional generation: z ~ prior,
-n ~ p(n | z), x ~ p(x | z, n). Generated particles are rescaled so that their pt adds up to the pt predicted from z.
+Diff-AE (Preechakul et al., arXiv:2111.15640) on sets, by flow matching (Lipman et al., arXiv:2210.02747). The fixed
+scale of z keeps the encoder from outgrowing the noise s, which trains the decoder between the z of two jets. The prior
+is a flow over z, for generation: z ~ prior, n ~ p(n | z), x ~ p(x | z, n), rescaled to the pt predicted from z.
 """
 
 from __future__ import annotations
@@ -62,6 +61,7 @@ class DiffusionAutoencoder(Method):
     recipe: ClassVar[Recipe] = Recipe(model=ModelSettings(z_tokens=8, z_width=8))
     can_generate: ClassVar[bool] = True
     saves_full_method: ClassVar[bool] = True
+    regresses_observables: ClassVar[bool] = True
     cfg: Config
     present: Tensor
 

@@ -51,6 +51,7 @@ class NextToken(Method):
 
     can_generate: ClassVar[bool] = True
     saves_full_method: ClassVar[bool] = True
+    regresses_observables: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ("tokenizer",)
     cfg: Config
     mean_length: Tensor

@@ -106,7 +106,7 @@ class SemiSupervised(Method):
         """Fit the statistics of the regression targets and of the other method."""
         batches = list(batches)
         self.tasks.fit_statistics(batches)
-        self.method.fit_statistics(batches)
+        self.method.prepare(batches)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
