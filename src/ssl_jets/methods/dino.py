@@ -6,9 +6,13 @@
     centre  <- c centre + (1 - c) mean over jets of the teacher's cosines           after each step
     teacher <- m teacher + (1 - m) student
 
-Caron et al., arXiv:2104.14294. The teacher is sharper than the student (tau_t < tau_s), which alone would
-assign all jets to one prototype; centring prevents it. With `balance=sinkhorn` t_u is instead balanced over the jets of
-the batch (arXiv:2006.09882), so that every prototype is used equally.
+With a particle weight w the student reads global views without some particles, and L += w times the loss of
+`nn/particle_distillation.py`: it predicts the teacher's assignment of each hidden particle to prototypes of particles.
+
+Caron et al., arXiv:2104.14294; with particles iBOT, arXiv:2111.07832, and jBOT, arXiv:2601.11719. The teacher is
+sharper than the student (tau_t < tau_s), which alone would assign all jets to one prototype; centring prevents it.
+With `balance=sinkhorn` t_u is instead balanced over the jets of the batch (arXiv:2006.09882), so that every prototype
+is used equally.
 """
 
 from __future__ import annotations
@@ -22,10 +26,12 @@ from torch import Tensor
 from ssl_jets.config import MethodSettings, Recipe, TrainSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
+from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.collectives import gather
 from ssl_jets.nn.ema import follow, rising, teacher_of
-from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.encoder import Encoded, Encoder
+from ssl_jets.nn.particle_distillation import ParticleDistillation
 from ssl_jets.nn.prototypes import PrototypeHead, centred, sinkhorn
 
 
@@ -55,6 +61,10 @@ class Dino(Method):
         """Momentum c of the centre."""
         momentum: float = Field(default=0.95, ge=0, le=1)
         """Momentum m of the teacher at the start; it rises to 1 by a half cosine."""
+        particle_weight: float = Field(default=0.0, ge=0)
+        """Weight w of the distillation of hidden particles; 0 for jets alone."""
+        particle_mask_ratio: float = Field(default=0.3, gt=0, lt=1)
+        """Fraction of the particles of a global view that the student then does not read."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
     cfg: Config
@@ -66,15 +76,18 @@ class Dino(Method):
         self.teacher, self.teacher_head = teacher_of(encoder), teacher_of(self.head)
         self.register_buffer("centre", torch.zeros(cfg.prototypes))
         self.teacher_means: list[Tensor] = []  # of the batches since the last step
+        temperatures = cfg.student_temperature, cfg.teacher_temperature
+        self.particles = ParticleDistillation(encoder, cfg.prototypes, *temperatures) if cfg.particle_weight else None
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the cross-entropy of the student's assignments with the teacher's, for pairs of different views."""
         views = [make_view(jets, self.cfg.global_view) for _ in range(self.cfg.global_views)]
         with torch.no_grad():
-            # [jet, prototype] for each view
-            teacher_cosines = [self.teacher_head(self.teacher(view, z_only=True).z) for view in views]
+            taught = [self.teacher(view, z_only=self.particles is None) for view in views]
+            teacher_cosines = [self.teacher_head(encoded.z) for encoded in taught]  # [jet, prototype] for each view
         views += [make_view(jets, self.cfg.local_view) for _ in range(self.cfg.local_views)]
-        student_cosines = [self.projection(self.encoder(view, z_only=True).z) for view in views]
+        z, particle_losses = self._read(views, taught)
+        student_cosines = [self.projection(one) for one in z]
         predictions = [(cosines / self.cfg.student_temperature).log_softmax(1) for cosines in student_cosines]
         targets = [self._target(cosines) for cosines in teacher_cosines]
         entropies = [
@@ -87,7 +100,29 @@ class Dino(Method):
         if self.training:
             self.teacher_means.append(torch.stack(teacher_cosines).mean((0, 1)))
         usage = torch.stack(targets).mean((0, 1))  # [prototype]
-        return {"loss": loss, "prototypes_used": torch.special.entr(usage).sum().exp()}
+        parts = {"prototypes_used": torch.special.entr(usage).sum().exp()}
+        if particle_losses:
+            particle_loss = torch.stack(particle_losses).mean()
+            parts |= {"jet_loss": loss.detach(), "particle_loss": particle_loss.detach()}
+            loss = loss + self.cfg.particle_weight * particle_loss
+        return {"loss": loss} | parts
+
+    def _read(self, views: list[Jets], taught: list[Encoded]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the student's z of each view, and the loss of the hidden particles of each global view.
+
+        Args:
+            views: the global views, then the local ones.
+            taught: z and tokens of the global views by the teacher.
+        """
+        if self.particles is None:
+            return [self.encoder(view, z_only=True).z for view in views], []
+        z, losses = [], []
+        for view, teacher in zip(views, taught, strict=False):
+            hidden = masking.hide(view, "random", self.cfg.particle_mask_ratio)  # bool [particle]
+            student = self.encoder(view.keep(~hidden))
+            losses.append(self.particles(view, hidden, student, teacher.tokens))
+            z.append(student.z)
+        return z + [self.encoder(view, z_only=True).z for view in views[len(taught) :]], losses
 
     def projection(self, z: Tensor) -> Tensor:
         """Return the student's cosines with the prototypes, `[jet, prototype]`."""
@@ -109,3 +144,5 @@ class Dino(Method):
         momentum = rising(self.cfg.momentum, progress)
         follow(self.teacher, self.encoder, momentum)
         follow(self.teacher_head, self.head, momentum)
+        if self.particles is not None:
+            self.particles.update(momentum, self.cfg.centre_momentum)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +20,19 @@ class PrototypeHead(nn.Module):
         hidden: width of the projector's hidden layers.
         width: dimension of the projection.
         prototypes: number K of prototypes.
+        norm: function from a width to the norm layer of the projector.
     """
 
-    def __init__(self, dim: int, hidden: int, width: int, prototypes: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        width: int,
+        prototypes: int,
+        norm: Callable[[int], nn.Module] = BatchNorm,
+    ) -> None:
         super().__init__()
-        self.projector = Projector(dim, hidden, width, 3, BatchNorm)
+        self.projector = Projector(dim, hidden, width, 3, norm)
         self.prototypes = nn.Parameter(torch.randn(prototypes, width))
 
     def forward(self, z: Tensor) -> Tensor:
