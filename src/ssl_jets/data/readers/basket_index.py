@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 import awkward as ak
@@ -32,7 +32,7 @@ _KEY, _BASKET = struct.Struct(">ihiIhh"), struct.Struct(">Hiiii")
 _LIBRARY = Awkward()
 
 
-Interpretation = AsDtype | AsJagged
+Interpretation: TypeAlias = "AsDtype | AsJagged"
 Branches = Mapping[str, tuple[int, Interpretation]]
 """Name of each branch, in the order of the tree, to its row in an index and its interpretation."""
 
