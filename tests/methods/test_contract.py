@@ -21,6 +21,7 @@ from ssl_jets.methods._describe import describe_method, described_recipe, descri
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.training import loop
+from support import two_ranks
 from support.content_masks import chance_by_content
 from support.ranks import all_ranks
 from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
@@ -264,17 +265,16 @@ def without_some_labels(jets: Jets) -> Jets:
     return replace(jets, labels=labels)
 
 
-@pytest.fixture(scope="module")
-def one_and_two_ranks(
-    sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Tensor]]]]:
-    """States of all methods, trained by one process on whole batches, and by each of two on their halves."""
-    from support import two_ranks
+OneAndTwo = tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Any]]]]
 
+
+@pytest.fixture(scope="module")
+def one_and_two_ranks(sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory) -> OneAndTwo:
+    """States of all methods, trained by one process on whole batches, and by each of two on their halves."""
     folder = tmp_path_factory.mktemp("ranks")
     batches = [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
     torch.save(batches, folder / "batches.pt")
-    all_ranks(two_ranks.train_on_rank, folder / "batches.pt", folder)
+    all_ranks(two_ranks.train_on_rank, folder / "batches.pt", folder, seconds=900)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
             patch.setattr(loop, name, getattr(loop, name))  # put back what the program replaces
@@ -282,11 +282,14 @@ def one_and_two_ranks(
     return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-@every_method
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [*((name, "ddp") for name in methods.names()), *((name, "fsdp") for name in two_ranks.SHARDED)],
+)
 def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
-    name: str, one_and_two_ranks: tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Tensor]]]], batch: Jets
+    name: str, strategy: str, one_and_two_ranks: OneAndTwo, batch: Jets
 ) -> None:
-    alone, ranks = one_and_two_ranks[0][name], [states[name] for states in one_and_two_ranks[1]]
+    alone, ranks = one_and_two_ranks[0][name], [states[strategy][name] for states in one_and_two_ranks[1]]
     start = tiny_encoder(batch).state_dict()
     transformer = [key for key in alone if key.startswith("encoder.transformer")]
     steps = [alone[key] - start[key.removeprefix("encoder.")] for key in transformer]
@@ -296,3 +299,29 @@ def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
         assert torch.equal(ranks[0][key], ranks[1][key]), key
         torch.testing.assert_close(ranks[0][key], value, atol=rounding, rtol=1e-4, msg=lambda text, key=key: key + text)
     assert moved > 0.01  # the steps were large against the tolerance
+
+
+def close(one: Any, other: Any) -> None:
+    """Assert that two checkpoints have the same keys and types, and the same numbers to rounding."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds"}:
+            close(one[key], other[key])
+    elif isinstance(one, list):
+        for mine, theirs in zip(one, other, strict=True):
+            close(mine, theirs)
+    elif isinstance(one, Tensor):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+    else:
+        assert one == other or (one != one and other != other)  # NaN
+
+
+def test_checkpoints_are_the_same_with_either_strategy_and_resume_with_the_other(one_and_two_ranks: OneAndTwo) -> None:
+    runs = one_and_two_ranks[1][0]["resumed"]
+    expected = runs.pop("ddp-ddp")
+    assert (expected["half"]["step"], expected["whole"]["step"]) == (2, 4)
+    assert len(expected["half"]["optimizer"]["state"]) > 20
+    for checkpoints in runs.values():
+        close(checkpoints["half"], expected["half"])
+        close(checkpoints["whole"], expected["whole"])

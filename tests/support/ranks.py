@@ -54,9 +54,9 @@ def on_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2, seco
     return ended
 
 
-def all_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2) -> None:
+def all_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2, seconds: float = 120) -> None:
     """Call `function` as `on_ranks` does, and assert that no process failed."""
-    ended = on_ranks(function, *arguments, world=world)
+    ended = on_ranks(function, *arguments, world=world, seconds=seconds)
     assert [process.code for process in ended] == [0] * world, ended
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 
 def torchrun(
-    program: str | Path, *arguments: object, check: bool = True, seconds: float = 240
+    program: str | Path, *arguments: object, check: bool = True, seconds: float = 240, restarts: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run `program` on two processes that talk by gloo; what they print comes back.
+
+    With `restarts`, both are started again so many times at most, if one fails.
 
     Raises:
         CalledProcessError: a process failed, and `check` is true.
@@ -20,6 +22,7 @@ def torchrun(
     here = str(Path(__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher += ["--max-restarts", str(restarts)]
     command = [*launcher, str(program), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=seconds)
     if check and done.returncode:

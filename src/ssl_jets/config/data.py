@@ -51,6 +51,11 @@ class DataSettings(Settings):
     """Jets shuffled together; about 2 kB of memory each, and two buffers are held (one in use, one being filled)."""
     workers: int = Field(default=1, ge=1)
     """Background threads that read files ahead of the training."""
+    cache: str | None = None
+    """Folder for jets that were decoded once, float32 and uncompressed (about 2 kB a jet), which later epochs, resumed
+    runs and other jobs read instead of the files. The same batches; see docs/data.md."""
+    cache_gb: float = Field(default=100.0, gt=0, allow_inf_nan=False)
+    """Size of that folder [GB], at most; jets beyond it are read from the files."""
     bad_jets: Literal["error", "skip"] = "error"
     """Policy for a jet without particles, or with NaN, infinite or unphysical values: stop, or skip and count it."""
     bad_files: Literal["error", "skip"] = "error"

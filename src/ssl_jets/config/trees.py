@@ -58,6 +58,9 @@ class TrainSettings(Settings):
     """`auto` is bf16-mixed on devices with bf16 arithmetic and 32-true elsewhere; `config.yaml` records it."""
     devices: int | None = Field(default=None, ge=1)
     """Devices of this machine to use; by default all GPUs, or one CPU process."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """Several processes: `ddp` keeps all weights in each, `fsdp` shards weights, gradients and moments over them. The
+    same training and the same checkpoints, to rounding."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of `metrics.jsonl`."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.chunks import check_request
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.request import Request
 from ssl_jets.errors import DataError
 
 
@@ -39,3 +41,17 @@ def shared_labels(files: Sequence[JetFile]) -> tuple[str, ...]:
                 found=f"{', '.join(labelled[0].label_names)} and {', '.join(file.label_names)}",
             )
     return labelled[0].label_names if labelled else ()
+
+
+def check_together(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> None:
+    """Check that all files to read have the requested columns and the same classes.
+
+    Raises:
+        UsageError: a file lacks a column.
+        DataError: two files differ in their columns or classes.
+    """
+    used = [files[index] for index in sorted({part.file for part in ranges})]
+    if used and request.columns is None:
+        shared_columns(used)
+    shared_labels(used)
+    check_request(used, request)

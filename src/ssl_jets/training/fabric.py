@@ -15,6 +15,7 @@ from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.process_group import connecting
 from ssl_jets.runtime.threads import allowed_threads
+from ssl_jets.training.placement import sharding_strategy
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
@@ -32,8 +33,11 @@ def make_fabric(settings: TrainSettings) -> Fabric:
             hint = "srun --gpus-per-node=N --gpu-bind=none"
             raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.yaml records devices and precision
+    world = nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
+    sharded = settings.strategy == "fsdp" and world > 1
     fabric = Fabric(
         accelerator=device,
+        strategy=sharding_strategy(world) if sharded else "auto",
         devices=devices,
         num_nodes=nodes,
         precision=resolve_precision(settings.precision, device),

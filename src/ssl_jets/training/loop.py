@@ -34,7 +34,8 @@ from ssl_jets.runtime.signals import Interrupted, watched
 from ssl_jets.training import checkpoint
 from ssl_jets.training.best import Best
 from ssl_jets.training.nonfinite import GRADIENT, LOSS, NonFinite
-from ssl_jets.training.optimizer import load_optimizer, make_optimizer, set_rates, skip_frozen
+from ssl_jets.training.optimizer import make_optimizer, set_rates, skip_frozen
+from ssl_jets.training.placement import Placement, full
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.schedule import Schedule
 from ssl_jets.training.streams import Throughput
@@ -95,7 +96,8 @@ class Loop:
         for module in method.modules():
             if isinstance(module, Transformer):
                 module.checkpointing = settings.checkpointing
-        self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method, settings))
+        self.placement = Placement(method, lambda module: make_optimizer(module, settings), fabric, settings.strategy)
+        self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0
         self.collapsed = False  # at the last validation
@@ -117,7 +119,7 @@ class Loop:
     def take_step(self) -> dict[str, float]:
         """Take one optimizer step and return the loss and its parts, averaged over the accumulated batches."""
         settings, fabric = self.settings, self.fabric
-        self.nonfinite.begin(self.method)
+        self.nonfinite.begin(self.placement.trained)
         seed_step(settings.seed, self.step, fabric.global_rank)
         progress = self.schedule.progress(self.step)
         self.lr = self.learning_rate()
@@ -135,25 +137,26 @@ class Loop:
                 totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
             self.jets += len(jets) * fabric.world_size
         skip_frozen(self.optimizer)
-        norm = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+        clipped = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+        norm = full(clipped)  # type: ignore[arg-type]
         self.nonfinite.check(norm, jets, GRADIENT)
-        taken = self.nonfinite.decide(self.step, self.method, self.run)
+        taken = self.nonfinite.decide(self.step, self.placement.trained, self.run)
         if taken:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if taken:
-            self.method.after_step(self.schedule.progress(self.step + 1))
+            self.placement.trained.after_step(self.schedule.progress(self.step + 1))
         self.step += 1
-        return totals | {"grad_norm": float(norm)}  # type: ignore[arg-type]
+        return totals | {"grad_norm": float(norm)}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint. All ranks call this; rank 0 writes the states of all streams."""
         streams, skipped = zip(*self.ranks.gather((self.stream.state_dict(), self.stream.skipped)), strict=True)
         self._log_skipped(sum(skipped, Counter[str]()))
+        weights = self.placement.state_dict()
         if self.run.writes:
             state = {
-                "method": self.method.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                **weights,
                 "streams": list(streams),
                 "step": self.step,
                 "schedule": asdict(self.schedule),
@@ -185,8 +188,7 @@ class Loop:
         """Load a checkpoint, also one of another number of ranks."""
         state = checkpoint.read(path)
         with checkpoint.one_message(path):
-            self.method.load_state_dict(state["method"])
-            load_optimizer(self.optimizer, state["optimizer"])
+            self.placement.load_state_dict(state)
             self.stream.resume(state["streams"])
             self.step, self.jets, self.seconds = state["step"], state["jets"], state["seconds"]
             self.collapsed = state["watch"]["failed"]
@@ -222,6 +224,8 @@ class Loop:
     def validate(self, *, whole: bool) -> list[Verdict]:
         """Validate on rank 0, in full or by the quick check, and return the verdicts on all ranks."""
         verdicts: list[Verdict] = []
+        if self.monitor is not None:
+            self.placement.gather()
         if self.monitor is not None and self.run.writes:
             progress, early = self.schedule.progress(self.step), self.step < EARLY_STEPS
             with self.fabric.autocast(), alone():
@@ -320,11 +324,13 @@ def fit(
                 loop.save(run.checkpoint)
                 saved = time.monotonic()
             if snapshot is not None and _snapshot_due(loop, snapped) and not done:
+                loop.placement.gather()
                 snapshot(loop.result())
                 snapped = time.monotonic()
             if signal and not done:
                 run.log_message(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
                 raise Interrupted(signal)
+    loop.placement.gather()
     best = loop.best.restore(method)
     if best is not None:
         run.log_message(

@@ -17,6 +17,8 @@ from ssl_jets.training.run_folder import TrainingRun
 _MAY_CHANGE = {
     "data.bad_files",
     "data.bad_jets",
+    "data.cache",
+    "data.cache_gb",
     "data.workers",
     "train.checkpoint_minutes",
     "train.clip",
@@ -31,6 +33,7 @@ _MAY_CHANGE = {
     "train.on_nonfinite",
     "train.precision",
     "train.snapshot_minutes",
+    "train.strategy",
     "train.validate_every",
     "train.warmup",
     "train.weight_decay",

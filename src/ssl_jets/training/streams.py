@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
+from pathlib import Path
 
 from lightning_fabric import Fabric
 
@@ -14,11 +16,15 @@ from ssl_jets.data.loading.base import Stream
 from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
+from ssl_jets.data.loading.shard_cache import ShardCache
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.shared import shared_columns
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
+from ssl_jets.runtime.console import to_stderr
+from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.process_group import Ranks
 
 
@@ -48,8 +54,26 @@ class Throughput:
 def open_on_all_ranks(settings: DataSettings, fabric: Fabric) -> Dataset:
     """Open the files of a training and check that all ranks see the same files, since each reads a share."""
     data = open_dataset(settings)
-    check_same(Ranks(fabric.global_rank, fabric.world_size).gather(fingerprint(data.files)))
+    ranks, own = Ranks(fabric.global_rank, fabric.world_size), fingerprint(data.files)
+    # Digests first: lists of 10,000 files from 1,000 processes would take a gigabyte in each of them.
+    if len(set(ranks.gather(hashlib.sha256(repr(own).encode()).hexdigest()))) > 1:
+        check_same(ranks.gather(own))
     return data
+
+
+def open_cache(settings: DataSettings) -> ShardCache | None:
+    """Open the cache of decoded jets of the settings; None without one.
+
+    Raises:
+        UsageError: the folder holds other files, or files may refer to others, whose changes a cache would not see.
+    """
+    if settings.cache is None:
+        return None
+    if settings.external:
+        hint = "without data.cache, or without data.external"
+        raise UsageError("files that refer to other files cannot be cached", where="data.cache", hint=hint)
+    log = to_stderr if rank() == 0 else lambda message: None
+    return ShardCache(Path(settings.cache).expanduser(), 1e9 * settings.cache_gb, log)
 
 
 def make_stream(
@@ -61,6 +85,7 @@ def make_stream(
 ) -> TrainStream | MemoryStream | ProportionStream | MixedStream:
     """Make the training stream of this rank: `subset` or all of `data.train`, mixed with `data.unlabelled`."""
     seed, batch_size = settings.train.seed, settings.train.batch_size
+    cache = open_cache(settings.data)
     ranks = {"rank": fabric.global_rank, "world": fabric.world_size}
 
     def read(
@@ -68,7 +93,7 @@ def make_stream(
     ) -> TrainStream:
         buffer = data.entries_for(parts, math.ceil(share * settings.data.buffer))
         options = {"buffer": buffer, "workers": settings.data.workers, "selected": data.jets(parts)}
-        return TrainStream(files, parts, batch_size=size, seed=seed, request=request, **options, **ranks)
+        return TrainStream(files, parts, batch_size=size, seed=seed, request=request, cache=cache, **options, **ranks)
 
     def labelled(size: int) -> TrainStream | MemoryStream | ProportionStream:
         if subset is not None:

@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole
 from ssl_jets.data.loading.epoch_plan import EpochPlan
-from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer
+from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer, read_range
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
@@ -77,7 +78,7 @@ def take(stream: TrainStream, files: Sequence[JetFile], jets: int) -> list[Key]:
 
 
 def test_a_shuffle_buffer_holds_its_particles_once_and_nothing_of_its_chunks(sample_files: list[JetFile]) -> None:
-    windows = ShuffleBuffer(sample_files, Request(), 1000, 1)
+    windows = ShuffleBuffer(sample_files, partial(read_range, sample_files, request=Request()), 1000, 1)
     tracemalloc.start()
     windows.begin([EntryRange(0, 0, 500), EntryRange(1, 0, 500)])
     jets = windows.take().jets

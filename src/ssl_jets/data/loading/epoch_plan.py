@@ -20,7 +20,7 @@ from ssl_jets.data.loading.spectrum import copies_of
 CHUNK = 10_000
 """Most entries that are read at once."""
 
-_LONGEST_CLUSTER = 30_000
+LONGEST_CLUSTER = 30_000
 """A cluster of at most this many entries is read as a whole."""
 
 _MIN_PORTION, _MAX_RANGES = 20, 64
@@ -105,7 +105,7 @@ class EpochPlan:
         self._groups: list[list[EntryRange]] = []
         for members in groups.values():
             share = -(-sum(part.entries for part in members) // (self._windows * world))
-            size, limit = min(share, CHUNK, buffer), min(_LONGEST_CLUSTER, buffer)
+            size, limit = min(share, CHUNK, buffer), min(LONGEST_CLUSTER, buffer)
             chunks: list[EntryRange] = []
             for part in members:
                 chunks += chunk_at_boundaries(files[part.file], part, size, limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -63,16 +63,18 @@ def _jets_in(file: JetFile, part: EntryRange, entries: Entries) -> int:
     return sum(min(stop, part.stop) - max(start, part.start) for start, stop in ranges)
 
 
-def read_ahead(
-    pool: ThreadPoolExecutor, workers: int, files: Sequence[JetFile], ranges: Iterable[EntryRange], request: Request
-) -> Iterator[Chunk]:
+Read = Callable[[EntryRange], Chunk]
+"""Function that reads an entry range."""
+
+
+def read_ahead(pool: ThreadPoolExecutor, workers: int, read: Read, ranges: Iterable[EntryRange]) -> Iterator[Chunk]:
     """Yield the chunks of entry ranges in order, reading at most `workers` + 1 of them ahead."""
     waiting: deque[Future[Chunk]] = deque()
     ranges = iter(ranges)
     try:
         while True:
             while len(waiting) < workers + 1 and (part := next(ranges, None)) is not None:
-                waiting.append(pool.submit(read_range, files, part, request))
+                waiting.append(pool.submit(read, part))
             if not waiting:
                 return
             yield waiting.popleft().result()
@@ -90,14 +92,14 @@ class ShuffleBuffer:
 
     Args:
         files: the files.
-        request: columns to read, and the policy for bad jets.
+        read: function that reads their entry ranges.
         buffer: most jets of a window.
         workers: threads that read.
     """
 
-    def __init__(self, files: Sequence[JetFile], request: Request, buffer: int, workers: int) -> None:
+    def __init__(self, files: Sequence[JetFile], read: Read, buffer: int, workers: int) -> None:
         self._files = files
-        self._request = request
+        self._read = read
         self._workers = workers
         self._most_kept = buffer // 2
         self._kept: dict[EntryRange, Chunk] = {}
@@ -147,7 +149,7 @@ class ShuffleBuffer:
         skipped: Counter[str] = Counter()
         kept = {part: self._kept.pop(part) for part in ranges if part in self._kept}
         joined = self._join([part for part in ranges if part not in kept], following)
-        reads = read_ahead(self._readers, self._workers, self._files, map(_union, joined), self._request)
+        reads = read_ahead(self._readers, self._workers, self._read, map(_union, joined))
         groups = iter(joined)
         for part in ranges:
             if part in kept:
@@ -156,7 +158,7 @@ class ShuffleBuffer:
                 chunk, members = next(reads), next(groups)
                 if len(members) > 1 and (chunk.jets is None or len(chunk.skipped) > 1):
                     # Skipped jets are counted per range, so a range with skipped jets is read again alone.
-                    chunk = read_range(self._files, part, self._request)
+                    chunk = self._read(part)
                 else:
                     chunk, *others = _cut(self._files[part.file], chunk, members)
                     self._kept.update(zip(members[1:], others))

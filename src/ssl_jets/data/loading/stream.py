@@ -6,17 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
 
-from ssl_jets.data.chunks import check_request
 from ssl_jets.data.files import EntryRange, JetFile, count
+from ssl_jets.data.loading.cached_reading import CachedReader
 from ssl_jets.data.loading.cursor import Cursor
 from ssl_jets.data.loading.epoch_plan import CHUNK, EpochPlan, chunk_at_boundaries
-from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer, read_ahead
+from ssl_jets.data.loading.shard_cache import ShardCache
+from ssl_jets.data.loading.shuffle_buffer import ShuffleBuffer, read_ahead, read_range
 from ssl_jets.data.request import DEFAULT, Request
-from ssl_jets.data.shared import shared_columns, shared_labels
+from ssl_jets.data.shared import check_together
 from ssl_jets.data.skipped import file_names, require_jets, skipped_jets
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
@@ -53,7 +55,7 @@ def ordered(
         DataError: files of differing columns or classes, a bad jet, a file that cannot be read, no jet that can be
             used.
     """
-    _check(files, ranges, request)
+    check_together(files, ranges, request)
     counter: Counter[str] = Counter() if skipped is None else skipped
     return _ordered(files, ranges, request, chunk, workers, counter, may_be_empty=may_be_empty)
 
@@ -72,7 +74,7 @@ def _ordered(
     chunks = (piece for part in ranges for piece in chunk_at_boundaries(files[part.file], part, chunk))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-read")
     try:
-        for jets, skipped_here in read_ahead(pool, workers, files, chunks, request):
+        for jets, skipped_here in read_ahead(pool, workers, partial(read_range, files, request=request), chunks):
             skipped.update(skipped_here)
             if jets is not None:
                 any_jets = True
@@ -100,6 +102,7 @@ class TrainStream:
         workers: threads that read.
         request: columns to read, and the policy for bad jets.
         selected: jets of an epoch, if the request selects some of the entries; `buffer` then counts entries.
+        cache: cache of decoded jets; None reads the files in each epoch. The jets are the same.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -119,8 +122,9 @@ class TrainStream:
         workers: int = 1,
         request: Request = DEFAULT,
         selected: int | None = None,
+        cache: ShardCache | None = None,
     ) -> None:
-        _check(files, ranges, request)
+        check_together(files, ranges, request)
         self.jets_per_epoch = count(ranges) if selected is None else selected
         """Jets of an epoch, of all ranks together, before bad ones are skipped."""
         self.wait_seconds = 0.0
@@ -134,7 +138,9 @@ class TrainStream:
         self._cursor = Cursor(
             lambda ranks: EpochPlan(files, ranges, buffer=buffer, seed=seed, world=ranks), rank, world
         )
-        self._shuffle_buffer = ShuffleBuffer(files, request, buffer, workers)
+        direct = partial(read_range, files, request=request)
+        read = direct if cache is None else CachedReader(cache, files, request)
+        self._shuffle_buffer = ShuffleBuffer(files, read, buffer, workers)
         self._jets: Jets | None = None
         self._order = torch.empty(0, dtype=torch.int64)
         self._skipped_before = Counter[str]()
@@ -288,12 +294,3 @@ class TrainStream:
     def _drop(self) -> None:
         self._shuffle_buffer.forget()
         self._jets, self._skipped_in_window = None, Counter()
-
-
-def _check(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> None:
-    """Check that all files to read have the requested columns and the same classes."""
-    used = [files[index] for index in sorted({part.file for part in ranges})]
-    if used and request.columns is None:
-        shared_columns(used)
-    shared_labels(used)
-    check_request(used, request)

@@ -32,7 +32,7 @@ _KEY, _BASKET = struct.Struct(">ihiIhh"), struct.Struct(">Hiiii")
 _LIBRARY = Awkward()
 
 
-Interpretation: TypeAlias = AsDtype | AsJagged
+Interpretation: TypeAlias = "AsDtype | AsJagged"
 Branches = Mapping[str, tuple[int, Interpretation]]
 """Name of each branch, in the order of the tree, to its row in an index and its interpretation."""
 
