@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.jets import Jets
-from ssl_jets.training import loop
+from ssl_jets.training import state
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.loop import fit
 from ssl_jets.training.run_folder import TrainingRun
 from support.content_masks import chance_by_content
 from support.small_models import build_method
@@ -48,14 +49,14 @@ def plain_descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """In the place of `loop.seed_step`: all ranks draw by content with the same salts."""
+    """In the place of `state.seed_step`: all ranks draw by content with the same salts."""
     torch.manual_seed(1000 * seed + step)
 
 
 def train_all(batches: list[Jets], world: int) -> dict[str, State]:
     """The state of every method after training on `batches`, cut over the ranks of this launch."""
-    loop.make_optimizer = plain_descent  # type: ignore[assignment]
-    loop.seed_step = seed_step
+    state.make_optimizer = plain_descent  # type: ignore[assignment]
+    state.seed_step = seed_step
     settings = TrainSettings(
         steps=STEPS, batch_size=JETS // world, lr=0.5, clip=1e9, warmup=0, precision="32-true", log_every=1
     )
@@ -68,7 +69,7 @@ def train_all(batches: list[Jets], world: int) -> dict[str, State]:
             run = TrainingRun(Path(folder), writes=fabric.is_global_zero)
             run.checkpoint.parent.mkdir()
             with chance_by_content():
-                loop.fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
+                fit(method, Batches(batches, fabric.global_rank, world), run, settings, fabric=fabric)
         trained[name] = {key: value.clone() for key, value in method.state_dict().items()}
     return trained
 
