@@ -51,6 +51,6 @@ def check_where(tree: dict[str, Any]) -> None:
     data = tree.get("data")
     where = data.get("where") if isinstance(data, dict) else None
     if isinstance(where, str):
-        from ssl_jets.data.where import parse_selection
+        from ssl_jets.data.schemas.where import parse_selection
 
         parse_selection(where)

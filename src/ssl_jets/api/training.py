@@ -146,7 +146,7 @@ def finetune(
         Interrupted: a signal came; the checkpoint is saved.
     """
     tree = tree_of(settings, schema, where)
-    if folds is None and "folds" not in tree.get("data", {}):
+    if folds is None and config is None and "folds" not in (tree.get("data") or {}):  # folds have a folder of runs
         check_new_run(path_of(out), resume=resume, force=force)
     check_where(tree)
 

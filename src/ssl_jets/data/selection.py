@@ -14,7 +14,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.data.schemas.formula import Formula
-from ssl_jets.data.where import SETTING, parse_selection
+from ssl_jets.data.schemas.where import SETTING, parse_selection
 from ssl_jets.errors import DataError, UsageError, nearest
 
 _BLOCK = 10_000
