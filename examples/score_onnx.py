@@ -10,6 +10,7 @@ that the model has. `--particles` also writes the jets as a CSV file, which the 
 import argparse
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -63,6 +64,9 @@ def main():
     parser.add_argument("--particles")
     args = parser.parse_args()
 
+    for name in (args.model, args.file):
+        if not Path(name).is_file():
+            parser.error(f"there is no file {name}")
     session = onnxruntime.InferenceSession(args.model)
     facts = session.get_modelmeta().custom_metadata_map
     columns = facts["columns"].split(",")
@@ -71,7 +75,10 @@ def main():
               "z": [f"z_{number}" for number in range(int(facts["z_dim"]))]}  # fmt: skip
     outputs = [name for name in ("z", "probabilities", "regressed") if name in json.loads(facts["outputs"])]
 
-    tree = uproot.open(args.file)[args.tree]
+    file = uproot.open(args.file)
+    if args.tree not in file:
+        parser.error(f"{args.file} has no tree {args.tree}, only {', '.join(file.keys(cycle=False))} (--tree)")
+    tree = file[args.tree]
     last = tree.num_entries if args.jets is None else min(args.jets, tree.num_entries)
     rows, particles = [], []
     for start in range(0, last, BATCH):

@@ -19,6 +19,18 @@ from support.jetclass_files import jetclass_branches, write_tree
 
 torch.set_num_threads(1)  # the batches are small: more threads cost more than they save
 
+SHARED_FIXTURES = ("exporting",)
+"""Folders whose test files share a fixture that takes long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, or of a folder with shared fixtures, in one process of pytest-xdist."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder in SHARED_FIXTURES else str(item.path.relative_to(Path(__file__).parent))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
 
 

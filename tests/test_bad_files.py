@@ -57,8 +57,8 @@ def test_embed_keeps_a_row_for_every_jet_of_a_file_that_it_can_open(
     with pytest.raises(DataError, match=r"data\.bad_files=skip"):
         embed(model, paths, tmp_path / "z.h5")
     assert not (tmp_path / "z.h5").exists()
-    said: list[str] = []
-    options: Any = {"keep": ["jet_pt", "event"], "precision": "32-true", "log": said.append}
+    logged: list[str] = []
+    options: Any = {"keep": ["jet_pt", "event"], "precision": "32-true", "log": logged.append}
     done = embed(model, paths, tmp_path / "z.h5", data=SKIP, **options)
     good = embed(model, [paths[0], paths[3]], tmp_path / "good.h5", **options)
     found, expected = read_z(done.path), read_z(good.path)
@@ -71,7 +71,7 @@ def test_embed_keeps_a_row_for_every_jet_of_a_file_that_it_can_open(
     assert found.metadata["files_left_out"] == done.files_left_out == {paths[1]: "the ROOT file is truncated"}
     assert sum(found.metadata["left_out"].values()) == done.skipped
     assert all(paths[2] in reason for reason in found.metadata["left_out"])
-    assert any(paths[1] in line for line in said)
+    assert any(paths[1] in line for line in logged)
     assert (found.columns["label"][lost] == -1).all()
     for name in ("z", "label", "jet_pt", "event"):
         values = found.z if name == "z" else found.columns[name]
@@ -96,16 +96,16 @@ def test_evaluate_measures_the_rest(model: Path, write_jetclass: Write, tmp_path
     files = [write_jetclass(f"jets_{name}.root", seed=seed, label=None) for seed, name in enumerate("abc")]
     truncate(files[1])
     spoil_basket(files[2], "part_charge", 1)
-    names, said = [str(path) for path in files], list[str]()
+    names, logged = [str(path) for path in files], list[str]()
     settings = EvaluateSettings(data=SKIP)
-    found = evaluate_model(model, names, tmp_path / "out", settings=settings, log=said.append)
+    found = evaluate_model(model, names, tmp_path / "out", settings=settings, log=logged.append)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["files_left_out"] == {names[1]: "the ROOT file is truncated"}
     assert written["left_out"] == found.left_out
     assert found.jets["test"] == 50
     assert sum(found.left_out.values()) == 50  # once, though missing from all jets and from those to fit probes on
     assert any("file left out" in line for line in written["notes"])
-    assert any("jets left out" in line for line in said)
+    assert any("jets left out" in line for line in logged)
 
 
 @pytest.mark.slow

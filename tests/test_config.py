@@ -202,7 +202,7 @@ def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path: Path, content
 
 
 @pytest.mark.parametrize("settings", [DataSettings, ModelSettings, TrainSettings, FinetuneSettings])
-def test_every_setting_says_what_it_means(settings: type[Settings]) -> None:
+def test_every_setting_has_a_description(settings: type[Settings]) -> None:
     for name, field in settings.model_fields.items():
         assert field.description, name
 

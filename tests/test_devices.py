@@ -26,8 +26,8 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
-from ssl_jets.training.loop import Loop
 from ssl_jets.training.run_folder import TrainingRun
+from ssl_jets.training.state import TrainingState
 from support.pretended_device import DeviceError, There, fabric_there, pretended_device
 from support.small_models import build_method, made_jets, tiny_encoder
 
@@ -57,7 +57,7 @@ class Quiet(TrainingRun):
     """A run that keeps nothing."""
 
     def log_message(self, text: str) -> None:
-        """Not said."""
+        """Do nothing."""
 
     def log_metrics(self, record: Any) -> None:
         """Not logged."""
@@ -68,10 +68,10 @@ def train(method: Method, jets: Jets) -> list[float]:
     settings = TrainSettings(steps=2, batch_size=len(jets), precision="32-true")
     stream = BatchList([jets, jets])
     monitor = Monitor(jets, len(jets), len(LABELS))
-    loop = Loop(method, stream, Quiet(Path(os.devnull)), settings, fabric_there(), monitor, ("a", "b", "c"))
-    losses = [loop.take_step()["loss"] for _ in range(2)]
-    loop.validate(whole=True)
-    loop.validate(whole=False)
+    state = TrainingState(method, stream, Quiet(Path(os.devnull)), settings, fabric_there(), monitor, ("a", "b", "c"))
+    losses = [state.take_step()["loss"] for _ in range(2)]
+    state.validate(whole=True)
+    state.validate(whole=False)
     return losses
 
 
@@ -152,7 +152,7 @@ def test_jets_come_back_and_are_waited_for(jets: Jets, device: torch.device) -> 
 
 
 @pytest.mark.usefixtures("device")
-def test_the_pretended_device_refuses_what_a_real_one_would(device: torch.device) -> None:
+def test_the_pretended_device_refuses_as_a_real_one_would(device: torch.device) -> None:
     there = torch.arange(4.0, device=device)
     assert (there * torch.tensor(2.0))[torch.tensor([1, 3])].tolist() == [2.0, 6.0]
     with pytest.raises(DeviceError, match="two devices"):

@@ -1,4 +1,4 @@
-"""The examples in docstrings run and print what they show."""
+"""The examples in docstrings run and print their output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def results() -> dict[str, doctest.TestResults]:
     return {name: doctest.testmod(import_module(name)) for name in MODULES}
 
 
-def test_every_example_prints_what_it_shows(results: dict[str, doctest.TestResults]) -> None:
+def test_every_example_prints_its_output(results: dict[str, doctest.TestResults]) -> None:
     assert {name: result.failed for name, result in results.items() if result.failed} == {}
 
 

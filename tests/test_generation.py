@@ -77,10 +77,10 @@ def read(path: Path) -> Jets:
 
 
 def test_jets_are_written_for_embed_in_bounded_batches(tmp_path: Path) -> None:
-    run, told = trained(tmp_path), []
-    summary = generate(run, 600, tmp_path / "jets.root", seed=1, report=lambda *done: told.append(done))
+    run, messages = trained(tmp_path), []
+    summary = generate(run, 600, tmp_path / "jets.root", seed=1, report=lambda *done: messages.append(done))
     assert (summary.jets, summary.redrawn) == (600, {})
-    assert told == [(BATCH, 600), (2 * BATCH, 600), (600, 600)]
+    assert messages == [(BATCH, 600), (2 * BATCH, 600), (600, 600)]
     found = read(tmp_path / "jets.root")
     assert len(found) == 600
     assert bool((found.rank_by_pt() == torch.arange(len(found.particles)) - found.offsets[found.jet_of_particle]).all())

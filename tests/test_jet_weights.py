@@ -156,7 +156,7 @@ def file_parts(file: JetFile) -> list[Any]:
     return whole([file])
 
 
-def test_negative_weights_are_refused_and_a_schema_says_what_to_take(write_jetclass: Write, tmp_path: Path) -> None:
+def test_negative_weights_are_refused_and_a_schema_names_those_to_take(write_jetclass: Write, tmp_path: Path) -> None:
     def next_to_leading_order(branches: dict[str, Any]) -> None:
         weigh(branches)
         branches["w"][7] = -2.0

@@ -141,10 +141,10 @@ def test_used_and_left_out_jets_add_up_in_every_command(model: Path, tmp_path: P
     assert found.metadata["left_out"] == REASONS
     assert np.flatnonzero(lost).tolist() == [1, 2, 4, 5, 6, 9]
     assert set(found.columns["label"][lost]) == {-1}
-    said: list[str] = []
-    assert len(read_jets([str(path)], data=SKIP, log=said.append)) == 44
+    logged: list[str] = []
+    assert len(read_jets([str(path)], data=SKIP, log=logged.append)) == 44
     counted = [f"{number}: {why}" for why, number in Counter(REASONS).most_common()]
-    assert said == ["jets left out: " + "; ".join(counted)]
+    assert logged == ["jets left out: " + "; ".join(counted)]
     bench = EvaluationData.of([load_model(model)], [str(path)], EvaluateSettings(data=SKIP), MessageLog(lambda _: None))
     read = count(bench.roles.fit) + count(bench.roles.test)
     assert len(bench.fit) + len(bench.test) + bench.skipped.total() == read

@@ -69,14 +69,14 @@ def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "messages"),
     [
         (DataSettings(format="top_landscape"), ["data.format=top_landscape", "generated", "JetClass"]),
         (DataSettings(format="jetclass"), ["data.format=jetclass", "real", "Top tagging landscape"]),
     ],
 )
 def test_generated_and_real_jets_may_have_different_formats(
-    road: Road, tmp_path: Path, data: DataSettings, told: list[str], monkeypatch: pytest.MonkeyPatch
+    road: Road, tmp_path: Path, data: DataSettings, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
     monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
@@ -85,7 +85,7 @@ def test_generated_and_real_jets_may_have_different_formats(
     assert (found.generated[0].name, found.real[0].name) == ("made.root", "top.h5")
     assert all(np.isfinite(distance.generated.value) for distance in found.distances)
     assert len(found.notes) == 2
-    assert all(word in found.notes[0] for word in told)
+    assert all(word in found.notes[0] for word in messages)
 
 
 def test_a_collection_is_taken_where_it_fits(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,10 +64,10 @@ def test_from_inspect_to_evaluate(
     poor = write_features(tmp_path / f"poor{suffix}", 400, drop=("part_chi2", "jet_pt"))
     capsys.readouterr()
     ssl_jets.embed(tuned, data=str(poor), schema=schema, out=tmp_path / "poor.npz")
-    told = capsys.readouterr().err
-    assert "files lack features that the encoder then reads as missing: chi2" in told
-    assert "files lack context that the encoder then reads as missing: jet_pt" in told
-    assert "feature hits" in told  # a category that is not listed
+    messages = capsys.readouterr().err
+    assert "files lack features that the encoder then reads as missing: chi2" in messages
+    assert "files lack context that the encoder then reads as missing: jet_pt" in messages
+    assert "feature hits" in messages  # a category that is not listed
     assert not np.allclose(read_z(tmp_path / "poor.npz").z, z, atol=1e-3)
     quick = {"evaluate.fit_jets": 100, "evaluate.robust_jets": 0, "evaluate.physics_jets": 0}
     result = ssl_jets.evaluate(tuned, data=str(data), schema=schema, settings=quick, out=tmp_path / "out")

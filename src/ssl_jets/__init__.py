@@ -34,17 +34,19 @@ if TYPE_CHECKING:
     )
     from ssl_jets.jets import Jets
     from ssl_jets.model_file import load_model
-    from ssl_jets.zfile import read_scores, read_z
+    from ssl_jets.zfile import count_rows, iterate_z, read_scores, read_z
 
 __version__ = "0.1.0"
 __all__ = [
     "Jets",
     "convert",
+    "count_rows",
     "embed",
     "evaluate",
     "export",
     "finetune",
     "generate",
+    "iterate_z",
     "load_model",
     "merge",
     "predict",
@@ -58,11 +60,13 @@ __all__ = [
 _MODULES = {
     "Jets": "ssl_jets.jets",
     "convert": "ssl_jets.api",
+    "count_rows": "ssl_jets.zfile",
     "embed": "ssl_jets.api",
     "evaluate": "ssl_jets.api",
     "export": "ssl_jets.api",
     "finetune": "ssl_jets.api",
     "generate": "ssl_jets.api",
+    "iterate_z": "ssl_jets.zfile",
     "load_model": "ssl_jets.model_file",
     "merge": "ssl_jets.api",
     "predict": "ssl_jets.api",

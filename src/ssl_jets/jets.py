@@ -19,9 +19,14 @@ from ssl_jets.errors import UsageError
 from ssl_jets.records.packing import Packed, pack
 from ssl_jets.runtime.short_repr import ShortRepr
 
-COLUMNS = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err", "dz", "dzerr")
-"""Canonical particle columns: pt, energy [GeV]; deta, dphi relative to the jet axis; charge [e]; kind (an index into
-`KINDS`); d0, d0err, dz, dzerr [mm]."""
+UNITS = {
+    "pt": "GeV", "deta": "1", "dphi": "rad", "energy": "GeV", "charge": "e", "kind": "index",
+    "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm",
+}  # fmt: skip
+"""Unit of each canonical particle column; deta, dphi are relative to the jet axis, kind is an index into `KINDS`."""
+
+COLUMNS = tuple(UNITS)
+"""Canonical particle columns, in their order."""
 
 NEEDED = ("pt", "deta", "dphi")
 """Columns that every particle has."""

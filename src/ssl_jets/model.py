@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.config import CollectionSettings
-from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, USUAL_LENGTH, Jets
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, parameter_count
 from ssl_jets.nn.heads import ClassHead
@@ -162,7 +162,7 @@ class Model(ShortRepr):
         `temperature` divides the logits.
         """
         if self.head is None:
-            raise SslJetsError(
+            raise UsageError(
                 "this model has no head that predicts classes",
                 found=f"method {self.method}",
                 hint="ssl-jets finetune --model RUN --mode full trains one",
@@ -227,15 +227,19 @@ def encode(
     batch: int,
     tokens: bool = False,
 ) -> Iterator[tuple[Jets, Encoded]]:
-    """Yield each batch of jets with its z and, if asked for, its tokens (otherwise none), float32 on the CPU.
+    """Yield each batch of jets with its z and, if asked for, its tokens (otherwise none), float32 on the CPU."""
+    compute = batch_encoder(encoder, device, precision, batch=batch, tokens=tokens)
+    return map_in_order(lambda jets: (jets, compute(jets)), batches, device)
 
-    On a CPU several batches are computed at the same time, each by one thread.
-    """
+
+def batch_encoder(
+    encoder: BaseEncoder, device: torch.device | str, precision: Precision, *, batch: int, tokens: bool = False
+) -> Callable[[Jets], Encoded]:
+    """Move an encoder to a device, and return the function that computes a batch as `encode` does."""
     encoder, device = encoder.to(device).eval(), torch.device(device)
 
-    def encode_batch(jets: Jets) -> tuple[Jets, Encoded]:
-        z: list[Tensor] = []
-        particles: list[Tensor] = []
+    def encode_batch(jets: Jets) -> Encoded:
+        z, particles = list[Tensor](), list[Tensor]()
         for piece in within_memory(jets, batch):
             with torch.inference_mode(), autocast(device, precision):
                 encoded = encoder(piece.to(device), z_only=not tokens)
@@ -243,9 +247,9 @@ def encode(
             z.append(encoded.z.to("cpu", torch.float32, copy=True))  # [jet, D]
             if tokens:
                 particles.append(encoded.tokens.to("cpu", torch.float32, copy=True))  # [particle, width]
-        return jets, Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
+        return Encoded(_joined(z), _joined(particles) if tokens else torch.empty(0, encoder.width))
 
-    yield from map_in_order(encode_batch, batches) if device.type == "cpu" else map(encode_batch, batches)
+    return encode_batch
 
 
 def within_memory(jets: Jets, size: int) -> Iterator[Jets]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_jets import __version__, methods
 from ssl_jets.config import SHAPE, ModelSettings, resolve
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model import Model
@@ -143,14 +143,15 @@ def load_method(path: str | Path) -> Method:
     """Read a method that was saved whole, in evaluation mode on the CPU.
 
     Raises:
-        SslJetsError: as `load_model`, or the method was not saved whole.
+        SslJetsError: as `load_model`.
+        UsageError: the method was not saved whole.
     """
     folder = model_folder(locate(path))
     config = _read_config(folder)
     described = config.get("whole")
     if described is None:
         keeping = [name for name in methods.names() if methods.find(name).saves_full_method]
-        raise SslJetsError(
+        raise UsageError(
             "this run kept its encoder, not the whole method",
             where=folder,
             found=f"method {config.get('method')}",

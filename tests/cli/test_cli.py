@@ -149,7 +149,7 @@ def test_inspect_draws_files_of_one_name(
     assert drawn == [str(path) for path in paths], done.err
 
 
-def test_inspect_says_what_a_file_holds(ssl_jets: Callable[..., Done], sample_files: list[JetFile]) -> None:
+def test_inspect_shows_the_contents_of_a_file(ssl_jets: Callable[..., Done], sample_files: list[JetFile]) -> None:
     done = ssl_jets("inspect", sample_files[0].source, "--json")
     (facts,) = json.loads(done.out)
     assert facts["entries"] == sample_files[0].entries
@@ -217,7 +217,7 @@ def test_a_setting_that_is_given_as_an_option_is_answered_with_it(
     assert_one_message(ssl_jets("pretrain", "--method", "mae", *words), 2, words[0].partition("=")[0], setting)
 
 
-def test_what_a_shell_makes_of_a_pattern_is_read(
+def test_files_that_a_shell_makes_of_a_pattern_are_read(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
@@ -269,7 +269,7 @@ def test_help_has_choices_defaults_and_an_example_that_is_understood(
             assert "Default: " in texts["steps"]
 
 
-def test_a_command_without_what_it_needs_is_refused(ssl_jets: Callable[..., Done]) -> None:
+def test_a_command_without_its_arguments_is_refused(ssl_jets: Callable[..., Done]) -> None:
     assert_one_message(ssl_jets("pretrain"), 2, "--method")
     assert_one_message(ssl_jets("evaluate"), 2, "--model")
     for words in (["embed"], ["pretrain", "--no-such-option"], ["finetune", "--model", "x", "--mode", "wild"], ["fly"]):
@@ -282,7 +282,9 @@ def test_options_of_the_plan_are_refused_without_it(ssl_jets: Callable[..., Done
     assert_one_message(ssl_jets("finetune", "--model", "x", "--json"), 2, "--json")
 
 
-def test_memory_goes_with_what_fits_however_that_is_asked_for(ssl_jets: Callable[..., Done], model: Path) -> None:
+def test_memory_goes_with_the_plan_and_auto_however_they_are_asked_for(
+    ssl_jets: Callable[..., Done], model: Path
+) -> None:
     words = ["finetune", "--model", model, "--memory"]
     assert_one_message(ssl_jets(*words, "1GB"), 2, "--memory")
     done = ssl_jets(*words, "nonsense", "--set", "method.mode=auto")
@@ -329,7 +331,7 @@ def test_an_unreadable_file_is_one_message(
     assert not (tmp_path / "r").exists()
 
 
-def test_a_missing_branch_is_named_with_what_was_found(ssl_jets: Callable[..., Done], write_jetclass: Any) -> None:
+def test_a_missing_branch_is_named_with_the_branches_found(ssl_jets: Callable[..., Done], write_jetclass: Any) -> None:
     path = write_jetclass("QCD_000.root", 10, drop=["part_px"])
     done = ssl_jets("pretrain", "--method", "mae", "--data", path, "--out", "r")
     assert_one_message(done, 1, path, "part_px", "part_py")
@@ -396,7 +398,7 @@ def test_an_output_that_exists_is_refused_and_kept_when_the_command_fails(
     other = ssl_jets("pretrain", "--method", "supervised", "--out", "r", "--resume")
     assert_one_message(other, 2, "another method", "supervised", "mae")
     failing = ["pretrain", "--method", "mae", "--data", "gone.root", "--out", "r"]
-    assert_one_message(ssl_jets(*failing), 2, "the run exists")  # said before any file is read
+    assert_one_message(ssl_jets(*failing), 2, "the run exists")  # refused before any file is read
     assert_one_message(ssl_jets(*failing, "--force"), 1, "gone.root")
     assert (tmp_path / "r" / "metrics.jsonl").read_bytes() == before
     assert ssl_jets(*words, "--force").code == 0

@@ -21,7 +21,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import UsageError
-from ssl_jets.model_file import Model, save_model
+from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import read_scores
@@ -86,11 +86,19 @@ def test_errors_have_exit_codes_and_leave_no_file(
         (2, ["--out", "s.root", "--score", "D = Hxx / QCD"], "allowed: "),
         (2, ["--out", "s.root", "--part", "0/3"], "--array=1-10"),
         (2, ["--out", "s.root", "--temperature", "-1"], "--temperature"),
+        (2, ["--out", "s.root", "--where", "jet_pt >"], "data.where=jet_pt >"),
+        (2, ["--out", "s.root", "--where", "part_px > 0"], "float[]"),
+        (2, ["--out", "s.root", "--keep", "part_px"], "float[]"),
         (1, ["--out", "none/s.root"], "mkdir -p"),
     ):
         done = ssl_jets(*words, *more)
         assert (done.code, done.out) == (code, ""), done.err
         assert text in done.err, done.err
+    save_model(Model(load_model(taggers[0]).encoder, facts={"method": "mae"}), tmp_path / "encoder" / "model")
+    headless = ssl_jets("predict", "--model", "encoder", "--data", SOURCES[0], "--out", "s.root")
+    assert (headless.code, headless.out) == (2, "")
+    assert "no head that predicts" in headless.err
+    shutil.rmtree(tmp_path / "encoder")
     missing = ssl_jets("merge", SOURCES[0], "--out", "m.root")
     assert (missing.code, missing.out) == (1, "")
     assert list(tmp_path.iterdir()) == []

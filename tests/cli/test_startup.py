@@ -1,4 +1,4 @@
-"""A command imports what it needs: its modules are counted, and slow ones that it can do without are not among them."""
+"""A command imports few modules: they are counted, and slow ones that it can do without are not among them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def modules_of(folder: Path, *words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("words", "most"), [(["methods"], 400), (["methods", "mae"], 400), (["--help"], 550)])
-def test_what_answers_from_the_sources_imports_no_torch(tmp_path: Path, words: list[str], most: int) -> None:
+def test_answers_from_the_sources_import_no_torch(tmp_path: Path, words: list[str], most: int) -> None:
     modules = modules_of(tmp_path, *words)
     assert not modules & (UNUSED | {"torch", "numpy", "awkward", "uproot"})
     assert len(modules) <= most
@@ -56,3 +56,41 @@ def test_embed_imports_no_compiler(tmp_path: Path, batch: Jets) -> None:
     assert (tmp_path / "z.npz").is_file()
     assert not modules & UNUSED
     assert len(modules) <= 2100
+
+
+def test_an_existing_output_and_a_selection_that_is_no_formula_are_refused_before_libraries_are_imported(
+    tmp_path: Path,
+) -> None:
+    """In one process: each command imports what it needs before its refusal."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{}")
+    (tmp_path / "model.onnx").write_text("")
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "metrics.json").write_text("{}")
+    program = """
+import sys
+import ssl_jets.api as api
+from ssl_jets.errors import UsageError
+
+def refused(words, verb, *arguments, **options):
+    try:
+        verb(*arguments, **options)
+    except UsageError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(verb)
+
+refused("the run exists", api.pretrain, "mae", out="run")
+refused("the run exists", api.finetune, "none", out="run")
+for verb in (api.embed, api.predict, api.export):
+    refused("the output exists", verb, "none", out="model.onnx")
+refused("the output exists", api.generate, "none", jets=1, out="model.onnx")
+refused("the output exists", api.evaluate, "none", out="evaluation")
+print([name for name in ("torch", "uproot", "h5py", "pyarrow", "sklearn", "matplotlib") if name in sys.modules])
+refused("not a formula", api.embed, "none", out="new.root", where="jet_pt >")
+refused("not a formula", api.pretrain, "mae", settings={"data.where": "jet_pt >"})
+print([name for name in ("uproot", "h5py", "pyarrow", "sklearn", "matplotlib") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "[]"]

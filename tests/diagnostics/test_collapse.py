@@ -57,15 +57,16 @@ def test_one_number_is_a_collapse_but_not_of_a_classifier_nor_in_the_first_steps
 
 
 @pytest.mark.parametrize(
-    ("now", "told"), [(0.9, []), (0.5, []), (0.34, []), (0.33, ["constant-projection"]), (0.0, ["constant-projection"])]
+    ("now", "expected"),
+    [(0.9, []), (0.5, []), (0.34, []), (0.33, ["constant-projection"]), (0.0, ["constant-projection"])],
 )
-def test_jets_that_become_alike_to_the_loss_are_told(now: float, told: list[str]) -> None:
-    assert [verdict.name for verdict in collapse.verdicts_on_projection(now, 0.5)] == told
+def test_jets_that_become_alike_to_the_loss_are_reported(now: float, expected: list[str]) -> None:
+    assert [verdict.name for verdict in collapse.verdicts_on_projection(now, 0.5)] == expected
 
 
 def test_a_z_that_forgets_its_jet_is_noise() -> None:
     assert names(representation_statistics(normal(400, 16), normal(400, 16, 1))) == ["noise"]
-    assert names(representation_statistics(normal(400, 16))) == []  # without a view nothing is said
+    assert names(representation_statistics(normal(400, 16))) == []  # without a view nothing is reported
 
 
 def test_a_loss_that_does_not_rise_is_told_at_any_scale_and_sign() -> None:

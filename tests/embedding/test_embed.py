@@ -253,10 +253,10 @@ def test_without_sources_the_bundled_sample_is_embedded(tmp_path: Path, model: P
 
 
 def test_progress_rises_to_the_total(tmp_path: Path, model: Path, sources: list[str]) -> None:
-    told: list[tuple[int, int]] = []
-    embed(model, sources, tmp_path / "z.npz", batch_size=32, report=lambda done, total: told.append((done, total)))
-    assert [done for done, _ in told] == [32, 64, 90, 122, 154, 160, 192, 210, 210]
-    assert {total for _, total in told} == {210}
+    messages: list[tuple[int, int]] = []
+    embed(model, sources, tmp_path / "z.npz", batch_size=32, report=lambda done, total: messages.append((done, total)))
+    assert [done for done, _ in messages] == [32, 64, 90, 122, 154, 160, 192, 210, 210]
+    assert {total for _, total in messages} == {210}
 
 
 def test_a_signal_ends_it_without_a_trace(tmp_path: Path, model: Path, sources: list[str]) -> None:
@@ -339,7 +339,7 @@ def test_a_process_that_fails_ends_the_others_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_native_precision_is_what_auto_means() -> None:
+def test_auto_is_the_native_precision() -> None:
     assert resolve_precision("auto", "cpu") == native_precision("cpu")
     assert resolve_precision("32-true", "cpu") == "32-true"
     assert native_precision("meta") == "32-true"
@@ -361,19 +361,19 @@ def test_autocast_computes_in_the_precision_asked_for() -> None:
         assert (x @ x).dtype == torch.float32
 
 
-def test_momenta_in_mev_are_said_and_those_in_gev_are_not(
+def test_momenta_in_mev_are_reported_and_momenta_in_gev_are_not(
     tmp_path: Path, model: Path, write_jetclass: Callable[..., Path]
 ) -> None:
     def in_mev(content: dict[str, Any]) -> None:
         for name in ("part_px", "part_py", "part_pz", "part_energy"):
             content[name] = content[name] * np.float32(1000)
 
-    said: dict[str, list[str]] = {"GeV": [], "MeV": []}
+    logged: dict[str, list[str]] = {"GeV": [], "MeV": []}
     for unit, edit in (("GeV", None), ("MeV", in_mev)):
         path = write_jetclass(f"{unit}.root", 10, edit=edit)
-        embed(model, [str(path)], tmp_path / f"{unit}.npz", log=said[unit].append)
-    assert any("is it in MeV?" in text for text in said["MeV"])
-    assert not any("is it in MeV?" in text for text in said["GeV"])
+        embed(model, [str(path)], tmp_path / f"{unit}.npz", log=logged[unit].append)
+    assert any("is it in MeV?" in text for text in logged["MeV"])
+    assert not any("is it in MeV?" in text for text in logged["GeV"])
 
 
 def test_a_kept_column_whose_name_the_format_cannot_hold_is_refused_before_the_work(

@@ -94,9 +94,9 @@ def test_columns_that_the_files_lack_are_named(tmp_path: Path, model: Path) -> N
 
     branches = nano_branches(EVENTS[:3], "PFCand", "pfCandIdx")
     path = write_events(tmp_path / "v15.root", branches, edit=drop_tracks)
-    said: list[str] = []
-    embed(model, [str(path)], tmp_path / "z.npz", log=said.append)
-    (lacking,) = [text for text in said if "the files lack" in text]
+    logged: list[str] = []
+    embed(model, [str(path)], tmp_path / "z.npz", log=logged.append)
+    (lacking,) = [text for text in logged if "the files lack" in text]
     assert lacking.endswith(": d0, d0err, dz, dzerr")
     assert np.isfinite(read_z(tmp_path / "z.npz").z).all()
 
@@ -108,19 +108,19 @@ def test_columns_that_the_model_was_not_trained_with_are_named_and_change_nothin
     facts = {"method": "mae", "training": {"columns": ["pt", "deta", "dphi", "energy"]}}
     save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), tmp_path / "run" / "model")
     tracks = ["part_d0val", "part_d0err", "part_dzval", "part_dzerr"]
-    said: dict[str, list[str]] = {}
+    logged: dict[str, list[str]] = {}
     z = {}
     for name, drop in (("with", []), ("without", tracks)):
         path = write_jetclass(f"{name}.root", entries=20, drop=drop)
-        said[name] = []
-        embed(tmp_path / "run", [str(path)], tmp_path / f"{name}.npz", log=said[name].append, precision="32-true")
+        logged[name] = []
+        embed(tmp_path / "run", [str(path)], tmp_path / f"{name}.npz", log=logged[name].append, precision="32-true")
         z[name] = read_z(tmp_path / f"{name}.npz").z
     np.testing.assert_array_equal(z["with"], z["without"])
-    assert said["with"][0].endswith("not used: charge, kind, d0, d0err, dz, dzerr")
-    assert said["without"][0].endswith("not used: charge, kind")
+    assert logged["with"][0].endswith("not used: charge, kind, d0, d0err, dz, dzerr")
+    assert logged["without"][0].endswith("not used: charge, kind")
 
 
-def test_what_was_trained_on_is_told_in_events_where_they_have_fewer_jets(tmp_path: Path) -> None:
+def test_training_jets_are_marked_in_events_with_fewer_jets(tmp_path: Path) -> None:
     events = random_events(12)
     for event in events[::2]:
         event.jets["FatJet"] = []

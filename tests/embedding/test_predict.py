@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.runtime import threads
 from ssl_jets.runtime.signals import Interrupted
 from ssl_jets.zfile import merge_parts, read_metadata, read_scores, read_z
 from support.jetclass_files import jetclass_branches, write_tree
@@ -154,7 +157,7 @@ def test_regressed_columns_come_with_quantiles(
     assert ("p_QCD" in columns) == (name == "quantile")
 
 
-def test_z_beside_scores_is_the_z_of_embed_and_a_temperature_flattens(
+def test_z_with_scores_is_the_z_of_embed_and_a_temperature_flattens(
     tmp_path: Path, runs: dict[str, Path], sources: list[str]
 ) -> None:
     columns = run([runs["tagger"]], sources, tmp_path / "s.parquet", with_z=True, temperatures=lambda: [2.0])
@@ -210,7 +213,7 @@ def test_an_rntuple_holds_the_same_numbers(tmp_path: Path, runs: dict[str, Path]
         (["tagger"], {"scores": ["jet_pt = Hbb"], "keep": ["jet_pt"]}, ["column of that name"]),
     ],
 )
-def test_errors_name_what_is_wrong_and_leave_nothing(
+def test_errors_name_the_cause_and_leave_nothing(
     tmp_path: Path, runs: dict[str, Path], sources: list[str], models: list[str], options: Any, words: list[str]
 ) -> None:
     with pytest.raises(SslJetsError) as error:
@@ -225,6 +228,27 @@ def test_an_output_that_exists_is_refused_before_the_model_is_read(tmp_path: Pat
         predict([tmp_path / "no model"], ["no file"], tmp_path / "s.root")
 
 
+def test_batches_of_an_ensemble_are_encoded_at_the_same_time(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [runs["tagger"], runs["third"]]
+    expected = run(names, sources, tmp_path / "one.npz")
+    both, seconds = threading.Barrier(2), 20.0
+    forward = Encoder.forward
+
+    def wait_for_another(self: Encoder, *arguments: Any, **options: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(seconds)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(threads, "allowed_threads", lambda: 2)
+    monkeypatch.setattr(Encoder, "forward", wait_for_another)
+    files = sources[:1]  # 90 jets: 6 batches for each model
+    found = run(names, files, tmp_path / "two.npz")
+    assert not both.broken
+    assert all(np.array_equal(values, expected[name][:90]) for name, values in found.items())
+
+
 # Parts, merge, resume
 
 
@@ -234,27 +258,24 @@ def test_an_output_that_exists_is_refused_before_the_model_is_read(tmp_path: Pat
 def test_merged_parts_are_the_file_of_one_run(
     tmp_path: Path, runs: dict[str, Path], sources: list[str], parts: int, suffix: str
 ) -> None:
-    """Up to 5 parts are runs of whole files, 12 parts are runs of entries."""
+    """Up to 5 parts are runs of whole files, the fourth of 5 a file without jets; 12 parts are runs of entries."""
     options: dict[str, Any] = {"keep": ["jet_pt"], "scores": ["D = Hbb / QCD"], "with_z": True}
     run([runs["tagger"]], sources, tmp_path / f"out{suffix}", **options)
     one = (tmp_path / f"out{suffix}").read_bytes()
     names = []
     for number in range(1, parts + 1):
-        if (number, parts) == (4, 5):
-            continue  # the file without jets: there is nothing to do, which is an error
         names.append(tmp_path / f"part{number}.parquet")
         run([runs["tagger"]], sources, names[-1], part=PartOf(number, parts), **options)
-    merge_parts(names[::-1], tmp_path / f"out{suffix}", force=True, partial=parts == 5)
+    merge_parts(names[::-1], tmp_path / f"out{suffix}", force=True)
     merged, expected = read_scores(tmp_path / f"out{suffix}"), tmp_path / f"expected{suffix}"
     expected.write_bytes(one)
     single = read_scores(expected)
     for name, values in single.columns.items():
-        assert np.array_equal(merged.columns[name], values) or (parts == 5 and name == "source_file"), name
+        assert np.array_equal(merged.columns[name], values), name
         assert merged.columns[name].dtype == values.dtype
     assert np.array_equal(merged.z, single.z)
-    if parts != 5:
-        assert merged.metadata == single.metadata
-        assert (tmp_path / f"out{suffix}").read_bytes() == one or suffix == ".root"  # it stores dates
+    assert merged.metadata == single.metadata
+    assert (tmp_path / f"out{suffix}").read_bytes() == one or suffix == ".root"  # it stores dates
 
 
 def test_source_file_is_unique_over_parts_and_files_are_named(
@@ -283,17 +304,26 @@ def test_a_file_for_each_input_and_their_merge(tmp_path: Path, runs: dict[str, P
         predict([runs["tagger"]], sources, tmp_path / "s.root", **options)
 
 
+@pytest.mark.parametrize(("parts", "resume"), [(2, False), (4, False), (4, True)])
 def test_an_unopened_file_has_no_number_in_the_merged_file(
-    tmp_path: Path, runs: dict[str, Path], sources: list[str]
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], parts: int, resume: bool
 ) -> None:
-    broken = tmp_path / "broken.root"
+    """The second of four parts has no other file."""
+    broken, logged = tmp_path / "broken.root", list[str]()
     broken.write_bytes(b"root" + bytes(100))
     names = [sources[0], str(broken), sources[1], sources[2]]
-    options: dict[str, Any] = {"data": DataSettings(bad_files="skip"), "log": lambda message: None}
-    run([runs["tagger"]], names, tmp_path / "one.npz", **options)
-    for number in (1, 2):
-        run([runs["tagger"]], names, tmp_path / f"{number}.npz", part=PartOf(number, 2), **options)
-    merge_parts([tmp_path / "1.npz", tmp_path / "2.npz"], tmp_path / "merged.npz")
+    options: dict[str, Any] = {
+        "data": DataSettings(bad_files="skip"),
+        "log": logged.append,
+        "keep": ["aux_genpart_pid"],
+    }
+    run([runs["tagger"]], names, tmp_path / "one.npz", scores=["D = log(jet_pt)"], **options)
+    written = [tmp_path / f"{number}.npz" for number in range(1, parts + 1)]
+    for number, path in enumerate(written, 1):
+        part = PartOf(number, parts)
+        run([runs["tagger"]], names, path, scores=["D = log(jet_pt)"], part=part, resume=resume, **options)
+    assert (f"WARNING: no jet of part 2 of {parts} can be embedded" in logged) == (parts == 4)
+    merge_parts(written, tmp_path / "merged.npz")
     assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Jets whose classes are told apart with a known skill."""
+"""Jets whose classes are separated with a known skill."""
 
 from collections.abc import Callable
 

@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[str
     return paths, sources
 
 
-def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(runs, tmp_path: Path) -> None:
+def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_mean(runs, tmp_path: Path) -> None:
     (first, second, _), sources = runs
     found = compare_models([first, second], sources, tmp_path, ensemble=True, settings=SETTINGS, log=lambda _: None)
     assert list(found.evaluations) == ["run0", "run1", "ensemble"]
@@ -79,7 +79,7 @@ def test_models_are_compared_on_what_all_held_out_and_the_ensemble_is_the_mean(r
         compare_models([first, second], sources, tmp_path)
 
 
-def test_what_cannot_be_put_together_is_refused(runs, tmp_path: Path) -> None:
+def test_models_that_do_not_go_together_are_refused(runs, tmp_path: Path) -> None:
     (first, _, bare), sources = runs
     with pytest.raises(UsageError, match=r"head(.|\n)*run2 without"):
         compare_models([first, bare], sources, tmp_path, ensemble=True, settings=SETTINGS)
@@ -89,7 +89,7 @@ def test_what_cannot_be_put_together_is_refused(runs, tmp_path: Path) -> None:
     assert not (tmp_path / "comparison.json").exists()
 
 
-def test_a_model_that_does_not_say_what_it_held_out_spoils_the_joint_set() -> None:
+def test_a_model_without_a_record_of_held_out_jets_spoils_the_joint_set() -> None:
     file = ["a.root", 7]
     clear = {"files": [file], "held_out": [[*file, 0, 50]]}
     assert joint_training([clear, {}])["held_out"] == [[*file, 0, 50]]
@@ -109,7 +109,7 @@ def test_the_json_of_a_comparison_has_the_metrics_of_each_model(runs, tmp_path: 
         assert evaluation["task"] == json.loads((out / name / "metrics.json").read_text())["task"]
 
 
-def test_jets_that_were_seen_are_refused_unless_forced_and_then_said_everywhere(tmp_path: Path) -> None:
+def test_jets_that_were_seen_are_refused_unless_forced_and_then_marked_everywhere(tmp_path: Path) -> None:
     from ssl_jets.evaluation import evaluate_model
     from ssl_jets.report import write_evaluation_report
 

@@ -1,4 +1,4 @@
-"""Models and z files, measured: what is written, and what is refused."""
+"""Evaluation of models and z files: results, and refusals."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("empty_pictures")
 
 
 def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
-    """Few jets, and only what a test is about."""
+    """Few jets, and only the measures under test."""
     limits = {"fit_jets": 300, "test_jets": 200, "physics_jets": 0, "robust_jets": 0, "deep_sets": False, **measure}
     return EvaluateSettings(data=DataSettings() if world is None else world.data, evaluate=MeasureSettings(**limits))
 
@@ -81,7 +81,7 @@ def headed(world: SimpleNamespace) -> Evaluation:
     return evaluate_model(world.folder / "headed", world.sources, out, settings=small(world), log=lambda _: None)
 
 
-def test_a_model_without_a_head_is_probed_beside_the_baselines(bare: SimpleNamespace) -> None:
+def test_a_model_without_a_head_is_probed_with_the_baselines(bare: SimpleNamespace) -> None:
     found, messages = bare.found, bare.messages
     assert found.task is None
     assert [(probe.reader, probe.of) for probe in found.probes] == [
@@ -107,7 +107,7 @@ def test_a_model_without_a_head_is_probed_beside_the_baselines(bare: SimpleNames
 
 
 def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp_path: Path) -> None:
-    """A head of 36 labels stands beside readers of the same 36 jets, and every row names its number of jets."""
+    """A head of 36 labels is compared with readers of the same 36 jets, and every row names its number of jets."""
     model = load_model(world.folder / "headed")
     training = {**model.facts["training"], "labelled_jets": 36, "labelled_seed": 3}
     run = tmp_path / "few"
@@ -182,7 +182,7 @@ def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
     assert found.jets["test"] == 200
 
 
-def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, tmp_path: Path) -> None:
+def test_classes_that_are_not_those_of_the_head_are_refused_with_both_lists(world, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         evaluate_model(world.folder / "headed", world.sources, tmp_path / "out", log=lambda _: None)
     assert "Tbl, QCD" in str(error.value)
@@ -191,13 +191,13 @@ def test_classes_that_are_not_those_of_the_head_are_told_with_both_lists(world, 
 
 
 def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: Path) -> None:
-    said: list[str] = []
+    logged: list[str] = []
     found = evaluate_model(
         world.folder / "new",
         world.sources[:1],
         tmp_path / "out",
         settings=small(world, physics_jets=100),
-        log=said.append,
+        log=logged.append,
     )
     assert (found.task, found.probes, found.robustness, found.classes) == (None, [], [], ())
     assert set(found.spread) == {"z", "z of random weights"}
@@ -208,7 +208,7 @@ def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: 
     assert all(probe.explained.value > 0.2 for probe in of_mass.values())
     assert any(probe.of == "other quantities" for probe in found.physics)
     assert found.jets["physics fit"] == 300
-    (note,) = [message for message in said if "all of one class" in message]
+    (note,) = [message for message in logged if "all of one class" in message]
     assert "metrics of a head" in note
     assert note in json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"]
     assert "particles" in summary_table(found)
@@ -224,10 +224,10 @@ def test_jets_of_one_class_fill_a_report(world, tmp_path: Path) -> None:
 
 
 def test_physics_is_fitted_on_other_jets_than_it_is_tested_on(world) -> None:
-    said: list[str] = []
+    logged: list[str] = []
     settings = small(world, physics_jets=100)
     model = load_model(world.folder / "bare")
-    bench = EvaluationData.of([model], world.sources[:1], settings, MessageLog(said.append))
+    bench = EvaluationData.of([model], world.sources[:1], settings, MessageLog(logged.append))
     assert len(bench.test)
     assert bench.classes == ()
     sides = [{tuple(row) for row in jets.source.tolist()} for jets in (bench.fit, bench.probed)]
@@ -240,9 +240,9 @@ def test_classes_that_cannot_be_measured_are_named(world, tmp_path: Path) -> Non
     settings = small(world)
     labels = ("QCD", "Hbb", "Tbl", "Zqq")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"labels": labels})})
-    said: list[str] = []
-    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, log=said.append)
-    assert any("2 of the 4 classes have no test jets" in text and "Hbb, Zqq" in text for text in said)
+    logged: list[str] = []
+    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, log=logged.append)
+    assert any("2 of the 4 classes have no test jets" in text and "Hbb, Zqq" in text for text in logged)
     assert found.probes[0].accuracy.value is not None
 
 
@@ -298,28 +298,28 @@ def test_a_z_file_is_probed_with_halves_that_do_not_overlap(tmp_path: Path, suff
 
 
 def test_jets_without_a_finite_z_are_left_out_and_counted(tmp_path: Path) -> None:
-    said: list[str] = []
+    logged: list[str] = []
     found = evaluate_z(
-        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), log=said.append
+        write_z(tmp_path / "z.npz", bad=40), tmp_path / "out", settings=small(test_jets=300), log=logged.append
     )
     assert found.jets["fit"] + found.jets["test"] == 560
     assert found.left_out == {"z is not finite": 40}
-    assert any("40 jets" in message for message in said)
+    assert any("40 jets" in message for message in logged)
 
 
-def test_a_z_file_is_tested_on_what_its_model_has_not_seen(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_z_file_is_tested_on_jets_that_its_model_has_not_seen(tmp_path: Path) -> None:
+    logged: list[str] = []
     file = write_z(tmp_path / "z.npz", trained=((0, 0, 200), (1, 100, 300)))
-    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), log=said.append)
+    found = evaluate_z(file, tmp_path / "out", settings=small(fit_jets=1000, test_jets=1000), log=logged.append)
     assert (found.jets, found.leaked) == ({"fit": 400, "test": 200}, 0)
-    assert "trained on 400 of the jets" in said[0]
+    assert "trained on 400 of the jets" in logged[0]
     assert [file.trained_on for file in found.files] == [True]
     everything = write_z(tmp_path / "all.npz", trained=((0, 0, 300), (1, 0, 300)))
     with pytest.raises(DataError, match=r"evaluate\.seen=true"):
-        evaluate_z(everything, tmp_path / "all", settings=small(), log=said.append)
-    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), log=said.append)
+        evaluate_z(everything, tmp_path / "all", settings=small(), log=logged.append)
+    found = evaluate_z(everything, tmp_path / "all", settings=small(seen=True, test_jets=300), log=logged.append)
     assert found.leaked == 300
-    assert any("WARNING" in message and "on 300 of the 300 jets tested on" in message for message in said)
+    assert any("WARNING" in message and "on 300 of the 300 jets tested on" in message for message in logged)
 
 
 def test_jets_that_are_counted_are_those_that_were_used(tmp_path: Path) -> None:
@@ -361,13 +361,13 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, bare: SimpleN
         evaluate_model(world.folder / "bare", world.sources, tmp_path / "c", settings=weighted("jet_weight"))
 
 
-def test_without_labels_z_is_measured_and_what_is_left_out_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", log=said.append)
+def test_without_labels_z_is_measured_and_missing_parts_are_logged(tmp_path: Path) -> None:
+    logged: list[str] = []
+    found = evaluate_z(write_z(tmp_path / "z.npz", labelled=False), tmp_path / "out", log=logged.append)
     assert found.probes == []
     assert found.spread["z"].jets == 600
     assert {probe.quantity for probe in found.physics} == {"jet_sdmass"}
-    assert any("no probes of the class" in message for message in said)
+    assert any("no probes of the class" in message for message in logged)
 
 
 def test_a_z_file_of_one_class_is_measured_without_it_and_reported(tmp_path: Path) -> None:
@@ -405,13 +405,13 @@ def test_files_without_labels_give_the_spread_alone(world, tmp_path: Path) -> No
     unlabelled = world.folder / "unlabelled.root"
     if not unlabelled.exists():
         strip_labels(Path(world.sources[0]), unlabelled)
-    said: list[str] = []
+    logged: list[str] = []
     found = evaluate_model(
-        world.folder / "new", [str(unlabelled)], tmp_path / "out", log=said.append, settings=small(test_jets=100)
+        world.folder / "new", [str(unlabelled)], tmp_path / "out", log=logged.append, settings=small(test_jets=100)
     )
     assert (found.probes, found.task, found.jets) == ([], None, {"test": 100})
     assert set(found.spread) == {"z", "z of random weights"}
-    assert any("nothing of classes is measured" in message for message in said)
+    assert any("nothing of classes is measured" in message for message in logged)
     assert len(whole(world.files)) == 2
 
 

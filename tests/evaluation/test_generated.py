@@ -1,4 +1,4 @@
-"""Generated jets against real ones: equal ones are at the floor, shifted ones are found, and what is refused."""
+"""Generated jets against real ones: equal ones are at the floor, shifted ones are found, others are refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
 
 @pytest.mark.usefixtures("drawn")
 @pytest.mark.filterwarnings("error:constrained_layout")
-def test_what_is_written_is_what_is_returned_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
+def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted: GeneratedEvaluation) -> None:
     written = json.loads((folder / "shifted" / "generated.json").read_text())
     assert written["distances"] == plain(shifted.distances)
     assert GeneratedEvaluation.read(folder / "shifted").metrics() == shifted.metrics() == written
@@ -139,7 +139,7 @@ def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
 
 
 @pytest.mark.usefixtures("same")
-def test_what_cannot_be_compared_is_refused(folder: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_incomparable_jets_are_refused(folder: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--force"):
         compare(folder, "shifted.root", folder / "same")
     with pytest.raises(UsageError, match="as generated and as real"):

@@ -71,8 +71,8 @@ def settings_of(schema: Path, **measured: int) -> EvaluateSettings:
     return found.model_copy(update={"data": found.data.model_copy(update={"format": str(schema)})})
 
 
-def bench_of(run: Path, schema: Path, *sources: Path, said: list[str] | None = None) -> EvaluationData:
-    note = MessageLog((said if said is not None else []).append)
+def bench_of(run: Path, schema: Path, *sources: Path, logged: list[str] | None = None) -> EvaluationData:
+    note = MessageLog((logged if logged is not None else []).append)
     return EvaluationData.of([load_model(run)], [str(source) for source in sources], settings_of(schema), note)
 
 
@@ -112,10 +112,10 @@ def test_files_that_were_renamed_and_moved_are_recognised(run: Path, jobs: Path,
 def test_files_of_the_name_and_size_of_a_training_file_are_new_and_named(schema: Path, tmp_path: Path) -> None:
     parts = {name: write(tmp_path / name / "data.h5", seed) for seed, name in enumerate(("train", "val", "test"))}
     run = train(tmp_path / "r", schema, parts["train"], more=(f"data.validation=[{parts['val']}]",))
-    said: list[str] = []
-    roles = bench_of(run, schema, parts["test"], said=said).roles
+    logged: list[str] = []
+    roles = bench_of(run, schema, parts["test"], logged=logged).roles
     assert (count(roles.task), roles.new, roles.trained) == (400, (True,), (False,))
-    assert any("contents are not those of the training file of the same name" in line for line in said)
+    assert any("contents are not those of the training file of the same name" in line for line in logged)
     with pytest.raises(DataError, match="none are left"):
         bench_of(run, schema, parts["train"])
     copy = shutil.copy(parts["train"], tmp_path / "copy.h5")
@@ -133,10 +133,10 @@ def test_copies_are_named_and_held_out_alike(
     assert line in capsys.readouterr().err.splitlines()
     held = {row[0]: row[3:] for row in load_model(run).facts["training"]["held_out"]}
     assert held["out.h5"] == held["copy.h5"]
-    said: list[str] = []
-    assert count(bench_of(run, schema, copy, said=said).roles.test) == 40
-    bench_of(run, schema, first, copy, said=said)
-    assert line in said
+    logged: list[str] = []
+    assert count(bench_of(run, schema, copy, logged=logged).roles.test) == 40
+    bench_of(run, schema, first, copy, logged=logged)
+    assert line in logged
 
 
 def test_a_model_of_a_version_without_digests_is_read_with_one_line(
@@ -147,9 +147,9 @@ def test_a_model_of_a_version_without_digests_is_read_with_one_line(
     facts = config["training"]
     facts |= {key: [[*row[:2], *row[3:]] for row in facts[key]] for key in ("files", "held_out")}
     (older / "model" / "config.json").write_text(json.dumps(config | {"format_version": 1}))
-    said: list[str] = []
+    logged: list[str] = []
     with pytest.raises(DataError, match="none are left"):  # which of the ten files was held out is not known
-        bench_of(older, schema, jobs, said=said)
-    assert len([line for line in said if "compared names and sizes of files, not contents" in line]) == 1
+        bench_of(older, schema, jobs, logged=logged)
+    assert len([line for line in logged if "compared names and sizes of files, not contents" in line]) == 1
     renamed = shutil.copy(jobs / "job_0" / "out.h5", tmp_path / "renamed.h5")
     assert bench_of(older, schema, Path(renamed)).roles.new == (True,)

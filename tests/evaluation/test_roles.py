@@ -72,7 +72,7 @@ def test_known_and_new_files_together_keep_their_own_rules(files) -> None:
     assert not entries(roles.fit) & entries(roles.test)
 
 
-def test_a_file_held_out_whole_is_tested_whole_beside_trained_ones_and_as_good_as_new_alone(files) -> None:
+def test_a_file_held_out_whole_is_tested_whole_with_trained_ones_and_as_good_as_new_alone(files) -> None:
     first, second = files[:2]
     training = {"files": [list(first.identity)], "held_out": [[*second.identity, 0, second.entries]]}
     together = assign_roles([first, second], training, DATA)
@@ -84,7 +84,7 @@ def test_a_file_held_out_whole_is_tested_whole_beside_trained_ones_and_as_good_a
     assert not entries(alone.fit) & entries(alone.test)
 
 
-def test_all_jets_that_were_trained_on_count_as_leaked_beside_files_held_out_whole(files) -> None:
+def test_all_jets_that_were_trained_on_count_as_leaked_with_files_held_out_whole(files) -> None:
     first, second = files[:2]
     training = {
         "files": [list(first.identity)],
@@ -149,7 +149,7 @@ def test_a_draw_of_more_than_there_is_gives_all_in_order(files) -> None:
     assert count([EntryRange(2, 10, 30), EntryRange(0, 5, 10)]) == 25
 
 
-def test_what_an_earlier_draw_counted_is_read_and_not_counted_again(files, monkeypatch) -> None:
+def test_counts_of_an_earlier_draw_are_read_and_not_made_again(files, monkeypatch) -> None:
     read: list[tuple[list[EntryRange], bool]] = []
 
     def reading(files, parts, *args, skipped, **options):

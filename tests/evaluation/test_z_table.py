@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import UsageError
 from ssl_jets.evaluation import evaluate_z
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.ztable import read_table
@@ -40,8 +40,8 @@ def test_two_files_are_one_table_with_their_input_files_apart(tmp_path: Path) ->
     assert table.metadata["trained"] == [(1, 0, 60), (3, 0, 60)]
     assert list(np.unique(table.columns["source_file"], return_counts=True)[1]) == [60] * 4
     np.testing.assert_array_equal(table.z[120:], read_table(two)[2].z)
-    said: list[str] = []
-    found = evaluate_z([one, two], tmp_path / "out", settings=SETTINGS, log=said.append)
+    logged: list[str] = []
+    found = evaluate_z([one, two], tmp_path / "out", settings=SETTINGS, log=logged.append)
     assert found.jets == {"fit": 120, "test": 120}
     assert [(file.name, file.entries) for file in found.files] == [("1.parquet", 120), ("2.parquet", 120)]
 
@@ -52,11 +52,11 @@ def test_files_of_other_models_classes_or_columns_are_refused(tmp_path: Path) ->
         (write(tmp_path / "2.parquet", 2, model="cd" * 32), "the model"),
         (write(tmp_path / "3.parquet", 3, names=("QCD", "W")), "the classes"),
     ):
-        with pytest.raises(DataError, match=f"agree in {text}"):
+        with pytest.raises(UsageError, match=f"agree in {text}"):
             evaluate_z([one, other], tmp_path / "out", settings=SETTINGS, log=lambda _: None)
     with pytest.raises(UsageError, match="named twice"):
         read_table([one, one])
     np.savez(tmp_path / "x.npz", z=np.zeros((4, 3)), mass=np.zeros(4))
     np.savez(tmp_path / "y.npz", z=np.zeros((4, 3)))
-    with pytest.raises(DataError, match="agree in the columns"):
+    with pytest.raises(UsageError, match="agree in the columns"):
         read_table([tmp_path / "x.npz", tmp_path / "y.npz"])

@@ -101,5 +101,18 @@ def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
     assert scores.metadata["scores"]["models"] == [model.sha256 for model in models]
     # A second time nothing is trained again.
     before = [(run / "model" / "model.safetensors").stat().st_mtime_ns for run in runs]
+    written = (tmp_path / "folds" / "scores.root").stat().st_mtime_ns
     finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)
     assert before == [(run / "model" / "model.safetensors").stat().st_mtime_ns for run in runs]
+    assert written == (tmp_path / "folds" / "scores.root").stat().st_mtime_ns
+    assert lines[-1] == f"finished before: {tmp_path / 'folds' / 'scores.root'}"
+    (tmp_path / "folds" / "scores.root").unlink()
+    finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)
+    again = read_scores(tmp_path / "folds" / "scores.root").columns
+    assert all(np.array_equal(values, again[name]) for name, values in scores.columns.items())
+
+
+def test_more_folds_than_jets_are_refused_as_a_request(write_jetclass: Any) -> None:
+    files = open_files([Source(str(write_jetclass(entries=50)))])
+    with pytest.raises(UsageError, match=r"(?s)too few jets for the folds.*--folds.*50 jets, 30,000 folds"):
+        split_fold(files, 20_000, 30_000)

@@ -20,7 +20,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._describe import describe_method, described_recipe, described_settings
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.training import loop
+from ssl_jets.training import state
 from support import two_ranks
 from support.content_masks import chance_by_content
 from support.ranks import all_ranks
@@ -277,7 +277,7 @@ def one_and_two_ranks(sample_jets: Jets, tmp_path_factory: pytest.TempPathFactor
     all_ranks(two_ranks.train_on_rank, folder / "batches.pt", folder, seconds=900)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
-            patch.setattr(loop, name, getattr(loop, name))  # put back what the program replaces
+            patch.setattr(state, name, getattr(state, name))  # put back what the program replaces
         alone = two_ranks.train_all(batches, world=1)
     return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

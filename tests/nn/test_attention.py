@@ -156,7 +156,7 @@ def test_autocast_does_not_lower_the_precision_of_float32_inputs() -> None:
 
 
 class PretendCuda(torch.Tensor):
-    """A CPU tensor that says it is on a GPU."""
+    """A CPU tensor that claims to be on a GPU."""
 
     is_cuda = True  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""Augmentations change what they say, keep what they declare to keep, and nothing else is declared."""
+"""Augmentations keep exactly what they declare to keep."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ MEASURES: dict[str, Callable[[dict[str, Tensor]], list[float]]] = {
     "kind": lambda jet: torch.bincount(jet["kind"].long(), minlength=6).tolist(),
     "IRC": flow,
 }
-"""What each word of `KEPT` says of a jet, written without any of the code under test."""
+"""Meaning of each word of `KEPT` for a jet, written without any of the code under test."""
 
 
 def is_kept(word: str, before: Jets, after: Jets) -> bool:
@@ -107,14 +107,14 @@ def test_every_setting_of_a_view_is_an_augmentation_in_that_order() -> None:
 @every
 @plain
 @given(jets=jets_to_draw, seed=st.integers(0, 100))
-def test_what_is_declared_to_stay_stays(augmentation: Augmentation, jets: Jets, seed: int) -> None:
+def test_declared_invariants_stay(augmentation: Augmentation, jets: Jets, seed: int) -> None:
     for word in augmentation.keeps:
         before = hard(jets) if word == "IRC" else jets
         assert is_kept(word, before, apply(augmentation, before, seed=seed)), word
 
 
 @every
-def test_what_is_not_declared_to_stay_changes(augmentation: Augmentation) -> None:
+def test_everything_else_changes(augmentation: Augmentation) -> None:
     jets = made_jets([20] * 20)
     for word in set(KEPT) - augmentation.keeps:
         before = hard(jets) if word == "IRC" else jets
@@ -122,7 +122,7 @@ def test_what_is_not_declared_to_stay_changes(augmentation: Augmentation) -> Non
 
 
 @every
-def test_what_is_declared_holds_for_real_jets(augmentation: Augmentation, batch: Jets) -> None:
+def test_declared_invariants_hold_for_real_jets(augmentation: Augmentation, batch: Jets) -> None:
     after = apply(augmentation, batch)
     for word in augmentation.keeps - {"IRC"}:
         assert is_kept(word, batch, after), word
@@ -231,7 +231,7 @@ def test_missing_columns_stay_missing_and_the_others_are_augmented(
         assert torch.equal(after.particles, whole.particles)
 
 
-def test_tracks_are_not_split_whatever_tells_them() -> None:
+def test_tracks_are_not_split_however_they_are_marked() -> None:
     jets = made_jets([40] * 5)
     for missing in (("charge",), ("charge", "kind")):
         bare = without_columns(jets, *missing)
@@ -279,7 +279,7 @@ def test_crops_keep_the_hardest_and_the_nearest(batch: Jets) -> None:
         )
 
 
-def test_soft_particles_are_lost_as_often_as_said_and_the_hardest_never() -> None:
+def test_soft_particles_are_lost_at_the_set_rate_and_the_hardest_never() -> None:
     pt = torch.tensor([50.0, 4.0, 2.0, 0.5, 1e-3]).repeat(4000)
     jets = made_jets([5] * 4000)
     jets = replace(jets, particles=torch.cat([pt[:, None], jets.particles[:, 1:]], dim=1))
@@ -289,7 +289,7 @@ def test_soft_particles_are_lost_as_often_as_said_and_the_hardest_never() -> Non
         assert lost == pytest.approx(0.8 * math.exp(-value / 2), abs=0.03)
 
 
-def test_hidden_columns_are_hidden_as_often_as_said() -> None:
+def test_hidden_columns_are_hidden_at_the_set_rate() -> None:
     jets = made_jets([2])
     hide = BY_NAME["hide_kind"]
     torch.manual_seed(0)
@@ -297,7 +297,7 @@ def test_hidden_columns_are_hidden_as_often_as_said() -> None:
     assert hidden / 2000 == pytest.approx(0.3, abs=0.05)
 
 
-def test_a_view_applies_what_is_set_in_the_order_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_applies_its_augmentations_in_the_order_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     from ssl_jets.nn import augment
 
     called: list[tuple[str, float]] = []
@@ -333,12 +333,12 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
     text = (ROOT / "docs" / "augmentations.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     words = next(row for row in rows if row[1:] == list(KEPT))[1:]
-    said = {
+    declared = {
         row[0]: {word for word, cell in zip(words, row[1:], strict=True) if cell}
         for row in rows
         if len(row) == 1 + len(KEPT)
     }
-    assert {name: kept for name, kept in said.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}
+    assert {name: kept for name, kept in declared.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}
 
 
 @every

@@ -1,4 +1,4 @@
-"""The views `beam` and `thin`: what they forget and what they leave."""
+"""The views `beam` and `thin`: numbers they forget and numbers they leave."""
 
 from __future__ import annotations
 

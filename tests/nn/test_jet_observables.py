@@ -87,7 +87,7 @@ def test_a_z_that_says_nothing_has_the_error_of_the_mean_and_one_that_says_all_h
     assert float(summary.error(z, batch, features).detach().max()) < 1e-6
 
 
-def test_what_the_jets_lack_does_not_count(batch: Jets) -> None:
+def test_missing_columns_do_not_count(batch: Jets) -> None:
     lacking = without_columns(batch, "kind", "charge", "d0", "d0err", "dz", "dzerr")
     features = tiny_encoder(lacking).features
     summary = JetObservables(4)

@@ -19,7 +19,7 @@ def test_every_column_has_mean_zero_and_variance_one() -> None:
     torch.testing.assert_close(values.std(0, unbiased=False), torch.ones(3), atol=1e-3, rtol=0)
 
 
-def test_what_is_common_to_all_rows_and_the_scale_have_no_part() -> None:
+def test_an_offset_of_all_rows_and_the_scale_have_no_effect() -> None:
     rows = some_rows()
     torch.testing.assert_close(standardize(rows * 2 + 7), standardize(rows), atol=1e-3, rtol=1e-3)
 

@@ -27,7 +27,7 @@ def test_the_head_gives_cosines_whatever_the_length_of_a_prototype() -> None:
     torch.testing.assert_close(head(z), cosines)
 
 
-def test_centred_shares_are_a_softmax_without_what_all_jets_have() -> None:
+def test_centred_shares_are_a_softmax_without_the_mean_of_all_jets() -> None:
     cosines, centre = some_cosines(), torch.tensor([0.3, 0.1, 0.0, -0.2])
     shares = centred(cosines, centre, 0.1)
     weights = [math.exp((float(cosines[5, k]) - float(centre[k])) / 0.1) for k in range(4)]

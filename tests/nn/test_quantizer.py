@@ -57,7 +57,7 @@ def test_the_gradient_passes_straight_through_and_the_commitment_pulls_the_vecto
     assert not list(made.parameters())
 
 
-def test_the_codebook_moves_to_the_average_of_what_falls_to_each_code() -> None:
+def test_the_codebook_moves_to_the_average_of_the_vectors_of_each_code() -> None:
     made, x = quantizer(codes=4), vectors(30)
     codes = made(x).codes.tolist()
     expected = []
@@ -159,7 +159,7 @@ def test_clusters_are_found_with_revival_and_the_codebook_collapses_without() ->
     assert error < 0.1 * collapsed_error
 
 
-def test_two_ranks_move_to_what_one_rank_with_both_batches_moves_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_move_as_one_rank_with_both_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     def ranks_update(ranks: list[VectorQuantizer]) -> None:
         """What a rank sends does not depend on what it receives: first all send, then each receives all."""
         sent: list[list[Tensor]] = [[] for _ in ranks]

@@ -1,4 +1,4 @@
-"""Regions of (deta, dphi): what they hide, and the names of the particles in them."""
+"""Regions of (deta, dphi): hidden particles, and their names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_several_regions_hide_more_and_never_a_whole_jet() -> None:
     assert int(hidden[1].sum()) > 1.5 * int(hidden[0].sum())
 
 
-def test_the_name_of_a_place_tells_neighbours_apart_and_nothing_else() -> None:
+def test_the_name_of_a_place_distinguishes_neighbours_and_nothing_else() -> None:
     jets = made_jets([20])
     hidden = torch.ones(20, dtype=torch.bool)
     names = masking.hidden_position(jets, hidden)

@@ -76,7 +76,7 @@ def fitted(label: float, mass: float, steps: int = 400, weight: float = 1.0) -> 
     return weights, {name: float(parts[f"sigma_{name}"]) for name in FORMS}
 
 
-def test_s_goes_to_the_share_of_what_a_guess_that_knows_nothing_has() -> None:
+def test_s_goes_to_the_share_of_a_blind_guess() -> None:
     weights, sigma = fitted(1.7, 0.6)
     assert sigma["label"] == pytest.approx(math.sqrt(1.7 / math.log(CLASSES)), rel=0.03)
     assert sigma["mass"] == pytest.approx(math.sqrt(0.6), rel=0.03)

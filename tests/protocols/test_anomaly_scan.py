@@ -53,7 +53,7 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert len(sizes) == 1
     assert found[0] != found[1]
     assert f"<td>{result.distances[0].auc.value:.3f}</td>" in write_anomaly_report(tmp_path / "out").read_text()
-    said: list[str] = []
+    logged: list[str] = []
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
-    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=said.append)
-    assert not [line for line in said if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again
+    anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=logged.append)
+    assert not [line for line in logged if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again

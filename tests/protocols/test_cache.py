@@ -17,8 +17,8 @@ class Accuracy(Result):
     accuracy: float
 
 
-def protocol(folder: Path, made: list[str], said: list[str], model: str = "a", stop_at: str = "") -> list[float]:
-    pieces = ResultCache(folder, {"model": model}, 3, said.append)
+def protocol(folder: Path, made: list[str], logged: list[str], model: str = "a", stop_at: str = "") -> list[float]:
+    pieces = ResultCache(folder, {"model": model}, 3, logged.append)
 
     def make(name: str) -> Accuracy:
         if name == stop_at:
@@ -32,14 +32,14 @@ def protocol(folder: Path, made: list[str], said: list[str], model: str = "a", s
 
 def test_a_stopped_protocol_makes_only_what_is_missing(tmp_path: Path) -> None:
     made: list[str] = []
-    said: list[str] = []
+    logged: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        protocol(tmp_path, made, said, stop_at="xyz")
+        protocol(tmp_path, made, logged, stop_at="xyz")
     assert made == ["x", "xy"]
-    assert protocol(tmp_path, made, said) == [1 / 7, 2 / 7, 3 / 7]
+    assert protocol(tmp_path, made, logged) == [1 / 7, 2 / 7, 3 / 7]
     assert made == ["x", "xy", "xyz"]
-    assert said[-1] == "3 of 3: xyz"
-    assert protocol(tmp_path, made, said) == [1 / 7, 2 / 7, 3 / 7]
+    assert logged[-1] == "3 of 3: xyz"
+    assert protocol(tmp_path, made, logged) == [1 / 7, 2 / 7, 3 / 7]
     assert len(made) == 3
 
 

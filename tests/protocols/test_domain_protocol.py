@@ -1,4 +1,4 @@
-"""The domain protocol: what it compares, that it goes on where it was stopped, and what it must not train on."""
+"""The domain protocol: its comparisons, how it continues after a stop, and the jets it must not train on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from ssl_jets.config import resolve
 from ssl_jets.data.files import JetFile
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import UsageError
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.report import write_domain_report
@@ -39,22 +39,22 @@ def settings_of(files: list[JetFile], *layers: Any) -> DomainRun:
 def finished(
     sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[DomainResult, list[str], Path]:
-    said: list[str] = []
+    logged: list[str] = []
     out = tmp_path_factory.mktemp("protocol")
-    return domain_protocol(settings_of(sample_files), out, log=said.append), said, out
+    return domain_protocol(settings_of(sample_files), out, log=logged.append), logged, out
 
 
 def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[DomainResult, list[str], Path]) -> None:
-    result, said, out = finished
+    result, logged, out = finished
     expected = [
         (start, adapt, seed) for seed in (0, 1) for start in ("mae", "supervised") for adapt in ("none", "coral")
     ]
     assert [(row.start, row.adapt, row.seed) for row in result.rows] == expected
-    assert [line for line in said if " of 10: " in line][-1] == "10 of 10: supervised-coral-1"
+    assert [line for line in logged if " of 10: " in line][-1] == "10 of 10: supervised-coral-1"
     for start, adapt, seed in expected:
         training = load_model(out / "runs" / f"{start}-{adapt}-{seed}").facts["training"]
         assert training["mode"] == ("scratch" if start == "supervised" else "full")
-        # As many labelled jets in a step: with coral as many unlabelled ones beside them.
+        # As many labelled jets in a step: with coral as many unlabelled ones in addition.
         assert training["jets"] == 2 * 16 * (2 if adapt == "coral" else 1)
         assert training["seed"] == seed
 
@@ -82,25 +82,25 @@ def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list
 
 
 @pytest.mark.slow
-def test_what_is_there_is_not_made_again_and_what_changed_is(
+def test_finished_pieces_are_kept_and_changed_ones_made_anew(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
 ) -> None:
     before, _, out = finished
-    said: list[str] = []
-    again = domain_protocol(settings_of(sample_files), out, log=said.append)
-    assert (again.rows, again.before, said) == (before.rows, before.before, [])
+    logged: list[str] = []
+    again = domain_protocol(settings_of(sample_files), out, log=logged.append)
+    assert (again.rows, again.before, logged) == (before.rows, before.before, [])
     (out / "pieces" / "mae-coral-1.json").unlink()
     trained = (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns
-    domain_protocol(settings_of(sample_files), out, log=said.append)
-    assert said == ["8 of 10: mae-coral-1"]
+    domain_protocol(settings_of(sample_files), out, log=logged.append)
+    assert logged == ["8 of 10: mae-coral-1"]
     assert (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns == trained
-    said.clear()
+    logged.clear()
     changed = settings_of(
         sample_files, {"finetuning": {"method": {"coral": {"weight": 5.0}}}, "protocol": {"seeds": 1}}
     )
-    found = domain_protocol(changed, out, log=said.append)
+    found = domain_protocol(changed, out, log=logged.append)
     # The settings of every finetuning changed, those of the pretraining did not.
-    assert [line.partition(": ")[2] for line in said if " of 6: " in line] == [
+    assert [line.partition(": ")[2] for line in logged if " of 6: " in line] == [
         "mae-none-0", "mae-coral-0", "supervised-none-0", "supervised-coral-0",
     ]  # fmt: skip
     assert found.before == before.before
@@ -125,18 +125,16 @@ def test_the_result_is_written_printed_and_reported(
     assert f"{found['summary'][3]['values']['drop_accuracy']['mean']:.4f}" in html
 
 
-def test_jets_to_test_on_are_not_trained_on(sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_jets_to_test_on_are_not_trained_on(
+    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+) -> None:
     names = [str(file.source) for file in sample_files]
     with pytest.raises(UsageError, match="must not be trained on"):
         domain_protocol(settings_of(sample_files, {"data": {"unlabelled": names[3:4]}}), tmp_path / "a")
     target = {"protocol": {"target": names[2:3]}, "data": {"unlabelled": names[4:5]}}
-    first = domain_protocol(
-        settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}}),
-        tmp_path / "b",
-        log=lambda _: None,
-    )
-    with pytest.raises(DataError, match="trained on the jets to test on"):
-        domain_protocol(settings_of(sample_files, target), tmp_path / "c", models=[first.folder / "runs" / "mae"])
+    pretrained = finished[2] / "runs" / "mae"  # on the file 2
+    with pytest.raises(UsageError, match="trained on the jets to test on"):
+        domain_protocol(settings_of(sample_files, target), tmp_path / "b", models=[pretrained])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +147,7 @@ def test_missing_files_are_asked_for(sample_files: list[JetFile], tmp_path: Path
     assert caught.value.where == option
 
 
-def test_models_of_one_name_are_told_apart_and_the_name_of_the_baseline_is_refused(
+def test_models_of_one_name_are_distinguished_and_the_name_of_the_baseline_is_refused(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
     for name in ("a/run", "b/run", "supervised"):

@@ -37,8 +37,8 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
         data=DataSettings(labels=("QCD", "Tbl")),
         labels=LabelSettings(shares=(0.02, 0.5), seeds=2, modes=("probe",), steps=20, batch_size=16, test_jets=100),
     )
-    said: list[str] = []
-    found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=said.append)
+    logged: list[str] = []
+    found = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=logged.append)
     points = {(point.curve, point.share): point for point in found.points}
     curves = ("run probe", *BASELINES)
     assert set(points) == {(name, share) for name in curves for share in (0.02, 0.5)}
@@ -55,7 +55,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     second = label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=again.append)
     assert second.points == found.points
     assert not [line for line in again if " of 24: " in line]
-    assert len([line for line in said if " of 24: " in line]) == 24
+    assert len([line for line in logged if " of 24: " in line]) == 24
     assert LabelCurves.read(tmp_path / "out") == second
     assert f"With {points['run probe', 0.5].labels:,} labels run probe is " in labels_table(found)
     assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)

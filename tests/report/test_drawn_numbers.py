@@ -1,4 +1,4 @@
-"""What is drawn and printed is what was measured: figures, their CSVs, and cells of tables against the metrics."""
+"""Figures, their CSVs, and cells of tables show the measured numbers."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_predictions_beyond_all_true_values_are_drawn_at_the_edge(offset: float)
         plt.close(figure)
 
 
-def test_a_probe_stands_beside_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
+def test_a_probe_is_drawn_with_the_guess_of_the_largest_class(shown: SimpleNamespace) -> None:
     task = replace(shown.evaluation.task, largest_class=0.9)
     figure = evaluation_figures.probes(shown.evaluation.model_copy(update={"task": task}))
     assert figure is not None
@@ -367,7 +367,7 @@ def test_a_map_says_which_point_is_of_which_class(shown: SimpleNamespace) -> Non
     assert column(rows, "first") == near(shown.curves["map"]["x"])
 
 
-def test_what_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
+def test_a_metric_that_is_no_part_of_the_loss_has_a_panel_of_its_own() -> None:
     values = {"loss_class": 1.0, "kind_loss": 2.0, "accuracy": 0.5, "sigma_class": 0.7, "lr": 1e-3}
     figure = training_figures.training([{"step": step, "kind": "train", "loss": 3.0, **values} for step in (1, 2)])
     assert figure is not None

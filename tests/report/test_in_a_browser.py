@@ -66,7 +66,7 @@ def test_figures_tables_and_links_are_there_and_nothing_is_fetched(
     assert found["wide"] <= 0  # no sideways scrolling of the page; wide tables scroll inside their box
 
 
-def test_it_prints_with_what_is_folded_on_the_screen(run_report: Path, tmp_path: Path) -> None:
+def test_it_prints_with_the_folded_parts(run_report: Path, tmp_path: Path) -> None:
     html = run_report.read_text(encoding="utf-8")
     opened, without = tmp_path / "opened.html", tmp_path / "without.html"
     opened.write_text(html.replace("<details", "<details open"), encoding="utf-8")

@@ -22,7 +22,7 @@ CLASSES = 64
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head of 64 classes, told the better the larger their number."""
+    """A head of 64 classes, recognized the better the larger their number."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("many")
     labels = np.arange(20 * CLASSES) % CLASSES
     logits = rng.normal(size=(len(labels), CLASSES)) + (labels / 8)[:, None] * np.eye(CLASSES)[labels]
@@ -62,7 +62,7 @@ def test_figures_show_twenty_classes_and_files_all(folder: Path) -> None:
     assert page.count("class32") > 1  # in the tables
 
 
-def test_what_is_computed_of_all_pairs_at_one_time_is_bounded() -> None:
+def test_pairs_computed_at_one_time_are_bounded() -> None:
     bootstrap = Bootstrap(300, 200)
     for classes in (10, 188, 400):
         blocks = list(bootstrap.blocks(classes**2))

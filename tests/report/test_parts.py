@@ -39,7 +39,7 @@ def test_a_run_shows_the_protocols_in_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("drawn")
-def test_a_comparison_shows_every_panel_and_what_lies_in_the_folder_of_each_run(tmp_path: Path) -> None:
+def test_a_comparison_shows_every_panel_and_the_files_of_each_run(tmp_path: Path) -> None:
     runs = {name: write_run(tmp_path / name) for name in ("a", "b")}
     write_domain(runs["a"] / "domain", target=0.6125)
     write_domain(runs["b"] / "shift", target=0.7125)
@@ -77,7 +77,7 @@ def test_a_run_that_has_the_name_of_its_method_has_a_title_of_one_word(tmp_path:
     assert "<h1>other: mae</h1>" in write_run_report(write_run(tmp_path / "other")).read_text()
 
 
-def test_the_report_of_a_run_is_written_again_after_what_lies_in_its_folder(
+def test_the_report_of_a_run_is_written_again_after_results_in_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run")

@@ -240,7 +240,7 @@ def test_an_evaluation_without_labels_shows_the_space_of_z_alone(tmp_path: Path)
     assert "Probes" not in page.text
 
 
-def test_what_is_not_a_run_or_an_evaluation_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_or_evaluation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a run folder"):
         write_run_report(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):

@@ -126,7 +126,7 @@ with whole_file(path, force=False) as fresh:
 
 
 @pytest.mark.parametrize("kind", ["z", "file"])
-def test_what_a_killed_run_left_is_removed_by_the_next_of_the_same_output_and_named(
+def test_leftovers_of_a_killed_run_are_removed_by_the_next_of_the_same_output_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     path = tmp_path / "out.npz"

@@ -58,7 +58,7 @@ def test_outside_of_the_main_thread_nothing_is_watched() -> None:
     assert inside == [before]
 
 
-def test_the_exception_tells_the_signal() -> None:
+def test_the_exception_has_the_signal() -> None:
     stop = Interrupted(signal.SIGTERM)
     assert stop.signal == 15
     assert "SIGTERM" in str(stop)

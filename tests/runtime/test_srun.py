@@ -51,13 +51,13 @@ def step(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def told() -> list[str | None]:
+def variables() -> list[str | None]:
     return [os.environ.get(name) for name in TORCHRUN]
 
 
 def test_a_task_has_the_variables_of_a_process_of_torchrun(step: pytest.MonkeyPatch) -> None:
     join()
-    assert told() == ["5", "1", "8", "4", "gpu07", "20672"]
+    assert variables() == ["5", "1", "8", "4", "gpu07", "20672"]
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_the_first_machine_is_where_they_meet(step: pytest.MonkeyPatch, nodes: s
 def test_one_task_is_alone_and_processes_of_torchrun_stay_its_own(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_NUM_TASKS", "1")
     join()
-    assert told() == [None] * len(TORCHRUN)
+    assert variables() == [None] * len(TORCHRUN)
     step.setenv("SLURM_STEP_NUM_TASKS", "8")
     for name, value in TORCHRUN_OF_TWO.items():
         step.setenv(name, value)
     assert join() == Launch(rank=1, local_rank=1, world=2, local_world=2)
-    assert told() == list(TORCHRUN_OF_TWO.values())
+    assert variables() == list(TORCHRUN_OF_TWO.values())
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_first_machine_whose_name_does_not_resolve_is_named_after_a_time_limit
         make_fabric(TrainSettings())
 
 
-def test_processes_that_do_not_meet_are_told_where(step: pytest.MonkeyPatch) -> None:
+def test_processes_that_do_not_meet_get_the_address(step: pytest.MonkeyPatch) -> None:
     step.setenv("SLURM_STEP_NODELIST", "localhost,b")
     step.setattr(process_group, "CONNECT_TIMEOUT", timedelta(seconds=1))
     with pytest.raises(SslJetsError, match="do not meet") as caught, process_group.launched():

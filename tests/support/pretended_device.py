@@ -33,7 +33,7 @@ class DeviceError(RuntimeError):
 
 
 class There(Tensor):
-    """A tensor that says it is on the device; `held` has its numbers."""
+    """A tensor that claims to be on the device; `held` has its numbers."""
 
     held: Tensor
 

@@ -20,8 +20,9 @@ from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.runtime.signals import Interrupted
-from ssl_jets.training import loop
+from ssl_jets.training import state
 from ssl_jets.training.fabric import make_fabric
+from ssl_jets.training.loop import fit
 from ssl_jets.training.placement import Placement
 from ssl_jets.training.run_folder import TrainingRun
 from support.content_masks import chance_by_content
@@ -58,7 +59,7 @@ def plain_descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """In the place of `loop.seed_step`: all ranks draw by content with the same salts."""
+    """In the place of `state.seed_step`: all ranks draw by content with the same salts."""
     torch.manual_seed(1000 * seed + step)
 
 
@@ -71,9 +72,9 @@ def fit_and_see_shards(method: Method, stream: Any, run: TrainingRun, settings: 
             super().__init__(*arguments)
             placements.append(self)
 
-    loop.Placement = Seen  # type: ignore[misc]
-    loop.fit(method, stream, run, settings, fabric=fabric, resume=True)
-    loop.Placement = Placement  # type: ignore[misc]
+    state.Placement = Seen  # type: ignore[misc]
+    fit(method, stream, run, settings, fabric=fabric, resume=True)
+    state.Placement = Placement  # type: ignore[misc]
     whole = sum(weight.numel() for weight in method.parameters())
     kept = [w.to_local() if isinstance(w, DTensor) else w for w in placements[0].trained.parameters()]
     return sum(weight.numel() for weight in kept) < 0.6 * whole
@@ -81,8 +82,8 @@ def fit_and_see_shards(method: Method, stream: Any, run: TrainingRun, settings: 
 
 def train_all(batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] = "ddp") -> dict[str, State]:
     """The state of every method after training on `batches`, cut over the ranks of this launch."""
-    loop.make_optimizer = plain_descent  # type: ignore[assignment]
-    loop.seed_step = seed_step
+    state.make_optimizer = plain_descent  # type: ignore[assignment]
+    state.seed_step = seed_step
     settings = TrainSettings(
         steps=STEPS,
         batch_size=JETS // world,
@@ -138,7 +139,7 @@ def heavy_ball(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimi
 
 def resume_either_way(jets: Jets, out: Path) -> dict[str, dict[str, Any]]:
     """Four steps of BYOL by pairs of strategies, two steps each: the checkpoint between them, and the last one."""
-    loop.make_optimizer = heavy_ball  # type: ignore[assignment]
+    state.make_optimizer = heavy_ball  # type: ignore[assignment]
     checkpoints = {}
     for first, second in (("ddp", "ddp"), ("ddp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "fsdp")):
         run = TrainingRun(out / f"{first}-{second}", writes=torch.distributed.get_rank() == 0)

@@ -132,7 +132,7 @@ def _element_links(links: Any) -> bytes:
 
 
 def _streamers() -> bytes:
-    """A TList that says what the classes of an element link are made of."""
+    """A TList that describes the classes of an element link."""
     base = _versioned(3, _member("ElementLinkBase", "BASE", 0, 0) + struct.pack(">i", 1))
     numbers = [_versioned(2, _member(name, "unsigned int", 13, 4)) for name in ("m_persKey", "m_persIndex")]
     infos = [

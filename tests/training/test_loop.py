@@ -1,4 +1,4 @@
-"""The training loop: schedule, optimizer, accumulation, what it refuses, and what it leaves on disk."""
+"""The training loop: schedule, optimizer, accumulation, refusals, and files on disk."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
-from ssl_jets.training import loop
+from ssl_jets.training import state
 from ssl_jets.training.fabric import make_fabric
-from ssl_jets.training.loop import FitResult, fit, seed_step, total_steps
+from ssl_jets.training.loop import FitResult, fit
 from ssl_jets.training.optimizer import make_optimizer
 from ssl_jets.training.run_folder import TrainingRun
+from ssl_jets.training.state import seed_step, total_steps
 from support.batches import BadAt, InOrder
 from support.small_models import CLASSES, build_method, tiny_encoder
 
@@ -110,7 +111,7 @@ def descent(method: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer
 def test_two_accumulated_batches_of_8_are_one_of_16(
     batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "make_optimizer", descent)
+    monkeypatch.setattr(state, "make_optimizer", descent)
     weights, losses, jets = [], [], []
     for size, accumulate in ((16, 1), (8, 2)):
         method = supervised(batch)
@@ -128,7 +129,7 @@ def test_two_accumulated_batches_of_8_are_one_of_16(
 def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged(
     batch: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "make_optimizer", descent)
+    monkeypatch.setattr(state, "make_optimizer", descent)
     method = supervised(batch)
     before = [parameter.detach().clone() for parameter in method.parameters()]
     settings = settings_of(steps=1, lr=1.0, warmup=0, clip=0.01)
@@ -216,8 +217,8 @@ def test_a_skipped_step_leaves_the_whole_state_as_it_was(batch: Jets, tmp_path: 
     assert lines(run, "nonfinite") == [
         {"step": 1, "kind": "nonfinite", "what": "the loss is not finite", "files": ["x.root"]}
     ]
-    said = "step 1 is skipped: the loss is not finite, in a batch of jets from x.root"
-    assert said in (run.folder / "log.txt").read_text()
+    logged = "step 1 is skipped: the loss is not finite, in a batch of jets from x.root"
+    assert logged in (run.folder / "log.txt").read_text()
 
 
 def test_a_training_goes_on_after_skipped_steps_and_counts_them(batch: Jets, tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def test_a_method_that_collapses_is_stopped_within_the_first_checks(
     assert caught.value.exit_code == 1
     assert "all jets have nearly the same z" in str(caught.value.found)
     assert f"step {looks[-1]['step']}" in str(caught.value.where)
-    said = capsys.readouterr().err
-    assert f"warning: step {looks[-2]['step']}: all jets have nearly the same z" in said
-    assert f"try: {ADVICE['constant']}" in said
+    logged = capsys.readouterr().err
+    assert f"warning: step {looks[-2]['step']}: all jets have nearly the same z" in logged
+    assert f"try: {ADVICE['constant']}" in logged
     state = torch.load(run.checkpoint, weights_only=False)
     assert state["step"] == looks[-1]["step"]
 
@@ -97,7 +97,7 @@ def test_a_healthy_mae_is_not_flagged(jets: Jets, held_out: Jets, tmp_path: Path
     assert all(line["z_variation"] > 0.01 for line in looks)
 
 
-def test_projections_that_become_alike_are_told_whatever_z_does(jets: Jets, held_out: Jets, tmp_path: Path) -> None:
+def test_projections_that_become_alike_are_reported_whatever_z_does(jets: Jets, held_out: Jets, tmp_path: Path) -> None:
     found: dict[type[SimCLR], list[dict[str, Any]]] = {}
     for method in (SimCLR, Alike):
         monitor = Monitor(held_out, 64, len(CLASSES))
@@ -111,7 +111,7 @@ def test_projections_that_become_alike_are_told_whatever_z_does(jets: Jets, held
     assert found[Alike][-1]["z_variation"] == pytest.approx(found[Alike][0]["z_variation"], rel=1e-4)
 
 
-def test_a_decoder_that_does_not_hear_z_is_told_but_in_the_first_steps(jets: Jets, held_out: Jets) -> None:
+def test_a_decoder_that_ignores_z_is_reported_but_in_the_first_steps(jets: Jets, held_out: Jets) -> None:
     method = DeafDecoder(DeafDecoder.Config(), tiny_encoder(jets))
     monitor = Monitor(held_out, 64, len(CLASSES))
     validation = monitor.validate(method, 0.1)
@@ -148,9 +148,9 @@ def test_swapped_z_gives_every_jet_the_z_of_another_and_puts_all_back(batch: Jet
     assert torch.equal(method.encoder(batch).z, plain.z)
 
 
-@pytest.mark.parametrize(("momentum", "told"), [(0.9, []), (1.0, ["teacher"])])
-def test_a_teacher_that_stands_still_is_told_until_it_may(
-    jets: Jets, held_out: Jets, momentum: float, told: list[str]
+@pytest.mark.parametrize(("momentum", "expected"), [(0.9, []), (1.0, ["teacher"])])
+def test_a_teacher_that_stands_still_is_reported_until_it_may(
+    jets: Jets, held_out: Jets, momentum: float, expected: list[str]
 ) -> None:
     method, monitor = Taught(tiny_encoder(jets), momentum), Monitor(held_out, 64, 0)
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
@@ -166,7 +166,7 @@ def test_a_teacher_that_stands_still_is_told_until_it_may(
     assert first.verdicts == []
     step()
     found = monitor.check(method, 0.1)
-    assert [verdict.name for verdict in found.verdicts] == told
+    assert [verdict.name for verdict in found.verdicts] == expected
     assert 0 < found.metrics["teacher_distance"] < 2
     assert monitor.check(method, 0.95).verdicts == []
 

@@ -1,4 +1,4 @@
-"""Run folders: what is written, what is refused, and nothing half-written."""
+"""Run folders: contents, refusals, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_forgetting_drops_later_steps_and_a_half_written_line(tmp_path: Path) ->
     assert [line["step"] for line in lines(run)] == [5, 10, 10, 15]
 
 
-def test_what_is_said_goes_to_stderr_and_to_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_to_stderr_and_to_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     TrainingRun(tmp_path).log_message("one")
     TrainingRun(tmp_path).log_message("two")
     out, err = capsys.readouterr()

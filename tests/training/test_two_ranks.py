@@ -180,13 +180,13 @@ def test_a_broken_connection_is_one_message_and_other_errors_of_torch_are_not(
 
 
 @pytest.mark.slow
-def test_what_any_rank_leaves_out_is_counted_over_all(bad_copy: tuple[str, str], tmp_path: Path) -> None:
+def test_jets_that_any_rank_leaves_out_are_counted_over_all(bad_copy: tuple[str, str], tmp_path: Path) -> None:
     (data, held_out), out = bad_copy, tmp_path / "run"
     more = (held_out, "data.bad_files=skip", "train.epochs=3")
     torchrun(PROGRAM, tmp_path / "keys", "-", *words(data, out, *more))
-    told = metrics(out, "left_out")[-1]
-    assert told["all"] == sum(told["jets"].values()) > 0
-    assert all("node1/QCD_1.root" in reason for reason in told["jets"])
+    record = metrics(out, "left_out")[-1]
+    assert record["all"] == sum(record["jets"].values()) > 0
+    assert all("node1/QCD_1.root" in reason for reason in record["jets"])
     assert "skipped" not in metrics(out)[-1]  # the first process met no bad file
     assert {file for file, _ in taken(tmp_path / "keys", 1)} == {0}
     assert {file for file, _ in taken(tmp_path / "keys", 0)} == {0, 1}

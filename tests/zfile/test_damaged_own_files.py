@@ -1,4 +1,4 @@
-"""Damaged files of ours: every read gives what was written, or one message."""
+"""Damaged files of ours: every read gives the written rows, or one message."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def contents(file: ZFile) -> list[Any]:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_damaged_z_file_gives_what_was_written_or_one_message(tmp_path: Path, suffix: str) -> None:
-    good, bad, told = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}", list[str]()
+def test_a_damaged_z_file_gives_the_written_rows_or_one_message(tmp_path: Path, suffix: str) -> None:
+    good, bad, messages = tmp_path / f"good{suffix}", tmp_path / f"bad{suffix}", list[str]()
     write_z(good)
     written = contents(read_z(good))
     for seed in range(24 if suffix == ".root" else 60):
@@ -77,16 +77,16 @@ def test_a_damaged_z_file_gives_what_was_written_or_one_message(tmp_path: Path, 
             assert contents(read_z(bad)) == written, seed
             blocks = list(iterate_z(bad, 7))
         except DataError as error:
-            told.append(str(error))
+            messages.append(str(error))
         else:
             z = np.concatenate([block["z"] for block in blocks])
             assert z.tobytes() == written[0][-1][-1], seed
-    assert all(len(text) < 3000 for text in told)
-    assert len(told) >= 5  # much of such small files of ROOT and HDF5 is empty
+    assert all(len(text) < 3000 for text in messages)
+    assert len(messages) >= 5  # much of such small files of ROOT and HDF5 is empty
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_flipped_bit_of_a_number_is_told_with_its_column_and_rows(tmp_path: Path, suffix: str) -> None:
+def test_a_flipped_bit_of_a_number_is_reported_with_its_column_and_rows(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"z{suffix}"
     rows = write_z(path)
     rows["jet_pt"][45] = np.nextafter(rows["jet_pt"][45], np.float32(9))  # the last bit
@@ -121,7 +121,9 @@ def write_rows_with(path: Path, rows: dict[str, npt.NDArray[Any]], metadata: str
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_metadata_without_checksums_is_read_as_before_and_changed_metadata_is_told(tmp_path: Path, suffix: str) -> None:
+def test_metadata_without_checksums_is_read_as_before_and_changed_metadata_is_refused(
+    tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"z{suffix}"
     rows = write_z(path)
     stored = json.loads(read_raw_metadata(path))
@@ -165,8 +167,8 @@ def model(batch: Jets, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-def test_a_damaged_model_is_read_or_told(model: Path, name: str) -> None:
-    good, told = (model / name).read_bytes(), list[str]()
+def test_a_damaged_model_is_read_or_refused(model: Path, name: str) -> None:
+    good, messages = (model / name).read_bytes(), list[str]()
     damaged = [DAMAGE[seed % len(DAMAGE)](good, random.Random(seed)) for seed in range(24)]
     damaged = [content for content in damaged if content != good]  # zeros may be written over zeros
     for content in damaged:
@@ -174,9 +176,9 @@ def test_a_damaged_model_is_read_or_told(model: Path, name: str) -> None:
         try:
             load_model(model)
         except SslJetsError as error:
-            told.append(str(error))
-    assert len(told) == len(damaged) >= 20 if name == WEIGHTS else told
-    assert all(len(text) < 3000 for text in told)
+            messages.append(str(error))
+    assert len(messages) == len(damaged) >= 20 if name == WEIGHTS else messages
+    assert all(len(text) < 3000 for text in messages)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_a_model_that_asks_for_more_than_its_weights_is_refused_before_it_is_bui
         load_method(tmp_path / "m")
 
 
-def test_a_description_that_is_nested_without_end_is_told(batch: Jets, tmp_path: Path) -> None:
+def test_a_description_that_is_nested_without_end_is_refused(batch: Jets, tmp_path: Path) -> None:
     save_model(Model(tiny_encoder(batch)), tmp_path / "m")
     (tmp_path / "m" / CONFIG).write_text("[" * 100_000)
     with pytest.raises(SslJetsError, match="nested too deeply"):
@@ -217,22 +219,22 @@ def test_a_description_that_is_nested_without_end_is_told(batch: Jets, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
-def test_a_damaged_run_folder_is_read_or_told(tmp_path: Path, name: str) -> None:
+def test_a_damaged_run_folder_is_read_or_refused(tmp_path: Path, name: str) -> None:
     run = TrainingRun(tmp_path / "r")
     run.create(TrainSettings())
     for step in range(20):
         run.log_metrics({"step": step, "loss": 0.5})
-    good, told = (run.folder / name).read_bytes(), list[str]()
+    good, messages = (run.folder / name).read_bytes(), list[str]()
     for seed in range(60):
         (run.folder / name).write_bytes(DAMAGE[seed % len(DAMAGE)](good, random.Random(seed)))
         for read in (lambda: read_run(run.folder), lambda: read_config(run.folder / "config.yaml")):
             try:
                 read()
             except SslJetsError as error:
-                told.append(str(error))
+                messages.append(str(error))
         run.drop_metrics_after(10)
-    assert told
-    assert all(len(text) < 3000 for text in told)
+    assert messages
+    assert all(len(text) < 3000 for text in messages)
     (run.folder / name).write_bytes(b"\xff" * 60 + b"\n" + b"\xff" * 60)
     with pytest.raises(SslJetsError):
         read_run(run.folder)

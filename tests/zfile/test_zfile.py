@@ -63,7 +63,7 @@ def same_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_is_read_is_what_was_written_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+def test_written_rows_are_read_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     rows = make_rows(40)
     write(tmp_path / f"out{suffix}", rows, cuts=(3, 3, 25, 39))
     back = read_z(tmp_path / f"out{suffix}")
@@ -204,7 +204,7 @@ def test_a_file_that_appears_while_writing_is_not_overwritten(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_or_unwritable_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_unwritable_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SslJetsError, match=r"(?s)nowhere/out\.root.*No such file.*mkdir -p"):
         ZWriter(tmp_path / "nowhere" / "out.root", COLUMNS, METADATA)
     (tmp_path / "file").write_text("")
@@ -254,12 +254,12 @@ print("done")
 """
 
 
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
-def test_a_full_disk_found_only_when_the_file_is_synced_is_told(
+def test_a_full_disk_found_only_when_the_file_is_synced_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> None:
@@ -348,7 +348,7 @@ def test_labels_that_are_not_whole_numbers_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_damaged_file_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     path.write_bytes(b"not a z file" * 50)
     with pytest.raises(DataError, match="cannot be read"):
@@ -359,7 +359,7 @@ def test_a_damaged_file_is_told(tmp_path: Path, suffix: str) -> None:
         read_z(path)
 
 
-def test_a_missing_file_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path: Path) -> None:
     write(tmp_path / "z_jets.root", make_rows(1))
     with pytest.raises(DataError, match=r"(?s)no such z file.*z_jets\.root"):
         read_z(tmp_path / "z_jet.root")
@@ -452,7 +452,7 @@ def test_a_tree_behind_a_colon_is_no_z_file(tmp_path: Path) -> None:
         read_z(f"{tmp_path}/a.root:jets")
 
 
-def test_a_shape_that_asks_for_more_than_the_file_holds_is_told(tmp_path: Path) -> None:
+def test_a_shape_that_asks_for_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "z.h5", "w") as file:
         file.create_dataset("z", (10**12, 8), "f4", chunks=(1000, 8))  # never written
     for rows in (10**9, 10**15):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, names_of, tree_of
+from ssl_jets.api.early import check_new_file, check_where
 from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.package_files import DEFAULT_MODEL
 
@@ -56,11 +57,13 @@ def embed(
         SslJetsError: a setting, the model, an input file or the output is wrong.
         Interrupted: a signal came; no unfinished file is left.
     """
+    check_choice("--level", level, ("jet", "particle"))
+    tree = _checked(out, tree_of(settings, schema, where), new=not (per_file or resume or force))
+
     from ssl_jets.embedding.embed import embed as run_embed
     from ssl_jets.runtime.console import Bar
 
-    check_choice("--level", level, ("jet", "particle"))
-    resolved = _resolved(data, schema, where, settings)
+    resolved = _resolved(data, tree)
     options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
     with Bar("embed", None, "jets", shown=rank() == 0) as bar:
         return run_embed(model, _sources(resolved), out, level=level, report=bar.to_of, **options)
@@ -112,13 +115,15 @@ def predict(
         SslJetsError: a setting, a model without head, a formula, an input file or the output is wrong.
         Interrupted: a signal came; no unfinished file is left.
     """
+    tree = _checked(out, tree_of(settings, schema, where), new=not (per_file or resume or force))
+
     from ssl_jets.api.temperatures import temperatures_of
     from ssl_jets.embedding.predictions import predict as run_predict
     from ssl_jets.runtime.console import Bar
 
     check_choice("--level", level, ("jet", "particle"))
     models = [Path(name) for name in names_of(model)]
-    resolved = _resolved(data, schema, where, settings)
+    resolved = _resolved(data, tree)
     options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
     with Bar("predict", None, "jets", shown=rank() == 0) as bar:
         return run_predict(
@@ -135,11 +140,12 @@ def predict(
 
 
 def merge(parts: Names, *, out: str | Path, partial: bool = False, force: bool = False) -> Merged:
-    """Join the parts of an array job, in order, into the file that one run would have written.
+    """Join the parts of an array job, in order, into the file that one run would have written, or write an index.
 
     Args:
         parts: files of `embed` or `predict` with `part` or `per_file`, in any order.
-        out: the output; its suffix names the format, which may be another than of the parts.
+        out: the output; its suffix names the format, which may be another than of the parts. `.json` writes an index,
+            by which `read_z` and `read_scores` read the parts as one file.
         partial: accept missing parts.
         force: replace `out`.
 
@@ -193,14 +199,22 @@ def log_sample(sources: tuple[str, ...]) -> None:
         log("no --data: the sample that comes with ssl-jets (10 classes of simulated jets)")
 
 
-def _resolved(data: Names, schema: str | Path | None, where: str | None, settings: SettingTree | None) -> EmbedSettings:
+def _checked(out: str | Path, tree: dict[str, Any], *, new: bool) -> dict[str, Any]:
+    """Check the selection and, if it must be new, the output, before any library is imported; return the settings."""
+    if new:
+        check_new_file(out, force=False)
+    check_where(tree)
+    return tree
+
+
+def _resolved(data: Names, tree: dict[str, Any]) -> EmbedSettings:
     """Check the settings of `embed` or `predict`, before anything is read."""
     from ssl_jets.config import resolve
     from ssl_jets.embedding.job import EmbedSettings
     from ssl_jets.runtime.allocator import tune_memory
 
     tune_memory()
-    return resolve(EmbedSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
+    return resolve(EmbedSettings, tree, {"data": given(sources=names_of(data))})
 
 
 def _sources(resolved: EmbedSettings) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_jets.api.arguments import Names, SettingTree, given, log, names_of, tree_of
+from ssl_jets.api.early import check_new_file
 from ssl_jets.api.embedding import log_sample
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def export(
     Raises:
         SslJetsError: a package of the extra `onnx` is missing, the model cannot be exported, or the results differ.
     """
+    check_new_file(out, force=force)
+
     from ssl_jets.config import resolve
     from ssl_jets.exporting import ExportSettings
     from ssl_jets.exporting import export as run_export

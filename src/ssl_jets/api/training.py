@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_jets.api.arguments import Names, SettingTree, given, log, model_of, names_of, path_of, tree_of
+from ssl_jets.api.early import check_new_run, check_where
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.launcher import rank
 
@@ -64,6 +65,10 @@ def pretrain(
         SslJetsError: a setting, an input file or the output is wrong.
         Interrupted: a signal came; the checkpoint is saved.
     """
+    tree = tree_of(settings, schema, where)
+    check_new_run(path_of(out), resume=resume, force=force)
+    check_where(tree)
+
     from ssl_jets.config import read_config
     from ssl_jets.model_file import load_model
     from ssl_jets.pretraining import pretrain as run_pretrain
@@ -79,7 +84,7 @@ def pretrain(
     arguments = _layer(data, val, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, devices=devices)
     arguments["model"] = given(size=size)
     arguments["train"] |= given(model=None if model is None else str(model_of(model)))
-    resolved = resolve_pretrain(name, in_config, tree_of(settings, schema, where), arguments, stored=stored)
+    resolved = resolve_pretrain(name, in_config, tree, arguments, stored=stored)
     folder = _run_folder(path_of(out), resolved.method.name)
     return _with_report(folder, resume, lambda: run_pretrain(resolved, folder, resume=resume, force=force))
 
@@ -140,13 +145,18 @@ def finetune(
         SslJetsError: a setting, the model, an input file or the output is wrong.
         Interrupted: a signal came; the checkpoint is saved.
     """
+    tree = tree_of(settings, schema, where)
+    if folds is None and config is None and "folds" not in (tree.get("data") or {}):  # folds have a folder of runs
+        check_new_run(path_of(out), resume=resume, force=force)
+    check_where(tree)
+
     from ssl_jets.finetuning import finetune as run_finetune
 
     resolved = _finetune_settings(
         model_of(model),
         _stored_settings(path_of(out), resume),
         config,
-        tree_of(settings, schema, where),
+        tree,
         _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
@@ -162,10 +172,11 @@ def finetune(
 def _finetune_folds(resolved: RunSettings[FinetuneSettings], folder: Path, *, resume: bool, force: bool) -> Path:
     """Train all folds, and write the report of each."""
     from ssl_jets.finetuning.folds import finetune_folds
-    from ssl_jets.report import write_run_report
 
+    before = {run for run in folder.glob("fold-*") if resume and _is_reported(run)}
     for run in finetune_folds(resolved, folder, resume=resume, force=force, log=log):
-        write_run_report(run)
+        if run not in before:
+            _write_report(run)
     return folder
 
 
@@ -256,12 +267,21 @@ def _run_folder(out: Path | None, name: str) -> Path:
 
 def _with_report(folder: Path, resume: bool, train: Callable[[], Path]) -> Path:
     """Train and write the report of the run; a run that was finished before keeps its report."""
+    before = resume and _is_reported(folder)
+    train()
+    if rank() == 0 and not before:
+        _write_report(folder)
+    return folder
+
+
+def _is_reported(folder: Path) -> bool:
+    """Return True if a run is finished and has its report."""
     from ssl_jets.training.run_folder import TrainingRun
 
-    finished_before = resume and TrainingRun(folder).finished
-    train()
-    if rank() == 0 and not (finished_before and (folder / "report.html").is_file()):
-        from ssl_jets.report import write_run_report
+    return TrainingRun(folder).finished and (folder / "report.html").is_file()
 
-        write_run_report(folder)
-    return folder
+
+def _write_report(folder: Path) -> None:
+    from ssl_jets.report import write_run_report
+
+    write_run_report(folder)

@@ -15,11 +15,13 @@ def merge(
     parts: Annotated[
         list[Path], typer.Argument(metavar="PART...", help="Files of --part or --per-file, in any order.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output: .root, .parquet, .h5 or .npz.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="A .root, .parquet, .h5 or .npz file, or a .json index.")
+    ],
     partial: Annotated[bool, typer.Option("--partial", help="Accept missing parts.")] = False,
     force: Force = False,
 ) -> None:
-    """Join the parts of an array job into the file that one run would have written; prints the file."""
+    """Join the parts of an array job into one file, or into an index by which they are read as one; prints the file."""
     from ssl_jets import api
 
     merged = api.merge(parts, out=out, partial=partial, force=force)

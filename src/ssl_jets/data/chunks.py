@@ -28,8 +28,8 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
     """Check that all files have the requested columns, and that jet columns hold one number per jet.
 
     Raises:
-        UsageError: a file lacks a column; the message has the column, the file, and the nearest columns.
-        DataError: a jet column of another type; the message has the column, the file, and the type.
+        UsageError: a file lacks a column, or a jet column has another type; the message has the column, the file, and
+            the nearest columns or the type.
     """
     # A feature that a file lacks is missing for its particles; `inputs.py` checks that some file has it.
     columns = tuple(name for name in request.columns or () if name in COLUMNS)
@@ -47,11 +47,11 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
 
 
 def _check_type(file: JetFile, name: str) -> None:
-    """Raise a DataError if the file has a branch of this name with anything but one number per jet."""
+    """Raise a UsageError if the file has a branch of this name with anything but one number per jet."""
     with file.reader.open_tables(file.source.path, external=True) as tables:
         for table in tables:
             if table.name == file.tree and name in table.branches and table.depth(name) != 0:
-                raise wrong_type(name, {0}, table, file.place)
+                raise wrong_type(name, {0}, table, file.place, error=UsageError)
 
 
 def read_chunk(

@@ -129,12 +129,19 @@ def named_sources(names: Sequence[str]) -> list[Source]:
 
 
 def open_sources(
-    sources: Sequence[Source], settings: DataSettings, skipped: dict[str, str], *, labelled: bool = True
+    sources: Sequence[Source],
+    settings: DataSettings,
+    skipped: dict[str, str],
+    *,
+    labelled: bool = True,
+    may_be_empty: bool = False,
 ) -> list[JetFile]:
-    """Open files as `open_named` does."""
+    """Open files as `open_named` does; with `may_be_empty` there may be no jets, or no file that can be opened."""
     labels = settings.labels if labelled else None
     errors = skipped if settings.bad_files == "skip" else None
-    files = open_files(sources, labels, settings.format, settings.jets, errors, settings.external)
+    files = open_files(
+        sources, labels, settings.format, settings.jets, errors, settings.external, may_be_empty=may_be_empty
+    )
     check_selection(files, settings.where)
     return files
 

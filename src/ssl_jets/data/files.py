@@ -164,6 +164,8 @@ def open_files(
     jets: str | None = None,
     left_out: dict[str, str] | None = None,
     external: bool = False,
+    *,
+    may_be_empty: bool = False,
 ) -> list[JetFile]:
     """Open files: detect the schema of each, and check its branches.
 
@@ -174,6 +176,7 @@ def open_files(
         jets: the collection of jets to read in files of events; by default the first of the schema.
         left_out: if given, files that cannot be opened are skipped and added here, with the reason.
         external: open also the files that a file links to (HDF5).
+        may_be_empty: accept files without jets and, with `left_out`, that no file can be opened.
 
     Raises:
         DataError: a file (with `left_out`: all files) that cannot be read or is of no known format, or no jets at all.
@@ -200,12 +203,13 @@ def open_files(
     files = [file for file in opened if isinstance(file, JetFile)]
     errors = {str(source): error for source, error in zip(sources, opened) if isinstance(error, DataError)}
     first = next(iter(errors.values()), None)
-    if first is not None and (not files or left_out is None):
+    if first is not None and (left_out is None or not (files or may_be_empty)):
         raise or_skip(first) if files else first
     if left_out is not None:
         left_out |= {name: error.what for name, error in errors.items()}
-    _check_opened(files, labels, jets)
-    return with_common_types(files)
+    if any(file.entries for file in files) or not may_be_empty:
+        _check_opened(files, labels, jets)
+    return with_common_types(files) if files else []
 
 
 def _check_opened(files: Sequence[JetFile], labels: tuple[str, ...] | None, jets: str | None) -> None:

@@ -13,10 +13,9 @@ from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.request import Request
 from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schemas.check import wrong_type
-from ssl_jets.data.schemas.formula import Formula, formula
+from ssl_jets.data.schemas.formula import Formula
+from ssl_jets.data.schemas.where import SETTING, parse_selection
 from ssl_jets.errors import DataError, UsageError, nearest
-
-SETTING = "data.where"
 
 _BLOCK = 10_000
 """Jets whose selection is read at once."""
@@ -26,12 +25,12 @@ def check_selection(files: Sequence[JetFile], where: str | None) -> None:
     """Check that a selection is a condition on columns that every file has, with one number per jet.
 
     Raises:
-        UsageError: the text is not a formula, a file lacks a column of it, or it is not true or false for each jet.
-        DataError: a column holds something else than one number per jet.
+        UsageError: the text is not a formula, a file lacks a column of it or has something else than one number per
+            jet in it, or it is not true or false for each jet.
     """
     if where is None:
         return
-    parsed = _parse(where)
+    parsed = parse_selection(where)
     for file in files:
         _check_columns(file, parsed)
         decoder = file.decoder(_request(where))
@@ -44,13 +43,6 @@ def check_selection(files: Sequence[JetFile], where: str | None) -> None:
             raise UsageError("a selection is true or false for each jet", where=SETTING, found=where, hint=hint)
 
 
-def _parse(where: str) -> Formula:
-    try:
-        return formula(where)
-    except ValueError as error:
-        raise UsageError("the selection is not a formula", where=f"{SETTING}={where}", found=error) from None
-
-
 def _check_columns(file: JetFile, parsed: Formula) -> None:
     """Check that a file has the columns of a selection: jet columns, or branches of its labels."""
     available = (*file.jet_columns, *file.label_branches)
@@ -61,7 +53,7 @@ def _check_columns(file: JetFile, parsed: Formula) -> None:
         for table in (table for table in tables if table.name == file.tree):
             for name in unusual:
                 if name in table.branches and (table.depth(name) != 0 or table.is_text(name)):
-                    raise wrong_type(name, {0}, table, file.place)
+                    raise wrong_type(name, {0}, table, file.place, error=UsageError)
     for name in unusual:
         if name not in available:
             raise UsageError(

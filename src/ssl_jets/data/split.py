@@ -73,8 +73,7 @@ def split_fold(files: Sequence[JetFile], fold: int, folds: int) -> tuple[list[En
     block is not trained on. The held-out ranges of all folds are all jets, each once.
 
     Raises:
-        UsageError: there is no such fold.
-        DataError: too few jets.
+        UsageError: there is no such fold, or there are too few jets for so many.
     """
     if fold >= folds:
         raise UsageError("there is no such fold", where="data.fold", found=fold, allowed=range(folds))
@@ -94,8 +93,10 @@ def split_fold(files: Sequence[JetFile], fold: int, folds: int) -> tuple[list[En
             stop = part.stop - gap * (part.stop in first_and_last)
             train += [EntryRange(index, start, stop)] if start < stop else []
     if not train or not held:
-        raise DataError(
-            "there are too few jets for the folds", found=f"{sum(f.entries for f in files)} jets, {folds} folds"
+        raise UsageError(
+            "there are too few jets for the folds",
+            where="--folds",
+            found=f"{sum(f.entries for f in files):,} jets, {folds:,} folds",
         )
     return train, held
 

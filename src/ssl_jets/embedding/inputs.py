@@ -144,7 +144,8 @@ def open_inputs(
     """Open the files of a job or of one of its parts, and log what is remarkable about them.
 
     Parts are runs of whole files, and only these files are opened; with fewer files than parts, runs of
-    entries cut at multiples of `batch` in a file, so that the batches equal the batches of one run.
+    entries cut at multiples of `batch` in a file, so that the batches equal the batches of one run. A part may have no
+    jets, or no file that can be opened: the other parts of its job have them.
 
     Raises:
         SslJetsError: no files, or a file that cannot be opened.
@@ -154,7 +155,7 @@ def open_inputs(
     if part is not None and part.of <= len(sources):
         first, stop = (len(sources) * number // part.of for number in (part.number - 1, part.number))
     left_out: dict[str, str] = {}
-    files = open_sources(sources[first:stop], data, left_out)
+    files = open_sources(sources[first:stop], data, left_out, may_be_empty=part is not None)
     for line in (*skipped_files(left_out), *copies_of(files), *find_suspicions(files), *seen.notes(files)):
         log(line)
     numbers = np.arange(len(files), dtype=np.int32)

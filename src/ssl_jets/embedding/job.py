@@ -214,7 +214,7 @@ def _open(
     seen = Seen.of(joint_training([model.facts.get("training", {}) for model in models]))
     inputs = open_inputs(sources, options.data, options.part, seen, batch=options.batch_size, log=options.log)
     read = tuple(dict.fromkeys((*options.keep, *output.jet_columns)))
-    to_encode = output.prepare(inputs.files, options.log)
+    to_encode = output.prepare(inputs.files, options.log) if inputs.files else ()
     context = tuple(dict.fromkeys(name for model in models for name in model.context))
     collections = joint_requests(model.collections for model in models)
     request = Request.of(options.data, read, to_encode, context=context, collections=collections)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.files import JetFile
@@ -18,13 +17,14 @@ from ssl_jets.embedding.discriminants import Discriminant, parse_all
 from ssl_jets.embedding.encoding import columns_to_encode
 from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
 from ssl_jets.embedding.particle_predictions import ParticleScoresOutput
-from ssl_jets.errors import SslJetsError, UsageError, nearest
+from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, Jets
-from ssl_jets.model import Model, encode, with_columns
+from ssl_jets.model import Model, batch_encoder, encode, with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import Precision
+from ssl_jets.runtime.threads import map_in_order
 from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
 
 SPREAD = "_spread"
@@ -61,8 +61,9 @@ def predict(
         **options: fields of `OutputOptions`.
 
     Raises:
-        UsageError: a formula, an unknown suffix, an existing output, a column that an input does not have.
-        SslJetsError: a model without head, models of different classes, an input or the output fails.
+        UsageError: a model without head, models of different classes, a formula, an unknown suffix, an existing
+            output, a column that an input does not have.
+        SslJetsError: an input or the output fails.
         Interrupted: a signal came. In no case is a half-written output left behind.
     """
     chosen = OutputOptions(**options)
@@ -86,14 +87,13 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
     """Check that models predict, and the same.
 
     Raises:
-        UsageError: no models, one that is named twice, or models that predict different things.
-        SslJetsError: a model without head.
+        UsageError: no models, one that is named twice or has no head, or models that predict different things.
     """
     if not models:
         raise UsageError("no model is named", where="--model", hint="--model RUN")
     for model, path in zip(models, paths):
         if model.head is None and model.regressor is None:
-            raise SslJetsError(
+            raise UsageError(
                 "this model has no head that predicts",
                 where=path,
                 found=f"method {model.method}",
@@ -127,7 +127,7 @@ def _check_particles(models: Sequence[Model], paths: Sequence[str | Path], given
             raise UsageError("this option is one of predictions of jets", where=option, found="--level particle")
     if models[0].particles is None:
         hint = "ssl-jets finetune --set 'method.particle_targets=[NAME]' trains one"
-        raise SslJetsError("this model has no head that predicts particles", where=paths[0], hint=hint)
+        raise UsageError("this model has no head that predicts particles", where=paths[0], hint=hint)
 
 
 def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -227,14 +227,14 @@ class ScoresOutput:
     ) -> Iterator[tuple[Jets, Encoded]]:
         """Yield each batch with z of all models, one after another."""
         if len(self._models) == 1:
-            yield from encode(self._models[0].encoder, batches, device, precision, batch=batch)
-            return
-        for jets in batches:
-            z: list[Tensor] = []
-            for model in self._models:
-                own = iter([with_columns(jets, model.columns)])
-                z += [encoded.z for _, encoded in encode(model.encoder, own, device, precision, batch=batch)]
-            yield jets, Encoded(torch.cat(z, dim=1), torch.empty(0, 0))
+            return encode(self._models[0].encoder, batches, device, precision, batch=batch)
+        each = [(model, batch_encoder(model.encoder, device, precision, batch=batch)) for model in self._models]
+
+        def compute(jets: Jets) -> tuple[Jets, Encoded]:
+            z = [encode_batch(with_columns(jets, model.columns)).z for model, encode_batch in each]
+            return jets, Encoded(torch.cat(z, dim=1), torch.empty(0, 0))
+
+        return map_in_order(compute, batches, device)
 
     def compute(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         """Compute the columns of a batch, float64 `[jet]` each, and z."""

@@ -164,7 +164,7 @@ def check_kept(files: Sequence[JetFile], request: Request, kept: Sequence[str], 
 
 
 def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column, ...]:
-    """Return kept jet columns with the type that all files share.
+    """Return kept jet columns with the type that all files share; without files bool, which any other type holds.
 
     Raises:
         DataError: whole numbers beyond 2^53 that would be written as floating point.
@@ -173,4 +173,4 @@ def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column
         for name in names:
             if name in file.types.rounded:
                 check_exact(file, name)
-    return tuple(Column(name, files[0].types.of[name].str) for name in names)
+    return tuple(Column(name, files[0].types.of[name].str if files else "?") for name in names)

@@ -282,7 +282,7 @@ def _require_some(inputs: Inputs, skipped: Counter[str], log: Log) -> None:
     if inputs.part is None:
         where = file_names(inputs.files, inputs.ranges)
         require_jets(jets, "that can be embedded", where=where, left_out=skipped)
-    elif not jets and inputs.ranges:
+    elif not jets:
         log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be embedded")
 
 

@@ -17,9 +17,9 @@ from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
-from ssl_jets.evaluation.roles import FORCE
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.zfile import some_rows, trained_rows, weights_of_rows
+from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
+from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.runtime.atomic import check_folder
@@ -115,22 +115,10 @@ def _test_rows(file: ZFile, settings: EvaluateSettings, note: MessageLog, where:
     found = trained_rows(file)
     trained = np.zeros(len(file), dtype=bool) if found is None else found
     require_jets(int(usable.sum()), "with predictions", where=where, left_out=file.metadata["left_out"])
-    seen = int((usable & trained).sum())
-    if seen and not wanted.seen:
-        usable &= ~trained
-        if not usable.any():
-            raise DataError(
-                "the model was trained on all jets of this scores file, so none are left to evaluate it on",
-                where=where,
-                found=f"{len(file):,} jets",
-                hint=f"predict other jets; or {FORCE}",
-            )
-        note(f"the model was trained on {seen:,} of the jets, so only the {usable.sum():,} others are test jets")
+    if (usable & trained).any() and not wanted.seen:
+        usable = unseen_rows(usable, trained, note, kind="scores file", where=where, command="predict")
     rows = some_rows(np.flatnonzero(usable), wanted.test_jets, wanted.seed)
-    leaked = int(trained[rows].sum())
-    if leaked:
-        note(f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the {len(rows):,} jets")
-    return rows, trained, leaked
+    return rows, trained, count_leaked(rows, trained, note)
 
 
 def _classification(

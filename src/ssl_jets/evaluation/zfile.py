@@ -22,8 +22,9 @@ from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe
 from ssl_jets.evaluation.probes.physics import Side, physics_probes
 from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
-from ssl_jets.evaluation.roles import FORCE, log_absent_classes
+from ssl_jets.evaluation.roles import log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
@@ -86,7 +87,7 @@ def evaluate_z(
         note(f"{(~usable).sum():,} jets without a finite z are left out")
     fit = roles.fit[labels[roles.fit] >= 0]
     shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
-    leaked = roles.leaked(shown, note)
+    leaked = count_leaked(shown, roles.trained, note)
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
@@ -128,7 +129,7 @@ def labelled_sides(
         weights_of_rows(file, settings.data.weights),
     )
     roles.require_weights(weights, settings.data.weights)
-    roles.leaked(roles.test, note)
+    count_leaked(roles.test, roles.trained, note)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
     fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
@@ -164,16 +165,8 @@ class _Roles:
             note("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
         fit: Array = usable & trained
-        test: Array = usable & ~trained
         if fit.any() and not wanted.seen:
-            if not test.any():
-                raise DataError(
-                    "the model was trained on all jets of this z file, so none are left to evaluate it on",
-                    where=path,
-                    found=f"{len(file):,} jets",
-                    hint=f"embed other jets; or {FORCE}, and the report says that it has seen them",
-                )
-            note(f"the model was trained on {fit.sum():,} of the jets, so only the {test.sum():,} others are test jets")
+            test = unseen_rows(usable, trained, note, kind="z file", where=path, command="embed")
         else:
             first = _first(file, usable)
             fit, test = usable & first, usable & ~first
@@ -192,16 +185,6 @@ class _Roles:
         for rows in (self.fit, self.test) if name is not None else ():
             counting = int((weights[rows] > 0).sum())
             require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
-
-    def leaked(self, rows: Array, note: MessageLog) -> int:
-        """Count, and log, the test rows that the model was trained on."""
-        leaked = int(self.trained[rows].sum())
-        if leaked:
-            note(
-                f"WARNING: as asked for (evaluate.seen), the model was trained on {leaked:,} of the {len(rows):,} jets "
-                "tested on"
-            )
-        return leaked
 
 
 @dataclass(frozen=True)
@@ -257,18 +240,6 @@ def weights_of_rows(file: ZFile, name: str | None) -> Array:
     return relative(weights)
 
 
-def trained_rows(file: ZFile) -> Array | None:
-    """Return a mask of the rows that the model was trained on, bool `[row]`; None if the file has none."""
-    ranges = file.metadata.get("trained")
-    if ranges is None or not {"source_file", "source_entry"} <= set(file.columns):
-        return None
-    source, entry = file.columns["source_file"], file.columns["source_entry"]
-    trained = np.zeros(len(file), dtype=bool)
-    for index, start, stop in ranges:
-        trained |= (source == index) & (entry >= start) & (entry < stop)
-    return trained
-
-
 def _first(file: ZFile, usable: Array) -> Array:
     """Return a mask of usable rows in the first half of the entries of each source file, bool `[row]`."""
     source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
@@ -276,11 +247,6 @@ def _first(file: ZFile, usable: Array) -> Array:
     first = np.zeros(len(file), dtype=bool)
     first[usable] = first_halves(source[usable], entry[usable])
     return first
-
-
-def some_rows(rows: Array, most: int, seed: int) -> Array:
-    chosen: Array = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    return chosen
 
 
 def _model(file: ZFile) -> ModelFacts:

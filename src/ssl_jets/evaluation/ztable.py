@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import UsageError
 from ssl_jets.zfile import ZFile, read_z
 
 SAME = {"model_sha256": "the model", "level": "the level", "label_names": "the classes", "scores": "the scores"}
@@ -23,8 +23,8 @@ def read_table(
     `source_file` and `trained` count the input files of all of them; parts of one job count them already.
 
     Raises:
-        UsageError: a file is named twice.
-        DataError: files of different models, classes, or columns; or as `read_z`.
+        UsageError: a file is named twice, or files of different models, classes, or columns.
+        DataError: as `read_z`.
     """
     named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if len({path.resolve() for path in named}) < len(named):
@@ -41,7 +41,7 @@ def _check_same(path: Path, first: ZFile, other_path: Path, other: ZFile) -> Non
     facts["the columns"] = (_shapes(first), _shapes(other))
     for text, (one, another) in facts.items():
         if one != another:
-            raise DataError(
+            raise UsageError(
                 f"z files of one table agree in {text}",
                 where=f"{path}, {other_path}",
                 found=f"{one} and {another}",

@@ -165,11 +165,11 @@ def check_inputs(model: Model, where: str | Path) -> None:
     """Check that the encoder reads nothing but the canonical columns of particles.
 
     Raises:
-        SslJetsError: it has further inputs.
+        UsageError: it has further inputs.
     """
     settings = require_own(model.encoder, "the export", "--mode distil trains such a student").cfg
     if further := [*settings.features, *settings.context, *settings.collections]:
-        raise SslJetsError(
+        raise UsageError(
             "this model has inputs that cannot be exported",
             where=where,
             found=", ".join(further),

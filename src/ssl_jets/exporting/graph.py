@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ssl_jets import __version__
 from ssl_jets.errors import SslJetsError
 from ssl_jets.exporting.padded import PaddedEncoder
-from ssl_jets.jets import COLUMNS, KINDS
+from ssl_jets.jets import COLUMNS, KINDS, UNITS
 from ssl_jets.model import Model
 from ssl_jets.nn.foreign.adapter import require_own
 
@@ -37,10 +37,6 @@ LAYER_NORM_OPSET = 17
 """First opset with a node for layer normalization; below, it is written as sums and products."""
 FILE_FORMAT = 7
 """Version of the file format (IR): the latest that onnxruntime 1.10 reads. Nothing here needs a later one."""
-UNITS = {
-    "pt": "GeV", "deta": "1", "dphi": "rad", "energy": "GeV", "charge": "e", "kind": "index",
-    "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm",
-}  # fmt: skip
 
 
 class ExportedModel(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
 from ssl_jets.nn.domain.distance import coral, mmd
 from ssl_jets.training.run_setup import TrainingInputs
+
+SettingsT = TypeVar("SettingsT", DannSettings, CoralSettings, MmdSettings)
 
 
 def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, begins: bool) -> None:
@@ -74,15 +77,17 @@ def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSe
     run.log_metrics({"step": 0, "kind": "reweight", **result._asdict()})
 
 
-class DomainTerm(Term):
+class DomainTerm(Term, Generic[SettingsT]):
     """Loss on z of source and target.
 
     Args:
+        cfg: settings of the loss.
         target: indices of the files of the target domain.
     """
 
-    def __init__(self, target: Iterable[int]) -> None:
+    def __init__(self, cfg: SettingsT, target: Iterable[int]) -> None:
         super().__init__()
+        self.cfg: SettingsT = cfg
         self.register_buffer("target", torch.tensor(sorted(target)), persistent=False)
         self.target: Tensor
 
@@ -100,12 +105,11 @@ class DomainTerm(Term):
         raise NotImplementedError
 
 
-class DannTerm(DomainTerm):
+class DannTerm(DomainTerm[DannSettings]):
     """Adversarial domain discriminator with reversed gradient (`nn/domain/adversary.py`)."""
 
     def __init__(self, cfg: DannSettings, dim: int, target: Iterable[int]) -> None:
-        super().__init__(target)
-        self.cfg = cfg
+        super().__init__(cfg, target)
         self.discriminator = Discriminator(dim, cfg.hidden)
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
@@ -116,24 +120,16 @@ class DannTerm(DomainTerm):
         return loss  # type: ignore[no-any-return]
 
 
-class CoralTerm(DomainTerm):
+class CoralTerm(DomainTerm[CoralSettings]):
     """Distance of the covariances of z (`nn/domain/distance.py`)."""
-
-    def __init__(self, cfg: CoralSettings, target: Iterable[int]) -> None:
-        super().__init__(target)
-        self.cfg = cfg
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Compute the weighted distance."""
         return self.cfg.weight * coral(source, target)
 
 
-class MmdTerm(DomainTerm):
+class MmdTerm(DomainTerm[MmdSettings]):
     """Maximum mean discrepancy of z (`nn/domain/distance.py`)."""
-
-    def __init__(self, cfg: MmdSettings, target: Iterable[int]) -> None:
-        super().__init__(target)
-        self.cfg = cfg
 
     def between(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Compute the weighted distance."""

@@ -26,7 +26,7 @@ from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
-from ssl_jets.zfile import Column, ZMetadata, ZWriter
+from ssl_jets.zfile import Column, ZMetadata, ZWriter, read_metadata
 
 SCORES = "scores.root"
 """Out-of-fold scores in the folder of the folds."""
@@ -62,22 +62,31 @@ def finetune_folds(
         raise UsageError("folds are trained in one process", where="--folds", hint="--set data.fold=0 trains one fold")
     check_output(out / SCORES, force=force or resume)
     folds = [_with_fold(settings, fold) for fold in range(settings.data.folds or 0)]
-    runs = []
-    for fold, own in enumerate(folds):
+    runs = [out / f"fold-{fold}" for fold in range(len(folds))]
+    for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):
         log(f"fold {fold} of {len(folds)}")
-        runs.append(finetune(own, out / f"fold-{fold}", resume=resume, force=force))
-    _write_scores(folds, runs, out / SCORES, log)
+        finetune(own, run, resume=resume, force=force)
+    models = [load_model(run) for run in runs]
+    if resume and _has_scores_of(out / SCORES, models):
+        log(f"finished before: {out / SCORES}")
+    else:
+        _write_scores(folds, models, out / SCORES, log)
     return runs
+
+
+def _has_scores_of(path: Path, models: list[Model]) -> bool:
+    """Check whether the scores file is there, of these models."""
+    stored = read_metadata(path).get("scores", {}) if path.is_file() else {}
+    return bool(stored.get("models") == [model.sha256 for model in models])
 
 
 def _with_fold(settings: RunSettings[FinetuneSettings], fold: int) -> RunSettings[FinetuneSettings]:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"fold": fold})})
 
 
-def _write_scores(folds: list[RunSettings[FinetuneSettings]], runs: list[Path], path: Path, log: Log) -> None:
+def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model], path: Path, log: Log) -> None:
     """Write the scores of all jets, in input order; they are held in memory, about 50 bytes and 4 a class each."""
     blocks: list[dict[str, Array]] = []
-    models = [load_model(run) for run in runs]
     data = open_dataset(folds[0].data)
     for fold, (settings, model) in enumerate(zip(folds, models, strict=True)):
         data = open_dataset(settings.data)

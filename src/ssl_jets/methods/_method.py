@@ -32,8 +32,8 @@ class Method(nn.Module):
 
     With `cfg.observables_weight` w, any method also regresses jet observables from z, L + w |A z - observables(x)|.
 
-    A method that names others in `requires` also receives these trained methods (of a teacher the encoder), as keyword arguments, and keeps each
-    as the attribute of that name.
+    A method that names others in `requires` also receives these trained methods (of a teacher the encoder), as keyword
+    arguments, and keeps each as the attribute of that name.
     """
 
     Config: ClassVar[type[MethodSettings]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -39,11 +37,6 @@ def sigreg(values: Tensor, directions: Tensor) -> Tensor:
     parts = gather(torch.stack([angle.cos().mean(0), angle.sin().mean(0)]).unsqueeze(0)).mean(0)
     distance = (parts[0] - normal).square() + parts[1].square()  # of real and imaginary part, [direction, t]
     return (distance @ (weights * normal)).mean()
-
-
-def sample_of_normal(jets: int) -> float:
-    """Return the expectation of S for this many jets drawn from a standard normal distribution."""
-    return math.sqrt(2 * math.pi) * (1 - 1 / math.sqrt(3)) / jets
 
 
 def vicreg_terms(views: Tensor) -> tuple[Tensor, Tensor]:

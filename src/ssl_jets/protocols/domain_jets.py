@@ -76,11 +76,11 @@ class DomainJets:
         """Return labelled jets of the data and their labels as indices into `classes`.
 
         Raises:
-            DataError: the training has seen them.
+            UsageError: the training has seen them.
         """
         seen = Seen.of(training)
         if trained := [file.name for file in self.files[TARGET] if seen.trained(file.identity)]:
-            raise DataError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
+            raise UsageError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
         return self._target, self._labels(self._target, TARGET)
 
     def left_out(self) -> list[str]:

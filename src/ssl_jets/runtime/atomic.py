@@ -219,6 +219,23 @@ def check_folder(folder: Path, holds: str, *, force: bool) -> None:
         raise SslJetsError("the output cannot be written", where=existing, found="no write access", hint=hint)
 
 
+def check_run_folder(folder: Path, *, force: bool) -> None:
+    """Check that a folder is empty, or a run to be replaced with `force`. Nothing is written or removed.
+
+    Raises:
+        UsageError: the folder contains other files, or a run and `force` is not set.
+    """
+    if not folder.exists():
+        return
+    entries = folder.iterdir() if folder.is_dir() else [folder]
+    if any(not entry.name.startswith(".") for entry in entries):
+        if not (folder / "config.yaml").is_file():
+            raise UsageError("the output exists and is not a run folder", where=folder, hint="--out OTHER")
+        if not force:
+            hint = "--resume to go on, --force to replace it, or --out OTHER"
+            raise UsageError("the run exists", where=folder, hint=hint)
+
+
 def sync(path: Path) -> None:
     """Flush a file to the disk; an exceeded quota or a full network disk is often reported only here."""
     descriptor = os.open(path, os.O_RDONLY)

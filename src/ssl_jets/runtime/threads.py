@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ssl_jets.runtime.launcher import join
+
+if TYPE_CHECKING:
+    import torch
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Environment variables that decide how OpenMP threads wait; they are read when torch is loaded."""
@@ -61,8 +64,10 @@ def allowed_threads() -> int:
     return threads if os.environ.get("OMP_NUM_THREADS") else min(threads, allowed_cores())
 
 
-def map_in_order(function: Callable[[InT], OutT], inputs: Iterable[InT]) -> Iterator[OutT]:
-    """Yield `function(x)` for each input, in order; several at once, in threads with one core each.
+def map_in_order(
+    function: Callable[[InT], OutT], inputs: Iterable[InT], device: torch.device | str = "cpu"
+) -> Iterator[OutT]:
+    """Yield `function(x)` for each input, in order; on a CPU several at once, in threads with one core each.
 
     `allowed_threads` run at once, and at most `MAX_BATCHES_AT_ONCE`. The results do not depend on their number, since
     every operation uses one core.
@@ -71,7 +76,7 @@ def map_in_order(function: Callable[[InT], OutT], inputs: Iterable[InT]) -> Iter
 
     threads = torch.get_num_threads()
     at_once = min(allowed_threads(), MAX_BATCHES_AT_ONCE)
-    if at_once == 1:
+    if at_once == 1 or torch.device(device).type != "cpu":
         yield from map(function, inputs)
         return
     try:

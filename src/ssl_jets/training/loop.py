@@ -1,19 +1,15 @@
 """fit(): one training loop for every method, on Lightning Fabric.
 
 Fabric handles devices, DDP, precision and launch; the loop handles the schedule, clipping, metrics, checkpoints and
-the signal that ends a batch job. Every step seeds torch's generators with (seed, step, rank), so that a resumed run
-draws the same random numbers as an uninterrupted one, and no generator state has to be saved.
+the signal that ends a batch job. A step, a validation and a checkpoint are in `state.py`.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -21,247 +17,17 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.base import Stream
-from ssl_jets.diagnostics.collapse import ADVICE, Verdict
-from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
-from ssl_jets.errors import SslJetsError
+from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.methods._method import Method
-from ssl_jets.nn.collectives import alone
-from ssl_jets.nn.masking import hide_inputs
-from ssl_jets.nn.transformer import Transformer
 from ssl_jets.runtime.console import Bar
-from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.runtime.signals import Interrupted, watched
-from ssl_jets.training import checkpoint
-from ssl_jets.training.best import Best
-from ssl_jets.training.nonfinite import GRADIENT, LOSS, NonFinite
-from ssl_jets.training.optimizer import make_optimizer, set_rates, skip_frozen
-from ssl_jets.training.placement import Placement, full
 from ssl_jets.training.run_folder import TrainingRun
-from ssl_jets.training.schedule import Schedule
-from ssl_jets.training.streams import Throughput
+from ssl_jets.training.state import FitResult, TrainingState
+
+__all__ = ["FitResult", "fit"]
 
 FIRST_CHECK_DIVISORS = (8, 4, 2)
 """The first collapse checks come at `validate_every` divided by these: 250 -> steps 31, 62, 125."""
-
-
-@dataclass
-class FitResult:
-    """Length of a finished training.
-
-    Attributes:
-        steps: optimizer steps, skipped ones included.
-        jets: jets of all batches of all ranks.
-        seconds: wall time, of all parts of a resumed run together.
-        skipped_steps: steps with a loss or gradient that was not finite.
-        best_step: step of the weights with `train.keep=best`; None for the last one.
-    """
-
-    steps: int
-    jets: int
-    seconds: float
-    skipped_steps: int = 0
-    best_step: int | None = None
-
-
-def total_steps(settings: TrainSettings, jets_per_epoch: int, world: int) -> int:
-    """Return the number of optimizer steps: `steps`, or `epochs` over the training jets.
-
-    >>> total_steps(TrainSettings(epochs=2, batch_size=10), jets_per_epoch=101, world=2)
-    11
-    """
-    if settings.steps is not None:
-        return settings.steps
-    per_step = settings.batch_size * settings.accumulate * world
-    return max(1, math.ceil((settings.epochs or 1.0) * jets_per_epoch / per_step))
-
-
-class Loop:
-    """State of one training, and its step, validation and checkpoint."""
-
-    def __init__(
-        self,
-        method: Method,
-        stream: Stream,
-        run: TrainingRun,
-        settings: TrainSettings,
-        fabric: Fabric,
-        monitor: Monitor | None,
-        file_names: Sequence[str],
-    ) -> None:
-        self.method, self.stream, self.run, self.settings, self.fabric = method, stream, run, settings, fabric
-        self.monitor, self.file_names = monitor, file_names
-        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
-        self.steps = total_steps(settings, stream.jets_per_epoch, fabric.world_size)
-        self.schedule = Schedule(self.steps)
-        for module in method.modules():
-            if isinstance(module, Transformer):
-                module.checkpointing = settings.checkpointing
-        self.placement = Placement(method, lambda module: make_optimizer(module, settings), fabric, settings.strategy)
-        self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
-        self.step, self.jets = 0, 0
-        self.seconds, self.lr = 0.0, 0.0
-        self.collapsed = False  # at the last validation
-        self.best = Best(settings)
-        self.nonfinite = NonFinite(settings, file_names, self.ranks, fabric.device)
-        self.throughput = Throughput(stream)
-        self.logged_skipped = Counter[str]()
-
-    def learning_rate(self) -> float:
-        """Return the learning rate of this step: linear warm-up, then a cosine down to `final_lr`."""
-        step, steps = self.schedule.at(self.step), self.schedule.steps
-        warmup = max(1, round(self.settings.warmup * steps))
-        if step < warmup:
-            return self.settings.lr * min(1.0, (step + 1) / warmup)
-        share = (step - warmup) / max(1, steps - warmup)
-        final = self.settings.final_lr
-        return self.settings.lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
-
-    def take_step(self) -> dict[str, float]:
-        """Take one optimizer step and return the loss and its parts, averaged over the accumulated batches."""
-        settings, fabric = self.settings, self.fabric
-        self.nonfinite.begin(self.placement.trained)
-        seed_step(settings.seed, self.step, fabric.global_rank)
-        progress = self.schedule.progress(self.step)
-        self.lr = self.learning_rate()
-        set_rates(self.optimizer, self.lr, self.method.lr_multipliers(progress))
-        totals: dict[str, float] = {}
-        for micro in range(settings.accumulate):
-            jets = next(self.stream)
-            if settings.hide_features:
-                jets = hide_inputs(jets, settings.hide_features)
-            with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
-                parts = self.wrapped(jets.to(fabric.device), progress)
-                self.nonfinite.check(parts["loss"], jets, LOSS)
-                fabric.backward(parts["loss"] / settings.accumulate)
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / settings.accumulate
-            self.jets += len(jets) * fabric.world_size
-        skip_frozen(self.optimizer)
-        clipped = fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        norm = full(clipped)  # type: ignore[arg-type]
-        self.nonfinite.check(norm, jets, GRADIENT)
-        taken = self.nonfinite.decide(self.step, self.placement.trained, self.run)
-        if taken:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if taken:
-            self.placement.trained.after_step(self.schedule.progress(self.step + 1))
-        self.step += 1
-        return totals | {"grad_norm": float(norm)}
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint. All ranks call this; rank 0 writes the states of all streams."""
-        streams, skipped = zip(*self.ranks.gather((self.stream.state_dict(), self.stream.skipped)), strict=True)
-        self._log_skipped(sum(skipped, Counter[str]()))
-        weights = self.placement.state_dict()
-        if self.run.writes:
-            state = {
-                **weights,
-                "streams": list(streams),
-                "step": self.step,
-                "schedule": asdict(self.schedule),
-                "jets": self.jets,
-                "seconds": self.seconds,
-                "watch": {"failed": self.collapsed},
-                "monitor": self.monitor.state_dict() if self.monitor is not None else {},
-                "nonfinite": self.nonfinite.state_dict(),
-                "best": self.best.state_dict(),
-            }
-            checkpoint.write(path, state, self.settings.keep_checkpoints)
-        self.fabric.barrier()
-
-    def _log_skipped(self, skipped: Counter[str]) -> None:
-        """Log the jets that all ranks skipped so far, if the number has changed."""
-        if skipped != self.logged_skipped:
-            self.logged_skipped = skipped
-            self.run.log_skipped(self.step, skipped)
-
-    def resume(self) -> None:
-        """Continue from the newest undamaged checkpoint of the run."""
-        for message in self.ranks.from_first(lambda: checkpoint.settle(self.run.checkpoint)):
-            self.run.log_message(f"warning: {message}")
-        self.load(self.run.checkpoint)
-        self.run.drop_metrics_after(self.step)
-        self.run.log_message(f"resumed at step {self.step} of {self.steps}")
-
-    def load(self, path: Path) -> None:
-        """Load a checkpoint, also one of another number of ranks."""
-        state = checkpoint.read(path)
-        with checkpoint.one_message(path):
-            self.placement.load_state_dict(state)
-            self.stream.resume(state["streams"])
-            self.step, self.jets, self.seconds = state["step"], state["jets"], state["seconds"]
-            self.collapsed = state["watch"]["failed"]
-            if self.monitor is not None:
-                self.monitor.load_state_dict(state["monitor"])
-            self.nonfinite.load_state_dict(state.get("nonfinite", {}))  # missing in checkpoints of older versions
-            self.best.load_state_dict(state.get("best", {}))
-            self.schedule = Schedule(**state["schedule"])
-        if len(state["streams"]) != self.fabric.world_size:
-            self._change_ranks(len(state["streams"]))
-        elif not self.schedule.since and self.schedule.last != self.steps:
-            raise SslJetsError(
-                "the run has another length than before",
-                where=path,
-                found=f"{self.schedule.last} then, {self.steps} now",
-            )
-        self.steps = self.schedule.last
-
-    def _change_ranks(self, before: int) -> None:
-        """Adapt the schedule to another number of processes.
-
-        With `steps` the number of steps stays; with `epochs` it follows from the jets that are left. The learning rate
-        continues at its value and reaches its final one with the last step.
-        """
-        world, settings = self.fabric.world_size, self.settings
-        if settings.steps is None:
-            per_step = settings.batch_size * settings.accumulate * world
-            jets_left = math.ceil((settings.epochs or 1.0) * self.stream.jets_per_epoch) - self.jets
-            self.schedule = self.schedule.stretched(self.step, self.step + max(0, math.ceil(jets_left / per_step)))
-        steps_left = self.schedule.last - self.step
-        self.run.log_message(f"now {world} processes instead of {before}: {steps_left} steps to go")
-
-    def validate(self, *, whole: bool) -> list[Verdict]:
-        """Validate on rank 0, in full or by the quick check, and return the verdicts on all ranks."""
-        verdicts: list[Verdict] = []
-        if self.monitor is not None:
-            self.placement.gather()
-        if self.monitor is not None and self.run.writes:
-            progress, early = self.schedule.progress(self.step), self.step < EARLY_STEPS
-            with self.fabric.autocast(), alone():
-                if whole:
-                    diagnosis = self.monitor.validate(self.method, progress, early=early)
-                    self.best.update(self.method, self.step, diagnosis)
-                else:
-                    diagnosis = self.monitor.check(self.method, progress)
-            verdicts = diagnosis.verdicts
-            record = {"step": self.step, "kind": "validation" if whole else "check", **diagnosis.metrics}
-            self.run.log_metrics(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
-            line = summary_line(diagnosis, self.method.exported().dim, early=early or not whole)
-            self.run.log_message(f"step {self.step}: {line}")
-            for verdict in verdicts:
-                self.run.log_message(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
-        return self.fabric.broadcast(verdicts)
-
-    def result(self) -> FitResult:
-        """Return the length of the training so far."""
-        return FitResult(self.step, self.jets, self.seconds, self.nonfinite.total)
-
-    def stop_on_collapse(self, verdicts: list[Verdict]) -> None:
-        """Stop with `train.on_collapse=stop` at the second validation in a row that found a collapse.
-
-        Raises:
-            SslJetsError: the representation has collapsed; the checkpoint is saved.
-        """
-        again, self.collapsed = bool(verdicts) and self.collapsed, bool(verdicts)
-        if again and self.settings.on_collapse == "stop":
-            self.save(self.run.checkpoint)
-            raise SslJetsError(
-                "the representation has collapsed",
-                where=f"step {self.step} of {self.run.folder}",
-                found="; ".join(verdict.text for verdict in verdicts),
-                hint=f"a smaller --set train.lr={self.settings.lr / 4:g}; more in docs/collapse.md",
-            )
 
 
 def fit(
@@ -296,68 +62,63 @@ def fit(
         SslJetsError: the loss or the gradient is not finite (in several steps in a row, if such steps are skipped), the
             representation has collapsed with `train.on_collapse=stop` (the checkpoint is saved), or the disk is full.
     """
-    loop = Loop(method, stream, run, settings, fabric, monitor, file_names)
+    state = TrainingState(method, stream, run, settings, fabric, monitor, file_names)
     if resume and run.has_checkpoint:
-        loop.resume()
+        state.resume()
     every = settings.validate_every
     early_checks = {every // divisor for divisor in FIRST_CHECK_DIVISORS if every >= 10 * divisor}
-    if early_checks and not loop.step:  # the reference of later checks
-        loop.validate(whole=False)
-    started = time.monotonic() - loop.seconds
+    if early_checks and not state.step:  # the reference of later checks
+        state.validate(whole=False)
+    started = time.monotonic() - state.seconds
     saved = snapped = time.monotonic()
-    loop.throughput.reset(loop.jets)
-    with watched() as watch, Bar(title, loop.steps, "steps", shown=run.writes) as bar, closing(run.loggers):
+    state.throughput.reset(state.jets)
+    with watched() as watch, Bar(title, state.steps, "steps", shown=run.writes) as bar, closing(run.loggers):
         watch.at_once = False
-        while loop.step < loop.steps:
-            parts = loop.take_step()
-            loop.seconds = time.monotonic() - started
-            done = loop.step == loop.steps
-            if loop.step % settings.log_every == 0 or done:
-                _log_step(loop, parts, bar)
-            whole = loop.step % every == 0 or done
-            if whole or loop.step in early_checks:
-                loop.stop_on_collapse(loop.validate(whole=whole))
-                loop.throughput.reset(loop.jets)
+        while state.step < state.steps:
+            parts = state.take_step()
+            state.seconds = time.monotonic() - started
+            done = state.step == state.steps
+            if state.step % settings.log_every == 0 or done:
+                _log_step(state, parts, bar)
+            whole = state.step % every == 0 or done
+            if whole or state.step in early_checks:
+                state.stop_on_collapse(state.validate(whole=whole))
+                state.throughput.reset(state.jets)
             signal = _any_signal(watch.received, fabric)
             checkpoint_due = fabric.broadcast(time.monotonic() - saved >= 60 * settings.checkpoint_minutes)
             if signal or checkpoint_due or done:
-                loop.save(run.checkpoint)
+                state.save(run.checkpoint)
                 saved = time.monotonic()
-            if snapshot is not None and _snapshot_due(loop, snapped) and not done:
-                loop.placement.gather()
-                snapshot(loop.result())
+            if snapshot is not None and _snapshot_due(state, snapped) and not done:
+                state.placement.gather()
+                snapshot(state.result())
                 snapped = time.monotonic()
             if signal and not done:
-                run.log_message(f"stopped at step {loop.step} of {loop.steps}; --resume goes on from here")
+                run.log_message(f"stopped at step {state.step} of {state.steps}; --resume goes on from here")
                 raise Interrupted(signal)
-    loop.placement.gather()
-    best = loop.best.restore(method)
+    state.placement.gather()
+    best = state.best.restore(method)
     if best is not None:
         run.log_message(
-            f"the model is of step {best}, the best of all validations: {loop.best.name} {loop.best.value:.4g}"
+            f"the model is of step {best}, the best of all validations: {state.best.name} {state.best.value:.4g}"
         )
-    return replace(loop.result(), best_step=best)
+    return replace(state.result(), best_step=best)
 
 
-def _snapshot_due(loop: Loop, since: float) -> bool:
-    minutes = loop.settings.snapshot_minutes
-    return minutes is not None and loop.fabric.broadcast(time.monotonic() - since >= 60 * minutes)
+def _snapshot_due(state: TrainingState, since: float) -> bool:
+    minutes = state.settings.snapshot_minutes
+    return minutes is not None and state.fabric.broadcast(time.monotonic() - since >= 60 * minutes)
 
 
-def _log_step(loop: Loop, parts: dict[str, float], bar: Bar) -> None:
-    rates = loop.throughput.rates(loop.jets)
-    record = {"step": loop.step, "kind": "train", **parts, "lr": loop.lr, **rates}
-    epoch = loop.jets / max(1, loop.stream.jets_per_epoch)
-    skipped = {"skipped": sum(loop.stream.skipped.values())} if loop.stream.skipped else {}
-    if loop.nonfinite.total:
-        skipped["skipped_steps"] = loop.nonfinite.total
-    loop.run.log_metrics({**record, "epoch": epoch, **skipped, "seconds": loop.seconds})
-    bar.to(loop.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch's generators for one step of one rank."""
-    torch.manual_seed(hash((seed, step, rank)) % 2**63)
+def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:
+    rates = state.throughput.rates(state.jets)
+    record = {"step": state.step, "kind": "train", **parts, "lr": state.lr, **rates}
+    epoch = state.jets / max(1, state.stream.jets_per_epoch)
+    skipped = {"skipped": sum(state.stream.skipped.values())} if state.stream.skipped else {}
+    if state.nonfinite.total:
+        skipped["skipped_steps"] = state.nonfinite.total
+    state.run.log_metrics({**record, "epoch": epoch, **skipped, "seconds": state.seconds})
+    bar.to(state.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
 
 
 def _any_signal(received: int, fabric: Fabric) -> int:

@@ -27,7 +27,15 @@ from ssl_jets.config import Settings, to_yaml
 from ssl_jets.data.identity import FileId
 from ssl_jets.data.skipped import skipped_jets
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, open_to_append, real, write_bytes, write_text
+from ssl_jets.runtime.atomic import (
+    WorkFolder,
+    check_run_folder,
+    clear_left_behind,
+    open_to_append,
+    real,
+    write_bytes,
+    write_text,
+)
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.reading import guarded, read_text
 from ssl_jets.runtime.terminal import escaped
@@ -99,21 +107,9 @@ class TrainingRun:
             # The file system has no locks: other processes are not kept out.
 
     def check_replaceable(self, *, force: bool = False) -> None:
-        """Check that the folder is empty, or a run to be replaced with `force`. Nothing is written or removed.
-
-        Raises:
-            UsageError: the folder contains other files, or a run and `force` is not set.
-        """
-        if not self.writes or not self.folder.exists():
-            return
-        entries = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
-        if any(not entry.name.startswith(".") for entry in entries):
-            if not (self.folder / "config.yaml").is_file():
-                raise UsageError("the output exists and is not a run folder", where=self.folder, hint="--out OTHER")
-            if not force:
-                raise UsageError(
-                    "the run exists", where=self.folder, hint="--resume to go on, --force to replace it, or --out OTHER"
-                )
+        """Check that the folder is empty, or a run to be replaced with `force` (`check_run_folder`)."""
+        if self.writes:
+            check_run_folder(self.folder, force=force)
 
     def create(self, settings: Settings, *, force: bool = False) -> None:
         """Create the folder and write `config.yaml`; `force` replaces an existing run.

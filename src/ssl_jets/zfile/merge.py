@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.runtime.atomic import whole_file
+from ssl_jets.runtime.atomic import check_output, whole_file
 from ssl_jets.zfile.columns import Column, convert
 from ssl_jets.zfile.index import index_text, is_index
 from ssl_jets.zfile.metadata import PartMetadata
@@ -93,6 +93,7 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
         SslJetsError: the output cannot be written.
     """
     named = [Path(path) for path in paths]
+    check_output(Path(out), force=force)
     if len({path.resolve() for path in named}) < len(named):
         raise UsageError("a part is named twice", found=", ".join(map(str, named[:_MOST_NAMED])))
     if not named:

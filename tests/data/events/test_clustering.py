@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -207,9 +209,13 @@ def test_without_fastjet_the_message_says_what_to_install(path: Path, monkeypatc
         open_files([Source(str(path))], left_out={})
 
 
-def test_the_banner_of_fastjet_is_not_on_stdout(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(clustering, "_LOADED", [])
-    opened(path)
-    assert capfd.readouterr().out == ""
+def test_one_line_on_stderr_asks_to_cite_fastjet_instead_of_its_banner() -> None:
+    program = """
+from ssl_jets.data.events.clustering import load_fastjet
+load_fastjet(), load_fastjet()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == ""
+    assert [line for line in done.stderr.splitlines() if "FastJet" in line or line.startswith("#")] == [
+        "jets are clustered by FastJet (https://fastjet.fr); please cite arXiv:1111.6097"
+    ]

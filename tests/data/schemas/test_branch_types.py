@@ -18,7 +18,7 @@ from ssl_jets.data.chunks import check_request, read_chunk
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError, SslJetsError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 
 NAMES = ["g", "q", "g", "t", "q", "?"]
 PARTICLES = {name: np.full((6, 3), 1.5, dtype=np.float32) for name in ("pt", "eta", "phi")}
@@ -140,7 +140,7 @@ def test_a_sum_over_lists_can_make_a_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_", [Request(("tag",)), Request(weights="tag")])
 def test_a_column_asked_for_that_holds_no_number_is_refused_with_its_type(tmp_path: Path, request_: Request) -> None:
     file = opened(tmp_path, "", tag=NAMES)
-    with pytest.raises(DataError, match=r"tag does not hold one number[\s\S]*string"):
+    with pytest.raises(UsageError, match=r"tag does not hold one number[\s\S]*string"):
         check_request([file], request_)
 
 

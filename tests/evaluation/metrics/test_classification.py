@@ -159,7 +159,7 @@ def test_the_roc_band_holds_the_curve(scored) -> None:
         assert inside.mean() > 0.95
 
 
-def test_what_cannot_be_scored_is_refused(scored) -> None:
+def test_probabilities_and_labels_that_do_not_fit_are_refused(scored) -> None:
     probabilities, labels = scored(50, 3)
     with pytest.raises(DataError, match="do not fit"):
         classification_metrics(probabilities, labels, ("a", "b"))

@@ -33,7 +33,7 @@ def test_a_prediction_that_ignores_the_jet_explains_nothing_and_resolves_the_spr
     assert found.resolution.value == pytest.approx(found.spread, rel=1e-3)
 
 
-def test_what_depends_on_pt_shows_against_pt_and_not_against_eta() -> None:
+def test_a_dependence_on_pt_shows_against_pt_and_not_against_eta() -> None:
     predicted, true, pt = made()
     predicted += (pt - 750) / 25
     eta = np.random.default_rng(3).uniform(-2, 2, len(pt))

@@ -72,7 +72,7 @@ def test_deep_sets_follow_their_seed_alone() -> None:
     assert not np.array_equal(trained[0], trained[2])
 
 
-def test_a_jet_of_larger_weight_decides_what_deep_sets_learn() -> None:
+def test_jets_of_larger_weight_decide_in_deep_sets() -> None:
     (fit, labels), (test, y_test) = both_sides()
     wrong = np.arange(400) % 2 == 1
     given = np.where(wrong, 1 - labels, labels)

@@ -32,7 +32,7 @@ def test_a_quantity_that_is_in_z_is_found_and_one_that_is_not_is_not() -> None:
     assert found["mass", "ridge"].unit == "GeV"
 
 
-def test_the_reference_does_not_read_kin_of_what_it_predicts() -> None:
+def test_the_reference_does_not_read_columns_akin_to_its_target() -> None:
     rng = np.random.default_rng(0)
     mass = rng.normal(size=300)
     values = {"mass": mass, "soft-drop mass": mass, "pt": rng.normal(size=300), "eta": 2 * mass}

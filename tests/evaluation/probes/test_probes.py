@@ -1,4 +1,4 @@
-"""Probes: find what is there, and nothing where there is nothing."""
+"""Probes find a signal that is there, and none in noise."""
 
 import numpy as np
 import pytest

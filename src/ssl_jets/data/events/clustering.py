@@ -10,7 +10,9 @@ has installed it, for example by the extra `cluster`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from multiprocessing import parent_process
 from threading import Lock
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +26,8 @@ from ssl_jets.config import Settings
 from ssl_jets.data.readers.base import Number, Table
 from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.console import to_stderr
+from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.native import native_stdout_to
 
 JET_NAMES = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
@@ -234,13 +238,15 @@ _LOADED: list[Any] = []
 
 
 def load_fastjet() -> Any:
-    """Import FastJet, and cluster once so that its banner goes to stderr: stdout has results."""
+    """Import FastJet, and cluster once without its banner, which is replaced by one line on stderr."""
     with _FIRST:
         if not _LOADED:
             import fastjet
 
-            with native_stdout_to(2):
+            with open(os.devnull, "wb") as nowhere, native_stdout_to(nowhere.fileno()):
                 one = ak.Array([{"px": 1.0, "py": 0.0, "pz": 0.0, "E": 1.0}])
                 fastjet.ClusterSequence(one, fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)).inclusive_jets()
+            if parent_process() is None and rank() == 0:
+                to_stderr("jets are clustered by FastJet (https://fastjet.fr); please cite arXiv:1111.6097")
             _LOADED.append(fastjet)
         return _LOADED[0]

@@ -15,7 +15,7 @@ from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.sources import Source
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS
 
 _TYPES = {0: ("float", "int"), 1: ("std::vector<float>", "float[]")}
@@ -80,7 +80,9 @@ def check_formulas(decoder: Decoder, table: Table, where: str) -> None:
         raise UsageError(error.what, where=where, found=error.where, hint=error.hint) from None
 
 
-def wrong_type(name: str, levels: Collection[int], table: Table, where: str) -> DataError:
+def wrong_type(
+    name: str, levels: Collection[int], table: Table, where: str, *, error: type[SslJetsError] = DataError
+) -> SslJetsError:
     """Return the error for a branch that holds no numbers, or none at one of the expected levels of lists.
 
     Args:
@@ -88,13 +90,14 @@ def wrong_type(name: str, levels: Collection[int], table: Table, where: str) -> 
         levels: levels of lists that are allowed: 0 for one number per jet, 1 for a list.
         table: the table.
         where: file and table, for messages.
+        error: class of the error.
     """
     if 1 not in levels:
         expected = "one number"
     else:
         expected = "a list of numbers" if 0 not in levels else "numbers, one or a list,"
     hint = f"`label_index: {{branch: {name}, names: [...]}}` in a schema takes the strings for names of classes"
-    return DataError(
+    return error(
         f"the branch {name} does not hold {expected} per jet",
         where=where,
         found=table.typename(name),

@@ -23,9 +23,10 @@ from ssl_jets.data.schemas.particle_labels import ParticleLabel
 from ssl_jets.data.schemas.value import UNITS, FeatureSource, FormulaText, Value
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS, NEEDED
+from ssl_jets.jets import UNITS as CANONICAL
 from ssl_jets.runtime.reading import load_yaml
 
-_CANONICAL = {"pt": "GeV", "energy": "GeV", "d0": "mm", "d0err": "mm", "dz": "mm", "dzerr": "mm"}
+_WITH_UNIT = {name: unit for name, unit in CANONICAL.items() if unit in ("GeV", "mm")}
 """Canonical units of the columns whose unit in the file is mandatory."""
 
 
@@ -131,7 +132,7 @@ class Schema(Settings):
         if self.labels and self.label_index is not None:
             raise ValueError("labels come from one of: labels, label_index")
         for name, column in self.particles.items():
-            allowed = [unit for unit, (canonical, _) in UNITS.items() if canonical == _CANONICAL.get(name)]
+            allowed = [unit for unit, (canonical, _) in UNITS.items() if canonical == _WITH_UNIT.get(name)]
             if allowed and column.unit not in allowed:
                 raise ValueError(f"the unit of {name} is one of {', '.join(allowed)}, not {column.unit}")
         if lacking := [name for name in NEEDED if name not in self.particles]:

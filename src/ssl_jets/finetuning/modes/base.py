@@ -17,9 +17,10 @@ from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import BaseEncoder, Pool
-from ssl_jets.training.loop import FitResult, Loop
+from ssl_jets.training.loop import FitResult
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import TrainingInputs, train
+from ssl_jets.training.state import TrainingState
 
 FEW_PARAMETERS_LR_SCALE = 10.0
 """Factor on `train.lr`, which suits a training of all weights: few weights trained for the same number of steps
@@ -89,11 +90,12 @@ class Mode:
         steps = len(batches) // self.settings.train.accumulate
         settings = self.settings.train.model_copy(update={"steps": steps})
         stream = BatchList(batches)
-        loop = Loop(objective, stream, TrainingRun(Path(os.devnull), writes=False), settings, fabric, None, ())
+        run = TrainingRun(Path(os.devnull), writes=False)
+        state = TrainingState(objective, stream, run, settings, fabric, None, ())
         seconds = []
         for _ in range(steps):
             began = time.perf_counter()
-            loop.take_step()
+            state.take_step()
             seconds.append(time.perf_counter() - began)
         return min(seconds[1:])
 

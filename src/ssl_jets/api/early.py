@@ -1,0 +1,56 @@
+"""Checks of a request before libraries are imported and files are read, so that a refusal takes no seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.runtime.atomic import check_folder, check_output, check_run_folder
+from ssl_jets.runtime.launcher import join
+
+
+def check_new_file(out: str | Path, *, force: bool) -> None:
+    """Check that an output file may be written.
+
+    Raises:
+        UsageError: it exists and `force` is not set, or it is a folder.
+    """
+    check_output(Path(out), force=force)
+
+
+def check_new_evaluation(folder: Path, *, force: bool) -> None:
+    """Check that the folder of an evaluation may be written.
+
+    Raises:
+        UsageError: it has an evaluation and `force` is not set, or it is a file.
+        SslJetsError: it cannot be written to.
+    """
+    from ssl_jets.evaluation.result import METRICS
+
+    check_folder(folder, METRICS, force=force)
+
+
+def check_new_run(out: Path | None, *, resume: bool, force: bool) -> None:
+    """Check that a run folder may be written, or is one to resume. The ranks of a launch check it together, later.
+
+    Raises:
+        UsageError: it contains other files, or a run and neither `resume` nor `force` is set.
+    """
+    launch = join()
+    if out is None or (launch is not None and launch.world > 1) or (resume and (out / "config.yaml").is_file()):
+        return
+    check_run_folder(out, force=force)
+
+
+def check_where(tree: dict[str, Any]) -> None:
+    """Check that the selection of a tree of settings, if there is one, is a formula.
+
+    Raises:
+        UsageError: it is none.
+    """
+    data = tree.get("data")
+    where = data.get("where") if isinstance(data, dict) else None
+    if isinstance(where, str):
+        from ssl_jets.data.schemas.where import parse_selection
+
+        parse_selection(where)
