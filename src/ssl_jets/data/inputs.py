@@ -147,7 +147,7 @@ def check_definitions(
     features: Mapping[str, FeatureSettings],
     context: Mapping[str, FeatureSettings],
     files: Sequence[JetFile],
-    collections: Mapping[str, CollectionSettings],
+    collections: Mapping[str, CollectionSettings] = {},
 ) -> list[str]:
     """Check that the schemas of files define the inputs of an encoder alike; return lines about missing ones.
 
