@@ -108,7 +108,7 @@ def _of(run: RunFolder) -> RunSummary:
         run=str(run.folder),
         state="finished" if run.model else "unfinished",
         method=" ".join(filter(None, (method["name"], method.get("mode")))),
-        size=settings["model"]["size"],
+        size=settings["model"].get("architecture") or settings["model"]["size"],
         data=_names(data.get("sources") or list(data.get("proportions") or ())),
         steps=training.get("steps", max(steps, default=0)),
         of_steps=training.get("steps", settings["train"].get("steps")),

@@ -35,8 +35,12 @@ def salt_schema(tree: Mapping[str, Any], variables: Mapping[str, Any], path: str
     features = {name: {"branch": f"tracks.{name}"} for name in tracks if f"tracks.{name}" not in branches}
     context: dict[str, dict[str, Any]] = {}
     for name in jets:
-        unit = {"unit": "MeV", "transform": "log"} if name.startswith("pt") else {}
-        context[_CONTEXT.get(name, name)] = {"branch": f"jets.{name}", **unit}
+        source: dict[str, Any] = {"branch": f"jets.{name}"}
+        if name.startswith("eta"):  # the sign is that of deta, as in the formats
+            source = {"formula": f"abs(jets.{name})"}
+        elif name.startswith(("pt", "mass", "energy")):
+            source |= {"unit": "MeV", "transform": "log"}
+        context[_CONTEXT.get(name, name)] = source
     started.schema = {"extends": base}
     started.schema |= {"features": features} if features else {}
     started.schema |= {"context": context} if context else {}
