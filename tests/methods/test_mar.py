@@ -210,6 +210,17 @@ def test_every_particle_is_drawn_once_more_of_them_in_later_rounds(batch: Jets) 
     assert shares == pytest.approx(expected, abs=0.03)
 
 
+def test_jets_without_some_columns_are_completed(batch: Jets) -> None:
+    bare = without_columns(batch, "d0", "energy", "dz")
+    method = build(bare, rounds=2, steps=1).eval()
+    hidden = bare.rank_by_pt() > 2
+    made = method.complete(bare, hidden)
+    assert made.columns == COLUMNS
+    for name in bare.columns:
+        assert torch.equal(made.column(name)[~hidden], bare.column(name)[~hidden]), name
+    assert (made.column("pt")[hidden] != bare.column("pt")[hidden]).all()
+
+
 def test_while_drawing_the_encoder_sees_the_columns_of_the_training(batch: Jets) -> None:
     bare = without_columns(batch, "d0", "d0err", "dz", "dzerr")
     method = build(bare, rounds=2, steps=1).eval()

@@ -120,8 +120,9 @@ class MaskedAutoregression(Method):
 
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor) -> Jets:
-        """Draw the hidden particles (bool `[particle]`) of jets with all canonical columns in rounds."""
-        drawn, counts, rounds = jets.particles.clone(), jets.sum(hidden.long()), self.cfg.rounds
+        """Draw the hidden particles (bool `[particle]`) in rounds; the jets get all canonical columns, and no others."""
+        absent, counts, rounds = jets.particles.new_zeros(len(hidden)), jets.sum(hidden.long()), self.cfg.rounds
+        drawn = torch.stack([jets.column(name) if name in jets.columns else absent for name in COLUMNS], dim=1)
         jets = replace(jets, particles=drawn, columns=COLUMNS)  # `drawn` is filled in place
         for number in range(1, rounds + 1):
             left = jets.sum(hidden.long())
