@@ -120,7 +120,7 @@ class MaskedAutoregression(Method):
 
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor) -> Jets:
-        """Draw the hidden particles (bool `[particle]`) in rounds; the jets get all canonical columns, and no others."""
+        """Draw the hidden particles (bool `[particle]`) in rounds; the jets get all canonical columns, no others."""
         absent, counts, rounds = jets.particles.new_zeros(len(hidden)), jets.sum(hidden.long()), self.cfg.rounds
         drawn = torch.stack([jets.column(name) if name in jets.columns else absent for name in COLUMNS], dim=1)
         jets = replace(jets, particles=drawn, columns=COLUMNS)  # `drawn` is filled in place
