@@ -157,7 +157,7 @@ def test_jets_learned_by_heart_are_completed(overfitted: tuple[MaskedAutoregress
     method, jets = overfitted[:2]
     hidden = jets.rank_by_pt() % 2 == 1
     torch.manual_seed(0)
-    again = method.complete(jets, hidden)
+    again = method.complete(jets, hidden, 1)[0]
     assert torch.equal(again.particles[~hidden], jets.particles[~hidden])
     order = [torch.argsort(one.jet_of_particle * 1000 + one.rank_by_pt()) for one in (again, jets)]
     drawn, truth = (one.column("pt")[index].log() for one, index in zip((again, jets), order, strict=True))
@@ -214,7 +214,8 @@ def test_jets_without_some_columns_are_completed(batch: Jets) -> None:
     bare = without_columns(batch, "d0", "energy", "dz")
     method = build(bare, rounds=2, steps=1).eval()
     hidden = bare.rank_by_pt() > 2
-    made = method.complete(bare, hidden)
+    made, other = method.complete(bare, hidden, 2)
+    assert torch.equal(made.column("pt") == other.column("pt"), ~hidden)
     assert made.columns == COLUMNS
     for name in bare.columns:
         assert torch.equal(made.column(name)[~hidden], bare.column(name)[~hidden]), name
