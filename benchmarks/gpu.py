@@ -175,7 +175,9 @@ def build(name: str, size: str, jets: Jets) -> Method:
     """Build a method with random weights, on the CPU; methods that start from others get random ones."""
     torch.manual_seed(0)
     cls = methods.find(name)
-    parts = {part: build(part, size, jets) for part in cls.requires}
+    parts: dict[str, Any] = {part: build(part, size, jets) for part in cls.requires if part != "teacher"}
+    if "teacher" in cls.requires:
+        parts["teacher"] = build("mae", size, jets).exported()
     encoder = Encoder(ModelSettings.model_validate({"size": size}))
     encoder.features.fit_statistics([jets])
     return cls(cls.Config(name=name), encoder, LABELS, **parts)

@@ -157,7 +157,7 @@ def test_jets_learned_by_heart_are_completed(overfitted: tuple[MaskedAutoregress
     method, jets = overfitted[:2]
     hidden = jets.rank_by_pt() % 2 == 1
     torch.manual_seed(0)
-    again = method.complete(jets, hidden)
+    again = method.complete(jets, hidden, 1)[0]
     assert torch.equal(again.particles[~hidden], jets.particles[~hidden])
     order = [torch.argsort(one.jet_of_particle * 1000 + one.rank_by_pt()) for one in (again, jets)]
     drawn, truth = (one.column("pt")[index].log() for one, index in zip((again, jets), order, strict=True))
@@ -208,6 +208,18 @@ def test_every_particle_is_drawn_once_more_of_them_in_later_rounds(batch: Jets) 
     shares = torch.stack(chosen)[:, long].double().mean(1).tolist()
     expected = [math.cos(math.pi / 2 * k / 6) - math.cos(math.pi / 2 * (k + 1) / 6) for k in range(6)]
     assert shares == pytest.approx(expected, abs=0.03)
+
+
+def test_jets_without_some_columns_are_completed(batch: Jets) -> None:
+    bare = without_columns(batch, "d0", "energy", "dz")
+    method = build(bare, rounds=2, steps=1).eval()
+    hidden = bare.rank_by_pt() > 2
+    made, other = method.complete(bare, hidden, 2)
+    assert torch.equal(made.column("pt") == other.column("pt"), ~hidden)
+    assert made.columns == COLUMNS
+    for name in bare.columns:
+        assert torch.equal(made.column(name)[~hidden], bare.column(name)[~hidden]), name
+    assert (made.column("pt")[hidden] != bare.column("pt")[hidden]).all()
 
 
 def test_while_drawing_the_encoder_sees_the_columns_of_the_training(batch: Jets) -> None:

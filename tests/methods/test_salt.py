@@ -116,7 +116,7 @@ def overfitted(sample_jets: Jets) -> tuple[Salt, Jets, Tensor, float, float]:
 @pytest.mark.slow
 def test_one_batch_can_be_learned_by_heart(overfitted: tuple[Salt, Jets, Tensor, float, float]) -> None:
     *_, first, last = overfitted
-    assert last < first / 4
+    assert last < first / 3
 
 
 @pytest.mark.slow

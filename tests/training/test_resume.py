@@ -38,8 +38,10 @@ SETTINGS = [
 
 OF_METHOD = {
     "semi_supervised": ["data.labelled=0.05", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
+    "dino": ["method.particle_weight=1", "method.prototypes=8"],
 }
-"""Two streams, labels of a few jets in memory, statistics of targets and learned weights: all are to be resumed."""
+"""Two streams, labels of a few jets in memory, statistics of targets and learned weights, teachers and the centres of
+jets and particles: all are to be resumed."""
 
 
 def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:
@@ -72,7 +74,7 @@ def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("uninterrupted")
     return {
         name: pretrain(settings_of(sample_files, name), folder / name)
-        for name in ("mae", "supervised", "semi_supervised")
+        for name in ("mae", "supervised", "semi_supervised", "mar", "nepa", "dino")
     }
 
 
@@ -82,6 +84,9 @@ def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPath
         ("mae", signal.SIGTERM, 7),
         ("supervised", signal.SIGINT, 1),
         ("semi_supervised", signal.SIGUSR1, 7),
+        ("mar", signal.SIGTERM, 7),
+        ("nepa", signal.SIGTERM, 7),
+        ("dino", signal.SIGTERM, 7),
     ],
 )
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(

@@ -116,12 +116,17 @@ class MaskedAutoregression(Method):
         """Draw new jets: n from the training multiplicities, then the particles in rounds, from none to all."""
         counts = torch.multinomial(self.multiplicity, jets, replacement=True) + 1
         drawn = Jets(torch.zeros(int(counts.sum()), len(COLUMNS), device=counts.device), offsets_of(counts))
-        return self.complete(drawn, torch.ones_like(drawn.jet_of_particle, dtype=torch.bool))
+        return self.complete(drawn, torch.ones_like(drawn.jet_of_particle, dtype=torch.bool), 1)[0]
 
     @torch.no_grad()
-    def complete(self, jets: Jets, hidden: Tensor) -> Jets:
-        """Draw the hidden particles (bool `[particle]`) of jets with all canonical columns in rounds."""
-        drawn, counts, rounds = jets.particles.clone(), jets.sum(hidden.long()), self.cfg.rounds
+    def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
+        """Draw the hidden particles (bool `[particle]`), `samples` times, as jets with all canonical columns."""
+        return [self._complete(jets, hidden) for _ in range(samples)]
+
+    def _complete(self, jets: Jets, hidden: Tensor) -> Jets:
+        """Draw the hidden particles in rounds."""
+        absent, counts, rounds = jets.particles.new_zeros(len(hidden)), jets.sum(hidden.long()), self.cfg.rounds
+        drawn = torch.stack([jets.column(name) if name in jets.columns else absent for name in COLUMNS], dim=1)
         jets = replace(jets, particles=drawn, columns=COLUMNS)  # `drawn` is filled in place
         for number in range(1, rounds + 1):
             left = jets.sum(hidden.long())

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -170,11 +171,10 @@ def hide_most(jets: Jets, least: float) -> Tensor:
         >>> jets.sum(hide_most(jets, 0.1).long()).unique().tolist()
         [1, 2]
     """
-    lowest = torch.special.ndtr(torch.tensor((least - 1) / 0.25, dtype=torch.float64)).item()
-    ratio = 1 + 0.25 * torch.special.ndtri(lowest + random.uniform_per_jet(jets) * (0.5 - lowest))  # [jet]
+    lowest = 0.5 * (1 + math.erf((least - 1) / 0.25 / math.sqrt(2)))  # quantile of `least`
+    ratio: Tensor = 1 + 0.25 * torch.special.ndtri(lowest + random.uniform_per_jet(jets) * (0.5 - lowest))  # [jet]
     count = (jets.lengths * ratio).ceil().long().clamp(min=1).minimum(jets.lengths)
-    hidden: Tensor = jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
-    return hidden
+    return jets.rank_within(random.uniform(jets)) < count[jets.jet_of_particle]
 
 
 def hidden_pt_rank(jets: Jets, hidden: Tensor) -> Tensor:
