@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ssl_jets.runtime.process_group import OWN_STORE
+
 
 def torchrun(
     program: str | Path, *arguments: object, check: bool = True, seconds: float = 240, restarts: int = 0
@@ -21,6 +23,7 @@ def torchrun(
     """
     here = str(Path(__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, *sys.path]), "OMP_NUM_THREADS": "1"}
+    environment |= {OWN_STORE: "1"} if restarts else {}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     launcher += ["--max-restarts", str(restarts)]
     command = [*launcher, str(program), *map(str, arguments)]

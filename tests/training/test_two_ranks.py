@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,25 @@ def test_a_rank_that_is_killed_ends_the_launch_and_one_process_goes_on_with_the_
     assert all(math.isfinite(line["loss"]) for line in lines)
     assert lines[-1]["epoch"] == pytest.approx(1, abs=BATCH / 180)
     assert lines[-1]["lr"] < lines[steps - 1]["lr"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_started_again_and_the_run_goes_on_without_a_hand(
+    folder: Path, tmp_path: Path
+) -> None:
+    out, keys, steps = tmp_path / "run", tmp_path / "keys", 11  # 172 jets in batches of 16
+    # In its second life the rank takes fewer than 8 batches, so that it is not killed again.
+    done = torchrun(PROGRAM, keys, "1:8", *words(folder, out), "--resume", restarts=1)
+    (resumed,) = map(int, re.findall(rf"resumed at step (\d+) of {steps}", done.stderr))
+    assert resumed in (6, 7)
+    seen: Counter[Key] = Counter()
+    for rank in range(2):
+        lines = (keys / f"{rank}.jsonl").read_text().splitlines()
+        batches = [*lines[:resumed], *lines[resumed - steps :]]
+        seen.update((file, entry) for line in batches for file, entry in json.loads(line))
+    assert_one_epoch(seen, folder, 2 * BATCH)
+    assert [line["step"] for line in metrics(out)] == list(range(1, steps + 1))
+    assert (out / "model" / "config.json").is_file()
 
 
 @pytest.mark.slow

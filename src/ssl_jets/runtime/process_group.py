@@ -25,6 +25,10 @@ CONNECT_TIMEOUT = timedelta(minutes=30)
 RESOLVE_TIMEOUT = timedelta(minutes=1)
 """Timeout of the resolution of a machine's name."""
 
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Variable by which torchrun makes a new store for each start. Otherwise processes that it starts again find the
+addresses of the ended ones."""
+
 T = TypeVar("T")
 
 
@@ -112,6 +116,8 @@ def connecting() -> Iterator[None]:
         return
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     where, hint = f"MASTER_ADDR={address}, MASTER_PORT={port}", "export MASTER_ADDR=ADDRESS that all machines reach"
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and not os.environ.get(OWN_STORE):
+        hint = f"export {OWN_STORE}=1 before torchrun with --max-restarts"
     _wait_for_name(address, where, hint)
     try:
         yield
