@@ -295,3 +295,9 @@ def test_a_setting_without_end_is_one_message(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_set([text])
     assert len(str(caught.value)) < 6000
+
+
+def test_finetuning_refuses_the_regression_of_observables_that_pretraining_has() -> None:
+    assert settings_of("method.observables_weight=0.5").method.observables_weight == 0.5
+    with pytest.raises(ValueError, match="regresses no observables"):
+        FinetuneSettings(observables_weight=0.5)
