@@ -9,7 +9,7 @@ from ssl_jets.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from ssl_jets.evaluation.compare import compare_models
     from ssl_jets.evaluation.comparison import Comparison
-    from ssl_jets.evaluation.generated import GeneratedEvaluation, evaluate_generated
+    from ssl_jets.evaluation.generated.compare import GeneratedEvaluation, evaluate_generated
     from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
     from ssl_jets.evaluation.result import Evaluation
     from ssl_jets.evaluation.scores import evaluate_scores

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_jets.evaluation.comparison import Comparison
-from ssl_jets.evaluation.generated_result import GeneratedEvaluation
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import ConfigDict
 
-from ssl_jets.evaluation.generated_result import Number
+from ssl_jets.evaluation.generated.result import Number
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import Result
 from ssl_jets.protocols.result import ProtocolResult

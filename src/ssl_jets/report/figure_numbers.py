@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.evaluation.generated_result import Histogram
+from ssl_jets.evaluation.generated.result import Histogram
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.metrics.roc import Roc

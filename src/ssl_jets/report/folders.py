@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.generated_result import GeneratedEvaluation
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.runtime import reading

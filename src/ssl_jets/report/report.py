@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from ssl_jets import __version__
 from ssl_jets.evaluation.comparison import Comparison
-from ssl_jets.evaluation.generated_result import GeneratedEvaluation
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult

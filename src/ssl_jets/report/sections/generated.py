@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.generated_result import Distance, GeneratedEvaluation, Histogram
+from ssl_jets.evaluation.generated.result import Distance, GeneratedEvaluation, Histogram
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page

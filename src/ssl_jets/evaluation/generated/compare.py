@@ -20,7 +20,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.seen import copies_of, shared
 from ssl_jets.data.skipped import skipped_lines
 from ssl_jets.errors import DataError, SslJetsError, UsageError
-from ssl_jets.evaluation.generated_result import (
+from ssl_jets.evaluation.generated.result import (
     METRICS,
     ClassifierTest,
     ComparedFile,
@@ -28,7 +28,7 @@ from ssl_jets.evaluation.generated_result import (
     GeneratedSettings,
     Histogram,
 )
-from ssl_jets.evaluation.generated_samples import BINS, SPECTRUM_JETS, Samples, binned
+from ssl_jets.evaluation.generated.samples import BINS, SPECTRUM_JETS, Samples, binned
 from ssl_jets.evaluation.metrics.two_sample import TwoSample, two_sample_test
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.evaluation.settings import FigureSettings

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.generated_result import Distance, Histogram
+from ssl_jets.evaluation.generated.result import Distance, Histogram
 from ssl_jets.evaluation.metrics.two_sample import WeightedSample, wasserstein
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.jets import KINDS, Jets

@@ -1,0 +1,1 @@
+"""Generated jets beside real ones: distributions, distances, a two-sample test."""
