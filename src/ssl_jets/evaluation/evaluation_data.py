@@ -112,7 +112,7 @@ class EvaluationData:
         features = dict.fromkeys(name for names in known for name in names if name not in COLUMNS)
         columns = (*canonical, *features)
         context = tuple(dict.fromkeys(name for model in models for name in model.context))
-        elements = joint_requests(model.collections for model in models)
+        elements = joint_requests(model.encoder.cfg.collections for model in models)  # also for later finetuning
         read = (columns, context, elements, tuple(dict.fromkeys(targets)))
         return cls(files, classes, roles, settings, note, *read, files_left_out=lost)
 

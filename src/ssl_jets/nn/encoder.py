@@ -153,6 +153,7 @@ def random_like(encoder: Encoder, seed: int) -> Encoder:
         torch.manual_seed(seed)
         fresh = Encoder(encoder.cfg)
     fresh.copy_statistics(encoder)
+    fresh.reads_collections = encoder.reads_collections
     return fresh.to(encoder.extra_tokens.device).eval()
 
 
