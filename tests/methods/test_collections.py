@@ -179,8 +179,10 @@ def test_statistics_are_of_the_elements_that_are_there(jets: Jets) -> None:
     assert len(log) == 12
     assert described["SV.pt"]["mean"] == pytest.approx(float(log.mean()), rel=1e-5)
     assert described["SV.pt"]["std"] == pytest.approx(float(log.std(correction=0)), rel=1e-5)
+    encoder.reads_collections = False
     fresh = random_like(encoder, 5)
     assert fresh.collections is not None
+    assert not fresh.reads_collections  # a baseline reads no more than the encoder
     assert fresh.collections.describe() == encoder.collections.describe()
 
 

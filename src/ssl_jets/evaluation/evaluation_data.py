@@ -108,7 +108,7 @@ class EvaluationData:
         # An encoder reads its own features, context and collections only.
         columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
         context = tuple(dict.fromkeys(name for model in models for name in model.context))
-        elements = joint_requests(model.collections for model in models)
+        elements = joint_requests(model.encoder.cfg.collections for model in models)  # also for later finetuning
         regressed = (name for model in models if model.regressor is not None for name in model.regressor.names)
         labels = (target.name for model in models if model.particles is not None for target in model.particles.targets)
         read = (columns, context, elements, tuple(dict.fromkeys(regressed)), tuple(dict.fromkeys(labels)))
