@@ -12,7 +12,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods.dino import Dino
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views
-from ssl_jets.nn.particle_distillation import ParticleDistillation
+from ssl_jets.nn.prototypes import ParticleDistillation
 from support.ranks import all_ranks
 from support.small_models import made_jets, tiny_encoder
 

@@ -7,7 +7,7 @@
     teacher <- m teacher + (1 - m) student
 
 With a particle weight w the student reads global views without some particles, and L += w times the loss of
-`nn/particle_distillation.py`: it predicts the teacher's assignment of each hidden particle to prototypes of particles.
+`ParticleDistillation` (`nn/prototypes.py`): it predicts the teacher's assignment of each hidden particle to prototypes.
 
 Caron et al., arXiv:2104.14294; with particles iBOT, arXiv:2111.07832, and jBOT, arXiv:2601.11719. The teacher is
 sharper than the student (tau_t < tau_s), which alone would assign all jets to one prototype; centring prevents it.
@@ -31,8 +31,7 @@ from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.collectives import gather
 from ssl_jets.nn.ema import follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
-from ssl_jets.nn.particle_distillation import ParticleDistillation
-from ssl_jets.nn.prototypes import PrototypeHead, centred, sinkhorn
+from ssl_jets.nn.prototypes import ParticleDistillation, PrototypeHead, centred, sinkhorn
 
 
 class Dino(Method):

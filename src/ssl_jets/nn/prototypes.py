@@ -1,4 +1,4 @@
-"""Prototypes: soft assignments of jets to learned directions."""
+"""Prototypes: soft assignments of jets to learned directions, and of hidden particles by a teacher and its student."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.nn.collectives import gather, rank
+from ssl_jets.jets import Jets
+from ssl_jets.nn.collectives import gather, rank, total
+from ssl_jets.nn.ema import follow, teacher_of
+from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.heads import Projector
+from ssl_jets.nn.masking import MaskTokens, decoder_input, hidden_pt_rank
 from ssl_jets.nn.normalize import BatchNorm
+from ssl_jets.nn.transformer import Transformer
 
 
 class PrototypeHead(nn.Module):
@@ -64,3 +69,79 @@ def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
         logs = logs - logs.logsumexp(0, keepdim=True)
         logs = logs - logs.logsumexp(1, keepdim=True)
     return logs[rank() * jets : (rank() + 1) * jets].exp()
+
+
+PREDICTOR_WIDTH, PREDICTOR_BLOCKS, MASK_TOKENS = 64, 2, 64
+"""Size of the predictor, with an attention head for every 16 of its width, and number of mask tokens by pT rank."""
+
+
+class ParticleDistillation(nn.Module):
+    """Loss of iBOT (Zhou et al., arXiv:2111.07832) on the particles of a view; on jets jBOT (arXiv:2601.11719).
+
+        p = predictor({z, tokens, z + mask token of each hidden particle})[hidden],    z, tokens of the visible ones
+        s = softmax(cos(head(p), prototypes) / tau_s)
+        t = softmax((cos(head'(tokens'), prototypes') - centre) / tau_t),              tokens' of the whole view
+        L = mean over jets of mean over the hidden particles of -sum over prototypes of t log s
+
+    iBOT gives mask tokens to its encoder. Here they enter a small predictor behind it, as in `jepa`, and the encoder
+    reads real particles only. The projector has LayerNorm: the number of particles differs between ranks.
+
+    Args:
+        encoder: the student, for its dimensions.
+        prototypes: number of prototypes of particles.
+        student_temperature: tau_s.
+        teacher_temperature: tau_t.
+    """
+
+    centre: Tensor
+
+    def __init__(
+        self, encoder: Encoder, prototypes: int, student_temperature: float, teacher_temperature: float
+    ) -> None:
+        super().__init__()
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        width = PREDICTOR_WIDTH
+        self.z_in, self.tokens_in = nn.Linear(encoder.dim, width), nn.Linear(encoder.width, width)
+        self.mask_tokens = MaskTokens(MASK_TOKENS, width)
+        self.predictor = Transformer(width, PREDICTOR_BLOCKS, width // 16)
+        self.tokens_out = nn.Linear(width, encoder.width)
+        self.head = PrototypeHead(encoder.width, 4 * encoder.width, 64, prototypes, nn.LayerNorm)
+        self.teacher_head = teacher_of(self.head)
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.sums: list[Tensor] = []  # of the teacher's cosines and of ones, [prototype + 1], since the last step
+
+    def forward(self, view: Jets, hidden: Tensor, student: Encoded, tokens: Tensor) -> Tensor:
+        """Compute the loss of one view.
+
+        Args:
+            view: the whole view.
+            hidden: bool `[particle]`, true for the particles that the student has not read.
+            student: z and tokens of the visible particles.
+            tokens: the teacher's tokens of the whole view, `[particle, encoder width]`.
+        """
+        with torch.no_grad():
+            cosines = self.teacher_head(tokens[hidden])  # [hidden particle, prototype]
+            target = centred(cosines, self.centre, self.teacher_temperature)
+        if self.training:
+            self.sums.append(torch.cat([cosines.double().sum(0), cosines.new_tensor([len(cosines)]).double()]))
+        predicted = self.head(self._predict(view, hidden, student))
+        prediction = (predicted / self.student_temperature).log_softmax(1)
+        return view.keep(hidden).mean(-(target * prediction).sum(1)).mean()
+
+    def _predict(self, view: Jets, hidden: Tensor, student: Encoded) -> Tensor:
+        """Return the predicted tokens of the hidden particles, `[hidden particle, encoder width]`."""
+        z = self.z_in(student.z).float()  # [jet, width]
+        mask_tokens = self.mask_tokens(hidden_pt_rank(view, hidden)) + z[view.jet_of_particle[hidden]]
+        particles = decoder_input(hidden, self.tokens_in(student.tokens), mask_tokens)  # [particle, width]
+        tokens: Tensor = self.tokens_out(self.predictor(particles, view.offsets, z.unsqueeze(1))[1][hidden])
+        return tokens
+
+    @torch.no_grad()
+    def update(self, momentum: float, centre_momentum: float) -> None:
+        """Move the teacher's head to the student's, and the centre to the mean cosines of the last particles."""
+        if self.sums:
+            sums = total(torch.stack(self.sums).sum(0))
+            mean = (sums[:-1] / sums[-1].clamp(min=1)).to(self.centre.dtype)
+            self.centre.lerp_(mean, 1 - centre_momentum)
+            self.sums.clear()
+        follow(self.teacher_head, self.head, momentum)
