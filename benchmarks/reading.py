@@ -8,6 +8,8 @@ work on the machine matters little, and in turns:
     uproot     the branches that are needed, decoded to awkward arrays, each file in one call; nothing more
     ordered    files to `Jets`: decoded, checked, canonical columns (what `embed` and `evaluate` read)
     stream     the same shuffled over windows (what `pretrain` reads), the first epoch
+    filling    the same with `data.cache`, into an empty folder
+    cached     the same with that cache filled, as in later epochs
     weaver     batches of weaver's SimpleIterDataset in a torch DataLoader of its own process, with the same 17 particle
                branches and the labels, padded to 128 particles, no weights; PYTHON is the interpreter of an environment
                with weaver-core
@@ -16,6 +18,7 @@ work on the machine matters little, and in turns:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -74,6 +77,7 @@ def ours(names: list[str], buffer: int) -> dict[str, Callable[[], float]]:
     import uproot
 
     from ssl_jets.data.files import open_files, whole
+    from ssl_jets.data.loading.shard_cache import ShardCache
     from ssl_jets.data.loading.stream import TrainStream, ordered
     from ssl_jets.data.sources import resolve_sources
     from ssl_jets.runtime.allocator import tune_memory
@@ -96,10 +100,19 @@ def ours(names: list[str], buffer: int) -> dict[str, Callable[[], float]]:
         for _ in ordered(files, parts):
             pass
 
-    def shuffled() -> None:
-        with TrainStream(files, parts, batch_size=256, buffer=buffer, seed=0) as stream:
+    def shuffled(cache: ShardCache | None = None) -> None:
+        with TrainStream(files, parts, batch_size=256, buffer=buffer, seed=0, cache=cache) as stream:
             for _ in range(total // 256):
                 next(stream)
+
+    folder = tempfile.TemporaryDirectory(prefix="ssl-jets-cache-")
+    empty = (Path(folder.name, str(number)) for number in itertools.count())
+
+    def filling() -> None:
+        shuffled(ShardCache(next(empty), 1e12, print))
+
+    def cached() -> None:
+        shuffled(ShardCache(Path(folder.name, "0"), 1e12, print))
 
     def timed(run: Callable[[], None]) -> Callable[[], float]:
         def rate() -> float:
@@ -109,7 +122,8 @@ def ours(names: list[str], buffer: int) -> dict[str, Callable[[], float]]:
 
         return rate
 
-    return {"uproot": timed(bare), "ordered": timed(in_order), "stream": timed(shuffled)}
+    cases = {"uproot": bare, "ordered": in_order, "stream": shuffled, "filling": filling, "cached": cached}
+    return {name: timed(run) for name, run in cases.items()}
 
 
 def weaver(python: str, files: list[str]) -> float:

@@ -63,6 +63,7 @@ class Placement:
         strategy: Literal["ddp", "fsdp"],
     ) -> None:
         self._whole = method
+        self._first = fabric.is_global_zero
         self._sharded = strategy == "fsdp" and fabric.world_size > 1
         if not self._sharded:
             self.trained = method
@@ -80,12 +81,12 @@ class Placement:
             gather_weights(self.trained, self._whole)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whole weights and moments, the same with every strategy; every process calls this."""
+        """Return whole weights and moments, the same with every strategy; every process calls this, rank 0 uses it."""
         self.gather()
         state = self.optimizer.state_dict()
         return {
             "method": self._whole.state_dict(),
-            "optimizer": gather_moments(state) if self._sharded else state,
+            "optimizer": gather_moments(state, keep=self._first) if self._sharded else state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -120,12 +121,13 @@ def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
         after.copy_(before)
 
 
-def gather_moments(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of an optimizer with whole moments; every process calls this."""
-    moments = {
-        number: {name: full(value) if isinstance(value, Tensor) else value for name, value in of_weight.items()}
-        for number, of_weight in state["state"].items()
-    }
+def gather_moments(state: Mapping[str, Any], *, keep: bool) -> dict[str, Any]:
+    """Return the state of an optimizer with whole moments, without any unless `keep`; every process calls this."""
+    moments = {}
+    for number, of_weight in state["state"].items():
+        whole = {name: full(value) if isinstance(value, Tensor) else value for name, value in of_weight.items()}
+        if keep:
+            moments[number] = whole
     return {**state, "state": moments}
 
 

@@ -209,12 +209,7 @@ def _read_opened(path: str, tree: str, names: Collection[str], start: int, stop:
     opened = _opened(path, tree)
     caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
     arrays: Mapping[str, ak.Array] = opened.arrays(
-        filter_name=lambda name: name in names,
-        entry_start=start,
-        entry_stop=stop,
-        library="ak",
-        how=dict,
-        **caches,
+        filter_name=lambda name: name in names, entry_start=start, entry_stop=stop, library="ak", how=dict, **caches
     )
     return arrays
 
