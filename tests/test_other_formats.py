@@ -78,8 +78,8 @@ def test_finetune_on_the_jets_of_events(road: Road, tmp_path: Path) -> None:
 def test_generated_and_real_jets_may_have_different_formats(
     road: Road, tmp_path: Path, data: DataSettings, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
-    monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.compare.two_sample_test", lambda *_, **__: NO_TEST)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.compare.GeneratedEvaluation.write", lambda _: None)
     found = evaluate_generated([str(road.made)], [road.top], tmp_path / "out", data=data, log=lambda _: None)
     assert found.jets == 60
     assert (found.generated[0].name, found.real[0].name) == ("made.root", "top.h5")
@@ -89,9 +89,9 @@ def test_generated_and_real_jets_may_have_different_formats(
 
 
 def test_a_collection_is_taken_where_it_fits(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_jets.evaluation.generated.MIN_JETS", 2)
-    monkeypatch.setattr("ssl_jets.evaluation.generated.two_sample_test", lambda *_, **__: NO_TEST)
-    monkeypatch.setattr("ssl_jets.evaluation.generated.GeneratedEvaluation.write", lambda _: None)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.compare.MIN_JETS", 2)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.compare.two_sample_test", lambda *_, **__: NO_TEST)
+    monkeypatch.setattr("ssl_jets.evaluation.generated.compare.GeneratedEvaluation.write", lambda _: None)
     data = DataSettings(jets="AK4", bad_jets="skip")
     found = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", data=data, log=lambda _: None)
     default = evaluate_generated([str(road.made)], [str(PFNANO)], tmp_path / "out", log=lambda _: None)

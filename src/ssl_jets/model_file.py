@@ -268,15 +268,7 @@ def _describe(model: Model, digest: str) -> dict[str, Any]:
         "method": model.method,
         "encoder": {"settings": encoder.cfg.model_dump(), **shape, "dim": encoder.dim},
         "head": None if head is None else {"dim": head.dim, "classes": head.classes, "hidden": head.hidden},
-        "regressor": None
-        if regressor is None
-        else {
-            "dim": regressor.dim,
-            "names": list(regressor.names),
-            "hidden": regressor.hidden,
-            "kind": regressor.kind,
-            "levels": list(regressor.levels),
-        },
+        "regressor": None if regressor is None else regressor.describe(),
         **({} if model.particles is None else {"particles": model.particles.describe()}),
         "parameters": model.parameters,
         "features": _describe_features(encoder),

@@ -145,7 +145,7 @@ def test_a_label_of_another_length_or_of_jets_is_one_message(tmp_path: Path) -> 
         ("origin: {branch: a, classes: [one]}", "two classes or more"),
         ("origin: {branch: a, classes: {x: [1, 2], y: 2}}", "each value belongs to one class"),
         ("origin: {branch: a, classes: [x, y, x]}", "each class is named once"),
-        ("origin: {branch: a, unit: MeV, classes: [x, y]}", "classes have no unit"),
+        ("origin: {branch: a, unit: MeV, classes: [x, y]}", "classes and groups have no unit"),
         ("origin: {branch: a, formula: b}", "exactly one of: branch, formula"),
         ("my-origin: {branch: a}", "letters, digits and _ only"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -66,9 +67,12 @@ def encoder_of(jets: Jets, model: ModelSettings = MODEL, seed: int = 1) -> Encod
 
 def build(name: str, jets: Jets, model: ModelSettings = MODEL, seed: int = 1) -> Method:
     cls = methods.find(name)
-    parts = {part: build(part, jets, model, seed + 10) for part in cls.requires}
+    parts: dict[str, Any] = {part: build(part, jets, model, seed + 10) for part in cls.requires if part != "teacher"}
     for part in parts.values():
         part.encoder.reads_collections = False  # as loaded from a model
+    if "teacher" in cls.requires:
+        parts["teacher"] = encoder_of(jets, model, seed + 10)
+        parts["teacher"].reads_collections = False
     method = cls(cls.Config(name=name), encoder_of(jets, model, seed), CLASSES, **parts)
     method.fit_statistics([jets])
     return method

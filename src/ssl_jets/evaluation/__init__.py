@@ -42,7 +42,7 @@ __getattr__ = lazy_names(
         ),
         "comparison": ("Comparison",),
         "result": ("Evaluation",),
-        "generated": (
+        "generated.compare": (
             "GeneratedEvaluation",
             "evaluate_generated",
         ),

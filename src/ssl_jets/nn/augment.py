@@ -286,12 +286,9 @@ def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
 
 def _neutral(jets: Jets) -> Tensor:
     """Return the particles without a track, bool `[particle]`, by charge, kind or d0err; all without these columns."""
-    if "charge" in jets.columns:
-        return jets.column("charge") == 0
-    if "kind" in jets.columns:
-        return torch.isin(jets.column("kind").long(), torch.tensor(_NEUTRAL_KINDS, device=jets.particles.device))
-    if "d0err" in jets.columns:
-        return jets.column("d0err") == 0
+    for name, neutral in (("charge", (0,)), ("kind", _NEUTRAL_KINDS), ("d0err", (0,))):
+        if name in jets.columns:
+            return torch.isin(jets.column(name), torch.tensor(neutral, device=jets.particles.device))
     return torch.ones(len(jets.particles), dtype=torch.bool, device=jets.particles.device)
 
 

@@ -11,7 +11,7 @@ fraction of unexplained variance.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,11 @@ class Regressor(nn.Module):
             if hidden
             else nn.Sequential(nn.Linear(dim, outputs))
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, as JSON."""
+        lists = {"names": list(self.names), "levels": list(self.levels)}
+        return {"dim": self.dim, "hidden": self.hidden, "kind": self.kind, **lists}
 
     @property
     def names(self) -> tuple[str, ...]:

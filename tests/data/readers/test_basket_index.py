@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import awkward as ak
 import pytest
 import torch
 
-from conftest import WriteJetClass
 from ssl_jets.data.files import JetFile, open_files, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.profile import find_suspicions
@@ -58,7 +58,7 @@ def check_same_arrays(path: Path, tree: str, ranges: tuple[tuple[int, int], ...]
     return len(index.branches)
 
 
-def test_lists_with_counters_and_numbers_are_those_of_uproot(write_jetclass: WriteJetClass) -> None:
+def test_lists_with_counters_and_numbers_are_those_of_uproot(write_jetclass: Callable[..., Path]) -> None:
     assert check_same_arrays(write_jetclass(entries=50, cluster=20), "tree", RANGES) > 25
 
 
@@ -69,7 +69,9 @@ def test_vectors_and_branches_of_experiments_are_those_of_uproot(tmp_path: Path)
     assert check_same_arrays(REAL / "delphes.root", "Delphes", ((0, 5),)) > 0
 
 
-def test_a_file_is_opened_once_for_all_reads_of_a_training(write_jetclass: WriteJetClass, opened: Counter[str]) -> None:
+def test_a_file_is_opened_once_for_all_reads_of_a_training(
+    write_jetclass: Callable[..., Path], opened: Counter[str]
+) -> None:
     paths = [write_jetclass(f"{label}_{number}.root", 50) for label in ("QCD", "Tbl") for number in range(3)]
     files = open_files([Source(str(path)) for path in paths])
     find_suspicions(files)
@@ -81,7 +83,7 @@ def test_a_file_is_opened_once_for_all_reads_of_a_training(write_jetclass: Write
     assert opened == {path.name: 1 for path in paths}
 
 
-def test_a_file_that_was_written_anew_is_read_anew(write_jetclass: WriteJetClass, opened: Counter[str]) -> None:
+def test_a_file_that_was_written_anew_is_read_anew(write_jetclass: Callable[..., Path], opened: Counter[str]) -> None:
     path = write_jetclass(entries=50, seed=1)
     file = open_files([Source(str(path))])[0]
     write_jetclass(entries=50, seed=2)
@@ -91,7 +93,7 @@ def test_a_file_that_was_written_anew_is_read_anew(write_jetclass: WriteJetClass
     assert opened[path.name] == 3  # twice by name, once for the read by the old index
 
 
-def test_the_index_lives_as_long_as_a_file_that_refers_to_it(write_jetclass: WriteJetClass) -> None:
+def test_the_index_lives_as_long_as_a_file_that_refers_to_it(write_jetclass: Callable[..., Path]) -> None:
     path = str(write_jetclass(entries=50))
     files: list[JetFile] = open_files([Source(path)])
     again = open_files([Source(path)])  # the same file opened twice has one index
@@ -103,7 +105,7 @@ def test_the_index_lives_as_long_as_a_file_that_refers_to_it(write_jetclass: Wri
     assert read_indexed(path, "tree", {"part_px"}, 0, 5) is None
 
 
-def test_a_damaged_basket_is_one_message(write_jetclass: WriteJetClass) -> None:
+def test_a_damaged_basket_is_one_message(write_jetclass: Callable[..., Path]) -> None:
     path = write_jetclass(entries=50)
     file = open_files([Source(str(path))])[0]
     assert isinstance(file.index, BasketIndex)

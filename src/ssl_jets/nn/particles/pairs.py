@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from ssl_jets.arrays import Array
@@ -89,6 +87,9 @@ def components(pairs: Pairs, particles: int) -> Array:
 
     Groups are numbered through the whole batch; `within_jets` begins anew in each jet.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     chosen = (pairs.logits > 0).cpu()
     first, second = (index.cpu()[chosen].numpy() for index in (pairs.first, pairs.second))
     graph = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(particles, particles))
