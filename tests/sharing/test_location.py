@@ -156,7 +156,7 @@ def test_a_bundled_model_is_found_by_its_name(
     assert location.bundled_models() == {"model": folder}
     assert load_model("model").sha256 == digest
     assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
-    with pytest.raises(SslJetsError, match="model come with ssl-jets"):
+    with pytest.raises(SslJetsError, match="or a bundled model: model"):
         load_model("modl")
     (tmp_path / "model").mkdir()
     assert locate("model") == Path("model")  # a folder of the user has priority

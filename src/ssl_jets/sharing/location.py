@@ -91,7 +91,7 @@ def model_folder(path: Path) -> Path:
     found = "no such folder" if not path.exists() else "no config.json and no model/ in it"
     hint = "ssl-jets pretrain --out RUN makes one"
     if path.name == str(path) and bundled_models():
-        hint = f"{hint}; {', '.join(bundled_models())} come with ssl-jets"
+        hint = f"{hint}, or a bundled model: {', '.join(bundled_models())}"
     if (path / "checkpoints").is_dir():
         hint = f"the command that began this run finishes it, with --out {path} --resume"
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
