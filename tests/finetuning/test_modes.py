@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -272,9 +273,34 @@ def test_a_student_of_a_size_has_its_width_whatever_the_width_of_the_teacher(bat
     assert resolve_finetune(tmp_path / "teacher", distil, {"model": {"size": "tiny"}}).model.shape == (64, 4, 2)
 
 
-def test_a_model_without_heads_is_no_teacher(begun: Begin) -> None:
-    with pytest.raises(UsageError, match="has no head"):
-        begun("method.mode=distil")
+def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
+    begun: Begin, pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path
+) -> None:
+    assert resolve_finetune(pretrained, {"method": {"mode": "distil"}}).method.targets == ()
+    objective, unlabelled = begun("method.mode=distil"), replace(batch, labels=None)
+    before = objective(batch, 0.5)
+    assert torch.equal(before["loss"], objective(unlabelled, 0.5)["loss"])
+    assert torch.equal(before["loss"], before["loss_teacher"])
+    take_steps(objective, unlabelled, 40, lr=3e-3)
+    assert objective(batch, 0.5)["loss"].item() < before["loss"].item() / 2
+    with torch.no_grad():  # the z of another jet is not taught
+        z = objective.encoder(batch).z.roll(1, 0)
+        assert float(objective.terms["teacher"](objective, z, batch, 0.5)) > 1.5 * float(objective(batch, 0.5)["loss"])
+    settings = settings_of(pretrained, sample_files[:2], "method.mode=distil")
+    out = finetune(settings, tmp_path / "student")
+    model = load_model(out)
+    assert (model.head, model.regressor) == (None, None)
+    assert model.facts["training"]["labelled_jets"] is None
+    log = (out / "log.txt").read_text()
+    assert "targets: z of the teacher;" in log
+    assert "labelled jets" not in log
+
+
+def test_labels_are_not_distilled_from_a_teacher_without_heads(begun: Begin) -> None:
+    with pytest.raises(UsageError, match=r"no head[^$]*method\.targets=\[\]"):
+        begun("method.mode=distil", "method.targets=[label]")
+    with pytest.raises(UsageError, match="there is a target"):
+        begun("method.mode=distil", "method.distil.z=0")
 
 
 def test_a_teacher_of_other_classes_is_refused(

@@ -103,7 +103,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Model
     facts = training_facts(inputs, result) | {
         "mode": settings.method.mode,
-        "labelled_jets": counts[0],
+        "labelled_jets": counts[0] if settings.method.targets or settings.method.particle_targets else None,
         "labelled_seed": settings.method.subset_seed,
         "peak_memory": peak_memory,
         "planned_memory": planned,
@@ -165,16 +165,18 @@ def log_setup(
     if not MODES[settings.method.mode].starts_anew:
         for line in Seen.of(pretrained.facts["training"]).notes(data.files):
             run.log_message(line)
+    targets = ", ".join((*settings.method.targets, *settings.method.particle_targets))
     used, available = counts
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     bad = BAD_AMONG * (settings.data.bad_jets == "skip")
     run.log_message(
-        f"{settings.method.mode}: {used:,} of {available:,} labelled jets{bad}{classes}, "
+        f"{settings.method.mode}: {used:,} of {available:,} {'labelled ' * bool(targets)}jets{bad}{classes}, "
         f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     weights = sum(parameter.numel() for parameter in objective.parameters())
-    targets = ", ".join((*settings.method.targets, *settings.method.particle_targets))
-    run.log_message(f"targets: {targets}; {parameter_count(objective):,} of {weights:,} weights learn")
+    run.log_message(
+        f"targets: {targets or 'z of the teacher'}; {parameter_count(objective):,} of {weights:,} weights learn"
+    )
 
 
 def with_pretraining(training: dict[str, Any], pretrained: Model) -> dict[str, Any]:

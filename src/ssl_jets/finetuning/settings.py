@@ -90,7 +90,7 @@ class FinetuneSettings(TaskSettings):
     """Settings of finetuning (`method.*`)."""
 
     targets: tuple[str, ...] = (LABEL,)
-    """As in `supervised`; none, `[]`, with targets of particles alone."""
+    """As in `supervised`; none, `[]`, with targets of particles alone, or in mode `distil` to learn z alone."""
     particle_targets: tuple[str, ...] = ()
     """Targets of particles, by the names of `particle_labels` of the schema: classes or numbers."""
     particle_class_weights: ClassWeights = None
@@ -100,7 +100,7 @@ class FinetuneSettings(TaskSettings):
     mode: Literal["probe", "head", "last-blocks", "lora", "full", "scratch", "distil", "auto"] = "full"
     """Trained part: `probe` heads on z, which is computed once; `head` attention over the tokens of the frozen encoder;
     `last-blocks` the last blocks; `lora` low-rank updates; `full` all weights; `scratch` all from random weights, the
-    baseline; `distil` a student of `model.size` from a finetuned teacher; `auto` the best that fits into the memory."""
+    baseline; `distil` a student of `model.size` from a larger teacher; `auto` the best that fits into the memory."""
     memory: str | None = None
     """Memory for the run in the plan, such as `16GB`; by default the free memory."""
     pool: Literal["class", "mean", "attention"] | None = None
@@ -148,7 +148,7 @@ class FinetuneSettings(TaskSettings):
 
     @model_validator(mode="after")
     def _learns_something(self) -> FinetuneSettings:
-        if not self.targets and not self.particle_targets:
+        if not self.targets and not self.particle_targets and not (self.mode == "distil" and self.distil.z):
             raise ValueError("there is a target, of jets (targets) or of particles (particle_targets)")
         if double := set(self.targets) & set(self.particle_targets):
             raise ValueError(f"{double.pop()} is a target of jets and of particles at once")
@@ -254,16 +254,8 @@ def _without_auto(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def targets_of(teacher: Model) -> list[str]:
-    """Return the targets of a finetuned model: `label` and regressed columns.
-
-    Raises:
-        UsageError: it has no head.
-    """
-    targets = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
-    if not targets:
-        hint = "ssl-jets finetune --model RUN --mode full makes one"
-        raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
-    return targets
+    """Return the targets of a finetuned model: `label` and regressed columns; none without heads of jets."""
+    return [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
 
 
 def check_domain(settings: RunSettings[FinetuneSettings]) -> None:

@@ -77,7 +77,9 @@ class TaskWeights(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(len(self.weighted))) if learned else None
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """Return the objective; `losses` has the tasks in the order of `forms`."""
+        """Return the objective; `losses` has the tasks in the order of `forms`. Without any task it is 0."""
+        if not losses:
+            return torch.zeros(())
         if len(losses) == 1:
             return next(iter(losses.values())).value
         total = torch.zeros((), device=next(iter(losses.values())).value.device)

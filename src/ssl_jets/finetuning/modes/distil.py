@@ -1,10 +1,11 @@
-"""Mode `distil`: distillation of a finetuned teacher into a student of another size (arXiv:1503.02531).
+"""Mode `distil`: distillation of a teacher into a student of another size (arXiv:1503.02531).
 
     L = L_tasks + a (T^2 KL(p_teacher || p_student) + sum over targets of (t_teacher - t_student)^2)
         + b |W z_student - norm(z_teacher)|^2 / dim
 
 with class probabilities p at temperature T, standardized regression targets t, and a linear map W that is not part of
-the student. Unlabelled jets enter the terms of the teacher like labelled ones.
+the student. Unlabelled jets enter the terms of the teacher like labelled ones. With a teacher without heads the last
+term is the loss, and no labels are read.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class DistilMode(Mode):
                 "the teacher has not learned a target",
                 where="method.targets",
                 found=", ".join(sorted(missing)),
-                allowed=targets_of(pretrained),
+                allowed=targets_of(pretrained) or ["none, it has no head"],
+                hint="" if targets_of(pretrained) else "--set method.targets=[] trains a student of its z",
             )
         self.teacher = pretrained
         student = build_encoder(self.settings.model)
