@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -58,7 +59,15 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
     if isinstance(first["input"], Mapping):  # of several keys together
         return UsageError(f"{thing}s do not go together", where=where, found=plain)
+    meaning = _meaning(settings, inside)
+    where = f"{where} ({meaning})" if meaning else where
     return UsageError(f"a {thing} has a value that is not allowed", where=where, found=first["input"], allowed=[plain])
+
+
+def _meaning(settings: type[BaseModel], path: list[str]) -> str:
+    """Return the beginning of the text about a setting, up to the first colon, semicolon or stop; "" without a text."""
+    field = _fields_at(settings, path[:-1]).get(path[-1]) if path else None
+    return re.split(r"[:;]|\.(?=\s|$)", getattr(field, "description", None) or "")[0].replace("\n", " ")
 
 
 def _fields_at(settings: type[BaseModel], path: list[str]) -> dict[str, Any]:

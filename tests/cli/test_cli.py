@@ -7,6 +7,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_the_program_has_its_name_however_it_was_started(
     with pytest.raises(SystemExit):
         cli.main()
     assert capfd.readouterr().out.split()[:2] == ["Usage:", "ssl-jets"]
+
+
+def test_a_signal_ends_any_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_jets.cli.app.app", lambda prog_name: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert capfd.readouterr().err == "stopped by SIGTERM\n"
 
 
 @pytest.mark.usefixtures("empty_pictures")

@@ -90,14 +90,14 @@ def _alone(command: str, launch: Launch) -> UsageError:
 
 def main() -> None:
     """Run the command line; an error of the user becomes one message and an exit code."""
-    from ssl_jets.runtime.signals import Interrupted
+    from ssl_jets.runtime.signals import Interrupted, Watch
     from ssl_jets.runtime.threads import wait_passively
 
     wait_passively()
     with guarded_streams():
         try:
             try:
-                with explain_shortage(_LESS):
+                with explain_shortage(_LESS), Watch(at_once=True):  # commands that save something first have their own
                     app(prog_name="ssl-jets")  # also when started as `python -m ssl_jets`
             finally:
                 sys.stdout.flush()

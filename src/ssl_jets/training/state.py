@@ -238,7 +238,9 @@ class TrainingState:
             verdicts = diagnosis.verdicts
             record = {"step": self.step, "kind": "validation" if whole else "check", **diagnosis.metrics}
             self.run.log_metrics(record | ({"collapse": [verdict.name for verdict in verdicts]} if verdicts else {}))
-            line = summary_line(diagnosis, self.method.exported().dim, early=early or not whole)
+            classifies = self.method.exported_head() is not None  # then few directions are enough, and no sign of youth
+            early = (early or not whole) and not classifies
+            line = summary_line(diagnosis, self.method.exported().dim, early=early)
             self.run.log_message(f"step {self.step}: {line}")
             for verdict in verdicts:
                 self.run.log_message(f"warning: step {self.step}: {verdict.text}; try: {ADVICE[verdict.name]}")
