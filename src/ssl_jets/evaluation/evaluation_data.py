@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.inputs import joint_requests
@@ -103,7 +102,7 @@ class EvaluationData:
         for model in headed if classes else ():
             _check_classes(model.labels, classes)
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
-        _note_roles(roles, files, settings.data, bool(headed), note)
+        _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note)
         known = [columns_to_encode(model, files, note) for model in models]
         canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
         # An encoder reads its own features, context and collections only.
@@ -277,7 +276,7 @@ def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
         )
 
 
-def _note_roles(roles: Roles, files: Sequence[JetFile], settings: DataSettings, headed: bool, note: MessageLog) -> None:
+def _note_roles(roles: Roles, files: Sequence[JetFile], fraction: float, headed: bool, note: MessageLog) -> None:
     if roles.leaked:
         note(
             f"WARNING: as asked for (evaluate.seen), the model was trained on {roles.leaked:,} of the "
@@ -296,7 +295,5 @@ def _note_roles(roles: Roles, files: Sequence[JetFile], settings: DataSettings, 
         if headed:
             text += f": all their {jets:,} jets test its head"
         tested = count(roles.test) - count(held)
-        note(
-            text + f"; {tested:,} of their {jets:,} jets test the probes, the others fit them "
-            f"(data.validation_fraction={settings.validation_fraction:g})"
-        )
+        text += f"; {tested:,} of their {jets:,} jets test the probes, the others fit them"
+        note(f"{text} (data.validation_fraction={fraction:g})")
