@@ -1,12 +1,14 @@
 """What the z of a model is worth against observables, on several tasks with few and with many labels.
 
     OMP_NUM_THREADS=1 python benchmarks/bundled_models.py --models small-ssl RUN --train TRAIN --shifted SHIFTED
+        --quark QUARK --gluon GLUON
 
-TRAIN is a folder of labelled jets of the ten classes of JetClass, of which the held-out part is tested on (no model may
-have been trained on it), SHIFTED one of labelled jets of another simulation. Each task is read by logistic regression
-of z; its baselines are logistic regression and boosted trees on observables of the particles (those of `evaluate`). The
-difference is taken to the better of the two, on the same test jets, with its 95 % interval of the bootstrap over jets.
-The soft-drop mass is regressed by ridge regression of z, by trees of observables, and compared by R^2.
+TRAIN is a folder of labelled jets of the ten classes of JetClass, of which the held-out part is tested on (no model
+may have been trained on it), SHIFTED one of labelled jets of another simulation; QUARK and GLUON are files of these
+processes. Each task is read by logistic regression of z; its baselines are logistic regression and boosted trees on
+observables of the particles (those of `evaluate`). The difference is taken to the better of the two, on the same test
+jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge regression of z, by
+trees of observables, and compared by R^2.
 
 With --finetune FOLDER each model is also finetuned there on 1 % of the labels (mode lora, 90 steps of 64 jets), with
 three seeds that choose other labels.
@@ -37,7 +39,7 @@ from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_re
 from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
-from ssl_jets.jets import COLUMNS, Jets
+from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import load_model
 from ssl_jets.sharing.location import locate
 
@@ -78,8 +80,19 @@ def classes_of(names: Sequence[str], of: Sequence[str], jets: Jets, columns: Seq
     return replace(some, labels=(some.labels[:, None] == wanted).int().argmax(1))
 
 
+def quarks_and_gluons(quark: str, gluon: str) -> Task:
+    """Read the task to tell jets of a quark from jets of a gluon; half of the jets are tested on."""
+    sides: list[list[Jets]] = [[], []]
+    for label, path in enumerate((quark, gluon)):
+        data = open_dataset(DataSettings(sources=(path,), validation_fraction=0.5))
+        for side, parts in zip(sides, (data.train, data.held_out), strict=True):
+            jets = draw(data.files, parts, 10_000, 0, Request())
+            side.append(replace(jets, labels=torch.full((len(jets),), label)))
+    return Task("quark against gluon, 1,000 labels", *(concatenate(side) for side in sides), 1_000)
+
+
 def tasks(train: str, shifted: str) -> list[Task]:
-    """Read the jets of all tasks."""
+    """Read the jets of all other tasks."""
     data = open_dataset(DataSettings(sources=(train,)))
     request = Request((MASS,))
     fit, test = draw(data.files, data.train, 80_000, 0, request), draw(data.files, data.held_out, 10_000, 0, request)
@@ -176,9 +189,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--train", required=True)
     parser.add_argument("--shifted", required=True)
+    parser.add_argument("--quark", required=True)
+    parser.add_argument("--gluon", required=True)
     parser.add_argument("--finetune", metavar="FOLDER", type=Path)
     args = parser.parse_args()
-    every = tasks(args.train, args.shifted)
+    every = [*tasks(args.train, args.shifted), quarks_and_gluons(args.quark, args.gluon)]
     for name in args.models:
         encoder = load_model(name).encoder
         z = remembered(partial(embed_jets, encoder))

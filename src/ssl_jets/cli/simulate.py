@@ -10,7 +10,7 @@ import typer
 from ssl_jets.cli.console import log, print_result
 from ssl_jets.cli.options import Force, Seed
 
-PROCESSES = "qcd|hbb|hcc|hgg|h4q|hqql|zqq|wqq|tbqq|tbl|dijets|mixture"
+PROCESSES = "qcd|hbb|hcc|hgg|h4q|hqql|zqq|wqq|tbqq|tbl|dijets|quark|gluon|mixture"
 
 
 def simulate(

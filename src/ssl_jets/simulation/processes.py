@@ -83,6 +83,8 @@ PROCESSES: dict[str, Process] = {
         tilt=0.5,
     ),
     "dijets": Process("QCD", (("HardQCD:all = on",),), (Match.QCD,)),
+    "quark": Process("QCD", (("WeakBosonAndParton:qg2gmZq = on", *_RECOIL),), (Match.QCD,)),
+    "gluon": Process("QCD", (("WeakBosonAndParton:qqbar2gmZg = on", *_RECOIL),), (Match.QCD,)),
 }
 """Processes by the name of `--process`."""
 
