@@ -62,7 +62,7 @@ def test_a_dry_run_trains_reads_and_writes_its_line(
     speedrun: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = tmp_path / "records.md"
-    case = "mae method.mask_ratio=0.5"
+    case = "mae method.mask_ratio=0.5 train.validation_jets=20"
     words = ("--work", str(tmp_path), "--case", case, "--seeds", "1", "--records", str(records))
     run(speedrun, monkeypatch, *words)
     (line,) = [line for line in records.read_text().splitlines() if line.startswith("| 2")]
