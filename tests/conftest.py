@@ -30,11 +30,8 @@ LONGEST = (
 """Groups that take ten seconds and more: they begin first, so that none of them is left over for one process."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Let pytest-xdist keep groups together, and begin them in the order of the tests, also without `--dist`."""
-    if getattr(config.option, "dist", None) == "no":
-        config.option.dist = "loadgroup" if config.option.numprocesses else "no"
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `--dist loadgroup` of pytest-xdist begin the groups in the order of the tests."""
     config.option.loadscopereorder = False
 
 
@@ -44,12 +41,15 @@ def group_of(path: Path) -> str:
     return folder if folder in SHARED_FIXTURES else path.relative_to(Path(__file__).parent).as_posix()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the group of a test here: pytest-xdist reads it before `pytest_collection_modifyitems` of this file."""
+    item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a group in one process of pytest-xdist, and the longest groups first."""
+    """Put the longest groups first."""
     place = {group: number for number, group in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(group_of(item.path), len(place)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
 
 
 JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
