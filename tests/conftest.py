@@ -19,16 +19,37 @@ from support.jetclass_files import jetclass_branches, write_tree
 
 torch.set_num_threads(1)  # the batches are small: more threads cost more than they save
 
-SHARED_FIXTURES = ("exporting",)
+SHARED_FIXTURES = ("exporting", "report")
 """Folders whose test files share a fixture that takes long."""
+LONGEST = (
+    "report", "exporting", "methods/test_contract.py", "embedding/test_predict.py", "evaluation/test_evaluation.py",
+    "cli/test_cli.py", "protocols/test_domain_protocol.py", "training/test_resume.py", "cli/test_convert.py",
+    "cli/test_predict_command.py", "methods/test_mae.py", "evaluation/test_scores_file.py", "test_speedrun.py",
+    "evaluation/test_generated.py", "evaluation/test_compare.py", "cli/test_startup.py", "embedding/test_embed.py",
+)  # fmt: skip
+"""Groups that take ten seconds and more: they begin first, so that none of them is left over for one process."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `--dist loadgroup` of pytest-xdist begin the groups in the order of the tests."""
+    config.option.loadscopereorder = False
+
+
+def group_of(path: Path) -> str:
+    """The file of a test, or its folder where that has shared fixtures."""
+    folder = path.parent.name
+    return folder if folder in SHARED_FIXTURES else path.relative_to(Path(__file__).parent).as_posix()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the group of a test here: pytest-xdist reads it before `pytest_collection_modifyitems` of this file."""
+    item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, or of a folder with shared fixtures, in one process of pytest-xdist."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in SHARED_FIXTURES else str(item.path.relative_to(Path(__file__).parent))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Put the longest groups first."""
+    place = {group: number for number, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(group_of(item.path), len(place)))
 
 
 JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
@@ -78,9 +99,12 @@ def save_empty(figure: Figure, file: object, **settings: object) -> None:
         file.touch()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save figures of reports as empty files: drawing and saving takes nearly all of the time of a report."""
+    """Save figures of reports as empty files: drawing and saving takes nearly all of the time of a report.
+
+    Fixtures of a module or of the session save pictures, as `run_report` does, whose pictures are tested.
+    """
     monkeypatch.setattr(Figure, "savefig", save_empty)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,27 +52,32 @@ def test_a_case_is_a_record_if_it_wins_on_the_same_seeds_beyond_twice_the_error(
     assert tables["Records"][1][-1] == "+0.0133 +- 0.0033"
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(SCRIPT), "--data", str(SAMPLE), *words, "--dry-run"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def run(speedrun: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Call the script with these words, as a dry run."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--data", str(SAMPLE), *words, "--dry-run"])
+    speedrun["main"]()
 
 
-def test_a_dry_run_trains_reads_and_writes_its_line(tmp_path: Path) -> None:
+def test_a_dry_run_trains_reads_and_writes_its_line(
+    speedrun: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = tmp_path / "records.md"
-    case = "mae method.mask_ratio=0.5"
-    done = run("--work", str(tmp_path), "--case", case, "--seeds", "1", "--records", str(records))
-    assert done.returncode == 0, done.stderr
+    case = "mae method.mask_ratio=0.5 train.validation_jets=20"
+    words = ("--work", str(tmp_path), "--case", case, "--seeds", "1", "--records", str(records))
+    run(speedrun, monkeypatch, *words)
     (line,) = [line for line in records.read_text().splitlines() if line.startswith("| 2")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == f"`{case}`"
     assert all(0 < float(cells[number]) <= 1 for number in (3, 5))
     assert float(cells[6]) >= 1
     assert cells[-1] == "first, 1 of 3 seeds"
-    assert done.stdout.startswith("tried | ")
+    assert capsys.readouterr().out.startswith("tried | ")
 
 
-def test_only_runs_of_the_whole_budget_enter_the_shared_table(tmp_path: Path) -> None:
-    done = run("--work", str(tmp_path), "--case", "mae")
-    assert done.returncode == 2
-    assert "--records" in done.stderr
+def test_only_runs_of_the_whole_budget_enter_the_shared_table(
+    speedrun: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(speedrun, monkeypatch, "--work", str(tmp_path), "--case", "mae")
+    assert stopped.value.code == 2
+    assert "--records" in capsys.readouterr().err

@@ -91,7 +91,6 @@ def test_a_signal_ends_any_command_with_one_line(
     assert capfd.readouterr().err == "stopped by SIGTERM\n"
 
 
-@pytest.mark.usefixtures("empty_pictures")
 def test_pretrain_prints_the_run_folder_and_nothing_else(
     ssl_jets: Callable[..., Done], sample_files: list[JetFile], tmp_path: Path
 ) -> None:
@@ -479,7 +478,6 @@ def test_debug_shows_the_traceback(ssl_jets: Callable[..., Done]) -> None:
 # The whole road
 
 
-@pytest.mark.usefixtures("empty_pictures")
 def test_from_files_to_z_to_a_tagger_to_its_measures(
     ssl_jets: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

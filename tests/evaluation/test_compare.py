@@ -25,8 +25,6 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.report import write_comparison_report
 from support.measured import check_intervals
 
-pytestmark = pytest.mark.usefixtures("empty_pictures")
-
 SETTINGS = EvaluateSettings(
     data=DataSettings(labels=("QCD", "Tbl")),
     evaluate=MeasureSettings(fit_jets=200, test_jets=200, physics_jets=0, robust_jets=40),

@@ -31,8 +31,6 @@ from ssl_jets.report import write_evaluation_report
 from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
 
-pytestmark = pytest.mark.usefixtures("empty_pictures")
-
 
 def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
     """Few jets, and only the measures under test."""

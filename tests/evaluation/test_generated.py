@@ -129,7 +129,6 @@ def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted
     assert f"{shifted.test.auc.value:.4f}" in table
 
 
-@pytest.mark.usefixtures("empty_pictures")
 def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
     folder: Path, shifted: GeneratedEvaluation, tmp_path: Path
 ) -> None:

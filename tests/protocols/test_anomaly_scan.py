@@ -35,7 +35,6 @@ def test_an_unknown_signal_is_refused_before_any_jet_is_encoded(
         anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda text: None)
 
 
-@pytest.mark.usefixtures("empty_pictures")
 def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     label, found, sizes = np.arange(1200) % 2, [], set()

@@ -106,7 +106,6 @@ def test_finished_pieces_are_kept_and_changed_ones_made_anew(
     assert found.before == before.before
 
 
-@pytest.mark.usefixtures("empty_pictures")
 def test_the_result_is_written_printed_and_reported(
     finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
 ) -> None:

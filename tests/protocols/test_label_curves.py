@@ -23,6 +23,7 @@ from support.measured import check_intervals
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn")
 def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_path: Path) -> None:
     sources = [str(source) for source in sample_sources() if "ZJets" in str(source) or "TTBarLep" in str(source)]
     files = open_files([source for source in sample_sources() if str(source) in sources], ("QCD", "Tbl"))

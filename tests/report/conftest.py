@@ -19,8 +19,3 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_report(run: Path) -> Path:
     """The one report whose figures are saved as pictures."""
     return write_run_report(run)
-
-
-@pytest.fixture(autouse=True)
-def not_saved(empty_pictures: None) -> None:
-    """Save pictures of `run_report` alone, which a fixture of the session writes."""
