@@ -82,8 +82,9 @@ def vertex_columns(vertices: Vertices, jets: FoundJets) -> Table:
     pt = np.hypot(px, py)
     deta = (np.arcsinh(pz / pt) - eta) * np.where(eta >= 0, 1.0, -1.0)
     mass = np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0))
-    values = (pt, deta, wrapped(np.arctan2(py, px) - phi), mass, vertices.tracks, vertices.chi2)
-    values += (*vertices.dxy.T, *vertices.dlen.T, vertices.cosine)
+    dphi = wrapped(np.arctan2(py, px) - phi)
+    distances = (*vertices.dxy.T, *vertices.dlen.T)
+    values = (pt, deta, dphi, mass, vertices.tracks, vertices.chi2, *distances, vertices.cosine)
     columns = {f"sv_{name}": one for name, one in zip(_VERTEX_NUMBERS, values)}
     return _typed({VERTEX_COUNTER: np.bincount(vertices.jet, minlength=len(jets)), **columns})
 

@@ -109,7 +109,7 @@ def _seen(
 ) -> tuple[_Axes, Table]:
     """Return the jets of a batch of events as one detector sees them, and their branches, both of the same rows.
 
-    The random numbers are those of the detector, and of the vertices.
+    `rngs` has the random numbers of the detector, and of the vertices.
     """
     jets = find_jets(reconstruct(events, DETECTORS[view.detector], rngs[0]), len(events))
     table = jet_columns(jets)

@@ -5,7 +5,7 @@ their production, displaced by the errors of d0 and dz that the detector drew, a
 least chi2. Position, errors and chi2 therefore agree with the columns of the particles. Two further tracks of a jet
 that miss the beam line and belong to no vertex are tried as a pair, which gives vertices of unrelated tracks.
 
-The cuts on pt, on both significances and on the angle are those of the inclusive vertex finder of CMS and of the table
+The cuts on pt, on both significances and on the angle are taken from the inclusive vertex finder of CMS and the table
 SV of NanoAOD (github.com/cms-sw/cmssw: inclusiveCandidateVertexFinder_cfi.py, vertices_cff.py). Efficiency, limit of
 chi2 and resolution of nearby decays are chosen here.
 """
@@ -67,7 +67,7 @@ class TrackLines:
 
 @dataclass(frozen=True)
 class Vertices:
-    """Secondary vertices, `[vertex]`, those of a jet together and by falling significance of their distance.
+    """Secondary vertices, `[vertex]`, sorted by jet and by falling significance of their distance.
 
     Attributes:
         jet: jet of each vertex.
