@@ -1,7 +1,7 @@
 """Accuracy on files with and without the features of a model, trained with and without `train.hide_features`.
 
     PYTHONPATH=tests python benchmarks/hide_features.py FOLDER
-    python benchmarks/hide_features.py FOLDER --reference JETCLASS_FOLDER [--steps 1500] [--seeds 3]
+    python benchmarks/hide_features.py FOLDER --reference JETCLASS_FOLDER [--steps 1200] [--seeds 3]
 
 Without `--reference`: the jets of the tests (`tests/support/feature_files.py`), with pt half as large again in one
 class, so that chi2 separates the classes better than pt does. A toy.
@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.reference:
-        simulated(args.folder, args.reference, args.steps or 1500, args.seeds)
+        simulated(args.folder, args.reference, args.steps or 1200, args.seeds)
     else:
         toy(args.folder, args.steps or 300)
 
