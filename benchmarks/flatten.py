@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jet_files import copy_jets, mean_and_error
+from jet_files import copy_jets, draws, with_error
 from sklearn.metrics import roc_auc_score
 
 import ssl_jets
@@ -30,6 +30,7 @@ EDGES = (500, 560, 630, 720, 1000)
 """Bins of jet_pt [GeV]."""
 TRAINED = 0.6
 EFFICIENCY = 0.7
+RESAMPLES = 100
 INPUTS = ["pt", "deta", "dphi", "energy"]
 """Without tracks, so that enough QCD jets pass to count them in bins."""
 BINS = {"by": ["jet_pt"], "bins": [list(EDGES)]}
@@ -49,10 +50,11 @@ def main() -> None:
     jets = ssl_jets.read_jets(test, keep=["jet_pt"], settings={"data.labels": [*FILES]})
     pt, signal = jets.jet["jet_pt"].numpy(), jets.labels.numpy() == 1
     rows: dict[str, list[Any]] = {way: [] for way in WAYS}
+    samples = draws(len(pt), RESAMPLES)
     for seed in range(args.seeds):
         for way in WAYS:
             score = signal_score(args.folder, train, jets, way, seed=seed, steps=args.steps)
-            rows[way].append(measures(score, signal, pt))
+            rows[way].append([measures(score[one], signal[one], pt[one]) for one in samples])
     report(rows, signal, pt)
 
 
@@ -100,22 +102,24 @@ def measures(score: Any, signal: Any, pt: Any) -> Any:
 
 
 def report(rows: dict[str, list[Any]], signal: Any, pt: Any) -> None:
-    """Print means over seeds with their errors, the sculpting, and the number of test jets."""
+    """Print the number of test jets, and means over seeds of `rows[way][seed][draw]` with errors and the sculpting."""
     bins = [f"{low} to {high}" for low, high in pairwise(EDGES)]
     head = " | ".join([*bins, "all"])
     counts = [np.histogram(pt[mask], EDGES)[0] for mask in (~signal, signal)]
     print(f"| jet_pt [GeV] | {head} | last bin / first |\n|---{'|---' * (len(bins) + 2)}|")
     for name, count in zip(FILES, counts):
         print(f"| test jets {name} | {' | '.join(map(str, count))} | {count.sum()} | |")
+    # [draw, seed, measure, bin + 1]
+    values = {way: np.swapaxes(np.array(seeds), 0, 1) for way, seeds in rows.items()}
     for number, title in enumerate(("AUC", "efficiency Hbb", "mistag rate QCD")):
-        for way, seeds in rows.items():
-            values = np.array(seeds)[:, number]  # [seed, bin + 1]
-            cells = [mean_and_error(column) for column in values.T]
-            sculpting = mean_and_error(values[:, -2] / values[:, 0]) if number else ""
+        for way, table in values.items():
+            cells = [with_error(table[:, :, number, index], 3) for index in range(len(bins) + 1)]
+            sculpting = with_error(table[:, :, number, -2] / table[:, :, number, 0], 2) if number else ""
             print(f"| {title}, {way} | {' | '.join(cells)} | {sculpting} |")
-    first, *others = rows
+    first, *others = values
     for way in others:
-        cells = [mean_and_error(column) for column in np.subtract(rows[way], rows[first])[:, 0].T]
+        difference = (values[way] - values[first])[:, :, 0]
+        cells = [with_error(difference[:, :, index], 3) for index in range(len(bins) + 1)]
         print(f"| AUC, {way} - {first} | {' | '.join(cells)} | |")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jet_files import draws, with_error
 from sklearn.metrics import roc_auc_score
 
 import ssl_jets
@@ -86,11 +87,10 @@ def report(scores: dict[str, list[Any]], labels: Any) -> None:
     """Print the values of each set of inputs, and the differences."""
     names = {"accuracy": accuracy, "AUC Hbb, QCD": auc(2), "AUC Hbb, Hcc": auc(1)}
     names |= {"QCD mistag": mistag(2), "Hcc mistag": mistag(1)}
-    rng = np.random.default_rng(0)
-    draws = [np.arange(len(labels)), *(rng.integers(0, len(labels), len(labels)) for _ in range(RESAMPLES))]
+    samples = draws(len(labels), RESAMPLES)
     # [draw, seed] for each set of inputs and measure; draw 0 has every jet once.
     values = {
-        (inputs, measure): np.array([[function(one[draw], labels[draw]) for one in seeds] for draw in draws])
+        (inputs, measure): np.array([[function(one[draw], labels[draw]) for one in seeds] for draw in samples])
         for inputs, seeds in scores.items()
         for measure, function in names.items()
     }
@@ -101,12 +101,6 @@ def report(scores: dict[str, list[Any]], labels: Any) -> None:
     for one, other in DIFFERENCES:
         cells = (with_error(values[one, name] - values[other, name]) for name in names)
         print(f"| {one} - {other} | {' | '.join(cells)} |")
-
-
-def with_error(values: Any) -> str:
-    """Return mean and error of values `[draw, seed]`."""
-    seeds = values[0].std(ddof=1) / np.sqrt(values.shape[1]) if values.shape[1] > 1 else 0.0
-    return f"{values[0].mean():.4f} ± {np.hypot(seeds, values[1:].mean(axis=1).std()):.4f}"
 
 
 def accuracy(scores: Any, labels: Any) -> float:

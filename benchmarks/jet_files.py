@@ -1,4 +1,4 @@
-"""Copies of some jets and branches of files in the JetClass layout, for the other scripts; imported, not run."""
+"""Copies of jets of files in the JetClass layout, and errors of results, for the other scripts; imported, not run."""
 
 from __future__ import annotations
 
@@ -54,3 +54,18 @@ def mean_and_error(values: Sequence[float]) -> str:
     """Return the mean over seeds and its error, the standard deviation over the root of their number."""
     error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return f"{np.mean(values):.3f} ± {error:.3f}"
+
+
+def draws(jets: int, number: int) -> list[Any]:
+    """Return all jets once, and `number` bootstrap samples of them, as indices `[jet]`."""
+    rng = np.random.default_rng(0)
+    return [np.arange(jets), *(rng.integers(0, jets, jets) for _ in range(number))]
+
+
+def with_error(values: Any, digits: int = 4) -> str:
+    """Return the mean over seeds of values `[draw, seed]` with its error.
+
+    The error has the spread over seeds, if there are several, and the spread over bootstrap samples of the mean.
+    """
+    seeds = values[0].std(ddof=1) / np.sqrt(values.shape[1]) if values.shape[1] > 1 else 0.0
+    return f"{values[0].mean():.{digits}f} ± {np.hypot(seeds, values[1:].mean(axis=1).std()):.{digits}f}"
