@@ -20,6 +20,7 @@ def simulate(
     detector: str | None = None,
     pairs: str | None = None,
     labels: bool | None = None,
+    vertices: bool = False,
     processes: int = 1,
     force: bool = False,
 ) -> SimulateSummary:
@@ -35,6 +36,7 @@ def simulate(
         detector: `nominal` (default) or `shifted`.
         pairs: each event twice: two showers of one hard process, by two `seeds` or both `showers`, or both `detectors`.
         labels: write labels and truth matches; by default yes, except for the mixture.
+        vertices: write secondary vertices, as lists `sv_*`.
         processes: number of processes; with more than one, call it under `if __name__ == "__main__"`.
         force: replace `out`, and finished parts of another simulation.
 
@@ -50,7 +52,15 @@ def simulate(
     from ssl_jets.simulation.run import simulate as run_simulate
 
     request = request_of(
-        process=process, jets=jets, seed=seed, tune=tune, shower=shower, detector=detector, pairs=pairs, labels=labels
+        process=process,
+        jets=jets,
+        seed=seed,
+        tune=tune,
+        shower=shower,
+        detector=detector,
+        pairs=pairs,
+        labels=labels,
+        vertices=vertices,
     )
     with Bar("simulate", jets, "jets") as bar:
         return run_simulate(request, out, processes=processes, force=force, report=bar.to_of)

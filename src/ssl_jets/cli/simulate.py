@@ -34,6 +34,7 @@ def simulate(
     labels: Annotated[
         bool | None, typer.Option("--labels/--no-labels", help="Write labels. Default: not for the mixture.")
     ] = None,
+    vertices: Annotated[bool, typer.Option("--vertices", help="Write secondary vertices.")] = False,
     processes: Annotated[int, typer.Option("--processes", metavar="N", help="Processes that share the work.")] = 1,
     force: Force = False,
 ) -> None:
@@ -50,6 +51,7 @@ def simulate(
         detector=detector,
         pairs=pairs,
         labels=labels,
+        vertices=vertices,
         processes=processes,
         force=force,
     )

@@ -11,11 +11,15 @@ from ssl_jets.data.write import COUNTER
 from ssl_jets.jets import KINDS
 from ssl_jets.simulation.clustering import FoundJets
 from ssl_jets.simulation.truth import DecayMatcher, Match, Truth, wrapped
+from ssl_jets.simulation.vertices import Vertices
 
 Table = dict[str, Array]
-"""Branches by name: `[jet]`, and `part_*` `[particle]`, whose jets are as long as `npart` has it."""
+"""Branches by name: `[jet]`, and `part_*` `[particle]` and `sv_*` `[vertex]`, with the lengths of `LISTS`."""
 
 EVENT_ID = "event_id"
+VERTEX_COUNTER = "nsv"
+LISTS = {"part_": COUNTER, "sv_": VERTEX_COUNTER}
+"""Beginnings of the names of branches of lists, and the counters of these lists."""
 _KIND_FLAGS = {
     "part_isChargedHadron": "charged hadron",
     "part_isNeutralHadron": "neutral hadron",
@@ -37,6 +41,13 @@ LAYOUT: dict[str, str] = {
     **{f"aux_{name}": "float32" for name in _TRUTH_FLOATS},
 }
 """Types of the branches of JetClass and of the counter, in their order."""
+_VERTEX_NUMBERS = ["pt", "deta", "dphi", "mass", "ntracks", "normchi2", "dxy", "dxysig", "dlen", "dlensig", "costheta"]
+VERTEX_LAYOUT: dict[str, str] = {
+    VERTEX_COUNTER: "int32",
+    **{f"sv_{name}": "int32" if name == "ntracks" else "float32" for name in _VERTEX_NUMBERS},
+}
+"""Types of the branches of secondary vertices, in their order."""
+_TYPES = LAYOUT | VERTEX_LAYOUT
 
 
 def jet_columns(jets: FoundJets) -> Table:
@@ -59,6 +70,23 @@ def jet_columns(jets: FoundJets) -> Table:
     values = (pt, eta, phi, jets.momentum[:, 3], lengths, jets.soft_drop_mass, *jets.tau.T)
     columns |= {f"jet_{name}": one for name, one in zip(_JET_FLOATS, values)}
     return _typed(columns)
+
+
+def vertex_columns(vertices: Vertices, jets: FoundJets) -> Table:
+    """Return the branches of secondary vertices, with their counter.
+
+    deta and dphi are of the momentum of the vertex, deta multiplied by the sign of the jet's eta.
+    """
+    eta, phi = (axis[vertices.jet] for axis in jets.axis)
+    px, py, pz, energy = vertices.momentum.T
+    pt = np.hypot(px, py)
+    deta = (np.arcsinh(pz / pt) - eta) * np.where(eta >= 0, 1.0, -1.0)
+    mass = np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0))
+    dphi = wrapped(np.arctan2(py, px) - phi)
+    distances = (*vertices.dxy.T, *vertices.dlen.T)
+    values = (pt, deta, dphi, mass, vertices.tracks, vertices.chi2, *distances, vertices.cosine)
+    columns = {f"sv_{name}": one for name, one in zip(_VERTEX_NUMBERS, values)}
+    return _typed({VERTEX_COUNTER: np.bincount(vertices.jet, minlength=len(jets)), **columns})
 
 
 def truth_columns(truths: Sequence[Truth], matcher: DecayMatcher, label: str) -> Table:
@@ -86,13 +114,29 @@ def wanted(truths: Sequence[Truth], matches: Sequence[Match]) -> Array:
 
 def select(table: Mapping[str, Array], rows: Array) -> Table:
     """Return some jets of a table, in the order of `rows` (integers, `[jet]`)."""
-    lengths = table[COUNTER].astype(np.int64)
+    elements = {counter: _elements(table[counter], rows) for counter in LISTS.values() if counter in table}
+    return {name: values[elements.get(counter_of(name), rows)] for name, values in table.items()}
+
+
+def counter_of(name: str) -> str:
+    """Return the counter of a branch of lists, an empty string for a branch of numbers.
+
+    Example:
+        >>> counter_of("part_px"), counter_of("jet_pt")
+        ('npart', '')
+    """
+    return next((counter for prefix, counter in LISTS.items() if name.startswith(prefix)), "")
+
+
+def _elements(lengths: Array, rows: Array) -> Array:
+    """Return the indices of the elements of some jets, `[element]`."""
+    lengths = lengths.astype(np.int64)
     begin = np.cumsum(lengths) - lengths
     kept = lengths[rows]
     # Jets of 2, 3 and 1 particles, rows 2, 0: begin 0, 2, 5; kept 1, 2 -> particles 5, 0, 1.
     shift = np.repeat(begin[rows] - (np.cumsum(kept) - kept), kept)
-    particles = np.arange(kept.sum()) + shift
-    return {name: values[particles if name.startswith("part_") else rows] for name, values in table.items()}
+    elements: Array = np.arange(kept.sum()) + shift
+    return elements
 
 
 def joined(tables: Sequence[Mapping[str, Array]]) -> Table:
@@ -101,4 +145,4 @@ def joined(tables: Sequence[Mapping[str, Array]]) -> Table:
 
 
 def _typed(columns: Table) -> Table:
-    return {name: values.astype(LAYOUT[name]) for name, values in columns.items()}
+    return {name: values.astype(_TYPES[name]) for name, values in columns.items()}

@@ -76,6 +76,8 @@ class Candidates:
         kind: index into `KINDS`, `[particle]`.
         charge: [e], `[particle]`.
         impact: d0, d0err, dz, dzerr [mm], 0 for neutral particles, `[particle, 4]`.
+        track_pt: measured by the tracker alone [GeV], 0 for neutral particles, `[particle]`.
+        source: index of the generated particle of a track, -1 without one, int64 `[particle]`.
     """
 
     event: Array
@@ -83,16 +85,22 @@ class Candidates:
     kind: Array
     charge: Array
     impact: Array
+    track_pt: Array
+    source: Array
 
     def __getitem__(self, rows: Array) -> Candidates:
         """Return some of the particles."""
-        return Candidates(self.event[rows], self.momentum[rows], self.kind[rows], self.charge[rows], self.impact[rows])
+        return Candidates(*(values[rows] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class _Stable:
-    """Stable particles inside the detector, `[particle]`: their point at the calorimeters is `eta`, `phi`."""
+    """Stable particles inside the detector, `[particle]`: their point at the calorimeters is `eta`, `phi`.
 
+    `source` is their index among the generated particles, -1 for the residue of pile-up.
+    """
+
+    source: Array
     event: Array
     pid: Array
     momentum: Array
@@ -141,10 +149,11 @@ def _stable(events: Events, detector: Detector, rng: np.random.Generator) -> _St
     x, y, z = events.vertex.T
     keep &= (np.hypot(x, y) < TRACKER_RADIUS) & (np.abs(z) < TRACKER_LENGTH)
     keep &= np.hypot(events.momentum[:, 0], events.momentum[:, 1]) > _MASSLESS
-    event, pid = events.event[keep], events.pid[keep]
+    source, event, pid = np.flatnonzero(keep), events.event[keep], events.pid[keep]
     momentum, vertex = events.momentum[keep], events.vertex[keep]
     if detector.residue:
         more = _residue(len(events), detector.residue, rng)
+        source = np.concatenate([source, np.full(len(more[0]), -1)])
         event, pid = np.concatenate([event, more[0]]), np.concatenate([pid, more[1]])
         momentum = np.concatenate([momentum, more[2]])
         vertex = np.concatenate([vertex, np.zeros((len(more[0]), 3))])
@@ -152,7 +161,7 @@ def _stable(events: Events, detector: Detector, rng: np.random.Generator) -> _St
     eta, phi = straight_to_calorimeter(momentum[:, :3], vertex)
     bent = charge != 0
     eta[bent], phi[bent] = Helices(momentum[bent, :3], vertex[bent], charge[bent]).at_calorimeter()
-    stable = _Stable(event, pid, momentum, vertex, charge, eta, phi)
+    stable = _Stable(source, event, pid, momentum, vertex, charge, eta, phi)
     return stable[np.abs(eta) < MAX_ETA]
 
 
@@ -202,7 +211,9 @@ def _scaled(momentum: Array, factor: Array) -> Array:
 
 def _charged(tracks: _Stable, factor: Array, impact: Array) -> Candidates:
     momentum = _scaled(tracks.momentum, factor)
-    return Candidates(tracks.event, momentum, pdg.kind(tracks.pid), tracks.charge, impact)
+    kind = pdg.kind(tracks.pid).astype(np.int64)
+    track_pt = np.hypot(tracks.momentum[:, 0], tracks.momentum[:, 1])
+    return Candidates(tracks.event, momentum, kind, tracks.charge, impact, track_pt=track_pt, source=tracks.source)
 
 
 def _neutral(neutrals: Neutrals, kind: str) -> Candidates:
@@ -211,19 +222,20 @@ def _neutral(neutrals: Neutrals, kind: str) -> Candidates:
         [pt * np.cos(neutrals.phi), pt * np.sin(neutrals.phi), pt * np.sinh(neutrals.eta), neutrals.energy], axis=1
     )
     size = len(pt)
-    return Candidates(neutrals.event, momentum, np.full(size, KINDS.index(kind)), np.zeros(size), np.zeros((size, 4)))
+    return Candidates(
+        event=neutrals.event,
+        momentum=momentum,
+        kind=np.full(size, KINDS.index(kind)),
+        charge=np.zeros(size),
+        impact=np.zeros((size, 4)),
+        track_pt=np.zeros(size),
+        source=np.full(size, -1),
+    )
 
 
 def _sorted(*parts: Candidates) -> Candidates:
     """Return all particles, sorted by event and without particles of no momentum."""
-    event = np.concatenate([part.event for part in parts])
-    merged = Candidates(
-        event,
-        np.concatenate([part.momentum for part in parts]),
-        np.concatenate([part.kind for part in parts]).astype(np.int64),
-        np.concatenate([part.charge for part in parts]),
-        np.concatenate([part.impact for part in parts]),
-    )
-    order = np.argsort(event, kind="stable")
+    merged = Candidates(*map(np.concatenate, zip(*(vars(part).values() for part in parts))))
+    order = np.argsort(merged.event, kind="stable")
     pt = np.hypot(merged.momentum[order, 0], merged.momentum[order, 1])
     return merged[order[pt > _MASSLESS]]

@@ -21,6 +21,7 @@ from ssl_jets.simulation.columns import (
     select,
     truth_columns,
     truths_of,
+    vertex_columns,
     wanted,
 )
 from ssl_jets.simulation.detector import DETECTORS, reconstruct
@@ -29,6 +30,7 @@ from ssl_jets.simulation.generator import event_batches
 from ssl_jets.simulation.processes import MIXTURE, PROCESSES, Process
 from ssl_jets.simulation.request import TUNES, Part, SimulationRequest, View, seeds, showers_of, views
 from ssl_jets.simulation.truth import DecayMatcher, wrapped
+from ssl_jets.simulation.vertices import find_vertices
 
 _MAX_EVENTS_PER_JET = 500
 _PAIR_DISTANCE = 0.4
@@ -76,14 +78,16 @@ def simulate_part(request: SimulationRequest, part: Part, progress: Progress = l
         StoppedError: `progress` returned True.
     """
     began, process, ways = time.process_time(), PROCESSES[part.process], views(request)
-    of_generator, *of_detectors = seeds(request, part).spawn(1 + len(ways))
-    rngs = [np.random.default_rng(seed) for seed in of_detectors]
+    # Vertices come last, so that the other columns do not depend on them.
+    of_generator, *others = seeds(request, part).spawn(1 + 2 * len(ways))
+    rngs = [np.random.default_rng(seed) for seed in others]
+    streams = list(zip(rngs[: len(ways)], rngs[len(ways) :]))
     found: list[tuple[Table, ...]] = []
     jets = events = 0
     with event_batches(process, TUNES[request.tune], showers_of(request), of_generator) as batches:
         while jets < part.jets:
             versions = next(batches)
-            seen = [_seen(versions[view.version], view, process, request, rng) for view, rng in zip(ways, rngs)]
+            seen = [_seen(versions[view.version], view, process, request, pair) for view, pair in zip(ways, streams)]
             tables = _aligned(seen, part, events) if request.pairs else (seen[0][1],)
             new = min(len(tables[0][COUNTER]), part.jets - jets)
             found.append(tuple(select(table, np.arange(new)) for table in tables))
@@ -97,11 +101,20 @@ def simulate_part(request: SimulationRequest, part: Part, progress: Progress = l
 
 
 def _seen(
-    events: Events, view: View, process: Process, request: SimulationRequest, rng: np.random.Generator
+    events: Events,
+    view: View,
+    process: Process,
+    request: SimulationRequest,
+    rngs: tuple[np.random.Generator, np.random.Generator],
 ) -> tuple[_Axes, Table]:
-    """Return the jets of a batch of events as one detector sees them, and their branches, both of the same rows."""
-    jets = find_jets(reconstruct(events, DETECTORS[view.detector], rng), len(events))
+    """Return the jets of a batch of events as one detector sees them, and their branches, both of the same rows.
+
+    `rngs` has the random numbers of the detector, and of the vertices.
+    """
+    jets = find_jets(reconstruct(events, DETECTORS[view.detector], rngs[0]), len(events))
     table = jet_columns(jets)
+    if request.vertices:
+        table |= vertex_columns(find_vertices(jets, events, rngs[1]), jets)
     matcher = DecayMatcher(events)
     truths = truths_of(jets, matcher)
     if request.labels:

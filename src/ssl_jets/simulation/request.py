@@ -41,6 +41,7 @@ class SimulationRequest(Settings):
     detector: str = Field("nominal", description="Variant of the detector.")
     pairs: Pairs | None = Field(None, description="What the two versions of an event differ in.")
     labels: bool = Field(True, description="Write labels and truth matches.")
+    vertices: bool = Field(False, description="Write secondary vertices.")
 
 
 class View(NamedTuple):

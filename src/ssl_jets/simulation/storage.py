@@ -24,7 +24,7 @@ import uproot
 from ssl_jets.data.write import COUNTER, TREE
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.atomic import disk_error, whole_file, write_text
-from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, Table
+from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, LISTS, VERTEX_LAYOUT, Table, counter_of
 from ssl_jets.simulation.parts import FinishedPart
 
 _REQUEST, _LOCK = "request.json", "lock"
@@ -122,30 +122,18 @@ class JetTree:
 
     def extend(self, table: Table) -> None:
         """Append the jets of a table."""
-        table = {name: table[name] for name in (*LAYOUT, EVENT_ID) if name in table}
-        counts = table[COUNTER]
-        ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        table = {name: table[name] for name in (*LAYOUT, *VERTEX_LAYOUT, EVENT_ID) if name in table}
+        jets, counters = len(table[COUNTER]), LISTS.values()
+        written = {name: _lists(table, name) for name in table if name not in counters}
         if self._tree is None:
-            types = {
-                name: f"var * {values.dtype}" if _jagged(name) else values.dtype
-                for name, values in table.items()
-                if name != COUNTER
-            }
-            self._tree = self._file.mktree(TREE, types, counter_name=lambda branch: COUNTER)
-        for begin in range(0, len(counts), _BASKET):
-            end = min(begin + _BASKET, len(counts))
-            jagged = slice(ends[begin], ends[end])
-            self._tree.extend(
-                {
-                    name: ak.unflatten(values[jagged], counts[begin:end]) if _jagged(name) else values[begin:end]
-                    for name, values in table.items()
-                    if name != COUNTER
-                }
-            )
+            types = {name: f"var * {table[name].dtype}" if counter_of(name) else table[name].dtype for name in written}
+            self._tree = self._file.mktree(TREE, types, counter_name=counter_of)
+        for begin in range(0, jets, _BASKET):
+            self._tree.extend({name: values[begin : begin + _BASKET] for name, values in written.items()})
         for name in sorted(table):
             self._hash.update(name.encode())
             self._hash.update(np.ascontiguousarray(table[name]).tobytes())
-        self.jets += len(counts)
+        self.jets += jets
 
     @property
     def content(self) -> str:
@@ -177,5 +165,7 @@ def check_parts(parts: Sequence[FinishedPart | None]) -> list[FinishedPart]:
     return whole
 
 
-def _jagged(name: str) -> bool:
-    return name.startswith("part_")
+def _lists(table: Table, name: str) -> Any:
+    """Return a branch with one entry a jet."""
+    counter = counter_of(name)
+    return ak.unflatten(table[name], table[counter]) if counter else table[name]
