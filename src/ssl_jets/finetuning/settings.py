@@ -262,7 +262,8 @@ def targets_of(teacher: Model) -> list[str]:
     targets = [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
     if not targets:
         hint = "ssl-jets finetune --model RUN --mode full makes one"
-        raise UsageError("a teacher has been finetuned, and this model has no head", where="--model", hint=hint)
+        found = "method.particle_targets alone" if teacher.particles is not None else "no head"
+        raise UsageError("a teacher has learned targets of jets", where="--model", found=found, hint=hint)
     return targets
 
 
