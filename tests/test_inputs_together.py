@@ -18,6 +18,7 @@ from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import whole
 from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.loading.stream import ordered
+from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
@@ -200,7 +201,8 @@ def test_parts_of_particles_with_and_without_labels_merge_to_one_run(tmp_path: P
     inputs = [str(tmp_path / f"{name}.h5") for name in names]
     options: dict[str, Any] = {"level": "particle", "precision": "32-true", "log": lambda line: None}
     predict([tmp_path / "model"], inputs, tmp_path / "whole.npz", **options)
-    predict([tmp_path / "model"], inputs, tmp_path / "{name}.npz", per_file=True, **options)
+    for number, name in enumerate(names, start=1):
+        predict([tmp_path / "model"], inputs, tmp_path / f"{name}.npz", part=PartOf(number, 2), **options)
     out = tmp_path / f"merged{suffix}"
     merge_parts([tmp_path / f"{name}.npz" for name in names], out)
     merged, whole = read_scores(out), read_scores(tmp_path / "whole.npz")
