@@ -175,9 +175,9 @@ def test_a_run_that_kept_its_encoder_only_is_refused(batch: Jets, tmp_path: Path
 def test_the_parts_of_a_method_are_loaded_from_the_runs_that_its_settings_name(batch: Jets, tmp_path: Path) -> None:
     words = build_method("words", batch)
     run = save(words, tmp_path / "run")
-    parts = load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
+    parts = load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS, ())
     assert torch.equal(parts["words"](batch, 0.0)["loss"], words(batch, 0.0)["loss"])
-    assert load_required(Words, Words.Config(name="words"), COLUMNS) == {}
+    assert load_required(Words, Words.Config(name="words"), COLUMNS, ()) == {}
 
 
 def test_a_part_that_is_not_named_missing_of_another_method_or_of_other_columns_is_refused(
@@ -185,7 +185,7 @@ def test_a_part_that_is_not_named_missing_of_another_method_or_of_other_columns_
 ) -> None:
     def refused(run: Path | str, match: str) -> SslJetsError:
         with pytest.raises(SslJetsError, match=match) as caught:
-            load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS)
+            load_required(Sentences, Sentences.Config(name="sentences", words=str(run)), COLUMNS, ())
         return caught.value
 
     error = refused("", "method sentences starts from a run of method words")

@@ -167,7 +167,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         log_start(inputs, start, built.fresh)
     if teacher is not None and inputs.begins:
         teacher.write(run)
-        run.log_message(f"teacher: {teacher.path} ({teacher.method}, sha256 {teacher.sha256[:12]}), frozen")
+        run.log_message(teacher.line(cls))
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
@@ -213,8 +213,9 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
     settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
     cls = methods.find(settings.method.name)
-    components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns))
-    teacher = load_teacher(cls, settings.method, inputs.columns, None if inputs.begins else inputs.run)
+    components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns, data.files))
+    resumed = None if inputs.begins else inputs.run
+    teacher = load_teacher(cls, settings.method, inputs.columns, data.files, resumed)
     if teacher is not None:
         components[TEACHER] = teacher.encoder
     torch.manual_seed(seed)

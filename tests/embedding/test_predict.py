@@ -444,6 +444,11 @@ def test_finished_parts_of_another_run_are_refused(tmp_path: Path, runs: dict[st
             run([runs["tagger"]], sources, out, **resumable | other)
     with pytest.raises(UsageError, match=r"(?s)another run.*model_sha256"):
         run([runs["third"]], sources, out, **resumable)
+    changed = tmp_path / "changed.yaml"
+    changed.write_text("extends: jetclass\nname: jetclass\n")
+    with pytest.raises(UsageError, match=r"(?s)another run.*schemas"):
+        run([runs["tagger"]], sources, out, **resumable | {"data": DataSettings(format=str(changed))})
+    changed.unlink()
     expected = run([runs["third"]], sources, out, force=True, **resumable)
     assert np.array_equal(expected["p_QCD"], run([runs["third"]], sources, tmp_path / "t.npz")["p_QCD"])
     with pytest.raises(UsageError, match="exists"):

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_jets.api import share
+from ssl_jets.api.evaluation import _folder_for
 from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.sharing import location
-from ssl_jets.sharing.location import locate
+from ssl_jets.sharing.location import is_elsewhere, locate
 
 
 @pytest.fixture
@@ -156,7 +158,10 @@ def test_a_bundled_model_is_found_by_its_name(
     assert location.bundled_models() == {"model": folder}
     assert load_model("model").sha256 == digest
     assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
+    assert share("model", "hf:me/jets").folder == folder
+    assert _folder_for(["model"], None) == Path("runs/evaluation")  # nothing is written into the package
     with pytest.raises(SslJetsError, match="or a bundled model: model"):
         load_model("modl")
     (tmp_path / "model").mkdir()
     assert locate("model") == Path("model")  # a folder of the user has priority
+    assert not is_elsewhere("model")

@@ -94,10 +94,12 @@ class ModelSettings(Settings):
     """Arguments of the constructor of the foreign encoder, as JSON values."""
 
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
+    def _fits_together(self) -> Self:
         width, _, heads = self.shape
         if width % heads:
             raise ValueError(f"a width of {width} is not divisible by {heads} heads; set model.heads")
+        if self.pair_bias and self.collections:
+            raise ValueError("the pair bias is of particles, so it does not go with collections; set model.pair_bias")
         return self
 
     @property

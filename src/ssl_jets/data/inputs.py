@@ -116,20 +116,12 @@ def requests_of(collections: Mapping[str, CollectionSettings]) -> tuple[Collecti
 
 
 def joint_requests(several: Iterable[Mapping[str, CollectionSettings]]) -> tuple[CollectionRequest, ...]:
-    """Return the elements to read for several encoders, of which each reads its own numbers.
-
-    Raises:
-        UsageError: they read different numbers of elements of a collection.
-    """
+    """Return the elements to read for several encoders, of which each reads its own numbers of its first elements."""
     joint: dict[str, CollectionRequest] = {}
     for one in (request for collections in several for request in requests_of(collections)):
         before = joint.setdefault(one.name, one)
-        if before.most != one.most:
-            where = f"collections.{one.name}.most"
-            message = "the models read different numbers of elements"
-            raise UsageError(message, where=where, found=one.most, allowed=[before.most])
         features = tuple(dict.fromkeys((*before.features, *one.features)))
-        joint[one.name] = CollectionRequest(one.name, features, one.most)
+        joint[one.name] = CollectionRequest(one.name, features, max(before.most, one.most))
     return tuple(joint.values())
 
 

@@ -19,9 +19,7 @@ from ssl_jets.nn.particles.pairs import components, within_jets
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import Precision
 from ssl_jets.zfile import Column, Level, ScoresMetadata
-
-TRUE = "true_"
-"""Begins the name of the column of the true label of a target, if some input has it."""
+from ssl_jets.zfile.columns import TRUE
 
 
 class ParticleScoresOutput:

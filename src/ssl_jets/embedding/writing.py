@@ -125,9 +125,8 @@ def _write_pieces(
     pieces = _pieces(work, inputs, ranks)
     with _folder(work, inputs, out, metadata, ranks, force=force) as folder:
         try:
-            todo = ranks.from_first(
-                lambda: [index for index in range(len(pieces)) if not _piece(folder, index).exists()]
-            )
+            numbers = range(len(pieces))
+            todo = ranks.from_first(lambda: [number for number in numbers if not _piece(folder, number).exists()])
             if ranks.rank == 0 and work.resume_jets is not None and len(todo) < len(pieces):
                 log(f"resumed: {len(pieces) - len(todo)} of {len(pieces)} parts were finished before")
             _write_own(work, inputs, pieces, folder, todo, ranks)
@@ -225,6 +224,7 @@ def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
     plan |= {
         "columns": [[column.name, column.dtype, column.width] for column in work.columns],
         "entries": [[one.file, one.start, one.stop] for one in inputs.ranges],
+        "schemas": [file.schema.sha256 for file in inputs.files],
         "read": [*(work.request.columns or ()), *work.request.jet_columns],
         "where": work.request.where,
         "bad": [work.request.bad_jets, work.request.bad_files],

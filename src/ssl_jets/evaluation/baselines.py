@@ -136,9 +136,9 @@ class Baselines:
         return self.physics(z_fit, z_test, of)
 
     def untrained(self, encoder: BaseEncoder) -> Untrained:
-        """Return the encoder of random weights for `encoder`: one for all models of a shape and feature statistics."""
+        """Return the encoder of random weights for `encoder`: one for all models of a shape, statistics and inputs."""
         statistics = [values.tolist() for _, values in encoder.named_buffers()]
-        key = f"{encoder.cfg.model_dump_json()} {statistics}"
+        key = f"{encoder.cfg.model_dump_json()} {statistics} {encoder.reads_context} {encoder.reads_collections}"
         if key not in self._untrained:
             self._untrained[key] = self._measure(random_like(encoder, self.data.seed))
         return self._untrained[key]

@@ -53,7 +53,7 @@ class EvaluationData:
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
         columns: particle columns that all encoders read, and the features of any.
-        context, collections: context and elements that any encoder reads.
+        context, collections: context and elements that any encoder can read.
         targets: regressed columns of the models, whose true values are read.
         particle_labels: targets of particles of the models, whose labels are read.
         skipped: jets left out that cannot be used or read, by reason; each jet once.
@@ -107,8 +107,9 @@ class EvaluationData:
         canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
         # An encoder reads its own features, context and collections only.
         columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
-        context = tuple(dict.fromkeys(name for model in models for name in model.context))
-        elements = joint_requests(model.encoder.cfg.collections for model in models)  # also for later finetuning
+        # Also those that no model was trained with yet, for later finetuning.
+        context = tuple(dict.fromkeys(name for model in models for name in model.encoder.cfg.context))
+        elements = joint_requests(model.encoder.cfg.collections for model in models)
         regressed = (name for model in models if model.regressor is not None for name in model.regressor.names)
         labels = (target.name for model in models if model.particles is not None for target in model.particles.targets)
         read = (columns, context, elements, tuple(dict.fromkeys(regressed)), tuple(dict.fromkeys(labels)))

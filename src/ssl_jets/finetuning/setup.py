@@ -69,9 +69,12 @@ def open_labelled(
 
 
 def _seen(settings: RunSettings[FinetuneSettings]) -> tuple[tuple[str, ...], dict[str, CollectionSettings]]:
-    """Return context and collections to read: all if their embedding is trained, else those it was trained with."""
-    context, collections = settings.model.context, settings.model.collections
-    if not (context or collections) or MODES[settings.method.mode].trains_inputs:
+    """Return context and collections to read: all if their embedding is trained, else those it was trained with.
+
+    A plan for mode `auto` reads all, since some of its modes do.
+    """
+    context, collections, mode = settings.model.context, settings.model.collections, settings.method.mode
+    if not (context or collections) or mode == "auto" or MODES[mode].trains_inputs:
         return tuple(context), collections
     model = load_model(settings.method.model)
     return model.context, {name: one for name, one in collections.items() if name in model.collections}

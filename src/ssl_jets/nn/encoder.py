@@ -193,7 +193,7 @@ def random_like(encoder: _AnyEncoder, seed: int) -> _AnyEncoder:
         torch.manual_seed(seed)
         fresh = type(encoder)(encoder.cfg)
     fresh.copy_statistics(encoder)
-    fresh.reads_collections = encoder.reads_collections
+    fresh.reads_context, fresh.reads_collections = encoder.reads_context, encoder.reads_collections
     return fresh.to(next(encoder.parameters()).device).eval()
 
 

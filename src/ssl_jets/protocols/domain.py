@@ -30,6 +30,7 @@ from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
+from ssl_jets.model import with_columns
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import pretrain, resolve_pretrain
@@ -252,10 +253,12 @@ class _Measurement:
     def __init__(self, trainings: _DomainTrainings, model: Model, facts: dict[str, Any]) -> None:
         self.model, self.jets, self.trees = model, trainings.jets, trainings.settings.trees
         self.device = trainings.device
+        self.columns = tuple(facts.get("columns", ()))  # of random weights all
         self.sides = {"simulation": self._embed(*self.jets.simulation(facts))}
         self.sides |= {"target": self._embed(*self.jets.target(facts))}
 
     def _embed(self, jets: Jets, labels: Array) -> tuple[torch.Tensor, Array]:
+        jets = with_columns(jets, self.columns) if self.columns else jets
         return embed_jets(self.model.encoder, jets, device=self.device), labels
 
     def performance(self, role: str) -> Performance:

@@ -112,8 +112,9 @@ def _snapshot_folder(snapshots: Path, step: str) -> Path:
 
 
 def is_elsewhere(name: str | Path) -> bool:
-    """Return True for a URL or a repository of the hub."""
-    return re.match("hf:|https?://", str(name)) is not None
+    """Return True for a URL, a repository of the hub, or a bundled model: nothing is written next to it."""
+    text = str(name)
+    return re.match("hf:|https?://", text) is not None or (not Path(name).exists() and text in bundled_models())
 
 
 def cache() -> Path:

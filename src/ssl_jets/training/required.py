@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ssl_jets.config import MethodSettings, ModelSettings, resolve
+from ssl_jets.data.files import JetFile
+from ssl_jets.data.inputs import check_definitions
 from ssl_jets.data.seen import joint_training
 from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
@@ -27,7 +29,9 @@ SETTING = f"method.{TEACHER}"
 RECORD = "teacher.json"
 
 
-def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[str, ...]) -> dict[str, Method]:
+def load_required(
+    cls: type[Method], settings: MethodSettings, columns: tuple[str, ...], files: Sequence[JetFile]
+) -> dict[str, Method]:
     """Load the trained methods that a method builds on (`cls.requires`), by name, from the runs in its settings.
 
     A teacher is not among them: see `load_teacher`.
@@ -36,9 +40,10 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
         cls: the method.
         settings: its settings; the setting NAME is a run of method NAME.
         columns: particle columns and features that the encoder reads.
+        files: the files, whose schemas define the features.
 
     Raises:
-        UsageError: a run is not set, is of another method, or was trained on other particle columns.
+        UsageError: a run is not set, is of another method, or was trained on other particle columns or features.
         SslJetsError: there is no trained model.
     """
     components = {}
@@ -59,6 +64,7 @@ def load_required(cls: type[Method], settings: MethodSettings, columns: tuple[st
                 where=f"{key}={run}",
                 found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
             )
+        check_definitions(model.encoder.cfg.features, {}, files)
         components[name] = without_dropout(load_method(run))
     return components
 
@@ -82,15 +88,16 @@ class Teacher:
     encoder: Encoder
 
     @classmethod
-    def load(cls, path: str, columns: tuple[str, ...]) -> Teacher:
+    def load(cls, path: str, columns: tuple[str, ...], files: Sequence[JetFile]) -> Teacher:
         """Load a trained model.
 
         Args:
             path: run folder or model folder.
             columns: particle columns and features that the student reads.
+            files: the files, whose schemas define the features.
 
         Raises:
-            UsageError: no path, or the model was trained on other particle columns.
+            UsageError: no path, or the model was trained on other particle columns or features.
             SslJetsError: there is no trained model.
         """
         if not path:
@@ -104,7 +111,19 @@ class Teacher:
                 found=f"not in both: {', '.join(sorted(others))}",
             )
         encoder = require_own(model.encoder, "a teacher", "ssl-jets pretrain --method mae trains one")
+        check_definitions(encoder.cfg.features, {}, files)
         return cls(path, model.sha256, model.method, model.facts["training"], encoder)
+
+    def line(self, cls: type[Method]) -> str:
+        """Return the message about the teacher of a method, with the inputs that the method hides from it."""
+        hidden = [
+            name
+            for key, seen in (("context", cls.sees_context), ("collections", cls.sees_collections))
+            for name in self.training.get(key, ())
+            if not seen
+        ]
+        reads = f"; it reads as missing what this method hides: {', '.join(hidden)}" if hidden else ""
+        return f"teacher: {self.path} ({self.method}, sha256 {self.sha256[:12]}), frozen{reads}"
 
     def write(self, run: TrainingRun) -> None:
         """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
@@ -136,7 +155,11 @@ class Teacher:
 
 
 def load_teacher(
-    cls: type[Method], settings: MethodSettings, columns: tuple[str, ...], resumed: TrainingRun | None
+    cls: type[Method],
+    settings: MethodSettings,
+    columns: tuple[str, ...],
+    files: Sequence[JetFile],
+    resumed: TrainingRun | None,
 ) -> Teacher | None:
     """Load the teacher of a method; None for a method without one.
 
@@ -144,10 +167,11 @@ def load_teacher(
         cls: the method.
         settings: its settings.
         columns: particle columns and features that the encoder reads.
+        files: the files, whose schemas define the features.
         resumed: the run, if it continues from a checkpoint.
     """
     if TEACHER not in cls.requires:
         return None
     if resumed is not None:
         return Teacher.read(resumed)
-    return Teacher.load(getattr(settings, TEACHER), columns)
+    return Teacher.load(getattr(settings, TEACHER), columns, files)

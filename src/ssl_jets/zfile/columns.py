@@ -19,6 +19,9 @@ Rows = Mapping[str, npt.NDArray[Any]]
 VECTORS: dict[Level, str] = {"jet": "z", "particle": "token"}
 """Column of the representation at each level."""
 
+TRUE = "true_"
+"""Begins the name of the column of the true label of a target of particles, if some input has it."""
+
 KEY = ("source_file", "source_entry", "source_jet")
 
 COUNTED = (*VECTORS.values(), KEY[0])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.runtime.atomic import check_output, whole_file
-from ssl_jets.zfile.columns import Column, convert
+from ssl_jets.zfile.columns import KEY, TRUE, Column, convert, key_columns
 from ssl_jets.zfile.index import index_text, is_index
 from ssl_jets.zfile.metadata import PartMetadata
 from ssl_jets.zfile.opening import open_file
@@ -142,19 +142,29 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
 
 
 def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
-    """Return the columns of the merged file, each with the type that holds the numbers of all parts."""
+    """Return the columns of the merged file, each with the type that holds the numbers of all parts.
+
+    A part whose inputs have no labels, of jets or of particles, lacks their columns.
+    """
     types: dict[str, np.dtype[Any]] = {}
+    widths: dict[str, int | None] = {}
     for part in parts:
-        for name, dtype, _ in part.place.columns:
+        for name, dtype, width in part.place.columns:
             types[name] = np.promote_types(types.get(name, np.dtype(dtype)), dtype)
-    longest = max(parts, key=lambda part: len(part.place.columns)).place.columns  # with a label, if any part has one
-    widths = {name: width for name, _, width in longest}
+            widths.setdefault(name, width)
+    targets = (parts[0].metadata.get("scores") or {}).get("particle_targets", {})
+    true = [f"{TRUE}{name}" for name in targets if f"{TRUE}{name}" in widths]
     for part in parts:
-        other = {name: width for name, _, width in part.place.columns}
-        if {**widths, **other} != widths or not widths.keys() - other.keys() <= {"label"}:
+        own = {name: width for name, _, width in part.place.columns}
+        if {**widths, **own} != widths or not widths.keys() - own.keys() <= {"label", *true}:
             where = f"{parts[0].path}, {part.path}"
-            raise UsageError("the parts differ in their columns", where=where, found=", ".join(other))
-    return tuple(Column(name, types[name].str, width) for name, _, width in longest)
+            raise UsageError("the parts differ in their columns", where=where, found=", ".join(own))
+    names = [name for name, _, _ in parts[0].place.columns if name not in ("label", *true)]
+    first = names.index(KEY[0])
+    last = first + len(key_columns(parts[0].metadata["level"], labelled=False))
+    label = ["label"] if "label" in widths else []
+    order = [*names[:first], *true, *names[first:last], *label, *names[last:]]
+    return tuple(Column(name, types[name].str, widths[name]) for name in order)
 
 
 def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, str, str]]:

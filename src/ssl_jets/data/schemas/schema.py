@@ -6,6 +6,7 @@ finds the schema of a file, `check.py` the columns it has, and `data/decoder.py`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import resources
@@ -191,6 +192,11 @@ class Schema(Settings):
     def particle_branches(self) -> tuple[str, ...]:
         """Branches of all particle columns."""
         return tuple(branch for column in self.particles.values() for branch in column.branches)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all keys of the schema, the same in every process."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def branches_for(self, columns: Iterable[str], jets: Iterable[str], labels: Iterable[str]) -> tuple[str, ...]:
         """Return all branches to read for particle columns, jet columns (also branches) and branches of labels."""

@@ -140,7 +140,9 @@ def cached_z(objective: Objective, inputs: TrainingInputs[FinetuneSettings]) -> 
     all_z: list[Tensor] = []
     for jets, z in batches():
         rows = objective.tasks.has(jets).nonzero()[:, 0]
-        without_particles = replace(jets, particles=jets.particles[:0], offsets=torch.zeros_like(jets.offsets))
+        without_particles = replace(
+            jets, particles=jets.particles[:0], offsets=torch.zeros_like(jets.offsets), collections={}
+        )
         all_jets.append(without_particles.select(rows))
         all_z.append(z[rows])
     require_jets(sum(map(len, all_z)), "with a target to learn from")

@@ -18,7 +18,7 @@ class Collections(nn.Module):
 
     Each collection has an embedding of its own, of the standardized numbers of its elements and of vectors of missing
     ones. A jet whose file lacks the collection has one token of it, with all numbers missing; a jet with an empty list
-    has none.
+    has none. Of more elements than the definition reads, the first ones have a token.
 
     Args:
         definitions: definition of each collection by name.
@@ -28,6 +28,7 @@ class Collections(nn.Module):
     def __init__(self, definitions: Mapping[str, CollectionSettings], width: int) -> None:
         super().__init__()
         self.names = tuple(definitions)
+        self.most = {name: one.most for name, one in definitions.items()}
         # A module cannot have every name: `train` is one of its methods.
         self.inputs = nn.ModuleDict({f"of_{name}": DeclaredInputs(one.features) for name, one in definitions.items()})
         self.embed, self.missing = nn.ModuleDict(), nn.ParameterDict()
@@ -78,7 +79,21 @@ class Collections(nn.Module):
     def _elements(self, name: str, jets: Jets) -> Jets:
         """Return the elements of the jets; one of each, with all numbers missing, if the jets lack the collection."""
         if name in jets.collections:
-            return jets.collections[name]
+            return first_elements(jets.collections[name], self.most[name])
         numbers = self._inputs[name].names
         mark = jets.particles.new_full((len(jets), len(numbers)), torch.nan)
         return Jets(mark, torch.arange(len(jets) + 1, device=jets.offsets.device), numbers)
+
+
+def first_elements(elements: Jets, most: int) -> Jets:
+    """Return the first elements of each jet, at most so many.
+
+    Example:
+        >>> elements = Jets.of([[[31.0, 0, 0], [4.0, 0, 0]], [[5.0, 0, 0]]], ("pt", "deta", "dphi"))
+        >>> first_elements(elements, 1).column("pt").tolist()
+        [31.0, 5.0]
+    """
+    if not len(elements) or int(elements.lengths.max()) <= most:
+        return elements
+    place = torch.arange(len(elements.particles), device=elements.offsets.device)
+    return elements.keep(place - elements.offsets[elements.jet_of_particle] < most)
