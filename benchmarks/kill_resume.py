@@ -40,7 +40,7 @@ def start(out: Path, steps: int, *more: str, validate_every: int = 20) -> subpro
 
 def losses(run: Path) -> list[tuple[object, ...]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["kind"], line["loss"], line.get("grad_norm"), line.get("rankme")) for line in lines]
+    return [(line["step"], line["kind"], line.get("loss"), line.get("grad_norm"), line.get("rankme")) for line in lines]
 
 
 def sha(run: Path) -> str:

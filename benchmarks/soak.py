@@ -107,8 +107,8 @@ def kill_until_done(run: Path, temporary: Path, args: argparse.Namespace) -> tup
         if life.code:
             signals.append(kill.name)
         left.append(len(left_behind(run, temporary)))
-        step = losses(run)[-1][0] if (run / "metrics.jsonl").is_file() else 0
-        print(f"{kill.name} exit {life.code} cpu {life.cpu:.0f} s step {step} left {left[-1]}", flush=True)
+        checkpoint = (run / "checkpoints" / "last.ckpt").is_file()
+        print(f"{kill.name} exit {life.code} cpu {life.cpu:.0f} s checkpoint {checkpoint} left {left[-1]}", flush=True)
     return lives, signals, left
 
 
