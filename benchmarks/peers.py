@@ -68,7 +68,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 batches = torch.load(sys.argv[2])
 model = Tagger(batches[0][0].shape[1]).train()
-torch.save(model.state_dict(), sys.argv[1] + "/step.pt")
+torch.save(Tagger(int(sys.argv[3])).state_dict(), sys.argv[1] + "/predict.pt")
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 print("ready", sum(p.numel() for p in model.parameters()), flush=True)
 for line in sys.stdin:
@@ -100,7 +100,8 @@ class Weaver:
     def __init__(self, python: str, folder: Path, batches: list[Jets]) -> None:
         (folder / "network.py").write_text(NETWORK)
         torch.save([padded(batch) for batch in batches], folder / "batches.pt")
-        command = [python, "-c", WORKER, str(folder), str(folder / "batches.pt")]
+        features = len(weaver_config()["inputs"]["features"]["vars"])  # type: ignore[index]
+        command = [python, "-c", WORKER, str(folder), str(folder / "batches.pt"), str(features)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean())
         self.parameters = int(self._answer().split()[1])
 
@@ -196,7 +197,7 @@ def inference(python: str, folder: Path, rounds: int) -> None:
     files = [str(DATA / name) for name in ("HToBB.root", "TTBar.root", "ZToQQ.root")]
     ours = [sys.executable, "-m", "ssl_jets", "embed", "--force", "--out", "z.root", "--data"]
     theirs = [python, "-m", "weaver.train", "--predict", "--data-config", "data.yaml", "--network-config", "network.py"]
-    theirs += ["--model-prefix", "step.pt", "--gpus", "", "--batch-size", "64", "--num-workers", "0"]
+    theirs += ["--model-prefix", "predict.pt", "--gpus", "", "--batch-size", "64", "--num-workers", "0"]
     theirs += ["--predict-output", str(folder / "scores.root"), "--data-test"]
     few, all_three = (sum(len(read_jets(file)) for file in chosen) for chosen in (files[:1], files))
     times: dict[str, list[tuple[float, float]]] = {"ssl-jets embed": [], "weaver --predict": []}

@@ -78,9 +78,10 @@ def live(process: subprocess.Popen[bytes], cpu: float = math.inf, kill: signal.S
 
 
 def left_behind(run: Path, temporary: Path) -> list[str]:
-    """Name the hidden files of a run, except for locks, and all temporary files."""
+    """Name the hidden files of a run, except for locks, and all temporary files, except for torch's empty cache."""
     hidden = [path for path in run.rglob(".*") if not path.name.endswith("lock")]
-    return sorted(path.name for path in [*hidden, *temporary.iterdir()])
+    files = [path for path in temporary.rglob("*") if path.is_file()]
+    return sorted(path.name for path in [*hidden, *files])
 
 
 def row(name: str, lives: list[Life]) -> str:
