@@ -1,20 +1,17 @@
-"""Training steps and inference of `small`, against weaver-core's Particle Transformer of the same width and depth.
+"""Training steps of `small`, against weaver-core's Particle Transformer of the same width and depth.
 
     OMP_NUM_THREADS=1 python benchmarks/peers.py --weaver PYTHON [--rounds 5] [--jets 256] [--pieces 16 32 64]
 
 PYTHON is the interpreter of an environment with weaver-core. The contestants take the same jets in turns, each in a
 process of its own with one thread; counted is CPU time. One training step is forward, backward and AdamW on `--jets`
 jets of JetClass. The Particle Transformer takes them in pieces of `--pieces` jets, as gradients accumulate, since its
-padded batches are faster in pieces; all pieces are measured, and each is compared. Then the whole programs
-`ssl-jets embed` and `weaver --predict` run on one file and on three: the difference is their rate without start-up.
+padded batches are faster in pieces; all pieces are measured, and each is compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +21,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from reading import weaver_config
 from torch import Tensor
 
 from ssl_jets.api import read_jets
@@ -35,7 +31,6 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.runtime.allocator import tune_memory
 from ssl_jets.training.optimizer import make_optimizer
 
-DATA = Path(__file__).parents[1] / "data"
 CLASSES = tuple("0123456789")
 NETWORK = """
 import torch
@@ -49,15 +44,6 @@ class Tagger(torch.nn.Module):
                                        activation="gelu", trim=True)
     def forward(self, features, vectors, mask):
         return self.mod(features, v=vectors, mask=mask)
-
-def get_model(data_config, **kwargs):
-    names = list(data_config.input_names)
-    info = {"input_names": names, "input_shapes": {k: ((-1,) + s[1:]) for k, s in data_config.input_shapes.items()},
-            "output_names": ["softmax"], "dynamic_axes": {}}
-    return Tagger(len(data_config.input_dicts["features"])), info
-
-def get_loss(data_config, **kwargs):
-    return torch.nn.CrossEntropyLoss()
 """
 WORKER = """
 import sys, time
@@ -68,7 +54,6 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 batches = torch.load(sys.argv[2])
 model = Tagger(batches[0][0].shape[1]).train()
-torch.save(Tagger(int(sys.argv[3])).state_dict(), sys.argv[1] + "/predict.pt")
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 print("ready", sum(p.numel() for p in model.parameters()), flush=True)
 for line in sys.stdin:
@@ -100,8 +85,7 @@ class Weaver:
     def __init__(self, python: str, folder: Path, batches: list[Jets]) -> None:
         (folder / "network.py").write_text(NETWORK)
         torch.save([padded(batch) for batch in batches], folder / "batches.pt")
-        features = len(weaver_config()["inputs"]["features"]["vars"])  # type: ignore[index]
-        command = [python, "-c", WORKER, str(folder), str(folder / "batches.pt"), str(features)]
+        command = [python, "-c", WORKER, str(folder), str(folder / "batches.pt")]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean())
         self.parameters = int(self._answer().split()[1])
 
@@ -178,62 +162,12 @@ def training(weaver: Weaver, batches: list[Jets], pieces: list[int]) -> None:
         print(f"| {name} | {median(rates):.0f} | {spread} | {ratios[0]:.2f} | {ratios[1]:.2f} |", flush=True)
 
 
-def cpu_seconds(command: list[str], folder: Path, environment: dict[str, str]) -> float:
-    """Run a program; return the CPU seconds of it and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:4])} failed: {done.stderr[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def inference(python: str, folder: Path, rounds: int) -> None:
-    """Measure whole programs on one file and on three, in turns, and print the table."""
-    config = weaver_config()
-    momenta = [[f"part_{name}", None] for name in ("px", "py", "pz", "energy")]
-    config["inputs"]["vectors"] = {"length": 128, "pad_mode": "constant", "vars": momenta}  # type: ignore[index]
-    (folder / "data.yaml").write_text(json.dumps(config))
-    files = [str(DATA / name) for name in ("HToBB.root", "TTBar.root", "ZToQQ.root")]
-    ours = [sys.executable, "-m", "ssl_jets", "embed", "--force", "--out", "z.root", "--data"]
-    theirs = [python, "-m", "weaver.train", "--predict", "--data-config", "data.yaml", "--network-config", "network.py"]
-    theirs += ["--model-prefix", "predict.pt", "--gpus", "", "--batch-size", "64", "--num-workers", "0"]
-    theirs += ["--predict-output", str(folder / "scores.root"), "--data-test"]
-    few, all_three = (sum(len(read_jets(file)) for file in chosen) for chosen in (files[:1], files))
-    times: dict[str, list[tuple[float, float]]] = {"ssl-jets embed": [], "weaver --predict": []}
-    for _ in range(rounds):
-        for name, command, environment in (
-            ("ssl-jets embed", ours, {**os.environ, "OMP_NUM_THREADS": "1"}),
-            ("weaver --predict", theirs, clean()),
-        ):
-            one, three = (
-                cpu_seconds([*command, *repeated(command, chosen)], folder, environment)
-                for chosen in (files[:1], files)
-            )
-            times[name].append((one, three))
-    print(
-        f"\n| program | CPU s, {few:,} jets | CPU s, {all_three:,} jets | jets/s without start-up |\n|---|---|---|---|"
-    )
-    for name, values in times.items():
-        one, three = (median(column) for column in zip(*values))
-        rate = median((all_three - few) / (high - low) for low, high in values)
-        print(f"| {name} | {one:.1f} | {three:.1f} | {rate:.0f} |")
-
-
-def repeated(command: list[str], files: list[str]) -> list[str]:
-    """Return files as values of the last option: `--data` is repeated, weaver's `--data-test` takes several."""
-    if command[-1] != "--data":
-        return files
-    return [files[0], *(word for file in files[1:] for word in ("--data", file))]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weaver", required=True, metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jets", type=int, default=256)
     parser.add_argument("--pieces", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--only", choices=("training", "inference"))
     args = parser.parse_args()
     tune_memory()
     torch.set_num_threads(1)
@@ -241,13 +175,9 @@ def main() -> None:
     jets = read_jets()
     batches = [jets.select(rows) for rows in torch.randperm(len(jets)).split(args.jets)[: args.rounds + 1]]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        weaver = Weaver(args.weaver, folder, batches)
-        if args.only != "inference":
-            training(weaver, batches, args.pieces)
+        weaver = Weaver(args.weaver, Path(temporary), batches)
+        training(weaver, batches, args.pieces)
         weaver.close()
-        if args.only != "training":
-            inference(args.weaver, folder, min(3, args.rounds))
 
 
 if __name__ == "__main__":
