@@ -30,16 +30,17 @@ COMMAND = [
 ]
 
 
-def start(out: Path, steps: int, *more: str) -> subprocess.Popen[bytes]:
-    settings = ["--batch-size", "32", "--set", "train.log_every=1", "--set", "train.validate_every=20"]
+def start(out: Path, steps: int, *more: str, validate_every: int = 20) -> subprocess.Popen[bytes]:
+    settings = ["--batch-size", "32", "--set", "train.log_every=1", "--set", f"train.validate_every={validate_every}"]
     settings += ["--set", "train.validation_jets=200", "--set", "train.checkpoint_minutes=0.05"]
     command = [*COMMAND, "--steps", str(steps), *settings, "--out", str(out), *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with out.with_suffix(".stderr").open("ab") as log:  # a pipe that nobody reads would fill and stop the run
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
 
 
 def losses(run: Path) -> list[tuple[object, ...]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["kind"], line["loss"], line.get("grad_norm"), line.get("rankme")) for line in lines]
+    return [(line["step"], line["kind"], line.get("loss"), line.get("grad_norm"), line.get("rankme")) for line in lines]
 
 
 def sha(run: Path) -> str:
