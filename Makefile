@@ -62,10 +62,10 @@ lint: $(INSTALLED_DEV)
 
 # One thread a process: the tests are small, and the processes share the cores.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) -m "not slow"
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup -m ""
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) -m ""
 
 # What reads and writes files, and the command line: an old version shows there first.
 test-lowest:

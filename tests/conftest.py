@@ -30,26 +30,30 @@ LONGEST = (
 """Groups that take ten seconds and more: they begin first, so that none of them is left over for one process."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let `--dist loadgroup` of pytest-xdist begin the groups in the order of the tests."""
+def group_of(test: str) -> str:
+    """The file of a test, such as `cli/test_cli.py`, or its folder where that has shared fixtures."""
+    path = Path(test.partition("::")[0])
+    path = path.relative_to("tests") if path.parts[0] == "tests" else path
+    return path.parts[0] if path.parts[0] in SHARED_FIXTURES else path.as_posix()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each group to one process, in the order of the tests: the markers of pytest-xdist fail with pytest 9."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
     config.option.loadscopereorder = False
-
-
-def group_of(path: Path) -> str:
-    """The file of a test, or its folder where that has shared fixtures."""
-    folder = path.parent.name
-    return folder if folder in SHARED_FIXTURES else path.relative_to(Path(__file__).parent).as_posix()
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Name the group of a test here: pytest-xdist reads it before `pytest_collection_modifyitems` of this file."""
-    item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+    return Groups(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first."""
     place = {group: number for number, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(group_of(item.path), len(place)))
+    items.sort(key=lambda item: place.get(group_of(item.nodeid), len(place)))
 
 
 JET_COLUMNS = ("jet_pt", "jet_eta", "jet_sdmass", "jet_tau1", "jet_tau2")
