@@ -60,8 +60,8 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
     if isinstance(first["input"], Mapping):  # of several keys together
         return UsageError(f"{thing}s do not go together", where=where, found=plain)
     meaning = _meaning(settings, inside)
-    where = f"{where} ({meaning})" if meaning else where
-    return UsageError(f"a {thing} has a value that is not allowed", where=where, found=first["input"], allowed=[plain])
+    message = f"a {thing} has a value that is not allowed" + (f" ({meaning})" if meaning else "")
+    return UsageError(message, where=where, found=first["input"], allowed=[plain])
 
 
 def _meaning(settings: type[BaseModel], path: list[str]) -> str:
