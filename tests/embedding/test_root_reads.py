@@ -6,11 +6,6 @@ environment of its own).
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +25,10 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import ZMetadata, ZWriter, iterate_z, key_columns, read_scores, read_z
 from ssl_jets.zfile.columns import Column
+from support.root_program import in_root, needs_root
 
-PYTHON = os.environ.get("ROOT_PYTHON") or (sys.executable if importlib.util.find_spec("ROOT") else "")
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(not PYTHON, reason="ROOT is not importable; ROOT_PYTHON names a Python with it"),
-]
 ROWS = (45_000, 0, 30_000, 25_001)
 DIM = 128
-
-
-def in_root(program: str, *arguments: Any) -> Any:
-    """Run a program with ROOT; it prints its result as JSON."""
-    text = "import json, sys, warnings\nwarnings.simplefilter('ignore')\nimport ROOT\n" + program
-    done = subprocess.run(
-        [PYTHON, "-c", text, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 COLUMNS = """
@@ -76,6 +52,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@needs_root
 @pytest.mark.parametrize("rntuple", [False, True], ids=["ttree", "rntuple"])
 def test_scores_and_z_have_equal_numbers_in_rdataframe(tmp_path: Path, tagger: Path, rntuple: bool) -> None:
     sources = [source.path for source in sample_sources()[:1]]
@@ -137,6 +114,7 @@ print(json.dumps(result))
 """
 
 
+@needs_root
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_friend_is_aligned_with_a_chain_of_several_files(production: tuple[list[Path], Path], threads: int) -> None:
     inputs, scores = production
@@ -167,6 +145,7 @@ print(json.dumps([total, int(entries), int(width), rows, int(largest), int(branc
 """
 
 
+@needs_root
 def test_a_tree_reader_reads_blocks_larger_than_the_basket_size_in_any_order(
     production: tuple[list[Path], Path],
 ) -> None:

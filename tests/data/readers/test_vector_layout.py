@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import uproot
@@ -12,6 +16,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
+from support.root_program import in_root, needs_root
 from support.vector_root_file import write_vector_tree
 
 
@@ -53,3 +58,51 @@ def test_both_layouts_give_the_same_jets(both_layouts: list[JetFile], chunk: int
     assert vector.labels is not None
     assert torch.equal(jagged.labels, vector.labels)
     assert torch.equal(jagged.jet["jet_pt"], vector.jet["jet_pt"])
+
+
+WRITE = """
+from array import array
+numbers, vectors = json.load(open(sys.argv[1])), {}
+file = ROOT.TFile(sys.argv[2], "RECREATE")
+tree = ROOT.TTree("tree", "tree")
+plain = {}
+for name, (kind, values) in numbers.items():
+    if isinstance(values[0], list):
+        vectors[name] = ROOT.std.vector(kind)()
+        tree.Branch(name, vectors[name])
+    else:
+        code, letter = {"float": ("f", "/F"), "int": ("i", "/I"), "bool": ("b", "/O")}[kind]
+        plain[name] = array(code, [0])
+        tree.Branch(name, plain[name], name + letter)
+for row in range(len(values)):
+    for name, vector in vectors.items():
+        vector.clear()
+        for value in numbers[name][1][row]:
+            vector.push_back(value)
+    for name, number in plain.items():
+        number[0] = numbers[name][1][row]
+    tree.Fill()
+tree.Write()
+file.Close()
+print(json.dumps(len(vectors)))
+"""
+
+
+@needs_root
+def test_vectors_that_root_itself_wrote_are_the_same_jets(both_layouts: list[JetFile], tmp_path: Path) -> None:
+    tree = uproot.open(both_layouts[1].source.path)["tree"]
+    kinds = {"f": "float", "i": "int", "b": "bool"}
+    numbers = {}
+    for name, values in tree.arrays(library="np").items():
+        first = np.asarray(values[0])
+        numbers[name] = (kinds[first.dtype.kind], [np.asarray(value).tolist() for value in values])
+    (tmp_path / "numbers.json").write_text(json.dumps(numbers))
+    assert in_root(WRITE, tmp_path / "numbers.json", tmp_path / "root.root") == 16
+    files = [both_layouts[1], *open_files([Source(str(tmp_path / "root.root"))])]
+    assert files[1].label_names == CLASSES
+    ours, roots = (concatenate(list(ordered(files, whole(files)[n : n + 1], Request()))) for n in (0, 1))
+    assert torch.equal(ours.particles, roots.particles)
+    assert torch.equal(ours.offsets, roots.offsets)
+    assert ours.labels is not None
+    assert roots.labels is not None
+    assert torch.equal(ours.labels, roots.labels)
