@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ssl_jets.cli.app import app
+from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import open_files, whole
+from ssl_jets.data.inputs import with_definitions
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
@@ -83,6 +85,36 @@ def test_tracks_are_read_in_canonical_units(
     assert jets.labels is not None
     assert jets.labels.tolist() == [{0: 0, 4: 1, 5: 2, 15: 3}[code] for code in true["label"].tolist()]
     assert 20 < float(jets.jet["jet_pt"].min()) < float(jets.jet["jet_pt"].max()) < 250
+
+
+@pytest.mark.parametrize("eta", ["eta_btagJes", "eta"])
+def test_further_inputs_of_taggers_are_features_and_context(tmp_path: Path, eta: str) -> None:
+    path = tmp_path / "ttbar.h5"
+    write_ftag(path, eta=eta, track_pt=False)
+    with h5py.File(path, "a") as old:
+        tracks, jets = old["tracks"][:], old["jets"][:]
+        rng = np.random.default_rng(2)
+        more = [("IP3D_signed_d0_significance", "f2"), ("leptonID", "i4")]
+        wider = np.zeros(tracks.shape, tracks.dtype.descr + more)
+        for name in tracks.dtype.names:
+            wider[name] = tracks[name]
+        wider["numberOfPixelHits"] = rng.integers(0, 8, tracks.shape)
+        wider["IP3D_signed_d0_significance"] = rng.normal(0, 3, tracks.shape)
+        wider["leptonID"] = rng.choice([0, 11, -13], tracks.shape)
+        del old["tracks"]
+        old.create_dataset("tracks", data=wider)
+    files = open_files([Source(str(path))])
+    chosen = with_definitions(ModelSettings(inputs=("columns", "features", "context")), files)
+    assert set(chosen.features) == {"numberOfPixelHits", "IP3D_signed_d0_significance", "leptonID"}
+    request = Request(columns=tuple(chosen.features), context=tuple(chosen.context))
+    (read,) = ordered(files, whole(files), request)
+    valid = wider["valid"]
+    wanted = {name: wider[name][valid].astype(float) for name in chosen.features}
+    wanted["leptonID"] = np.select([wanted["leptonID"] == 11, wanted["leptonID"] == -13], [2, 3], 0)  # places
+    for name, values in wanted.items():
+        np.testing.assert_allclose(read.column(name).numpy(), values, rtol=1e-3)
+    np.testing.assert_allclose(read.context["jet_eta"].numpy(), np.abs(jets[eta]), rtol=1e-5)
+    assert 20 < float(read.context["jet_pt"].min()) < float(read.context["jet_pt"].max()) < 250
 
 
 def test_inspect_counts_the_flavours(tmp_path: Path) -> None:
