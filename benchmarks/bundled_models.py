@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compare_methods import head_accuracy
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -156,10 +157,7 @@ def finetuned(model: str, train: str, test: Jets, work: Path) -> list[float]:
     for seed in range(3):
         layers = {"data": {"sources": [train]}, "method": {"subset_seed": seed}, "train": {"seed": seed}}
         out = work / f"{Path(model).name}-{seed}"
-        tuned = load_model(finetune(resolve_finetune(locate(model), FEW, layers), out, force=True))
-        assert tuned.head is not None
-        predicted = tuned.head(embed_jets(tuned.encoder, test)).argmax(1)
-        found.append(float((predicted == test.labels).float().mean()))
+        found.append(head_accuracy(finetune(resolve_finetune(locate(model), FEW, layers), out, force=True), test))
     return found
 
 

@@ -154,11 +154,7 @@ class Bench:
         folder = self.work / f"{model.name}-{mode}"
         settings = {"method": {"mode": mode, "labels": LABELS, "subset_seed": seed}, "train": FINETUNE | {"seed": seed}}
         finetune(resolve_finetune(model, settings, {"data": {"sources": self.data}}), folder, force=True)
-        tuned = load_model(folder)
-        assert tuned.head is not None
-        with torch.inference_mode():
-            found = tuned.head(embed_jets(tuned.encoder, self.test)).argmax(1).numpy()
-        return float((found == labels(self.test)).mean())
+        return head_accuracy(folder, self.test)
 
     def random_row(self, like: str, seed: int) -> Row:
         """The baseline of every method: the network of case `like` with random weights; its finetuning is that from
@@ -234,6 +230,15 @@ def cached(path: Path, make: Callable[[], Row]) -> Row:
         path.write_text(json.dumps(found) + "\n")
     row: Row = json.loads(path.read_text())
     return row
+
+
+def head_accuracy(model: Path, jets: Jets) -> float:
+    """Share of jets that the class head of a model classifies correctly."""
+    tuned = load_model(model)
+    assert tuned.head is not None
+    with torch.inference_mode():
+        found = tuned.head(embed_jets(tuned.encoder, jets)).argmax(1).numpy()
+    return float((found == labels(jets)).mean())
 
 
 def labels(jets: Jets) -> np.ndarray:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods import accuracy_of, cached, known, labels, slug, step_times
+from compare_methods import accuracy_of, cached, head_accuracy, known, labels, slug, step_times
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
@@ -38,7 +38,6 @@ from ssl_jets.evaluation.metrics.roc import ranked
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, linear_reader
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
-from ssl_jets.jets import Jets
 from ssl_jets.methods import find
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
@@ -162,15 +161,7 @@ class Speedrun:
         method = {"mode": "full", "labels": self.budget.share, "subset_seed": seed}
         layers = {"method": method, "train": train, "data": {"sources": self.data}}
         finetune(resolve_finetune(model, layers), folder, force=True)
-        return self.accuracy(folder, self.test)
-
-    @staticmethod
-    def accuracy(folder: Path, jets: Jets) -> float:
-        """Return the share of jets that the class head of a model classifies correctly."""
-        tuned = load_model(folder)
-        assert tuned.head is not None
-        predicted = tuned.head(embed_jets(tuned.encoder, jets)).argmax(1).numpy()
-        return float((predicted == labels(jets)).mean())
+        return head_accuracy(folder, self.test)
 
 
 def entry(case: str, change: str, rows: list[dict[str, Any]], record: list[float]) -> tuple[list[str], bool]:

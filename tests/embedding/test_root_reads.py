@@ -1,8 +1,4 @@
-"""ROOT itself reads z and scores files: equal numbers, friends of a chain of inputs, blocks beyond a basket.
-
-ROOT runs in a program of its own: in this Python, or in the one that ROOT_PYTHON names (`pip install root` in an
-environment of its own).
-"""
+"""ROOT itself reads z and scores files: equal numbers, friends of a chain of inputs, blocks beyond a basket."""
 
 from __future__ import annotations
 

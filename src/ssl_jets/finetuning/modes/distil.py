@@ -29,14 +29,14 @@ class DistilMode(Mode):
 
     def encoder(self, pretrained: Model) -> BaseEncoder:
         """Return a student of size `model.size`, with random weights and the teacher's feature statistics, if any."""
-        missing = set(self.settings.method.targets) - set(targets_of(pretrained))
-        if missing:
+        known = targets_of(pretrained)
+        if missing := set(self.settings.method.targets) - set(known):
             raise UsageError(
                 "the teacher has not learned a target",
                 where="method.targets",
                 found=", ".join(sorted(missing)),
-                allowed=targets_of(pretrained) or ["none, it has no head"],
-                hint="" if targets_of(pretrained) else "--set method.targets=[] trains a student of its z",
+                allowed=known or ["none, it has no head"],
+                hint=None if known else "--set method.targets=[] trains a student of its z",
             )
         self.teacher = pretrained
         student = build_encoder(self.settings.model)
