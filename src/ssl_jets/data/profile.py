@@ -37,7 +37,7 @@ _MAX_DETA = 5
 
 
 _GLANCE_JETS, _GLANCE_FILES = 200, 4
-"""Jets of a file, and files, that `find_suspicions` reads."""
+"""Jets of a file, and files, that `glance` reads."""
 
 
 @dataclass(frozen=True)
@@ -176,20 +176,24 @@ def _collections(jets: Jets) -> Iterator[tuple[str, Numbers]]:
 
 
 def find_suspicions(files: Sequence[JetFile]) -> list[str]:
-    """Find possible errors of units or signs, a line each.
+    """Find possible errors of units or signs, a line each."""
+    looked_at = glance(files, Request((), "skip", "skip", wrap=False))
+    return [f"suspicious: {file.source}: {text}" for file, jets in looked_at for text in _suspicions(jets)]
 
-    Reads the first jets of the first file of each group, of at most four groups: quick enough to run before any work.
+
+def glance(files: Sequence[JetFile], request: Request) -> Iterator[tuple[JetFile, Jets]]:
+    """Yield the first jets of the first file of each group, of at most four groups, to look at before any work.
+
     Unreadable files are ignored here: reading them in earnest raises the error.
     """
     first: dict[str, JetFile] = {}
     for file in files:
         first.setdefault(file.group, file)
-    lines = []
     for file in list(first.values())[:_GLANCE_FILES]:
         part = EntryRange(0, 0, min(file.entries, _GLANCE_JETS))
-        jets = read_range([file], part, Request((), "skip", "skip", wrap=False)).jets if part.entries else None
-        lines += [] if jets is None else [f"suspicious: {file.source}: {text}" for text in _suspicions(jets)]
-    return lines
+        jets = read_range([file], part, request).jets if part.entries else None
+        if jets is not None:
+            yield file, jets
 
 
 def _sampled_ranges(entries: int, most: int) -> Iterator[tuple[int, int]]:

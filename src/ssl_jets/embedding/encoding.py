@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,17 +13,20 @@ from ssl_jets.data.bad_jets import BadJetError
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.inputs import check_definitions
 from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.profile import glance
 from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, embed_jets, encode
-from ssl_jets.nn.encoder import BaseEncoder, Encoded
+from ssl_jets.nn.encoder import BaseEncoder, Encoded, Encoder
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
 __all__ = ["Progress", "batches_of", "columns_to_encode", "embed_jets", "embed_parts", "with_finite_z"]
 
+FAR = 0.5
+"""Standard deviations: classes of jets differ by less from each other."""
 _REQUEST = Request()
 _NO_Z = "its z is not finite"
 
@@ -77,7 +81,8 @@ def embed_parts(
 def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
     """Return the columns and features of the files that the encoder was trained with, and log the differences.
 
-    A column that the encoder was not trained with has untrained weights, so it is left out.
+    Differences are missing and further columns, and inputs far from those of the training. A column that the encoder
+    was not trained with has untrained weights, so it is left out.
 
     Raises:
         DataError: the files have different columns.
@@ -96,7 +101,26 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     columns = tuple(name for name in available if name in trained)
     if not columns:
         raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)
-    return (*columns, *(name for name in declared if any(name in file.features for file in files)))
+    read = (*columns, *(name for name in declared if any(name in file.features for file in files)))
+    for line in far_from_training(model.encoder, files, read):
+        log(line)
+    return read
+
+
+def far_from_training(encoder: BaseEncoder, files: Sequence[JetFile], columns: tuple[str, ...]) -> Iterator[str]:
+    """Yield a line if the mean of an input is more than `FAR` standard deviations from that of the training.
+
+    Jets of another pt or radius are such inputs, and impact parameters from another point than the primary vertex.
+    """
+    if not isinstance(encoder, Encoder):  # the inputs of others have no statistics
+        return
+    shifts = [encoder.features.shift(jets) for _, jets in glance(files, Request((), "skip", "skip", columns))]
+    names = dict.fromkeys(name for shift in shifts for name in shift)
+    means = {name: float(np.mean([shift[name] for shift in shifts if name in shift])) for name in names}
+    far = sorted((name for name in means if abs(means[name]) > FAR), key=lambda name: -abs(means[name]))
+    if far:
+        found = ", ".join(f"{name} by {means[name]:+.1f}" for name in far)
+        yield f"particles unlike those of the training, in standard deviations: {found}; evaluate z before you use it"
 
 
 def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
