@@ -448,11 +448,13 @@ def test_finished_parts_of_another_run_are_refused(tmp_path: Path, runs: dict[st
     changed.write_text("extends: jetclass\nname: jetclass\n")
     with pytest.raises(UsageError, match=r"(?s)another run.*schemas"):
         run([runs["tagger"]], sources, out, **resumable | {"data": DataSettings(format=str(changed))})
-    changed.unlink()
     expected = run([runs["third"]], sources, out, force=True, **resumable)
     assert np.array_equal(expected["p_QCD"], run([runs["third"]], sources, tmp_path / "t.npz")["p_QCD"])
     with pytest.raises(UsageError, match="exists"):
         run([runs["tagger"]], sources, out, **resumable)
+    with pytest.raises(UsageError, match="exists"):  # finished, by another schema
+        run([runs["third"]], sources, out, **resumable | {"data": DataSettings(format=str(changed))})
+    changed.unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "t.npz"]
 
 

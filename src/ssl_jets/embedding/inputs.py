@@ -106,6 +106,7 @@ class Inputs:
             files=tuple(map(str, listed)),
             collections=tuple("" if file is None else file.collection for file in files),
             digests=tuple("" if file is None else file.digest for file in files),
+            schemas=tuple("" if file is None else file.schema.sha256 for file in files),
             trained=tuple((number, *entries) for number, each in self.trained.items() for entries in each),
             files_left_out=self.left_out,
             part=None if self.part is None else self._place(self.part, columns),

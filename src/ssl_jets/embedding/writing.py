@@ -224,7 +224,6 @@ def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
     plan |= {
         "columns": [[column.name, column.dtype, column.width] for column in work.columns],
         "entries": [[one.file, one.start, one.stop] for one in inputs.ranges],
-        "schemas": [file.schema.sha256 for file in inputs.files],
         "read": [*(work.request.columns or ()), *work.request.jet_columns],
         "where": work.request.where,
         "bad": [work.request.bad_jets, work.request.bad_files],

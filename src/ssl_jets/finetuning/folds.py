@@ -107,6 +107,7 @@ def _write_scores(folds: list[RunSettings[FinetuneSettings]], models: list[Model
         files=tuple(data.names),
         label_names=tuple(data.label_names),
         digests=tuple(file.digest for file in data.files),
+        schemas=tuple(file.schema.sha256 for file in data.files),
         where=folds[0].data.where,
         scores=scores,
     )

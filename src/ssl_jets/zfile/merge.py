@@ -31,6 +31,8 @@ SAME = {
     "where": "the selection",
 }
 """Metadata in which all parts must agree."""
+OF_INPUTS = ("files", "collections", "digests", "schemas")
+"""Metadata with a value for each input file; the first is its name."""
 _MOST_NAMED = 8
 
 
@@ -167,11 +169,12 @@ def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
     return tuple(Column(name, types[name].str, widths[name]) for name in order)
 
 
-def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, str, str]]:
-    """Return name, collection and digest of each input that was opened, by its number in the whole list."""
-    inputs: dict[int, tuple[str, str, str]] = {}
+def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, ...]]:
+    """Return what `OF_INPUTS` lists of each input that was opened, by its number in the whole list."""
+    inputs: dict[int, tuple[str, ...]] = {}
     for part in parts:
-        lists = (part.metadata["files"], part.metadata["collections"], part.metadata["digests"])
+        unknown = [""] * len(part.metadata["files"])  # of versions without this list
+        lists = (part.metadata.get(name) or unknown for name in OF_INPUTS)
         for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
             if row[0] not in part.metadata["files_left_out"]:
                 inputs[number] = row
@@ -194,9 +197,7 @@ def _metadata(parts: Sequence[_Part], missing: tuple[int, ...]) -> dict[str, Any
     left_out = {name: reason for part in parts for name, reason in part.metadata["files_left_out"].items()}
     metadata = {
         **parts[0].metadata,
-        "files": [name for name, _, _ in inputs],
-        "collections": [collection for _, collection, _ in inputs],
-        "digests": [digest for _, _, digest in inputs],
+        **{name: [row[place] for row in inputs] for place, name in enumerate(OF_INPUTS)},
         "label_names": next((part.labels for part in parts if part.labels), []),
         "trained": trained,
         "left_out": {reason: skipped[reason] for reason in sorted(skipped)},

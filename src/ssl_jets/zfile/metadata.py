@@ -81,6 +81,7 @@ class ZMetadata:
         left_out: jets that could not be used, by reason; at level "jet" their z is NaN.
         files_left_out: files that could not be opened, with the reason; they have no rows and are not in `files`.
         digests: for each input file the digest of its contents, the same for a copy of any name.
+        schemas: for each input file the SHA-256 of the schema that it was read by.
         scores: of a scores file; None for a z file.
         part: of one part of several; None for a whole file.
         where: selection of the jets; None for all.
@@ -98,6 +99,7 @@ class ZMetadata:
     left_out: Mapping[str, int] = field(default_factory=dict)
     files_left_out: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
     scores: ScoresMetadata | None = None
     part: PartMetadata | None = None
     where: str | None = None
