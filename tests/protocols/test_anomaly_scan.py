@@ -56,3 +56,22 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
     anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=logged.append)
     assert not [line for line in logged if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again
+
+
+def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
+    sample_files: list[JetFile], batch: Jets, tmp_path: Path
+) -> None:
+    facts = {"method": "mae", "training": {"files": [], "held_out": []}}
+    save_model(Model(tiny_encoder(batch), None, (), facts), tmp_path / "run" / "model")
+    sources = [str(file.source) for file in sample_files if "HToBB" in file.name or "ZJetsToNuNu" in file.name]
+    settings = EvaluateSettings(
+        anomaly=AnomalySettings(signals=("Hbb",), counts=(60,), seeds=2),
+        evaluate=MeasureSettings(fit_jets=260, test_jets=200),
+    )
+    result = anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda text: None)
+    inputs = {"z", "z of random weights", "jet columns", "observables"}
+    assert {scan.of for scan in result.cwola} == {scores.of for scores in result.distances} == inputs
+    found = {scan.of: scan.points[0].auc for scan in result.cwola}
+    assert found["observables"] is not None
+    assert found["observables"] > 0.7  # impact parameters tell b quarks
+    assert "observables" in write_anomaly_report(tmp_path / "out").read_text()

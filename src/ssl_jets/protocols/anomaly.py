@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.compare import names_of
-from ssl_jets.evaluation.evaluation_data import EvaluationData, tree_inputs
+from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.probes.classes import Labelled
-from ssl_jets.evaluation.probes.results import COLUMNS, RANDOM
+from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.single_model import torch_device
@@ -35,6 +36,8 @@ from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 
 MIN_BACKGROUND_JETS = 100
+TREES_READ = (COLUMNS, OBSERVABLES)
+"""Inputs that boosted trees classify; z is read linearly."""
 
 _SETTINGS = EvaluateSettings()
 
@@ -54,8 +57,9 @@ def anomaly_scan(
 ) -> AnomalyScan:
     """Search for every class without its labels, and write `anomaly.json`.
 
-    Inputs of the search are z of each model, z of random weights and jet columns; or, with `z`, the z of a file. A
-    stopped search resumes: finished results are in `out/pieces`.
+    Inputs of the search are z of each model, z of random weights, jet columns, and observables computed from the
+    particles; or, with `z`, the z of a file and its jet columns. A stopped search resumes: finished results are in
+    `out/pieces`.
 
     Args:
         models: run folders.
@@ -173,7 +177,7 @@ class _Search:
         points = []
         for count in counts:
             seeds = range(self.settings.anomaly.seeds)
-            draws = [cwola(fit, test, *labels, count, trees=of == COLUMNS, seed=seed) for seed in seeds]
+            draws = [cwola(fit, test, *labels, count, trees=of in TREES_READ, seed=seed) for seed in seeds]
             points.append(CwolaPoint.of(count, draws))
         return CwolaScan(of=of, signal=signal, points=points)
 
@@ -181,7 +185,7 @@ class _Search:
 def _of_models(
     paths: Sequence[str | Path], settings: EvaluateSettings, device: str | None, log: MessageLog
 ) -> _Searched:
-    """Return z of each model, z of random weights of the first, and jet columns, of the same jets."""
+    """Return z of each model, z of random weights of the first, jet columns and observables, of the same jets."""
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     evaluation = EvaluationData.of(list(models.values()), settings.data.sources, settings, log)
@@ -195,7 +199,8 @@ def _of_models(
     for of, encoder in encoders.items():
         z_fit, z_test = encode(encoder, fit, compute_on), encode(encoder, test, compute_on)
         inputs[of] = (evaluation.labelled(fit, z_fit), evaluation.labelled(test, z_test))
-    inputs[COLUMNS] = (evaluation.labelled(fit, tree_inputs(fit)), evaluation.labelled(test, tree_inputs(test)))
+    baselines = Baselines(evaluation, compute_on)
+    inputs |= {COLUMNS: baselines.columns, OBSERVABLES: baselines.observables}
     files = SearchedFiles(
         models={name: model.sha256 for name, model in models.items()},
         files=[list(file.identity) for file in evaluation.files],

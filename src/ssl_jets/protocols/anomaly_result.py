@@ -19,7 +19,7 @@ class DistanceScore:
     """Separation of one class from the background by the distance from background jets.
 
     Attributes:
-        of: input of the distance: "z", "z of random weights", "jet columns".
+        of: input of the distance: "z", "z of random weights", "jet columns", "observables".
         score: "kNN" or "Mahalanobis".
         signal: the class.
         fit_jets: background jets that the distance is measured from.
@@ -97,7 +97,7 @@ class CwolaScan(Result):
     """CWoLa searches for one signal over growing numbers of hidden jets.
 
     Attributes:
-        of: input of the classifier: "z", "z of random weights", "jet columns".
+        of: input of the classifier: "z", "z of random weights", "jet columns", "observables".
         signal: the class that is hidden.
         points: by rising number of signal jets.
     """

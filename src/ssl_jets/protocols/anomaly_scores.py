@@ -119,7 +119,7 @@ def cwola(
         signal: label of the signal.
         background: label of the background.
         count: signal jets hidden in the mixture.
-        trees: classify with boosted trees (for jet columns), otherwise linearly (for z).
+        trees: classify with boosted trees (for jet columns and observables), otherwise linearly (for z).
         seed: of the draw.
     """
     rng = np.random.default_rng([seed, count, signal])

@@ -49,6 +49,9 @@ _COLOURS = {
 }
 """Colours of baselines: red those on the particles, grey the others."""
 
+_INPUTS = {"z of random weights": (GREY, "s"), "jet columns": (GREY, "D"), "observables": (COLOURS[2], "D")}
+"""Colours and markers of the inputs of a search that are no model."""
+
 
 def label_sections(result: LabelCurves, album: Album) -> list[str]:
     """Return the sections of accuracy and AUC against the number of labels."""
@@ -237,11 +240,9 @@ def _scan(axes: Axes, scan: CwolaScan, inputs: Sequence[str]) -> None:
 
 def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:
     """Return colour and marker of an input: baselines are grey and red, models take the other colours."""
-    if of == "z of random weights":
-        return GREY, "s"
-    if of == "jet columns":
-        return COLOURS[2], "D"
-    models = [name for name in inputs if name not in ("z of random weights", "jet columns")]
+    if of in _INPUTS:
+        return _INPUTS[of]
+    models = [name for name in inputs if name not in _INPUTS]
     colours = [colour for colour in COLOURS if colour not in (COLOURS[2], GREY)]
     return colours[models.index(of) % len(colours)], "o"
 
