@@ -44,5 +44,5 @@ def test_harder_particles_and_tracks_from_another_vertex_are_named_largest_first
     columns_to_encode(fitted(sample_jets), file, lines.append)
     (line,) = lines
     assert "unlike those of the training" in line
-    assert line.index("dz_size by +") < line.index("log_pt by +")
+    assert line.index("dz_size +") < line.index("log_pt +")
     assert "dphi" not in line

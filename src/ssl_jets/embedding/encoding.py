@@ -119,8 +119,8 @@ def far_from_training(encoder: BaseEncoder, files: Sequence[JetFile], columns: t
     means = {name: float(np.mean([shift[name] for shift in shifts if name in shift])) for name in names}
     far = sorted((name for name in means if abs(means[name]) > FAR), key=lambda name: -abs(means[name]))
     if far:
-        found = ", ".join(f"{name} by {means[name]:+.1f}" for name in far)
-        yield f"particles unlike those of the training, in standard deviations: {found}; evaluate z before you use it"
+        found = ", ".join(f"{name} {means[name]:+.1f}" for name in far)
+        yield f"particles unlike those of the training, in standard deviations: {found}; evaluate z on such jets first"
 
 
 def batches_of(files: Sequence[JetFile], chunks: Iterator[Jets], size: int) -> Iterator[Jets]:
