@@ -81,7 +81,7 @@ def embed_parts(
 def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
     """Return the columns and features of the files that the encoder was trained with, and log the differences.
 
-    Differences are missing and further columns, and inputs far from those of the training. A column that the encoder
+    Differences are missing and further columns, and inputs unlike the inputs of the training. A column that the encoder
     was not trained with has untrained weights, so it is left out.
 
     Raises:
@@ -108,7 +108,7 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
 
 
 def far_from_training(encoder: BaseEncoder, files: Sequence[JetFile], columns: tuple[str, ...]) -> Iterator[str]:
-    """Yield a line if the mean of an input is more than `FAR` standard deviations from that of the training.
+    """Yield a line if the mean of an input is more than `FAR` standard deviations from its mean in the training.
 
     Jets of another pt or radius are such inputs, and impact parameters from another point than the primary vertex.
     """

@@ -252,7 +252,7 @@ class Features(nn.Module):
         return values[:, continuous], codes[:, categorical].nan_to_num(-1).long()
 
     def shift(self, jets: Jets) -> dict[str, float]:
-        """Return how far the mean of each continuous feature is from that of the training, in standard deviations.
+        """Return how far the mean of each continuous feature is from its mean in the training, in standard deviations.
 
         Features that the jets lack are left out.
         """
