@@ -10,9 +10,6 @@ import pytest
 
 import ssl_jets
 
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(ssl_jets.__path__, "ssl_jets.") if "__main__" not in module.name
-)
 LEAST_EXAMPLES = 30
 """Examples of the package; fewer are a module that is not found any more."""
 WITH_EXAMPLES = (
@@ -26,7 +23,8 @@ WITH_EXAMPLES = (
 @pytest.fixture(scope="module")
 def results() -> dict[str, doctest.TestResults]:
     """The outcome of each module's examples; its report is on stdout."""
-    return {name: doctest.testmod(import_module(name)) for name in MODULES}
+    modules = sorted(module.name for module in pkgutil.walk_packages(ssl_jets.__path__, "ssl_jets."))
+    return {name: doctest.testmod(import_module(name)) for name in modules if "__main__" not in name}
 
 
 def test_every_example_prints_its_output(results: dict[str, doctest.TestResults]) -> None:

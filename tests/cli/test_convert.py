@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import ssl_jets as package
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
@@ -68,14 +69,15 @@ def words(mode: str, model: Path, files: list[JetFile], *more: str) -> list[str]
     ]
 
 
-def test_the_commands_of_the_page_run(registered: str, ssl_jets: Run) -> None:
+def test_the_commands_of_the_page_run(registered: str, ssl_jets: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = sample_sources()[:2]
+    monkeypatch.setattr("ssl_jets.data.dataset.sample_sources", lambda: two)
     block = re.search(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     commands = [shlex.split(line) for line in block[1].splitlines() if line.startswith("ssl-jets")]
     assert [command[1] for command in commands] == ["convert", "finetune", "embed"]
     for command in commands:
-        more = ["--data", str(package.__path__[0] + "/../../data/HToBB.root")] if command[1] == "embed" else []
-        done = ssl_jets(*command[1:], *more)
+        done = ssl_jets(*command[1:])
         assert done.code == 0, done.err
     assert Path("z.parquet").is_file()
 

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +18,16 @@ from ssl_jets.api.temperatures import temperatures_of
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.sources import sample_sources
+from ssl_jets.embedding.job import OutSettings
+from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.zfile import read_scores
 from support.commands import Done
+from support.jetclass_files import jetclass_branches, write_tree
+from support.ranks import on_ranks
 
 SOURCES = [source.path for source in sample_sources()[:3]]
 CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
@@ -35,7 +37,7 @@ CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl
 def taggers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Run folders of two taggers with some skill; the second has the logits of the first times 3."""
     torch.manual_seed(0)
-    encoder = Encoder(ModelSettings(size="tiny"))
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1))
     jets = read_jets(SOURCES, each=300)
     z = Model(encoder).embed(jets, device="cpu")
     assert jets.labels is not None
@@ -57,30 +59,38 @@ def taggers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return runs[0], runs[1]
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three files of 250 jets."""
+    folder = tmp_path_factory.mktemp("jets")
+    branches = {label: jetclass_branches(250, label=label, seed=seed) for seed, label in enumerate(CLASSES[:3])}
+    return [write_tree(folder / f"{label}.root", {"tree": some}, cluster=250) for label, some in branches.items()]
+
+
 def test_predict_and_merge_print_their_file(
-    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], files: list[Path], tmp_path: Path
 ) -> None:
-    words = ["predict", "--model", taggers[0], "--data", *SOURCES, "--score", "D = Hbb / (Hbb + QCD)"]
+    words = ["predict", "--model", taggers[0], "--data", *files, "--score", "D = Hbb / (Hbb + QCD)"]
     one = ssl_jets(*words, "--out", "s.root")
     assert (one.code, one.out) == (0, "s.root\n")
-    assert "3,000 jets in" in one.err
+    assert "750 jets in" in one.err
     for number in (1, 2):
         done = ssl_jets(*words, "--part", f"{number}/2", "--out", f"{number}.parquet", "--resume")
         assert (done.code, done.out) == (0, f"{number}.parquet\n"), done.err
     merged = ssl_jets("merge", "2.parquet", "1.parquet", "--out", "m.root")
     assert (merged.code, merged.out) == (0, "m.root\n")
-    assert "3,000 rows of 2 parts" in merged.err
+    assert "750 rows of 2 parts" in merged.err
     first, second = read_scores(tmp_path / "s.root"), read_scores(tmp_path / "m.root")
     assert first.metadata == second.metadata
     assert all(np.array_equal(values, second.columns[name]) for name, values in first.columns.items())
     per_file = ssl_jets(*words, "--per-file", "--out", "each/{name}.npz")
-    assert per_file.out.split() == [f"each/{Path(source).stem}.npz" for source in SOURCES]
+    assert per_file.out.split() == [f"each/{file.stem}.npz" for file in files]
 
 
 def test_errors_have_exit_codes_and_leave_no_file(
-    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], files: list[Path], tmp_path: Path
 ) -> None:
-    words = ["predict", "--model", taggers[0], "--data", SOURCES[0]]
+    words = ["predict", "--model", taggers[0], "--data", files[0]]
     for code, more, text in (
         (2, ["--out", "s.txt"], "suffix"),
         (2, ["--out", "s.root", "--score", "D = Hxx / QCD"], "allowed: "),
@@ -95,11 +105,11 @@ def test_errors_have_exit_codes_and_leave_no_file(
         assert (done.code, done.out) == (code, ""), done.err
         assert text in done.err, done.err
     save_model(Model(load_model(taggers[0]).encoder, facts={"method": "mae"}), tmp_path / "encoder" / "model")
-    headless = ssl_jets("predict", "--model", "encoder", "--data", SOURCES[0], "--out", "s.root")
+    headless = ssl_jets("predict", "--model", "encoder", "--data", files[0], "--out", "s.root")
     assert (headless.code, headless.out) == (2, "")
     assert "no head that predicts" in headless.err
     shutil.rmtree(tmp_path / "encoder")
-    missing = ssl_jets("merge", SOURCES[0], "--out", "m.root")
+    missing = ssl_jets("merge", files[0], "--out", "m.root")
     assert (missing.code, missing.out) == (1, "")
     assert list(tmp_path.iterdir()) == []
 
@@ -118,33 +128,25 @@ def test_the_fitted_temperature_undoes_a_factor_of_the_logits(taggers: tuple[Pat
         temperatures_of("fit", [tmp_path / "alone"])
 
 
-KILLED = """
-import os, signal, sys
-import torch
-from ssl_jets.embedding.job import OutSettings
-from ssl_jets.embedding.predictions import predict
+def predict_until_killed(out: Path, model: Path, files: list[Path]) -> None:
+    """Predict in parts of 128 jets, and end this process at the end of the third."""
 
-torch.set_num_threads(1)
-out, model, *sources = sys.argv[1:]
+    def kill(done: int, total: int) -> None:
+        if done >= 375:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def kill(done, total):
-    if done >= 1500:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-predict([model], sources, out, resume=True, out_settings=OutSettings(resume_jets=512), report=kill)
-"""
+    settings = OutSettings(resume_jets=128)
+    predict([model], list(map(str, files)), out, resume=True, batch_size=128, out_settings=settings, report=kill)
 
 
 def test_a_killed_run_is_resumed_to_the_file_of_an_undisturbed_one(
-    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], tmp_path: Path
+    ssl_jets: Callable[..., Done], taggers: tuple[Path, Path], files: list[Path], tmp_path: Path
 ) -> None:
-    arguments = [str(tmp_path / "s.parquet"), str(taggers[0]), *SOURCES]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, timeout=300, check=False)
-    assert done.returncode == -signal.SIGKILL
+    (process,) = on_ranks(predict_until_killed, tmp_path / "s.parquet", taggers[0], files, world=1)
+    assert process.code == -signal.SIGKILL, process.error
     assert [path.name for path in tmp_path.iterdir()] == [".s.parquet.parts"]
-    words = ["predict", "--model", taggers[0], "--data", *SOURCES]
-    resumed = ssl_jets(*words, "--out", "s.parquet", "--resume", "--set", "out.resume_jets=512")
+    words = ["predict", "--model", taggers[0], "--data", *files, "--batch-size", "128"]
+    resumed = ssl_jets(*words, "--out", "s.parquet", "--resume", "--set", "out.resume_jets=128")
     assert resumed.code == 0, resumed.err
     assert "resumed: 2 of 6 parts were finished before" in resumed.err
     assert ssl_jets(*words, "--out", "one.parquet").code == 0

@@ -43,7 +43,7 @@ DIM = 64
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), folder)
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), folder)
     return folder.parent
 
 

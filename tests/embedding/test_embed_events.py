@@ -29,7 +29,7 @@ EVENTS = random_events(30)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), folder)
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts={"method": "mae"}), folder)
     return folder.parent
 
 
@@ -106,7 +106,7 @@ def test_columns_that_the_model_was_not_trained_with_are_named_and_change_nothin
 ) -> None:
     torch.manual_seed(0)
     facts = {"method": "mae", "training": {"columns": ["pt", "deta", "dphi", "energy"]}}
-    save_model(Model(Encoder(ModelSettings(size="tiny")), facts=facts), tmp_path / "run" / "model")
+    save_model(Model(Encoder(ModelSettings(size="tiny", blocks=1)), facts=facts), tmp_path / "run" / "model")
     tracks = ["part_d0val", "part_d0err", "part_dzval", "part_dzerr"]
     logged: dict[str, list[str]] = {}
     z = {}

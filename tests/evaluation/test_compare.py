@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_jets import api
+from ssl_jets.cli.evaluate import as_json
 from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.files import EntryRange, open_files
 from ssl_jets.data.loading.stream import ordered
@@ -16,18 +18,18 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.seen import joint_training
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation import compare_models, comparison_table
+from ssl_jets.evaluation import Comparison, compare_models, comparison_table
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.report import write_comparison_report
+from support.few_trees import few_trees
 from support.measured import check_intervals
 
 SETTINGS = EvaluateSettings(
     data=DataSettings(labels=("QCD", "Tbl")),
-    evaluate=MeasureSettings(fit_jets=200, test_jets=200, physics_jets=0, robust_jets=40),
+    evaluate=MeasureSettings(fit_jets=200, test_jets=200, physics_jets=0, robust_jets=40, deep_sets=False),
 )
 
 
@@ -44,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[str
             "held_out": [[*file.identity, start, stop] for file in files],
         }
         torch.manual_seed(seed)
-        encoder = Encoder(ModelSettings(size="tiny", registers=1))
+        encoder = Encoder(ModelSettings(size="tiny", blocks=1, registers=1))
         encoder.features.fit_statistics(ordered(files, [EntryRange(0, 0, 100)], Request()))
         head = None if seed == 2 else ClassHead(encoder.dim, 2)
         model = Model(encoder, head, ("QCD", "Tbl") if head else (), {"method": "mae", "training": training})
@@ -55,7 +57,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[str
 
 def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_mean(runs, tmp_path: Path) -> None:
     (first, second, _), sources = runs
-    found = compare_models([first, second], sources, tmp_path, ensemble=True, settings=SETTINGS, log=lambda _: None)
+    out, settings = tmp_path / "c", SETTINGS.model_dump(mode="json")
+    with few_trees():
+        found = api.evaluate([first, second], data=sources, ensemble=True, out=out, settings=settings)
+    assert isinstance(found, Comparison)
     assert list(found.evaluations) == ["run0", "run1", "ensemble"]
     # Entries 100 to 150 of each of the two files.
     assert {name: one.jets["test"] for name, one in found.evaluations.items()} == dict.fromkeys(found.evaluations, 100)
@@ -67,14 +72,18 @@ def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_m
     assert 0 < found.cka[0].cka.value < 1
     assert check_intervals([found.metrics(), *(one.metrics() for one in found.evaluations.values())]) > 50
     assert check_intervals([one.curves() for one in found.evaluations.values()]) > 100
-    written = json.loads((tmp_path / "comparison.json").read_text())
+    written = json.loads((out / "comparison.json").read_text())
     assert written["models"] == ["run0", "run1", "ensemble"]
     assert "run1 - run0" in comparison_table(found)
-    page = write_comparison_report(tmp_path, {"run0": first, "run1": second}).read_text()
+    page = (out / "report.html").read_text()
     for word in ("run1 - run0", "ensemble", "CKA", "compared_roc.pdf", "Robustness to changed inputs"):
         assert word in page, word
+    printed = json.loads(as_json(found))
+    assert len(printed["differences"]) == 2  # of the heads, and of linear probes
+    for name, evaluation in printed["evaluations"].items():
+        assert evaluation["task"] == json.loads((out / name / "metrics.json").read_text())["task"]
     with pytest.raises(UsageError, match="exists"):
-        compare_models([first, second], sources, tmp_path)
+        compare_models([first, second], sources, out)
 
 
 def test_models_that_do_not_go_together_are_refused(runs, tmp_path: Path) -> None:
@@ -95,18 +104,6 @@ def test_a_model_without_a_record_of_held_out_jets_spoils_the_joint_set() -> Non
     assert "held_out" not in joint_training([clear, {"files": [file]}])
 
 
-def test_the_json_of_a_comparison_has_the_metrics_of_each_model(runs, tmp_path: Path) -> None:
-    from ssl_jets import api
-    from ssl_jets.cli.evaluate import as_json
-
-    (first, second, _), sources = runs
-    out, settings = tmp_path / "c", SETTINGS.model_dump(mode="json")
-    found = json.loads(as_json(api.evaluate([first, second], data=sources, out=out, settings=settings)))
-    assert len(found["differences"]) == 2
-    for name, evaluation in found["evaluations"].items():
-        assert evaluation["task"] == json.loads((out / name / "metrics.json").read_text())["task"]
-
-
 def test_jets_that_were_seen_are_refused_unless_forced_and_then_marked_everywhere(tmp_path: Path) -> None:
     from ssl_jets.evaluation import evaluate_model
     from ssl_jets.report import write_evaluation_report
@@ -114,7 +111,7 @@ def test_jets_that_were_seen_are_refused_unless_forced_and_then_marked_everywher
     sources = [str(source) for source in sample_sources() if "ZJets" in str(source) or "TTBarLep" in str(source)]
     files = open_files([source for source in sample_sources() if str(source) in sources], ("QCD", "Tbl"))
     torch.manual_seed(0)
-    encoder = Encoder(ModelSettings(size="tiny", registers=1))
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1, registers=1))
     training = {"files": [list(file.identity) for file in files], "held_out": []}
     head = ClassHead(encoder.dim, 2)
     facts = {"method": "supervised", "training": training}
@@ -124,7 +121,8 @@ def test_jets_that_were_seen_are_refused_unless_forced_and_then_marked_everywher
         evaluate_model(tmp_path / "run", sources, tmp_path / "out", **options)
     seen = SETTINGS.evaluate.model_copy(update={"seen": True, "robust_jets": 0})
     options["settings"] = SETTINGS.model_copy(update={"evaluate": seen})
-    found = evaluate_model(tmp_path / "run", sources, tmp_path / "out", **options)
+    with few_trees():
+        found = evaluate_model(tmp_path / "run", sources, tmp_path / "out", **options)
     assert found.leaked == sum(file.entries for file in files)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["leaked"] == found.leaked
     page = write_evaluation_report(tmp_path / "out").read_text()

@@ -30,6 +30,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.report import write_evaluation_report
 from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import ZMetadata, ZWriter, z_columns
+from support.few_trees import few_trees
 
 
 def small(world: SimpleNamespace | None = None, **measure: object) -> EvaluateSettings:
@@ -51,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "held_out": [[*files[part.file].identity, part.start, part.stop] for part in held],
     }
     torch.manual_seed(5)
-    encoder = Encoder(ModelSettings(size="tiny", registers=1))
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1, registers=1))
     encoder.features.fit_statistics(ordered(files, train, Request()))
     bare = Model(encoder, None, (), {"method": "mae", "training": training})
     headed = Model(encoder, ClassHead(encoder.dim, 2), ("Tbl", "QCD"), {"method": "supervised", "training": training})
@@ -110,8 +111,9 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     training = {**model.facts["training"], "labelled_jets": 36, "labelled_seed": 3}
     run = tmp_path / "few"
     save_model(Model(model.encoder, model.head, model.labels, {"method": "mae", "training": training}), run / "model")
-    wanted = small(world, fit_jets=5000, physics_jets=300)
-    found = evaluate_model(run, world.sources, tmp_path / "out", settings=wanted, log=lambda _: None)
+    settings = small(world, fit_jets=400, physics_jets=60)
+    with few_trees():
+        found = evaluate_model(run, world.sources, tmp_path / "out", settings=settings, log=lambda _: None)
     few = [probe for probe in found.probes if probe.fit_jets == 36]
     many = [probe for probe in found.probes if probe.fit_jets > 36]
     assert [(probe.reader, probe.of) for probe in few] == [(probe.reader, probe.of) for probe in many]
@@ -127,7 +129,8 @@ def test_readers_are_also_fitted_on_the_very_labels_that_the_head_had(world, tmp
     ):
         assert name in page, name
     # Not some jets, those of the training: the subset of a finetuning does not depend on what else is read.
-    bench = EvaluationData.of([model], world.sources, wanted, MessageLog(lambda _: None))
+    every = small(world, fit_jets=5000)
+    bench = EvaluationData.of([model], world.sources, every, MessageLog(lambda _: None))
     bench.roles = replace(bench.roles, fit=split(world.files, 0.1, 0)[0])
     rows_of = bench.with_labels_of(load_model(run))
     chosen = choose_subset(bench.files, bench.roles.fit, 36, 3, Request())
@@ -169,13 +172,11 @@ def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_o
 
 
 def test_all_jets_of_new_files_test_the_head(world, tmp_path: Path) -> None:
-    found = evaluate_model(
-        world.folder / "new",
-        world.sources,
-        tmp_path / "out",
-        settings=small(world, test_jets=5000),
-        log=lambda _: None,
-    )
+    settings = small(world, test_jets=5000)
+    with few_trees():
+        found = evaluate_model(
+            world.folder / "new", world.sources, tmp_path / "out", settings=settings, log=lambda _: None
+        )
     assert found.jets["task"] == 2000
     assert found.jets["test"] == 200
 
@@ -190,13 +191,11 @@ def test_classes_that_are_not_those_of_the_head_are_refused_with_both_lists(worl
 
 def test_of_jets_of_one_class_z_is_measured_and_the_rest_named(world, tmp_path: Path) -> None:
     logged: list[str] = []
-    found = evaluate_model(
-        world.folder / "new",
-        world.sources[:1],
-        tmp_path / "out",
-        settings=small(world, physics_jets=100),
-        log=logged.append,
-    )
+    settings = small(world, physics_jets=100)
+    with few_trees():
+        found = evaluate_model(
+            world.folder / "new", world.sources[:1], tmp_path / "out", settings=settings, log=logged.append
+        )
     assert (found.task, found.probes, found.robustness, found.classes) == (None, [], [], ())
     assert set(found.spread) == {"z", "z of random weights"}
     assert found.spread["z"].rankme > 1
@@ -239,7 +238,10 @@ def test_classes_that_cannot_be_measured_are_named(world, tmp_path: Path) -> Non
     labels = ("QCD", "Hbb", "Tbl", "Zqq")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"labels": labels})})
     logged: list[str] = []
-    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "out", settings=settings, log=logged.append)
+    with few_trees():
+        found = evaluate_model(
+            world.folder / "bare", world.sources, tmp_path / "out", settings=settings, log=logged.append
+        )
     assert any("2 of the 4 classes have no test jets" in text and "Hbb, Zqq" in text for text in logged)
     assert found.probes[0].accuracy.value is not None
 
@@ -350,7 +352,10 @@ def test_weights_are_read_from_a_column_and_must_be_weights(world, bare: SimpleN
         return small(SimpleNamespace(data=world.data.model_copy(update={"weights": column})))
 
     settings = weighted("jet_pt")
-    found = evaluate_model(world.folder / "bare", world.sources, tmp_path / "a", settings=settings, log=lambda _: None)
+    with few_trees():
+        found = evaluate_model(
+            world.folder / "bare", world.sources, tmp_path / "a", settings=settings, log=lambda _: None
+        )
     assert found.probes[0].auc.value != bare.found.probes[0].auc.value
     assert found.settings.weights == "jet_pt"
     with pytest.raises(DataError, match="negative weight"):
@@ -433,7 +438,8 @@ def test_the_unit_of_the_weights_does_not_matter(tmp_path: Path) -> None:
     settings = EvaluateSettings(data=DataSettings(weights="w"))
     for unit in (1.0, 1e-13):
         np.savez(tmp_path / "z.npz", z=z, label=label, mass=z[:, 0] * 10, w=weights * unit)
-        out = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, force=True, log=lambda _: None)
+        with few_trees():
+            out = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, force=True, log=lambda _: None)
         read = {probe.reader: probe.accuracy.value for probe in out.probes}
         found.append(read | {("mass", probe.reader): probe.explained.value for probe in out.physics})
     assert {"linear", ("mass", "ridge"), ("mass", "boosted trees")} < set(found[0])

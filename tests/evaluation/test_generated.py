@@ -32,8 +32,8 @@ def folder(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory
     """Real jets, other real jets of the same mixture, and those with every momentum 15 % larger."""
     folder = tmp_path_factory.mktemp("generated")
     of_each = [
-        concatenate(list(ordered(sample_files, [EntryRange(index, start, start + 60) for index in range(10)])))
-        for start in (0, 60, 120)
+        concatenate(list(ordered(sample_files, [EntryRange(index, start, start + 30) for index in range(10)])))
+        for start in (0, 30, 60)
     ]
     write_jets(folder / "real.root", of_each[:2])
     write_jets(folder / "same.root", of_each[2:])
@@ -62,7 +62,7 @@ def shifted(folder: Path) -> GeneratedEvaluation:
 
 
 def test_real_jets_are_as_far_from_real_jets_as_the_floor(same: GeneratedEvaluation) -> None:
-    assert same.jets == 600
+    assert same.jets == 300
     for entry in same.distances:
         error = entry.generated.high - entry.generated.value + entry.real.high - entry.real.value
         assert abs(entry.generated.value - entry.real.value) < 3 * error, entry
@@ -92,7 +92,8 @@ def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedE
     ]
     assert {"particle pt", "particle deta", "particle dphi", "particle dphi (muon)"} <= set(names)
     for histogram in same.histograms:
-        assert histogram.real.sum() > 0.99 * histogram.real_all, histogram.observable
+        outside = histogram.real_all - histogram.real.sum()
+        assert outside <= max(2, 0.01 * histogram.real_all), histogram.observable  # of few values, the first and last
         assert histogram.generated.sum() > 0.97 * histogram.generated_all, histogram.observable
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ import ssl_jets
 from ssl_jets import evaluation
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import open_files
-from ssl_jets.data.sources import sample_sources
+from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError
@@ -21,21 +22,34 @@ from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from support.few_trees import few_trees
+from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 
-FAST = EvaluateSettings(evaluate=MeasureSettings(test_jets=400, fit_jets=200, physics_jets=0, robust_jets=0))
-SOURCES = [source.path for source in sample_sources()[:3]]
+FAST = EvaluateSettings(
+    evaluate=MeasureSettings(test_jets=400, fit_jets=200, physics_jets=0, robust_jets=0, deep_sets=False)
+)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    encoder = Encoder(ModelSettings(size="tiny"))
-    labels = open_files(sample_sources()[:1])[0].label_names
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1))
     regressor = Regressor(encoder.dim, ["jet_sdmass"])
     folder = tmp_path_factory.mktemp("tagger")
-    head = ClassHead(encoder.dim, len(labels))
-    save_model(Model(encoder, head, labels[::-1], {"method": "mae"}, regressor=regressor), folder / "model")
+    head = ClassHead(encoder.dim, len(CLASSES))
+    save_model(Model(encoder, head, CLASSES[::-1], {"method": "mae"}, regressor=regressor), folder / "model")
     return folder
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Files of 400 jets of three classes."""
+    folder, files = tmp_path_factory.mktemp("jets"), []
+    for seed, label in enumerate(("Hbb", "Hcc", "QCD")):
+        branches = jetclass_branches(400, label=label, seed=seed)
+        branches["jet_eta"] = np.random.default_rng(seed).normal(0, 1, 400).astype(np.float32)
+        files.append(str(write_tree(folder / f"{label}.root", {"tree": branches}, cluster=400)))
+    return files
 
 
 def numbers(task: Any) -> list[float]:
@@ -49,14 +63,15 @@ def numbers(task: Any) -> list[float]:
 
 
 def test_probabilities_give_the_metrics_of_the_head(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ssl_jets.model.resolve_precision", lambda *_: "32-true")  # of `evaluate`, too
     keep = ["jet_sdmass", "jet_pt", "jet_eta"]
-    predict([model], SOURCES, tmp_path / "s.root", keep=keep, precision="32-true", log=lambda message: None)
+    predict([model], sources, tmp_path / "s.root", keep=keep, precision="32-true", log=lambda message: None)
     every = EvaluateSettings(evaluate=FAST.evaluate.model_copy(update={"test_jets": 50_000}))
     of_file = evaluation.evaluate_scores(tmp_path / "s.root", tmp_path / "file", settings=every)
-    of_model = evaluation.evaluate_model(model, SOURCES, tmp_path / "model", settings=every, device="cpu")
+    with few_trees():
+        of_model = evaluation.evaluate_model(model, sources, tmp_path / "model", settings=every, device="cpu")
     assert of_file.task is not None
     assert of_file.classes == of_model.classes
     assert of_file.jets["task"] == of_model.jets["task"]
@@ -67,12 +82,14 @@ def test_probabilities_give_the_metrics_of_the_head(
     assert evaluation.Evaluation.read(tmp_path / "file").task is not None
 
 
-def test_the_verb_reads_scores_files_and_their_parts_and_reports(tmp_path: Path, model: Path) -> None:
+def test_the_verb_reads_scores_files_and_their_parts_and_reports(
+    tmp_path: Path, model: Path, sources: list[str]
+) -> None:
     settings = {"evaluate.test_jets": 400}
     for number in (1, 2):
         out = tmp_path / f"{number}.parquet"
-        predict([model], SOURCES, out, part=PartOf(number, 2), log=lambda message: None)
-    predict([model], SOURCES, tmp_path / "one.npz", log=lambda message: None)
+        predict([model], sources, out, part=PartOf(number, 2), log=lambda message: None)
+    predict([model], sources, tmp_path / "one.npz", log=lambda message: None)
     parts = ssl_jets.evaluate(z=[tmp_path / "1.parquet", tmp_path / "2.parquet"], out=tmp_path / "p", settings=settings)
     one = ssl_jets.evaluate(z=tmp_path / "one.npz", out=tmp_path / "o", settings=settings)
     assert numbers(parts.task) == numbers(one.task)  # type: ignore[union-attr]
@@ -82,21 +99,20 @@ def test_the_verb_reads_scores_files_and_their_parts_and_reports(tmp_path: Path,
     assert "head" in evaluation.summary_table(one)  # type: ignore[arg-type]
 
 
-def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path) -> None:
+def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path, sources: list[str]) -> None:
     from ssl_jets.model_file import load_model
 
-    file = open_files(sample_sources()[:1])[0]
+    file = open_files(resolve_sources(sources[:1]))[0]
     trained = load_model(model)
     trained.facts["training"] = {"files": [list(file.identity)], "held_out": [[*file.identity, 100, 300]]}
     save_model(trained, tmp_path / "run" / "model")
-    predict([tmp_path / "run"], SOURCES[:2], tmp_path / "s.npz", log=lambda message: None)
+    predict([tmp_path / "run"], sources[:2], tmp_path / "s.npz", log=lambda message: None)
     result = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
-    other = open_files(sample_sources()[1:2])[0].entries
-    assert result.jets["test"] == 200 + other
+    assert result.jets["test"] == 200 + 400
     assert result.leaked == 0
     predict(
         [tmp_path / "run"],
-        SOURCES[:1],
+        sources[:1],
         tmp_path / "seen.npz",
         part=PartOf(1, 11),
         batch_size=16,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from simulation.conftest import Simulated
+from simulation.conftest import JETS, PART_JETS, Simulated
 from ssl_jets.data.read import read_jets
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.signals import Interrupted
@@ -52,7 +52,7 @@ def test_the_branches_have_the_names_and_types_of_jetclass(simulated: Simulated)
 
 def test_every_command_can_read_the_file(simulated: Simulated) -> None:
     read = read_jets([str(simulated.summary.paths[0])])
-    assert len(read) == 40
+    assert len(read) == JETS
     assert read.labels is not None
 
 
@@ -88,7 +88,7 @@ def test_each_particle_has_one_kind_with_its_charge(jets: Any) -> None:
 
 def test_labels_agree_with_the_truth(jets: Any) -> None:
     assert ak.all(jets.label_Hbb)
-    assert sum(int(ak.sum(jets[name])) for name in jets.fields if name.startswith("label_")) == 40
+    assert sum(int(ak.sum(jets[name])) for name in jets.fields if name.startswith("label_")) == JETS
     assert set(jets.aux_truth_match) == {Match.H_BB}
     assert set(jets.aux_genpart_pid) == {25}
     assert ak.mean(np.hypot(jets.aux_genpart_eta - jets.jet_eta, jets.aux_genpart_phi - jets.jet_phi) < 0.4) > 0.8
@@ -103,7 +103,7 @@ def test_b_hadrons_decay_away_from_the_beam(jets: Any) -> None:
 def test_the_same_seed_gives_the_same_jets_and_another_one_does_not(simulated: Simulated, tmp_path: Path) -> None:
     part = parts_of(simulated.request)[2]
     again = simulate_part(simulated.request, part).tables[0]
-    whole = branches(simulated.summary.paths[0])[30:]
+    whole = branches(simulated.summary.paths[0])[2 * PART_JETS :]
     np.testing.assert_array_equal(again["jet_pt"], whole.jet_pt)
     np.testing.assert_array_equal(again["part_d0val"], ak.flatten(whole.part_d0val))
     other = simulate_part(simulated.request.model_copy(update={"seed": 4}), part).tables[0]
@@ -114,7 +114,7 @@ def test_a_stopped_simulation_goes_on_and_gives_the_same_jets(simulated: Simulat
     out = tmp_path / "jets.root"
 
     def stop(done: int, total: int) -> None:
-        if done > 30:
+        if done > 2 * PART_JETS:
             raise Interrupted(15)
 
     with pytest.raises(Interrupted):
@@ -125,7 +125,7 @@ def test_a_stopped_simulation_goes_on_and_gives_the_same_jets(simulated: Simulat
     first, second = sorted((tmp_path / "jets.root.parts").glob("part-*.npz"))
     second.write_bytes(first.read_bytes()[:-1000])
     summary = simulate(simulated.request, out)
-    assert summary.resumed == 15  # the damaged part is made again
+    assert summary.resumed == PART_JETS  # the damaged part is made again
     assert content(summary) == content(simulated.summary)
     assert {path.name for path in tmp_path.iterdir()} == {"jets.root", "jets.root.json"}
 
@@ -133,10 +133,10 @@ def test_a_stopped_simulation_goes_on_and_gives_the_same_jets(simulated: Simulat
 def test_the_manifest_has_the_request_the_counts_and_the_hash(simulated: Simulated) -> None:
     manifest = json.loads(simulated.summary.manifest.read_text(encoding="utf-8"))
     assert manifest["request"] == simulated.request.model_dump()
-    assert manifest["processes"]["hbb"]["jets"] == 40
+    assert manifest["processes"]["hbb"]["jets"] == JETS
     assert manifest["processes"]["hbb"]["events"] == simulated.summary.events
     (file,) = manifest["files"]
-    assert file["jets"] == 40
+    assert file["jets"] == JETS
     assert len(file["sha256"]) == 64
 
 
@@ -147,7 +147,7 @@ def test_an_output_that_exists_is_not_replaced(simulated: Simulated) -> None:
 
 @pytest.mark.parametrize("pairs", ["detectors", "seeds", pytest.param("showers", marks=pytest.mark.slow)])
 def test_pairs_are_aligned_by_event(pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generator, "_HARD_EVENTS", 100)
+    monkeypatch.setattr(generator, "_HARD_EVENTS", 40)
     request = request_of(process="zqq", jets=8, seed=1, pairs=pairs)
     summary = simulate(request, tmp_path / "pairs.root")
     names = {"detectors": ["nominal", "shifted"], "seeds": ["first", "second"], "showers": ["simple", "vincia"]}[pairs]

@@ -14,7 +14,7 @@ import ssl_jets
 from ssl_jets.simulation.columns import VERTEX_LAYOUT
 from ssl_jets.simulation.events import Events
 from ssl_jets.simulation.parts import simulate_part
-from ssl_jets.simulation.request import Part, SimulationRequest, request_of
+from ssl_jets.simulation.request import Part, parts_of, request_of
 from ssl_jets.simulation.run import simulate
 from ssl_jets.simulation.vertices import TrackLines, _decay, fit_vertices, group_tracks
 
@@ -130,22 +130,20 @@ def test_masses_of_vertices_are_above_two_pions_and_below_the_b_mass(tables: dic
 
 
 def test_the_other_branches_do_not_depend_on_vertices(tables: dict[str, Any]) -> None:
-    plain = simulate_part(request_of(process="hbb", jets=60), Part(0, 0, "hbb", 60)).tables[0]
+    plain = simulate_part(request_of(process="hbb", jets=60), Part(0, 0, "hbb", 10)).tables[0]
     assert set(tables["hbb"]) - set(plain) == set(VERTEX_LAYOUT)
     for name, values in plain.items():
-        np.testing.assert_array_equal(values, tables["hbb"][name], err_msg=name)
-
-
-def written(request: SimulationRequest, out: Path) -> Any:
-    return uproot.open(simulate(request, out).paths[0])["tree"].arrays()
+        np.testing.assert_array_equal(values, tables["hbb"][name][: len(values)], err_msg=name)
 
 
 def test_a_model_reads_the_vertices_of_a_file_without_a_schema(tmp_path: Path) -> None:
     pytest.importorskip("pythia8mc")
     request = request_of(process="hbb", jets=20, vertices=True)
-    jets, again = (written(request, tmp_path / f"{name}.root") for name in ("jets", "again"))
+    jets = uproot.open(simulate(request, tmp_path / "jets.root").paths[0])["tree"].arrays()
+    part = parts_of(request)[0]
+    again = simulate_part(request, part).tables[0]
     for name in VERTEX_LAYOUT:
-        assert ak.array_equal(jets[name], again[name])
+        np.testing.assert_array_equal(ak.flatten(jets[name][: part.jets], axis=None), again[name], err_msg=name)
     assert ak.all(ak.num(jets.sv_pt) == jets.nsv)
     assert ak.all(jets.sv_dlensig[:, 1:] <= jets.sv_dlensig[:, :-1])
     assert ak.all(np.hypot(jets.sv_deta, jets.sv_dphi) < 1.6)

@@ -11,6 +11,7 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.headline import headline, headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.probes import deep_sets
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_sets
 from ssl_jets.evaluation.probes.particles import observable_inputs
@@ -72,7 +73,8 @@ def test_deep_sets_follow_their_seed_alone() -> None:
     assert not np.array_equal(trained[0], trained[2])
 
 
-def test_jets_of_larger_weight_decide_in_deep_sets() -> None:
+def test_jets_of_larger_weight_decide_in_deep_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deep_sets, "MAX_EPOCHS", 10)
     (fit, labels), (test, y_test) = both_sides()
     wrong = np.arange(400) % 2 == 1
     given = np.where(wrong, 1 - labels, labels)

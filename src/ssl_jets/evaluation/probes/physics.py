@@ -20,7 +20,7 @@ from sklearn.linear_model import Ridge
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.regression import explained_rows
-from ssl_jets.evaluation.probes.classes import standardize, to_fit_with, tree_columns
+from ssl_jets.evaluation.probes.classes import ITERATIONS, standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.probes.results import TREES, PhysicsProbe
 from ssl_jets.jets import Jets
@@ -135,7 +135,9 @@ def _probe(
     model = (
         Ridge(alpha=ALPHA)
         if reader == "ridge"
-        else HistGradientBoostingRegressor(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
+        else HistGradientBoostingRegressor(
+            max_iter=ITERATIONS, learning_rate=0.1, early_stopping=False, random_state=seed
+        )
     )
     weights = to_fit_with(fit.weights[defined_fit])
     model.fit(x_fit[defined_fit], (y_fit - centre) / width, sample_weight=weights)
