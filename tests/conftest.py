@@ -23,8 +23,8 @@ SHARED_FIXTURES = ("exporting", "report")
 """Folders whose test files share a fixture that takes long."""
 LONGEST = (
     "report", "exporting", "methods/test_contract.py", "embedding/test_predict.py", "evaluation/test_evaluation.py",
-    "cli/test_cli.py", "protocols/test_domain_protocol.py", "training/test_resume.py", "cli/test_convert.py",
-    "cli/test_predict_command.py", "methods/test_mae.py", "evaluation/test_scores_file.py", "test_speedrun.py",
+    "cli/test_cli.py", "training/test_resume.py", "cli/test_convert.py", "test_devices.py",
+    "cli/test_predict_command.py", "evaluation/test_scores_file.py",
     "evaluation/test_generated.py", "evaluation/test_compare.py", "cli/test_startup.py", "embedding/test_embed.py",
 )  # fmt: skip
 """Groups that take ten seconds and more: they begin first, so that none of them is left over for one process."""

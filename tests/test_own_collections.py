@@ -19,7 +19,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.zfile import read_z
 from support.collection_files import SCHEMA, write_collections
 
-TINY = {"model.size": "tiny", "train.validate_every": 2, "model.inputs": ["columns", "collections"]}
+TINY = {"model.size": "tiny", "model.blocks": 1, "train.validate_every": 2, "model.inputs": ["columns", "collections"]}
 
 
 @pytest.fixture

@@ -19,7 +19,10 @@ from ssl_jets.model_file import load_model, save_model
 from ssl_jets.zfile import read_z
 from support.feature_files import SCHEMA, write_features
 
-TINY = {"model.size": "tiny", "train.validate_every": 2, "model.inputs": ["columns", "features", "context"]}
+TINY = {
+    "model.size": "tiny", "model.blocks": 1, "train.validate_every": 2,
+    "model.inputs": ["columns", "features", "context"],
+}  # fmt: skip
 
 
 @pytest.fixture

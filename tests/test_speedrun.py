@@ -58,6 +58,7 @@ def run(speedrun: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *words: str) 
     speedrun["main"]()
 
 
+@pytest.mark.slow
 def test_a_dry_run_trains_reads_and_writes_its_line(
     speedrun: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

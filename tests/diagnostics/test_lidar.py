@@ -41,12 +41,13 @@ def test_directions_that_only_tell_views_apart_do_not_count() -> None:
 
 
 def test_a_training_keeps_the_weights_of_the_largest_lidar(batch: Jets, tmp_path: Path) -> None:
+    batch = batch.keep(batch.rank_by_pt() < 12)  # quick to encode
     settings = TrainSettings(
         steps=3, batch_size=8, validate_every=1, keep="best", best_by="lidar", precision="32-true", lr=0.01
     )
     run = TrainingRun(tmp_path / "run")
     run.create(settings)
-    method = build_method("mae", batch)
+    method = build_method("mae", batch, blocks=2)
     monitor = LidarMonitor(batch, 16, len(CLASSES))
     values: list[float] = []
     original = monitor.validate

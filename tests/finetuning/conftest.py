@@ -9,7 +9,14 @@ import pytest
 from ssl_jets.data.files import JetFile
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from support.finetune_settings import QUICK, sources
+from support.jetclass_files import write_class_files
 from support.overridden import overridden
+
+
+@pytest.fixture(scope="session")
+def class_files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Three classes of 200 jets of few particles: quicker to read and to train on than the sample."""
+    return write_class_files(tmp_path_factory.mktemp("class_files"), 200, cluster=200)
 
 
 @pytest.fixture(scope="session")

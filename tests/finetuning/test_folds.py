@@ -60,16 +60,16 @@ def test_all_jets_of_an_event_are_in_one_fold(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_order_of_its_classes_has_all_classes_in_every_fold(write_jetclass: Any) -> None:
-    files = open_files([Source(str(write_jetclass(entries=4000)))])
+    files = open_files([Source(str(write_jetclass(entries=4000, cluster=1000)))])
     for fold in range(4):
         held = np.array([row for _, row in rows(split_fold(files, fold, 4)[1])])
         assert (held < 2000).sum() == pytest.approx(500, abs=60)
 
 
 def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
-    files = sample_files[:2]
+    files = class_files[:2]
     settings = settings_of(pretrained, files, "method.mode=probe", "data.folds=2", "train.steps=3")
     with pytest.raises(UsageError, match=r"data\.fold=0"):
         open_dataset(settings.data)

@@ -43,8 +43,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     return asked
 
 
-def test_all_candidates_of_a_mode_take_the_same_jets_for_a_step(pretrained: Path, sample_files: list[JetFile]) -> None:
-    settings = settings_of(pretrained, sample_files[:2], "train.accumulate=3")
+def test_all_candidates_of_a_mode_take_the_same_jets_for_a_step(pretrained: Path, class_files: list[JetFile]) -> None:
+    settings = settings_of(pretrained, class_files[:2], "train.accumulate=3")
     for mode in MODES_BY_REACH:
         found = list(candidates(mode, settings))
         assert {candidate.batch_size * candidate.accumulate for candidate in found} == {48}
@@ -53,7 +53,7 @@ def test_all_candidates_of_a_mode_take_the_same_jets_for_a_step(pretrained: Path
 
 
 def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fixed(
-    pretrained: Path, sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+    pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Job, list[Jets]]] = []
 
@@ -62,9 +62,9 @@ def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fix
         return Cost()
 
     monkeypatch.setattr(planning, "_in_a_process", keep)
-    target = f"data.unlabelled=[{sample_files[2].source}]"
+    target = f"data.unlabelled=[{class_files[2].source}]"
     more = (target, "data.unlabelled_ratio=1", "method.adapt=dann", "method.labels=60")
-    found = make_plan(settings_of(pretrained, sample_files[:2], *more))
+    found = make_plan(settings_of(pretrained, class_files[:2], *more))
     assert {row.candidate.mode for row in found.rows} == {"full", "lora", "last-blocks", "head"}
     for job, batches in asked[1:]:
         assert job.target == [2]
@@ -79,7 +79,7 @@ def test_with_an_adaptation_batches_hold_jets_of_both_domains_and_z_is_never_fix
 @pytest.mark.parametrize("adapt", ["dann", "coral", "mmd", "reweight"])
 def test_a_dry_run_does_what_an_adaptation_does(
     pretrained: Path,
-    sample_files: list[JetFile],
+    class_files: list[JetFile],
     batch: Jets,
     tmp_path: Path,
     adapt: str,
@@ -89,13 +89,13 @@ def test_a_dry_run_does_what_an_adaptation_does(
     monkeypatch.setattr(
         dry_run, "attach", lambda objective, *rest: (objectives.append(objective), attach(objective, *rest))
     )
-    target = f"data.unlabelled=[{sample_files[2].source}]"
+    target = f"data.unlabelled=[{class_files[2].source}]"
     more = (target, "data.unlabelled_ratio=1", f"method.adapt={adapt}")
-    settings = settings_of(pretrained, sample_files[:2], *more)
+    settings = settings_of(pretrained, class_files[:2], *more)
     save_batches([batch.select(torch.arange(16))] * 3, tmp_path / "b.pt")
     files = sorted({int(file) for file in batch.source[:16, 0]})
     assert len(files) > 1
-    labels = list(sample_files[0].label_names)
+    labels = list(class_files[0].label_names)
     assert measure(Job(settings.model_dump(mode="json"), labels, str(tmp_path / "b.pt"), files[1:])).seconds > 0
     (objective,) = objectives
     if adapt == "reweight":
@@ -105,23 +105,23 @@ def test_a_dry_run_does_what_an_adaptation_does(
         assert objective.loss(batch, 1.0)["loss_domain"] != 0
 
 
-def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, sample_files: list[JetFile]) -> None:
-    found = list(candidates("head", settings_of(pretrained, sample_files[:2], "train.batch_size=1")))
+def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, class_files: list[JetFile]) -> None:
+    found = list(candidates("head", settings_of(pretrained, class_files[:2], "train.batch_size=1")))
     assert found == [Candidate("head", 1, 1, False)]
 
 
 def test_without_peft_lora_is_no_candidate(
-    pretrained: Path, sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+    pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
-    assert not list(candidates("lora", settings_of(pretrained, sample_files[:2])))
+    assert not list(candidates("lora", settings_of(pretrained, class_files[:2])))
 
 
 def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
-    pretrained: Path, sample_files: list[JetFile], fake: list[dict[str, object]]
+    pretrained: Path, class_files: list[JetFile], fake: list[dict[str, object]]
 ) -> None:
     more = ("method.memory=0.006MB", "method.unfreeze=0.5", "method.labels=60")
-    found = make_plan(settings_of(pretrained, sample_files[:2], *more))
+    found = make_plan(settings_of(pretrained, class_files[:2], *more))
     assert found.memory == 6000
     assert len(found.rows) == 4 * 3 + 2 * 2 == len(fake)
     assert {asked["unfreeze"] for asked in fake} == {0.0}  # all that is thawed at the end counts
@@ -154,9 +154,9 @@ def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
     ],
 )
 def test_the_mode_that_changes_most_is_taken_if_any_of_its_levers_fits(
-    pretrained: Path, sample_files: list[JetFile], fake: object, memory: str, expected: Candidate | None
+    pretrained: Path, class_files: list[JetFile], fake: object, memory: str, expected: Candidate | None
 ) -> None:
-    settings = settings_of(pretrained, sample_files[:2], f"method.memory={memory}", "method.labels=60")
+    settings = settings_of(pretrained, class_files[:2], f"method.memory={memory}", "method.labels=60")
     if expected is None:
         with pytest.raises(SslJetsError, match="no mode fits"):
             best_that_fits(settings)
@@ -165,19 +165,19 @@ def test_the_mode_that_changes_most_is_taken_if_any_of_its_levers_fits(
 
 
 def test_what_cannot_be_measured_does_not_fit(
-    pretrained: Path, sample_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+    pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "_in_a_process", lambda job: Cost(failed="more memory than there is"))
-    found = make_plan(settings_of(pretrained, sample_files[:2], "method.memory=1TB", "method.labels=60"))
+    found = make_plan(settings_of(pretrained, class_files[:2], "method.memory=1TB", "method.labels=60"))
     assert not any(row.fits(found.memory) for row in found.rows)
     assert "more memory than there is" in found.table()
 
 
 def test_what_fits_is_trained_kept_in_the_settings_and_resumed(
-    pretrained: Path, sample_files: list[JetFile], fake: list[dict[str, object]], tmp_path: Path
+    pretrained: Path, class_files: list[JetFile], fake: list[dict[str, object]], tmp_path: Path
 ) -> None:
     more = ["method.mode=auto", "method.memory=0.0024MB", "method.labels=40"]
-    out = finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")
+    out = finetune(settings_of(pretrained, class_files[:2], *more), tmp_path / "r")
     stored = read_config(out / "config.yaml")
     assert (stored["method"]["mode"], stored["train"]["batch_size"], stored["train"]["accumulate"]) == ("lora", 4, 4)
     assert stored["train"]["checkpointing"] is True
@@ -202,11 +202,11 @@ def test_batches_grow_from_the_lightest_to_the_heaviest(sample_jets: Jets) -> No
 
 @pytest.mark.parametrize("mode", ["probe", "lora"])
 def test_a_dry_run_takes_steps_and_says_what_they_cost(
-    pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
+    pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
 ) -> None:
-    settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", "train.accumulate=2")
+    settings = settings_of(pretrained, class_files[:2], f"method.mode={mode}", "train.accumulate=2")
     save_batches([batch.select(torch.arange(16))] * 4, tmp_path / "b.pt")
-    cost = measure(Job(settings.model_dump(mode="json"), list(sample_files[0].label_names), str(tmp_path / "b.pt")))
+    cost = measure(Job(settings.model_dump(mode="json"), list(class_files[0].label_names), str(tmp_path / "b.pt")))
     assert cost.seconds > 0
     assert cost.peak > 10**8
     heads = 64 * 10 + 10
@@ -220,19 +220,19 @@ def test_a_dry_run_takes_steps_and_says_what_they_cost(
     [("probe", 256, 1, "none"), ("full", 256, 1, "none"), ("full", 64, 4, "none"), ("full", 256, 1, "mmd")],
 )
 def test_the_predicted_peak_is_within_20_percent_of_what_the_run_uses(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, batch: int, accumulate: int, adapt: str
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, mode: str, batch: int, accumulate: int, adapt: str
 ) -> None:
     more = ["train.steps=20", "data.buffer=100000", "train.validation_jets=2000"]
     more += [f"train.batch_size={batch}", f"train.accumulate={accumulate}"]
     more += [f"method.mode={mode}", f"method.adapt={adapt}"]
     if adapt != "none":
-        *sample_files, target = sample_files
+        *class_files, target = class_files
         more += [f"data.unlabelled=[{target.source}]", "data.unlabelled_ratio=1"]
-    settings = resolve_finetune(pretrained, sources(sample_files), parse_set(more))
+    settings = resolve_finetune(pretrained, sources(class_files), parse_set(more))
     with planning.Planner(settings) as bench:
         predicted = bench.measure(next(candidates(mode, settings))).cost.peak
     words = [word for setting in more for word in ("--set", setting)]
-    for file in sample_files:
+    for file in class_files:
         words += ["--data", str(file.source)]
     command = [sys.executable, "-m", "ssl_jets", "finetune", "--model", str(pretrained), "--out", str(tmp_path / "r")]
     subprocess.run([*command, *words], check=True, capture_output=True)
@@ -244,11 +244,11 @@ def test_the_predicted_peak_is_within_20_percent_of_what_the_run_uses(
 
 @pytest.mark.slow
 def test_the_command_prints_a_plan_and_trains_nothing(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
     words = ["--plan", "--memory", "1GB", "--json", "--batch-size", "8", "--labels", "60"]
     command = [sys.executable, "-m", "ssl_jets", "finetune", "--model", str(pretrained), *words]
-    for file in sample_files[:2]:
+    for file in class_files[:2]:
         command += ["--data", str(file.source)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     found = json.loads(done.stdout)

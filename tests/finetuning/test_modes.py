@@ -33,12 +33,18 @@ Begin = Callable[..., Objective]
 
 
 @pytest.fixture
-def begun(pretrained: Path, sample_files: list[JetFile]) -> Begin:
+def batch(sample_jets: Jets) -> Jets:
+    """24 real jets of all classes, with their 12 hardest particles."""
+    return sample_jets.keep(sample_jets.rank_by_pt() < 12).select(torch.arange(24))
+
+
+@pytest.fixture
+def begun(pretrained: Path, class_files: list[JetFile]) -> Begin:
     """The objective of a mode before its first step."""
 
     def make(*more: str) -> Objective:
-        settings = settings_of(pretrained, sample_files[:2], *more)
-        return build_objective(settings, load_model(pretrained), sample_files[0].label_names)
+        settings = settings_of(pretrained, class_files[:2], *more)
+        return build_objective(settings, load_model(pretrained), class_files[0].label_names)
 
     return make
 
@@ -163,10 +169,10 @@ def test_every_parameter_is_in_one_group_with_the_rate_of_its_layer(begun: Begin
 
 
 def test_frozen_blocks_do_not_move_before_they_are_unfrozen(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
     more = ("method.unfreeze=1.0", "method.labels=40", "train.steps=2", "train.warmup=0")
-    after = load_model(finetune(settings_of(pretrained, sample_files[:2], *more), tmp_path / "r")).encoder
+    after = load_model(finetune(settings_of(pretrained, class_files[:2], *more), tmp_path / "r")).encoder
     before = load_model(pretrained).encoder.state_dict()
     changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
     # Of 5 layers, the upper two have joined when half of the steps are done.
@@ -176,13 +182,13 @@ def test_frozen_blocks_do_not_move_before_they_are_unfrozen(
 
 @pytest.mark.parametrize(("mode", "rate"), [("full", 1), ("lora", 10)])
 def test_lp_ft_starts_from_the_heads_of_the_probe(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path, mode: str, rate: float
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, mode: str, rate: float
 ) -> None:
     shared = ("method.labels=40", "train.steps=1")
-    settings = settings_of(pretrained, sample_files[:2], "method.mode=probe", *shared)
+    settings = settings_of(pretrained, class_files[:2], "method.mode=probe", *shared)
     probe = load_model(finetune(settings, tmp_path / "probe")).head
     more = (f"method.mode={mode}", "method.probe_first=true", "train.warmup=0.9")
-    both = load_model(finetune(settings_of(pretrained, sample_files[:2], *more, *shared), tmp_path / "both")).head
+    both = load_model(finetune(settings_of(pretrained, class_files[:2], *more, *shared), tmp_path / "both")).head
     assert probe is not None
     assert both is not None
     apart = (both.layers[0].weight - probe.layers[0].weight).abs().max()
@@ -191,18 +197,18 @@ def test_lp_ft_starts_from_the_heads_of_the_probe(
 
 @pytest.mark.parametrize("mode", ["head", "last-blocks", "lora", "distil"])
 def test_every_mode_leaves_a_model_that_is_read_like_any_other_and_can_be_resumed(
-    pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
+    pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path, mode: str
 ) -> None:
     start = pretrained
     if mode == "distil":
-        start = finetune(settings_of(pretrained, sample_files[:2], "method.labels=40"), tmp_path / "teacher")
-    settings = settings_of(start, sample_files[:2], f"method.mode={mode}", "method.labels=40")
+        start = finetune(settings_of(pretrained, class_files[:2], "method.labels=40"), tmp_path / "teacher")
+    settings = settings_of(start, class_files[:2], f"method.mode={mode}", "method.labels=40")
     out = finetune(settings, tmp_path / "r")
     model = load_model(out)
     assert all(parameter.requires_grad for parameter in model.encoder.parameters())
     assert model.head is not None
     with torch.inference_mode():
-        assert model.head(model.encoder(batch).z).shape == (64, 10)
+        assert model.head(model.encoder(batch).z).shape == (24, 10)
     assert {type(module) for module in model.encoder.modules() if isinstance(module, nn.Linear)} == {nn.Linear}
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["training"]["mode"] == mode
@@ -241,13 +247,12 @@ def teacher(pretrained: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], Pat
 
 
 def test_a_student_learns_the_predictions_of_its_teacher(
-    teacher: Callable[[tuple[str, ...]], Path], sample_files: list[JetFile], batch: Jets
+    teacher: Callable[[tuple[str, ...]], Path], class_files: list[JetFile], batch: Jets
 ) -> None:
-    batch = batch.select(torch.arange(32))
-    labels = sample_files[0].label_names
+    labels = class_files[0].label_names
     path = teacher(labels[::-1])  # its classes stand in another order
     more = ("method.mode=distil", "model.registers=2", "method.distil.outputs=5")
-    objective = build_objective(settings_of(path, sample_files[:2], *more), load_model(path), labels)
+    objective = build_objective(settings_of(path, class_files[:2], *more), load_model(path), labels)
     assert objective.encoder.cfg.registers == 2
     known = load_model(path)
 
@@ -274,8 +279,9 @@ def test_a_student_of_a_size_has_its_width_whatever_the_width_of_the_teacher(bat
 
 
 def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
-    begun: Begin, pretrained: Path, sample_files: list[JetFile], batch: Jets, tmp_path: Path
+    begun: Begin, pretrained: Path, class_files: list[JetFile], sample_jets: Jets, tmp_path: Path
 ) -> None:
+    batch = sample_jets.select(torch.arange(32))  # all particles: z of short jets are alike
     assert resolve_finetune(pretrained, {"method": {"mode": "distil"}}).method.targets == ()
     objective, unlabelled = begun("method.mode=distil"), replace(batch, labels=None)
     before = objective(batch, 0.5)
@@ -286,7 +292,7 @@ def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
     with torch.no_grad():  # the z of another jet is not taught
         z = objective.encoder(batch).z.roll(1, 0)
         assert float(objective.terms["teacher"](objective, z, batch, 0.5)) > 1.5 * float(objective(batch, 0.5)["loss"])
-    settings = settings_of(pretrained, sample_files[:2], "method.mode=distil")
+    settings = settings_of(pretrained, class_files[:2], "method.mode=distil")
     out = finetune(settings, tmp_path / "student")
     model = load_model(out)
     assert (model.head, model.regressor) == (None, None)
@@ -304,12 +310,12 @@ def test_labels_are_not_distilled_from_a_teacher_without_heads(begun: Begin) -> 
 
 
 def test_a_teacher_of_other_classes_is_refused(
-    teacher: Callable[[tuple[str, ...]], Path], sample_files: list[JetFile]
+    teacher: Callable[[tuple[str, ...]], Path], class_files: list[JetFile]
 ) -> None:
     path = teacher(("QCD", "Hbb"))
-    settings = settings_of(path, sample_files[:2], "method.mode=distil")
+    settings = settings_of(path, class_files[:2], "method.mode=distil")
     with pytest.raises(DataError, match="classes of the teacher"):
-        build_objective(settings, load_model(path), sample_files[0].label_names)
+        build_objective(settings, load_model(path), class_files[0].label_names)
 
 
 def test_a_probe_cannot_learn_attention(begun: Begin) -> None:
@@ -324,16 +330,16 @@ def test_the_encoder_of_every_mode_has_the_statistics_of_the_pretrained_one(begu
 
 
 def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
-    pretrained: Path, sample_files: list[JetFile], tmp_path: Path
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
     shared = ("method.labels=40", "train.steps=1", "train.lr=1e-5", "train.warmup=0", "train.weight_decay=0")
     moved = {}
     for mode in ("full", "last-blocks", "lora"):
-        settings = settings_of(pretrained, sample_files[:2], f"method.mode={mode}", *shared)
+        settings = settings_of(pretrained, class_files[:2], f"method.mode={mode}", *shared)
         before = load_model(pretrained).encoder.transformer.norm.weight
         after = load_model(finetune(settings, tmp_path / mode)).encoder.transformer.norm.weight
         moved[mode] = float((after - before).abs().max().detach())
     # The first step of AdamW is the rate, whatever the gradient.
     assert moved == pytest.approx({"full": 1e-5, "last-blocks": 1e-4, "lora": 1e-4}, rel=0.05)
-    settings = settings_of(pretrained, sample_files[:2], "method.mode=head", *shared)
+    settings = settings_of(pretrained, class_files[:2], "method.mode=head", *shared)
     assert build_objective(settings, load_model(pretrained), CLASSES[:2]).lr_multipliers(0.5) == {"": 10.0}

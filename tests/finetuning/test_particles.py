@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracks")
     write_tracks(folder / "jets.h5", JETS)
     write_tracks(folder / "shuffled.h5", JETS, shuffled=True)
-    layer = overridden(QUICK, "model.size=tiny", "data.validation_fraction=0.2")
+    layer = overridden(QUICK, "model.size=tiny", "model.blocks=2", "data.validation_fraction=0.2")
     pretrain(resolve_pretrain("mae", {"data": {"sources": [str(folder / "jets.h5")]}}, layer), folder / "mae")
     return folder
 
@@ -54,7 +54,7 @@ def settings_of(folder: Path, file: str = "jets.h5", *more: str) -> RunSettings[
     return resolve_finetune(folder / "mae", {"data": {"sources": [str(folder / file)]}}, layer)
 
 
-LEARN = ("train.steps=50", "train.batch_size=48", "train.lr=0.004", "train.validation_jets=60")
+LEARN = ("train.steps=50", "train.batch_size=32", "train.lr=0.004", "train.validation_jets=60")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ every_method = pytest.mark.parametrize("name", methods.names())
 
 
 def build(name: str, jets: Jets, seed: int = 1, **settings: Any) -> Method:
-    return build_method(name, jets, seed, **settings)
+    return build_method(name, jets, seed, blocks=2, **settings)
 
 
 def settings_of(
@@ -63,8 +63,8 @@ def test_settings_described_without_torch_equal_the_settings(name: str) -> None:
 
 @pytest.fixture
 def batch(sample_jets: Jets) -> Jets:
-    """32 real jets of all classes, with labels and jet columns."""
-    return sample_jets.select(torch.arange(32))
+    """16 real jets of all classes, with labels and jet columns."""
+    return sample_jets.select(torch.arange(16))
 
 
 def loss_of(method: Method, jets: Jets, seed: int = 0, progress: float = 0.5) -> Tensor:
@@ -143,7 +143,7 @@ def test_views_without_augmentations_differ_only_in_pairs(name: str, batch: Jets
     key = {"lejepa": "global_view"}.get(name, "views")
     method = build(name, batch, **{key: "none"})
     alone = loss_of(method, batch)
-    others = loss_of(method, replace(batch, second=batch.select(torch.arange(32).roll(7)).second_view()))
+    others = loss_of(method, replace(batch, second=batch.select(torch.arange(16).roll(7)).second_view()))
     assert not torch.isclose(alone, others, rtol=1e-3)
 
 
@@ -151,7 +151,7 @@ def test_views_without_augmentations_differ_only_in_pairs(name: str, batch: Jets
 def test_methods_that_compare_no_views_do_not_read_the_second_one(name: str, batch: Jets) -> None:
     if name in COMPARING:
         return
-    method, second = build(name, batch), batch.select(torch.arange(32).roll(7)).second_view()
+    method, second = build(name, batch), batch.select(torch.arange(16).roll(7)).second_view()
     assert torch.equal(loss_of(method, replace(batch, second=second)), loss_of(method, batch))
 
 
@@ -186,7 +186,7 @@ def test_the_loss_is_the_mean_over_jets_that_do_not_see_each_other(name: str, ba
     if name in COMPARES_JETS:
         pytest.skip("this method compares the jets of a batch by design")
     method = build(name, batch)
-    pieces = torch.arange(len(batch)).split([8, 24])
+    pieces = torch.arange(len(batch)).split([4, 12])
     mean = sum(len(piece) / len(batch) * loss_of(method, batch.select(piece)) for piece in pieces)
     torch.testing.assert_close(mean, loss_of(method, batch), atol=1e-5, rtol=1e-5)
     backwards = batch.select(torch.arange(len(batch)).flip(0))
@@ -290,7 +290,7 @@ def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
     name: str, strategy: str, one_and_two_ranks: OneAndTwo, batch: Jets
 ) -> None:
     alone, ranks = one_and_two_ranks[0][name], [states[strategy][name] for states in one_and_two_ranks[1]]
-    start = tiny_encoder(batch).state_dict()
+    start = tiny_encoder(batch, blocks=two_ranks.BLOCKS).state_dict()
     transformer = [key for key in alone if key.startswith("encoder.transformer")]
     steps = [alone[key] - start[key.removeprefix("encoder.")] for key in transformer]
     moved = max(float(step.abs().max()) for step in steps)

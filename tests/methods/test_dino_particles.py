@@ -22,8 +22,8 @@ WHOLE = Views(rotate=0, reflect=0, drop=0, smear=0, split=0)
 
 def build(jets: Jets, **settings: object) -> Dino:
     """A method with particles, whose teacher differs from its student."""
-    method = Dino(Dino.Config(**{"particle_weight": 1.0, "prototypes": 16} | settings), tiny_encoder(jets))  # type: ignore[arg-type]
-    method.teacher.load_state_dict(tiny_encoder(jets, seed=7).state_dict())
+    method = Dino(Dino.Config(**{"particle_weight": 1.0, "prototypes": 16} | settings), tiny_encoder(jets, blocks=2))  # type: ignore[arg-type]
+    method.teacher.load_state_dict(tiny_encoder(jets, seed=7, blocks=2).state_dict())
     return method
 
 
@@ -90,6 +90,8 @@ def test_every_parameter_learns_and_the_teacher_of_particles_only_follows(batch:
 
 
 def test_the_state_goes_on_to_the_last_bit(batch: Jets) -> None:
+    batch = batch.keep(batch.rank_by_pt() < 12)
+
     def go_on(method: Dino, steps: range) -> Dino:
         optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
         for step in steps:

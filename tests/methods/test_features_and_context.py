@@ -22,7 +22,9 @@ FEATURES = {
     "hits": FeatureSettings(categories=(0, 1, 4), target=True),
 }
 CONTEXT = {"jet_pt": FeatureSettings(unit="GeV", transform="log"), "origin": FeatureSettings(categories=("pp", "ee"))}
-MODEL = ModelSettings(size="tiny", inputs=("columns", *FEATURES, *CONTEXT), features=FEATURES, context=CONTEXT)
+MODEL = ModelSettings(
+    size="tiny", blocks=2, inputs=("columns", *FEATURES, *CONTEXT), features=FEATURES, context=CONTEXT
+)
 SEES = {"supervised", "semi_supervised"}
 PREDICTS = {"mae", "tokenizer", "diffusion_ae", "diffusion_mae", "semi_supervised"}
 """Methods whose decoder predicts targets; `semi_supervised` has `mae` inside."""

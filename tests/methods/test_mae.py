@@ -14,7 +14,7 @@ from support.small_models import made_jets, tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float | str) -> MaskedAutoencoder:
-    return MaskedAutoencoder(MaskedAutoencoder.Config(**settings), tiny_encoder(jets))
+    return MaskedAutoencoder(MaskedAutoencoder.Config(**settings), tiny_encoder(jets, blocks=2))
 
 
 def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets, ratio: float = 0.4) -> Tensor:
@@ -131,9 +131,9 @@ def test_the_prediction_uses_nothing_of_a_hidden_particle_but_its_rank(
 
 @pytest.fixture(scope="module")
 def overfitted(sample_jets: Jets) -> tuple[MaskedAutoencoder, Jets, Tensor, float, float]:
-    """A method trained on one batch of 32 jets with one mask: method, jets, mask, first and last loss."""
-    jets = sample_jets.select(torch.arange(32))
-    jets = jets.keep(jets.rank_by_pt() < 12)
+    """A method trained on one batch of 16 jets with one mask: method, jets, mask, first and last loss."""
+    jets = sample_jets.select(torch.arange(16))
+    jets = jets.keep(jets.rank_by_pt() < 10)
     method = build(jets)
     torch.manual_seed(5)
     hidden = masking.hide(jets, "random", 0.4)
@@ -141,7 +141,7 @@ def overfitted(sample_jets: Jets) -> tuple[MaskedAutoencoder, Jets, Tensor, floa
     losses = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-        for _ in range(150):
+        for _ in range(100):
             loss = method(jets, 0.0)["loss"]
             optimizer.zero_grad()
             loss.backward()

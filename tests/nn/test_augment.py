@@ -123,6 +123,7 @@ def test_everything_else_changes(augmentation: Augmentation) -> None:
 
 @every
 def test_declared_invariants_hold_for_real_jets(augmentation: Augmentation, batch: Jets) -> None:
+    batch = batch.select(torch.arange(16))
     after = apply(augmentation, batch)
     for word in augmentation.keeps - {"IRC"}:
         assert is_kept(word, batch, after), word

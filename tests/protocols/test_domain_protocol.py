@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from ssl_jets.config import resolve
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.report import write_domain_report
+from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 from support.measured import check_intervals
 
 SMALL = {
     "protocol": {
-        "size": "tiny", "pretrain_steps": 2, "steps": 2, "batch_size": 16, "test_jets": 120, "seeds": 2,
+        "size": "tiny", "pretrain_steps": 2, "steps": 2, "batch_size": 16, "test_jets": 100, "seeds": 2,
         "adapt": ["none", "coral"],
     },
     "pretraining": {"train": {"validation_jets": 20}},
@@ -36,12 +38,19 @@ def settings_of(files: list[JetFile], *layers: Any) -> DomainRun:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[DomainResult, list[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[JetFile]:
+    """Five classes of 300 jets of few particles."""
+    folder = tmp_path_factory.mktemp("classes")
+    branches = {label: jetclass_branches(300, label=label, seed=seed) for seed, label in enumerate(CLASSES[:5])}
+    paths = [write_tree(folder / f"{label}.root", {"tree": tree}) for label, tree in branches.items()]
+    return open_files([Source(str(path)) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def finished(files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> tuple[DomainResult, list[str], Path]:
     logged: list[str] = []
     out = tmp_path_factory.mktemp("protocol")
-    return domain_protocol(settings_of(sample_files), out, log=logged.append), logged, out
+    return domain_protocol(settings_of(files), out, log=logged.append), logged, out
 
 
 def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[DomainResult, list[str], Path]) -> None:
@@ -60,14 +69,14 @@ def test_every_start_adaptation_and_seed_is_one_finetuning(finished: tuple[Domai
 
 
 def test_pretraining_sees_the_data_and_finetuning_the_simulation(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile]
 ) -> None:
     _, _, out = finished
-    assert load_model(out / "runs" / "mae").facts["training"]["files"] == [list(sample_files[2].identity)]
+    assert load_model(out / "runs" / "mae").facts["training"]["files"] == [list(files[2].identity)]
     tuned = load_model(out / "runs" / "mae-none-0").facts["training"]
-    assert sorted(tuned["files"]) == sorted(list(file.identity) for file in sample_files[:3])
+    assert sorted(tuned["files"]) == sorted(list(file.identity) for file in files[:3])
     alone = load_model(out / "runs" / "supervised-none-0").facts["training"]
-    assert sorted(alone["files"]) == sorted(list(file.identity) for file in sample_files[:2])
+    assert sorted(alone["files"]) == sorted(list(file.identity) for file in files[:2])
 
 
 def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list[str], Path]) -> None:
@@ -83,21 +92,19 @@ def test_means_and_spreads_are_over_the_seeds(finished: tuple[DomainResult, list
 
 @pytest.mark.slow
 def test_finished_pieces_are_kept_and_changed_ones_made_anew(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile]
 ) -> None:
     before, _, out = finished
     logged: list[str] = []
-    again = domain_protocol(settings_of(sample_files), out, log=logged.append)
+    again = domain_protocol(settings_of(files), out, log=logged.append)
     assert (again.rows, again.before, logged) == (before.rows, before.before, [])
     (out / "pieces" / "mae-coral-1.json").unlink()
     trained = (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns
-    domain_protocol(settings_of(sample_files), out, log=logged.append)
+    domain_protocol(settings_of(files), out, log=logged.append)
     assert logged == ["8 of 10: mae-coral-1"]
     assert (out / "runs" / "mae-coral-1" / "model" / "config.json").stat().st_mtime_ns == trained
     logged.clear()
-    changed = settings_of(
-        sample_files, {"finetuning": {"method": {"coral": {"weight": 5.0}}}, "protocol": {"seeds": 1}}
-    )
+    changed = settings_of(files, {"finetuning": {"method": {"coral": {"weight": 5.0}}}, "protocol": {"seeds": 1}})
     found = domain_protocol(changed, out, log=logged.append)
     # The settings of every finetuning changed, those of the pretraining did not.
     assert [line.partition(": ")[2] for line in logged if " of 6: " in line] == [
@@ -107,7 +114,7 @@ def test_finished_pieces_are_kept_and_changed_ones_made_anew(
 
 
 def test_the_result_is_written_printed_and_reported(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile]
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile]
 ) -> None:
     result, _, out = finished
     result.write()
@@ -125,45 +132,45 @@ def test_the_result_is_written_printed_and_reported(
 
 
 def test_jets_to_test_on_are_not_trained_on(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile], tmp_path: Path
 ) -> None:
-    names = [str(file.source) for file in sample_files]
+    names = [str(file.source) for file in files]
     with pytest.raises(UsageError, match="must not be trained on"):
-        domain_protocol(settings_of(sample_files, {"data": {"unlabelled": names[3:4]}}), tmp_path / "a")
+        domain_protocol(settings_of(files, {"data": {"unlabelled": names[3:4]}}), tmp_path / "a")
     target = {"protocol": {"target": names[2:3]}, "data": {"unlabelled": names[4:5]}}
     pretrained = finished[2] / "runs" / "mae"  # on the file 2
     with pytest.raises(UsageError, match="trained on the jets to test on"):
-        domain_protocol(settings_of(sample_files, target), tmp_path / "b", models=[pretrained])
+        domain_protocol(settings_of(files, target), tmp_path / "b", models=[pretrained])
 
 
 @pytest.mark.parametrize(
     ("role", "option"), [("sources", "--data"), ("unlabelled", "--domain"), ("target", "--target")]
 )
-def test_missing_files_are_asked_for(sample_files: list[JetFile], tmp_path: Path, role: str, option: str) -> None:
+def test_missing_files_are_asked_for(files: list[JetFile], tmp_path: Path, role: str, option: str) -> None:
     layer = {"protocol" if role == "target" else "data": {role: []}}
     with pytest.raises(UsageError) as caught:
-        domain_protocol(settings_of(sample_files, layer), tmp_path)
+        domain_protocol(settings_of(files, layer), tmp_path)
     assert caught.value.where == option
 
 
 def test_models_of_one_name_are_distinguished_and_the_name_of_the_baseline_is_refused(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile], tmp_path: Path
 ) -> None:
     for name in ("a/run", "b/run", "supervised"):
         shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / name / "model")
-    few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
+    few = settings_of(files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
     models = [tmp_path / "a" / "run", tmp_path / "b" / "run" / "model"]
     result = domain_protocol(few, tmp_path / "out", models=models, log=lambda _: None)
     assert [row.start for row in result.rows] == ["a-run", "b-run"]
     with pytest.raises(UsageError, match="supervised"):
-        domain_protocol(settings_of(sample_files), tmp_path / "c", models=[tmp_path / "supervised"])
+        domain_protocol(settings_of(files), tmp_path / "c", models=[tmp_path / "supervised"])
 
 
 @pytest.mark.slow
 def test_a_model_that_was_trained_again_is_finetuned_again(
-    finished: tuple[DomainResult, list[str], Path], sample_files: list[JetFile], tmp_path: Path
+    finished: tuple[DomainResult, list[str], Path], files: list[JetFile], tmp_path: Path
 ) -> None:
-    few = settings_of(sample_files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
+    few = settings_of(files, {"protocol": {"seeds": 1, "adapt": ["none"], "supervised": False}})
     shutil.copytree(finished[2] / "runs" / "mae" / "model", tmp_path / "run" / "model")
     tuned = []
     for _ in range(2):

@@ -25,13 +25,15 @@ def tiny_encoder(jets: Jets, seed: int = 0, **settings: Any) -> Encoder:
     return encoder
 
 
-def build_method(name: str, jets: Jets, seed: int = 0, **settings: Any) -> Method:
+def build_method(name: str, jets: Jets, seed: int = 0, *, blocks: int | None = None, **settings: Any) -> Method:
     """A method on a tiny encoder, with untrained methods in the place of the runs that it starts from."""
     cls = methods.find(name)
-    parts: dict[str, Any] = {part: build_method(part, jets, seed + 10) for part in cls.requires if part != "teacher"}
+    parts: dict[str, Any] = {
+        part: build_method(part, jets, seed + 10, blocks=blocks) for part in cls.requires if part != "teacher"
+    }
     if "teacher" in cls.requires:
-        parts["teacher"] = tiny_encoder(jets, seed + 10)
-    encoder = tiny_encoder(jets, seed)
+        parts["teacher"] = tiny_encoder(jets, seed + 10, blocks=blocks)
+    encoder = tiny_encoder(jets, seed, blocks=blocks)
     return cls(cls.Config(name=name, **settings), encoder, CLASSES, **parts)
 
 

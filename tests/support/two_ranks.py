@@ -29,7 +29,7 @@ from support.content_masks import chance_by_content
 from support.small_models import build_method
 
 State = dict[str, Tensor]
-STEPS, JETS = 2, 16
+STEPS, JETS, BLOCKS = 2, 16, 2
 SHARDED = ("byol", "dino", "mae", "supervised", "tokenizer")
 """Methods that are trained sharded as well: teachers, prototypes, decoders, heads, codes."""
 GENTLE = {"vicreg": {"invariance": 1.0, "variance": 1.0, "covariance": 0.04}}
@@ -98,7 +98,7 @@ def train_all(batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] 
     assert fabric.world_size == world
     trained = {}
     for name in SHARDED if strategy == "fsdp" else methods.names():
-        method = build_method(name, batches[0], **GENTLE.get(name, {}))
+        method = build_method(name, batches[0], blocks=BLOCKS, **GENTLE.get(name, {}))
         with tempfile.TemporaryDirectory() as folder:
             run = TrainingRun(Path(folder), writes=fabric.is_global_zero)
             run.checkpoint.parent.mkdir()
@@ -150,7 +150,7 @@ def resume_either_way(jets: Jets, out: Path) -> dict[str, dict[str, Any]]:
             settings = TrainSettings(
                 steps=4, batch_size=JETS // 2, lr=0.1, precision="32-true", checkpoint_minutes=0, strategy=strategy
             )
-            method, stream = build_method("byol", jets), Interrupting(jets, most)
+            method, stream = build_method("byol", jets, blocks=BLOCKS), Interrupting(jets, most)
             with suppress(Interrupted):
                 fit_and_see_shards(method, stream, run, settings, make_fabric(settings))
             halves.append(torch.load(run.checkpoint))

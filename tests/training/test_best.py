@@ -31,8 +31,8 @@ from support.overridden import overridden
 from support.small_models import build_method
 
 SHORT = [
-    "model.size=tiny", "train.precision=32-true", "train.batch_size=8", "train.validation_jets=20", "train.steps=6",
-    "train.validate_every=1", "train.lr=0.003", "train.keep=best", "train.best_by=rankme",
+    "model.size=tiny", "model.blocks=2", "train.precision=32-true", "train.batch_size=8", "train.validation_jets=20",
+    "train.steps=6", "train.validate_every=1", "train.lr=0.003", "train.keep=best", "train.best_by=rankme",
 ]  # fmt: skip
 """RankMe falls in the first steps, when z leaves its random start."""
 
@@ -73,7 +73,7 @@ def test_the_weights_are_those_of_the_best_validation(
     batch: Jets, tmp_path: Path, best_by: str, metrics: list, collapsed: tuple, expected: int
 ) -> None:
     monitor = Measured(metrics, collapsed)
-    method = build_method("mae", batch)
+    method = build_method("mae", batch, blocks=2)
     settings = TrainSettings(
         steps=4, batch_size=8, validate_every=1, keep="best", best_by=best_by, precision="32-true", lr=0.01
     )

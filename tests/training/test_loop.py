@@ -38,7 +38,7 @@ def settings_of(**changes: Any) -> TrainSettings:
 
 def supervised(jets: Jets) -> Supervised:
     torch.manual_seed(1)
-    return Supervised(Supervised.Config(), tiny_encoder(jets), CLASSES)
+    return Supervised(Supervised.Config(), tiny_encoder(jets, blocks=2), CLASSES)
 
 
 def run_fit(
@@ -89,7 +89,7 @@ def test_without_warmup_the_first_step_has_the_peak_rate(batch: Jets, tmp_path: 
 
 
 def test_only_matrices_of_linear_layers_decay(batch: Jets) -> None:
-    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=2))
     method.kinds_out.weight.requires_grad_(False)
     names = {id(parameter): name for name, parameter in method.named_parameters()}
     decay = {
@@ -141,9 +141,9 @@ def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged(
 
 def test_a_monitor_changes_nothing_in_the_training(batch: Jets, tmp_path: Path) -> None:
     weights = []
-    for name, monitor in (("with", Monitor(batch, 16, len(CLASSES))), ("without", None)):
+    for name, monitor in (("with", Monitor(batch.select(torch.arange(32)), 16, len(CLASSES))), ("without", None)):
         torch.manual_seed(1)
-        method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
+        method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch, blocks=2))
         stream = MemoryStream(batch, batch_size=8, seed=0)
         _, run = run_fit(method, stream, tmp_path / name, settings_of(validate_every=1), monitor=monitor)
         weights.append(method.state_dict())
@@ -153,7 +153,10 @@ def test_a_monitor_changes_nothing_in_the_training(batch: Jets, tmp_path: Path) 
 
 def test_a_smaller_loss_is_reached_and_the_last_step_is_logged_and_validated(batch: Jets, tmp_path: Path) -> None:
     settings = settings_of(steps=25, batch_size=16, lr=2e-3, log_every=10, validate_every=10)
-    stream, monitor = InOrder(batch.select(torch.arange(16)), 16), Monitor(batch, 64, len(CLASSES))
+    stream, monitor = (
+        InOrder(batch.select(torch.arange(16)), 16),
+        Monitor(batch.select(torch.arange(32)), 64, len(CLASSES)),
+    )
     done, run = run_fit(supervised(batch), stream, tmp_path, settings, monitor=monitor)
     assert [line["step"] for line in lines(run)] == [10, 20, 25]
     assert [line["step"] for line in lines(run, "validation")] == [10, 20, 25]
@@ -199,7 +202,7 @@ class InfiniteSlope(Supervised):
 
 
 def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch: Jets, tmp_path: Path) -> None:
-    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch, blocks=2), CLASSES)
     before = {name: value.clone() for name, value in method.state_dict().items()}
     with pytest.raises(SslJetsError, match="the gradient is not finite") as caught:
         run_fit(method, InOrder(batch, 8), tmp_path, settings_of(), file_names=["x.root"] * 10)
@@ -208,7 +211,9 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch
 
 
 def test_a_skipped_step_leaves_the_whole_state_as_it_was(batch: Jets, tmp_path: Path) -> None:
-    method = build_method("byol", batch)  # BatchNorm takes its statistics in the forward pass, the teacher after it
+    method = build_method(
+        "byol", batch, blocks=2
+    )  # BatchNorm takes its statistics in the forward pass, the teacher after it
     before = {name: value.clone() for name, value in method.state_dict().items()}
     settings = settings_of(steps=1, on_nonfinite="skip")
     done, run = run_fit(method, BadAt(batch, 8, 1), tmp_path, settings, file_names=["x.root"] * 10)
@@ -239,7 +244,7 @@ def test_skipping_ends_after_some_steps_in_a_row(batch: Jets, tmp_path: Path) ->
 
 
 def test_an_infinite_gradient_is_skipped_too(batch: Jets, tmp_path: Path) -> None:
-    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    method = InfiniteSlope(Supervised.Config(), tiny_encoder(batch, blocks=2), CLASSES)
     before = {name: value.clone() for name, value in method.state_dict().items()}
     settings = settings_of(steps=2, on_nonfinite="skip")
     _, run = run_fit(method, InOrder(batch, 8), tmp_path, settings, file_names=["x.root"] * 10)
@@ -250,7 +255,7 @@ def test_an_infinite_gradient_is_skipped_too(batch: Jets, tmp_path: Path) -> Non
 def test_skipping_changes_nothing_where_all_is_finite(batch: Jets, tmp_path: Path) -> None:
     states = []
     for how in ("stop", "skip"):
-        method = build_method("byol", batch)
+        method = build_method("byol", batch, blocks=2)
         run_fit(method, InOrder(batch, 8), tmp_path / how, settings_of(steps=2, on_nonfinite=how))
         states.append(method.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

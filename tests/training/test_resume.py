@@ -30,14 +30,14 @@ from support.overridden import last_of, overridden
 
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
-    "model.size=tiny", "train.precision=32-true", "train.steps=12", "train.batch_size=8", "train.log_every=1",
-    "train.validate_every=4", "train.validation_jets=20", "data.buffer=60", "train.seed=3",
+    "model.size=tiny", "model.blocks=2", "train.precision=32-true", "train.steps=12", "train.batch_size=8",
+    "train.log_every=1", "train.validate_every=4", "train.validation_jets=20", "data.buffer=60", "train.seed=3",
 ]  # fmt: skip
 """Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
 
 
 OF_METHOD = {
-    "semi_supervised": ["data.labelled=0.05", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
+    "semi_supervised": ["data.labelled=0.2", "data.unlabelled_ratio=1", "method.targets=[label,jet_sdmass]"],
     "dino": ["method.particle_weight=1", "method.prototypes=8"],
 }
 """Two streams, labels of a few jets in memory, statistics of targets and learned weights, teachers and the centres of
@@ -45,7 +45,7 @@ jets and particles: all are to be resumed."""
 
 
 def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[MethodSettings]:
-    sources = {"data": {"sources": [str(file.source) for file in files[:2]]}}
+    sources = {"data": {"sources": [str(file.source) for file in files]}}
     return resolve_pretrain(method, sources, overridden(SETTINGS, *OF_METHOD.get(method, []), *more))
 
 
@@ -69,11 +69,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def uninterrupted(class_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run of each method that nothing stopped."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     return {
-        name: pretrain(settings_of(sample_files, name), folder / name)
+        name: pretrain(settings_of(class_files, name), folder / name)
         for name in ("mae", "supervised", "semi_supervised", "mar", "nepa", "dino")
     }
 
@@ -90,7 +90,7 @@ def uninterrupted(sample_files: list[JetFile], tmp_path_factory: pytest.TempPath
     ],
 )
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
-    sample_files: list[JetFile],
+    class_files: list[JetFile],
     uninterrupted: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,7 +99,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     number: signal.Signals,
     batch: int,
 ) -> None:
-    settings, out = settings_of(sample_files, method), tmp_path / "run"
+    settings, out = settings_of(class_files, method), tmp_path / "run"
     raise_at(monkeypatch, batch, number)
     with pytest.raises(Interrupted) as caught:
         pretrain(settings, out)
@@ -116,19 +116,19 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
 
 
 def test_another_seed_is_another_run(
-    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path
+    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path
 ) -> None:
-    pretrain(settings_of(sample_files, "supervised", "train.seed=4"), tmp_path / "r")
+    pretrain(settings_of(class_files, "supervised", "train.seed=4"), tmp_path / "r")
     assert digest(tmp_path / "r") != digest(uninterrupted["supervised"])
 
 
 def test_resuming_a_finished_run_changes_nothing(
-    sample_files: list[JetFile],
+    class_files: list[JetFile],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    settings = settings_of(class_files, "supervised", "train.steps=2")
     out = pretrain(settings, tmp_path / "r")
     before = (metrics(out), digest(out))
     monkeypatch.setattr("ssl_jets.pretraining.open_on_all_ranks", None)  # it answers before any file is opened
@@ -138,34 +138,34 @@ def test_resuming_a_finished_run_changes_nothing(
     assert (metrics(out), digest(out)) == before
 
 
-def test_resuming_where_there_is_no_run_begins_one(sample_files: list[JetFile], tmp_path: Path) -> None:
-    out = pretrain(settings_of(sample_files, "supervised", "train.steps=2"), tmp_path / "r", resume=True)
+def test_resuming_where_there_is_no_run_begins_one(class_files: list[JetFile], tmp_path: Path) -> None:
+    out = pretrain(settings_of(class_files, "supervised", "train.steps=2"), tmp_path / "r", resume=True)
     assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == [1, 2]
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_once(
-    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, out = settings_of(sample_files, "mae"), tmp_path / "r"
+    settings, out = settings_of(class_files, "supervised"), tmp_path / "r"
     raise_at(monkeypatch, 5, signal.SIGTERM)
     with pytest.raises(Interrupted):
         pretrain(settings, out)
     (out / "checkpoints" / "last.ckpt").unlink()
     pretrain(settings, out, resume=True)
-    assert metrics(out) == metrics(uninterrupted["mae"])
-    assert digest(out) == digest(uninterrupted["mae"])
+    assert metrics(out) == metrics(uninterrupted["supervised"])
+    assert digest(out) == digest(uninterrupted["supervised"])
 
 
 @pytest.mark.parametrize(
     "setting", ["train.batch_size=16", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"]
 )
 def test_resuming_with_another_setting_is_refused_by_its_name(
-    sample_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
+    class_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
 ) -> None:
     out = uninterrupted["mae"]
     before = (out / "config.yaml").read_text()
     with pytest.raises(UsageError, match="other settings") as caught:
-        pretrain(settings_of(sample_files, "mae", setting), out, resume=True)
+        pretrain(settings_of(class_files, "mae", setting), out, resume=True)
     assert caught.value.found == setting.partition("=")[0]
     assert (out / "config.yaml").read_text() == before
 
@@ -184,16 +184,16 @@ def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclas
 
 
 def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
-    sample_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    class_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_of(sample_files, "supervised", "train.steps=2")
+    settings = settings_of(class_files, "supervised", "train.steps=2")
     out = pretrain(settings, tmp_path / "r")
     config = yaml.safe_load((out / "config.yaml").read_text())
     del config["train"]["accumulate"], config["model"]["z_tokens"]
     (out / "config.yaml").write_text(yaml.safe_dump(config))
     pretrain(settings, out, resume=True)
     assert "newer than the run have their defaults: model.z_tokens, train.accumulate" in capsys.readouterr().err
-    other = settings_of(sample_files, "supervised", "train.steps=2", "train.accumulate=2")
+    other = settings_of(class_files, "supervised", "train.steps=2", "train.accumulate=2")
     with pytest.raises(UsageError, match="other settings") as caught:
         pretrain(other, out, resume=True)
     assert caught.value.found == "train.accumulate"
@@ -201,7 +201,7 @@ def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
 
 def command(files: list[JetFile], out: Path, *more: str) -> list[str]:
     options = ["--method", "mae", "--out", str(out)]
-    for file in files[:2]:
+    for file in files:
         options += ["--data", str(file.source)]
     for assignment in last_of(SETTINGS, *more):
         options += ["--set", assignment]
@@ -218,10 +218,10 @@ def wait_for_steps(out: Path, steps: int, process: subprocess.Popen[str]) -> Non
 
 
 @pytest.mark.slow
-def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(class_files: list[JetFile], tmp_path: Path) -> None:
     more = ("train.steps=80", "train.validate_every=1000", "train.checkpoint_minutes=0.001")
     environment, out = os.environ | {"OMP_NUM_THREADS": "1"}, tmp_path / "out"
-    job = command(sample_files, out, *more)
+    job = command(class_files, out, *more)
     with subprocess.Popen(job, env=environment, stdout=-1, stderr=-1, text=True) as process:
         wait_for_steps(out, 5, process)
         process.send_signal(signal.SIGTERM)
@@ -236,15 +236,15 @@ def test_a_real_job_ends_with_143_at_sigterm_and_survives_sigkill(sample_files: 
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    settings = settings_of(sample_files, "mae", *more)
+    settings = settings_of(class_files, "mae", *more)
     pretrain(settings, out, resume=True)
     whole = pretrain(settings, tmp_path / "whole")
     assert metrics(out) == metrics(whole)
     assert digest(out) == digest(whole)
 
 
-def test_a_damaged_checkpoint_is_one_error(sample_files: list[JetFile], tmp_path: Path) -> None:
-    settings = settings_of(sample_files, "mae", "train.steps=1")
+def test_a_damaged_checkpoint_is_one_error(class_files: list[JetFile], tmp_path: Path) -> None:
+    settings = settings_of(class_files, "mae", "train.steps=1")
     run = pretrain(settings, tmp_path / "run")
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:100_000])
@@ -254,13 +254,13 @@ def test_a_damaged_checkpoint_is_one_error(sample_files: list[JetFile], tmp_path
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_the_same(
-    sample_files: list[JetFile],
+    class_files: list[JetFile],
     uninterrupted: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings, out = settings_of(sample_files, "supervised", "train.checkpoint_minutes=0"), tmp_path / "run"
+    settings, out = settings_of(class_files, "supervised", "train.checkpoint_minutes=0"), tmp_path / "run"
     raise_at(monkeypatch, 6, signal.SIGTERM)
     with pytest.raises(Interrupted):
         pretrain(settings, out)
@@ -278,14 +278,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_t
 
 
 def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
-    sample_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     raise_at(monkeypatch, 8, signal.SIGTERM)
     with pytest.raises(Interrupted):
-        pretrain(settings_of(sample_files, "supervised"), out)
+        pretrain(settings_of(class_files, "supervised"), out)
     changed = ("train.lr=0.00025", "train.weight_decay=0.2", "train.clip=0.5", "train.on_nonfinite=skip")
-    pretrain(settings_of(sample_files, "supervised", *changed), out, resume=True)
+    pretrain(settings_of(class_files, "supervised", *changed), out, resume=True)
     train = yaml.safe_load((out / "config.yaml").read_text())["train"]
     assert [train[name] for name in ("lr", "weight_decay", "clip", "on_nonfinite")] == [0.00025, 0.2, 0.5, "skip"]
     log = (out / "log.txt").read_text()
@@ -302,13 +302,13 @@ def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
 
 
 def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
-    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
     try:
         raise_at(monkeypatch, 2, signal.SIGUSR1)
-        settings = settings_of(sample_files, "supervised", "train.steps=2")
+        settings = settings_of(class_files, "supervised", "train.steps=2")
         out = pretrain(settings, tmp_path / "a")
         assert (out / "model" / "config.json").is_file()
         assert received == [signal.SIGUSR1]
@@ -325,10 +325,10 @@ def test_a_signal_in_the_last_step_or_after_it_stops_nothing_and_is_passed_on(
     "work", ["pretraining.open_on_all_ranks", "pretraining.statistics_sample", "training.run_setup.make_monitor"]
 )
 def test_a_signal_while_a_training_is_prepared_stops_it_at_once(
-    sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+    class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     monkeypatch.setattr(f"ssl_jets.{work}", lambda *_, **__: signal.raise_signal(signal.SIGUSR1))
     with pytest.raises(Interrupted) as caught:
-        pretrain(settings_of(sample_files, "supervised"), tmp_path / "run")
+        pretrain(settings_of(class_files, "supervised"), tmp_path / "run")
     assert caught.value.signal == signal.SIGUSR1
     assert not (tmp_path / "run" / "model").exists()

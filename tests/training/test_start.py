@@ -31,18 +31,18 @@ def settings_of(files: list[JetFile], method: str, *more: str) -> RunSettings[Me
 
 
 @pytest.fixture(scope="module")
-def first(sample_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(class_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `mae` on the first file, with another size, split and pool than the defaults."""
     out = tmp_path_factory.mktemp("first") / "mae"
-    more = ["model.size=tiny", "model.pool=mean", "data.split_seed=5", "train.lr=1e-2"]
-    return pretrain(settings_of(sample_files[:1], "mae", *more), out)
+    more = ["model.size=tiny", "model.blocks=2", "model.pool=mean", "data.split_seed=5", "train.lr=1e-2"]
+    return pretrain(settings_of(class_files[:1], "mae", *more), out)
 
 
 def test_the_weights_of_the_model_are_those_that_the_training_begins_with(
-    first: Path, sample_files: list[JetFile], tmp_path: Path
+    first: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
     # A learning rate of next to nothing: the encoder of the new run is the one of the old run.
-    settings = settings_of(sample_files[1:2], "byol", f"train.model={first}", "train.lr=1e-12")
+    settings = settings_of(class_files[1:2], "byol", f"train.model={first}", "train.lr=1e-12")
     run = pretrain(settings, tmp_path / "byol")
     before, after = load_model(first).encoder, load_model(run).encoder
     assert after.cfg == before.cfg
@@ -53,20 +53,20 @@ def test_the_weights_of_the_model_are_those_that_the_training_begins_with(
     assert f"goes on from {first} (mae, sha256 {load_model(first).sha256[:12]}); with random weights begin: " in log
 
 
-def test_parts_that_the_model_lacks_are_named(first: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
+def test_parts_that_the_model_lacks_are_named(first: Path, class_files: list[JetFile], tmp_path: Path) -> None:
     more = [f"train.model={first}", "model.pair_bias=true", "train.steps=1"]
-    run = pretrain(settings_of(sample_files[1:2], "mae", *more), tmp_path / "run")
+    run = pretrain(settings_of(class_files[1:2], "mae", *more), tmp_path / "run")
     begin = (run / "log.txt").read_text().split("with random weights begin: ")[1].splitlines()[0].split(", ")
     weights = load_model(run).encoder.state_dict().keys() - load_model(first).encoder.state_dict().keys()
     assert {name.removeprefix("encoder.") for name in begin if name.startswith("encoder.")} == weights
     assert weights
 
 
-def test_the_jets_of_both_trainings_count_as_seen(first: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
-    run = pretrain(settings_of(sample_files[1:2], "mae", f"train.model={first}"), tmp_path / "run")
-    again = pretrain(settings_of(sample_files[2:3], "byol", f"train.model={run}"), tmp_path / "again")
+def test_the_jets_of_both_trainings_count_as_seen(first: Path, class_files: list[JetFile], tmp_path: Path) -> None:
+    run = pretrain(settings_of(class_files[1:2], "mae", f"train.model={first}"), tmp_path / "run")
+    again = pretrain(settings_of(class_files[2:3], "byol", f"train.model={run}"), tmp_path / "again")
     facts = [load_model(path).facts["training"] for path in (first, run, again)]
-    seen = [trained_entries(sample_files[:4], Seen.of(one)) for one in facts]
+    seen = [trained_entries(class_files[:4], Seen.of(one)) for one in facts]
     assert {index for index, *_ in seen[0]} == {0}
     assert {index for index, *_ in seen[1]} == {0, 1}
     assert {index for index, *_ in seen[2]} == {0, 1, 2}
@@ -77,19 +77,19 @@ def test_the_jets_of_both_trainings_count_as_seen(first: Path, sample_files: lis
 
 
 def test_another_shape_is_one_message_and_leaves_nothing_behind(
-    first: Path, sample_files: list[JetFile], tmp_path: Path
+    first: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:
-    settings = settings_of(sample_files[:1], "mae", f"train.model={first}", "model.size=small")
+    settings = settings_of(class_files[:1], "mae", f"train.model={first}", "model.size=small")
     with pytest.raises(UsageError, match=r"(?s)shape of the model.*model\.size=small.*in the model.*model\.size=tiny"):
         pretrain(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_such_a_run_is_resumed_to_the_same_weights_without_the_model(
-    first: Path, sample_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = shutil.copytree(first, tmp_path / "model")
-    settings = settings_of(sample_files[1:2], "byol", f"train.model={model}")
+    settings = settings_of(class_files[1:2], "byol", f"train.model={model}")
     whole = pretrain(settings, tmp_path / "whole")
     raise_at(monkeypatch, 2, signal.SIGTERM)
     with pytest.raises(Interrupted):
