@@ -20,6 +20,7 @@ from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import BATCH, Model, embed_jets, encode
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, Encoder
+from ssl_jets.nn.features import FEATURES
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 
@@ -114,12 +115,12 @@ def far_from_training(encoder: BaseEncoder, files: Sequence[JetFile], columns: t
     """
     if not isinstance(encoder, Encoder):  # the inputs of others have no statistics
         return
-    shifts = [encoder.features.shift(jets) for _, jets in glance(files, Request((), "skip", "skip", columns))]
-    names = dict.fromkeys(name for shift in shifts for name in shift)
-    means = {name: float(np.mean([shift[name] for shift in shifts if name in shift])) for name in names}
-    far = sorted((name for name in means if abs(means[name]) > FAR), key=lambda name: -abs(means[name]))
+    seen = (encoder.features(jets)[0].detach() for _, jets in glance(files, Request((), "skip", "skip", columns)))
+    means = [inputs[:, : len(FEATURES)].mean(0).numpy() for inputs in seen]  # standardized; a missing column has 0
+    mean = dict(zip((feature.name for feature in FEATURES), np.mean(means, axis=0).tolist())) if means else {}
+    far = sorted((name for name in mean if abs(mean[name]) > FAR), key=lambda name: -abs(mean[name]))
     if far:
-        found = ", ".join(f"{name} {means[name]:+.1f}" for name in far)
+        found = ", ".join(f"{name} {mean[name]:+.1f}" for name in far)
         yield f"particles unlike those of the training, in standard deviations: {found}; evaluate z on such jets first"
 
 

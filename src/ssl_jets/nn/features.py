@@ -251,15 +251,6 @@ class Features(nn.Module):
         categorical = [at for at, name in enumerate(declared.categorical) if declared.definitions[name].target]
         return values[:, continuous], codes[:, categorical].nan_to_num(-1).long()
 
-    def shift(self, jets: Jets) -> dict[str, float]:
-        """Return how far the mean of each continuous feature is from its mean in the training, in standard deviations.
-
-        Features that the jets lack are left out.
-        """
-        raw, missing = self._raw(jets)
-        means = ((raw - self.mean) / self.std).mean(0).tolist()
-        return {one.name: mean for one, mean, lacks in zip(FEATURES, means, missing.tolist()) if not lacks}
-
     def present(self, jets: Jets) -> Tensor:
         """Return a flag for each target that the columns of these jets provide, float `[TARGETS]`."""
         return self.mean.new_tensor([set(feature.needs) <= set(jets.columns) for feature in FEATURES[:TARGETS]])
