@@ -49,7 +49,7 @@ _COLOURS = {
 }
 """Colours of baselines: red those on the particles, grey the others."""
 
-_INPUTS = {"z of random weights": (GREY, "s"), "jet columns": (GREY, "D"), "observables": (COLOURS[2], "D")}
+_INPUTS = {"z of random weights": (GREY, "s"), "jet columns": ("black", "D"), "observables": (COLOURS[2], "D")}
 """Colours and markers of the inputs of a search that are no model."""
 
 
