@@ -68,14 +68,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+class Uninterrupted(dict[str, Path]):
+    """One run of each method that nothing stopped, trained when it is first asked for."""
+
+    def __init__(self, files: list[JetFile], folder: Path) -> None:
+        super().__init__()
+        self.files, self.folder = files, folder
+
+    def __missing__(self, method: str) -> Path:
+        self[method] = pretrain(settings_of(self.files, method), self.folder / method)
+        return self[method]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(class_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One run of each method that nothing stopped."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    return {
-        name: pretrain(settings_of(class_files, name), folder / name)
-        for name in ("mae", "supervised", "semi_supervised", "mar", "nepa", "dino")
-    }
+def uninterrupted(class_files: list[JetFile], tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    return Uninterrupted(class_files, tmp_path_factory.mktemp("uninterrupted"))
 
 
 @pytest.mark.parametrize(
@@ -84,14 +91,14 @@ def uninterrupted(class_files: list[JetFile], tmp_path_factory: pytest.TempPathF
         ("mae", signal.SIGTERM, 7),
         ("supervised", signal.SIGINT, 1),
         ("semi_supervised", signal.SIGUSR1, 7),
-        ("mar", signal.SIGTERM, 7),
-        ("nepa", signal.SIGTERM, 7),
+        pytest.param("mar", signal.SIGTERM, 7, marks=pytest.mark.slow),
+        pytest.param("nepa", signal.SIGTERM, 7, marks=pytest.mark.slow),
         ("dino", signal.SIGTERM, 7),
     ],
 )
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     class_files: list[JetFile],
-    uninterrupted: dict[str, Path],
+    uninterrupted: Uninterrupted,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -115,9 +122,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     assert digest(out) == digest(uninterrupted[method])
 
 
-def test_another_seed_is_another_run(
-    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path
-) -> None:
+def test_another_seed_is_another_run(class_files: list[JetFile], uninterrupted: Uninterrupted, tmp_path: Path) -> None:
     pretrain(settings_of(class_files, "supervised", "train.seed=4"), tmp_path / "r")
     assert digest(tmp_path / "r") != digest(uninterrupted["supervised"])
 
@@ -144,7 +149,7 @@ def test_resuming_where_there_is_no_run_begins_one(class_files: list[JetFile], t
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_once(
-    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_files: list[JetFile], uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, out = settings_of(class_files, "supervised"), tmp_path / "r"
     raise_at(monkeypatch, 5, signal.SIGTERM)
@@ -160,7 +165,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_with_each_step_on
     "setting", ["train.batch_size=16", "method.mask_ratio=0.6", "model.registers=2", "data.buffer=70"]
 )
 def test_resuming_with_another_setting_is_refused_by_its_name(
-    class_files: list[JetFile], uninterrupted: dict[str, Path], setting: str
+    class_files: list[JetFile], uninterrupted: Uninterrupted, setting: str
 ) -> None:
     out = uninterrupted["mae"]
     before = (out / "config.yaml").read_text()
@@ -255,7 +260,7 @@ def test_a_damaged_checkpoint_is_one_error(class_files: list[JetFile], tmp_path:
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_the_same(
     class_files: list[JetFile],
-    uninterrupted: dict[str, Path],
+    uninterrupted: Uninterrupted,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -278,7 +283,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_t
 
 
 def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
-    class_files: list[JetFile], uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_files: list[JetFile], uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     raise_at(monkeypatch, 8, signal.SIGTERM)
