@@ -130,7 +130,7 @@ def trained(case: Case, seed: int, pairs: Path, work: Path, readers: Readers) ->
     held_out = next(line["loss"] for line in reversed(lines) if line["kind"] == "validation")
     sizes = {
         "pairs": record["training"]["jets_per_epoch"],
-        "parameters": sum(p.numel() for p in load_model(run).encoder.parameters()),
+        "parameters": record["parameters"],
     }
     row = {"case": case.name(seed), "steps": case.steps, "cpu_seconds": spent, "held_out_loss": held_out}
     return row | sizes | {"accuracy": readers.probes(run)}

@@ -12,7 +12,7 @@ import torch
 from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import resolve_sources
-from ssl_jets.embedding.encoding import columns_to_encode
+from ssl_jets.embedding.encoding import far_from_training
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import Encoder
@@ -26,9 +26,7 @@ def fitted(jets: Jets) -> Model:
 
 
 def test_jets_like_those_of_the_training_give_no_message(sample_jets: Jets, sample_files: list[JetFile]) -> None:
-    lines: list[str] = []
-    columns_to_encode(fitted(sample_jets), sample_files, lines.append)
-    assert lines == []
+    assert list(far_from_training(fitted(sample_jets), sample_files, None)) == []
 
 
 def test_harder_particles_and_tracks_from_another_vertex_are_named_largest_first(
@@ -39,10 +37,9 @@ def test_harder_particles_and_tracks_from_another_vertex_are_named_largest_first
             content[name] = content[name] * np.float32(5)
         content["part_dzval"] = content["part_dzval"] + np.float32(500) * (content["part_charge"] != 0)
 
-    lines: list[str] = []
     file = open_files(resolve_sources([str(write_jetclass(edit=change))]))
-    columns_to_encode(fitted(sample_jets), file, lines.append)
-    (line,) = lines
+    (line,) = far_from_training(fitted(sample_jets), file, None)
+    assert list(far_from_training(fitted(sample_jets), file, "jet_pt < 0")) == []  # nothing is selected
     assert "unlike those of the training" in line
     assert line.index("dz_size +") < line.index("log_pt +")
     assert "dphi" not in line

@@ -82,8 +82,7 @@ def embed_parts(
 def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
     """Return the columns and features of the files that the encoder was trained with, and log the differences.
 
-    Differences are missing and further columns, and inputs unlike the inputs of the training. A column that the encoder
-    was not trained with has untrained weights, so it is left out.
+    A column that the encoder was not trained with has untrained weights, so it is left out.
 
     Raises:
         DataError: the files have different columns.
@@ -102,20 +101,28 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     columns = tuple(name for name in available if name in trained)
     if not columns:
         raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)
-    read = (*columns, *(name for name in declared if any(name in file.features for file in files)))
-    for line in far_from_training(model.encoder, files, read):
-        log(line)
-    return read
+    return (*columns, *(name for name in declared if any(name in file.features for file in files)))
 
 
-def far_from_training(encoder: BaseEncoder, files: Sequence[JetFile], columns: tuple[str, ...]) -> Iterator[str]:
+def log_far_from_training(models: Sequence[Model], files: Sequence[JetFile], where: str | None, log: Log) -> None:
+    """Log the inputs of each model that are far from its training."""
+    for model in models:
+        for line in far_from_training(model, files, where):
+            log(line)
+
+
+def far_from_training(model: Model, files: Sequence[JetFile], where: str | None) -> Iterator[str]:
     """Yield a line if the mean of an input is more than `FAR` standard deviations from its mean in the training.
 
-    Jets of another pt or radius are such inputs, and impact parameters from another point than the primary vertex.
+    Jets of another pt or radius are such inputs, and impact parameters from another point than the primary vertex. Only
+    jets that `where` selects are looked at.
     """
-    if not isinstance(encoder, Encoder):  # the inputs of others have no statistics
+    encoder = model.encoder
+    if not isinstance(encoder, Encoder) or not files:  # the inputs of others have no statistics
         return
-    seen = (encoder.features(jets)[0].detach() for _, jets in glance(files, Request((), "skip", "skip", columns)))
+    columns = tuple(name for name in shared_columns(files) if name in model.columns)
+    request = Request((), "skip", "skip", columns, where=where)
+    seen = (encoder.features(jets)[0].detach() for _, jets in glance(files, request))
     means = [inputs[:, : len(FEATURES)].mean(0).numpy() for inputs in seen]  # standardized; a missing column has 0
     mean = dict(zip((feature.name for feature in FEATURES), np.mean(means, axis=0).tolist())) if means else {}
     far = sorted((name for name in mean if abs(mean[name]) > FAR), key=lambda name: -abs(mean[name]))

@@ -16,7 +16,7 @@ from ssl_jets.data.inputs import joint_requests
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.shared import shared_labels
-from ssl_jets.embedding.encoding import Progress
+from ssl_jets.embedding.encoding import Progress, log_far_from_training
 from ssl_jets.embedding.inputs import Inputs, PartOf, open_inputs
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import check_kept, kept_columns
@@ -219,6 +219,7 @@ def _open(
     collections = joint_requests(model.collections for model in models)
     request = Request.of(options.data, read, to_encode, context=context, collections=collections)
     request = replace(request, particle_labels=output.particle_labels)
+    log_far_from_training(models, inputs.files, options.data.where, options.log)
     keep = tuple(dict.fromkeys(options.keep))
     check_kept(inputs.files, request, keep, output)
     labels = shared_labels(inputs.files)

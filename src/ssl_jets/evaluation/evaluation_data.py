@@ -23,7 +23,7 @@ from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.data.subset import rows_of_labels
-from ssl_jets.embedding.encoding import columns_to_encode
+from ssl_jets.embedding.encoding import columns_to_encode, log_far_from_training
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import relative
 from ssl_jets.evaluation.probes.classes import MULTIPLICITY, TREE_COLUMNS, Labelled, tree_columns
@@ -92,18 +92,18 @@ class EvaluationData:
             SslJetsError: no jets, none that all models have not seen, classes that differ from a head's.
         """
         lost: dict[str, str] = {}
-        opened = open_named(sources, settings.data, lost)
+        found = open_named(sources, settings.data, lost)
         training = joint_training([*(model.facts.get("training", {}) for model in models), *also])
-        seen = Seen.of(training).notes(opened)
-        for line in (*skipped_files(lost), *copies_of(opened), *find_suspicions(opened), *seen):
+        for line in (*skipped_files(lost), *copies_of(found), *find_suspicions(found), *Seen.of(training).notes(found)):
             note(line)
-        files, classes = _labelled_files(opened, note)
+        files, classes = _labelled_files(found, note)
         headed = [model for model in models if model.head is not None]
         for model in headed if classes else ():
             _check_classes(model.labels, classes)
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
         _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note)
         known = [columns_to_encode(model, files, note) for model in models]
+        log_far_from_training(models, files, settings.data.where, note)
         canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
         # An encoder reads its own features, context and collections only.
         columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
 from ssl_jets.protocols.labels_result import (
@@ -49,7 +50,7 @@ _COLOURS = {
 }
 """Colours of baselines: red those on the particles, grey the others."""
 
-_INPUTS = {"z of random weights": (GREY, "s"), "jet columns": ("black", "D"), "observables": (COLOURS[2], "D")}
+_INPUTS = {RANDOM: (GREY, "s"), COLUMNS: ("black", "D"), OBSERVABLES: (COLOURS[2], "D")}
 """Colours and markers of the inputs of a search that are no model."""
 
 
