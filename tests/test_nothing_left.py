@@ -52,6 +52,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
+OTHER_CLASSES = ("Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
+
+
 def two_classes(path: Path, weight: Any, entries: int = 120) -> str:
     branches = jetclass_branches(entries, label="QCD") | {"weight": np.broadcast_to(np.float32(weight), entries).copy()}
     odd = np.arange(entries) % 2 == 1
@@ -98,13 +101,25 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
     weight = np.where(np.arange(120) < 30, 0, 2)
     files = open_files([Source(two_classes(tmp_path / "a.root", weight))])
     request = Request(weights="weight")
-    assert count_labelled(files, whole(files), request, None, classes=True) == (90, 90)
+    assert count_labelled(files, whole(files), request, None, classes=True) == (90, 90, OTHER_CLASSES, 90)
     chosen = choose_subset(files, whole(files), 20.0, 0, request)
     assert chosen.weights is not None
     assert float(chosen.weights.min()) > 0
-    assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90)
+    assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90, OTHER_CLASSES, 20)
     with pytest.raises(DataError, match="no jet to learn from"):
         count_labelled(files, [EntryRange(0, 0, 30)], request, None, classes=False)
+
+
+def test_classes_without_jets_are_named(tmp_path: Path, model: Path, write_jetclass: Write) -> None:
+    files = open_files([Source(two_classes(tmp_path / "a.root", 1))])
+    counts = count_labelled(files, whole(files), Request(), None, classes=True)
+    assert counts.absent == OTHER_CLASSES
+    (line,) = counts.lines()
+    assert "8 of the classes have no jet among the 120 jets to learn from" in line
+    assert "Hcc, Hgg" in line
+    assert not count_labelled(files, whole(files), Request(), None, classes=False).lines()
+    settings = resolve_finetune(model, {"data": {"sources": [str(tmp_path / "a.root")]}}, parse_set(QUICK))
+    assert "8 of the classes have no jet among" in (finetune(settings, tmp_path / "run") / "log.txt").read_text()
 
 
 def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:

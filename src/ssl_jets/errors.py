@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 MOST_SHOWN = 2000
 """Most characters of one value in a message."""
-MOST_NAMED = 200
+MOST_COMPARED = 200
 """Most characters of a name that are compared."""
 
 
@@ -66,9 +66,7 @@ class SslJetsError(Exception):
         if self.found is not None:
             lines.append(f"  found:   {_bounded(self.found)}")
         if self.allowed is not None:
-            shown = ", ".join(_bounded(entry) for entry in self.allowed[:8])
-            more = len(self.allowed) - 8
-            lines.append(f"  allowed: {shown}" + (f" and {more} more" if more > 0 else ""))
+            lines.append(f"  allowed: {some_of([_bounded(entry) for entry in self.allowed], 8)}")
         if self.hint is not None:
             lines.append(f"  try:     {self.hint}")
         return "\n".join(lines)
@@ -108,8 +106,19 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
         >>> nearest("mea", ["simclr", "mae"])
         ['mae', 'simclr']
     """
-    name = name[:MOST_NAMED].lower()
-    return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name, other[:MOST_NAMED].lower()).ratio())
+    name = name[:MOST_COMPARED].lower()
+    return sorted(names, key=lambda other: -difflib.SequenceMatcher(None, name, other[:MOST_COMPARED].lower()).ratio())
+
+
+def some_of(names: Sequence[object], most: int) -> str:
+    """List names, at most so many of them.
+
+    Example:
+        >>> some_of(["Hbb", "Hcc", "QCD"], most=2)
+        'Hbb, Hcc and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str]:
@@ -123,7 +132,7 @@ def near(name: str, texts: Mapping[str, str], likeness: float = 0.6) -> list[str
         texts: description of each setting by its name.
         likeness: least similarity of the spelling.
     """
-    name = name[:MOST_NAMED]
+    name = name[:MOST_COMPARED]
     words = name.lower().split("_")
     phrase = re.compile(rf"\b{re.escape(' '.join(words))}", re.IGNORECASE)
     described = [other for other, text in texts.items() if len(words) > 1 and phrase.search(text)]

@@ -150,7 +150,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
     if isinstance(settings.method, TaskSettings):
-        count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
+        counts = count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
+        absent = counts.lines()
+    else:
+        absent = []
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
 
     # Method, run folder
@@ -158,7 +161,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     method, start, teacher = built.method, built.start, built.teacher
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
-    for line in built.findings:
+    for line in (*built.findings, *absent):
         run.log_message(line)
     if inputs.begins:
         record_spectrum(run, request)

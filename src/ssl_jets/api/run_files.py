@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.errors import DataError, SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError, some_of
 
 READING = ("format", "jets", "labels", "where", "bad_jets", "bad_files")
 """Settings of a run for reading its files (`data.*`)."""
@@ -79,11 +79,10 @@ class Remembered:
 
     def line(self) -> str:
         """Return the message that names the files."""
-        names = ", ".join(self.sources[:4]) + (f" and {len(self.sources) - 4} more" if len(self.sources) > 4 else "")
         schema = self.reading.get("format")
         where = self.reading.get("where")
         return (
-            f"no --data: the files of the run, {names}"
+            f"no --data: the files of the run, {some_of(self.sources, 4)}"
             + (f", read with {schema}" if schema else "")
             + (f", where {where}" if where else "")
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.identity import FileId
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, some_of
 
 Ranges = list[tuple[int, int]]
 """Entries `start` to `stop` of the tree; of events, all of their jets."""
@@ -106,7 +106,7 @@ class Seen:
         if changed:
             notes.append(
                 "new to the model, as their contents are not those of the training file of the same name: "
-                + _listed([str(file.source) for file in changed])
+                + some_of([str(file.source) for file in changed], _MOST_NAMED)
             )
         return notes
 
@@ -174,7 +174,7 @@ def copies_of(files: Sequence[JetFile]) -> list[str]:
     if not pairs:
         return []
     number = "1 file is a copy of another" if len(pairs) == 1 else f"{len(pairs)} files are copies of others"
-    return [f"WARNING: {number}, so the same jets are there more than once: {_listed(pairs)}"]
+    return [f"WARNING: {number}, so the same jets are there more than once: {some_of(pairs, _MOST_NAMED)}"]
 
 
 def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
@@ -197,8 +197,3 @@ def check_same(each: Sequence[Sequence[tuple[FileId, int]]]) -> None:
 def fingerprint(files: Sequence[JetFile]) -> list[tuple[FileId, int]]:
     """Return identity and number of jets of each file, to compare between processes."""
     return [(view.identity, view.entries) for file in files for view in file.views]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import file_names, require_jets
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, UsageError, some_of
 from ssl_jets.jets import Jets, concatenate
 
 Integers = npt.NDArray[Any]
@@ -24,6 +24,30 @@ Integers = npt.NDArray[Any]
 
 _GLANCE = 1000
 """Jets of all files in which classes are searched first."""
+
+
+class Labelled(NamedTuple):
+    """Jets that a training learns from.
+
+    Attributes:
+        used: number of jets that are learned from.
+        available: number of jets to choose from.
+        absent: classes without a jet among `searched`; empty if the training is not a classification.
+        searched: number of jets in which classes were searched.
+    """
+
+    used: int
+    available: int
+    absent: tuple[str, ...] = ()
+    searched: int = 0
+
+    def lines(self) -> list[str]:
+        """Name the absent classes, in at most one line."""
+        if not self.absent:
+            return []
+        seen = f"the {self.searched:,} jets to learn from" if self.searched >= self.used else f"{self.searched:,} jets"
+        missing = f"{len(self.absent)} of the classes have no jet among {seen}"
+        return [f"{missing}, so nothing is learned of them: {some_of(self.absent, 20)}"]
 
 
 def choose_subset(
@@ -92,7 +116,7 @@ def _taken(
 
 def count_labelled(
     files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, subset: Jets | None, *, classes: bool
-) -> tuple[int, int]:
+) -> Labelled:
     """Count the jets that a training uses, and all that are available; jets of weight 0 are not counted.
 
     Args:
@@ -110,20 +134,21 @@ def count_labelled(
     available = count(ranges) if label is None else len(label)
     used = available if subset is None else len(subset)
     if not classes:
-        return used, available
+        return Labelled(used, available)
     if subset is not None:
-        seen = set() if subset.labels is None else set(subset.labels.tolist())
-    else:
-        seen = _classes(files, ranges, request) if label is None else set(label.tolist())
+        label = np.zeros(0, dtype=np.int64) if subset.labels is None else subset.labels.numpy()
+    elif label is None:
+        label = _glance(files, ranges, request)
+    seen = set(label[label >= 0].tolist())
+    names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
     if len(seen) < 2:
-        names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
         raise DataError(
             "there is one class only, where a classifier needs two",
             where=file_names(files, ranges),
             found=f"{used:,} jets of {', '.join(names[index] for index in seen) or 'no class'}",
             hint="name files of the other classes too: --data FILE --data FILE",
         )
-    return used, available
+    return Labelled(used, available, tuple(name for index, name in enumerate(names) if index not in seen), len(label))
 
 
 def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
@@ -152,16 +177,20 @@ def _narrow(request: Request) -> Request:
     return replace(request, jet_columns=(), columns=columns, particle_labels=())
 
 
-def _classes(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> set[int]:
-    """Search the jets for two classes; mostly a small sample of all files is enough."""
-    seen: set[int] = set()
+def _glance(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> Integers:
+    """Read the labels of a small sample of all files; if it has one class only, of all jets until there are two."""
     for some in (subsample(ranges, _GLANCE, seed=0), ranges):
+        read: list[Integers] = [np.zeros(0, dtype=np.int64)]
+        seen: set[int] = set()
         for jets in ordered(files, some, _narrow(request), may_be_empty=True):
             assert jets.labels is not None  # everything read from files has it
+            read.append(jets.labels.numpy())
             seen |= set(jets.labels.unique().tolist()) - {-1}
-            if len(seen) > 1:
-                return seen
-    return seen
+            if some is ranges and len(seen) > 1:
+                break
+        if len(seen) > 1:
+            break
+    return np.concatenate(read)
 
 
 def _keys(source: Integers) -> Integers:

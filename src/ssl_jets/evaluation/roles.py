@@ -22,7 +22,7 @@ from ssl_jets.data.selection import count_selected, selected_entries
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import subsample
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, some_of
 from ssl_jets.evaluation.probes.classes import ITERATIONS, tree_iterations
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.runtime.console import MessageLog
@@ -216,17 +216,12 @@ def log_absent_classes(y_fit: Array, y_test: Array, classes: tuple[str, ...], no
     if untested := [name for name in classes if name not in tested]:
         note(
             f"{len(untested)} of the {len(classes)} classes have no test jets, so nothing is measured of them and they "
-            f"are left out of all averages over classes: {_some_of(untested)}"
+            f"are left out of all averages over classes: {some_of(untested, MOST_NAMED)}"
         )
     if (iterations := tree_iterations(len(tested))) < ITERATIONS:
         note(f"of {len(tested)} classes boosted trees take {iterations} iterations of larger steps, not {ITERATIONS}")
     if unfitted:
         note(
             f"{len(unfitted)} of the {len(tested)} classes with test jets have none to fit probes on, so no probe can "
-            f"find them: {_some_of(sorted(unfitted))}"
+            f"find them: {some_of(sorted(unfitted), MOST_NAMED)}"
         )
-
-
-def _some_of(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -15,6 +15,7 @@ from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.skipped import BAD_AMONG
+from ssl_jets.data.subset import Labelled
 from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
 from ssl_jets.finetuning.modes import MODES
@@ -103,7 +104,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Model
     facts = training_facts(inputs, result) | {
         "mode": settings.method.mode,
-        "labelled_jets": counts[0] if settings.method.targets or settings.method.particle_targets else None,
+        "labelled_jets": counts.used if settings.method.targets or settings.method.particle_targets else None,
         "labelled_seed": settings.method.subset_seed,
         "peak_memory": peak_memory,
         "planned_memory": planned,
@@ -157,7 +158,7 @@ def with_steps(
 
 
 def log_setup(
-    inputs: TrainingInputs[FinetuneSettings], pretrained: Model, objective: Objective, counts: tuple[int, int]
+    inputs: TrainingInputs[FinetuneSettings], pretrained: Model, objective: Objective, counts: Labelled
 ) -> None:
     """Log the files, the number of labelled jets used and available, and the number of trainable weights."""
     settings, data, run = inputs.settings, inputs.data, inputs.run
@@ -166,17 +167,19 @@ def log_setup(
         for line in Seen.of(pretrained.facts["training"]).notes(data.files):
             run.log_message(line)
     targets = ", ".join((*settings.method.targets, *settings.method.particle_targets))
-    used, available = counts
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     bad = BAD_AMONG * (settings.data.bad_jets == "skip")
+    used = f"{counts.used:,} of {counts.available:,} {'labelled ' * bool(targets)}jets{bad}"
     run.log_message(
-        f"{settings.method.mode}: {used:,} of {available:,} {'labelled ' * bool(targets)}jets{bad}{classes}, "
+        f"{settings.method.mode}: {used}{classes}, "
         f"{data.jets(data.held_out):,} held out; model {settings.method.model} ({pretrained.method})"
     )
     weights = sum(parameter.numel() for parameter in objective.parameters())
     run.log_message(
         f"targets: {targets or 'z of the teacher'}; {parameter_count(objective):,} of {weights:,} weights learn"
     )
+    for line in counts.lines():
+        run.log_message(line)
 
 
 def with_pretraining(training: dict[str, Any], pretrained: Model) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.inputs import check_definitions, columns_of, requests_of
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
-from ssl_jets.data.subset import count_labelled
+from ssl_jets.data.subset import Labelled, count_labelled
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.particles import particle_targets
@@ -82,7 +82,7 @@ def _seen(settings: RunSettings[FinetuneSettings]) -> tuple[tuple[str, ...], dic
 
 def count_targets(
     settings: RunSettings[FinetuneSettings], data: Dataset, request: Request, subset: Jets | None
-) -> tuple[int, int]:
+) -> Labelled:
     """Count the jets that the tasks learn from, and all jets to choose from.
 
     Raises:

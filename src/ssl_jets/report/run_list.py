@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ssl_jets.errors import SslJetsError, UsageError, nearest
+from ssl_jets.errors import SslJetsError, UsageError, nearest, some_of
 from ssl_jets.report.folders import RunFolder, read_run
 
 _REMAINS = ("metrics.jsonl", "checkpoints", "log.txt")
@@ -122,7 +122,7 @@ def _of(run: RunFolder) -> RunSummary:
 def _names(sources: Sequence[str]) -> str:
     """Return the first names of files, without their folders."""
     names = [name.rstrip("/").rpartition("/")[2] for name in sources]
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "sample"
+    return some_of(names, 2) or "sample"
 
 
 def _check_key(key: str, where: str) -> None:

@@ -8,7 +8,7 @@ from ssl_jets.data.events.clustering import ClusteringTable
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.data.schemas.unsupported import refuse_unsupported
-from ssl_jets.errors import DataError, nearest
+from ssl_jets.errors import DataError, nearest, some_of
 
 OWN_SCHEMA = "--schema FILE names the branches of a format of your own (docs/formats.md)"
 """Hint for a file of no known format."""
@@ -113,9 +113,8 @@ def missing_branches(
     """
     found = f"{len(names)} branches, the most like {missing[0]} are: {', '.join(nearest(missing[0], names)[:4])}"
     if table.ignored:
-        ignored = nearest(missing[0], table.ignored)
-        more = f" and {len(ignored) - 4} more" if len(ignored) > 4 else ""
-        found += "; not used: " + ", ".join(f"{name} ({table.ignored[name]})" for name in ignored[:4]) + more
+        ignored = [f"{name} ({table.ignored[name]})" for name in nearest(missing[0], table.ignored)]
+        found += f"; not used: {some_of(ignored, 4)}"
     return DataError(
         f"a {noun} looks like {schema.title} but lacks the branch {', '.join(missing)}",
         where=f"{where}, {noun} {table.name}" if table.name else where,
