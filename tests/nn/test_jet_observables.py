@@ -12,7 +12,8 @@ import torch
 from ssl_jets.jets import Jets
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.features import FEATURES, SIGNED_KINDS
-from ssl_jets.nn.observables import AVERAGED, MOMENTS, OBSERVABLES, JetObservables, jet_observables
+from ssl_jets.nn.masking import TRACKS
+from ssl_jets.nn.observables import AVERAGED, MOMENTS, OBSERVABLES, JetObservables, jet_observables, known
 from support.small_models import made_jets, shuffle_particles, tiny_encoder, without_columns
 
 
@@ -96,3 +97,25 @@ def test_missing_columns_do_not_count(batch: Jets) -> None:
     assert summary.error(torch.zeros(64, 4), lacking, features).isfinite().all()
     one = replace(batch, particles=batch.particles[:1], offsets=torch.tensor([0, 1]), labels=None, jet={}, source=None)
     assert jet_observables(one, features).isfinite().all()
+
+
+@pytest.mark.parametrize("hidden", [TRACKS, ("charge", "kind")], ids=["tracks", "kinds"])
+def test_columns_that_some_batches_lack_change_neither_the_targets_nor_the_statistics(
+    batch: Jets, hidden: tuple[str, ...]
+) -> None:
+    features = tiny_encoder(batch).features
+    complete, mixed = JetObservables(4), JetObservables(4)
+    complete.fit_statistics([batch], features)
+    mixed.fit_statistics([batch, batch.without(hidden)], features)
+    assert torch.equal(mixed.std > 0, complete.std > 0)
+    torch.testing.assert_close(mixed.mean, complete.mean)
+    torch.testing.assert_close(mixed.std, complete.std)
+
+    torch.nn.init.zeros_(complete.from_z.weight)
+    torch.nn.init.zeros_(complete.from_z.bias)
+    z, has = torch.zeros(64, 4), known(batch.without(hidden))
+    truth = (jet_observables(batch, features) - complete.mean) / complete.std
+    each = torch.where(truth.abs() < 1, truth.square() / 2, truth.abs() - 0.5)
+    expected = each[:, has & (complete.std > 0)].mean(1)
+    torch.testing.assert_close(complete.error(z, batch.without(hidden), features), expected)
+    assert int(has.sum()) < OBSERVABLES

@@ -8,8 +8,8 @@ With w_i = pt_i / sum pt and r_i e^(i phi_i) the direction of particle i from th
     mean of x, x^2, and w-weighted         for x of log_pt, dr, d0_size, dz_size, standardized
 
 They are invariant under permutations of the particles and under rotations about the jet axis and reflections (m only
-approximately, since (deta, dphi) are not exactly angles). A missing column gives constant observables, which are left
-out of the error.
+approximately, since (deta, dphi) are not exactly angles). Observables of columns that a batch lacks, or of which
+`train.hide_features` hides a column, are left out of statistics and error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
-from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, Features
+from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TRACK_TARGETS, Features
 
 MOMENTS = ((1, 0), (2, 0), (2, 2), (3, 1), (3, 3), (4, 0), (4, 2), (4, 4))
 """Powers k of the distance and q of the phase."""
@@ -51,10 +51,12 @@ class JetObservables(nn.Module):
         self.from_z = nn.Linear(dim, OBSERVABLES)
 
     def fit_statistics(self, batches: Iterable[Jets], features: Features) -> None:
-        """Fit mean and standard deviation on `batches` of training jets."""
-        values = torch.cat([jet_observables(jets, features) for jets in batches]).double()
-        std = values.std(0, correction=0)
-        self.mean.copy_(values.mean(0))
+        """Fit mean and standard deviation on `batches` of training jets; those of no jet's columns have std 0."""
+        rows = [jet_observables(jets, features).double().where(known(jets), torch.nan) for jets in batches]
+        values = [column[column.isfinite()] for column in torch.cat(rows).unbind(1)]
+        std = torch.stack([value.std(correction=0) if len(value) else value.new_zeros(()) for value in values])
+        mean = torch.stack([value.mean() if len(value) else value.new_zeros(()) for value in values])
+        self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-5, std, torch.zeros_like(std)))
 
     def pt(self, z: Tensor) -> Tensor:
@@ -65,16 +67,33 @@ class JetObservables(nn.Module):
     def error(self, z: Tensor, jets: Jets, features: Features) -> Tensor:
         """Compute the smooth L1 error of the observables predicted from z `[jet, dim]`, `[jet]`.
 
-        It is the mean over the observables that vary: an absent kind, for example, has constant ones.
+        It is the mean over the observables that these jets have and that vary: an absent kind has constant ones.
         """
-        vary = self.std > 0
-        truth = (jet_observables(jets, features) - self.mean)[:, vary] / self.std[vary]
-        return nn.functional.smooth_l1_loss(self.from_z(z).float()[:, vary], truth, reduction="none").mean(1)
+        used = (self.std > 0) & known(jets)
+        truth = (jet_observables(jets, features) - self.mean)[:, used] / self.std[used]
+        return nn.functional.smooth_l1_loss(self.from_z(z).float()[:, used], truth, reduction="none").mean(1)
+
+
+def known(jets: Jets) -> Tensor:
+    """Return whether the jets have the columns of each observable, bool `[OBSERVABLES]`.
+
+    Track parameters need the charge too, since neutral particles have none.
+    """
+    columns = set(jets.columns)
+    kinds = {"kind", "charge"} <= columns
+    averaged = [
+        set(FEATURES[index].needs) | ({"charge"} if index in TRACK_TARGETS else set()) <= columns for index in AVERAGED
+    ]
+    of_momenta = [True] * (3 + len(MOMENTS))
+    return torch.tensor(of_momenta + [kinds] * 2 * SIGNED_KINDS + averaged * 4, device=jets.particles.device)
 
 
 @torch.no_grad()
 def jet_observables(jets: Jets, features: Features) -> Tensor:
-    """Return the observables, not standardized, `[jet, OBSERVABLES]`; a jet has at least one particle."""
+    """Return the observables, not standardized, `[jet, OBSERVABLES]`; a jet has at least one particle.
+
+    Those that are not `known` have meaningless values.
+    """
     values, weights, kinds = features.targets(jets)
     averaged = (values * weights)[:, list(AVERAGED)]
     pt, number, owner = jets.column("pt"), jets.lengths.float(), jets.jet_of_particle
