@@ -19,7 +19,7 @@ from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.regression import Regressor
 from ssl_jets.records.packing import constituents, pack
-from ssl_jets.runtime.precision import Precision, PrecisionSetting, autocast, resolve_precision
+from ssl_jets.runtime.precision import SCORES_PRECISION, Precision, PrecisionSetting, autocast, resolve_precision
 from ssl_jets.runtime.short_repr import ShortRepr
 from ssl_jets.runtime.threads import map_in_order
 
@@ -125,7 +125,7 @@ class Model(ShortRepr):
         *,
         batch_size: int = BATCH,
         device: torch.device | str | None = None,
-        precision: PrecisionSetting = "auto",
+        precision: PrecisionSetting = SCORES_PRECISION,
     ) -> Array:
         """Predict the class probabilities of jets in memory.
 
@@ -133,7 +133,7 @@ class Model(ShortRepr):
             jets: as for `embed`.
             batch_size: jets of one forward pass.
             device: by default the GPU, or the CPU of a machine without one.
-            precision: number format of the forward pass.
+            precision: number format of the forward pass; "auto" is the native one of the device.
 
         Returns:
             Probabilities, float64 `[jet, class]`, in the order of `labels`; of records nested as for `embed`.

@@ -120,10 +120,11 @@ def predict(
     from ssl_jets.api.temperatures import temperatures_of
     from ssl_jets.embedding.predictions import predict as run_predict
     from ssl_jets.runtime.console import Bar
+    from ssl_jets.runtime.precision import SCORES_PRECISION
 
     check_choice("--level", level, ("jet", "particle"))
     models = [Path(name) for name in names_of(model)]
-    resolved = _resolved(data, tree)
+    resolved = _resolved(data, {"train": {"precision": SCORES_PRECISION}}, tree)
     options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
     with Bar("predict", None, "jets", shown=rank() == 0) as bar:
         return run_predict(
@@ -207,14 +208,14 @@ def _checked(out: str | Path, tree: dict[str, Any], *, new: bool) -> dict[str, A
     return tree
 
 
-def _resolved(data: Names, tree: dict[str, Any]) -> EmbedSettings:
-    """Check the settings of `embed` or `predict`, before anything is read."""
+def _resolved(data: Names, *layers: dict[str, Any]) -> EmbedSettings:
+    """Check the settings of `embed` or `predict`, before anything is read; later layers win."""
     from ssl_jets.config import resolve
     from ssl_jets.embedding.job import EmbedSettings
     from ssl_jets.runtime.allocator import tune_memory
 
     tune_memory()
-    return resolve(EmbedSettings, tree, {"data": given(sources=names_of(data))})
+    return resolve(EmbedSettings, *layers, {"data": given(sources=names_of(data))})
 
 
 def _sources(resolved: EmbedSettings) -> tuple[str, ...]:

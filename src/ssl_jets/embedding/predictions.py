@@ -23,7 +23,7 @@ from ssl_jets.model import Model, batch_encoder, encode, with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.console import Log
-from ssl_jets.runtime.precision import Precision
+from ssl_jets.runtime.precision import SCORES_PRECISION, Precision
 from ssl_jets.runtime.threads import map_in_order
 from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
 
@@ -66,7 +66,7 @@ def predict(
         SslJetsError: an input or the output fails.
         Interrupted: a signal came. In no case is a half-written output left behind.
     """
-    chosen = OutputOptions(**options)
+    chosen = OutputOptions(**{"precision": SCORES_PRECISION, **options})
     check_options(Path(out), chosen)
     models = [load_model(path) for path in model_paths]
     if level == "particle":
