@@ -46,6 +46,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return PAGE_NAME.sub(r"[\1]", LINK.sub(absolute, markdown))
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Leave the link to the repository as it is: the theme would ask another server for its stars."""
+    return output.replace(' data-md-component="source"', "")
+
+
 def options() -> str:
     """Return the options of all commands as Markdown, from the commands themselves."""
     command = typer.main.get_command(app)
