@@ -190,9 +190,8 @@ def panel_grid(
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
-    """Add a colour bar as high as the matrix at its right."""
-    beside = axes.inset_axes((1.03, 0, 0.045, 1), label="<colorbar>")
-    axes.figure.colorbar(image, cax=beside, label=label)
+    """Add a colour bar as high as the matrix at its right; the layout keeps room for its label."""
+    axes.figure.colorbar(image, ax=axes, label=label, fraction=0.06, pad=0.03, aspect=22)
 
 
 def level(axes: Axes, value: float, name: str) -> None:

@@ -149,7 +149,7 @@ def cka(similarities: Sequence[Similarity]) -> Figure | None:
         values[one, other] = values[other, one] = np.nan if pair.cka.value is None else pair.cka.value
     size = 2.4 + 0.8 * len(names)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.55 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)
@@ -223,9 +223,10 @@ def _rejections(models: Mapping[str, ClassificationMetrics]) -> str:
 
 
 def _rejection(estimate: Estimate) -> str:
-    value = page.significant(estimate.value)
+    if estimate.limit:
+        return f"≥ {estimate.value:,.0f}"
     bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"≥ {value}" if estimate.limit else f"{value} ({bounds})"
+    return f"{page.significant(estimate.value)} ({bounds})"
 
 
 def _with_interval(estimate: Estimate) -> str:
