@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from ssl_jets.evaluation.tables import plain_table, sentences
+from ssl_jets.evaluation.tables import plain_table
+from ssl_jets.runtime.terminal import folded
 
 HEAD = ("reader", "of", "accuracy (68 %)")
 ROWS = [("boosted trees", "z [of] random weights " * 8, "0.5170  0.5040 to 0.5340"), ("kNN", "z", "")]
@@ -54,10 +55,12 @@ def test_a_terminal_that_is_too_narrow_for_intervals_loses_no_digit(monkeypatch:
     assert {"0.5170", "0.5040", "0.5340"} <= set(text.split())
 
 
-def test_a_sentence_is_broken_between_words_in_a_terminal_and_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_broken_between_words_in_a_terminal_and_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "z is better than observables computed from the particles: " * 3
-    assert sentences([line]) == [line]
+    assert folded(line) == line
     in_terminal(monkeypatch, 40)
-    (folded,) = sentences([line])
-    assert max(map(len, folded.splitlines())) <= 40
-    assert folded.split() == line.split()
+    assert max(map(len, folded(line).splitlines())) <= 40
+    assert folded(line).split() == line.split()
+    assert folded("mae   masked autoencoder on sets, and nothing else").splitlines()[1] == "      nothing else"
+    assert folded("a\n\n  b") == "a\n\n  b"
+    assert folded("One\ntwo\nthree.\n\n    L = a\n    b", prose=True) == "One two three.\n\n    L = a\n    b"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -19,6 +17,7 @@ from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
+from ssl_jets.runtime.terminal import folded
 
 PIPE_WIDTH = 10_000
 """Width of tables that are not printed to a terminal: no cell is broken."""
@@ -80,7 +79,7 @@ def summary_table(evaluation: Evaluation) -> str:
     if spreads:
         blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
-    blocks += sentences(headline_sentences(evaluation.headline, evaluation.against_observables))
+    blocks += map(folded, headline_sentences(evaluation.headline, evaluation.against_observables))
     return "\n\n".join(blocks)
 
 
@@ -142,7 +141,7 @@ def comparison_table(comparison: Comparison) -> str:
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     for name, one in comparison.evaluations.items():
         against = headline_sentences(one.headline, one.against_observables)[:1]
-        blocks += sentences([f"{name}: {line}" for line in against])
+        blocks += [folded(f"{name}: {line}") for line in against]
     return "\n\n".join(blocks)
 
 
@@ -251,16 +250,6 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int | None]:
 def _width(rows: Sequence[Sequence[str]]) -> int:
     """Return the width of a table whose cells are not broken."""
     return sum(2 + max(map(len, column)) for column in zip(*rows)) - 2
-
-
-def sentences(lines: Sequence[str]) -> list[str]:
-    """Return sentences for stdout: a terminal has them broken between words."""
-    if not sys.stdout.isatty():
-        return list(lines)
-    return [
-        textwrap.fill(line, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
-        for line in lines
-    ]
 
 
 def number(estimate: Estimate) -> str:
