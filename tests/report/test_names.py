@@ -4,10 +4,14 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 
 from ssl_jets.data.schemas.schema import known_schemas
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, RANDOM
 from ssl_jets.evaluation.probes.robustness import STRESSES
 from ssl_jets.jets import COLUMNS
 from ssl_jets.report import page
 from ssl_jets.report.figures import style
+from ssl_jets.report.figures.evaluation import ReaderRow
+from ssl_jets.report.sections.comparison import paint
 
 
 def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
@@ -32,6 +36,15 @@ def test_ten_classes_have_ten_colours() -> None:
     assert len({style.colour(name, classes) for name in classes}) == 10
     pairs = {(style.colour(name, classes), style.line_style(name, classes)) for name in classes}
     assert len(pairs) == 10
+
+
+def test_no_model_of_a_comparison_has_the_colour_of_a_baseline() -> None:
+    names = [f"run {i}" for i in range(8)]
+    colours = [paint(name, names) for name in names]
+    assert len(set(colours)) == 8
+    half = Estimate(0.5, 0.4, 0.6, 0.3, 0.7)
+    baselines = [ReaderRow("linear", half, half, 0.5, 2, 9, of) for of in (OBSERVABLES, PARTICLES, RANDOM)]
+    assert not set(colours) & {row.colour for row in baselines}
 
 
 @pytest.mark.parametrize(

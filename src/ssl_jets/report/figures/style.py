@@ -49,6 +49,10 @@ GREY = "#717581"
 """Colour of references."""
 
 
+MODEL_COLOURS = tuple(colour for colour in COLOURS if colour not in (COLOURS[2], GREY))
+"""Colours of several models: without red and grey, which are of baselines and of a collapse."""
+
+
 _STYLES = ("-", "--", ":", "-.")
 
 

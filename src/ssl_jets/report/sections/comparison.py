@@ -20,7 +20,7 @@ from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
-from ssl_jets.report.figures.style import COLOURS, band, colour_bar, in_figure, in_text, panel_grid
+from ssl_jets.report.figures.style import MODEL_COLOURS, band, colour_bar, in_figure, in_text, panel_grid
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
@@ -97,7 +97,7 @@ def _rows(models: Mapping[str, ResultT], rows_of: Callable[[ResultT], Iterable[A
 
 def paint(name: str, names: Sequence[str]) -> str:
     """Return the colour of a model."""
-    return COLOURS[list(names).index(name) % len(COLOURS)]
+    return MODEL_COLOURS[list(names).index(name) % len(MODEL_COLOURS)]
 
 
 def probes(models: Mapping[str, Evaluation]) -> Figure | None:
