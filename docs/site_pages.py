@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import typer
+import typer.core
 import typer.main
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,6 +25,8 @@ from ssl_jets.config import DataSettings, ModelSettings, TrainSettings
 from ssl_jets.methods._describe import described_settings
 
 PAGE_NAME = re.compile(r"\[([\w-]+)\.md\](?=\()")
+BLOCK = re.compile(r"(<pre.*?</pre>)", re.DOTALL)
+CODE = re.compile(r"(?<=<code>)[^<>\n]*(?=</code>)")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
 
@@ -46,10 +49,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return PAGE_NAME.sub(r"[\1]", LINK.sub(absolute, markdown))
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep names, intervals and numbers with their unit on one line, outside blocks of code."""
+    parts = BLOCK.split(html)
+    parts[::2] = [_unbroken(part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Leave the link to the repository as it is: the theme would ask another server for its stars."""
+    return output.replace(' data-md-component="source"', "")
+
+
 def options() -> str:
     """Return the options of all commands as Markdown, from the commands themselves."""
     command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    for entry in command.commands.values():
+        entry.short_help = entry.help  # else cut after 45 characters
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="ssl-jets"), name="ssl-jets")
+    text = re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
     return "# Options of all commands\n\n" + re.sub(r"^# .*\n", "", text, count=1)
 
 
@@ -66,9 +85,24 @@ def settings() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _unbroken(html: str) -> str:
+    """Put no-break spaces into `0.1 (0.05 to 0.2)` and `68 %`, and keep short words of inline code whole."""
+    html = CODE.sub(lambda code: re.sub(r"\S+", _word, code[0].replace("\\|", "|")), html)
+    html = re.sub(r"(?<=\d) (?=%|[kMG]i?B\b|[MGT]eV\b)", "\N{NO-BREAK SPACE}", html)
+    return re.sub(r"\([-+.\d]+ to [-+.\d]+\)", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), html)
+
+
+def _word(word: re.Match[str]) -> str:
+    """Return a word of inline code: whole if it is short, else with breaks after `_`, `.`, `/`, `=` and `,`."""
+    if len(word[0]) <= 22:
+        return f'<span class="whole">{word[0]}</span>' if "-" in word[0] or "_" in word[0] else word[0]
+    return re.sub(r"(?<=[_./=,])(?=\w)", "<wbr>", word[0])
+
+
 def _table(rows: Iterable[tuple[str, str | None, str | None]]) -> list[str]:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for key, default, meaning in rows:
         text = " ".join((meaning or "").split()).replace("|", "\\|")
+        text = re.sub(r"docs/([\w-]+)\.md", r"[\1](../\1.md)", text)
         lines.append(f"| `{key}` | {f'`{default}`' if default else ''} | {text} |")
     return lines

@@ -49,6 +49,8 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
         assert check_intervals(plain(result)) == 8
         assert AnomalyScan.read(tmp_path / "out") == result
         found.append(json.dumps(plain(result)))
+    assert result.notes
+    assert not [note for note in result.notes if note[0].isdigit() and ": " in note]  # progress is no note
     assert len(sizes) == 1
     assert found[0] != found[1]
     assert f"<td>{result.distances[0].auc.value:.3f}</td>" in write_anomaly_report(tmp_path / "out").read_text()

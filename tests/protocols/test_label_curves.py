@@ -57,6 +57,7 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert second.points == found.points
     assert not [line for line in again if " of 24: " in line]
     assert len([line for line in logged if " of 24: " in line]) == 24
+    assert not [note for note in found.notes if " of 24: " in note]  # progress is no note
     assert LabelCurves.read(tmp_path / "out") == second
     assert f"With {points['run probe', 0.5].labels:,} labels run probe is " in labels_table(found)
     assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)

@@ -114,12 +114,25 @@ def test_a_colour_bar_is_as_high_as_its_matrix(number: int, of_similarity: bool)
     assert figure is not None
     figure.draw_without_rendering()
     matrices = [axes for axes in figure.axes if axes.get_images()]
-    assert len(matrices) == number
-    for axes in matrices:
-        (bar,) = axes.child_axes
+    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    assert len(matrices) == len(bars) == number
+    for axes, bar in zip(matrices, bars, strict=True):
         matrix, beside = axes.get_window_extent(), bar.get_window_extent()
         assert (beside.y0, beside.y1) == pytest.approx((matrix.y0, matrix.y1))
         assert beside.x0 > matrix.x1
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("names", [tuple("abc"), tuple(f"a class of a long name {n}" for n in range(10))])
+def test_no_letter_of_a_matrix_is_cut_off(names: tuple[str, ...]) -> None:
+    labels = np.arange(30) % len(names)
+    probabilities = np.full((30, len(names)), 1 / len(names))
+    figure = evaluation_figures.confusion(classification_metrics(probabilities, labels, names, resamples=2))
+    assert figure is not None
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert 0 <= drawn.x0 < drawn.x1 <= width
+    assert 0 <= drawn.y0 < drawn.y1 <= height
     plt.close(figure)
 
 

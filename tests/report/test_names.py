@@ -4,10 +4,14 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 
 from ssl_jets.data.schemas.schema import known_schemas
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, RANDOM
 from ssl_jets.evaluation.probes.robustness import STRESSES
 from ssl_jets.jets import COLUMNS
 from ssl_jets.report import page
 from ssl_jets.report.figures import style
+from ssl_jets.report.figures.evaluation import ReaderRow
+from ssl_jets.report.sections.comparison import paint
 
 
 def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
@@ -34,13 +38,24 @@ def test_ten_classes_have_ten_colours() -> None:
     assert len(pairs) == 10
 
 
+def test_no_model_of_a_comparison_has_the_colour_of_a_baseline() -> None:
+    names = [f"run {i}" for i in range(8)]
+    colours = [paint(name, names) for name in names]
+    assert len(set(colours)) == 8
+    half = Estimate(0.5, 0.4, 0.6, 0.3, 0.7)
+    baselines = [ReaderRow("linear", half, half, 0.5, 2, 9, of) for of in (OBSERVABLES, PARTICLES, RANDOM)]
+    assert not set(colours) & {row.colour for row in baselines}
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "–"),
         (5479.4, "5,480"),
         (33.3333, "33.3"),
-        (1.5, "1.5"),
+        (1.5, "1.50"),
+        (4, "4.00"),
+        (0, "0.00"),
         (100, "100"),
         (10638, "10,600"),
         (0.00123, "0.00123"),
@@ -50,6 +65,19 @@ def test_ten_classes_have_ten_colours() -> None:
 )
 def test_significant_digits(value: float | None, text: str) -> None:
     assert page.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(None, 1.0, "–"), (2.0, None, "–"), (3.44, 2.0, "3.4 ± 2.0"), (2230.5, 51.2, "2,230 ± 51"), (0.5, 0.0, "0.500")],
+)
+def test_a_value_has_the_decimals_of_its_error(value: float | None, error: float | None, text: str) -> None:
+    assert page.with_error(value, error) == text
+
+
+def test_the_index_of_an_efficiency_stands_below_the_line_and_other_text_is_escaped() -> None:
+    assert "<th>ε<sub>S</sub>/√ε<sub>B</sub></th>" in page.table(("ε_S/√ε_B",), [])
+    assert page.paragraph("<b> a_S") == "<p>&lt;b&gt; a_S</p>"
 
 
 def test_nested_settings_are_flat_and_lists_readable() -> None:

@@ -33,6 +33,7 @@ def inspect(
     from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
     from ssl_jets.data.skipped import skipped_files
+    from ssl_jets.runtime.terminal import folded
     from ssl_jets.setting_tree import parse_set
 
     settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema, where))
@@ -45,7 +46,7 @@ def inspect(
 
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
         log(f"figure: {plot}" + (f", of {some}" if some else ""))
-    print_result(files_as_json(inspected, unopened) if json_ else files_as_text(inspected, columns=columns))
+    print_result(files_as_json(inspected, unopened) if json_ else folded(files_as_text(inspected, columns=columns)))
 
 
 def _print_schema(path: Path | None, sources: list[str] | None) -> None:

@@ -14,5 +14,6 @@ def methods(
 ) -> None:
     """List the pretraining methods, or describe one."""
     from ssl_jets.methods._describe import describe_method, list_methods
+    from ssl_jets.runtime.terminal import folded
 
-    print_result(list_methods() if name is None else describe_method(name))
+    print_result(folded(list_methods()) if name is None else folded(describe_method(name), prose=True))

@@ -15,6 +15,7 @@ from ssl_jets.data.profile import UNITS, Numbers, Profile, profile
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.jets import COLUMNS
+from ssl_jets.runtime.terminal import stdout_width
 
 SAMPLE = 20_000
 """Entries that are sampled, of all files together."""
@@ -145,12 +146,16 @@ def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str
     titles = {name: f"{name} a jet" for name in file.collections}
     units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
     width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
-    return [
+    lines = [
         f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
         _line("particles a jet", width, "", seen.particles),
         *(_line(titles.get(name, name), width, units.get(name, ""), numbers) for name, numbers in inputs.items()),
         *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
     ]
+    room = stdout_width()
+    if room is not None and max(map(len, lines)) > room:  # a terminal without room for the histograms
+        return [line[: len(lines[0])] for line in lines]
+    return lines
 
 
 def _line(name: str, width: int, unit: str, numbers: Numbers) -> str:

@@ -102,7 +102,7 @@ def run(
             "too few background jets to search in", found=f"{counts[background]} of {background}", hint=hint
         )
     log(f"{counts[background]:,} {background} jets, half of them with signal jets hidden among them, half alone")
-    cache = ResultCache(out / "pieces", searched.cache_key(), len(searched.inputs) * (1 + len(signals)), log)
+    cache = ResultCache(out / "pieces", searched.cache_key(), len(searched.inputs) * (1 + len(signals)), log.log)
     search, anomaly = _Search(searched.classes, background, settings), settings.anomaly
     distances, scans = [], []
     for of, sides in searched.inputs.items():

@@ -137,7 +137,7 @@ def run(
         "tested": hashlib.sha256(evaluation.task.source.numpy().tobytes()).hexdigest(),
     }
     total = len(curves) * len(settings.labels.shares) * settings.labels.seeds
-    cache = ResultCache(out / "pieces", provenance, total, log)
+    cache = ResultCache(out / "pieces", provenance, total, log.log)
     trainings = _CurveTrainings(out, data, evaluation, settings, torch_device(device))
     result = LabelCurves(
         models={name: PretrainedModel(sha256=model.sha256, method=model.method) for name, model in loaded.items()},

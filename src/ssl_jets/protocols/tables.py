@@ -6,6 +6,7 @@ from ssl_jets.evaluation.tables import number, plain_table
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
+from ssl_jets.runtime.terminal import folded
 
 
 def labels_table(result: LabelCurves) -> str:
@@ -21,7 +22,7 @@ def labels_table(result: LabelCurves) -> str:
         for point in result.points
     ]
     table = plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
-    return "\n".join([table, "", *result.against_observables()]).rstrip()
+    return "\n".join([table, "", *map(folded, result.against_observables())]).rstrip()
 
 
 def anomaly_table(result: AnomalyScan) -> str:

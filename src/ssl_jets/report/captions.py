@@ -51,8 +51,8 @@ _CAPTION = {
     "Blue is the trained model, grey an encoder of random weights. Red: trees that read the other quantities "
     "instead, without those of its own group (masses, counts, or ratios of N-subjettiness). Bars are 95 % intervals; "
     "values below -0.2 are drawn at -0.2.",
-    "robustness": "Accuracy of {reader} where the jets it is tested on are changed, {jets:,} of them, and the "
-    "reader is not. Columns that are removed are declared missing. Bands or bars are 68 % intervals and shared: along a"
+    "robustness": "Accuracy of {reader} on {jets:,} test jets that are changed as named; the reader is not "
+    "fitted anew. Columns that are removed are declared missing. Bands or bars are 68 % intervals and shared: along a"
     " curve, and between models, the jets are the same. The dotted line is a guess of the largest class.",
     "compared_roc": "Background rejection of each class, one line a model. Bands are 68 % intervals.",
     "compared_probes": "Each model in its colour; grey and red are the baselines, red those on the particles. Thick "

@@ -39,6 +39,11 @@ def page(title: str, subtitle: str, body: Iterable[str], footer: str) -> str:
     )
 
 
+def _text(text: str) -> str:
+    """Escape plain text; the index of an efficiency ε_S or ε_B is written below the line."""
+    return re.sub(r"ε_([SB])", r"ε<sub>\1</sub>", escape(text))
+
+
 def heading(text: str) -> str:
     """Return a section heading."""
     return f"<h2>{escape(text)}</h2>"
@@ -65,7 +70,7 @@ def warning(text: str) -> str:
 
 def paragraph(text: str) -> str:
     """Return a paragraph of plain text."""
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{_text(text)}</p>"
 
 
 def lead(text: str) -> str:
@@ -117,8 +122,8 @@ def _inline(kind: str, data: bytes) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """Return a table that scrolls sideways if it is wider than the screen; no head row if `head` is empty."""
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    cells = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     top = f"<thead><tr>{cells}</tr></thead>" if head else ""
     return f'<div class="table"><table{f" class={kind}" if kind else ""}>{top}<tbody>{body}</tbody></table></div>'
 
@@ -152,11 +157,29 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Return a number with a fixed number of significant digits and no exponent; a dash for None."""
+    """Return a number with a fixed number of significant digits and no exponent; a dash for None.
+
+    >>> [significant(value) for value in (0.1, 4, 123.4, 12345)]
+    ['0.100', '4.00', '123', '12,300']
+    """
     if value is None:
         return "–"
-    rounded = Decimal(f"{value:.{digits}g}")
+    rounded = Decimal(f"{value:#.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:f}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return a value and its error to two significant digits of the error; a dash for None, no error of 0.
+
+    >>> with_error(23.71, 1.428), with_error(223.2, 15.1), with_error(0.00997, 0.00412)
+    ('23.7 ± 1.4', '223 ± 15', '0.0100 ± 0.0041')
+    """
+    if value is None or error is None or not math.isfinite(error):
+        return "–"
+    if error <= 0:
+        return significant(value)
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{decimals}f} ± {error:,.{decimals}f}"
 
 
 def interval(estimate: Estimate | Mapping[str, Any], which: str = "", digits: int = 4) -> str:

@@ -182,7 +182,9 @@ def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:
 def _title(run: RunFolder) -> str:
     method = run.model.get("method") or run.settings.get("method", {}).get("name") or "run"
     name = run.folder.resolve().name
-    return name if name == method else f"{name}: {method}"
+    mode = run.model.get("training", {}).get("mode")  # of a finetuning
+    words = [f"{method}, finetuned ({mode})"] if mode else [method] if name != method else []
+    return ": ".join([name, *words])
 
 
 def _model_line(model: dict[str, Any]) -> str:

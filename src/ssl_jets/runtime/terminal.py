@@ -11,7 +11,9 @@ import codecs
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -32,6 +34,31 @@ def escaped(text: object) -> str:
     'jets\\x1b[31m.root'
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def stdout_width() -> int | None:
+    """Return the columns of the terminal on stdout; None for a pipe or a file, which have no width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def folded(text: str, *, prose: bool = False) -> str:
+    """Break lines between words to the terminal on stdout; in a pipe they stay whole.
+
+    Further lines are indented as the first, or below its second column. Lines of `prose` that are not indented are
+    paragraphs, joined first.
+    """
+    width = stdout_width()
+    if width is None:
+        return text
+    if prose:
+        text = re.sub(r"(?m)^(\S.*)\n(?=[\w`(])", r"\1 ", text)
+    lines = []
+    for line in text.splitlines():
+        column = len(line) - len(re.sub(r"^ *(\S+ {2,})?", "", line))
+        indent = " " * (column if column < width / 2 else 0)
+        wrap = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += wrap.wrap(line) or [""]
+    return "\n".join(lines)
 
 
 def write(text: object, stream: TextIO) -> None:

@@ -109,7 +109,7 @@ def _matrix(axes: Axes, task: ClassificationMetrics, shown: Sequence[str]) -> Ax
     if len(shown) < len(task.names):
         columns = np.column_stack([columns, counts.sum(axis=1) - columns.sum(axis=1)])
     share = 100 * np.divide(columns, total, out=np.zeros_like(columns), where=total > 0)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.5:  # an empty text takes as long to lay out as any
             paint = "white" if value > 55 else "black"

@@ -49,6 +49,10 @@ GREY = "#717581"
 """Colour of references."""
 
 
+MODEL_COLOURS = tuple(colour for colour in COLOURS if colour not in (COLOURS[2], GREY))
+"""Colours of several models: without red and grey, which are of baselines and of a collapse."""
+
+
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -190,9 +194,8 @@ def panel_grid(
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
-    """Add a colour bar as high as the matrix at its right."""
-    beside = axes.inset_axes((1.03, 0, 0.045, 1), label="<colorbar>")
-    axes.figure.colorbar(image, cax=beside, label=label)
+    """Add a colour bar as high as the matrix at its right; the layout keeps room for its label."""
+    axes.figure.colorbar(image, ax=axes, label=label, fraction=0.06, pad=0.03, aspect=22)
 
 
 def level(axes: Axes, value: float, name: str) -> None:

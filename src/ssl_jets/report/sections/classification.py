@@ -72,7 +72,7 @@ def rejection_table(task: ClassificationMetrics) -> str:
             (
                 in_text(point.signal),
                 f"{100 * point.efficiency:g} %",
-                ("≥ " if estimate.limit else "") + page.significant(estimate.value),
+                f"≥ {estimate.value:,.0f}" if estimate.limit else page.significant(estimate.value),
                 f"> {low}" if estimate.limit else f"{low} to {high}",
                 _passed(point),
                 *_best(task, point.signal),

@@ -20,7 +20,7 @@ from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
-from ssl_jets.report.figures.style import COLOURS, band, colour_bar, in_figure, in_text, panel_grid
+from ssl_jets.report.figures.style import MODEL_COLOURS, band, colour_bar, in_figure, in_text, panel_grid
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
@@ -97,7 +97,7 @@ def _rows(models: Mapping[str, ResultT], rows_of: Callable[[ResultT], Iterable[A
 
 def paint(name: str, names: Sequence[str]) -> str:
     """Return the colour of a model."""
-    return COLOURS[list(names).index(name) % len(COLOURS)]
+    return MODEL_COLOURS[list(names).index(name) % len(MODEL_COLOURS)]
 
 
 def probes(models: Mapping[str, Evaluation]) -> Figure | None:
@@ -149,7 +149,7 @@ def cka(similarities: Sequence[Similarity]) -> Figure | None:
         values[one, other] = values[other, one] = np.nan if pair.cka.value is None else pair.cka.value
     size = 2.4 + 0.8 * len(names)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.55 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)
@@ -223,9 +223,10 @@ def _rejections(models: Mapping[str, ClassificationMetrics]) -> str:
 
 
 def _rejection(estimate: Estimate) -> str:
-    value = page.significant(estimate.value)
+    if estimate.limit:
+        return f"≥ {estimate.value:,.0f}"
     bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"≥ {value}" if estimate.limit else f"{value} ({bounds})"
+    return f"{page.significant(estimate.value)} ({bounds})"
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -189,7 +189,7 @@ def _probe_table(result: Evaluation) -> str:
     text = f"Probes are fitted on {result.fit_jets:,} jets and tested on {result.test_jets:,} others."
     if result.task is not None and labels is not None and labels < result.fit_jets:
         text += f" The head had {labels:,} labels: compare it with the readers that are fitted on as many."
-    head = ("reader", "inputs", "fitted on", "accuracy", "68 %", "macro AUC", "68 %")
+    head = ("reader", "inputs", "fitted on [jets]", "accuracy", "68 %", "macro AUC", "68 %")
     return page.table(head, rows) + page.paragraph(text)
 
 

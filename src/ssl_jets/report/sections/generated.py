@@ -41,14 +41,16 @@ _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "o
 
 def generated_tiles(result: GeneratedEvaluation) -> str:
     """Return the headline numbers: the two-sample test, and the distances of three observables."""
-    auc, floor = result.test.auc, result.floor.auc
-    more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(floor.value, 3)}"
+    auc, same = result.test.auc, result.floor.auc
+    more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(same.value, 3)}"
     entries = [("AUC of trees, generated or real", page.number(auc.value, 3), more)]
-    for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "tau21")):
+    for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "τ₂₁")):
         distance = next(entry for entry in result.distances if entry.observable == name)
         unit = "" if distance.unit == "1" else f" {distance.unit}"
         value = f"{page.significant(distance.generated.value)}{unit}"
-        entries.append((f"W1 of {label}", value, f"real against real {page.significant(distance.real.value)}{unit}"))
+        entries.append(
+            (f"Wasserstein-1 of {label}", value, f"real against real {page.significant(distance.real.value)}{unit}")
+        )
     return page.tiles(entries)
 
 
@@ -170,14 +172,26 @@ def _distance_table(distances: Sequence[Distance], of: str) -> str:
             unit = "" if entry.unit == "1" else f" [{entry.unit}]"
             value = entry.generated.value
             share = "–" if value is None or not entry.spread > 0 else f"{100 * value / entry.spread:.1f} %"
-            rows.append((entry.observable + unit, _with_error(entry.generated), _with_error(entry.real), share))
-    return page.table(("Wasserstein-1 of", "generated, real", "real, other real (floor)", "of the spread"), rows)
+            rows.append((_name(entry.observable) + unit, _with_error(entry.generated), _with_error(entry.real), share))
+    head = ("Wasserstein-1 of", "generated, real", "real, other real (floor)", "share of the spread")
+    return page.table(head, rows) + page.paragraph(
+        "Wasserstein-1 is the mean distance by which one distribution is moved to become the other, in the unit of the "
+        "observable; the last column divides it by the standard deviation of the real ones. Errors are one standard "
+        "deviation."
+    )
+
+
+def _name(observable: str) -> str:
+    """Return an observable in the symbols of the figures."""
+    for plain_name, symbol in (("tau21", "τ₂₁"), ("tau32", "τ₃₂"), ("deta", "Δη"), ("dphi", "Δφ")):
+        observable = observable.replace(plain_name, symbol)
+    return observable
 
 
 def _with_error(estimate: Estimate) -> str:
     if estimate.value is None or estimate.high is None:
         return "–"
-    return f"{page.significant(estimate.value)} ± {page.significant(estimate.high - estimate.value, 2)}"
+    return page.with_error(estimate.value, estimate.high - estimate.value)
 
 
 def _provenance(result: GeneratedEvaluation) -> list[str]:

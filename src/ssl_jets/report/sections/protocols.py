@@ -29,6 +29,7 @@ from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import (
     COLOURS,
     GREY,
+    MODEL_COLOURS,
     band_or_bars,
     bars,
     in_figure,
@@ -108,7 +109,7 @@ def _label_curve(
     labels = np.array([point.labels for point in result.points_of(curve)], float)
     mean, std = np.array(statistics, float).T
     style: dict[str, Any] = {
-        "color": _COLOURS.get(curve, COLOURS[index % len(COLOURS)]),
+        "color": _COLOURS.get(curve, MODEL_COLOURS[index % len(MODEL_COLOURS)]),
         "linestyle": "--" if curve in (TREES, TREES_OBSERVABLES) else ":" if curve == DEEP_SETS else "-",
         "marker": _MARKERS[index % len(_MARKERS)],
         "markersize": 5,
@@ -244,8 +245,7 @@ def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:
     if of in _INPUTS:
         return _INPUTS[of]
     models = [name for name in inputs if name not in _INPUTS]
-    colours = [colour for colour in COLOURS if colour not in (COLOURS[2], GREY)]
-    return colours[models.index(of) % len(colours)], "o"
+    return MODEL_COLOURS[models.index(of) % len(MODEL_COLOURS)], "o"
 
 
 def _mean(value: float | None, std: float | None, digits: int) -> str:
