@@ -74,7 +74,10 @@ def test_new_columns_of_a_trained_embedding_have_the_statistics_of_the_training_
         torch.testing.assert_close(new[~KNOWN], fitted[~KNOWN], rtol=1e-5, atol=1e-5)
         assert torch.equal(new[KNOWN], old[KNOWN])
     assert set(load_model(run).columns) == set(COLUMNS)
-    assert f"columns that the model was not trained with: {', '.join(NEW)}; mean" in (run / "log.txt").read_text()
+    assert (
+        f"columns that the model was not trained with, and learns now: {', '.join(NEW)}\n"
+        in (run / "log.txt").read_text()
+    )
 
 
 def test_columns_that_the_files_lack_are_named(kinematic: Path, class_files: list[JetFile], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import BaseEncoder
+from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import LABEL
@@ -89,8 +90,10 @@ def _seen(
 
 
 def new_columns(pretrained: Model, columns: Sequence[str]) -> list[str]:
-    """Return the columns of a training that the pretrained model was not trained with."""
-    return [name for name in columns if name not in pretrained.columns]
+    """Return the columns of a training that the pretrained model can read and was not trained with."""
+    encoder = pretrained.encoder
+    readable = encoder.columns if isinstance(encoder, ForeignEncoder) else columns
+    return [name for name in columns if name in readable and name not in pretrained.columns]
 
 
 def describe_columns(
@@ -98,8 +101,7 @@ def describe_columns(
 ) -> Iterator[str]:
     """Yield lines about differences between the columns of the pretraining, of the files, and of this training."""
     if new := new_columns(pretrained, columns):
-        statistics = "mean and spread of their features are those of the jets to train on"
-        yield f"columns that the model was not trained with: {', '.join(new)}; {statistics}"
+        yield f"columns that the model was not trained with, and learns now: {', '.join(new)}"
     if settings.model.inputs != pretrained.encoder.cfg.inputs:
         if hidden := [name for name in pretrained.columns if name not in columns]:
             yield f"the teacher reads as missing the columns that its student does not read: {', '.join(hidden)}"
