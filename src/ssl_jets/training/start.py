@@ -67,13 +67,17 @@ class Start:
         return cls(record["path"], record["sha256"], record["method"], record["training"])
 
     def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Return the training facts of a model that went on from this one: it has seen the jets of both trainings."""
+        """Return the training facts of a model that went on from this one: it has seen the jets of both trainings.
+
+        `last_columns` are those of the last training, which alone has trained the parts that the method adds to the
+        encoder.
+        """
         names = dict.fromkeys((*self.columns, *facts["columns"]))
         columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
         joint = {name: value for name, value in facts.items() if name != "held_out"}
         joint |= joint_training([facts, self.training])
         before = {"sha256": self.sha256, "method": self.method, **self.training}
-        return joint | {"columns": columns, "pretrained": before}
+        return joint | {"columns": columns, "last_columns": facts["columns"], "pretrained": before}
 
 
 def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
