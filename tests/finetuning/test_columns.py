@@ -11,7 +11,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.finetuning import finetune
-from ssl_jets.finetuning.setup import build_objective, open_labelled
+from ssl_jets.finetuning.setup import build_objective, describe_columns, open_labelled
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
@@ -104,3 +104,13 @@ def test_a_teacher_reads_the_columns_of_its_training_whatever_its_student_reads(
     run = finetune(settings, tmp_path / "run")
     assert set(load_model(run).columns) == set(COLUMNS)
     assert float(load_model(run).encoder.features.std[~KNOWN].sub(1).abs().min()) > 0
+
+
+def test_columns_of_the_teacher_that_a_student_does_not_read_are_named(
+    kinematic: Path, class_files: list[JetFile]
+) -> None:
+    settings = settings_of(kinematic, class_files[:2], "method.mode=distil", "model.inputs=[pt,deta,dphi]")
+    data, request, _ = open_labelled(settings)
+    assert request.columns == KINEMATICS[:3]
+    (line,) = describe_columns(settings, load_model(kinematic), data, request.columns)
+    assert line == "the teacher reads as missing the columns that its student does not read: energy"

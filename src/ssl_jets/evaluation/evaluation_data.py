@@ -52,7 +52,7 @@ class EvaluationData:
         roles: use of each entry.
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
-        columns: particle columns and features that any encoder reads; `Model.embed` selects those of each.
+        columns: particle columns and features that any encoder reads; `Model.embed` selects its own.
         context, collections: context and elements that any encoder can read.
         targets: regressed columns of the models, whose true values are read.
         particle_labels: targets of particles of the models, whose labels are read.

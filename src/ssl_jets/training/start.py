@@ -69,7 +69,7 @@ class Start:
     def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the training facts of a model that went on from this one: it has seen the jets of both trainings.
 
-        `last_columns` are those of the last training, which alone has trained the parts that the method adds to the
+        `last_columns` belong to the last training, which alone has trained the parts that the method adds to the
         encoder.
         """
         names = dict.fromkeys((*self.columns, *facts["columns"]))
