@@ -255,7 +255,7 @@ def log_start(inputs: TrainingInputs[MethodSettings], start: Start, fresh: list[
     run, data = inputs.run, inputs.data
     begins = f"; with random weights begin: {', '.join(fresh)}" if fresh else ""
     run.log_message(f"goes on from {start.path} ({start.method}, sha256 {start.sha256[:12]}){begins}")
-    if new := [name for name in data.columns if name not in start.columns]:
+    if new := [name for name in inputs.columns if name not in start.columns]:
         run.log_message(f"columns that the model was not trained with: {', '.join(new)}")
     for line in Seen.of(start.training).notes(data.files):
         run.log_message(line)

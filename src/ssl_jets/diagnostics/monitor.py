@@ -269,18 +269,18 @@ def _metrics_of(statistics: RepresentationStatistics) -> dict[str, float]:
     }
 
 
-Encode = Callable[[BaseEncoder, Jets], Array]
+Embed = Callable[[Jets], Array]
+"""Function of jets that returns their z, `[jet, D]`."""
 
 
 def spread_and_collapse(
-    encode: Encode, jets: Jets, model: tuple[BaseEncoder, Array], random: tuple[BaseEncoder, Array], *, labels: bool
+    jets: Jets, model: tuple[Embed, Array], random: tuple[Embed, Array], *, labels: bool
 ) -> dict[str, Any]:
     """Compute the parts `spread` and `collapse` of an evaluation.
 
     Args:
-        encode: function of an encoder and jets that returns z `[jet, D]`.
         jets: the jets of z.
-        model: the encoder and its z.
+        model: the trained encoder and its z.
         random: the randomly initialized encoder and its z.
         labels: the encoder was trained to separate classes.
     """
@@ -288,8 +288,8 @@ def spread_and_collapse(
     order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
     view = another_view(jets.select(order[:CHECK_JETS]))
 
-    def statistics(encoder: BaseEncoder, z: Array) -> RepresentationStatistics:
-        return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view)))
+    def statistics(embed: Embed, z: Array) -> RepresentationStatistics:
+        return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(embed(view)))
 
     of_model, of_random = statistics(*model), statistics(*random)
     return {

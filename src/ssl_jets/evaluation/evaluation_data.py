@@ -52,7 +52,7 @@ class EvaluationData:
         roles: use of each entry.
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
-        columns: particle columns that all encoders read, and the features of any.
+        columns: particle columns and features that any encoder reads; `Model.embed` selects its own.
         context, collections: context and elements that any encoder can read.
         targets: regressed columns of the models, whose true values are read.
         particle_labels: targets of particles of the models, whose labels are read.
@@ -86,7 +86,8 @@ class EvaluationData:
     ) -> EvaluationData:
         """Choose the jets of `sources` that no model was trained on; by default the bundled sample.
 
-        `also` are facts of further trainings, those to come, whose jets are not tested on either.
+        `also` are facts of further trainings, those to come, whose jets are not tested on either, and whose columns are
+        read, too.
 
         Raises:
             SslJetsError: no jets, none that all models have not seen, classes that differ from a head's.
@@ -104,9 +105,8 @@ class EvaluationData:
         _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note)
         known = [columns_to_encode(model, files, note) for model in models]
         log_far_from_training(models, files, settings.data.where, note)
-        canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
-        # An encoder reads its own features, context and collections only.
-        columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
+        names = dict.fromkeys(name for one in (*known, *(facts.get("columns", ()) for facts in also)) for name in one)
+        columns = (*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS))
         # Also those that no model was trained with yet, for later finetuning.
         context = tuple(dict.fromkeys(name for model in models for name in model.encoder.cfg.context))
         elements = joint_requests(model.encoder.cfg.collections for model in models)

@@ -20,10 +20,10 @@ from pydantic import ConfigDict
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.inputs import columns_of
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.subset import choose_subset
-from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
@@ -126,6 +126,9 @@ def run(
     if not data.label_names:
         raise DataError("the protocol labels needs labels, and these files have none", where=", ".join(data.names[:8]))
     to_come = Seen.of_parts(data.files, data.train, data.held_out).facts()
+    # The columns of the modes that train the embedding, which can be more than those of the pretraining.
+    read = (columns_of(model.encoder.cfg, data.files) or data.columns for model in loaded.values())
+    to_come["columns"] = list(dict.fromkeys(name for columns in read for name in columns))
     evaluation = EvaluationData.of(list(loaded.values()), settings.data.sources, settings, log, also=[to_come])
     evaluation.need_classes("the protocol labels")
     curves = list(_curves(loaded, paths, settings.labels, deep_sets=settings.evaluate.deep_sets))
@@ -258,7 +261,7 @@ class _CurveTrainings:
         with open_to_append(folder.parent / f"{folder.name}.log") as log, redirect_stderr(log):
             finetune(resolve_finetune(path, layers), folder, resume=True)
         model = load_model(folder)
-        z = encode(model.encoder, self.evaluation.task, self.device)
+        z = model.embed(self.evaluation.task, device=self.device)
         facts = _TrainingFacts.model_validate(model.facts.get("training"))
         accuracy, auc = self._score(model.probabilities(z, self.evaluation.classes))
         return LabelTraining(
