@@ -133,6 +133,19 @@ def test_a_rank_that_is_killed_is_started_again_and_the_run_goes_on_without_a_ha
 
 
 @pytest.mark.slow
+def test_the_signal_of_a_batch_system_reaches_the_training_through_torchrun(folder: Path, tmp_path: Path) -> None:
+    out, keys, rare = tmp_path / "run", tmp_path / "keys", "train.checkpoint_minutes=1000"
+    options = ["--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1"]
+    done = torchrun(PROGRAM, keys, "1:4:USR1", *words(folder, out, rare), check=False, options=options)
+    assert done.returncode == 1
+    (stopped,) = map(int, re.findall(r"stopped at step (\d+) of 11; --resume", done.stderr))
+    assert steps_done(out) == stopped < 11
+    resumed = torchrun(PROGRAM, keys, "-", *words(folder, out, rare), "--resume")
+    assert f"resumed at step {stopped} of 11" in resumed.stderr
+    assert_one_epoch(taken(keys, 0) + taken(keys, 1), folder, 2 * BATCH)
+
+
+@pytest.mark.slow
 def test_two_processes_go_on_with_the_jets_that_one_left(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

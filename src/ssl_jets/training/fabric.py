@@ -33,7 +33,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
             hint = "srun --gpus-per-node=N --gpu-bind=none"
             raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.yaml records devices and precision
-    world = nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
+    world = launch.world if joins else devices if isinstance(devices, int) else torch.cuda.device_count()
     sharded = settings.strategy == "fsdp" and world > 1
     fabric = Fabric(
         accelerator=device,

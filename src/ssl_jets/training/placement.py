@@ -122,10 +122,13 @@ def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
 
 
 def gather_moments(state: Mapping[str, Any], *, keep: bool) -> dict[str, Any]:
-    """Return the state of an optimizer with whole moments, without any unless `keep`; every process calls this."""
+    """Return the state of an optimizer with whole moments, without any unless `keep`; every process calls this.
+
+    They are collected on the CPU: a GPU that trains a part may have no memory for the whole.
+    """
     moments = {}
     for number, of_weight in state["state"].items():
-        whole = {name: full(value) if isinstance(value, Tensor) else value for name, value in of_weight.items()}
+        whole = {name: full(value).cpu() if isinstance(value, Tensor) else value for name, value in of_weight.items()}
         if keep:
             moments[number] = whole
     return {**state, "state": moments}
