@@ -104,7 +104,8 @@ def train_all(
     assert fabric.world_size == world
     trained = {}
     for name in names:
-        method = build_method(name, batches[0], blocks=BLOCKS, **GENTLE.get(name, {}))
+        # Other weights on the second rank: all train those of the first.
+        method = build_method(name, batches[0], fabric.global_rank, blocks=BLOCKS, **GENTLE.get(name, {}))
         with tempfile.TemporaryDirectory() as folder:
             run = TrainingRun(Path(folder), writes=fabric.is_global_zero)
             run.checkpoint.parent.mkdir()

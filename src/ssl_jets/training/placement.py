@@ -22,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ssl_jets.methods._method import Method
+from ssl_jets.nn.collectives import from_first_rank
 from ssl_jets.nn.transformer import Block
 from ssl_jets.runtime.process_group import COLLECTIVE_TIMEOUT
 from ssl_jets.training.optimizer import load_optimizer
@@ -69,10 +70,11 @@ class Placement:
             self.trained = method
             self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method))
             return
-        self.trained = copy.deepcopy(method)
+        self.trained = fabric.to_device(copy.deepcopy(method))
         if fabric.is_global_zero:
             fabric.to_device(method)
-        self.wrapped = fabric.setup_module(fabric.to_device(self.trained))
+        start_from_first(self.trained)
+        self.wrapped = fabric.setup_module(self.trained)
         self.optimizer = fabric.setup_optimizers(make_optimizer(self.trained))
 
     def gather(self) -> None:
@@ -97,6 +99,16 @@ class Placement:
             scatter_weights(self._whole, self.trained)
             moments = scatter_moments(moments, self.optimizer)
         load_optimizer(self.optimizer, moments)
+
+
+@torch.no_grad()
+def start_from_first(module: nn.Module) -> None:
+    """Give a module the weights and buffers of rank 0, as DDP does; every process calls this.
+
+    Each process has built it for itself, and processors of two kinds can differ in the last digits of statistics.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        value.copy_(from_first_rank(value.detach()))
 
 
 @torch.no_grad()
