@@ -70,7 +70,8 @@ class Placement:
             self.trained = method
             self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method))
             return
-        self.trained = fabric.to_device(copy.deepcopy(method))
+        self.trained = copy.deepcopy(method)
+        fabric.to_device(self.trained)
         if fabric.is_global_zero:
             fabric.to_device(method)
         start_from_first(self.trained)
