@@ -29,7 +29,7 @@ from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import flattened, record_spectrum
 from ssl_jets.training.loop import FitResult
 from ssl_jets.training.required import TEACHER, Teacher, load_required, load_teacher
-from ssl_jets.training.resume import check_run, is_finished, open_run
+from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
@@ -117,6 +117,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     run = check_run(settings, out, fabric, resume=resume, force=force)
     if is_finished(run, fabric, resume=resume):
         return out
+    begins = not goes_on(run, fabric, resume=resume)
 
     # Data
     if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
@@ -145,7 +146,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         collections=requests_of(settings.model.collections) if cls.sees_collections else (),
         weighted=targets,
     )
-    request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
+    request = flattened(request, data, settings.data, run, begins=begins)
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
@@ -154,7 +155,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         absent = counts.lines()
     else:
         absent = []
-    inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
+    inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Method, run folder
     built = build_method(inputs)

@@ -39,7 +39,7 @@ from ssl_jets.runtime.memory import format_bytes, peak
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import record_spectrum
-from ssl_jets.training.resume import check_run, is_finished, open_run
+from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
@@ -79,11 +79,11 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         return out
 
     # Data
-    begins = not (resume and run.has_checkpoint)
+    begins = not goes_on(run, fabric, resume=resume)
     data, request, subset = open_labelled(settings, fabric, run, begins=begins)
     batch_data = in_batches(data, settings)
     counts = count_targets(settings, data, request, subset)
-    inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
+    inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Objective, run folder
     targets = particle_targets(settings, data)

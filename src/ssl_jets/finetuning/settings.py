@@ -213,6 +213,9 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.train.keep == "best" and settings.method.mode == "probe":
         hint = "--mode head"
         raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
+    if settings.train.strategy == "fsdp" and settings.method.l2_sp:
+        hint = "train.strategy=ddp"
+        raise UsageError("L2-SP compares whole weights, which no process has", where="method.l2_sp", hint=hint)
     check_domain(settings)
     _check_particles(settings)
     if settings.model != encoder and settings.method.mode != "distil":

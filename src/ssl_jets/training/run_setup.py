@@ -53,7 +53,7 @@ class TrainingInputs(Generic[MethodT]):
         subset: the labelled jets to use, in memory; None for all of `data.train`.
         run: the run folder.
         fabric: launched Fabric.
-        resume: continue from the checkpoint of the run, if it exists.
+        begins: the run has no checkpoint to continue from, the same on all ranks.
     """
 
     settings: RunSettings[MethodT]
@@ -62,17 +62,12 @@ class TrainingInputs(Generic[MethodT]):
     subset: Jets | None
     run: TrainingRun
     fabric: Fabric
-    resume: bool
+    begins: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Particle columns and features that the encoder reads."""
         return self.data.columns if self.request.columns is None else self.request.columns
-
-    @property
-    def begins(self) -> bool:
-        """True if the run has no checkpoint to continue from."""
-        return not (self.resume and self.run.has_checkpoint)
 
 
 def with_resolved_precision(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -197,7 +192,7 @@ def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, fa
             fabric=inputs.fabric,
             monitor=make_monitor(data, settings.train, inputs.request, run.log_message),
             file_names=data.names,
-            resume=inputs.resume,
+            resume=not inputs.begins,
             title=title,
             snapshot=None if facts is None else partial(_snapshot, inputs, method, facts),
         )

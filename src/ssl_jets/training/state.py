@@ -181,6 +181,7 @@ class TrainingState:
         """Continue from the newest undamaged checkpoint of the run."""
         for message in self.ranks.from_first(lambda: checkpoint.settle(self.run.checkpoint)):
             self.run.log_message(f"warning: {message}")
+        checkpoint.require_same(self.run.checkpoint, self.ranks)
         self.load(self.run.checkpoint)
         self.run.drop_metrics_after(self.step)
         self.run.log_message(f"resumed at step {self.step} of {self.steps}")
