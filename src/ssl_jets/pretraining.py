@@ -39,6 +39,7 @@ from ssl_jets.training.run_setup import (
     statistics_sample,
     train,
     training_facts,
+    training_sample,
     with_inputs,
     with_resolved_precision,
 )
@@ -215,14 +216,14 @@ class BuiltMethod:
 
 def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
-    settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
+    settings, data = inputs.settings, inputs.data
     cls = methods.find(settings.method.name)
     components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns, data.files))
     resumed = None if inputs.begins else inputs.run
     teacher = load_teacher(cls, settings.method, inputs.columns, data.files, resumed)
     if teacher is not None:
         components[TEACHER] = teacher.encoder
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.train.seed)
     encoder = Encoder(settings.model)
     findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
     start, fresh = None, list[str]()
@@ -232,8 +233,7 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
         start = Start.read(inputs.run)
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
-        labelled = [inputs.subset] if inputs.subset is not None else None
-        method.prepare(labelled or statistics_sample(data, data.train, seed, inputs.request))
+        method.prepare(training_sample(inputs))
     return BuiltMethod(method, start, teacher, fresh_parts(method, encoder, fresh), findings)
 
 

@@ -108,6 +108,7 @@ def test_balanced_classes_count_the_same_and_absent_ones_not_at_all(jets: Jets, 
     totals = own.get_buffer("class_weights0") * counts
     torch.testing.assert_close(totals[0], totals[1])
     assert float(totals[2]) == 0.0
+    assert float(own.get_buffer("class_weights0")[2]) == 1.0
     assert not torch.allclose(own(tokens, jets)[0]["origin"].value, tasks(ORIGIN)(tokens, jets)[0]["origin"].value)
 
 

@@ -16,10 +16,10 @@ from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
-from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
+from ssl_jets.evaluation.evaluation_data import EvaluationData, halves_of, labels_of, subset
 from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
-from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
+from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.particles import evaluate_particles
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
@@ -32,12 +32,12 @@ from ssl_jets.evaluation.probes.classes import (
 from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness, some
 from ssl_jets.evaluation.provenance import facts_of, input_files, used_settings
+from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model import with_columns
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.regression import columns_of
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 
@@ -263,18 +263,6 @@ def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:
 
 def regressed_metrics(predicted: Array, names: Sequence[str], data: EvaluationData) -> list[RegressionMetrics]:
     """Return the metrics of regressed columns `[task jet, target]`, for targets that the files have."""
-    jets, found = data.task, []
-    against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
-    weights = data.weights(jets)
-    for index, name in enumerate(names):
-        if missing := [column for column in columns_of([name]) if column not in jets.jet]:
-            data.note(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
-            continue
-        first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            true = first / rest[0] if rest else first
-        if (known := known_jets(true, weights).sum()) < FEWEST:
-            data.note(f"{known} jets to test on have {name}, so the regression of it is not measured")
-            continue
-        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=data.seed))
-    return found
+    columns = {name: values.numpy() for name, values in data.task.jet.items()}
+    by_name, weights = dict(zip(names, predicted.T, strict=True)), data.weights(data.task)
+    return measure_targets(by_name, columns, weights, data.note, lacking="the files lack", seed=data.seed)

@@ -73,26 +73,9 @@ def anomaly_scan(
         SslJetsError: no labels, an unknown class, too few background jets.
     """
     data = settings.data.model_copy(update={"sources": tuple(sources)})
-    paths = [z] if isinstance(z, str | Path) else z
-    return run(settings.model_copy(update={"data": data}), out, models=models, z=paths, device=device, log=log)
-
-
-def run(
-    settings: EvaluateSettings,
-    out: str | Path,
-    *,
-    models: Sequence[str | Path] = (),
-    z: Sequence[str | Path] = (),
-    device: str | None = None,
-    log: Log = to_stderr,
-) -> AnomalyScan:
-    """Run the protocol `anomaly` on the jets of `settings.data.sources`, or on z files, as `anomaly_scan`.
-
-    Raises:
-        SslJetsError: as `anomaly_scan`.
-    """
-    out, log = Path(out), MessageLog(log)
-    searched = _of_files([Path(path) for path in z], settings, log) if z else _of_models(models, settings, device, log)
+    settings, out, log = settings.model_copy(update={"data": data}), Path(out), MessageLog(log)
+    paths = [Path(path) for path in ([z] if isinstance(z, str | Path) else z)]
+    searched = _of_files(paths, settings, log) if paths else _of_models(models, settings, device, log)
     background, signals = _classes(searched.classes, settings)
     counts = searched.count_fit_jets()
     if counts[background] < MIN_BACKGROUND_JETS:

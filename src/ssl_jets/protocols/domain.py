@@ -65,29 +65,9 @@ def domain_protocol(
         UsageError: files are missing, or test jets are among the training jets.
         DataError: classes differ, or a model was trained on the test jets.
     """
-    return run(settings, out, models=models, log=log)
-
-
-def run(
-    settings: DomainRun,
-    out: str | Path,
-    *,
-    models: Sequence[str | Path] = (),
-    z: Sequence[str | Path] = (),
-    device: str | None = None,
-    log: Log = to_stderr,
-) -> DomainResult:
-    """Run the protocol `domain`, as `domain_protocol`.
-
-    Raises:
-        UsageError: z files are given, or as `domain_protocol`.
-        DataError: as `domain_protocol`.
-    """
-    if z:
-        raise UsageError("this option does not go with --protocol domain", where="--z")
     began, protocol = time.perf_counter(), settings.protocol
     paths = [Path(path) for path in models]
-    trainings = _DomainTrainings(settings, Path(out), len(paths), torch_device(device), log)
+    trainings = _DomainTrainings(settings, out, len(paths), torch_device(None), log)
     starts = _starts(settings, trainings, paths)
     before = {start.name: trainings.before(start) for start in starts}
     rows = []
@@ -104,7 +84,7 @@ def run(
         summary=summarize(rows),
         before=before,
         rows=rows,
-        folder=Path(out),
+        folder=out,
     )
     result.write()
     for line in trainings.jets.left_out():

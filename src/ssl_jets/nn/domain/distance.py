@@ -47,8 +47,10 @@ def mmd(source: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
         scales: c of each kernel.
     """
     source, target = gather(source.float()), gather(target.float())
-    joined = torch.cat([source, target])
-    return unbiased_mmd(kernel(joined, scales), len(source))
+    kernels, first = kernel(torch.cat([source, target]), scales), len(source)
+    parts = (kernels[:first, :first], kernels[first:, first:])
+    same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
+    return same[0] + same[1] - 2 * kernels[:first, first:].mean()
 
 
 def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
@@ -63,13 +65,6 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
     for scale in scales:
         total = total + (-distance / (2 * scale * ruler)).exp()
     return total / len(scales)
-
-
-def unbiased_mmd(kernels: Tensor, first: int) -> Tensor:
-    """Estimate `mmd` from the kernel of all pairs `[jet, jet]`, whose `first` jets are of the source."""
-    parts = (kernels[:first, :first], kernels[first:, first:])
-    same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
-    return same[0] + same[1] - 2 * kernels[:first, first:].mean()
 
 
 def _covariance(z: Tensor) -> Tensor:
