@@ -231,14 +231,16 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(method: Method) -> Iterator[None]:
-    """Set evaluation mode, no gradients, and a random state of its own."""
+    """Set evaluation mode, no gradients, and a random state of its own; each module then has its mode again."""
+    modes = [(module, module.training) for module in method.modules()]
     method.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
             yield
     finally:
-        method.train()
+        for module, mode in modes:
+            module.training = mode
 
 
 def _mean(losses: list[BatchLosses]) -> dict[str, float]:
