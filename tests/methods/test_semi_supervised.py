@@ -166,3 +166,13 @@ def test_the_nearest_setting_of_the_method_inside_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         resolve_pretrain("semi_supervised", {"method": {"unlabelled_settings": {"mask_ratoi": 0.6}}})
     assert caught.value.hint == "--set method.unlabelled_settings.mask_ratio=..."
+
+
+def test_a_loss_that_can_be_negative_gets_no_uncertainty(batch: Jets) -> None:
+    jets = with_labels(batch, 10)
+    method = build(jets, unlabelled="nepa", unlabelled_weight=(3.0, 3.0))
+    parts = method(jets, 0.0)
+    assert "sigma_label" in parts
+    assert "sigma_unlabelled" not in parts
+    torch.testing.assert_close(parts["loss"].detach(), parts["loss_label"] + 3 * parts["loss_unlabelled"])
+    assert "sigma_unlabelled" in build(jets, unlabelled="mae")(jets, 0.0)

@@ -206,3 +206,14 @@ def test_metrics_of_pairs_rank_true_pairs_above_others() -> None:
     metrics = particle_metrics(encoder, heads, [with_truth(jets, vertex=groups)])
     assert 0 <= metrics["auc_vertex"] <= 1
     assert metrics["purity_vertex"] == 1.0
+
+
+def test_pairs_are_multiplied_in_float32_under_autocast(jets: Jets) -> None:
+    torch.manual_seed(0)
+    head, tokens = PairHead(16), 3 * torch.randn(sum(LENGTHS), 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = head(tokens, jets)
+        factors, single = head.layers(tokens).float().split([len(head.signs), 1], 1)
+    products = (factors[pairs.first] * head.signs * factors[pairs.second]).sum(1)
+    expected = products + single[pairs.first, 0] + single[pairs.second, 0] + head.constant
+    torch.testing.assert_close(pairs.logits, expected, atol=1e-5, rtol=1e-5)

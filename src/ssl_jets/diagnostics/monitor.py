@@ -35,9 +35,8 @@ EARLY_STEPS = 200
 TEACHER_MAY_STOP_AFTER = 0.9
 """Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
 
-
-BatchLosses = tuple[int, dict[str, float]]
-"""Number of jets of a batch, and its loss and parts."""
+BatchLosses = tuple[int, float, dict[str, float]]
+"""Number of jets of a batch, the sum of their weights, and its loss and parts."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class Monitor:
 
     def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float]:
         """Compute the loss of `some`, and its rise when jets swap their z; `losses` are the losses of all jets."""
-        ends = list(accumulate(size for size, _ in losses))  # 128, 256, ...: the losses of `some` may be among them
+        ends = list(accumulate(size for size, *_ in losses))  # 128, 256, ...: the losses of `some` may be among them
         known = losses[: ends.index(len(self.some)) + 1] if len(self.some) in ends else None
         loss = _mean(known or self._losses(method, progress, self.some))["loss"]
         with swapped_z(method):
@@ -180,7 +179,8 @@ class Monitor:
         for number, batch in enumerate(self._batches(jets)):
             torch.manual_seed(number)
             parts = method(batch.to(_device(method)), progress)
-            losses.append((len(batch), {name: float(value) for name, value in parts.items()}))
+            weight = float(len(batch) if batch.weights is None else batch.weights.sum())
+            losses.append((len(batch), weight, {name: float(value) for name, value in parts.items()}))
         return losses
 
     def _z(self, encoder: BaseEncoder, jets: Jets) -> Tensor:
@@ -231,23 +231,25 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(method: Method) -> Iterator[None]:
-    """Set evaluation mode, no gradients, and a random state of its own."""
+    """Set evaluation mode, no gradients, and a random state of its own; each module then has its mode again."""
+    modes = [(module, module.training) for module in method.modules()]
     method.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
             yield
     finally:
-        method.train()
+        for module, mode in modes:
+            module.training = mode
 
 
 def _mean(losses: list[BatchLosses]) -> dict[str, float]:
-    """Average loss and parts over the jets of some batches."""
-    jets = sum(size for size, _ in losses)
+    """Average loss and parts over the jets of some batches, with their weights."""
+    total = sum(weight for _, weight, _ in losses) or 1.0
     totals: dict[str, float] = {}
-    for size, parts in losses:
+    for _, weight, parts in losses:
         for name, value in parts.items():
-            totals[name] = totals.get(name, 0.0) + value * size / jets
+            totals[name] = totals.get(name, 0.0) + value * weight / total
     return totals
 
 

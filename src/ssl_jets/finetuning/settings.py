@@ -40,7 +40,7 @@ class MmdSettings(Settings):
     weight: float = Field(default=1.0, gt=0)
     """Factor of the loss."""
     scales: tuple[float, ...] = Field(default=SCALES, min_length=1)
-    """Widths of the kernels, in units of the mean squared distance of two jets of the batch."""
+    """Squared widths of the kernels, in units of the mean squared distance of two jets of the batch."""
 
 
 class ReweightSettings(Settings):

@@ -105,6 +105,7 @@ def fit(
         run.log_message(
             f"the model is of step {best}, the best of all validations: {state.best.name} {state.best.value:.4g}"
         )
+        run.log_message("note: the held-out jets chose these weights; jets of other files test them without bias")
     return replace(state.result(), best_step=best)
 
 

@@ -98,6 +98,7 @@ class TrainingState:
             if isinstance(module, Transformer):
                 module.checkpointing = settings.checkpointing
         self.placement = Placement(method, lambda module: make_optimizer(module, settings), fabric, settings.strategy)
+        self.placement.trained.train()  # a loaded encoder is in evaluation mode
         self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0

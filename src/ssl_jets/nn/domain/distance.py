@@ -58,7 +58,8 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
     # |x - y|^2 from float32 products loses digits if z has a large common offset: subtract it first.
     z = z - z.detach().mean(0)
     square = z.square().sum(1)
-    distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
+    with torch.autocast(z.device.type, enabled=False):  # differences of squares need float32
+        distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
     ruler = 2 * square.detach().sum() / max(1, len(z) - 1)
     ruler = ruler.clamp(min=torch.finfo(z.dtype).tiny)
     total = torch.zeros_like(distance)
@@ -69,4 +70,5 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
 
 def _covariance(z: Tensor) -> Tensor:
     centred = z - z.mean(0)
-    return centred.T @ centred / (len(z) - 1)
+    with torch.autocast(z.device.type, enabled=False):
+        return centred.T @ centred / (len(z) - 1)
