@@ -74,7 +74,7 @@ def test_the_commands_of_the_page_run(registered: str, ssl_jets: Run, monkeypatc
     monkeypatch.setattr("ssl_jets.data.dataset.sample_sources", lambda: two)
     block = re.search(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    commands = [shlex.split(line) for line in block[1].splitlines() if line.startswith("ssl-jets")]
+    commands = [shlex.split(line) for line in block[1].replace("\\\n", "").splitlines() if line.startswith("ssl-jets")]
     assert [command[1] for command in commands] == ["convert", "finetune", "embed"]
     for command in commands:
         done = ssl_jets(*command[1:])

@@ -118,7 +118,7 @@ def test_the_method_inside_has_the_statistics_of_labelled_and_unlabelled_jets(
     subset = labelled_subset(files, request, settings.data.labelled, seed=0)
     assert subset is not None
     no_run: Any = None
-    found = build_method(TrainingInputs(settings, files, request, subset, no_run, no_run, resume=False)).method
+    found = build_method(TrainingInputs(settings, files, request, subset, no_run, no_run, begins=True)).method
     assert isinstance(found, SemiSupervised)
     fitted, features = found.method.get_submodule("observables"), found.encoder.features
     alone, of_all = JetObservables(8), JetObservables(8)

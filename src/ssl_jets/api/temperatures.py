@@ -45,6 +45,7 @@ def _fit(path: Path) -> float:
     from ssl_jets.evaluation.settings import EvaluateSettings
     from ssl_jets.model_file import load_model
     from ssl_jets.runtime.console import MessageLog
+    from ssl_jets.runtime.precision import SCORES_PRECISION
 
     model = load_model(path)
     if model.head is None:
@@ -57,7 +58,7 @@ def _fit(path: Path) -> float:
     data = EvaluationData.of([model], remembered.sources, settings, MessageLog(lambda message: None))
     if not data.named:
         raise DataError("the files of the run have no labels to fit a temperature on", where=path)
-    z = model.embed(data.test)
+    z = model.embed(data.test, precision=SCORES_PRECISION)
     labels = labels_of(data.test)
     found = temperature(model.probabilities(z, data.named), labels, data.weights(data.test))
     log(f"temperature of {path}: {found:.3f}, fitted on {len(labels):,} jets held out from its training")
