@@ -18,6 +18,7 @@ from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from ssl_jets.nn.foreign.registry import Translated, find, translate
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.runtime.atomic import check_folder
+from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.weights import read_checkpoint
 from ssl_jets.sharing.location import CONFIG
 
@@ -60,9 +61,11 @@ def convert(
         force: replace an existing folder.
 
     Raises:
-        UsageError: there is no such encoder, or the number of labels is not that of the head.
+        UsageError: there is no such encoder, the labels do not fit the head, or `out` contains the
+            checkpoint.
         SslJetsError: the checkpoint cannot be read, or its weights do not fit the network; nothing is written.
     """
+    check_apart([out], [] if checkpoint is None else [checkpoint])
     check_folder(out, CONFIG, force=force)
     cls = find(architecture)
     weights, digest = read_checkpoint(Path(checkpoint)) if checkpoint is not None else (None, "")
