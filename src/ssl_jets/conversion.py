@@ -63,7 +63,8 @@ def convert(
     Raises:
         UsageError: there is no such encoder, the labels do not fit the head, or `out` contains the
             checkpoint.
-        SslJetsError: the checkpoint cannot be read, or its weights do not fit the network; nothing is written.
+        SslJetsError: the checkpoint cannot be read, its weights do not fit the network, or the network fails on two
+            jets; nothing is written.
     """
     check_apart([out], [] if checkpoint is None else [checkpoint])
     check_folder(out, CONFIG, force=force)
@@ -78,6 +79,7 @@ def convert(
     encoder.cfg = encoder.cfg.model_copy(update={"context": context})
     if weights is not None:
         _load(encoder, translated.weights, Path(str(checkpoint)))
+    encoder.try_out()
     head, classes, notes = _head(encoder, translated, tuple(labels))
     if weights is None:
         notes = (*notes, "no checkpoint: the weights are those of the constructor, with seed 0")
