@@ -153,6 +153,14 @@ def test_a_missing_value_is_one_message(value: float | None) -> None:
         Jets.from_awkward(ak.Array([[{"pt": 5.0, "eta": value, "phi": 0.2}, {"pt": 5.0, "eta": 1.0, "phi": 0.2}]]))
 
 
+@pytest.mark.parametrize(("pt", "reason"), [(0.0, "pt is zero"), (-5.0, "pt is negative"), (2e6, "beyond 1,000,000")])
+def test_particles_of_records_follow_the_rules_of_files(model: Model, pt: float, reason: str) -> None:
+    records = events().FatJet
+    records["constituents"] = ak.with_field(records.constituents, ak.full_like(records.constituents.pt, pt), "pt")
+    with pytest.raises(DataError, match=reason):
+        model.embed(records)
+
+
 def test_jets_without_constituents_are_one_message(model: Model) -> None:
     with pytest.raises(UsageError, match="no particles"):
         model.embed(events().FatJet[["pt", "eta", "phi"]])

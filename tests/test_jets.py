@@ -10,8 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_jets.config import ModelSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate, offsets_of
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.nn.heads import ClassHead
 from support.small_models import made_jets
 
 Rows = list[list[float]]
@@ -188,3 +192,41 @@ def test_jets_of_arrays_have_their_dphi_wrapped_and_no_other_value_changed() -> 
     given = values.astype(np.float32)
     Jets.of([given], columns=("pt", "deta", "dphi"))
     assert given[0, 2] == np.float32(6.2)
+
+
+JET = np.array([[310.0, 0.02, -0.01, 311.5, 0], [95.0, -0.11, 0.07, 96.0, 1], [30.0, 0.2, 0.1, 31.0, 2]])
+IMPOSSIBLE = {
+    "padding": (np.vstack([JET, np.zeros((2, 5))]), "pt is zero(.|\n)*jet 1(.|\n)*2 particles(.|\n)*> 0. leaves"),
+    "padding alone": (np.zeros((3, 5)), "pt is zero"),
+    "negative pt": (JET * [-1, 1, 1, 1, 1], "pt is negative"),
+    "MeV": (JET * [1e7, 1, 1, 1e7, 1], "pt is beyond 1,000,000(.|\n)*GeV"),
+    "far forward": (np.add(JET, [0, 20, 0, 0, 0]), "its momentum"),
+    "kind": (np.add(JET, [0, 0, 0, 0, 4]), "kind is not an integer from 0 to 5"),
+}
+
+
+@pytest.mark.parametrize(("jet", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_particles_in_memory_follow_the_rules_of_files(jet: np.ndarray[Any, Any], message: str) -> None:
+    columns = ("pt", "deta", "dphi", "energy", "kind")
+    assert Jets.of([JET], columns).lengths.tolist() == [3]
+    with pytest.raises(UsageError, match=message):
+        Jets.of([JET, jet], columns)
+
+
+def test_a_mask_of_numpy_or_torch_selects_as_the_indices_of_its_jets() -> None:
+    jets = made_jets([3, 1, 2])
+    for mask in (np.array([True, False, True]), torch.tensor([True, False, True]), [True, False, True], [0, 2]):
+        assert torch.equal(jets.select(mask).particles, jets.select(torch.tensor([0, 2])).particles)
+    assert len(jets.select([])) == len(jets.select(np.zeros(3, bool))) == 0
+    with pytest.raises(UsageError, match="not one value a jet"):
+        jets.select([True, False])
+    assert jets.keep(np.array([True, False, True, True, False, False])).lengths.tolist() == [2, 1, 0]
+
+
+def test_no_jets_have_no_rows_of_any_result() -> None:
+    model = Model(Encoder(ModelSettings(size="tiny")), ClassHead(64, 2), ("QCD", "Tbl"))
+    jets = Jets.of([], columns=("pt", "deta", "dphi"))
+    assert model.embed(jets).shape == (0, 64)
+    assert model.predict(jets).shape == (0, 2)
+    padded, mask = jets.to_padded()
+    assert (padded.shape, mask.shape) == ((0, 0, 3), (0, 0))

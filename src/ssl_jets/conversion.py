@@ -18,6 +18,7 @@ from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from ssl_jets.nn.foreign.registry import Translated, defaults, find, translate
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.runtime.atomic import check_folder
+from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.weights import read_checkpoint
 from ssl_jets.sharing.location import CONFIG
 
@@ -60,9 +61,12 @@ def convert(
         force: replace an existing folder.
 
     Raises:
-        UsageError: there is no such encoder, or the number of labels is not that of the head.
-        SslJetsError: the checkpoint cannot be read, or its weights do not fit the network; nothing is written.
+        UsageError: there is no such encoder, the labels do not fit the head, or `out` contains the
+            checkpoint.
+        SslJetsError: the checkpoint cannot be read, its weights do not fit the network, or the network fails on two
+            jets; nothing is written.
     """
+    check_apart([out], [] if checkpoint is None else [checkpoint])
     check_folder(out, CONFIG, force=force)
     cls = find(architecture)
     weights, digest = read_checkpoint(Path(checkpoint)) if checkpoint is not None else (None, "")
@@ -77,6 +81,7 @@ def convert(
     encoder.cfg = encoder.cfg.model_copy(update={"context": context})
     if weights is not None:
         _load(encoder, translated.weights, Path(str(checkpoint)))
+    encoder.try_out()
     head, classes, notes = _head(encoder, translated, tuple(labels))
     notes = (*notes, *translated.notes)
     if weights is None:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.records.packing import Packed, pack
+from ssl_jets.records.particles import require_possible, tables_of, wrap_azimuth
 from ssl_jets.runtime.short_repr import ShortRepr
 
 UNITS = {
@@ -42,20 +43,6 @@ USUAL_LENGTH = 256
 
 MASSES = (0.13957, 0.0, 0.0, 0.000511, 0.10566, 0.0)
 """Mass hypothesis of each kind [GeV]: the pion mass for charged hadrons, zero for neutral ones."""
-
-
-def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
-    """Wrap azimuths into [-pi, pi], in place; an angle inside keeps every bit.
-
-    Example:
-        >>> dphi = np.array([6.0, -0.5], dtype=np.float32)
-        >>> wrap_azimuth(dphi)
-        >>> [f"{angle:.4f}" for angle in dphi]
-        ['-0.2832', '-0.5000']
-    """
-    beyond = np.flatnonzero((np.abs(dphi) > np.float32(np.pi)) & np.isfinite(dphi))
-    turn = dphi[beyond].astype(np.float64)
-    dphi[beyond] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
 
 
 @dataclass(eq=False, repr=False)
@@ -112,7 +99,7 @@ class Jets(ShortRepr):
 
         Raises:
             UsageError: an unknown column, one of pt, deta, dphi is missing, an array of another shape, a jet without
-                particles, or a value that is not finite.
+                particles, or a value that files may not have (docs/conventions.md), such as the pt 0 of padding.
 
         Example:
             >>> jets = Jets.of([[[0.02, 310.0, 6.28]]], columns=("deta", "pt", "dphi"))
@@ -124,19 +111,12 @@ class Jets(ShortRepr):
             raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
         names = (*(name for name in COLUMNS if name in columns), *features)
         order = [list(columns).index(name) for name in names]
-        canonical = order[: len(order) - len(features)]
-        arrays = [torch.as_tensor(np.asarray(jet, dtype=np.float32)) for jet in particles]
-        for number, jet in enumerate(arrays):
-            shaped = jet.ndim == 2 and jet.shape[1] == len(columns) and len(jet)
-            if not shaped or not jet[:, canonical].isfinite().all():
-                expected = [f"finite numbers [particle, {len(columns)}], at least one particle"]
-                found = f"shape {tuple(jet.shape)}, {int((~jet.isfinite()).sum())} values not finite"
-                what = "these are not the particles of a jet"
-                raise UsageError(what, where=f"jet {number}", found=found, allowed=expected)
+        arrays = [torch.as_tensor(table) for table in tables_of(particles, columns, features)]
         packed = torch.cat(arrays)[:, order] if arrays else torch.empty(0, len(order))  # [particle, column]
         offsets = offsets_of(torch.tensor([len(jet) for jet in arrays], dtype=torch.int64))
         jets = cls(packed, offsets, names)
         wrap_azimuth(jets.column("dphi").numpy())
+        jets._require_possible(UsageError, f"jet[jet[:, {list(columns).index('pt')}] > 0]")
         return jets
 
     @classmethod
@@ -162,7 +142,7 @@ class Jets(ShortRepr):
 
         Raises:
             UsageError: other arrays, a field or structure that does not fit, or an unknown column.
-            DataError: a value is missing or not finite.
+            DataError: a value is missing, not finite, or one that files may not have.
 
         Example:
             >>> import awkward as ak
@@ -181,6 +161,7 @@ class Jets(ShortRepr):
 
         Raises:
             UsageError: an unknown column.
+            DataError: a value that files may not have.
         """
         if unknown := [name for name in packed.columns if name not in (*COLUMNS, *features)]:
             found = ", ".join(unknown)
@@ -188,7 +169,14 @@ class Jets(ShortRepr):
         names = (*(name for name in COLUMNS if name in packed.columns), *features)
         particles = torch.from_numpy(np.stack([packed.columns[name] for name in names], axis=1))
         numbers = {name: torch.as_tensor(np.asarray(one, np.float32)) for name, one in (context or {}).items()}
-        return cls(particles, offsets_of(torch.from_numpy(packed.counts)), names, context=numbers)
+        made = cls(particles, offsets_of(torch.from_numpy(packed.counts)), names, context=numbers)
+        made._require_possible(DataError, "particles[particles.pt > 0]")
+        return made
+
+    def _require_possible(self, error: type[SslJetsError], real: str) -> None:
+        names = [name for name in self.columns if name in COLUMNS]
+        particles, offsets = self.particles[:, : len(names)].numpy(), self.offsets.numpy()
+        require_possible(particles, names, offsets, kinds=len(KINDS), error=error, real=real)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -218,7 +206,7 @@ class Jets(ShortRepr):
         """Return the second view of each jet: its partner of a pair, else the jet itself; without labels."""
         return replace(self, jet={}, labels=None, weights=None, source=None) if self.second is None else self.second
 
-    def keep(self, mask: Tensor) -> Jets:
+    def keep(self, mask: Tensor | npt.ArrayLike) -> Jets:
         """Return the jets with only the particles of `mask` (bool `[particle]`). A jet may become empty.
 
         Example:
@@ -226,17 +214,22 @@ class Jets(ShortRepr):
             >>> jets.keep(jets.column("pt") > 0.5).lengths.tolist()
             [1, 1]
         """
+        mask = torch.as_tensor(mask, device=self.offsets.device)
         kept_before = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
         return replace(self, particles=self.particles[mask], offsets=kept_before[self.offsets])
 
-    def select(self, jets: Tensor) -> Jets:
-        """Return the jets with the given indices (int64 `[selected]`), in that order.
+    def select(self, jets: Tensor | npt.ArrayLike) -> Jets:
+        """Return the jets with the given indices (int64 `[selected]`), in that order, or of a mask (bool `[jet]`).
+
+        Raises:
+            UsageError: a mask of another length.
 
         Example:
             >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
             >>> jets.select(torch.tensor([1, 0, 1])).column("pt").round(decimals=1).tolist()
             [50.0, 310.0, 0.4000000059604645, 50.0]
         """
+        jets = self._indices(jets)
         first = self.offsets[jets]
         lengths = self.offsets[jets + 1] - first
         offsets = offsets_of(lengths)
@@ -254,6 +247,15 @@ class Jets(ShortRepr):
             source=None if self.source is None else self.source.index_select(0, jets),
             second=None if self.second is None else self.second.select(jets),
         )
+
+    def _indices(self, jets: Tensor | npt.ArrayLike) -> Tensor:
+        """Return indices of jets; of a mask of all jets the indices of those that are chosen."""
+        index = torch.as_tensor(jets, device=self.offsets.device)
+        if index.dtype != torch.bool:
+            return index if index.numel() else index.long()
+        if index.shape != (len(self),):
+            raise UsageError("the mask has not one value a jet", found=tuple(index.shape), allowed=[(len(self),)])
+        return index.nonzero()[:, 0]
 
     def to(self, device: torch.device | str) -> Jets:
         """Copy the jets to another device: to a GPU asynchronously, from it synchronously."""
@@ -329,7 +331,7 @@ class Jets(ShortRepr):
 
     def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return padded particles `[jet, length, column]` and their mask `[jet, length]`, true for real particles."""
-        length = int(self.lengths.max()) if length is None else length
+        length = max(self.lengths.tolist(), default=0) if length is None else length
         position = torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
         fits = position < length
         row, position = self.jet_of_particle[fits], position[fits]

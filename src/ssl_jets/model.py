@@ -151,9 +151,7 @@ class Model(ShortRepr):
         packed = pack(constituents(records), records)
         context = {"jet_eta": np.abs(packed.axis[0])} if "jet_eta" in self.context else None
         jets = Jets.from_packed(packed, context)
-        width = self.encoder.dim if function == self.embed else len(self.labels)
-        values = function(jets, **options) if len(jets) else np.empty((0, width), np.float32)
-        nested: Array = packed.nested(values)  # an awkward array if the records have events
+        nested: Array = packed.nested(function(jets, **options))  # an awkward array if the records have events
         return nested
 
     def probabilities(self, z: Array, classes: Iterable[str] = (), *, temperature: float = 1.0) -> Array:
@@ -213,6 +211,8 @@ def embed_jets(
     Returns:
         z, float32 `[jet, D]` on the CPU.
     """
+    if not len(jets):
+        return torch.empty(0, encoder.dim)
     batches = (jets.select(index) for index in torch.arange(len(jets)).split(batch))
     encoded = encode(encoder, batches, device, resolve_precision(precision, device), batch=batch)
     return torch.cat([entry.z for _, entry in encoded])

@@ -216,6 +216,43 @@ def test_a_wrong_option_is_one_message(registered: str, tmp_path: Path) -> None:
         package.convert(registered, out=tmp_path / "model", options={"depth": 3})
 
 
+BAD_RESULTS = {
+    "no tokens": ("z", r"found: +\(2, 64\) of 2 jets with 4 particles"),
+    "tokens of another width": ("z, tokens[:, 1:]", r"found: +\(2, 64\), \(4, 31\)"),
+    "z of the particles": ("z[:1], tokens", r"found: +\(1, 64\), \(4, 32\)"),
+    "another dim": ("z[:, 1:], tokens", r"found: +\(2, 63\), \(4, 32\)"),
+    "no tensor": ("z, None", r"found: +\(2, 64\), NoneType"),
+    "an error": ("z @ z, tokens", r"fails on two jets(.|\n)*RuntimeError"),
+    "not finite": ("z / 0, tokens", "not finite"),
+}
+
+
+@pytest.mark.parametrize(("result", "message"), BAD_RESULTS.values(), ids=BAD_RESULTS)
+def test_a_network_without_z_and_tokens_is_refused_by_convert_and_embed(
+    result: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sample_jets: Jets,
+    converted: Path,
+) -> None:
+    import my_encoders
+
+    good = my_encoders.DeepSets.forward
+
+    def forward(self: torch.nn.Module, jets: Jets) -> object:
+        z, tokens = good(self, jets)
+        return eval(result, {"z": z, "tokens": tokens})
+
+    monkeypatch.setattr(my_encoders.DeepSets, "forward", forward)
+    with pytest.raises(SslJetsError, match=message):
+        package.convert("deepsets", out=tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+    if "2 jets" in message:
+        with pytest.raises(SslJetsError, match="an encoder returns z"):
+            load_model(converted).embed(sample_jets)
+
+
 def test_an_existing_model_is_kept_without_force(converted: Path, registered: str) -> None:
     with pytest.raises(UsageError, match="exists already"):
         package.convert(registered, out=converted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -108,3 +109,26 @@ def test_inspect_imports_arrays_and_no_compiler(modules: dict[str, set[str]]) ->
 def test_embed_imports_no_compiler(modules: dict[str, set[str]]) -> None:
     assert not modules["embed --model"] & UNUSED
     assert len(modules["embed --model"]) <= 2100
+
+
+INTERRUPTED = """
+import signal, sys
+
+class AtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            signal.raise_signal(signal.NUMBER)
+
+sys.meta_path.insert(0, AtImport())
+sys.argv = ["ssl-jets", "inspect", "gone.root"]
+from ssl_jets.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("module", "number"), [("typer", "SIGINT"), ("pydantic", "SIGINT"), ("typer", "SIGTERM")])
+def test_a_signal_during_imports_is_one_line(module: str, number: str) -> None:
+    program = INTERRUPTED.replace("MODULE", module).replace("NUMBER", number)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 128 + getattr(signal, number)
+    assert done.stderr == f"stopped by {number}\n"

@@ -59,6 +59,21 @@ def test_the_graph_agrees_with_the_model(
     assert np.abs(z).max() > 0.1
 
 
+@pytest.mark.parametrize("lengths", [[3, 0, 5], [0, 0]], ids=str)
+def test_a_jet_without_particles_has_no_result_and_others_keep_theirs(
+    session: onnxruntime.InferenceSession, lengths: list[int]
+) -> None:
+    jets = made_jets(lengths, seed=4)
+    table, mask = parity.as_table(jets, COLUMNS)
+    found = dict(zip(OUTPUTS, session.run(OUTPUTS, {"particles": table, "mask": mask}), strict=True))
+    empty = np.array(lengths) == 0
+    for name in ("z", "probabilities", "regressed", "quantiles"):
+        assert found[name].shape[0] == len(lengths)
+        assert np.isnan(found[name][empty]).all()
+        assert np.isfinite(found[name][~empty]).all()
+    assert np.isfinite(found["tokens"]).all()
+
+
 def test_the_summary_has_small_differences_and_the_files(exported: Exported) -> None:
     summary = exported.summary
     assert list(summary.differences) == OUTPUTS == list(summary.outputs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -62,3 +64,35 @@ def test_the_exception_has_the_signal() -> None:
     stop = Interrupted(signal.SIGTERM)
     assert stop.signal == 15
     assert "SIGTERM" in str(stop)
+
+
+class SignalAtEnd:
+    """Object whose end is a signal; an exception there is ignored by Python."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_whose_exception_python_ignores_comes_again() -> None:
+    hook = sys.unraisablehook
+
+    def work() -> None:
+        with Watch(at_once=True):
+            SignalAtEnd()
+            time.sleep(20)
+
+    with pytest.raises(Interrupted, match="SIGINT"):
+        work()
+    assert sys.unraisablehook is hook
+
+
+def test_an_error_that_a_library_makes_of_a_signal_is_the_signal() -> None:
+    def work() -> None:
+        with Watch(at_once=True):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException as error:
+                raise RuntimeError("while a validator was built") from error
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        work()

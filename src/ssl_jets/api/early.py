@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.runtime.atomic import check_folder, check_output, check_run_folder
 from ssl_jets.runtime.launcher import join
+from ssl_jets.runtime.overwriting import check_apart
 
 
 def check_new_file(out: str | Path, *, force: bool) -> None:
@@ -18,15 +20,17 @@ def check_new_file(out: str | Path, *, force: bool) -> None:
     check_output(Path(out), force=force)
 
 
-def check_new_evaluation(folder: Path, *, force: bool) -> None:
-    """Check that the folder of an evaluation may be written.
+def check_new_evaluation(folder: Path, files: Sequence[Path], *, force: bool) -> None:
+    """Check that the folder of an evaluation of z files may be written.
 
     Raises:
-        UsageError: it has an evaluation and `force` is not set, or it is a file.
+        UsageError: it has an evaluation and `force` is not set, it is a file, or one of the z files (an index) has the
+            name of a file of an evaluation.
         SslJetsError: it cannot be written to.
     """
-    from ssl_jets.evaluation.result import METRICS
+    from ssl_jets.evaluation.result import CURVES, METRICS
 
+    check_apart([folder / CURVES, folder / METRICS], files)
     check_folder(folder, METRICS, force=force)
 
 

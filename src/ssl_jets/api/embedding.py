@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, names_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, model_of, names_of, tree_of
 from ssl_jets.api.early import check_new_file, check_where
 from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.package_files import DEFAULT_MODEL
@@ -123,8 +123,8 @@ def predict(
     from ssl_jets.runtime.precision import SCORES_PRECISION
 
     check_choice("--level", level, ("jet", "particle"))
-    models = [Path(name) for name in names_of(model)]
     resolved = _resolved(data, {"train": {"precision": SCORES_PRECISION}}, tree)
+    models = [model_of(name) for name in names_of(model)]
     options = _options(resolved, keep, part, per_file=per_file, batch_size=batch_size, resume=resume, force=force)
     with Bar("predict", None, "jets", shown=rank() == 0) as bar:
         return run_predict(

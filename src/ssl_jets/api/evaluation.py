@@ -85,7 +85,7 @@ def evaluate(
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
     check_where(dict(request.settings or {}))
     if protocol is None and len(request.models) < 2:
-        check_new_evaluation(request.folder("evaluation"), force=force)
+        check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()
     return _evaluate_domains(request) if protocol == "domain" else _evaluate(request)
 

@@ -36,6 +36,8 @@ def inspect(
     from ssl_jets.runtime.terminal import folded
     from ssl_jets.setting_tree import parse_set
 
+    if plot is not None:
+        _check_plot(plot, force=force)
     settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema, where))
     unopened: dict[str, str] = {}
     inspected = inspect_files(sources, unopened, settings.data)
@@ -43,10 +45,23 @@ def inspect(
         log(line)
     if plot is not None:
         from ssl_jets.report.figures.columns import draw_columns
+        from ssl_jets.runtime.overwriting import check_apart
 
+        check_apart([plot], [one.file.source.path for one in inspected], option="--plot")
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
         log(f"figure: {plot}" + (f", of {some}" if some else ""))
     print_result(files_as_json(inspected, unopened) if json_ else folded(files_as_text(inspected, columns=columns)))
+
+
+def _check_plot(path: Path, *, force: bool) -> None:
+    """Check that a figure may be written, before files are read."""
+    from ssl_jets.errors import UsageError
+    from ssl_jets.runtime.atomic import check_output
+
+    if path.suffix.lower() != ".png":
+        hint = f"--plot {path.with_suffix('.png')}" if path.name else None
+        raise UsageError("columns are drawn as PNG", where="--plot", found=path, allowed=[".png"], hint=hint)
+    check_output(path, force=force, option="--plot")
 
 
 def _print_schema(path: Path | None, sources: list[str] | None) -> None:

@@ -16,26 +16,20 @@ from ssl_jets.data.schemas.labels import NO_CLASS, Classes
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import DataError
 from ssl_jets.jets import COLUMNS, KINDS, Jets
+from ssl_jets.records.particles import BEYOND, MOMENTUM_BEYOND, NO_KIND, ZERO_PT, impossible, no_kind
 
-ZERO_PT = "pt is zero"
 _LOST = "particles of it are not stored in the file"
 _EMPTY = "no particles"
 _WEIGHT_NOT_FINITE = "its weight is not finite"
 _NO_CLASS = "it belongs to no class, or to several"
-_NO_KIND = f"kind is not an integer from 0 to {len(KINDS) - 1}"
-_BEYOND = "{name} is beyond 1,000,000"
-_MOMENTUM_BEYOND = "its momentum pt cosh(deta) is beyond 1,000,000"
-
-_LARGEST = 1e6
-"""Largest size of a column of a particle, in its unit (GeV, mm, e): far above any collider and detector, and far below
-the numbers at which squares overflow in float32."""
+_NO_KIND = NO_KIND.format(last=len(KINDS) - 1)
 
 _HINTS = {
     _LOST: ", --set data.jets=NAME reads other jets of the file",
     _NO_CLASS: ", --set data.labels=[...] names the classes to use, `labels` in a schema of yours what they are",
     _NO_KIND: "; of a PDG number in your schema, write `kind: {formula: kind(BRANCH)}`",
     **dict.fromkeys(
-        [_BEYOND.format(name="pt"), _BEYOND.format(name="energy"), _MOMENTUM_BEYOND],
+        [BEYOND.format(name="pt"), BEYOND.format(name="energy"), MOMENTUM_BEYOND],
         "; momenta are in GeV: of a file in MeV, write `unit: MeV` in a schema",
     ),
 }
@@ -127,11 +121,9 @@ class BadJetFilter:
             if name not in self._may_miss:
                 yield f"{name} is not finite", _not_finite(values)
         if self._kind_is_checked and "kind" in jets.columns:
-            kind = jets.column("kind").numpy()
-            yield _NO_KIND, np.flatnonzero((kind < 0) | (kind >= len(KINDS)) | (kind % 1 != 0))
-        if jets.particles.numel():
-            yield from _bounds(jets)
-            yield from _momenta(jets)
+            yield no_kind(jets.column("kind").numpy(), len(KINDS))
+        names = [name for name in jets.columns if name in COLUMNS]  # features may have any value
+        yield from impossible(jets.particles.numpy()[:, : len(names)], names)
 
 
 def zero_padding_hint(schema: Schema) -> str:
@@ -140,36 +132,6 @@ def zero_padding_hint(schema: Schema) -> str:
     base = f"`extends: {schema.name}` and " if schema in known_schemas() else ""
     pt = column.formula or quoted(column.branch or "")
     return f"lists padded with zeros are read with {base}`particle_cut: {pt} > 0` in a schema: --schema FILE"
-
-
-def _bounds(jets: Jets) -> Iterator[tuple[str, Array]]:
-    """Yield reasons for values beyond `_LARGEST` or not finite, also those computed from finite branches."""
-    names = [name for name in jets.columns if name in COLUMNS]  # features may have any value
-    particles = jets.particles.numpy()[:, : len(names)]
-    if not names or (particles.max() <= _LARGEST and particles.min() >= -_LARGEST):  # neither holds for NaN
-        return
-    for name in names:
-        values = jets.column(name).numpy()
-        bounded = name not in ("kind", "dphi")  # an index, an angle
-        yield f"{name} is not finite", np.flatnonzero(np.isnan(values) if bounded else ~np.isfinite(values))
-        if bounded:  # an infinite value overflowed
-            yield _BEYOND.format(name=name), np.flatnonzero(np.abs(values) > _LARGEST)
-
-
-def _momenta(jets: Jets) -> Iterator[tuple[str, Array]]:
-    """Yield reasons for a pt that is not positive, and for a momentum beyond `_LARGEST`."""
-    if "pt" not in jets.columns:
-        return
-    pt = jets.column("pt").numpy()
-    if not pt.min() > 0:
-        yield ZERO_PT, np.flatnonzero(pt == 0)
-        yield "pt is negative", np.flatnonzero(pt < 0)
-    deta = np.abs(jets.column("deta").numpy()) if "deta" in jets.columns else np.zeros_like(pt)
-    with np.errstate(all="ignore"):
-        # The largest pt and |deta| of all particles bound each momentum: mostly one product decides.
-        if not float(pt.max()) * np.cosh(float(deta.max())) <= _LARGEST:
-            momentum = pt * np.cosh(deta.astype(np.float64))
-            yield _MOMENTUM_BEYOND, np.flatnonzero(momentum > _LARGEST)
 
 
 def _is_padded(jets: Jets) -> bool:

@@ -26,7 +26,8 @@ from ssl_jets.data.schemas.schema import ParticleColumn, Schema
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.schemas.value import Value
 from ssl_jets.errors import UsageError
-from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets, wrap_azimuth
+from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
+from ssl_jets.records.particles import wrap_azimuth
 
 
 class Available(NamedTuple):

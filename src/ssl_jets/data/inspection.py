@@ -12,6 +12,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.profile import UNITS, Numbers, Profile, profile
+from ssl_jets.data.request import NOT_SELECTED
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.jets import COLUMNS
@@ -83,7 +84,7 @@ def files_as_text(inspections: Sequence[FileInspection], *, columns: bool = Fals
 
 
 def _one_line(file: JetFile, seen: Profile) -> str:
-    wrong = [f"cannot be used: {_skipped(seen)}"] if seen.left_out else []
+    wrong = _selected(seen) + ([f"cannot be used: {skipped}"] if (skipped := _skipped(seen)) else [])
     wrong += [f"suspicious: {text}" for text in seen.suspicions]
     return "; ".join([_headline(file), *wrong])
 
@@ -95,7 +96,14 @@ def _headline(file: JetFile) -> str:
 
 
 def _skipped(seen: Profile) -> str:
-    return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items())
+    return ", ".join(f"{number:,} ({reason})" for reason, number in seen.left_out.items() if reason != NOT_SELECTED)
+
+
+def _selected(seen: Profile) -> list[str]:
+    """Return the share of the jets that `data.where` selects, if it leaves any out."""
+    total = seen.jets + sum(seen.left_out.values())
+    without = seen.left_out.get(NOT_SELECTED, 0)
+    return [f"selected by where: {total - without:,} of {total:,}"] if without else []
 
 
 def _block(file: JetFile, seen: Profile, most: int | None) -> str:
@@ -106,7 +114,9 @@ def _block(file: JetFile, seen: Profile, most: int | None) -> str:
     lines = [
         _headline(file),
         *([f"  jets:             {_collections(file)}"] if file.events is not None else []),
-        f"  looked at:        {seen.jets:,} jets, {whole}" + (f"; cannot be used: {skipped}" if skipped else ""),
+        f"  looked at:        {seen.jets:,} jets, {whole}"
+        + "".join(f"; {part}" for part in _selected(seen))
+        + (f"; cannot be used: {skipped}" if skipped else ""),
         f"  classes:          {_classes(file, seen)}",
         f"  missing:          {', '.join(missing) or 'none'}",
         *_declared(file),

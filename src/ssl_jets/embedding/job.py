@@ -27,6 +27,7 @@ from ssl_jets.model import BATCH, Model
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
 from ssl_jets.runtime.process_group import launched
 from ssl_jets.runtime.signals import Watch
@@ -237,12 +238,15 @@ def _after(before: int, total: int, report: Progress | None) -> Progress | None:
 
 def _targets(inputs: Inputs, out: Path, options: OutputOptions) -> dict[Path, Inputs]:
     """Return the output files with the inputs of each."""
+    sources = [source.path for source in inputs.sources]
     if not options.per_file:
+        check_apart([out], sources)
         return {out: inputs}
     if options.part is not None and options.part.of > len(inputs.sources):
         found = f"{options.part.of} parts of {len(inputs.sources)} files"
         raise UsageError("a part has no file of its own", where="--part with --per-file", found=found)
-    paths = per_file_paths(out, [source.path for source in inputs.sources])
+    paths = per_file_paths(out, sources)
+    check_apart(paths, sources)
     targets = {paths[own.first]: own for own in inputs.each()}
     for path in targets:
         check_output(path, force=options.force or options.resume)

@@ -15,7 +15,7 @@ import torch
 from ssl_jets.data.files import EntryRange, count
 from ssl_jets.data.inputs import unlisted
 from ssl_jets.data.loading.stream import ordered
-from ssl_jets.data.request import Request
+from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import share
@@ -280,7 +280,8 @@ def _require_some(inputs: Inputs, skipped: Counter[str], log: Log) -> None:
     jets = count(inputs.ranges) - skipped.total()
     if inputs.part is None:
         where = file_names(inputs.files, inputs.ranges)
-        require_jets(jets, "that can be embedded", where=where, left_out=skipped)
+        purpose = "that is selected" if set(+skipped) == {NOT_SELECTED} else "that can be embedded"
+        require_jets(jets, purpose, where=where, left_out=skipped)
     elif not jets:
         log(f"WARNING: no jet of part {inputs.part.number} of {inputs.part.of} can be embedded")
 

@@ -27,6 +27,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.foreign.adapter import require_own
 from ssl_jets.runtime.atomic import check_output, whole_file
 from ssl_jets.runtime.console import Log, to_stderr
+from ssl_jets.runtime.overwriting import check_apart
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -105,6 +106,7 @@ def export(
     rounded = out.with_suffix(f".int8{SUFFIX}")
     for path in (out, rounded)[: 1 + int8]:
         check_output(path, force=force)
+    check_apart((out, rounded), settings.data.sources or tuple(settings.data.proportions))
     check_packages()
     model = load_model(model_path)
     check_inputs(model, model_path)

@@ -71,17 +71,25 @@ class ExportedModel(nn.Module):
         self.register_buffer("normal", normal, persistent=False)
 
     def forward(self, particles: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, in the order of `outputs`, from the two inputs of `PaddedEncoder`."""
+        """Return the outputs, in the order of `outputs`, from the two inputs of `PaddedEncoder`.
+
+        All outputs of a jet without particles are NaN, except for tokens of padding.
+        """
         z, tokens = self.encoder(particles, mask)
-        results = [z]
+        no_particles = (mask > 0.5).float().sum(1) == 0  # [jet]
+
+        def of_jets(values: Tensor) -> Tensor:
+            return values.masked_fill(no_particles.view(-1, *[1] * (values.dim() - 1)), torch.nan)
+
+        results = [of_jets(z)]
         if "tokens" in self.outputs:
             results.append(tokens)
         if self.head is not None:
-            results.append(self.head(z).softmax(dim=1))
+            results.append(of_jets(self.head(z).softmax(dim=1)))
         if self.regressor is not None:
-            results.append(self.regressor.physical(z))
+            results.append(of_jets(self.regressor.physical(z)))
             if "quantiles" in self.outputs:
-                results.append(self.regressor.bands(z, self.normal))
+                results.append(of_jets(self.regressor.bands(z, self.normal)))
         return tuple(results)
 
 

@@ -15,6 +15,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.inputs import requests_of
 from ssl_jets.data.request import Request
+from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.encoding import embed_parts
 from ssl_jets.embedding.predictions import ScoresOutput
 from ssl_jets.errors import UsageError
@@ -26,6 +27,7 @@ from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
+from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import SCORES_PRECISION
 from ssl_jets.zfile import Column, ZMetadata, ZWriter, read_metadata
 
@@ -62,6 +64,8 @@ def finetune_folds(
     if (launch := join()) is not None and launch.world > 1:
         raise UsageError("folds are trained in one process", where="--folds", hint="--set data.fold=0 trains one fold")
     check_output(out / SCORES, force=force or resume)
+    if named := settings.data.sources or tuple(settings.data.proportions):
+        check_apart([out / SCORES], [source.path for source in resolve_sources(named)])
     folds = [_with_fold(settings, fold) for fold in range(settings.data.folds or 0)]
     runs = [out / f"fold-{fold}" for fold in range(len(folds))]
     for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):

@@ -190,16 +190,16 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Check that an output file may be written.
+def check_output(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Check that an output file, which `option` names, may be written.
 
     Raises:
         UsageError: `path` exists and `force` is not set, or it is a folder.
     """
     if path.is_dir():
-        raise UsageError("the output is a folder", where=path, hint=f"--out {path / 'FILE'}")
+        raise UsageError("the output is a folder", where=path, hint=f"{option} {path / 'FILE'}")
     if path.exists() and not force:
-        raise UsageError("the output exists already", where=path, hint="--force to overwrite it, or another --out")
+        raise UsageError("the output exists already", where=path, hint=f"--force to overwrite it, or another {option}")
 
 
 def check_folder(folder: Path, holds: str, *, force: bool) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from ssl_jets.errors import SslJetsError
+
+_AGAIN = 0.05
+"""Seconds after which a signal is repeated whose exception Python ignored."""
 _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -41,20 +47,34 @@ class Watch:
         if threading.current_thread() is threading.main_thread():
             for number in _WATCHED:
                 self._before[number] = signal.signal(number, self._note)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._repeat
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._before:
+            sys.unraisablehook = self._hook
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self.received and self.at_once and isinstance(error, Exception) and not isinstance(error, SslJetsError):
+            raise Interrupted(self.received) from error  # a library, such as pydantic, made another error of it
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received == signal.SIGINT and number == signal.SIGINT:
+        if self.received == signal.SIGINT and number == signal.SIGINT and not self.at_once:
             raise KeyboardInterrupt
         self.received = number
         if self.at_once:
             raise Interrupted(number)
+
+    def _repeat(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Send a signal again whose exception Python ignored, as it does in a callback of an import."""
+        if not isinstance(ignored.exc_value, Interrupted):
+            self._hook(ignored)
+            return
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), ignored.exc_value.signal))
+        again.daemon = True
+        again.start()
 
 
 _current: list[Watch] = []

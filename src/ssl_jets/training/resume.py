@@ -7,11 +7,15 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve, to_yaml
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.overwriting import check_apart
+from ssl_jets.sharing.location import is_elsewhere, model_folder
 from ssl_jets.training.loggers import Loggers, check_loggers
+from ssl_jets.training.required import TEACHER
 from ssl_jets.training.run_folder import TrainingRun
 
 _MAY_CHANGE = {
@@ -91,9 +95,14 @@ def goes_on(run: TrainingRun, fabric: Fabric, *, resume: bool) -> bool:
 def open_run(
     run: TrainingRun, settings: RunSettings[MethodSettings], data: Dataset, fabric: Fabric, *, resume: bool, force: bool
 ) -> None:
-    """Create or reopen the run folder. Called after the inputs are checked, since `force` removes the old run."""
+    """Create or reopen the run folder. Called after the inputs are checked, since `force` removes the old run.
+
+    Raises:
+        UsageError: the run to be removed contains files of jets, the model to begin from, or a schema of this run.
+    """
     config = run.folder / "config.yaml"
     if not (resume and config.is_file()):
+        check_apart([run.folder], [*_files_of(settings, data), *_models_of(settings)])
         run.create(settings, force=force)
     else:
         run.lock()
@@ -106,6 +115,19 @@ def open_run(
     run.loggers = Loggers(settings.train.log, run.folder, _flat(settings.model_dump(mode="json")))
     run.record_or_check_files([view.identity for file in data.files for view in file.views])
     fabric.barrier()
+
+
+def _files_of(settings: RunSettings[MethodSettings], data: Dataset) -> list[str]:
+    """Return the files of jets, also those that could not be opened, and the schema if one is named."""
+    views = [view.source.path for file in data.files for view in file.views]
+    return [*views, *data.left_out, *([settings.data.format] if settings.data.format else [])]
+
+
+def _models_of(settings: RunSettings[MethodSettings]) -> list[Path]:
+    """Return the folders on this machine of the trained models that a run begins from."""
+    of_method = (getattr(settings.method, name, None) for name in ("model", TEACHER, *methods.names()))
+    named = [name for name in (settings.train.model, *of_method) if isinstance(name, str) and name]
+    return [model_folder(Path(name)) for name in named if not is_elsewhere(name)]
 
 
 def _changes(settings: RunSettings[MethodSettings], config: Path) -> dict[str, tuple[Any, Any]]:

@@ -100,8 +100,11 @@ def format_of(path: Path, *, rntuple: bool = False) -> Format:
     """Return the format of the suffix of `path`; of ROOT with `rntuple` the one that writes an RNTuple.
 
     Raises:
-        UsageError: an unknown suffix, or `rntuple` with another format than ROOT.
+        UsageError: an unknown suffix, standard input or output (`-`), or `rntuple` with another format than ROOT.
     """
+    if str(path) == "-":
+        hint = "the paths of z files; a list on standard input goes with --data"
+        raise UsageError("a z file is no stream", where=path, found="standard input or output", hint=hint)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         allowed = nearest(suffix, SUFFIXES)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.runtime.atomic import check_output, whole_file
+from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.zfile.columns import KEY, TRUE, Column, convert, key_columns
 from ssl_jets.zfile.index import index_text, is_index
 from ssl_jets.zfile.metadata import PartMetadata
@@ -90,11 +91,12 @@ def merge_parts(paths: Sequence[str | Path], out: str | Path, *, partial: bool =
         force: overwrite `out`.
 
     Raises:
-        UsageError: no parts, a part named twice, a part missing without `partial`, or an output that exists.
+        UsageError: no parts, a part named twice, a part missing without `partial`, an output that exists, or is a part.
         DataError: files that are no parts, or parts of different models, inputs, or columns.
         SslJetsError: the output cannot be written.
     """
     named = [Path(path) for path in paths]
+    check_apart([Path(out)], named)
     check_output(Path(out), force=force)
     if len({path.resolve() for path in named}) < len(named):
         raise UsageError("a part is named twice", found=", ".join(map(str, named[:_MOST_NAMED])))

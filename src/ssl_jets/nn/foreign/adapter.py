@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
+from torch import Tensor
+
 from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import NEEDED, Jets
@@ -57,13 +60,56 @@ class ForeignEncoder(BaseEncoder):
         return tuple(getattr(self.network, "context", ()))
 
     def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
-        """Return z `[jet, dim]` and tokens `[particle, width]`; tokens `[0, width]` with `z_only`."""
+        """Return z `[jet, dim]` and tokens `[particle, width]`; tokens `[0, width]` with `z_only`.
+
+        Raises:
+            SslJetsError: the network returns anything else.
+        """
         seen = jets if self.reads_context else jets.without(jets.context)
-        z, tokens = self.network(seen)
+        z, tokens = self._checked(self.network(seen), jets)
         if self.pool is not None:
             start = z if self._own_dim == self.width else jets.mean(tokens)
             z = self.pool(start, tokens, jets)
         return Encoded(z.float(), tokens[:0] if z_only else tokens)
+
+    def _checked(self, returned: object, jets: Jets) -> tuple[Tensor, Tensor]:
+        """Return what a network returned, if it is z and tokens in their shapes."""
+        expected = [(len(jets), self._own_dim), (len(jets.particles), self.width)]
+        values = returned if isinstance(returned, tuple | list) else (returned,)
+        shapes = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in values]
+        if shapes != expected:
+            jets_and_particles = f"of {len(jets)} jets with {len(jets.particles)} particles"
+            raise SslJetsError(
+                "an encoder returns z [jet, dim] and tokens [particle, width], two tensors",
+                where=type(self.network).__qualname__,
+                found=f"{', '.join(map(str, shapes))} {jets_and_particles}",
+                allowed=[f"{expected[0]}, {expected[1]}"],
+            )
+        z, tokens = values
+        return z, tokens
+
+    def try_out(self) -> None:
+        """Encode two jets, of three particles and of one.
+
+        Raises:
+            SslJetsError: the network fails, or does not return finite z and tokens in their shapes.
+        """
+        columns, name = self.columns, type(self.network).__qualname__
+        values = {"pt": (90.0, 40.0, 5.0, 60.0), "deta": (0.1, -0.2, 0.3, 0.0), "dphi": (0.0, 0.2, -0.1, 0.1)}
+        values["energy"] = (95.0, 44.0, 7.0, 61.0)
+        particles = torch.tensor([values.get(column, (0.0,) * 4) for column in columns]).T
+        context = {number: torch.ones(2) for number in self.context}
+        jets = Jets(particles.contiguous(), torch.tensor([0, 3, 4]), columns, context=context)
+        try:
+            with torch.inference_mode():
+                encoded = self.eval()(jets)
+        except SslJetsError:
+            raise
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+            raise SslJetsError("the encoder fails on two jets", where=name, found=found) from error
+        if not (encoded.z.isfinite().all() and encoded.tokens.isfinite().all()):
+            raise SslJetsError("the encoder gives values of two jets that are not finite", where=name)
 
     def set_pool(self, pool: Pool) -> None:
         """Pool z by another rule from now on; its weights, if any, are newly initialized."""
