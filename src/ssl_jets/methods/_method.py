@@ -79,7 +79,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss with that of the observables; context and collections are hidden unless the method sees them.
+        """Return the loss with the observables'; context and collections are hidden unless the method sees them.
 
         Distributed wrappers hook into this call.
         """
@@ -107,7 +107,7 @@ class Method(nn.Module):
         return None
 
     def prepare(self, batches: Iterable[Jets]) -> None:
-        """Fit the statistics of the observables, if they have a weight, and those of the method."""
+        """Fit the statistics of the observables, if they have a weight, and of the method."""
         if self.auxiliary is not None:
             batches = list(batches)
             self.auxiliary.fit_statistics(batches, self.encoder.features)
