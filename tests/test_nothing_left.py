@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_jets import methods
 from ssl_jets.config import DataSettings, ModelSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, count, open_files, whole
@@ -24,7 +25,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.embed import embed
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.settings import EvaluateSettings
@@ -53,6 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
+COMPARING = {"byol", "dino", "jepa", "lejepa", "simclr", "supcon", "vicreg"}
 CLASSES = Wanted(classes=True)
 OTHER_CLASSES = ("Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 
@@ -91,6 +93,20 @@ def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Pa
         pretrain(settings, tmp_path / "run")
     assert "QCD" in str(caught.value.found)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [*methods.names(), "semi_supervised with vicreg"])
+def test_a_method_that_compares_jets_refuses_batches_of_one(name: str, tmp_path: Path, write_jetclass: Write) -> None:
+    name, _, other = name.partition(" with ")
+    inner = [f"method.unlabelled={other}"] * bool(other)
+    file = {"data": {"sources": [str(write_jetclass())]}}
+    settings = resolve_pretrain(name, file, overridden(["train.batch_size=1", "train.accumulate=4", *inner]))
+    cls = methods.find(name)
+    assert cls.compares_jets(settings.method) == (bool(other) or name in COMPARING)
+    if cls.compares_jets(settings.method):
+        with pytest.raises(UsageError, match="comparing the jets of a batch") as caught:
+            pretrain(settings, tmp_path / "run")
+        assert caught.value.found == 1
 
 
 def test_a_classifier_is_not_finetuned_on_one_class(model: Path, tmp_path: Path, write_jetclass: Write) -> None:

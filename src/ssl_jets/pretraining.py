@@ -127,6 +127,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         others = {other: methods.find(other) for other in methods.names()}
         allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
         raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
+    _check_batch(settings, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
     settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
@@ -177,6 +178,18 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         result = train(method, inputs, f"pretrain {name}", facts)
     export(inputs, method, facts(result))
     return out
+
+
+def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
+    """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
+    if settings.train.batch_size * world < 2 and methods.find(settings.method.name).compares_jets(settings.method):
+        raise UsageError(
+            f"method {settings.method.name} learns by comparing the jets of a batch",
+            where="train.batch_size",
+            found=settings.train.batch_size,
+            allowed=["2 or more"],
+            hint="--batch-size 128; each batch of train.accumulate is compared by itself",
+        )
 
 
 def _facts(

@@ -154,6 +154,11 @@ class Method(nn.Module):
         return False
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Check if `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
+        return False
+
+    @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:
         """Return the jet columns that `loss` and `fit_statistics` read with these settings."""
         return ()
