@@ -120,3 +120,26 @@ def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path,
     )
     with pytest.raises(DataError, match="trained on all jets"):
         evaluation.evaluate_scores(tmp_path / "seen.npz", tmp_path / "f", settings=EvaluateSettings())
+
+
+def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_path: Path, sources: list[str]) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1))
+    names = ("QCD", "Hbb")  # in another order than in the files
+    save_model(Model(encoder, ClassHead(encoder.dim, 2), names, {"method": "mae"}), tmp_path / "two" / "model")
+    for name, files in ("all", sources), ("own", [sources[0], sources[2]]):
+        predict([tmp_path / "two"], files, tmp_path / f"{name}.npz", log=lambda message: None)
+    settings = EvaluateSettings()
+    found = evaluation.evaluate_scores(tmp_path / "all.npz", tmp_path / "a", settings=settings)
+    own = evaluation.evaluate_scores(tmp_path / "own.npz", tmp_path / "o", settings=settings)
+    assert found.classes == names
+    assert found.jets["task"] == own.jets["task"] == 800
+    assert numbers(found.task)[:3] == pytest.approx(numbers(own.task)[:3], rel=1e-6)
+    assert found.left_out == {"its class is none of the model": 400}
+    assert "400 jets of classes that the model does not know are left out: Hcc" in found.notes
+    torch.manual_seed(0)
+    save_model(Model(encoder, ClassHead(encoder.dim, 2), ("a", "b"), {"method": "mae"}), tmp_path / "ab" / "model")
+    predict([tmp_path / "ab"], sources, tmp_path / "ab.npz", log=lambda message: None)
+    with pytest.raises(DataError, match="no class of the scores has a label") as caught:
+        evaluation.evaluate_scores(tmp_path / "ab.npz", tmp_path / "n", settings=settings)
+    assert "predict --set data.labels" in str(caught.value.hint)
