@@ -143,3 +143,22 @@ def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_pa
     with pytest.raises(DataError, match="no class of the scores has a label") as caught:
         evaluation.evaluate_scores(tmp_path / "ab.npz", tmp_path / "n", settings=settings)
     assert "predict --set data.labels" in str(caught.value.hint)
+
+
+def test_scores_of_one_class_have_no_metrics_of_the_head(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    """Nor has a true column with fewer jets than a bin of the response."""
+    predict([model], sources[:1], tmp_path / "s.npz", keep=["jet_sdmass"], log=lambda message: None)
+    found = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    assert (found.task, found.classes, len(found.regression)) == (None, (), 1)
+    assert "the jets to test on are of one class, Hbb, so nothing of classes is measured" in found.notes
+    few = EvaluateSettings(evaluate=MeasureSettings(test_jets=19))
+    lines: list[str] = []
+    with pytest.raises(DataError, match="nothing to compare") as caught:
+        evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "few", settings=few, log=lines.append)
+    assert "19 jets to test on have jet_sdmass, fewer than 20, so the regression of it is not measured" in lines
+    wanted = "jets of two classes with labels, or 20 jets with the true value of a regressed target"
+    assert caught.value.hint == wanted
+    predict([model], sources[:1], tmp_path / "no.npz", log=lambda message: None)
+    with pytest.raises(DataError) as caught:
+        evaluation.evaluate_scores(tmp_path / "no.npz", tmp_path / "none", settings=EvaluateSettings())
+    assert caught.value.hint == f"{wanted} (predict --keep jet_sdmass)"

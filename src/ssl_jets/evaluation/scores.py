@@ -69,7 +69,7 @@ def evaluate_scores(
     task, classes = _classification(file, rows, settings, note)
     regression = _regression(file, rows, settings, note)
     if task is None and not regression:
-        hint = "labels in the input files, or predict --keep COLUMN of a regressed target"
+        hint = _needed(file)
         raise DataError("the scores file has nothing to compare its predictions with", where=where, hint=hint)
     empty = np.zeros(0)
     each = np.split(trained, np.cumsum(entries)[:-1])
@@ -162,18 +162,36 @@ def _classification(
         note("the scores file has no classes with labels, so nothing of classes is measured")
         return None, ()
     wanted, columns = settings.evaluate, file.columns
+    weights = weights_of_rows(file, settings.data.weights)[rows]
+    found = np.unique(columns["label"][rows][weights > 0])
+    if len(found) < 2:
+        only = "".join(f", {names[label]}," for label in found)
+        note(f"the jets to test on are of one class{only} so nothing of classes is measured")
+        return None, ()
     probabilities = np.stack([columns[f"p_{name}"][rows].astype(np.float64) for name in names], axis=1)
     task = classification_metrics(
         probabilities / probabilities.sum(axis=1, keepdims=True),
         columns["label"][rows],
         names,
-        weights=weights_of_rows(file, settings.data.weights)[rows],
+        weights=weights,
         first=first_halves(columns["source_file"][rows], columns["source_entry"][rows]),
         background=wanted.background,
         efficiencies=wanted.efficiencies or None,
         seed=wanted.seed,
     )
     return task, names
+
+
+def _needed(file: ZFile) -> str:
+    """Return what a scores file lacks to be measured."""
+    scores, needed = file.metadata["scores"], list[str]()
+    if scores["classes"]:
+        needed.append("jets of two classes with labels")
+    if regressed := scores["regressed"]:
+        missing = [name for name in columns_of(regressed) if name not in file.columns]
+        keep = "".join(f" (predict --keep {name})" for name in missing[:1])
+        needed.append(f"{FEWEST} jets with the true value of a regressed target{keep}")
+    return ", or ".join(needed)
 
 
 def _regression(file: ZFile, rows: Array, settings: EvaluateSettings, note: MessageLog) -> list[RegressionMetrics]:
@@ -190,7 +208,7 @@ def _regression(file: ZFile, rows: Array, settings: EvaluateSettings, note: Mess
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
         if (known := known_jets(true, weights).sum()) < FEWEST:
-            note(f"{known} jets to test on have {target}, so the regression of it is not measured")
+            note(f"{known} jets to test on have {target}, fewer than {FEWEST}, so the regression of it is not measured")
             continue
         predicted = columns[column][rows]
         seed = settings.evaluate.seed
