@@ -18,10 +18,12 @@ from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.zfile import ZFile
 from support.few_trees import few_trees
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 
@@ -162,3 +164,11 @@ def test_scores_of_one_class_have_no_metrics_of_the_head(tmp_path: Path, model: 
     with pytest.raises(DataError) as caught:
         evaluation.evaluate_scores(tmp_path / "no.npz", tmp_path / "none", settings=EvaluateSettings())
     assert caught.value.hint == f"{wanted} (predict --keep jet_sdmass)"
+
+
+def test_a_negative_weight_of_a_z_file_is_named_with_its_row() -> None:
+    file = ZFile(np.zeros((3, 2), np.float32), {"w": np.array([1.0, -2.0, np.nan])})
+    with pytest.raises(DataError, match="not negative") as caught:
+        weights_of_rows(file, "w")
+    assert (caught.value.where, caught.value.found) == ("column w, row 1", "-2; 2 of 3 rows")
+    assert "maximum(W, 0)" in str(caught.value.hint)
