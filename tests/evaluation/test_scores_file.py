@@ -16,7 +16,7 @@ from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.model_file import Model, save_model
@@ -172,3 +172,22 @@ def test_a_negative_weight_of_a_z_file_is_named_with_its_row() -> None:
         weights_of_rows(file, "w")
     assert (caught.value.where, caught.value.found) == ("column w, row 1", "-2; 2 of 3 rows")
     assert "maximum(W, 0)" in str(caught.value.hint)
+
+
+def test_resuming_over_an_output_of_other_options_names_them(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    out = tmp_path / "s.npz"
+
+    def resumed(files: list[str], **options: Any) -> None:
+        predict([model], files, out, resume=True, log=lambda message: None, **options)
+
+    resumed(sources[:1])
+    resumed(sources[:1])
+    for found, files, options in (
+        ("--score", sources[:1], {"scores": ["D = Hbb / (Hbb + QCD)"]}),
+        ("--temperature", sources[:1], {"temperatures": lambda: [2.0]}),
+        ("--data, contents of the files", sources[1:2], {}),
+        ("--keep", sources[:1], {"keep": ["jet_pt"]}),
+    ):
+        with pytest.raises(UsageError, match="with other options or files") as caught:
+            resumed(files, **options)
+        assert caught.value.found == found
