@@ -26,6 +26,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings
+from ssl_jets.training.placement import gather_moments
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.state import TrainingState
 from support.pretended_device import DeviceError, There, fabric_there, pretended_device
@@ -152,6 +153,16 @@ def test_jets_come_back_and_are_waited_for(jets: Jets, device: torch.device) -> 
 
 
 @pytest.mark.usefixtures("device")
+def test_moments_are_gathered_on_the_cpu(device: torch.device) -> None:
+    numbers = torch.arange(6.0).view(2, 3)
+    moments = {"exp_avg": numbers.to(device), "step": torch.tensor(3.0)}
+    state = {"state": {0: moments}, "param_groups": [{"lr": 0.1}]}
+    gathered = gather_moments(state, keep=True)
+    assert {value.device.type for value in gathered["state"][0].values()} == {"cpu"}
+    assert torch.equal(gathered["state"][0]["exp_avg"], numbers)
+    assert gather_moments(state, keep=False) == {"state": {}, "param_groups": [{"lr": 0.1}]}
+
+
 def test_the_pretended_device_refuses_as_a_real_one_would(device: torch.device) -> None:
     there = torch.arange(4.0, device=device)
     assert (there * torch.tensor(2.0))[torch.tensor([1, 3])].tolist() == [2.0, 6.0]

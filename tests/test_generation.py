@@ -22,7 +22,7 @@ from ssl_jets.data.write import energies, momenta
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.generation import BATCH, generate, with_axis
-from ssl_jets.jets import Jets, concatenate
+from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
@@ -65,9 +65,9 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "names", lambda: names)
 
 
-def trained(folder: Path, bad: int = 0, name: str = "dice") -> Path:
+def trained(folder: Path, bad: int = 0, name: str = "dice", **training: object) -> Path:
     method = Dice(Dice.Config(name="dice", bad=bad), tiny_encoder(made_jets([5, 6])))
-    save_model(Model(method.encoder, facts={"method": name, "training": {}}), folder / "run" / "model", method)
+    save_model(Model(method.encoder, facts={"method": name, "training": training}), folder / "run" / "model", method)
     return folder / "run"
 
 
@@ -98,6 +98,30 @@ def test_a_seed_gives_the_same_jets_and_another_seed_others(tmp_path: Path) -> N
     assert not torch.equal(found[0].lengths, found[2].lengths)
     # No batch repeats another.
     assert not torch.equal(found[0].lengths[:44], found[0].lengths[BATCH:])
+
+
+KINEMATICS = ("pt", "deta", "dphi", "energy")
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({"columns": KINEMATICS}, KINEMATICS),
+        ({"columns": [*KINEMATICS, "charge", "d0", "d0err"]}, KINEMATICS),  # kind and charge are learned together
+        ({"columns": [*KINEMATICS, "charge", "kind", "d0", "dzerr"]}, (*KINEMATICS, "charge", "kind", "dzerr")),
+        ({"columns": COLUMNS, "last_columns": KINEMATICS}, KINEMATICS),  # went on from a model of more columns
+        ({"columns": COLUMNS}, COLUMNS),
+    ],
+)
+def test_a_file_has_no_column_that_the_generator_was_not_trained_with(
+    tmp_path: Path, training: dict[str, list[str]], expected: tuple[str, ...]
+) -> None:
+    generate(trained(tmp_path / "all"), 20, tmp_path / "all.root")
+    generate(trained(tmp_path, **training), 20, tmp_path / "out.root")
+    every, found = read(tmp_path / "all.root"), read(tmp_path / "out.root")
+    assert found.columns == expected
+    for name in {*expected} - {"energy"}:  # an energy follows from the mass of the kind
+        assert torch.equal(found.column(name), every.column(name))
 
 
 def test_unusable_jets_are_drawn_again_and_counted(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_random_weights_read_what_the_model_reads_and_are_not_shared_with_one_th
     assert random_like(seeing.encoder, 0).reads_context
     data = evaluation_data(tmp_path, schema, blind, seeing)
     baselines = Baselines(data, torch.device("cpu"))
-    baselines._measure = lambda encoder: SimpleNamespace(encoder=encoder)  # type: ignore[assignment, return-value]
-    of_blind, of_seeing = (baselines.untrained(model.encoder).encoder for model in (blind, seeing))
+    baselines._measure = lambda model: SimpleNamespace(model=model)  # type: ignore[assignment, return-value]
+    of_blind, of_seeing = (baselines.untrained(model).model.encoder for model in (blind, seeing))
     assert (of_blind.reads_collections, of_seeing.reads_collections) == (False, True)
 
 

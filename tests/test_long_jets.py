@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_jets.embedding import predict
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.jets import USUAL_LENGTH, Jets
-from ssl_jets.model import within_memory
+from ssl_jets.model import Model, within_memory
 from ssl_jets.nn import attention
 from ssl_jets.nn.attention import AttentionLayout, attend
 from support.small_models import made_jets, tiny_encoder
@@ -32,15 +31,15 @@ def test_long_jets_make_smaller_batches_in_the_same_order() -> None:
     assert sum(map(len, pieces)) == len(jets)
 
 
-def test_z_of_a_long_jet_is_that_of_the_jet_alone_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_z_of_a_long_jet_is_that_of_the_jet_alone_wherever_it_stands() -> None:
     jets = made_jets([30, 700, 20, 600, 50])
     encoder = tiny_encoder(jets).eval()
     assert len(list(within_memory(jets, 5))) > 1
     each = [jets.select(torch.tensor([row])) for row in range(len(jets))]
     alone = torch.cat([embed_jets(encoder, jet, precision="32-true") for jet in each])
     torch.testing.assert_close(embed_jets(encoder, jets, batch=5, precision="32-true"), alone, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(predict, "BATCH", 5)
-    assert torch.equal(torch.from_numpy(predict.encode(encoder, jets, CPU)), embed_jets(encoder, jets, batch=5))
+    z = Model(encoder).embed(jets, batch_size=5, device=CPU)
+    assert torch.equal(torch.from_numpy(z), embed_jets(encoder, jets, batch=5))
 
 
 def _gradients(jets: Jets, *, causal: bool, biased: bool) -> list[torch.Tensor]:

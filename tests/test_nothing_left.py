@@ -28,7 +28,9 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
-from ssl_jets.evaluation.settings import EvaluateSettings
+from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.zfile import labelled_sides
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.model_file import Model, load_model, save_model
@@ -36,6 +38,7 @@ from ssl_jets.nn.encoder import Encoder
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.console import MessageLog
 from ssl_jets.zfile import read_z
+from support.few_trees import few_trees
 from support.finetune_settings import QUICK
 from support.jetclass_files import jetclass_branches, write_tree
 from support.overridden import overridden
@@ -176,11 +179,49 @@ def test_classes_without_jets_are_named(tmp_path: Path, model: Path, write_jetcl
 
 def test_evaluations_refuse_weights_of_0(model: Path, tmp_path: Path) -> None:
     path, settings = two_classes(tmp_path / "a.root", 0), EvaluateSettings(data=DataSettings(weights="weight"))
-    with pytest.raises(DataError, match="no jet to measure with"):
+    with pytest.raises(DataError, match=r"no jet of .* to evaluate on[^$]*weight 0"):
         evaluate_model(model, [path], tmp_path / "out", settings=settings, log=lambda _: None)
     done = embed(model, [path], tmp_path / "z.npz", keep=["weight"], log=lambda _: None)
     with pytest.raises(DataError, match="no jet to measure with"):
         evaluate_z(done.path, tmp_path / "out", settings=settings, log=lambda _: None)
+
+
+def test_jets_of_weight_0_take_no_part_in_an_evaluation(model: Path, tmp_path: Path) -> None:
+    weight = np.arange(400) % 5 // 2 % 2  # 0 0 1 1 0
+    path = two_classes(tmp_path / "a.root", weight, entries=400)
+    limits: dict[str, Any] = {"physics_jets": 300, "robust_jets": 0, "deep_sets": True}
+
+    def measured(**data: Any) -> Any:
+        settings = EvaluateSettings(data=DataSettings(**data), evaluate=MeasureSettings(**limits))
+        with few_trees():
+            return evaluate_model(model, [path], tmp_path / "out", settings=settings, force=True, log=lambda _: None)
+
+    found, alone = measured(weights="weight"), measured(where="weight > 0")
+    assert found.left_out == {"weight 0": 240}
+    for part in ("jets", "probes", "physics", "spread"):
+        assert plain(getattr(found, part)) == plain(getattr(alone, part)), part
+
+
+def test_jets_of_weight_0_take_no_part_in_the_evaluation_of_a_z_file(tmp_path: Path) -> None:
+    rng, w = np.random.default_rng(0), np.ones(800)
+    w[rng.permutation(800)[:600]] = 0
+    label = np.arange(800) % 2
+    z = rng.normal(size=(800, 6)) + 0.8 * label[:, None] + 100 * (w == 0)[:, None]
+    table = {"z": z.astype(np.float32), "label": label, "mass": 10 * z[:, 0], "w": w, "source_entry": np.arange(800)}
+    results = []
+    for name, rows in (("all", w >= 0), ("some", w > 0)):
+        np.savez(tmp_path / f"{name}.npz", **{column: values[rows] for column, values in table.items()})
+        settings = EvaluateSettings(data=DataSettings(weights="w"), evaluate=MeasureSettings(seen=True))
+        with few_trees():
+            files = (tmp_path / f"{name}.npz", tmp_path / name)
+            results.append(evaluate_z(*files, settings=settings, log=lambda _: None))
+        (fit, _), _, _ = labelled_sides([files[0]], settings, MessageLog(lambda _: None))
+        assert fit.weights.min() == 1
+    found, alone = results
+    assert (found.left_out, alone.left_out) == ({"weight 0": 600}, {})
+    assert alone.probes[0].accuracy.value > 0.7
+    for part in ("jets", "probes", "physics", "spread"):
+        assert plain(getattr(found, part)) == plain(getattr(alone, part)), part
 
 
 def spoil(branches: dict[str, Any]) -> None:

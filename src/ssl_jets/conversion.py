@@ -15,7 +15,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.model import Model
 from ssl_jets.model_file import save_model
 from ssl_jets.nn.foreign.adapter import ForeignEncoder
-from ssl_jets.nn.foreign.registry import Translated, find, translate
+from ssl_jets.nn.foreign.registry import Translated, defaults, find, translate
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.weights import read_checkpoint
@@ -67,7 +67,9 @@ def convert(
     cls = find(architecture)
     weights, digest = read_checkpoint(Path(checkpoint)) if checkpoint is not None else (None, "")
     translated = Translated({}, {}) if weights is None else translate(cls, weights)
-    settings = ModelSettings(architecture=architecture, options={**translated.options, **(options or {})})
+    # With the defaults, so that the model computes the same when those of the constructor change.
+    chosen = {**defaults(cls), **translated.options, **(options or {})}
+    settings = ModelSettings(architecture=architecture, options=chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = ForeignEncoder(settings)
@@ -76,6 +78,7 @@ def convert(
     if weights is not None:
         _load(encoder, translated.weights, Path(str(checkpoint)))
     head, classes, notes = _head(encoder, translated, tuple(labels))
+    notes = (*notes, *translated.notes)
     if weights is None:
         notes = (*notes, "no checkpoint: the weights are those of the constructor, with seed 0")
     training: dict[str, Any] = {"columns": list(encoder.columns), "context": list(context)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ssl_jets import __version__, methods
 from ssl_jets.data.write import check_suffix, energies, write_jets
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.runtime.atomic import check_output
@@ -22,6 +23,9 @@ from ssl_jets.runtime.signals import Interrupted, Watch
 
 BATCH = 256
 """Jets drawn at a time. The jets of a seed depend on it."""
+
+_FROM_KINDS = ("charge", "kind", "d0", "d0err", "dz", "dzerr")
+"""Columns that a decoder makes from the kind and charge of a particle: tracks of neutral particles are zero."""
 
 Progress = Callable[[int, int], None]
 """Function that is called with the generated jets so far and the total number of jets."""
@@ -57,7 +61,7 @@ def generate(
     """Write new jets of a model to a ROOT file in the JetClass layout, in bounded memory.
 
     The same model, seed, device and number of jets give the same jets. A jet without particles, or with values that are
-    not finite, is drawn again and counted.
+    not finite, is drawn again and counted. The file has no column that the training jets lacked.
 
     Args:
         model_path: a run folder or its `model/` folder, of a method that can generate.
@@ -89,10 +93,27 @@ def generate(
         "batch": BATCH,
     }
     redrawn: Counter[str] = Counter()
+    columns = learned_columns(model.facts.get("training", {}).get("last_columns", model.columns))
     with Watch() as watch:
-        batches = _batches(method, jets, seed=seed, device=compute_on, redrawn=redrawn, watch=watch, report=report)
+        options: Any = {"seed": seed, "device": compute_on, "redrawn": redrawn, "watch": watch, "report": report}
+        batches = _batches(method, jets, columns, **options)
         write_jets(out, batches, labels=method.labels, metadata=facts, force=force)
     return GenerateSummary(out, jets, time.monotonic() - began, dict(redrawn))
+
+
+def learned_columns(trained: Collection[str]) -> tuple[str, ...]:
+    """Return the canonical columns that a decoder learns from jets with these columns.
+
+    Kinds and charges are learned together, and an impact parameter with its uncertainty.
+
+    Example:
+        >>> learned_columns(["pt", "deta", "dphi", "energy", "charge"])
+        ('pt', 'deta', 'dphi', 'energy')
+    """
+    needs = {name: {name, *(("kind", "charge") if name in _FROM_KINDS else ())} for name in COLUMNS}
+    needs["d0"].add("d0err")
+    needs["dz"].add("dzerr")
+    return tuple(name for name in COLUMNS if needs[name] <= set(trained))
 
 
 def with_axis(jets: Jets) -> Jets:
@@ -129,6 +150,7 @@ def _eta_of_energies(jets: Jets) -> Tensor:
 def _batches(
     method: Method,
     jets: int,
+    columns: tuple[str, ...],
     *,
     seed: int,
     device: torch.device,
@@ -136,12 +158,13 @@ def _batches(
     watch: Watch,
     report: Progress | None,
 ) -> Iterator[Jets]:
-    """Yield batches of usable jets, `jets` in total; unusable ones are counted in `redrawn`."""
+    """Yield batches of usable jets with these columns, `jets` in total; unusable ones are counted in `redrawn`."""
     done = number = 0
     while done < jets:
         if watch.received:
             raise Interrupted(watch.received)
         batch = _draw(method, min(BATCH, jets - done), seed, number, device)
+        batch = batch.without([name for name in batch.columns if name not in columns])
         reasons = _unusable(batch)
         bad = torch.stack(list(reasons.values())).any(0)
         if bool(bad.all()):

@@ -29,7 +29,7 @@ from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import flattened, record_spectrum
 from ssl_jets.training.loop import FitResult
 from ssl_jets.training.required import TEACHER, Teacher, load_required, load_teacher
-from ssl_jets.training.resume import check_run, is_finished, open_run
+from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
@@ -39,6 +39,7 @@ from ssl_jets.training.run_setup import (
     statistics_sample,
     train,
     training_facts,
+    training_sample,
     with_inputs,
     with_resolved_precision,
 )
@@ -117,6 +118,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     run = check_run(settings, out, fabric, resume=resume, force=force)
     if is_finished(run, fabric, resume=resume):
         return out
+    begins = not goes_on(run, fabric, resume=resume)
 
     # Data
     if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
@@ -146,7 +148,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         collections=requests_of(settings.model.collections) if cls.sees_collections else (),
         weighted=targets,
     )
-    request = flattened(request, data, settings.data, run, begins=not (resume and run.has_checkpoint))
+    request = flattened(request, data, settings.data, run, begins=begins)
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
@@ -154,7 +156,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     if isinstance(settings.method, TaskSettings):
         wanted = Wanted(*wanted_of(settings.method))
     counts = count_labelled(data.files, data.train, request, subset, wanted) if targets or needs_labels else None
-    inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
+    inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Method, run folder
     built = build_method(inputs)
@@ -226,14 +228,14 @@ class BuiltMethod:
 
 def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     """Build the method; a run that begins gets the statistics of its features and targets from training jets."""
-    settings, data, seed = inputs.settings, inputs.data, inputs.settings.train.seed
+    settings, data = inputs.settings, inputs.data
     cls = methods.find(settings.method.name)
     components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns, data.files))
     resumed = None if inputs.begins else inputs.run
     teacher = load_teacher(cls, settings.method, inputs.columns, data.files, resumed)
     if teacher is not None:
         components[TEACHER] = teacher.encoder
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.train.seed)
     encoder = Encoder(settings.model)
     findings = fit_input_statistics(encoder, inputs) if inputs.begins else []
     start, fresh = None, list[str]()
@@ -243,8 +245,7 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
         start = Start.read(inputs.run)
     method = cls(settings.method, encoder, data.label_names, **components)
     if inputs.begins:
-        labelled = [inputs.subset] if inputs.subset is not None else None
-        method.prepare(labelled or statistics_sample(data, data.train, seed, inputs.request))
+        method.prepare(training_sample(inputs))
     return BuiltMethod(method, start, teacher, fresh_parts(method, encoder, fresh), findings)
 
 
@@ -267,7 +268,7 @@ def log_start(inputs: TrainingInputs[MethodSettings], start: Start, fresh: list[
     run, data = inputs.run, inputs.data
     begins = f"; with random weights begin: {', '.join(fresh)}" if fresh else ""
     run.log_message(f"goes on from {start.path} ({start.method}, sha256 {start.sha256[:12]}){begins}")
-    if new := [name for name in data.columns if name not in start.columns]:
+    if new := [name for name in inputs.columns if name not in start.columns]:
         run.log_message(f"columns that the model was not trained with: {', '.join(new)}")
     for line in Seen.of(start.training).notes(data.files):
         run.log_message(line)

@@ -22,7 +22,7 @@ from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from support.commands import Done
-from support.public_part import state_dict
+from support.public_part import newer_names, state_dict
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-encoder.md"
 QUICK = ["train.precision=32-true", "train.validation_jets=20", "data.buffer=300", "train.batch_size=16"]
@@ -74,7 +74,7 @@ def test_the_commands_of_the_page_run(registered: str, ssl_jets: Run, monkeypatc
     monkeypatch.setattr("ssl_jets.data.dataset.sample_sources", lambda: two)
     block = re.search(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    commands = [shlex.split(line) for line in block[1].splitlines() if line.startswith("ssl-jets")]
+    commands = [shlex.split(line) for line in block[1].replace("\\\n", "").splitlines() if line.startswith("ssl-jets")]
     assert [command[1] for command in commands] == ["convert", "finetune", "embed"]
     for command in commands:
         done = ssl_jets(*command[1:])
@@ -143,6 +143,34 @@ def test_weights_that_do_not_fit_are_named(registered: str, tmp_path: Path) -> N
     assert "5 missing: token.0.bias" in error.value.message
     assert "1 unknown: extra" in error.value.message
     assert "1 of another shape: token.0.weight" in error.value.message
+
+
+def test_the_order_of_heads_is_recorded_and_can_be_set(checkpoint: Path, tmp_path: Path, batch: Jets) -> None:
+    torch.save(newer_names(state_dict()), tmp_path / "newer.pt")
+    made = {
+        "public": package.convert("part", checkpoint, out=tmp_path / "public"),
+        "newer": package.convert("part", tmp_path / "newer.pt", out=tmp_path / "newer"),
+        "set": package.convert("part", checkpoint, out=tmp_path / "set", options={"swap_heads": False}),
+    }
+    options = {name: load_model(one.folder).encoder.cfg.options for name, one in made.items()}
+    assert {name: one["swap_heads"] for name, one in options.items()} == {"public": True, "newer": False, "set": False}
+    assert options["public"]["pair_activation"] is True  # a default of the constructor
+    assert "up to 0.4.17" in made["public"].notes[0]
+    assert "since 0.5" in made["newer"].notes[0]
+    four = batch.select(torch.arange(4))
+    p = {name: load_model(one.folder).predict(four) for name, one in made.items()}
+    assert np.abs(p["public"] - p["newer"]).max() > 0.01
+    np.testing.assert_array_equal(p["set"], p["newer"])
+
+
+def test_a_model_without_the_order_of_heads_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = package.convert("part", checkpoint, out=tmp_path / "model").folder
+    config = json.loads((folder / "config.json").read_text())
+    del config["encoder"]["settings"]["options"]["swap_heads"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SslJetsError, match="earlier version") as error:
+        load_model(folder)
+    assert "no swap_heads" in error.value.message
 
 
 def test_another_head_needs_names(tmp_path: Path) -> None:
@@ -253,7 +281,7 @@ def test_an_evaluation(converted: Path, sample_files: list[JetFile], ssl_jets: R
 def test_a_frozen_network_stays_in_evaluation_mode() -> None:
     from ssl_jets.config import ModelSettings
 
-    options = {"embed": [8], "pair": [4], "heads": 2, "blocks": 1, "class_blocks": 1}
+    options = {"embed": [8], "pair": [4], "heads": 2, "blocks": 1, "class_blocks": 1, "swap_heads": True}
     encoder = ForeignEncoder(ModelSettings(architecture="part", options=options))
     assert encoder.train().network.training
     encoder.requires_grad_(False)

@@ -41,6 +41,18 @@ def test_the_loss_is_that_of_all_held_out_jets_whatever_the_batch_size(batch: Je
             assert looks[name] == pytest.approx(value, rel=1e-5), name
 
 
+def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_size(batch: Jets) -> None:
+    jets = replace(batch, weights=torch.where(torch.arange(len(batch)) < 8, 100.0, 0.01))
+    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    with torch.no_grad():
+        for parameter in method.tasks.head.parameters():  # losses that differ between jets
+            parameter.mul_(30)
+    expected = float(method(jets, 0.0)["loss"].detach())
+    for batch_size in (5, 64):
+        metrics = Monitor(jets, batch_size, len(CLASSES)).validate(method, 0.0).metrics
+        assert metrics["loss"] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("batch_size", [16, 24])
 def test_a_validation_computes_a_loss_and_a_z_once(
     batch: Jets, batch_size: int, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,6 @@ from ssl_jets.data.seen import Seen
 from ssl_jets.data.sources import sample_sources
 from ssl_jets.data.split import split
 from ssl_jets.data.subset import choose_subset
-from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluation.evaluation_data import EvaluationData
@@ -163,7 +162,7 @@ def test_the_head_is_scored_on_the_held_out_jets_with_its_classes_in_the_order_o
     right, total = 0, 0
     for jets in batches:
         with torch.no_grad():
-            logits = model.head(torch.from_numpy(encode(model.encoder, jets, torch.device("cpu"))))
+            logits = model.head(torch.from_numpy(model.embed(jets, device="cpu")))
         guess = [model.labels[index] for index in logits.argmax(1)]
         right += sum(guess[i] == ("QCD", "Tbl")[jets.labels[i]] for i in range(len(jets)))
         total += len(jets)

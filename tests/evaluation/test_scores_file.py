@@ -188,6 +188,6 @@ def test_resuming_over_an_output_of_other_options_names_them(tmp_path: Path, mod
         ("--data, contents of the files", sources[1:2], {}),
         ("--keep", sources[:1], {"keep": ["jet_pt"]}),
     ):
-        with pytest.raises(UsageError, match="with other options or files") as caught:
+        with pytest.raises(UsageError, match="of other options or files") as caught:
             resumed(files, **options)
         assert caught.value.found == found

@@ -11,7 +11,7 @@ import torch
 from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.diagnostics.representation import uniformity
 from ssl_jets.jets import Jets
-from support.small_models import made_jets, tiny_encoder
+from support.small_models import made_jets
 
 
 def test_the_spread_is_that_of_all_jets_although_they_come_class_by_class() -> None:
@@ -20,12 +20,11 @@ def test_the_spread_is_that_of_all_jets_although_they_come_class_by_class() -> N
     jets = replace(jets, source=torch.arange(1500)[:, None].expand(-1, 3).contiguous())
     z = np.repeat([[1.0, 0.0], [0.0, 1.0]], 750, axis=0) + 0.01 * rng.normal(size=(1500, 2))
 
-    def encode(_: object, view: Jets) -> np.ndarray:
+    def embed(view: Jets) -> np.ndarray:
         assert view.source is not None
         return z[view.source[:, 1].numpy()] + 0.01 * rng.normal(size=(len(view), 2))
 
-    encoder = tiny_encoder(jets)
-    found = spread_and_collapse(encode, jets, (encoder, z), (encoder, z), labels=True)
+    found = spread_and_collapse(jets, (embed, z), (embed, z), labels=True)
     assert found["spread"]["z"].alignment < 0.1
     assert found["collapse"] == []
     shuffled = rng.permutation(1500)

@@ -221,6 +221,35 @@ def test_weights_of_the_source_are_those_of_z_before_the_finetuning(sample_jets:
     assert float(before[soft].mean()) > float(before[~soft].mean())
 
 
+def test_source_jets_of_weight_0_have_no_part_in_the_weights(sample_jets: Jets) -> None:
+    counting, target = torch.arange(0, 200, 3), harder(sample_jets)
+    weights = torch.zeros(200)
+    weights[counting] = 1.0
+    encoder, found = tiny_encoder(sample_jets), []
+    for source in (replace(sample_jets.select(torch.arange(200)), weights=weights), sample_jets.select(counting)):
+        weighing = SourceWeights(ReweightSettings(), encoder)
+        found.append((weighing.fit([source], [target], seed=0), weighing(target).tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [
+        ("probe", "data.weights=jet_pt"),
+        ("full", "data.flatten={by: [jet_pt], bins: [[0, 600, 2000]], how: resample}"),
+    ],
+)
+def test_the_weights_begin_at_the_weights_and_the_spectrum_of_the_source(
+    pretrained: Path, class_files: list[JetFile], write_jetclass: Any, tmp_path: Path, mode: str, more: str
+) -> None:
+    target, found = write_jetclass("target.root", 60, label=None), []
+    for name, others in (("plain", ()), ("changed", (more,))):
+        common = ("method.adapt=reweight", f"method.mode={mode}", "train.steps=1", *others)
+        [line] = lines(finetune(settings_of(pretrained, class_files, target, *common), tmp_path / name), "reweight")
+        found.append(line["effective"])
+    assert found[0] != found[1]
+
+
 def test_the_pull_keeps_the_encoder_near_the_pretrained_one(
     pretrained: Path, class_files: list[JetFile], tmp_path: Path
 ) -> None:

@@ -38,6 +38,12 @@ def test_settings_of_streams_of_pretraining_are_refused(pretrained: Path, class_
     assert caught.value.where == f"data.{key}"
 
 
+def test_a_penalty_on_whole_weights_is_refused_with_sharded_ones(pretrained: Path, class_files: list[JetFile]) -> None:
+    with pytest.raises(UsageError, match="whole weights") as caught:
+        settings_of(pretrained, class_files, "method.l2_sp=0.1", "train.strategy=fsdp")
+    assert caught.value.hint == "train.strategy=ddp"
+
+
 @pytest.mark.parametrize("labels", ["null", "40"])
 def test_a_probe_leaves_the_encoder_and_adds_a_head(
     pretrained: Path, class_files: list[JetFile], batch: Jets, tmp_path: Path, labels: str

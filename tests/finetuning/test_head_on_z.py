@@ -99,3 +99,15 @@ def test_the_seed_makes_the_batches() -> None:
     z, labels = labelled_z()
     losses = [train(z, labels, seed=seed)[1] for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_uncertainties_learn_at_a_tenth_of_the_rate_of_the_heads() -> None:
+    z, labels = labelled_z()
+    torch.manual_seed(0)
+    tasks = Tasks(TaskSettings(targets=("label", "mass")), 6, ("a", "b", "c"))
+    jets = Jets(torch.empty(0, 10), torch.zeros(len(z) + 1, dtype=torch.int64), labels=labels, jet={"mass": z[:, 0]})
+    tasks.fit_statistics([jets])
+    weights = TaskWeights(tasks.forms, learned=True)
+    fit_heads(z, jets, tasks, weights, steps=1, batch_size=50, seed=0, lr=0.05)
+    assert weights.log_sigma is not None
+    assert weights.log_sigma.detach().abs().tolist() == pytest.approx([0.005, 0.005], rel=1e-3)  # Adam: one rate a step

@@ -25,7 +25,7 @@ from ssl_jets.finetuning.setup import build_objective
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.training.optimizer import make_optimizer, part_of
+from ssl_jets.training.optimizer import make_optimizer, part_of, set_rates
 from support.finetune_settings import settings_of
 from support.small_models import CLASSES, tiny_encoder
 
@@ -342,4 +342,16 @@ def test_where_few_weights_learn_they_learn_at_ten_times_the_rate(
     # The first step of AdamW is the rate, whatever the gradient.
     assert moved == pytest.approx({"full": 1e-5, "last-blocks": 1e-4, "lora": 1e-4}, rel=0.05)
     settings = settings_of(pretrained, class_files[:2], "method.mode=head", *shared)
-    assert build_objective(settings, load_model(pretrained), CLASSES[:2]).lr_multipliers(0.5) == {"": 10.0}
+    objective = build_objective(settings, load_model(pretrained), CLASSES[:2])
+    assert objective.lr_multipliers(0.5) == {"": 10.0, "weights.": 1.0}
+
+
+@pytest.mark.parametrize("mode", ["head", "last-blocks"])
+def test_uncertainties_of_tasks_learn_at_the_rate_of_a_full_training(mode: str, begun: Begin) -> None:
+    objective = begun(f"method.mode={mode}", "method.targets=[label,jet_sdmass]", "method.blocks=1")
+    optimizer = make_optimizer(objective, TrainSettings(lr=1e-3))
+    set_rates(optimizer, 1e-3, objective.lr_multipliers(0.5))
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    own = {name: rates[id(weight)] for name, weight in objective.named_parameters() if weight.requires_grad}
+    assert own.pop("weights.log_sigma") == pytest.approx(1e-3)
+    assert list(own.values()) == pytest.approx([1e-2] * len(own))

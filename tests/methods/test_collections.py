@@ -10,6 +10,8 @@ import torch
 
 from ssl_jets import methods
 from ssl_jets.config import CollectionSettings, FeatureSettings, ModelSettings
+from ssl_jets.finetuning.objective import Objective
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.methods._method import Method
 from ssl_jets.nn import augment
@@ -249,3 +251,24 @@ def test_other_augmentations_leave_elements_as_they_are(jets: Jets) -> None:
     for name, part in jets.collections.items():
         assert view.collections[name].particles.nan_to_num(-9).equal(part.particles.nan_to_num(-9))
         assert view.collections[name].offsets.equal(part.offsets)
+
+
+def test_finetuning_learns_from_the_collections_that_its_encoder_reads(jets: Jets) -> None:
+    objective = Objective(FinetuneSettings(mode="full"), encoder_of(jets), CLASSES)
+    loss = loss_of(objective, jets)
+    loss.backward()
+    for name, part in jets.collections.items():
+        other = replace(part, particles=part.particles.roll(1, 0))
+        changed = replace(jets, collections={**jets.collections, name: other})
+        assert not torch.equal(loss_of(objective, changed), loss), name
+    assert objective.encoder.collections is not None
+    weights = [*objective.encoder.collections.embed.parameters(), objective.encoder.collections.missing["of_SV"]]
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in weights)
+
+
+def test_finetuning_trains_on_the_z_that_the_model_then_has(jets: Jets) -> None:
+    objective = Objective(FinetuneSettings(mode="head"), encoder_of(jets), CLASSES)
+    seen: list[torch.Tensor] = []
+    objective.tasks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    loss_of(objective, jets)
+    torch.testing.assert_close(seen[0], objective.exported()(jets, z_only=True).z.detach())

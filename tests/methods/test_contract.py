@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,31 +263,42 @@ def without_some_labels(jets: Jets) -> Jets:
     return replace(jets, labels=labels)
 
 
-OneAndTwo = tuple[dict[str, dict[str, Tensor]], list[dict[str, dict[str, Any]]]]
+@pytest.fixture(scope="module")
+def joined(sample_jets: Jets) -> list[Jets]:
+    """The batches of all ranks together."""
+    return [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
 
 
 @pytest.fixture(scope="module")
-def one_and_two_ranks(sample_jets: Jets, tmp_path_factory: pytest.TempPathFactory) -> OneAndTwo:
-    """States of all methods, trained by one process on whole batches, and by each of two on their halves."""
-    folder = tmp_path_factory.mktemp("ranks")
-    batches = [without_some_labels(sample_jets.select(torch.arange(start, start + 16))) for start in (0, 16)]
-    torch.save(batches, folder / "batches.pt")
-    all_ranks(two_ranks.train_on_rank, folder / "batches.pt", folder, seconds=900)
+def one_rank(joined: list[Jets]) -> dict[str, dict[str, Tensor]]:
+    """States of all methods, trained by one process on whole batches."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_optimizer", "seed_step"):
             patch.setattr(state, name, getattr(state, name))  # put back what the program replaces
-        alone = two_ranks.train_all(batches, world=1)
-    return alone, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+        return two_ranks.train_all(methods.names(), joined, world=1)
 
 
-@pytest.mark.parametrize(
-    ("name", "strategy"),
-    [*((name, "ddp") for name in methods.names()), *((name, "fsdp") for name in two_ranks.SHARDED)],
-)
-def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
-    name: str, strategy: str, one_and_two_ranks: OneAndTwo, batch: Jets
-) -> None:
-    alone, ranks = one_and_two_ranks[0][name], [states[strategy][name] for states in one_and_two_ranks[1]]
+def launch(program: Callable[[Path, Path], None], batches: list[Jets], folder: Path) -> list[dict[str, Any]]:
+    """States that each of two processes saved, trained on its halves of the batches."""
+    torch.save(batches, folder / "batches.pt")
+    all_ranks(program, folder / "batches.pt", folder, seconds=900)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def each_of_two(joined: list[Jets], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """All methods replicated, some sharded, and resumed runs."""
+    return launch(two_ranks.train_on_rank, joined, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def others_of_two(joined: list[Jets], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """All other methods sharded, and accumulated batches."""
+    return launch(two_ranks.train_others_on_rank, joined, tmp_path_factory.mktemp("ranks"))
+
+
+def assert_same(alone: dict[str, Tensor], ranks: list[dict[str, Tensor]], batch: Jets) -> None:
+    """Assert that both ranks have the same numbers, and one process the same to the rounding of steps of that size."""
     start = tiny_encoder(batch, blocks=two_ranks.BLOCKS).state_dict()
     transformer = [key for key in alone if key.startswith("encoder.transformer")]
     steps = [alone[key] - start[key.removeprefix("encoder.")] for key in transformer]
@@ -297,6 +308,32 @@ def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
         assert torch.equal(ranks[0][key], ranks[1][key]), key
         torch.testing.assert_close(ranks[0][key], value, atol=rounding, rtol=1e-4, msg=lambda text, key=key: key + text)
     assert moved > 0.01  # the steps were large against the tolerance
+
+
+@every_method
+def test_two_ranks_equal_one_rank_on_the_joined_batch_in_parameters_and_buffers(
+    name: str, one_rank: dict[str, dict[str, Tensor]], each_of_two: list[dict[str, Any]], batch: Jets
+) -> None:
+    assert_same(one_rank[name], [states["ddp"][name] for states in each_of_two], batch)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in two_ranks.SHARDED else (pytest.mark.slow,)) for name in methods.names()],
+)
+def test_two_ranks_that_shard_the_weights_equal_one_rank_on_the_joined_batch(
+    name: str, one_rank: dict[str, dict[str, Tensor]], batch: Jets, request: pytest.FixtureRequest
+) -> None:
+    ranks = request.getfixturevalue("each_of_two" if name in two_ranks.SHARDED else "others_of_two")
+    assert_same(one_rank[name], [states["fsdp"][name] for states in ranks], batch)
+
+
+@pytest.mark.slow
+def test_accumulated_batches_and_recomputed_activations_are_the_same_sharded(
+    others_of_two: list[dict[str, Any]], batch: Jets
+) -> None:
+    replicated = others_of_two[0]["accumulated ddp"]["mae"]
+    assert_same(replicated, [states["accumulated fsdp"]["mae"] for states in others_of_two], batch)
 
 
 def close(one: Any, other: Any) -> None:
@@ -315,11 +352,21 @@ def close(one: Any, other: Any) -> None:
         assert one == other or (one != one and other != other)  # NaN
 
 
-def test_checkpoints_are_the_same_with_either_strategy_and_resume_with_the_other(one_and_two_ranks: OneAndTwo) -> None:
-    runs = one_and_two_ranks[1][0]["resumed"]
+def test_checkpoints_are_the_same_with_either_strategy_and_resume_with_the_other(
+    each_of_two: list[dict[str, Any]],
+) -> None:
+    runs = each_of_two[0]["resumed"]
     expected = runs.pop("ddp-ddp")
     assert (expected["half"]["step"], expected["whole"]["step"]) == (2, 4)
     assert len(expected["half"]["optimizer"]["state"]) > 20
     for checkpoints in runs.values():
         close(checkpoints["half"], expected["half"])
         close(checkpoints["whole"], expected["whole"])
+
+
+def test_machines_that_do_not_share_the_run_folder_stop_together_before_the_first_step(
+    each_of_two: list[dict[str, Any]],
+) -> None:
+    for states in each_of_two:
+        assert "do not see the same checkpoint" in states["apart"]
+        assert "rank 1: none" in states["apart"]

@@ -81,12 +81,12 @@ def test_every_parameter_learns_and_the_teacher_of_particles_only_follows(batch:
         assert not parameter.requires_grad or name == "encoder.missing" or parameter.grad.any(), name  # type: ignore[union-attr]
     assert all(parameter.grad is None for parameter in part.teacher_head.parameters())
     expected = torch.lerp(part.teacher_head.prototypes, part.head.prototypes, 0.1).detach().clone()
-    sums = torch.stack(part.sums).sum(0)
+    sums = torch.stack(part.sums.items).sum(0)
     method.after_step(0.0)
     torch.testing.assert_close(part.teacher_head.prototypes, expected)
     torch.testing.assert_close(part.centre, (0.25 * sums[:-1] / sums[-1]).float())
     method.eval()(batch, 0.0)
-    assert part.sums == []  # validation does not move the centre
+    assert part.sums.items == []  # validation does not move the centre
 
 
 def test_the_state_goes_on_to_the_last_bit(batch: Jets) -> None:
@@ -113,7 +113,7 @@ def test_the_state_goes_on_to_the_last_bit(batch: Jets) -> None:
 
 def centre_of(cosines: list[Tensor]) -> Tensor:
     part = ParticleDistillation(tiny_encoder(made_jets([9])), 3, 0.1, 0.04)
-    part.sums = [torch.cat([one.double().sum(0), torch.tensor([len(one)]).double()]) for one in cosines]
+    part.sums.items = [torch.cat([one.double().sum(0), torch.tensor([len(one)]).double()]) for one in cosines]
     part.update(1.0, 0.0)
     return part.centre
 

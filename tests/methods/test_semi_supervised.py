@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.semi_supervised import SemiSupervised
-from ssl_jets.pretraining import resolve_pretrain
+from ssl_jets.nn.observables import JetObservables
+from ssl_jets.pretraining import build_method, resolve_pretrain
+from ssl_jets.training.run_setup import TrainingInputs, labelled_subset
 from support.content_masks import chance_by_content
 from support.small_models import CLASSES, tiny_encoder
 
@@ -88,6 +95,45 @@ def test_the_steps_of_the_method_inside_are_taken(batch: Jets, monkeypatch: pyte
     assert seen == [0.25]
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_method_inside_has_the_statistics_of_labelled_and_unlabelled_jets(
+    write_jetclass: Callable[..., Path], tmp_path: Path, apart: bool
+) -> None:
+    """Ten labels of 50 jets of a file, without a second file and with one whose jets are harder."""
+
+    def harder(branches: dict[str, Any]) -> None:
+        for name in ("part_px", "part_py", "part_energy"):
+            branches[name] = branches[name] * 3
+
+    few = write_jetclass("few.root", 50)
+    data: dict[str, Any] = {"sources": [str(few)], "unlabelled_ratio": 1, "labelled": 10, "validation_fraction": 0.1}
+    if apart:
+        data["unlabelled"] = [str(write_jetclass("others.root", 50, edit=harder))]
+    method: dict[str, Any] = {"unlabelled": "bottleneck_mae", "targets": ["jet_sdmass"]}
+    train = {"steps": 1, "batch_size": 8, "validation_jets": 4}
+    layers = {"data": data, "method": method, "train": train, "model": {"size": "tiny", "z_tokens": 2, "z_width": 8}}
+    settings = resolve_pretrain("semi_supervised", layers)
+    files = open_dataset(settings.data)
+    request = Request.of(settings.data, ("jet_sdmass",), weighted=True)
+    subset = labelled_subset(files, request, settings.data.labelled, seed=0)
+    assert subset is not None
+    no_run: Any = None
+    found = build_method(TrainingInputs(settings, files, request, subset, no_run, no_run, begins=True)).method
+    assert isinstance(found, SemiSupervised)
+    fitted, features = found.method.get_submodule("observables"), found.encoder.features
+    alone, of_all = JetObservables(8), JetObservables(8)
+    alone.fit_statistics([subset], features)
+    of_all.fit_statistics([subset, *ordered(files.files, files.unlabelled, request)], features)
+    torch.testing.assert_close(fitted.std, of_all.std, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(alone.std, of_all.std, rtol=0.02)
+    # The targets are standardized by the labelled jets alone.
+    assert found.tasks.regressor is not None
+    values = subset.jet["jet_sdmass"].double()
+    torch.testing.assert_close(
+        found.tasks.regressor.targets.centre[0].double(), values.quantile(0.5), rtol=1e-4, atol=0
+    )
+
+
 def test_the_settings_of_the_method_inside_are_its_own() -> None:
     layer = {"method": {"unlabelled": "mae", "unlabelled_settings": {"mask_ratio": 0.6}, "targets": ["label", "m"]}}
     settings = resolve_pretrain("semi_supervised", layer)
@@ -120,3 +166,13 @@ def test_the_nearest_setting_of_the_method_inside_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         resolve_pretrain("semi_supervised", {"method": {"unlabelled_settings": {"mask_ratoi": 0.6}}})
     assert caught.value.hint == "--set method.unlabelled_settings.mask_ratio=..."
+
+
+def test_a_loss_that_can_be_negative_gets_no_uncertainty(batch: Jets) -> None:
+    jets = with_labels(batch, 10)
+    method = build(jets, unlabelled="nepa", unlabelled_weight=(3.0, 3.0))
+    parts = method(jets, 0.0)
+    assert "sigma_label" in parts
+    assert "sigma_unlabelled" not in parts
+    torch.testing.assert_close(parts["loss"].detach(), parts["loss_label"] + 3 * parts["loss_unlabelled"])
+    assert "sigma_unlabelled" in build(jets, unlabelled="mae")(jets, 0.0)

@@ -108,6 +108,7 @@ def test_balanced_classes_count_the_same_and_absent_ones_not_at_all(jets: Jets, 
     totals = own.get_buffer("class_weights0") * counts
     torch.testing.assert_close(totals[0], totals[1])
     assert float(totals[2]) == 0.0
+    assert float(own.get_buffer("class_weights0")[2]) == 1.0
     assert not torch.allclose(own(tokens, jets)[0]["origin"].value, tasks(ORIGIN)(tokens, jets)[0]["origin"].value)
 
 
@@ -205,3 +206,14 @@ def test_metrics_of_pairs_rank_true_pairs_above_others() -> None:
     metrics = particle_metrics(encoder, heads, [with_truth(jets, vertex=groups)])
     assert 0 <= metrics["auc_vertex"] <= 1
     assert metrics["purity_vertex"] == 1.0
+
+
+def test_pairs_are_multiplied_in_float32_under_autocast(jets: Jets) -> None:
+    torch.manual_seed(0)
+    head, tokens = PairHead(16), 3 * torch.randn(sum(LENGTHS), 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = head(tokens, jets)
+        factors, single = head.layers(tokens).float().split([len(head.signs), 1], 1)
+    products = (factors[pairs.first] * head.signs * factors[pairs.second]).sum(1)
+    expected = products + single[pairs.first, 0] + single[pairs.second, 0] + head.constant
+    torch.testing.assert_close(pairs.logits, expected, atol=1e-5, rtol=1e-5)

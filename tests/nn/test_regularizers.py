@@ -90,3 +90,11 @@ def test_directions_are_unit_vectors_of_torchs_generator() -> None:
     assert torch.equal(directions, some_directions(6))
     torch.manual_seed(4)
     assert not torch.equal(directions, random.directions(6, 64, torch.device("cpu")))
+
+
+def test_the_statistic_is_of_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    values, directions = torch.randn(64, 8), some_directions(8)
+    expected = sigreg(values, directions)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sigreg(values, directions), expected)

@@ -51,6 +51,14 @@ def test_balanced_classes_count_the_same(jets: Jets) -> None:
     assert torch.equal(other.class_weights, tasks.class_weights)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-13])
+def test_an_absent_class_has_the_weight_of_a_mean_one_in_any_unit_of_the_weights(jets: Jets, unit: float) -> None:
+    tasks = Tasks(TaskSettings(class_weights="balanced"), 4, (*NAMES, "d"))
+    tasks.fit_statistics([replace(jets, weights=torch.full((12,), unit))])
+    assert tasks.class_weights is not None
+    torch.testing.assert_close(tasks.class_weights, torch.tensor([10 / 18, 10 / 9, 10 / 3, 1.0]))
+
+
 def test_as_many_weights_as_classes_are_asked_for() -> None:
     with pytest.raises(UsageError, match="a weight for each class") as caught:
         Tasks(TaskSettings(class_weights=(1.0, 2.0)), 4, NAMES)

@@ -3,8 +3,8 @@
     python -m torch.distributed.run --nproc-per-node 2 on_ranks.py KEYS KILL WORDS...
 
 Each process appends a line for every batch to KEYS/RANK.jsonl: file and entry of its jets. KILL is RANK:BATCH, the
-process that kills itself in the place of taking that batch (from 1), or "-". In WORDS, the words of the command line,
-{rank} stands for the number of the process.
+process that kills itself in the place of taking that batch (from 1); RANK:BATCH:USR1, the process that sends SIGUSR1 to
+torchrun before it; or "-". In WORDS, the words of the command line, {rank} stands for the number of the process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def main(keys: Path, kill: str, words: list[str]) -> None:
         batches += 1
         if kill == f"{rank}:{batches}":
             os.kill(os.getpid(), signal.SIGKILL)
+        if kill == f"{rank}:{batches}:USR1":
+            os.kill(os.getppid(), signal.SIGUSR1)
+            time.sleep(5)  # until torchrun, which looks at its processes now and then, has passed it on
         jets = take(stream)
         with (keys / f"{rank}.jsonl").open("a") as file:
             file.write(json.dumps(keys_of(jets)) + "\n")

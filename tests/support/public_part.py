@@ -1,18 +1,24 @@
-"""Public checkpoint of the Particle Transformer: names and shapes of weaver-core, and a plain forward pass.
+"""Checkpoints of the Particle Transformer: names and shapes of weaver-core, jets, and a plain forward pass.
 
-The forward pass reads public names, jet by jet and in float64, and shares no code with the package.
+The forward pass reads public names, jet by jet and in float64, and shares no code with the package. Its figures are
+those of weaver-core itself, which `weaver_figures.py` computes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear
 
 Weights = Mapping[str, Tensor]
+LENGTHS = [1, 7, 30, 2]
+PUBLISHED_KINDS = ("ChargedHadron", "NeutralHadron", "Photon", "Electron", "Muon")
+"""Kinds of `JetClass_full.yaml`, in its order."""
 
 
 def shapes(inputs: int = 17, classes: int = 10) -> dict[str, tuple[int, ...]]:
@@ -67,8 +73,68 @@ def state_dict(inputs: int = 17, classes: int = 10, seed: int = 0) -> dict[str, 
     return weights
 
 
-def logits(state: Weights, features: Tensor, vectors: Tensor) -> Tensor:
-    """Logits of one jet from its inputs `[particle, input]` and four-momenta (px, py, pz, E) `[particle, 4]`."""
+def branches(seed: int = 0) -> list[dict[str, Any]]:
+    """Jets of massive particles at large eta of either sign, in numbers that float32 holds, and their momenta."""
+    random, jets = np.random.default_rng(seed), []
+
+    def draw(values: Any) -> Any:
+        return np.asarray(values, np.float32).astype(np.float64)
+
+    for length, eta in zip(LENGTHS, draw([0.3, -1.4, 1.9, -0.05])):
+        pt = draw(np.sort(random.lognormal(2, 1.2, length))[::-1])
+        deta, dphi = draw(random.normal(0, 0.2, (2, length)))
+        particle_eta, phi = eta + np.sign(eta) * deta, 1.1 + dphi  # JetClass multiplies deta by the sign of the jet
+        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(particle_eta)
+        energy = draw(np.sqrt((pt * np.cosh(particle_eta)) ** 2 + random.choice([0.14, 0.5], length) ** 2))
+        others = {name: draw(random.normal(0, 2, length)) for name in ("d0", "dz")}
+        others |= {name: draw(random.exponential(0.8, length)) for name in ("d0err", "dzerr")}
+        others |= {"kind": random.integers(0, len(PUBLISHED_KINDS), length), "charge": random.integers(-1, 2, length)}
+        jets.append({"p": np.stack([px, py, pz, energy], 1), "eta": eta, "deta": deta, "dphi": dphi, **others})
+    return jets
+
+
+def rescaled(jet: dict[str, Any], jet_pt: float) -> dict[str, Any]:
+    """The jet with momenta scaled to this pt of the sum of its particles, as for Sophon."""
+    px, py = jet["p"][:, :2].sum(0)
+    return {**jet, "p": jet["p"] * jet_pt / math.hypot(px, py)}
+
+
+def published_inputs(jet: dict[str, Any]) -> Tensor:
+    """The 17 inputs of `JetClass_full.yaml`, in its order."""
+    px, py, _, energy = jet["p"].T
+    pt, total = np.hypot(px, py), jet["p"].sum(0)
+
+    def scaled(x: Any, offset: float, factor: float) -> Any:
+        return np.clip((x - offset) * factor, -5, 5)
+
+    columns = [
+        scaled(np.log(pt), 1.7, 0.7), scaled(np.log(energy), 2.0, 0.7),
+        scaled(np.log(pt / np.hypot(total[0], total[1])), -4.7, 0.7),
+        scaled(np.log(energy / total[3]), -4.7, 0.7), scaled(np.hypot(jet["deta"], jet["dphi"]), 0.2, 4.0),
+        jet["charge"], *(jet["kind"] == code for code in range(len(PUBLISHED_KINDS))),
+        np.tanh(jet["d0"]), np.clip(jet["d0err"], 0, 1), np.tanh(jet["dz"]), np.clip(jet["dzerr"], 0, 1),
+        jet["deta"], jet["dphi"],
+    ]  # fmt: skip
+    return torch.tensor(np.stack(columns, 1), dtype=torch.float64)
+
+
+def newer_names(state: Weights) -> dict[str, Tensor]:
+    """The state dict in the names of weaver since June 2024, which has an attention of its own."""
+    return {name.replace(".in_proj_", ".in_proj."): value for name, value in state.items()}
+
+
+def sophon(state: Weights) -> dict[str, Tensor]:
+    """The state dict with the head of Sophon: a hidden layer, 188 classes."""
+    body = {name: value for name, value in state.items() if ".fc." not in name}
+    sizes = {"fc.0.0.weight": (512, 128), "fc.0.0.bias": (512,), "fc.1.weight": (188, 512), "fc.1.bias": (188,)}
+    return body | {f"mod.{name}": torch.zeros(size) for name, size in sizes.items()}
+
+
+def logits(state: Weights, features: Tensor, vectors: Tensor, *, swap: bool = True) -> Tensor:
+    """Logits of one jet from its inputs `[particle, input]` and four-momenta (px, py, pz, E) `[particle, 4]`.
+
+    With `swap`, number d of head h goes to place 8 d + h after the factors of the heads, and not to 16 h + d.
+    """
     w = {name.removeprefix("mod."): value.double() for name, value in state.items()}
 
     def normed(x: Tensor, name: str) -> Tensor:
@@ -97,6 +163,8 @@ def logits(state: Weights, features: Tensor, vectors: Tensor) -> Tensor:
             heads.append(scores.softmax(1) @ v[:, part])
         mixed = dense(torch.cat(heads, dim=1), f"{name}.attn.out_proj")
         mixed = mixed * w[f"{name}.c_attn"].repeat_interleave(16)
+        if swap:
+            mixed = mixed[:, [16 * (place % 8) + place // 8 for place in range(128)]]
         own = own + normed(mixed, f"{name}.post_attn_norm")
         hidden = gelu(dense(normed(own, f"{name}.pre_fc_norm"), f"{name}.fc1"))
         return w[f"{name}.w_resid"] * own + dense(normed(hidden, f"{name}.post_fc_norm"), f"{name}.fc2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,11 @@ from torch.distributed.tensor import DTensor
 from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.loading.in_memory import MemoryStream
+from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.runtime.signals import Interrupted
-from ssl_jets.training import state
+from ssl_jets.training import checkpoint, state
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import fit
 from ssl_jets.training.placement import Placement
@@ -30,17 +31,19 @@ from support.small_models import build_method
 
 State = dict[str, Tensor]
 STEPS, JETS, BLOCKS = 2, 16, 2
-SHARDED = ("byol", "dino", "mae", "supervised", "tokenizer")
-"""Methods that are trained sharded as well: teachers, prototypes, decoders, heads, codes."""
+SHARDED = ("byol", "dino", "mae", "salt", "supcon", "supervised", "tokenizer")
+"""Methods that the quick launch trains sharded: moving and fixed teachers, prototypes, decoders, codes, heads, jets
+compared over the ranks. A slow launch trains all others."""
 GENTLE = {"vicreg": {"invariance": 1.0, "variance": 1.0, "covariance": 0.04}}
 """The ratios of the defaults, a 25th of their size: steps of plain descent as long as theirs would blow up rounding."""
 
 
 class Batches:
-    """The given batches in turn, cut to the share of one rank."""
+    """The given batches in turn, cut to the share of one rank, each share in `accumulate` parts."""
 
-    def __init__(self, batches: list[Jets], rank: int, world: int) -> None:
-        self.shares = iter([batch.select(torch.arange(len(batch)).chunk(world)[rank]) for batch in batches])
+    def __init__(self, batches: list[Jets], rank: int, world: int, accumulate: int = 1) -> None:
+        shares = [torch.arange(len(batch)).chunk(world)[rank].chunk(accumulate) for batch in batches]
+        self.shares = iter([batch.select(part) for batch, parts in zip(batches, shares) for part in parts])
         self.jets_per_epoch, self.wait_seconds, self.skipped = JETS, 0.0, Counter[str]()
 
     def __next__(self) -> Jets:
@@ -80,8 +83,10 @@ def fit_and_see_shards(method: Method, stream: Any, run: TrainingRun, settings: 
     return sum(weight.numel() for weight in kept) < 0.6 * whole
 
 
-def train_all(batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] = "ddp") -> dict[str, State]:
-    """The state of every method after training on `batches`, cut over the ranks of this launch."""
+def train_all(
+    names: Iterable[str], batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] = "ddp", **more: Any
+) -> dict[str, State]:
+    """The state of these methods after training on `batches`, cut over the ranks of this launch."""
     state.make_optimizer = plain_descent  # type: ignore[assignment]
     state.seed_step = seed_step
     settings = TrainSettings(
@@ -93,17 +98,20 @@ def train_all(batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] 
         precision="32-true",
         log_every=1,
         strategy=strategy,
+        **more,
     )
     fabric = make_fabric(settings)
     assert fabric.world_size == world
     trained = {}
-    for name in SHARDED if strategy == "fsdp" else methods.names():
-        method = build_method(name, batches[0], blocks=BLOCKS, **GENTLE.get(name, {}))
+    for name in names:
+        # Other weights on the second rank: all train those of the first.
+        method = build_method(name, batches[0], fabric.global_rank, blocks=BLOCKS, **GENTLE.get(name, {}))
         with tempfile.TemporaryDirectory() as folder:
             run = TrainingRun(Path(folder), writes=fabric.is_global_zero)
             run.checkpoint.parent.mkdir()
+            stream = Batches(batches, fabric.global_rank, world, settings.accumulate)
             with chance_by_content():
-                sharded = fit_and_see_shards(method, Batches(batches, fabric.global_rank, world), run, settings, fabric)
+                sharded = fit_and_see_shards(method, stream, run, settings, fabric)
         assert sharded == (strategy == "fsdp")
         trained[name] = {key: value.clone() for key, value in method.state_dict().items()}
     return trained
@@ -112,9 +120,35 @@ def train_all(batches: list[Jets], world: int, strategy: Literal["ddp", "fsdp"] 
 def train_on_rank(batches: Path, out: Path) -> None:
     """Save the state of every method after training on this rank's share of each batch as `out`/RANK.pt."""
     jets = torch.load(batches, weights_only=False)
-    states: dict[str, Any] = {strategy: train_all(jets, 2, strategy) for strategy in ("ddp", "fsdp")}
+    states: dict[str, Any] = {"ddp": train_all(methods.names(), jets, 2), "fsdp": train_all(SHARDED, jets, 2, "fsdp")}
     states["resumed"] = resume_either_way(jets[0], out)
+    states["apart"] = resume_apart(jets[0], out)
     torch.save(states, out / f"{torch.distributed.get_rank()}.pt")
+
+
+def train_others_on_rank(batches: Path, out: Path) -> None:
+    """Save the states of all other methods trained sharded, and of one with both strategies and accumulated batches."""
+    jets = torch.load(batches, weights_only=False)
+    others = [name for name in methods.names() if name not in SHARDED]
+    states: dict[str, Any] = {"fsdp": train_all(others, jets, 2, "fsdp")}
+    for strategy in ("ddp", "fsdp"):
+        long = {"accumulate": 2, "checkpointing": strategy == "fsdp"}
+        states[f"accumulated {strategy}"] = train_all(["mae"], jets, 2, strategy, **long)  # type: ignore[arg-type]
+    torch.save(states, out / f"{torch.distributed.get_rank()}.pt")
+
+
+def resume_apart(jets: Jets, out: Path) -> str:
+    """The message of a training that goes on where the second machine does not have the folder of the first."""
+    checkpoint.VISIBLE_WITHIN = 0.0
+    first = torch.distributed.get_rank() == 0
+    run = TrainingRun(out / "ddp-ddp" if first else out / "elsewhere", writes=first)
+    settings = TrainSettings(steps=5, batch_size=JETS // 2, precision="32-true")
+    method, stream = build_method("byol", jets, blocks=BLOCKS), Interrupting(jets, 0)
+    try:
+        fit(method, stream, run, settings, fabric=make_fabric(settings), resume=True)
+    except SslJetsError as error:
+        return str(error)
+    return "no error"
 
 
 class Interrupting(MemoryStream):

@@ -85,6 +85,7 @@ def test_the_weights_are_those_of_the_best_validation(
     assert result.best_step == (expected + 1 if any(metrics) else None)
     for name, value in method.state_dict().items():
         assert torch.equal(value, monitor.weights[expected][name]), name
+    assert ("note: the held-out jets chose these weights" in (run.folder / "log.txt").read_text()) == any(metrics)
 
 
 def settings_of(files: list[JetFile], *more: str) -> RunSettings[MethodSettings]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ssl_jets.errors import SslJetsError
+from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.training import checkpoint
 from ssl_jets.training.run_folder import checkpoints
 from support.paths import NAMES_OF_LIBRARIES
@@ -76,6 +77,35 @@ def test_every_flipped_bit_of_a_weight_is_found(tmp_path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(SslJetsError, match="checksum"):
             checkpoint.read(path)
+
+
+class Beside(Ranks):
+    """Rank 0 beside a machine on which the checkpoint has the contents of these files in turn, then of the last one."""
+
+    def __init__(self, *files: Path) -> None:
+        super().__init__(0, 2)
+        self.__dict__["files"] = list(files)
+
+    def gather(self, value: Any) -> list[Any]:
+        files = self.__dict__["files"]
+        return [value, (checkpoint._checksums(files.pop(0) if len(files) > 1 else files[0]), False)]
+
+
+@pytest.mark.parametrize(("other", "found"), [("older.ckpt", "another one"), ("nowhere.ckpt", "none")])
+def test_a_checkpoint_that_another_machine_does_not_see_is_waited_for_and_then_one_message(
+    other: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, older = tmp_path / "last.ckpt", tmp_path / "older.ckpt"
+    checkpoint.write(older, state_of(1))
+    checkpoint.write(path, state_of(2))
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    checkpoint.require_same(path, Beside(tmp_path / other, tmp_path / other, path))
+    assert len(waited) == 2
+    monkeypatch.setattr(checkpoint, "VISIBLE_WITHIN", 0.0)
+    with pytest.raises(SslJetsError, match="do not see the same checkpoint") as caught:
+        checkpoint.require_same(path, Beside(tmp_path / other))
+    assert caught.value.found == f"rank 1: {found}"
 
 
 class Pickled:

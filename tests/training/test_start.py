@@ -19,6 +19,7 @@ from ssl_jets.finetuning import resolve_finetune
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from ssl_jets.training.start import Start
 from support.interrupting import raise_at
 from support.overridden import overridden
 
@@ -74,6 +75,14 @@ def test_the_jets_of_both_trainings_count_as_seen(first: Path, class_files: list
     history = facts[2]["pretrained"]
     assert (history["sha256"], history["method"]) == (load_model(run).sha256, "mae")
     assert history["pretrained"]["sha256"] == load_model(first).sha256
+
+
+def test_columns_of_both_trainings_count_as_trained_and_those_of_the_last_one_are_recorded() -> None:
+    seen = {"files": [], "held_out": []}
+    start = Start("runs/mae", "0" * 64, "mae", {"columns": ["pt", "deta", "dphi", "charge"], **seen})
+    facts = start.joined({"columns": ["pt", "deta", "dphi", "energy"], **seen})
+    assert facts["columns"] == ["pt", "deta", "dphi", "energy", "charge"]
+    assert facts["last_columns"] == ["pt", "deta", "dphi", "energy"]
 
 
 def test_another_shape_is_one_message_and_leaves_nothing_behind(

@@ -7,21 +7,24 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import uproot
 
 from ssl_jets import cli
 from ssl_jets.config import DataSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
+from ssl_jets.data.files import open_files
 from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.sources import Source
 from ssl_jets.jets import Jets
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
 from support import on_ranks
+from support.faulty_files import spoil_basket
 from support.on_ranks import Key, keys_of, taken
 from support.torchrun import torchrun
 
@@ -45,8 +48,10 @@ def folder(tmp_path: Path, write_jetclass: Write) -> Path:
 
 
 def words(data: Path | str, out: Path, *more: str) -> list[str]:
-    settings = [word for setting in [*SETTINGS, *more] for word in ("--set", setting)]
-    return ["pretrain", "--method", "mae", "--data", str(data), "--out", str(out), *settings]
+    """The command line of a training; a setting in `more` takes the place of the one in `SETTINGS`."""
+    settings = {word.partition("=")[0]: word for word in [*SETTINGS, *more]}
+    options = [word for setting in settings.values() for word in ("--set", setting)]
+    return ["pretrain", "--method", "mae", "--data", str(data), "--out", str(out), *options]
 
 
 def here(data: Path, out: Path, monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> Counter[Key]:
@@ -133,6 +138,19 @@ def test_a_rank_that_is_killed_is_started_again_and_the_run_goes_on_without_a_ha
 
 
 @pytest.mark.slow
+def test_the_signal_of_a_batch_system_reaches_the_training_through_torchrun(folder: Path, tmp_path: Path) -> None:
+    out, keys, rare = tmp_path / "run", tmp_path / "keys", "train.checkpoint_minutes=1000"
+    options = ["--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1"]
+    done = torchrun(PROGRAM, keys, "1:4:USR1", *words(folder, out, rare), check=False, options=options)
+    assert done.returncode == 1
+    (stopped,) = map(int, re.findall(r"stopped at step (\d+) of 11; --resume", done.stderr))
+    assert steps_done(out) == stopped < 11
+    resumed = torchrun(PROGRAM, keys, "-", *words(folder, out, rare), "--resume")
+    assert f"resumed at step {stopped} of 11" in resumed.stderr
+    assert_one_epoch(taken(keys, 0) + taken(keys, 1), folder, 2 * BATCH)
+
+
+@pytest.mark.slow
 def test_two_processes_go_on_with_the_jets_that_one_left(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,28 +163,52 @@ def test_two_processes_go_on_with_the_jets_that_one_left(
     assert all(math.isfinite(line["loss"]) for line in metrics(out))
 
 
+BASKET = 20
+"""Entries of a basket."""
+
+
+@dataclass
+class BadCopy:
+    """Files of which the second rank has a damaged copy that looks like the sound one when it is opened.
+
+    Attributes:
+        data: pattern of the files of a rank.
+        held_out: a setting.
+        entries: damaged entries of file 1.
+    """
+
+    data: str
+    held_out: str
+    entries: range
+
+
 @pytest.fixture
-def bad_copy(tmp_path: Path, write_jetclass: Write) -> tuple[str, str]:
-    """The same files for both ranks, and a setting; in the second one's copy of one file a branch is corrupt."""
+def bad_copy(tmp_path: Path, write_jetclass: Write) -> BadCopy:
+    """The same files for both ranks; in the second one's copy of one file a basket is corrupt."""
     for rank in range(2):
         for number in range(3):
-            write_jetclass(f"node{rank}/QCD_{number}.root", seed=number)
+            write_jetclass(f"node{rank}/QCD_{number}.root", seed=number, cluster=BASKET)
     path = tmp_path / "node1" / "QCD_1.root"
-    with uproot.open(f"{path}:tree") as tree:
-        starts, sizes = (tree["part_deta"].member(name).tolist() for name in ("fBasketSeek", "fBasketBytes"))
-    content = bytearray(path.read_bytes())
-    for start, size in zip(starts, sizes):
-        content[start + size // 2 : start + size] = bytes(size - size // 2)
-    path.write_bytes(content)
-    return f"{tmp_path}/node{{rank}}/QCD_[01].root", f"data.validation=[{tmp_path}/node0/QCD_2.root]"
+    sound, digest = path.read_bytes(), digest_of_file(path)
+    for number in range(3):  # a digest reads some baskets only
+        spoil_basket(path, "part_isPhoton", number)  # compressed: it cannot be unpacked
+        if digest_of_file(path) == digest:
+            break
+        path.write_bytes(sound)
+    assert path.read_bytes() != sound
+    entries = range(number * BASKET, min(50, (number + 1) * BASKET))
+    held_out = f"data.validation=[{tmp_path}/node0/QCD_2.root]"
+    return BadCopy(f"{tmp_path}/node{{rank}}/QCD_[01].root", held_out, entries)
+
+
+def digest_of_file(path: Path) -> str:
+    return open_files([Source(str(path))])[0].identity.digest
 
 
 @pytest.mark.slow
-def test_a_file_that_only_one_rank_cannot_read_stops_both_with_its_message(
-    bad_copy: tuple[str, str], tmp_path: Path
-) -> None:
-    data, held_out = bad_copy
-    done = torchrun(PROGRAM, tmp_path / "keys", "-", *words(data, tmp_path / "run", held_out), check=False)
+def test_a_file_that_only_one_rank_cannot_read_stops_both_with_its_message(bad_copy: BadCopy, tmp_path: Path) -> None:
+    command = words(bad_copy.data, tmp_path / "run", bad_copy.held_out, "train.epochs=3")
+    done = torchrun(PROGRAM, tmp_path / "keys", "-", *command, check=False)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len([line for line in errors if "another process of this launch failed" not in line]) == 1, done.stderr
@@ -200,16 +242,16 @@ def test_a_broken_connection_is_one_message_and_other_errors_of_torch_are_not(
 
 
 @pytest.mark.slow
-def test_jets_that_any_rank_leaves_out_are_counted_over_all(bad_copy: tuple[str, str], tmp_path: Path) -> None:
-    (data, held_out), out = bad_copy, tmp_path / "run"
-    more = (held_out, "data.bad_files=skip", "train.epochs=3")
-    torchrun(PROGRAM, tmp_path / "keys", "-", *words(data, out, *more))
+def test_jets_that_any_rank_leaves_out_are_counted_over_all(bad_copy: BadCopy, tmp_path: Path) -> None:
+    out, more = tmp_path / "run", (bad_copy.held_out, "data.bad_files=skip", "train.epochs=3")
+    torchrun(PROGRAM, tmp_path / "keys", "-", *words(bad_copy.data, out, *more))
     record = metrics(out, "left_out")[-1]
     assert record["all"] == sum(record["jets"].values()) > 0
     assert all("node1/QCD_1.root" in reason for reason in record["jets"])
     assert "skipped" not in metrics(out)[-1]  # the first process met no bad file
-    assert {file for file, _ in taken(tmp_path / "keys", 1)} == {0}
-    assert {file for file, _ in taken(tmp_path / "keys", 0)} == {0, 1}
+    damaged = {(1, entry) for entry in bad_copy.entries}
+    assert not damaged & set(taken(tmp_path / "keys", 1))
+    assert damaged & set(taken(tmp_path / "keys", 0))
 
 
 @pytest.mark.slow

@@ -40,13 +40,12 @@ def _fit(path: Path) -> float:
     from ssl_jets.api.evaluate_request import run_of
     from ssl_jets.api.run_files import Remembered
     from ssl_jets.config import resolve
-    from ssl_jets.embedding.predict import encode
     from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
     from ssl_jets.evaluation.metrics.calibration import temperature
     from ssl_jets.evaluation.settings import EvaluateSettings
-    from ssl_jets.model import default_device
     from ssl_jets.model_file import load_model
     from ssl_jets.runtime.console import MessageLog
+    from ssl_jets.runtime.precision import SCORES_PRECISION
 
     model = load_model(path)
     if model.head is None:
@@ -59,7 +58,7 @@ def _fit(path: Path) -> float:
     data = EvaluationData.of([model], remembered.sources, settings, MessageLog(lambda message: None))
     if not data.named:
         raise DataError("the files of the run have no labels to fit a temperature on", where=path)
-    z = encode(model.encoder, data.test, default_device())
+    z = model.embed(data.test, precision=SCORES_PRECISION)
     labels = labels_of(data.test)
     found = temperature(model.probabilities(z, data.named), labels, data.weights(data.test))
     log(f"temperature of {path}: {found:.3f}, fitted on {len(labels):,} jets held out from its training")

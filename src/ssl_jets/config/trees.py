@@ -72,7 +72,8 @@ class TrainSettings(Settings):
     on_collapse: Literal["warn", "stop"] = "warn"
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
     keep: Literal["last", "best"] = "last"
-    """Weights of the model: after the last step, or at the best validation by `best_by`."""
+    """Weights of the model: after the last step, or at the best validation by `best_by`. Held-out jets that chose the
+    weights give too good a result when the model is tested on them."""
     best_by: Literal["loss", "rankme", "lidar", "probe"] = "loss"
     """Smallest held-out loss, largest RankMe or LiDAR of z, or largest accuracy of a probe of z (needs labels)."""
     snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)

@@ -35,9 +35,8 @@ EARLY_STEPS = 200
 TEACHER_MAY_STOP_AFTER = 0.9
 """Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
 
-
-BatchLosses = tuple[int, dict[str, float]]
-"""Number of jets of a batch, and its loss and parts."""
+BatchLosses = tuple[int, float, dict[str, float]]
+"""Number of jets of a batch, the sum of their weights, and its loss and parts."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class Monitor:
 
     def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float]:
         """Compute the loss of `some`, and its rise when jets swap their z; `losses` are the losses of all jets."""
-        ends = list(accumulate(size for size, _ in losses))  # 128, 256, ...: the losses of `some` may be among them
+        ends = list(accumulate(size for size, *_ in losses))  # 128, 256, ...: the losses of `some` may be among them
         known = losses[: ends.index(len(self.some)) + 1] if len(self.some) in ends else None
         loss = _mean(known or self._losses(method, progress, self.some))["loss"]
         with swapped_z(method):
@@ -180,7 +179,8 @@ class Monitor:
         for number, batch in enumerate(self._batches(jets)):
             torch.manual_seed(number)
             parts = method(batch.to(_device(method)), progress)
-            losses.append((len(batch), {name: float(value) for name, value in parts.items()}))
+            weight = float(len(batch) if batch.weights is None else batch.weights.sum())
+            losses.append((len(batch), weight, {name: float(value) for name, value in parts.items()}))
         return losses
 
     def _z(self, encoder: BaseEncoder, jets: Jets) -> Tensor:
@@ -231,23 +231,25 @@ def swapped_z(method: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(method: Method) -> Iterator[None]:
-    """Set evaluation mode, no gradients, and a random state of its own."""
+    """Set evaluation mode, no gradients, and a random state of its own; each module then has its mode again."""
+    modes = [(module, module.training) for module in method.modules()]
     method.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
             yield
     finally:
-        method.train()
+        for module, mode in modes:
+            module.training = mode
 
 
 def _mean(losses: list[BatchLosses]) -> dict[str, float]:
-    """Average loss and parts over the jets of some batches."""
-    jets = sum(size for size, _ in losses)
+    """Average loss and parts over the jets of some batches, with their weights."""
+    total = sum(weight for _, weight, _ in losses) or 1.0
     totals: dict[str, float] = {}
-    for size, parts in losses:
+    for _, weight, parts in losses:
         for name, value in parts.items():
-            totals[name] = totals.get(name, 0.0) + value * size / jets
+            totals[name] = totals.get(name, 0.0) + value * weight / total
     return totals
 
 
@@ -269,18 +271,18 @@ def _metrics_of(statistics: RepresentationStatistics) -> dict[str, float]:
     }
 
 
-Encode = Callable[[BaseEncoder, Jets], Array]
+Embed = Callable[[Jets], Array]
+"""Function of jets that returns their z, `[jet, D]`."""
 
 
 def spread_and_collapse(
-    encode: Encode, jets: Jets, model: tuple[BaseEncoder, Array], random: tuple[BaseEncoder, Array], *, labels: bool
+    jets: Jets, model: tuple[Embed, Array], random: tuple[Embed, Array], *, labels: bool
 ) -> dict[str, Any]:
     """Compute the parts `spread` and `collapse` of an evaluation.
 
     Args:
-        encode: function of an encoder and jets that returns z `[jet, D]`.
         jets: the jets of z.
-        model: the encoder and its z.
+        model: the trained encoder and its z.
         random: the randomly initialized encoder and its z.
         labels: the encoder was trained to separate classes.
     """
@@ -288,8 +290,8 @@ def spread_and_collapse(
     order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(0))
     view = another_view(jets.select(order[:CHECK_JETS]))
 
-    def statistics(encoder: BaseEncoder, z: Array) -> RepresentationStatistics:
-        return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(encode(encoder, view)))
+    def statistics(embed: Embed, z: Array) -> RepresentationStatistics:
+        return representation_statistics(torch.from_numpy(z)[order], torch.from_numpy(embed(view)))
 
     of_model, of_random = statistics(*model), statistics(*random)
     return {

@@ -90,18 +90,41 @@ def columns_to_encode(model: Model, files: Sequence[JetFile], log: Log) -> tuple
     """
     available = shared_columns(files)
     declared = model.encoder.cfg.features
-    trained = tuple(name for name in model.columns if name not in declared)
     context = {name: model.encoder.cfg.context[name] for name in model.context}
     for line in check_definitions(declared, context, files, model.collections):
         log(line)
-    if lacking := [name for name in trained if name not in available]:
-        log(f"the files lack columns that the encoder was trained with; it reads them as missing: {', '.join(lacking)}")
-    if new := [name for name in available if name not in trained]:
-        log(f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}")
-    columns = tuple(name for name in available if name in trained)
-    if not columns:
-        raise DataError("the files have no column that the encoder was trained with", found=available, allowed=trained)
+    for line in column_differences(model, available):
+        log(line)
+    columns = trained_columns(model, available)
     return (*columns, *(name for name in declared if any(name in file.features for file in files)))
+
+
+def trained_columns(model: Model, available: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns among `available` that the encoder was trained with; for others it has untrained weights.
+
+    Raises:
+        DataError: there are none.
+    """
+    columns = tuple(name for name in available if name in model.columns)
+    if not columns:
+        message = "the files have no column that the encoder was trained with"
+        raise DataError(message, found=available, allowed=_trained(model))
+    return columns
+
+
+def column_differences(model: Model, available: Sequence[str]) -> Iterator[str]:
+    """Yield a line about trained columns that are not `available`, and one about available ones without training."""
+    trained = _trained(model)
+    if lacking := [name for name in trained if name not in available]:
+        names = ", ".join(lacking)
+        yield f"the files lack columns that the encoder was trained with; it reads them as missing: {names}"
+    if new := [name for name in available if name not in trained]:
+        yield f"the encoder was trained without columns that the files have; they are not used: {', '.join(new)}"
+
+
+def _trained(model: Model) -> tuple[str, ...]:
+    """Return the columns that the encoder was trained with, without declared features."""
+    return tuple(name for name in model.columns if name not in model.encoder.cfg.features)
 
 
 def log_far_from_training(models: Sequence[Model], files: Sequence[JetFile], where: str | None, log: Log) -> None:

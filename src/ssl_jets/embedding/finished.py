@@ -46,7 +46,7 @@ def is_finished(out: Path, metadata: ZMetadata) -> bool:
         check_output(out, force=False)
     if differ:
         raise UsageError(
-            "the output was written with other options or files",
+            "the output exists already, of other options or files",
             where=out,
             found=", ".join(dict.fromkeys(_options(differ, stored, expected))),
             hint="--force to overwrite it, or another --out",

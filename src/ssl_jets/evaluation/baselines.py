@@ -7,13 +7,12 @@ network trained from scratch on the same labels.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
 from ssl_jets.arrays import Array
-from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset, tree_inputs
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe
@@ -21,7 +20,8 @@ from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.probes.robustness import some
-from ssl_jets.nn.encoder import BaseEncoder, random_like
+from ssl_jets.model import Model
+from ssl_jets.nn.encoder import random_like
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Untrained:
     """Encoder of random weights, its z and its physics probes.
 
     Attributes:
-        encoder: of the same shape and feature statistics.
+        model: the encoder, of the same shape, feature statistics and columns.
         z_test: its z of the test jets, `[jet, D]`.
         sides: its z of the jets to fit on and to test on; None without labels.
         physics: of physics quantities.
     """
 
-    encoder: BaseEncoder
+    model: Model
     z_test: Array
     sides: tuple[Labelled, Labelled] | None
     physics: list[PhysicsProbe]
@@ -66,15 +66,15 @@ class Baselines:
         x_fit, x_test = observable_inputs(self.data.fit, self.data.test)
         return self.data.labelled(self.data.fit, x_fit), self.data.labelled(self.data.test, x_test)
 
-    def probes(self, encoder: BaseEncoder, rows: Array | None = None) -> list[ProbeResult]:
+    def probes(self, model: Model, rows: Array | None = None) -> list[ProbeResult]:
         """Return the probes of all baselines.
 
         Args:
-            encoder: model for the shape of the random one.
+            model: the trained model, for shape and columns of the random encoder.
             rows: the jets to fit on, as indices into `EvaluationData.fit`; by default all.
         """
         chosen = "all" if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
-        untrained = self.untrained(encoder).sides
+        untrained = self.untrained(model).sides
         assert untrained is not None  # there are classes
         results = []
         for probe, (fit, test), of in (
@@ -128,26 +128,28 @@ class Baselines:
         fit, test = self.rows
         return physics_probes(z_fit[fit], z_test[test], *self.sides, of=of, seed=self.data.seed)
 
-    def physics_of(self, encoder: BaseEncoder, of: str) -> list[PhysicsProbe]:
-        """Probe physics quantities in z of an encoder, without classes."""
+    def physics_of(self, model: Model, of: str) -> list[PhysicsProbe]:
+        """Probe physics quantities in z of a model, without classes."""
         if not self.data.has_physics:
             return []
-        z_fit, z_test = (encode(encoder, jets, self.device) for jets in (self.data.fit, self.data.probed))
+        z_fit, z_test = (model.embed(jets, device=self.device) for jets in (self.data.fit, self.data.probed))
         return self.physics(z_fit, z_test, of)
 
-    def untrained(self, encoder: BaseEncoder) -> Untrained:
-        """Return the encoder of random weights for `encoder`: one for all models of a shape, statistics and inputs."""
+    def untrained(self, model: Model) -> Untrained:
+        """Return the encoder of random weights for `model`: one for all models of a shape, statistics and inputs."""
+        encoder = model.encoder
         statistics = [values.tolist() for _, values in encoder.named_buffers()]
-        key = f"{encoder.cfg.model_dump_json()} {statistics} {encoder.reads_context} {encoder.reads_collections}"
+        inputs = f"{model.columns} {encoder.reads_context} {encoder.reads_collections}"
+        key = f"{encoder.cfg.model_dump_json()} {statistics} {inputs}"
         if key not in self._untrained:
-            self._untrained[key] = self._measure(random_like(encoder, self.data.seed))
+            self._untrained[key] = self._measure(replace(model, encoder=random_like(encoder, self.data.seed)))
         return self._untrained[key]
 
-    def _measure(self, encoder: BaseEncoder) -> Untrained:
+    def _measure(self, model: Model) -> Untrained:
         data = self.data
-        z_test = encode(encoder, data.test, self.device)
+        z_test = model.embed(data.test, device=self.device)
         if not data.classes:
-            return Untrained(encoder, z_test, None, self.physics_of(encoder, RANDOM))
-        z_fit = encode(encoder, data.fit, self.device)
+            return Untrained(model, z_test, None, self.physics_of(model, RANDOM))
+        z_fit = model.embed(data.fit, device=self.device)
         sides = data.labelled(data.fit, z_fit), data.labelled(data.test, z_test)
-        return Untrained(encoder, z_test, sides, self.physics(z_fit, z_test, RANDOM))
+        return Untrained(model, z_test, sides, self.physics(z_fit, z_test, RANDOM))

@@ -20,7 +20,7 @@ from ssl_jets.data.request import CollectionRequest, Request
 from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of, joint_training
 from ssl_jets.data.shared import shared_labels
-from ssl_jets.data.skipped import require_jets, skipped_files, skipped_jets
+from ssl_jets.data.skipped import skipped_files, skipped_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.data.subset import rows_of_labels
 from ssl_jets.embedding.encoding import columns_to_encode, log_far_from_training
@@ -52,11 +52,11 @@ class EvaluationData:
         roles: use of each entry.
         settings: seeds, limits, weights.
         note: logs a message and keeps it.
-        columns: particle columns that all encoders read, and the features of any.
+        columns: particle columns and features that any encoder reads; `Model.embed` selects its own.
         context, collections: context and elements that any encoder can read.
         targets: regressed columns of the models, whose true values are read.
         particle_labels: targets of particles of the models, whose labels are read.
-        skipped: jets left out that cannot be used or read, by reason; each jet once.
+        skipped: jets left out that cannot be used or read, or have weight 0, by reason; each jet once.
         files_left_out: files that could not be opened, with the reason.
         counted: entries whose jets left out are in `skipped`.
     """
@@ -86,7 +86,8 @@ class EvaluationData:
     ) -> EvaluationData:
         """Choose the jets of `sources` that no model was trained on; by default the bundled sample.
 
-        `also` are facts of further trainings, those to come, whose jets are not tested on either.
+        `also` are facts of further trainings, those to come, whose jets are not tested on either, and whose columns are
+        read, too.
 
         Raises:
             SslJetsError: no jets, none that all models have not seen, classes that differ from a head's.
@@ -104,9 +105,8 @@ class EvaluationData:
         _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note)
         known = [columns_to_encode(model, files, note) for model in models]
         log_far_from_training(models, files, settings.data.where, note)
-        canonical = tuple(name for name in known[0] if name in COLUMNS and all(name in other for other in known))
-        # An encoder reads its own features, context and collections only.
-        columns = (*canonical, *dict.fromkeys(name for names in known for name in names if name not in COLUMNS))
+        names = dict.fromkeys(name for one in (*known, *(facts.get("columns", ()) for facts in also)) for name in one)
+        columns = (*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS))
         # Also those that no model was trained with yet, for later finetuning.
         context = tuple(dict.fromkeys(name for model in models for name in model.encoder.cfg.context))
         elements = joint_requests(model.encoder.cfg.collections for model in models)
@@ -191,22 +191,15 @@ class EvaluationData:
         return self.settings.evaluate.seed
 
     def weights(self, jets: Jets) -> Array:
-        """Return the weights of jets of mean 1, float64 `[jet]`; all 1 without a weight column.
-
-        Raises:
-            DataError: none is above zero.
-        """
-        weights: Array = weights_of(jets).numpy().astype(np.float64)
-        where = f"column {self.settings.data.weights}"
-        require_jets(int((weights > 0).sum()), "to measure with", where=where, left_out={"weight 0": len(jets)})
-        return relative(weights)
+        """Return the weights of jets of mean 1, float64 `[jet]`; all 1 without a weight column."""
+        return relative(weights_of(jets).numpy().astype(np.float64))
 
     def labelled(self, jets: Jets, x: Array) -> Labelled:
         """Return `x` `[jet, column]` with the labels and weights of its jets."""
         return Labelled(x, labels_of(jets), self.weights(jets))
 
     def _read(self, parts: list[EntryRange], most: int) -> Jets:
-        """Read at most `most` random jets of the parts."""
+        """Read at most `most` random jets of the parts, none of weight 0."""
         there = set.intersection(*(set(file.jet_columns) for file in self.files))
         needed = columns_of(name for name in self.targets if set(columns_of([name])) <= there)
         columns = dict.fromkeys((*(name for name in (*TREE_COLUMNS, *KINEMATICS) if name in there), *needed))
@@ -218,7 +211,6 @@ class EvaluationData:
         if skipped:
             self.note(skipped_jets(skipped))
             self.skipped += skipped
-        self.weights(jets)  # refuses jets of which none counts
         return jets
 
 

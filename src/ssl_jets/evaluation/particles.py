@@ -21,7 +21,7 @@ from ssl_jets.evaluation.metrics.particles import (
     particle_numbers,
 )
 from ssl_jets.jets import Jets
-from ssl_jets.model import BATCH, Model, encode
+from ssl_jets.model import BATCH, Model, encode, with_columns
 from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.nn.particles.pairs import Pairs, same_group
 from ssl_jets.runtime.precision import resolve_precision
@@ -43,7 +43,8 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
         return results
     rows = np.sort(np.random.default_rng(data.seed).permutation(len(data.task))[:most])
     jets = subset(data.task, rows)
-    batches = (jets.select(index) for index in torch.arange(len(jets)).split(BATCH))
+    seen = with_columns(jets, model.columns)
+    batches = (seen.select(index) for index in torch.arange(len(seen)).split(BATCH))
     precision = resolve_precision("auto", device)
     encoded = encode(model.encoder, batches, device, precision, batch=BATCH, tokens=True)
     tokens = torch.cat([entry.tokens for _, entry in encoded])

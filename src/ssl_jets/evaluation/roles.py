@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
@@ -25,6 +25,7 @@ from ssl_jets.data.subset import subsample
 from ssl_jets.errors import DataError, some_of
 from ssl_jets.evaluation.probes.classes import ITERATIONS, tree_iterations
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.nn.tasks import weights_of
 from ssl_jets.runtime.console import MessageLog
 
 FORCE = "--set evaluate.seen=true"
@@ -145,8 +146,9 @@ def draw(
     Every jet of the parts has the same chance, so classes keep their proportions. Where there are more than `SPARSITY`
     times as many jets, only stretches of each part are read and drawn from.
 
-    Jets left out are added to `skipped`, by reason; except for entries in `counted`, which were counted by an earlier
-    draw. The entries of this draw are added to it.
+    Jets of weight 0 are left out, so that nothing is fitted or tested on them. Jets left out are added to `skipped`, by
+    reason; except for entries in `counted`, which were counted by an earlier draw. The entries of this draw are added
+    to it.
 
     Raises:
         DataError: there are no jets.
@@ -170,7 +172,8 @@ def draw(
     if counted is not None:
         counted += parts
     runs = [([part for part, _ in run], skipped if new else None) for new, run in groupby(pieces, key=itemgetter(1))]
-    batches = (ordered(files, run, request, workers=workers, skipped=left, may_be_empty=True) for run, left in runs)
+    reading: Any = {"workers": workers, "may_be_empty": True}
+    batches = (_weighing(ordered(files, run, request, skipped=left, **reading), left) for run, left in runs)
     for jets in chain.from_iterable(batches):
         assert jets.source is not None  # everything read from files has it
         source = jets.source.numpy()
@@ -180,6 +183,16 @@ def draw(
             found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
     require_jets(len(found), f"of {count(parts):,} to evaluate on", where=file_names(files, parts), left_out=skipped)
     return concatenate(found)
+
+
+def _weighing(batches: Iterable[Jets], skipped: Counter[str] | None) -> Iterator[Jets]:
+    """Yield the jets of weight above 0, and add the number of the others to `skipped`."""
+    for jets in batches:
+        kept = weights_of(jets).nonzero()[:, 0]
+        if len(kept) < len(jets) and skipped is not None:
+            skipped["weight 0"] += len(jets) - len(kept)
+        if len(kept):
+            yield jets if len(kept) == len(jets) else jets.select(kept)
 
 
 def _by_counted(part: EntryRange, counted: Sequence[EntryRange]) -> list[tuple[EntryRange, bool]]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from ssl_jets.data.split import first_halves
 from ssl_jets.errors import DataError, UsageError, some_of
 from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
-from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
+from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics
+from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import MOST_NAMED
 from ssl_jets.evaluation.settings import EvaluateSettings
@@ -196,21 +196,10 @@ def _needed(file: ZFile) -> str:
 
 def _regression(file: ZFile, rows: Array, settings: EvaluateSettings, note: MessageLog) -> list[RegressionMetrics]:
     """Return the metrics of the regressed targets whose true columns the file keeps."""
-    columns, found = file.columns, list[RegressionMetrics]()
-    against = {name: columns[name][rows] for name in KINEMATICS if name in columns}
+    regressed: Mapping[str, str] = file.metadata["scores"]["regressed"]
+    predicted = {target: file.columns[column][rows] for target, column in regressed.items()}
+    read = (*KINEMATICS, *columns_of(regressed))
+    columns = {name: file.columns[name][rows] for name in read if name in file.columns}
     weights = weights_of_rows(file, settings.data.weights)[rows]
-    regressed: Mapping[str, Any] = file.metadata["scores"]["regressed"]
-    for target, column in regressed.items():
-        if missing := [name for name in columns_of([target]) if name not in columns]:
-            note(f"the file does not keep {', '.join(missing)}, so the regression of {target} is not measured")
-            continue
-        first, *rest = (columns[name][rows].astype(np.float64) for name in columns_of([target]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            true = first / rest[0] if rest else first
-        if (known := known_jets(true, weights).sum()) < FEWEST:
-            note(f"{known} jets to test on have {target}, fewer than {FEWEST}, so the regression of it is not measured")
-            continue
-        predicted = columns[column][rows]
-        seed = settings.evaluate.seed
-        found.append(regression_metrics(predicted, true, target, against, weights=weights, seed=seed))
-    return found
+    lacking, seed = "the file does not keep", settings.evaluate.seed
+    return measure_targets(predicted, columns, weights, note, lacking=lacking, seed=seed)

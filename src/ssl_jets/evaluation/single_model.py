@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,12 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.diagnostics.monitor import spread_and_collapse
-from ssl_jets.embedding.predict import encode
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
-from ssl_jets.evaluation.evaluation_data import KINEMATICS, EvaluationData, halves_of, labels_of, subset
+from ssl_jets.evaluation.evaluation_data import EvaluationData, halves_of, labels_of, subset
 from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
-from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics, known_jets, regression_metrics
+from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.particles import evaluate_particles
 from ssl_jets.evaluation.probes.classes import (
     Labelled,
@@ -32,11 +32,12 @@ from ssl_jets.evaluation.probes.classes import (
 from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness, some
 from ssl_jets.evaluation.provenance import facts_of, input_files, used_settings
+from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
+from ssl_jets.model import with_columns
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.regression import columns_of
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 
@@ -150,7 +151,7 @@ class _ModelEvaluation:
 
     def __init__(self, model: Model, data: EvaluationData, baselines: Baselines, device: torch.device) -> None:
         self.model, self.data, self.baselines, self.device = model, data, baselines, device
-        self.z_test = encode(model.encoder, data.test, device)
+        self.z_test = model.embed(data.test, device=device)
         self.seed = data.seed
         self.probed: Array | None = None
         self.headed: Array | None = None
@@ -158,11 +159,11 @@ class _ModelEvaluation:
 
     def unlabelled(self) -> dict[str, Any]:
         """Return the results that need no labels of two classes."""
-        data, encoder = self.data, self.model.encoder
-        physics = self.baselines.physics_of(encoder, "z")
+        data, model = self.data, self.model
+        physics = self.baselines.physics_of(model, "z")
         jets = {"test": len(data.test)}
         if physics:
-            untrained = self.baselines.untrained(encoder)
+            untrained = self.baselines.untrained(model)
             physics = [*physics, *untrained.physics, *self.baselines.reference]
             jets |= {"physics fit": len(data.fit), "physics test": len(data.probed)}
         return {
@@ -179,17 +180,17 @@ class _ModelEvaluation:
         """Return task metrics, probes and baselines."""
         data, model, log = self.data, self.model, self.data.note.log
         log("probes of z and of the baselines")
-        z_fit = encode(model.encoder, data.fit, self.device)
+        z_fit = model.embed(data.fit, device=self.device)
         fit, test = data.labelled(data.fit, z_fit), data.labelled(data.test, self.z_test)
         reader = linear_reader(fit, len(data.classes))
         self.probed = reader(self.z_test)
-        untrained = self.baselines.untrained(model.encoder)
+        untrained = self.baselines.untrained(model)
         probes = [scored("linear", "z", fit.x.shape, test, self.probed, self.seed), *self._others(fit, test)]
         if (rows := data.with_labels_of(model)) is not None:
             few = fit.some(rows)
             probes += [linear_probe(few, test, seed=self.seed), *self._others(few, test, rows)]
         jets = {"fit": len(data.fit), "test": len(data.test)}
-        z_task = self.z_test if data.task is data.test else encode(model.encoder, data.task, self.device)
+        z_task = self.z_test if data.task is data.test else model.embed(data.task, device=self.device)
         task = None
         if model.head is not None:
             self.headed = model.probabilities(z_task, data.classes)
@@ -214,7 +215,7 @@ class _ModelEvaluation:
         most, found = self.data.settings.evaluate.physics_jets, [knn_probe(fit, test, seed=self.seed)]
         if most:
             found.append(tree_probe(fit.first(most, self.seed), test, of="z", seed=self.seed))
-        return [*found, *self.baselines.probes(self.model.encoder, rows)]
+        return [*found, *self.baselines.probes(self.model, rows)]
 
     def regression(self, z_task: Array) -> list[RegressionMetrics]:
         """Return the metrics of the model's regressor; none without one."""
@@ -228,10 +229,10 @@ class _ModelEvaluation:
         data, most = self.data, self.data.settings.evaluate.robust_jets
         if not most:
             return []
-        chosen = subset(data.test, some(data.test, most, self.seed))
+        chosen = with_columns(subset(data.test, some(data.test, most, self.seed)), self.model.columns)
 
         def read(jets: Jets) -> Array:
-            z = encode(self.model.encoder, jets, self.device)
+            z = self.model.embed(jets, device=self.device)
             return self.model.probabilities(z, data.classes) if self.model.head is not None else reader(z)
 
         weights = data.weights(chosen)
@@ -239,13 +240,10 @@ class _ModelEvaluation:
 
     def spread_and_collapse(self) -> dict[str, Any]:
         """Return representation statistics of model and random weights, and collapse verdicts."""
-        untrained = self.baselines.untrained(self.model.encoder)
-        pairs = (self.model.encoder, self.z_test), (untrained.encoder, untrained.z_test)
-
-        def encoded(encoder: Any, jets: Jets) -> Array:
-            return encode(encoder, jets, self.device)
-
-        return spread_and_collapse(encoded, self.data.test, *pairs, labels=self.model.head is not None)
+        untrained = self.baselines.untrained(self.model)
+        embed, embed_untrained = (partial(one.embed, device=self.device) for one in (self.model, untrained.model))
+        pairs = (embed, self.z_test), (embed_untrained, untrained.z_test)
+        return spread_and_collapse(self.data.test, *pairs, labels=self.model.head is not None)
 
 
 def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:
@@ -265,18 +263,6 @@ def head_metrics(headed: Array, data: EvaluationData) -> ClassificationMetrics:
 
 def regressed_metrics(predicted: Array, names: Sequence[str], data: EvaluationData) -> list[RegressionMetrics]:
     """Return the metrics of regressed columns `[task jet, target]`, for targets that the files have."""
-    jets, found = data.task, []
-    against = {name: jets.jet[name].numpy() for name in KINEMATICS if name in jets.jet}
-    weights = data.weights(jets)
-    for index, name in enumerate(names):
-        if missing := [column for column in columns_of([name]) if column not in jets.jet]:
-            data.note(f"the files lack {', '.join(missing)}, so the regression of {name} is not measured")
-            continue
-        first, *rest = (jets.jet[column].numpy().astype(np.float64) for column in columns_of([name]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            true = first / rest[0] if rest else first
-        if (known := known_jets(true, weights).sum()) < FEWEST:
-            data.note(f"{known} jets to test on have {name}, so the regression of it is not measured")
-            continue
-        found.append(regression_metrics(predicted[:, index], true, name, against, weights=weights, seed=data.seed))
-    return found
+    columns = {name: values.numpy() for name, values in data.task.jet.items()}
+    by_name, weights = dict(zip(names, predicted.T, strict=True)), data.weights(data.task)
+    return measure_targets(by_name, columns, weights, data.note, lacking="the files lack", seed=data.seed)

@@ -23,7 +23,7 @@ from ssl_jets.evaluation.probes.physics import Side, physics_probes
 from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import log_absent_classes
-from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.runtime.atomic import check_folder
@@ -70,7 +70,7 @@ def evaluate_z(
         raise DataError("the z file has fewer than two jets with a finite z", where=path, found=f"{len(file)} rows")
     labels = file.columns.get("label", np.full(len(file), -1))
     names = _names(file, labels)
-    roles = _Roles.of(file, usable, wanted, note, path)
+    roles = _Roles.of(file, usable, settings, note, path)
     labelled = min(len(np.unique(labels[rows][labels[rows] >= 0])) for rows in (roles.fit, roles.test)) >= 2
     found = _measure(file, labels, roles, settings, labelled=labelled)
     if not labelled:
@@ -83,8 +83,10 @@ def evaluate_z(
         note(
             "no physics quantities are read from z: the file keeps no column of one (embed --keep), or has too few jets"
         )
-    if not usable.all():
-        note(f"{(~usable).sum():,} jets without a finite z are left out")
+    left_out = {"z is not finite": int((~usable).sum()), "weight 0": int((usable & (roles.weights == 0)).sum())}
+    for reason, number in left_out.items():
+        if number:
+            note(f"{number:,} jets are left out: {reason}")
     fit = roles.fit[labels[roles.fit] >= 0]
     shown = roles.test[labels[roles.test] >= 0] if found.probes else roles.unseen
     leaked = count_leaked(shown, roles.trained, note)
@@ -98,7 +100,7 @@ def evaluate_z(
         classes=names,
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,
-        left_out={"z is not finite": int((~usable).sum())} if not usable.all() else {},
+        left_out={reason: number for reason, number in left_out.items() if number},
         settings=UsedSettings.of(settings),
         task=None,
         probes=found.probes,
@@ -122,17 +124,12 @@ def labelled_sides(
         SslJetsError: no z file, no labels of two classes, or only jets that were trained on.
     """
     paths, _, file = read_table(paths)
-    path, wanted = ", ".join(map(str, paths)), settings.evaluate
-    usable, labels = _finite(file), file.columns.get("label", np.full(len(file), -1))
-    roles, weights = (
-        _Roles.of(file, usable & (labels >= 0), wanted, note, path),
-        weights_of_rows(file, settings.data.weights),
-    )
-    roles.require_weights(weights, settings.data.weights)
+    path, labels = ", ".join(map(str, paths)), file.columns.get("label", np.full(len(file), -1))
+    roles = _Roles.of(file, _finite(file) & (labels >= 0), settings, note, path)
     count_leaked(roles.test, roles.trained, note)
     if min(len(np.unique(labels[rows])) for rows in (roles.fit, roles.test)) < 2:
         raise DataError("the z file has no labels of two classes", where=path)
-    fit, test = (Labelled(file.z[rows], labels[rows], weights[rows]) for rows in (roles.fit, roles.test))
+    fit, test = (Labelled(file.z[rows], labels[rows], roles.weights[rows]) for rows in (roles.fit, roles.test))
     columns = None
     if kept := tree_columns(file.columns):
         x = np.column_stack(list(kept.values()))
@@ -151,16 +148,28 @@ def _names(file: ZFile, labels: Array) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """Rows to fit on, to test on, and unseen in training; a mask of the rows that were trained on, `[row]`."""
+    """Rows to fit on, to test on, and unseen in training.
+
+    Attributes:
+        fit, test, unseen: numbers of rows, all of weight above 0.
+        trained: mask of the rows that were trained on, bool `[row]`.
+        weights: of all rows, `[row]`.
+    """
 
     fit: Array
     test: Array
     unseen: Array
     trained: Array
+    weights: Array
 
     @classmethod
-    def of(cls, file: ZFile, usable: Array, wanted: MeasureSettings, note: MessageLog, path: str) -> _Roles:
-        trained = trained_rows(file)
+    def of(cls, file: ZFile, usable: Array, settings: EvaluateSettings, note: MessageLog, path: str) -> _Roles:
+        wanted, name, trained = settings.evaluate, settings.data.weights, trained_rows(file)
+        weights = weights_of_rows(file, name)
+        left_out = {"weight 0": int((usable & (weights == 0)).sum())}
+        usable = usable & (weights > 0)
+        if name is not None:
+            require_jets(int(usable.sum()), "to measure with", where=f"column {name}", left_out=left_out)
         if trained is None:
             note("the z file does not say which of its jets the model was trained on")
             trained = np.zeros(len(file), dtype=bool)
@@ -178,13 +187,7 @@ class _Roles:
         sides = (fit, test, usable if wanted.seen else usable & ~trained)
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
         fit, test, unseen = (some_rows(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))
-        return cls(fit, test, unseen, trained)
-
-    def require_weights(self, weights: Array, name: str | None) -> None:
-        """Refuse sides of which no jet counts."""
-        for rows in (self.fit, self.test) if name is not None else ():
-            counting = int((weights[rows] > 0).sum())
-            require_jets(counting, "to measure with", where=f"column {name}", left_out={"weight 0": len(rows)})
+        return cls(fit, test, unseen, trained, weights)
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,7 @@ class _Found:
 
 def _measure(file: ZFile, labels: Array, roles: _Roles, settings: EvaluateSettings, *, labelled: bool) -> _Found:
     """Fit and score probes of the class, if jets are labelled, and of the kept columns."""
-    weights = weights_of_rows(file, settings.data.weights)
-    roles.require_weights(weights, settings.data.weights)
+    weights = roles.weights
     most, seed = settings.evaluate.physics_jets, settings.evaluate.seed
     sides, probes = [roles.fit, roles.test], list[ProbeResult]()
     if labelled:

@@ -14,7 +14,7 @@ from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings, check_domain
 from ssl_jets.finetuning.source_weights import SourceWeights
-from ssl_jets.jets import Jets
+from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
 from ssl_jets.nn.domain.distance import coral, mmd
 from ssl_jets.training.run_setup import TrainingInputs
@@ -58,18 +58,23 @@ def attach(objective: Objective, cfg: FinetuneSettings, target: Iterable[int]) -
 
 
 def fit_source_weights(weights: SourceWeights, inputs: TrainingInputs[FinetuneSettings]) -> None:
-    """Fit the weights on a sample of both domains, and log the effective sample size of the source."""
+    """Fit the weights on a sample of both domains, and log the effective sample size of the source.
+
+    The source has the weights, and the spectrum, that it is trained with.
+    """
     settings, data, subset, run = inputs.settings, inputs.data, inputs.subset, inputs.run
     jets, seed = settings.method.reweight.jets, settings.train.seed
-    request = inputs.request.inputs
+    request = inputs.request
     if subset is None:
-        source = list(ordered(data.files, subsample(data.train, data.entries_for(data.train, jets), seed), request))
+        parts = subsample(data.train, data.entries_for(data.train, jets), seed)
+        source = concatenate(list(ordered(data.files, parts, request)))
+        source = source if request.flatten is None else request.flatten.resampled(source, seed)
     else:
         generator = torch.Generator().manual_seed(seed)
-        source = [subset.select(torch.randperm(len(subset), generator=generator)[:jets])]
+        source = subset.select(torch.randperm(len(subset), generator=generator)[:jets])
     entries = data.entries_for(data.unlabelled, jets)
-    target = ordered(data.blind, subsample(data.unlabelled, entries, seed), request)
-    result = weights.fit(source, target, seed)
+    target = ordered(data.blind, subsample(data.unlabelled, entries, seed), request.inputs)
+    result = weights.fit([source], target, seed)
     run.log_message(
         f"reweight: the source counts as {result.effective:.0%} of its jets (effective sample size); "
         f"{result.clipped:.1%} of the weights clipped; domain classified correctly for {result.right:.1%} of the jets"

@@ -22,9 +22,16 @@ from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.finetuning.particles import describe_particles, particle_targets
 from ssl_jets.finetuning.settings import FinetuneSettings
-from ssl_jets.finetuning.setup import build_objective, count_targets, in_batches, open_labelled
+from ssl_jets.finetuning.setup import (
+    build_objective,
+    count_targets,
+    describe_columns,
+    in_batches,
+    new_columns,
+    open_labelled,
+)
 from ssl_jets.model_file import Model, load_model
-from ssl_jets.nn.encoder import parameter_count
+from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.runtime.allocator import explain_shortage, tune_memory
 from ssl_jets.runtime.console import to_stderr
@@ -32,7 +39,7 @@ from ssl_jets.runtime.memory import format_bytes, peak
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import record_spectrum
-from ssl_jets.training.resume import check_run, is_finished, open_run
+from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
@@ -41,6 +48,7 @@ from ssl_jets.training.run_setup import (
     training_facts,
     with_resolved_precision,
 )
+from ssl_jets.training.start import fit_new_features
 
 _LESS_MEMORY = "ssl-jets finetune --plan measures what fits; --mode auto takes it; a smaller --batch-size takes less"
 
@@ -71,16 +79,16 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
         return out
 
     # Data
-    begins = not (resume and run.has_checkpoint)
+    begins = not goes_on(run, fabric, resume=resume)
     data, request, subset = open_labelled(settings, fabric, run, begins=begins)
     batch_data = in_batches(data, settings)
     counts = count_targets(settings, data, request, subset)
-    inputs = TrainingInputs(settings, data, request, subset, run, fabric, resume)
+    inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Objective, run folder
     targets = particle_targets(settings, data)
     objective = build_objective(settings, pretrained, data.label_names, targets)
-    lines = fit_statistics(objective, targets, inputs) if begins else []
+    lines = fit_statistics(objective, targets, pretrained, inputs) if begins else []
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     if begins:
         record_spectrum(run, request)
@@ -114,15 +122,21 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
 
 
 def fit_statistics(
-    objective: Objective, targets: Sequence[ParticleTarget], inputs: TrainingInputs[FinetuneSettings]
+    objective: Objective,
+    targets: Sequence[ParticleTarget],
+    pretrained: Model,
+    inputs: TrainingInputs[FinetuneSettings],
 ) -> list[str]:
-    """Fit the statistics of the targets on training jets; return lines about the labels of particles.
+    """Fit the statistics of the targets and of new columns on training jets; return lines about labels of particles.
 
     Raises:
         SslJetsError: the jets lack a target.
     """
-    data, subset = inputs.data, inputs.subset
+    data, subset, encoder = inputs.data, inputs.subset, objective.encoder
     sample = [subset] if subset is not None else statistics_sample(data, data.train, 0, inputs.request)
+    if new_columns(pretrained, inputs.columns) and isinstance(encoder, Encoder):
+        sample = list(sample)
+        fit_new_features(encoder.features, sample, pretrained.columns)
     if not targets:
         objective.fit_statistics(sample)
         return []
@@ -166,6 +180,8 @@ def log_setup(
     if not MODES[settings.method.mode].starts_anew:
         for line in Seen.of(pretrained.facts["training"]).notes(data.files):
             run.log_message(line)
+    for line in describe_columns(settings, pretrained, data, inputs.columns):
+        run.log_message(line)
     targets = ", ".join((*settings.method.targets, *settings.method.particle_targets))
     classes = f", {len(data.label_names)} classes" if data.label_names else ""
     bad = BAD_AMONG * (settings.data.bad_jets == "skip")

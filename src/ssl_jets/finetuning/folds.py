@@ -26,6 +26,7 @@ from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
+from ssl_jets.runtime.precision import SCORES_PRECISION
 from ssl_jets.zfile import Column, ZMetadata, ZWriter, read_metadata
 
 SCORES = "scores.root"
@@ -122,7 +123,7 @@ def _rows(settings: RunSettings[FinetuneSettings], data: Dataset, model: Model, 
     columns = output.prepare(data.files, log)
     collections = requests_of(model.collections)
     request = Request.of(settings.data, columns=columns, context=model.context, collections=collections)
-    options: Any = {"device": default_device(), "workers": settings.data.workers}
+    options: Any = {"device": default_device(), "workers": settings.data.workers, "precision": SCORES_PRECISION}
     for jets, z in embed_parts(model.encoder, data.files, data.held_out, request, **options):
         assert jets.source is not None
         keys = dict(zip(("source_file", "source_entry", "source_jet"), jets.source.numpy().T, strict=True))

@@ -67,6 +67,7 @@ class Objective(Method):
     """
 
     sees_context: ClassVar[bool] = True
+    sees_collections: ClassVar[bool] = True
     encoder: BaseEncoder  # type: ignore[assignment]  # foreign encoders are finetuned, too
 
     def __init__(

@@ -40,7 +40,7 @@ class MmdSettings(Settings):
     weight: float = Field(default=1.0, gt=0)
     """Factor of the loss."""
     scales: tuple[float, ...] = Field(default=SCALES, min_length=1)
-    """Widths of the kernels, in units of the mean squared distance of two jets of the batch."""
+    """Squared widths of the kernels, in units of the mean squared distance of two jets of the batch."""
 
 
 class ReweightSettings(Settings):
@@ -213,6 +213,9 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.train.keep == "best" and settings.method.mode == "probe":
         hint = "--mode head"
         raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
+    if settings.train.strategy == "fsdp" and settings.method.l2_sp:
+        hint = "train.strategy=ddp"
+        raise UsageError("L2-SP compares whole weights, which no process has", where="method.l2_sp", hint=hint)
     check_domain(settings)
     _check_particles(settings)
     if settings.model != encoder and settings.method.mode != "distil":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,13 +14,15 @@ from ssl_jets.data.inputs import check_definitions, columns_of, requests_of
 from ssl_jets.data.loading.counting import Labelled, Wanted, count_labelled
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
+from ssl_jets.embedding.encoding import column_differences, trained_columns
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
 from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FinetuneSettings
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import BaseEncoder
+from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.tasks import ParticleTasks
 from ssl_jets.nn.tasks import LABEL, wanted_of
@@ -53,11 +55,11 @@ def open_labelled(
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
     model = settings.model
     check_definitions(model.features, model.context, data.files, model.collections)
-    context, collections = _seen(settings)
+    columns, context, collections = _seen(settings, data)
     request = Request.of(
         settings.data,
         settings.method.jet_columns,
-        columns_of(settings.model, data.files),
+        columns,
         context=context,
         collections=requests_of(collections),
         weighted=True,
@@ -68,16 +70,49 @@ def open_labelled(
     return data, request, labelled_subset(data, request, settings.method.labels, seed=settings.method.subset_seed)
 
 
-def _seen(settings: RunSettings[FinetuneSettings]) -> tuple[tuple[str, ...], dict[str, CollectionSettings]]:
-    """Return context and collections to read: all if their embedding is trained, else those it was trained with.
+def _seen(
+    settings: RunSettings[FinetuneSettings], data: Dataset
+) -> tuple[tuple[str, ...] | None, tuple[str, ...], dict[str, CollectionSettings]]:
+    """Return particle columns, context and collections to read.
 
-    A plan for mode `auto` reads all, since some of its modes do.
+    They are all if their embedding is trained, else those it was trained with. A plan for mode `auto` reads all, since
+    some of its modes do. A student of mode `distil` can have other `model.inputs` than its teacher.
     """
-    context, collections, mode = settings.model.context, settings.model.collections, settings.method.mode
-    if not (context or collections) or mode == "auto" or MODES[mode].trains_inputs:
-        return tuple(context), collections
+    inputs, mode = settings.model, settings.method.mode
+    columns = columns_of(inputs, data.files)
+    if mode == "auto" or MODES[mode].trains_inputs:
+        return columns, tuple(inputs.context), inputs.collections
     model = load_model(settings.method.model)
-    return model.context, {name: one for name, one in collections.items() if name in model.collections}
+    if inputs.inputs == model.encoder.cfg.inputs:
+        columns = (*trained_columns(model, _canonical(columns, data)), *inputs.features)
+    collections = {name: one for name, one in inputs.collections.items() if name in model.collections}
+    return columns, model.context, collections
+
+
+def new_columns(pretrained: Model, columns: Sequence[str]) -> list[str]:
+    """Return the columns of a training that the pretrained model can read and was not trained with."""
+    encoder = pretrained.encoder
+    readable = encoder.columns if isinstance(encoder, ForeignEncoder) else columns
+    return [name for name in columns if name in readable and name not in pretrained.columns]
+
+
+def describe_columns(
+    settings: RunSettings[FinetuneSettings], pretrained: Model, data: Dataset, columns: Sequence[str]
+) -> Iterator[str]:
+    """Yield lines about differences between the columns of the pretraining, of the files, and of this training."""
+    if new := new_columns(pretrained, columns):
+        yield f"columns that the model was not trained with, and learns now: {', '.join(new)}"
+    if settings.model.inputs != pretrained.encoder.cfg.inputs:
+        if hidden := [name for name in pretrained.columns if name not in columns]:
+            yield f"the teacher reads as missing the columns that its student does not read: {', '.join(hidden)}"
+    elif not MODES[settings.method.mode].starts_anew:
+        available = _canonical(columns_of(settings.model, data.files), data)
+        yield from column_differences(pretrained, [name for name in available if name not in new])
+
+
+def _canonical(chosen: Sequence[str] | None, data: Dataset) -> tuple[str, ...]:
+    """Return the canonical columns among the chosen ones; None chooses all of the files to train on."""
+    return data.columns if chosen is None else tuple(name for name in chosen if name in COLUMNS)
 
 
 def count_targets(

@@ -13,6 +13,7 @@ from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
 from ssl_jets.nn.ema import teacher_of
 from ssl_jets.nn.encoder import BaseEncoder
+from ssl_jets.nn.tasks import weights_of
 
 
 class SourceWeights(nn.Module):
@@ -30,7 +31,7 @@ class SourceWeights(nn.Module):
 
     @torch.no_grad()
     def forward(self, jets: Jets) -> Tensor:
-        """Compute the weight of each jet `[jet]`; its mean over the source is 1."""
+        """Compute the weight of each jet `[jet]`; its mean over the source, with the weights of the jets, is 1."""
         weights: Tensor = self.ratio(self.encoder(jets, z_only=True).z)
         return weights
 
@@ -38,14 +39,17 @@ class SourceWeights(nn.Module):
         """Fit on samples of both domains.
 
         Args:
-            source: batches of source jets, in any order.
+            source: batches of source jets, in any order, with the weights that they have in the losses.
             target: batches of target jets, in any order.
             seed: seed of the split into halves to fit and to measure on.
         """
         generator = torch.Generator().manual_seed(seed)
 
-        def shuffled_z(batches: Iterable[Jets]) -> Tensor:
-            z: Tensor = embed_jets(self.encoder, concatenate(list(batches)))
-            return z[torch.randperm(len(z), generator=generator)]
+        def shuffled(batches: Iterable[Jets]) -> tuple[Tensor, Tensor]:
+            jets = concatenate(list(batches))
+            jets = jets.select(weights_of(jets).nonzero()[:, 0])
+            order = torch.randperm(len(jets), generator=generator)
+            return embed_jets(self.encoder, jets)[order], weights_of(jets)[order]
 
-        return self.ratio.fit(shuffled_z(source), shuffled_z(target))
+        z, weights = shuffled(source)
+        return self.ratio.fit(z, shuffled(target)[0], weights)

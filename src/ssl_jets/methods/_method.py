@@ -46,6 +46,9 @@ class Method(nn.Module):
     hidden particles that add up to it, and two views of a jet would be recognised by it."""
     loss_reads_z: bool = True
     """Whether `loss` depends on z; the collapse monitor then checks that it rises when jets swap their z."""
+    loss_can_be_negative: ClassVar[bool] = False
+    """Whether `loss` can fall below 0. Among several losses it then gets no learned uncertainty: that would only run to
+    its limit."""
     sees_collections: ClassVar[bool] = False
     """Whether `loss` reads further collections of the jets. Not where both views share their elements, or where jets
     are drawn particle by particle; masked methods hide elements with the particles (`masking.visible`)."""

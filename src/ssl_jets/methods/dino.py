@@ -29,7 +29,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.collectives import gather
-from ssl_jets.nn.ema import follow, rising, teacher_of
+from ssl_jets.nn.ema import Collected, follow, rising, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.prototypes import ParticleDistillation, PrototypeHead, centred, sinkhorn
 
@@ -74,7 +74,7 @@ class Dino(Method):
         self.head = PrototypeHead(encoder.dim, 4 * encoder.dim, 64, cfg.prototypes)
         self.teacher, self.teacher_head = teacher_of(encoder), teacher_of(self.head)
         self.register_buffer("centre", torch.zeros(cfg.prototypes))
-        self.teacher_means: list[Tensor] = []  # of the batches since the last step
+        self.teacher_means = Collected[Tensor]()
         temperatures = cfg.student_temperature, cfg.teacher_temperature
         self.particles = ParticleDistillation(encoder, cfg.prototypes, *temperatures) if cfg.particle_weight else None
 
@@ -97,7 +97,7 @@ class Dino(Method):
         ]
         loss = torch.stack(entropies).mean()
         if self.training:
-            self.teacher_means.append(torch.stack(teacher_cosines).mean((0, 1)))
+            self.teacher_means.items.append(torch.stack(teacher_cosines).mean((0, 1)))
         usage = torch.stack(targets).mean((0, 1))  # [prototype]
         parts = {"prototypes_used": torch.special.entr(usage).sum().exp()}
         if particle_losses:
@@ -141,10 +141,9 @@ class Dino(Method):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Update the centre and the teacher."""
-        if self.teacher_means:
-            mean = gather(torch.stack(self.teacher_means).mean(0, keepdim=True)).mean(0)
+        if means := self.teacher_means.take():
+            mean = gather(torch.stack(means).mean(0, keepdim=True)).mean(0)
             self.centre.lerp_(mean, 1 - self.cfg.centre_momentum)
-            self.teacher_means.clear()
         momentum = rising(self.cfg.momentum, progress)
         follow(self.teacher, self.encoder, momentum)
         follow(self.teacher_head, self.head, momentum)

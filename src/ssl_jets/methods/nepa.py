@@ -14,6 +14,7 @@ inputs only: as targets they would become equal for all particles.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -41,6 +42,7 @@ class NextEmbedding(Method):
         longest: int = Field(default=128, ge=1)
         """Number of learned positions by pT rank; softer particles share the last one."""
 
+    loss_can_be_negative: ClassVar[bool] = True  # minus a cosine
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:

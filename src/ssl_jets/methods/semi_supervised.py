@@ -5,7 +5,8 @@
     L   = sum over t of (a L_t / s_t^2 + b ln s_t) + w (L_u / (2 s_u^2) + ln s_u)
 
 with a and b of `supervised`, learned uncertainties s (Kendall, Gal, Cipolla, arXiv:1705.07115) or all s = 1, and a
-weight w that changes linearly over the training. One encoder is trained jointly on both kinds of jets as in S4L (Zhai
+weight w that changes linearly over the training. A loss L_u that can be negative, as of `nepa`, is added as w L_u: its
+best s would be 0. One encoder is trained jointly on both kinds of jets as in S4L (Zhai
 et al., arXiv:1905.03670); each batch mixes them in a fixed ratio (`data.unlabelled_ratio`). The self-supervised method
 is found by its name and built as in a run of its own. The encoder that both losses train is exported, since the heads
 read it, and not a teacher of the other method.
@@ -27,7 +28,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
-from ssl_jets.nn.task_weights import REGRESSION, TaskLoss, TaskWeights
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, TaskWeights
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
 
 UNLABELLED = "unlabelled"
@@ -76,8 +77,9 @@ class SemiSupervised(Method):
         super().__init__(cfg, encoder, labels)
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.method = find(cfg.unlabelled)(cfg.unlabelled_settings, encoder, labels)
+        form = LIKELIHOOD if self.method.loss_can_be_negative else REGRESSION
         self.weights = TaskWeights(
-            self.tasks.forms | {UNLABELLED: REGRESSION}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
+            self.tasks.forms | {UNLABELLED: form}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
         )
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:

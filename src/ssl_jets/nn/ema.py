@@ -1,10 +1,10 @@
-"""Teachers: exponential moving averages of a student's weights."""
+"""Moving averages: teachers that follow a student's weights, and what batches leave for the update after a step."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from ssl_jets.nn.transformer import without_dropout
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ItemT = TypeVar("ItemT")
 
 
 def teacher_of(student: ModuleT) -> ModuleT:
@@ -36,3 +37,35 @@ def rising(start: float, progress: float) -> float:
         [0.9, 0.95, 1.0]
     """
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+class Collected(nn.Module, Generic[ItemT]):
+    """What batches leave for the update after the step, such as sums for a moving average; no part of the state.
+
+    It is a module, so that a training that skips a step finds and drops the items of its batches (`drop_collected`).
+
+    Attributes:
+        items: one for each batch or view, in their order.
+
+    Example:
+        >>> sums = Collected[int]()
+        >>> sums.items.append(3)
+        >>> sums.take(), sums.items
+        ([3], [])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: list[ItemT] = []
+
+    def take(self) -> list[ItemT]:
+        """Return the items, and keep none."""
+        items, self.items = self.items, []
+        return items
+
+
+def drop_collected(module: nn.Module) -> None:
+    """Drop the items that a module and its parts have collected."""
+    for part in module.modules():
+        if isinstance(part, Collected):
+            part.take()

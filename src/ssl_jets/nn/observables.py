@@ -51,7 +51,7 @@ class JetObservables(nn.Module):
         self.from_z = nn.Linear(dim, OBSERVABLES)
 
     def fit_statistics(self, batches: Iterable[Jets], features: Features) -> None:
-        """Fit mean and standard deviation on `batches` of training jets; those of no jet's columns have std 0."""
+        """Fit mean and standard deviation on `batches` of training jets; the others have std 0."""
         rows = [jet_observables(jets, features).double().where(known(jets), torch.nan) for jets in batches]
         values = [column[column.isfinite()] for column in torch.cat(rows).unbind(1)]
         std = torch.stack([value.std(correction=0) if len(value) else value.new_zeros(()) for value in values])
@@ -92,7 +92,7 @@ def known(jets: Jets) -> Tensor:
 def jet_observables(jets: Jets, features: Features) -> Tensor:
     """Return the observables, not standardized, `[jet, OBSERVABLES]`; a jet has at least one particle.
 
-    Those that are not `known` have meaningless values.
+    The values of observables that are not `known` mean nothing.
     """
     values, weights, kinds = features.targets(jets)
     averaged = (values * weights)[:, list(AVERAGED)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn.collectives import gather, rank, total
-from ssl_jets.nn.ema import follow, teacher_of
+from ssl_jets.nn.ema import Collected, follow, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.heads import Projector
 from ssl_jets.nn.masking import MaskTokens, decoder_input, hidden_pt_rank
@@ -108,7 +108,7 @@ class ParticleDistillation(nn.Module):
         self.head = PrototypeHead(encoder.width, 4 * encoder.width, 64, prototypes, nn.LayerNorm)
         self.teacher_head = teacher_of(self.head)
         self.register_buffer("centre", torch.zeros(prototypes))
-        self.sums: list[Tensor] = []  # of the teacher's cosines and of ones, [prototype + 1], since the last step
+        self.sums = Collected[Tensor]()  # of the teacher's cosines and of ones, [prototype + 1]
 
     def forward(self, view: Jets, hidden: Tensor, student: Encoded, tokens: Tensor) -> Tensor:
         """Compute the loss of one view.
@@ -123,7 +123,7 @@ class ParticleDistillation(nn.Module):
             cosines = self.teacher_head(tokens[hidden])  # [hidden particle, prototype]
             target = centred(cosines, self.centre, self.teacher_temperature)
         if self.training:
-            self.sums.append(torch.cat([cosines.double().sum(0), cosines.new_tensor([len(cosines)]).double()]))
+            self.sums.items.append(torch.cat([cosines.double().sum(0), cosines.new_tensor([len(cosines)]).double()]))
         predicted = self.head(self._predict(view, hidden, student))
         prediction = (predicted / self.student_temperature).log_softmax(1)
         return view.keep(hidden).mean(-(target * prediction).sum(1)).mean()
@@ -139,9 +139,8 @@ class ParticleDistillation(nn.Module):
     @torch.no_grad()
     def update(self, momentum: float, centre_momentum: float) -> None:
         """Move the teacher's head to the student's, and the centre to the mean cosines of the last particles."""
-        if self.sums:
-            sums = total(torch.stack(self.sums).sum(0))
+        if collected := self.sums.take():
+            sums = total(torch.stack(collected).sum(0))
             mean = (sums[:-1] / sums[-1].clamp(min=1)).to(self.centre.dtype)
             self.centre.lerp_(mean, 1 - centre_momentum)
-            self.sums.clear()
         follow(self.teacher_head, self.head, momentum)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.nn import collectives
+from ssl_jets.nn.ema import Collected
 
 
 class Quantized(NamedTuple):
@@ -59,7 +60,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("codebook", torch.randn(codes, width))
         self.register_buffer("counts", torch.zeros(codes))
         self.register_buffer("sums", torch.zeros(codes, width))
-        self._collected: list[tuple[Tensor, Tensor]] = []
+        self.collected = Collected[tuple[Tensor, Tensor]]()
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantize each vector of x `[vector, width]` to its nearest code."""
@@ -87,17 +88,16 @@ class VectorQuantizer(nn.Module):
         candidates = torch.cat([chance[chosen, None], x[chosen].double()], dim=1)
         # Equal shapes on all ranks: 3 vectors for 5 codes are padded with 2 rows of infinite chance, sorted last.
         padding = candidates.new_full((size - len(chosen), width + 1), torch.inf)
-        self._collected.append((sums, torch.cat([candidates, padding])))
+        self.collected.items.append((sums, torch.cat([candidates, padding])))
 
     @torch.no_grad()
     def update(self) -> None:
         """Update the codebook with the vectors collected on all ranks since the last update."""
-        if not self._collected:
+        if not (collected := self.collected.take()):
             return
-        own_sums = torch.stack([sums for sums, _ in self._collected]).sum(0, keepdim=True)
+        own_sums = torch.stack([sums for sums, _ in collected]).sum(0, keepdim=True)
         sums = collectives.gather(own_sums).sum(0)
-        candidates = collectives.gather(torch.cat([candidates for _, candidates in self._collected]))
-        self._collected.clear()
+        candidates = collectives.gather(torch.cat([candidates for _, candidates in collected]))
         initialized = self.counts.any()
         self.sums.lerp_(sums[:, :-1].float(), 1 - self.decay)
         self.counts.lerp_(sums[:, -1].float(), 1 - self.decay)

@@ -32,11 +32,13 @@ def sigreg(values: Tensor, directions: Tensor) -> Tensor:
     weights = torch.full_like(t, 2 * LIMIT / (POINTS - 1))  # twice: the integrand is even in t
     weights[[0, -1]] /= 2
     normal = (-t.square() / 2).exp()
-    angle = (values.float() @ directions).unsqueeze(2) * t  # [jet, direction, t]
+    with torch.autocast(values.device.type, enabled=False):
+        angle = (values.float() @ directions).unsqueeze(2) * t  # [jet, direction, t]
     # Every rank has equally many jets, so the mean over all jets is the mean of the ranks' means.
     parts = gather(torch.stack([angle.cos().mean(0), angle.sin().mean(0)]).unsqueeze(0)).mean(0)
     distance = (parts[0] - normal).square() + parts[1].square()  # of real and imaginary part, [direction, t]
-    return (distance @ (weights * normal)).mean()
+    with torch.autocast(values.device.type, enabled=False):
+        return (distance @ (weights * normal)).mean()
 
 
 def vicreg_terms(views: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ A regression loss is then the likelihood of a Gaussian of width s, a cross-entro
 temperature s^2. Kendall et al. take b = 1 for the latter too. But the log-sum-exp of a softmax, (1 - 1/s^2) ln C for
 weak logits, rises from s = 1 as 2 ln C ln s. With b = 2 ln C all tasks have one scale: the best s^2 is L_t over the
 loss of an uninformed guess, which is 1 for a standardized target and ln C for the class. With b = 1 the label loss of
-ten classes is down-weighted to a fifth from the first steps on. A loss that can be negative has no best s. The
-likelihood of a Gaussian with a width predicted for each jet is such a loss; it is added without s.
+ten classes is down-weighted to a fifth from the first steps on. A loss that can be negative has no best s: the
+likelihood of a Gaussian with a width predicted for each jet, or minus a cosine. It is added without s.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def classification(classes: int) -> Form:
 
 
 LIKELIHOOD = None
-"""Form of a loss that is a likelihood with predicted widths: it gets no s."""
+"""Form of a loss that can be negative, such as a likelihood with predicted widths: it gets no s."""
 
 RATE = 50.0
 """ln s is this times its parameter. AdamW moves each parameter by about the learning rate per step, and ln s has to

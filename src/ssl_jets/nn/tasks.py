@@ -126,7 +126,7 @@ class Tasks(nn.Module):
             weights = torch.cat([weights_of(jets) for jets in batches])[labels >= 0]
             counts = torch.bincount(labels[labels >= 0], weights, minlength=len(self.labels)).float()
             assert self.class_weights is not None
-            self.class_weights.copy_(torch.where(counts > 0, counts.mean() / counts, counts.mean()))
+            self.class_weights.copy_(balanced_weights(counts))
 
     def has(self, jets: Jets) -> Tensor:
         """Return the jets that have any target, bool `[jet]`."""
@@ -225,6 +225,19 @@ def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str,
         name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
         for name, count in zip(names, totals)
     }
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Return weights of classes that give each the same total, from their sums of weights `[class]`, in any unit.
+
+    A class of mean size has weight 1, and so has one that is absent.
+
+    Example:
+        >>> balanced_weights(torch.tensor([1.0, 3.0, 0.0]))
+        tensor([2.0000, 0.6667, 1.0000])
+    """
+    present = counts > 0
+    return torch.where(present, counts[present].mean() / counts, 1.0)
 
 
 def weights_of(jets: Jets) -> Tensor:

@@ -65,6 +65,11 @@ class Block(nn.Module):
             piece += self._mlp(piece)
         return x
 
+    def train(self, mode: bool = True) -> Block:
+        """Set training or evaluation mode; a frozen block stays in evaluation mode, without dropout."""
+        super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        return self
+
     def padded(self, x: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
         """Update the tokens of a padded batch, `[jet, token, width]`, with a mask of real tokens `[jet, token]`."""
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).unbind(2)

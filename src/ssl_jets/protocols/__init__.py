@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from ssl_jets.protocols.domain_result import DomainResult
     from ssl_jets.protocols.labels import label_curves
     from ssl_jets.protocols.labels_result import LabelCurves
-    from ssl_jets.protocols.registry import PROTOCOLS
     from ssl_jets.protocols.settings import DomainRun
     from ssl_jets.protocols.tables import anomaly_table, domain_table, labels_table
 
 __all__ = [
-    "PROTOCOLS",
     "AnomalyScan",
     "DomainResult",
     "DomainRun",
@@ -34,7 +32,6 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "registry": ("PROTOCOLS",),
         "anomaly_result": ("AnomalyScan",),
         "domain_result": ("DomainResult",),
         "settings": ("DomainRun",),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ssl_jets.embedding.predict import encode
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.compare import names_of
@@ -74,26 +73,9 @@ def anomaly_scan(
         SslJetsError: no labels, an unknown class, too few background jets.
     """
     data = settings.data.model_copy(update={"sources": tuple(sources)})
-    paths = [z] if isinstance(z, str | Path) else z
-    return run(settings.model_copy(update={"data": data}), out, models=models, z=paths, device=device, log=log)
-
-
-def run(
-    settings: EvaluateSettings,
-    out: str | Path,
-    *,
-    models: Sequence[str | Path] = (),
-    z: Sequence[str | Path] = (),
-    device: str | None = None,
-    log: Log = to_stderr,
-) -> AnomalyScan:
-    """Run the protocol `anomaly` on the jets of `settings.data.sources`, or on z files, as `anomaly_scan`.
-
-    Raises:
-        SslJetsError: as `anomaly_scan`.
-    """
-    out, log = Path(out), MessageLog(log)
-    searched = _of_files([Path(path) for path in z], settings, log) if z else _of_models(models, settings, device, log)
+    settings, out, log = settings.model_copy(update={"data": data}), Path(out), MessageLog(log)
+    paths = [Path(path) for path in ([z] if isinstance(z, str | Path) else z)]
+    searched = _of_files(paths, settings, log) if paths else _of_models(models, settings, device, log)
     background, signals = _classes(searched.classes, settings)
     counts = searched.count_fit_jets()
     if counts[background] < MIN_BACKGROUND_JETS:
@@ -192,12 +174,12 @@ def _of_models(
     evaluation.need_classes("the protocol anomaly, to choose signals and to judge the search,")
     _classes(evaluation.classes, settings)  # a misspelt one is an error before any jet is encoded
     first = next(iter(models.values()))
-    encoders = {f"z of {name}" if len(models) > 1 else "z": model.encoder for name, model in models.items()}
-    encoders[RANDOM] = random_like(first.encoder, evaluation.seed)
+    searched = {f"z of {name}" if len(models) > 1 else "z": model for name, model in models.items()}
+    searched[RANDOM] = replace(first, encoder=random_like(first.encoder, evaluation.seed))
     compute_on, fit, test = torch_device(device), evaluation.fit, evaluation.test
     inputs: dict[str, Sides] = {}
-    for of, encoder in encoders.items():
-        z_fit, z_test = encode(encoder, fit, compute_on), encode(encoder, test, compute_on)
+    for of, model in searched.items():
+        z_fit, z_test = (model.embed(jets, device=compute_on) for jets in (fit, test))
         inputs[of] = (evaluation.labelled(fit, z_fit), evaluation.labelled(test, z_test))
     baselines = Baselines(evaluation, compute_on)
     inputs |= {COLUMNS: baselines.columns, OBSERVABLES: baselines.observables}

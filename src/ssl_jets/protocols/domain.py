@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.config import RunSettings
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
@@ -30,7 +29,6 @@ from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
-from ssl_jets.model import with_columns
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import pretrain, resolve_pretrain
@@ -67,29 +65,9 @@ def domain_protocol(
         UsageError: files are missing, or test jets are among the training jets.
         DataError: classes differ, or a model was trained on the test jets.
     """
-    return run(settings, out, models=models, log=log)
-
-
-def run(
-    settings: DomainRun,
-    out: str | Path,
-    *,
-    models: Sequence[str | Path] = (),
-    z: Sequence[str | Path] = (),
-    device: str | None = None,
-    log: Log = to_stderr,
-) -> DomainResult:
-    """Run the protocol `domain`, as `domain_protocol`.
-
-    Raises:
-        UsageError: z files are given, or as `domain_protocol`.
-        DataError: as `domain_protocol`.
-    """
-    if z:
-        raise UsageError("this option does not go with --protocol domain", where="--z")
     began, protocol = time.perf_counter(), settings.protocol
     paths = [Path(path) for path in models]
-    trainings = _DomainTrainings(settings, Path(out), len(paths), torch_device(device), log)
+    trainings = _DomainTrainings(settings, out, len(paths), torch_device(None), log)
     starts = _starts(settings, trainings, paths)
     before = {start.name: trainings.before(start) for start in starts}
     rows = []
@@ -106,7 +84,7 @@ def run(
         summary=summarize(rows),
         before=before,
         rows=rows,
-        folder=Path(out),
+        folder=out,
     )
     result.write()
     for line in trainings.jets.left_out():
@@ -179,7 +157,7 @@ class _DomainTrainings:
             model = load_model(start.model)
             facts = model.facts.get("training", {})
             if start.name == SUPERVISED:
-                model, facts = Model(random_like(model.encoder, 0)), {}
+                model, facts = replace(model, encoder=random_like(model.encoder, 0)), {}
             return PretrainedGap(gap=_Measurement(self, model, facts).gap())
 
         return self.cache.get(f"before-{start.name}", self._facts(start.model), measure, PretrainedGap)
@@ -253,13 +231,11 @@ class _Measurement:
     def __init__(self, trainings: _DomainTrainings, model: Model, facts: dict[str, Any]) -> None:
         self.model, self.jets, self.trees = model, trainings.jets, trainings.settings.trees
         self.device = trainings.device
-        self.columns = tuple(facts.get("columns", ()))  # of random weights all
         self.sides = {"simulation": self._embed(*self.jets.simulation(facts))}
         self.sides |= {"target": self._embed(*self.jets.target(facts))}
 
     def _embed(self, jets: Jets, labels: Array) -> tuple[torch.Tensor, Array]:
-        jets = with_columns(jets, self.columns) if self.columns else jets
-        return embed_jets(self.model.encoder, jets, device=self.device), labels
+        return torch.from_numpy(self.model.embed(jets, device=self.device)), labels
 
     def performance(self, role: str) -> Performance:
         """Measure accuracy and AUC on one domain."""

@@ -20,11 +20,11 @@ from pydantic import ConfigDict
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
+from ssl_jets.data.inputs import columns_of
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.subset import choose_subset
-from ssl_jets.embedding.predict import encode
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of, tree_inputs
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap
@@ -97,52 +97,35 @@ def label_curves(
         SslJetsError: no labels, no jets left to test on, or an error of finetuning.
     """
     data = settings.data.model_copy(update={"sources": tuple(sources)})
-    return run(settings.model_copy(update={"data": data}), out, models=models, device=device, log=log)
-
-
-def run(
-    settings: EvaluateSettings,
-    out: str | Path,
-    *,
-    models: Sequence[str | Path] = (),
-    z: Sequence[str | Path] = (),
-    device: str | None = None,
-    log: Log = to_stderr,
-) -> LabelCurves:
-    """Run the protocol `labels` on the jets of `settings.data.sources`, as `label_curves`.
-
-    Raises:
-        UsageError: z files are given.
-        SslJetsError: as `label_curves`.
-    """
-    if z:
-        hint = "--protocol anomaly reads a z file"
-        raise UsageError("label curves finetune models, and a z file is none", where="--z", hint=hint)
-    out, log = Path(out), MessageLog(log)
+    settings, out, log = settings.model_copy(update={"data": data}), Path(out), MessageLog(log)
     paths = [Path(path) for path in models]
     loaded = dict(zip(names_of(paths), (load_model(path) for path in paths), strict=True))
     settings = _with_split_of(next(iter(loaded.values())), settings)
-    data = open_dataset(settings.data)
-    if not data.label_names:
-        raise DataError("the protocol labels needs labels, and these files have none", where=", ".join(data.names[:8]))
-    to_come = Seen.of_parts(data.files, data.train, data.held_out).facts()
+    dataset = open_dataset(settings.data)
+    if not dataset.label_names:
+        where = ", ".join(dataset.names[:8])
+        raise DataError("the protocol labels needs labels, and these files have none", where=where)
+    to_come = Seen.of_parts(dataset.files, dataset.train, dataset.held_out).facts()
+    # The columns of the modes that train the embedding, which can be more than those of the pretraining.
+    read = (columns_of(model.encoder.cfg, dataset.files) or dataset.columns for model in loaded.values())
+    to_come["columns"] = list(dict.fromkeys(name for columns in read for name in columns))
     evaluation = EvaluationData.of(list(loaded.values()), settings.data.sources, settings, log, also=[to_come])
     evaluation.need_classes("the protocol labels")
     curves = list(_curves(loaded, paths, settings.labels, deep_sets=settings.evaluate.deep_sets))
     assert evaluation.task.source is not None
     provenance = {
-        "files": [list(file.identity) for file in data.files],
+        "files": [list(file.identity) for file in dataset.files],
         "data": settings.data.model_dump(mode="json"),
         # Other models can leave other test jets.
         "tested": hashlib.sha256(evaluation.task.source.numpy().tobytes()).hexdigest(),
     }
     total = len(curves) * len(settings.labels.shares) * settings.labels.seeds
     cache = ResultCache(out / "pieces", provenance, total, log.log)
-    trainings = _CurveTrainings(out, data, evaluation, settings, torch_device(device))
+    trainings = _CurveTrainings(out, dataset, evaluation, settings, torch_device(device))
     result = LabelCurves(
         models={name: PretrainedModel(sha256=model.sha256, method=model.method) for name, model in loaded.items()},
         **provenance,
-        classes=data.label_names,
+        classes=dataset.label_names,
         settings=UsedLabelSettings(**settings.labels.model_dump(), figures=settings.figures),
         test_jets=len(evaluation.task),
         largest_class=largest_class(labels_of(evaluation.task), evaluation.weights(evaluation.task)),
@@ -258,7 +241,7 @@ class _CurveTrainings:
         with open_to_append(folder.parent / f"{folder.name}.log") as log, redirect_stderr(log):
             finetune(resolve_finetune(path, layers), folder, resume=True)
         model = load_model(folder)
-        z = encode(model.encoder, self.evaluation.task, self.device)
+        z = model.embed(self.evaluation.task, device=self.device)
         facts = _TrainingFacts.model_validate(model.facts.get("training"))
         accuracy, auc = self._score(model.probabilities(z, self.evaluation.classes))
         return LabelTraining(

@@ -16,7 +16,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 """Resolved precision, in the names of Lightning Fabric."""
 
 SCORES_PRECISION: Precision = "32-true"
-"""Default precision of scores, so that they are those of every device and of an exported model.
+"""Default precision of scores, so that every device and an exported model give the same.
 
 In bf16 probabilities differ by up to .005 (`tiny-sup`, 2,000 jets), which moves about one jet in 100 over a cut.
 """

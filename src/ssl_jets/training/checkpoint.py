@@ -7,8 +7,10 @@ torch's own reader ignores the checksums that its writer stores.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +21,13 @@ import torch
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.runtime.atomic import sync
-from ssl_jets.runtime.process_group import lost_another
+from ssl_jets.runtime.process_group import Ranks, lost_another
 from ssl_jets.runtime.reading import guarded
 from ssl_jets.training.run_folder import checkpoints
 
 BEGIN_ANEW = "--force in the place of --resume begins the run anew"
+VISIBLE_WITHIN = 60.0
+"""Seconds to wait for a file that another machine wrote: network disks show older contents of a folder for a while."""
 
 
 def write(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
@@ -92,6 +96,41 @@ def settle(path: Path) -> list[str]:
                 os.replace(file, path)
             break
     return messages
+
+
+def require_same(path: Path, ranks: Ranks) -> None:
+    """Wait until all processes see the same checkpoint, compared by its checksums.
+
+    Weights are read by each process, and nothing later would show that they differ.
+
+    Raises:
+        SslJetsError: after `VISIBLE_WITHIN` some see another one, or none.
+    """
+    began = time.monotonic()
+    while True:
+        seen = ranks.gather((_checksums(path), time.monotonic() - began >= VISIBLE_WITHIN))
+        others = {rank: checksums for rank, (checksums, _) in enumerate(seen) if checksums != seen[0][0]}
+        if not others:
+            return
+        if seen[0][1]:  # rank 0 decides, so that none waits for others
+            found = [f"rank {rank}: {'another one' if checksums else 'none'}" for rank, checksums in others.items()]
+            raise SslJetsError(
+                "the processes of the launch do not see the same checkpoint",
+                where=path,
+                found=", ".join(found[:8]),
+                hint="--out FOLDER on a disk that all machines share",
+            )
+        time.sleep(0.5)
+
+
+def _checksums(path: Path) -> str:
+    """Return a digest of the checksums in a checkpoint; an empty one if there is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [(part.filename, part.CRC) for part in archive.infolist()]
+    except (OSError, zipfile.BadZipFile):
+        return ""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @contextmanager

@@ -23,17 +23,16 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     torch.set_num_threads(allowed_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     devices: int | str = settings.devices or ("auto" if device == "cuda" else 1)
-    nodes = 1
+    world, nodes = devices if isinstance(devices, int) else torch.cuda.device_count(), 1
     launch = join()
     joins = launch is not None and not launch.by_fabric
     if launch is not None and joins:
-        devices = launch.local_world
-        nodes = launch.world // devices
+        devices, world = launch.local_world, launch.world
+        nodes = world // devices
         if device == "cuda" and torch.cuda.device_count() < devices:
             hint = "srun --gpus-per-node=N --gpu-bind=none"
             raise UsageError("a process sees fewer GPUs than its machine has processes", hint=hint)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.yaml records devices and precision
-    world = nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
     sharded = settings.strategy == "fsdp" and world > 1
     fabric = Fabric(
         accelerator=device,

@@ -21,6 +21,7 @@ from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.methods._method import Method
 from ssl_jets.runtime.console import Bar
 from ssl_jets.runtime.signals import Interrupted, watched
+from ssl_jets.training.resume import goes_on
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.state import FitResult, TrainingState
 
@@ -63,7 +64,7 @@ def fit(
             representation has collapsed with `train.on_collapse=stop` (the checkpoint is saved), or the disk is full.
     """
     state = TrainingState(method, stream, run, settings, fabric, monitor, file_names)
-    if resume and run.has_checkpoint:
+    if goes_on(run, fabric, resume=resume):
         state.resume()
     every = settings.validate_every
     early_checks = {every // divisor for divisor in FIRST_CHECK_DIVISORS if every >= 10 * divisor}
@@ -84,12 +85,14 @@ def fit(
             if whole or state.step in early_checks:
                 state.stop_on_collapse(state.validate(whole=whole))
                 state.throughput.reset(state.jets)
-            signal = _any_signal(watch.received, fabric)
-            checkpoint_due = fabric.broadcast(time.monotonic() - saved >= 60 * settings.checkpoint_minutes)
+            now, snapshot_minutes = time.monotonic(), settings.snapshot_minutes
+            checkpoint_due = now - saved >= 60 * settings.checkpoint_minutes
+            snapshot_due = snapshot_minutes is not None and now - snapped >= 60 * snapshot_minutes
+            signal, checkpoint_due, snapshot_due = _agree(fabric, watch.received, checkpoint_due, snapshot_due)
             if signal or checkpoint_due or done:
                 state.save(run.checkpoint)
                 saved = time.monotonic()
-            if snapshot is not None and _snapshot_due(state, snapped) and not done:
+            if snapshot is not None and snapshot_due and not done:
                 state.placement.gather()
                 snapshot(state.result())
                 snapped = time.monotonic()
@@ -102,12 +105,8 @@ def fit(
         run.log_message(
             f"the model is of step {best}, the best of all validations: {state.best.name} {state.best.value:.4g}"
         )
+        run.log_message("note: the held-out jets chose these weights; jets of other files test them without bias")
     return replace(state.result(), best_step=best)
-
-
-def _snapshot_due(state: TrainingState, since: float) -> bool:
-    minutes = state.settings.snapshot_minutes
-    return minutes is not None and state.fabric.broadcast(time.monotonic() - since >= 60 * minutes)
 
 
 def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:
@@ -124,10 +123,15 @@ def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:
     bar.to(state.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
 
 
-def _any_signal(received: int, fabric: Fabric) -> int:
-    """Return the signal that any rank received, so that all ranks stop at the same step."""
+def _agree(fabric: Fabric, received: int, checkpoint_due: bool, snapshot_due: bool) -> tuple[int, bool, bool]:
+    """Return the signal that any rank received, and whether a checkpoint or snapshot is due by the clock of rank 0.
+
+    All ranks then stop and save at the same step. It is one exchange a step.
+    """
     if fabric.world_size == 1:
-        return received
-    number = torch.tensor(received, device=fabric.device)
-    dist.all_reduce(number, op=dist.ReduceOp.MAX)
-    return int(number)
+        return received, checkpoint_due, snapshot_due
+    first = fabric.is_global_zero
+    numbers = torch.tensor([received, first and checkpoint_due, first and snapshot_due], device=fabric.device)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    signal, checkpoint, snapshot = numbers.tolist()
+    return signal, bool(checkpoint), bool(snapshot)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssl_jets.config import TrainSettings
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
+from ssl_jets.nn.ema import drop_collected
 from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.training.run_folder import TrainingRun
 
@@ -84,6 +85,7 @@ class NonFinite:
         with torch.no_grad():
             for buffer, before in zip(method.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
+        drop_collected(method)
         run.log_metrics({"step": step + 1, "kind": "nonfinite", "what": fault.message, "files": list(fault.files)})
         run.log_message(f"step {step + 1} is skipped: {fault.message}, in a batch of jets from {_file_list(fault)}")
         return False

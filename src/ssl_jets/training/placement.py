@@ -22,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ssl_jets.methods._method import Method
+from ssl_jets.nn.collectives import from_first_rank
 from ssl_jets.nn.transformer import Block
 from ssl_jets.runtime.process_group import COLLECTIVE_TIMEOUT
 from ssl_jets.training.optimizer import load_optimizer
@@ -70,9 +71,11 @@ class Placement:
             self.wrapped, self.optimizer = fabric.setup(method, make_optimizer(method))
             return
         self.trained = copy.deepcopy(method)
+        fabric.to_device(self.trained)
         if fabric.is_global_zero:
             fabric.to_device(method)
-        self.wrapped = fabric.setup_module(fabric.to_device(self.trained))
+        start_from_first(self.trained)
+        self.wrapped = fabric.setup_module(self.trained)
         self.optimizer = fabric.setup_optimizers(make_optimizer(self.trained))
 
     def gather(self) -> None:
@@ -100,6 +103,16 @@ class Placement:
 
 
 @torch.no_grad()
+def start_from_first(module: nn.Module) -> None:
+    """Give a module the weights and buffers of rank 0, as DDP does; every process calls this.
+
+    Each process has built it for itself, and processors of two kinds can differ in the last digits of statistics.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        value.copy_(from_first_rank(value.detach()))
+
+
+@torch.no_grad()
 def gather_weights(sharded: nn.Module, whole: nn.Module) -> None:
     """Copy weights and buffers of a sharded module into the whole one; every process calls this."""
     for part, weight in zip(sharded.parameters(), whole.parameters(), strict=True):
@@ -122,10 +135,13 @@ def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
 
 
 def gather_moments(state: Mapping[str, Any], *, keep: bool) -> dict[str, Any]:
-    """Return the state of an optimizer with whole moments, without any unless `keep`; every process calls this."""
+    """Return the state of an optimizer with whole moments, without any unless `keep`; every process calls this.
+
+    They are collected on the CPU: a GPU that trains a part may have no memory for the whole.
+    """
     moments = {}
     for number, of_weight in state["state"].items():
-        whole = {name: full(value) if isinstance(value, Tensor) else value for name, value in of_weight.items()}
+        whole = {name: full(value).cpu() if isinstance(value, Tensor) else value for name, value in of_weight.items()}
         if keep:
             moments[number] = whole
     return {**state, "state": moments}

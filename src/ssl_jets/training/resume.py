@@ -79,6 +79,15 @@ def is_finished(run: TrainingRun, fabric: Fabric, *, resume: bool) -> bool:
     return finished
 
 
+def goes_on(run: TrainingRun, fabric: Fabric, *, resume: bool) -> bool:
+    """Return True if a run continues from a checkpoint, the same on all ranks.
+
+    Rank 0 decides: other machines may see a file on a network disk later, or have none in a folder of their own.
+    """
+    continues: bool = fabric.broadcast(resume and run.has_checkpoint)
+    return continues
+
+
 def open_run(
     run: TrainingRun, settings: RunSettings[MethodSettings], data: Dataset, fabric: Fabric, *, resume: bool, force: bool
 ) -> None:

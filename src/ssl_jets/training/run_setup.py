@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from ssl_jets.config import MethodSettings, MethodT, RunSettings, TrainSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.inputs import check_definitions, with_definitions
+from ssl_jets.data.loading.mixed import together
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.profile import find_suspicions
 from ssl_jets.data.request import Request
@@ -53,7 +54,7 @@ class TrainingInputs(Generic[MethodT]):
         subset: the labelled jets to use, in memory; None for all of `data.train`.
         run: the run folder.
         fabric: launched Fabric.
-        resume: continue from the checkpoint of the run, if it exists.
+        begins: the run has no checkpoint to continue from, the same on all ranks.
     """
 
     settings: RunSettings[MethodT]
@@ -62,17 +63,12 @@ class TrainingInputs(Generic[MethodT]):
     subset: Jets | None
     run: TrainingRun
     fabric: Fabric
-    resume: bool
+    begins: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Particle columns and features that the encoder reads."""
         return self.data.columns if self.request.columns is None else self.request.columns
-
-    @property
-    def begins(self) -> bool:
-        """True if the run has no checkpoint to continue from."""
-        return not (self.resume and self.run.has_checkpoint)
 
 
 def with_resolved_precision(settings: RunSettings[MethodT], fabric: Fabric) -> RunSettings[MethodT]:
@@ -122,6 +118,16 @@ def statistics_sample(
     """Sample 10,000 jets to compute means and standard deviations on, without labels if `blind`."""
     entries = data.entries_for(parts, _STATISTICS_JETS)
     return ordered(data.blind if blind else data.files, subsample(parts, entries, seed), request)
+
+
+def training_sample(inputs: TrainingInputs[MethodT]) -> Iterable[Jets]:
+    """Sample jets as the batches of a training have them, to fit statistics on: labelled ones, and unlabelled ones."""
+    data, seed, request, subset = inputs.data, inputs.settings.train.seed, inputs.request, inputs.subset
+    labelled = statistics_sample(data, data.train, seed, request) if subset is None else [subset]
+    if not data.unlabelled or (subset is None and data.unlabelled == data.train):
+        return labelled
+    unlabelled = statistics_sample(data, data.unlabelled, seed, request.inputs, blind=True)
+    return [together(concatenate(list(labelled)), concatenate(list(unlabelled)))]
 
 
 def read_in_memory(
@@ -197,7 +203,7 @@ def train(method: Method, inputs: TrainingInputs[MethodSettings], title: str, fa
             fabric=inputs.fabric,
             monitor=make_monitor(data, settings.train, inputs.request, run.log_message),
             file_names=data.names,
-            resume=inputs.resume,
+            resume=not inputs.begins,
             title=title,
             snapshot=None if facts is None else partial(_snapshot, inputs, method, facts),
         )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssl_jets.data.seen import joint_training
 from ssl_jets.errors import UsageError
-from ssl_jets.jets import COLUMNS
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.features import FEATURES
+from ssl_jets.nn.features import FEATURES, Features
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import read_json
 from ssl_jets.training.run_folder import TrainingRun
@@ -66,13 +67,17 @@ class Start:
         return cls(record["path"], record["sha256"], record["method"], record["training"])
 
     def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Return the training facts of a model that went on from this one: it has seen the jets of both trainings."""
+        """Return the training facts of a model that went on from this one: it has seen the jets of both trainings.
+
+        `last_columns` belong to the last training, which alone has trained the parts that the method adds to the
+        encoder.
+        """
         names = dict.fromkeys((*self.columns, *facts["columns"]))
         columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
         joint = {name: value for name, value in facts.items() if name != "held_out"}
         joint |= joint_training([facts, self.training])
         before = {"sha256": self.sha256, "method": self.method, **self.training}
-        return joint | {"columns": columns, "pretrained": before}
+        return joint | {"columns": columns, "last_columns": facts["columns"], "pretrained": before}
 
 
 def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
@@ -96,10 +101,21 @@ def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:
     start = Start.of(path, model)
     mean, std = encoder.features.mean.clone(), encoder.features.std.clone()
     fresh = _load(encoder, model.encoder.state_dict(), model.encoder.cfg.model_dump())
-    for index, feature in enumerate(FEATURES):
-        if not set(feature.needs) <= set(start.columns):
-            encoder.features.mean[index], encoder.features.std[index] = mean[index], std[index]
+    new = _without_training(start.columns)
+    encoder.features.mean[new], encoder.features.std[new] = mean[new], std[new]
     return start, fresh
+
+
+def fit_new_features(features: Features, batches: Iterable[Jets], trained: Collection[str]) -> None:
+    """Fit mean and standard deviation of the features that need other columns than the `trained` ones."""
+    fitted, new = Features(), _without_training(trained)
+    fitted.fit_statistics(batches)
+    features.mean[new], features.std[new] = fitted.mean[new], fitted.std[new]
+
+
+def _without_training(columns: Collection[str]) -> Tensor:
+    """Return a mask of the features that a training with these columns has never read, bool `[feature]`."""
+    return torch.tensor([not set(feature.needs) <= set(columns) for feature in FEATURES])
 
 
 def _load(encoder: Encoder, weights: Mapping[str, Tensor], before: Mapping[str, Any]) -> list[str]:

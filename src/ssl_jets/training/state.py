@@ -98,6 +98,7 @@ class TrainingState:
             if isinstance(module, Transformer):
                 module.checkpointing = settings.checkpointing
         self.placement = Placement(method, lambda module: make_optimizer(module, settings), fabric, settings.strategy)
+        self.placement.trained.train()  # a loaded encoder is in evaluation mode
         self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0
@@ -182,6 +183,7 @@ class TrainingState:
         """Continue from the newest undamaged checkpoint of the run."""
         for message in self.ranks.from_first(lambda: checkpoint.settle(self.run.checkpoint)):
             self.run.log_message(f"warning: {message}")
+        checkpoint.require_same(self.run.checkpoint, self.ranks)
         self.load(self.run.checkpoint)
         self.run.drop_metrics_after(self.step)
         self.run.log_message(f"resumed at step {self.step} of {self.steps}")

@@ -38,6 +38,30 @@ def test_weighted_source_jets_have_the_mean_of_the_target() -> None:
     torch.testing.assert_close((weights[:, None] * z).mean(0), SHIFT, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-13])
+def test_with_weights_that_make_the_source_the_target_there_is_nothing_left_to_correct(unit: float) -> None:
+    source, target = cloud(20000, 0), cloud(20000, 1, 1.0)
+    own = unit * (source @ SHIFT).exp()
+    ratio = DensityRatio(4, 1e6)
+    found = ratio.fit(source, target, own)
+    product = own * ratio(source)
+    torch.testing.assert_close((product @ source) / product.sum(), SHIFT, atol=0.05, rtol=0)
+    assert float(product.sum() / own.sum()) == pytest.approx(1, abs=0.02)
+    assert found.right == pytest.approx(0.5, abs=0.02)
+    # Of the product, since both are in the loss.
+    assert found.effective == pytest.approx(math.exp(-float(SHIFT.square().sum())), rel=0.1)
+
+
+def test_weights_are_numbers_of_copies() -> None:
+    source, target, copies = cloud(400, 0), cloud(400, 1, 1.0), torch.arange(400) // 2 % 2 + 1  # 1 1 2 2
+    ratios = DensityRatio(4, 1e6), DensityRatio(4, 1e6)
+    ratios[0].fit(source, target, copies)
+    pairs = source.view(200, 2, 4)
+    ratios[1].fit(torch.cat([pairs, pairs[1::2]]).flatten(0, 1), target)
+    z = cloud(100, 3)
+    torch.testing.assert_close(ratios[0](z), ratios[1](z), rtol=0.05, atol=0)
+
+
 def test_it_is_the_regression_of_scikit_learn() -> None:
     source, target = cloud(400, 0), cloud(400, 1, 1.0)
     ratio = DensityRatio(4, 1e6)

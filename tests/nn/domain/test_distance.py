@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,12 @@ def test_the_mean_over_ranks_has_the_gradient_of_the_joined_batch(tmp_path: Path
     all_ranks(gradients_on_rank, tmp_path)
     mean = sum(torch.load(tmp_path / f"{number}.pt") for number in range(2)) / 2
     torch.testing.assert_close(mean, gradients(cloud(24, 0), cloud(16, 1, shift=1.0)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("distance", [coral, lambda source, target: mmd(source, target, SCALES)])
+def test_distances_are_of_float32_under_autocast(distance: Callable[..., torch.Tensor]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    source, target = (torch.randn(64, 8, generator=generator) + shift for shift in (0.0, 0.1))
+    expected = distance(source, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(distance(source, target), expected)

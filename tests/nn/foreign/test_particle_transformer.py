@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import uproot
 from torch import Tensor
 
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.request import Request
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets, offsets_of
 from ssl_jets.nn.foreign.particle_transformer import ParticleTransformer
-from support.public_part import logits, shapes, state_dict
+from support.public_part import (
+    LENGTHS,
+    PUBLISHED_KINDS,
+    branches,
+    logits,
+    newer_names,
+    published_inputs,
+    shapes,
+    sophon,
+    state_dict,
+)
 
-LENGTHS = [1, 7, 30, 2]
-KINDS = 5
-
-
-def branches(seed: int = 0) -> list[dict[str, Any]]:
-    """Jets of massive particles at large eta of either sign, in numbers that float32 holds, and their momenta."""
-    random, jets = np.random.default_rng(seed), []
-
-    def draw(values: Any) -> Any:
-        return np.asarray(values, np.float32).astype(np.float64)
-
-    for length, eta in zip(LENGTHS, draw([0.3, -1.4, 1.9, -0.05])):
-        pt = draw(np.sort(random.lognormal(2, 1.2, length))[::-1])
-        deta, dphi = draw(random.normal(0, 0.2, (2, length)))
-        particle_eta, phi = eta + np.sign(eta) * deta, 1.1 + dphi  # JetClass multiplies deta by the sign of the jet
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(particle_eta)
-        energy = draw(np.sqrt((pt * np.cosh(particle_eta)) ** 2 + random.choice([0.14, 0.5], length) ** 2))
-        others = {name: draw(random.normal(0, 2, length)) for name in ("d0", "dz")}
-        others |= {name: draw(random.exponential(0.8, length)) for name in ("d0err", "dzerr")}
-        others |= {"kind": random.integers(0, KINDS, length), "charge": random.integers(-1, 2, length)}
-        jets.append({"p": np.stack([px, py, pz, energy], 1), "eta": eta, "deta": deta, "dphi": dphi, **others})
-    return jets
-
-
-def published_inputs(jet: dict[str, Any]) -> Tensor:
-    """The 17 inputs of `JetClass_full.yaml`, in its order."""
-    px, py, _, energy = jet["p"].T
-    pt, total = np.hypot(px, py), jet["p"].sum(0)
-
-    def scaled(x: Any, offset: float, factor: float) -> Any:
-        return np.clip((x - offset) * factor, -5, 5)
-
-    columns = [
-        scaled(np.log(pt), 1.7, 0.7), scaled(np.log(energy), 2.0, 0.7),
-        scaled(np.log(pt / np.hypot(total[0], total[1])), -4.7, 0.7),
-        scaled(np.log(energy / total[3]), -4.7, 0.7), scaled(np.hypot(jet["deta"], jet["dphi"]), 0.2, 4.0),
-        jet["charge"], *(jet["kind"] == code for code in range(KINDS)),
-        np.tanh(jet["d0"]), np.clip(jet["d0err"], 0, 1), np.tanh(jet["dz"]), np.clip(jet["dzerr"], 0, 1),
-        jet["deta"], jet["dphi"],
-    ]  # fmt: skip
-    return torch.tensor(np.stack(columns, 1), dtype=torch.float64)
+WEAVER = json.loads(Path(__file__).parents[2].joinpath("support", "weaver_figures.json").read_text(encoding="utf-8"))
+"""Figures of weaver-core itself, see `support/weaver_figures.py`."""
 
 
 def as_jets(found: list[dict[str, Any]]) -> Jets:
@@ -76,17 +53,53 @@ def network(state: dict[str, Tensor]) -> tuple[ParticleTransformer, Any]:
     return network.eval(), translated
 
 
-def test_logits_are_those_of_a_plain_implementation_of_the_paper() -> None:
+@pytest.mark.parametrize("version", ["0.4.17", "0.5.3"])
+def test_logits_are_those_of_weaver(version: str) -> None:
     state, found = state_dict(), branches()
-    part, translated = network(state)
+    part, translated = network(state if version == "0.4.17" else newer_names(state))
     weight, bias = translated.head
     with torch.no_grad():
         z, tokens = part(as_jets(found))
-    ours = z @ weight.T + bias
-    plain = torch.stack([logits(state, published_inputs(jet), torch.tensor(jet["p"])) for jet in found])
     assert tokens.shape == (sum(LENGTHS), 128)
-    assert (plain[0] - plain[1]).abs().max() > 0.1
-    torch.testing.assert_close(ours.double(), plain, rtol=2e-4, atol=2e-4)
+    weaver = torch.tensor(WEAVER[version]["logits"])
+    torch.testing.assert_close(z @ weight.T + bias, weaver, rtol=2e-4, atol=2e-4)
+    assert (weaver[0] - weaver[1]).abs().max() > 0.1
+    swaps = translated.options["swap_heads"]
+    plain = [logits(state, published_inputs(jet), torch.tensor(jet["p"]), swap=swaps) for jet in found]
+    torch.testing.assert_close(torch.stack(plain).float(), weaver, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", ["0.4.17", "0.5.3"])
+def test_z_of_sophon_is_that_of_weaver(version: str) -> None:
+    state = sophon(state_dict() if version == "0.4.17" else newer_names(state_dict()))
+    part, translated = network(state)
+    assert translated.options["inputs"] == "full"
+    assert translated.head is None
+    assert any("hidden layers" in note for note in translated.notes)
+    with torch.no_grad():
+        z, _ = part(as_jets(branches()))
+    torch.testing.assert_close(z[:, :10], torch.tensor(WEAVER[version]["sophon_z"]), rtol=2e-4, atol=2e-4)
+
+
+def test_inputs_of_a_file_are_those_of_its_branches(sample_files: list[JetFile]) -> None:
+    part, _ = network(state_dict())
+    (jets,) = ordered(sample_files, [EntryRange(0, 0, 20)], Request(columns=part.columns, context=part.context))
+    expected = torch.cat([published_inputs(jet) for jet in raw_jets(sample_files[0], 20)])
+    torch.testing.assert_close(part.features(jets).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def raw_jets(file: JetFile, entries: int) -> list[dict[str, Any]]:
+    """The first jets of a file, by the branches that `JetClass_full.yaml` names."""
+    with uproot.open(str(file.source)) as opened:
+        arrays = opened["tree"].arrays(filter_name="part_*", entry_stop=entries, library="np")
+    jets = []
+    for entry in range(entries):
+        column = {name.removeprefix("part_"): np.float64(values[entry]) for name, values in arrays.items()}
+        flags = np.stack([column[f"is{kind}"] for kind in PUBLISHED_KINDS])
+        kind = np.where(flags.any(0), flags.argmax(0), len(flags))
+        momenta = np.stack([column[name] for name in ("px", "py", "pz", "energy")], 1)
+        jets.append({**column, "p": momenta, "kind": kind, "d0": column["d0val"], "dz": column["dzval"]})
+    return jets
 
 
 def test_the_inputs_are_those_of_the_published_file() -> None:
@@ -161,3 +174,6 @@ def test_another_network_is_refused() -> None:
     other = {name: value[:5] if name.endswith("input_bn.weight") else value for name, value in state_dict().items()}
     with pytest.raises(SslJetsError, match="other inputs"):
         ParticleTransformer.translate(other)
+    pooled = {name: value for name, value in state_dict().items() if ".cls_blocks." not in name}
+    with pytest.raises(SslJetsError, match="another version"):
+        ParticleTransformer.translate(pooled)

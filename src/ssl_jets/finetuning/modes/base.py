@@ -105,5 +105,8 @@ class Mode:
 
 
 def scale_lr(objective: Objective) -> None:
-    """Multiply the learning rate of all trained weights by `FEW_PARAMETERS_LR_SCALE`."""
-    objective.multipliers_at = lambda progress: {"": FEW_PARAMETERS_LR_SCALE}
+    """Multiply the learning rate of all trained weights by `FEW_PARAMETERS_LR_SCALE`, but not of the uncertainties.
+
+    The rate of the uncertainties s is made for `train.lr` (`RATE` of `nn/task_weights.py`).
+    """
+    objective.multipliers_at = lambda progress: {"": FEW_PARAMETERS_LR_SCALE, "weights.": 1.0}

@@ -18,7 +18,7 @@ from ssl_jets.finetuning.modes.base import Mode
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import DistilSettings, targets_of
 from ssl_jets.jets import Jets
-from ssl_jets.model_file import Model
+from ssl_jets.model import Model, with_columns
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.foreign.adapter import build_encoder
 from ssl_jets.nn.transformer import without_dropout
@@ -71,7 +71,7 @@ class DistillationTerm(Term):
 
     def __init__(self, teacher: Model, dim: int, cfg: DistilSettings) -> None:
         super().__init__()
-        self.cfg, self.labels = cfg, teacher.labels
+        self.cfg, self.labels, self.columns = cfg, teacher.labels, teacher.columns
         self.encoder, self.head, self.regressor = without_dropout(teacher.encoder), teacher.head, teacher.regressor
         self.requires_grad_(False)
         self.to_teacher = nn.Linear(dim, teacher.encoder.dim, bias=False)
@@ -79,7 +79,8 @@ class DistillationTerm(Term):
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
         """Compute the terms with a and b."""
         with torch.no_grad():
-            z_teacher = self.encoder(jets, z_only=True).z  # [jet, dim of the teacher]
+            seen = with_columns(jets, self.columns)
+            z_teacher = self.encoder(seen, z_only=True).z  # [jet, dim of the teacher]
         total: Tensor = self.cfg.z * (self.to_teacher(z).float() - _normalized(z_teacher)).square().mean()
         student, temperature = objective.tasks, self.cfg.temperature
         if self.head is not None and student.head is not None:

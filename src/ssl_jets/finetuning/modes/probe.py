@@ -174,7 +174,7 @@ def fit_heads(
         weights: weights of the tasks, trained in place.
         steps: optimizer steps.
         batch_size: jets of a step.
-        lr: peak learning rate.
+        lr: peak learning rate of the heads; the uncertainties have it divided by `FEW_PARAMETERS_LR_SCALE`.
         seed: seed of the order of the batches.
         jet_weights: factor on the loss of each jet, `[jet]`.
         progress: called with the step and its loss.
@@ -183,7 +183,10 @@ def fit_heads(
         The loss of the last step.
     """
     mean, std = z.mean(0), z.std(0, correction=0).clamp(min=1e-6)
-    optimizer = torch.optim.Adam([*tasks.parameters(), *weights.parameters()], lr=lr)
+    groups: list[dict[str, Any]] = [{"params": list(tasks.parameters())}]
+    if uncertainties := list(weights.parameters()):
+        groups.append({"params": uncertainties, "lr": lr / FEW_PARAMETERS_LR_SCALE})
+    optimizer = torch.optim.Adam(groups, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(z), generator=generator)

@@ -2,7 +2,9 @@
 
 A logistic regression of the domain on z, fitted with equal total weight on both domains, gives
 
-    w(z) = p(target | z) / p(source | z) = p_T(z) / p_S(z)
+    w(z) = p(target | z) / p(source | z) = p_T(z) / p_S(z),
+
+p_S the density of the source with the weights of its jets, which the losses have too: their product with w has p_T
 
 (Bickel, Brückner, Scheffer, JMLR 10 (2009) 2137; for jets Andreassen, Nachman, arXiv:1907.08209). Large w have
 a large variance, so w is clipped, and then divided by its mean over source jets. The weights correct covariate shift
@@ -24,7 +26,8 @@ class DensityRatioFit(NamedTuple):
     """Diagnostics of the weights on held-out jets.
 
     Attributes:
-        effective: effective sample size as a fraction of the jets, (sum w)^2 / (n sum w^2): 1 for equal w.
+        effective: effective sample size as a fraction of the jets, (sum w)^2 / (n sum w^2): 1 for equal w. With weights
+            of the jets, of the product of both.
         clipped: fraction of the jets with a clipped w.
         right: balanced accuracy of the domain.
     """
@@ -56,35 +59,45 @@ class DensityRatio(nn.Module):
 
     @torch.no_grad()
     def forward(self, z: Tensor) -> Tensor:
-        """Return w of source jets with z `[jet, dim]`, `[jet]`, without gradient; the mean over the source is 1."""
+        """Return w of source jets with z `[jet, dim]`, `[jet]`, without gradient; their weighted mean is 1."""
         return (self._log_ratio(z).exp().clamp(1 / self.clip, self.clip) / self.scale).float()
 
-    def fit(self, source: Tensor, target: Tensor) -> DensityRatioFit:
-        """Fit on every second jet of each domain, z `[jet, dim]` in random order; evaluate on the others."""
+    def fit(self, source: Tensor, target: Tensor, weights: Tensor | None = None) -> DensityRatioFit:
+        """Fit on every second jet of each domain, and evaluate on the others.
+
+        Args:
+            source: z of source jets, `[jet, dim]`, in random order.
+            target: the same of target jets.
+            weights: of the source jets, `[jet]`, all above 0; by default 1. Their unit does not matter.
+        """
+        own = source.new_ones(len(source)) if weights is None else weights
+        own = own.to(source.device).double() / own.double().mean()
         even = [z.double()[::2] for z in (source, target)]
         odd = [z.double()[1::2] for z in (source, target)]
-        self._regress(*even)
+        self._regress(even[0], even[1], own[::2])
         with torch.no_grad():
             ratio = [self._log_ratio(z) for z in odd]
-            raw = ratio[0].exp()
-            weights = raw.clamp(1 / self.clip, self.clip)
-            self.scale.copy_(weights.mean())
+            raw, own = ratio[0].exp(), own[1::2]
+            clamped = raw.clamp(1 / self.clip, self.clip)
+            product = own * clamped
+            self.scale.copy_(product.sum() / own.sum())
+            right = (own * (ratio[0] < 0)).sum() / own.sum()
             return DensityRatioFit(
-                effective=float(weights.sum().square() / (len(weights) * weights.square().sum())),
-                clipped=float((raw != weights).double().mean()),
-                right=float(((ratio[0] < 0).double().mean() + (ratio[1] > 0).double().mean()) / 2),
+                effective=float(product.sum().square() / (len(product) * product.square().sum())),
+                clipped=float((raw != clamped).double().mean()),
+                right=float((right + (ratio[1] > 0).double().mean()) / 2),
             )
 
     def _log_ratio(self, z: Tensor) -> Tensor:
         return (z.double() - self.mean) @ self.direction + self.offset
 
-    def _regress(self, source: Tensor, target: Tensor) -> None:
+    def _regress(self, source: Tensor, target: Tensor, weights: Tensor) -> None:
         """Fit a penalized logistic regression of standardized z, both domains with the same total weight."""
         joined = torch.cat([source, target])
         mean, std = joined.mean(0), joined.std(0).clamp(min=1e-6)
         x = [(z - mean) / std for z in (source, target)]
         coefficients = torch.zeros(len(mean) + 1, dtype=torch.float64, device=joined.device, requires_grad=True)
-        weight = [len(joined) / (2 * len(z)) for z in x]
+        weight = [len(joined) / (2 * float(weights.sum())), len(joined) / (2 * len(target))]
         optimizer = torch.optim.LBFGS(
             [coefficients], max_iter=200, tolerance_grad=1e-6 * len(joined), line_search_fn="strong_wolfe"
         )
@@ -92,7 +105,7 @@ class DensityRatio(nn.Module):
         def closure() -> Tensor:
             optimizer.zero_grad()
             logits = [z @ coefficients[:-1] + coefficients[-1] for z in x]
-            of_source = weight[0] * nn.functional.softplus(logits[0]).sum()
+            of_source = weight[0] * (weights * nn.functional.softplus(logits[0])).sum()
             of_target = weight[1] * nn.functional.softplus(-logits[1]).sum()
             loss: Tensor = of_source + of_target + PENALTY / 2 * coefficients[:-1].square().sum()
             loss.backward()

@@ -47,8 +47,10 @@ def mmd(source: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
         scales: c of each kernel.
     """
     source, target = gather(source.float()), gather(target.float())
-    joined = torch.cat([source, target])
-    return unbiased_mmd(kernel(joined, scales), len(source))
+    kernels, first = kernel(torch.cat([source, target]), scales), len(source)
+    parts = (kernels[:first, :first], kernels[first:, first:])
+    same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
+    return same[0] + same[1] - 2 * kernels[:first, first:].mean()
 
 
 def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
@@ -56,7 +58,8 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
     # |x - y|^2 from float32 products loses digits if z has a large common offset: subtract it first.
     z = z - z.detach().mean(0)
     square = z.square().sum(1)
-    distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
+    with torch.autocast(z.device.type, enabled=False):  # differences of squares need float32
+        distance = (square[:, None] + square[None, :] - 2 * z @ z.T).clamp(min=0)
     ruler = 2 * square.detach().sum() / max(1, len(z) - 1)
     ruler = ruler.clamp(min=torch.finfo(z.dtype).tiny)
     total = torch.zeros_like(distance)
@@ -65,13 +68,7 @@ def kernel(z: Tensor, scales: Sequence[float]) -> Tensor:
     return total / len(scales)
 
 
-def unbiased_mmd(kernels: Tensor, first: int) -> Tensor:
-    """Estimate `mmd` from the kernel of all pairs `[jet, jet]`, whose `first` jets are of the source."""
-    parts = (kernels[:first, :first], kernels[first:, first:])
-    same = [(part.sum() - part.diagonal().sum()) / (len(part) * (len(part) - 1)) for part in parts]
-    return same[0] + same[1] - 2 * kernels[:first, first:].mean()
-
-
 def _covariance(z: Tensor) -> Tensor:
     centred = z - z.mean(0)
-    return centred.T @ centred / (len(z) - 1)
+    with torch.autocast(z.device.type, enabled=False):
+        return centred.T @ centred / (len(z) - 1)

@@ -23,11 +23,21 @@ class ForeignEncoder(BaseEncoder):
 
     Attributes:
         network: the foreign network.
+
+    Raises:
+        SslJetsError: the network cannot be built, or an option is missing that every model folder must have.
     """
 
     def __init__(self, cfg: ModelSettings) -> None:
         super().__init__(cfg)
         cls = find(cfg.architecture or "")
+        if absent := [name for name in getattr(cls, "recorded", ()) if name not in cfg.options]:
+            raise SslJetsError(
+                "the model is of an earlier version, whose encoder computed something else",
+                where=f"options of {cfg.architecture}",
+                found=f"no {', '.join(absent)}",
+                hint="convert and finetune it again; see docs/own-encoder.md",
+            )
         try:
             self.network = cls(**cfg.options)
             network = cast(Network, self.network)

@@ -1,10 +1,13 @@
-"""Particle Transformer (ParT, arXiv:2202.03772) as a foreign encoder, for the public checkpoints.
+"""Particle Transformer (ParT, arXiv:2202.03772) as a foreign encoder, for checkpoints of weaver-core.
 
     b_ij = MLP(ln kT, ln z, ln dR, ln m^2)                     pair bias, the same in all blocks
-    x  <- x + norm(s_h attention(norm(x)) + b)                 blocks of particles, s_h a factor on each head
+    x  <- x + norm(P s_h attention(norm(x), b))                blocks of particles, s_h a factor on each head
     x  <- r x + W_2 norm(GELU(W_1 norm(x)))                    r a factor on each number of the residual
     c  <- the same with queries from c, keys and values from norm(c, x), without b        class attention
     z = norm(c)
+
+P is the identity in weaver since June 2024 (0.5). The code before, with which the public checkpoints were trained,
+swaps heads and their numbers there: number d of head h becomes number h of group d.
 
 Inputs are standardized by the constants of its authors. Jet pt and energy are the sums over the particles, of which the
 jets of the training data consist. Masses and rapidities need eta of the jet (`jet_eta` of the context); without it
@@ -65,9 +68,12 @@ class ParticleTransformer(nn.Module):
         class_blocks: blocks of class attention.
         pair_activation: GELU after the last layer of the pair bias, as in the public models.
         dropout: dropout of the blocks of particles during training.
+        swap_heads: swap heads and their numbers after the factors of the heads, as in the public models.
+        jet_pt: pt [GeV] to which the momenta of each jet are scaled, 500 for Sophon (2405.12972); None keeps them.
     """
 
     context = ("jet_eta",)
+    recorded = ("swap_heads",)
 
     def __init__(
         self,
@@ -80,9 +86,11 @@ class ParticleTransformer(nn.Module):
         class_blocks: int = 2,
         pair_activation: bool = True,
         dropout: float = 0.1,
+        swap_heads: bool = True,
+        jet_pt: float | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.columns = INPUTS[inputs], _COLUMNS[inputs]
+        self.inputs, self.columns, self.jet_pt = INPUTS[inputs], _COLUMNS[inputs], jet_pt
         self.width = self.dim = embed[-1]
         self.input_norm = nn.BatchNorm1d(len(self.inputs))
         layers = [(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in pairwise((len(self.inputs), *embed))]
@@ -92,8 +100,8 @@ class ParticleTransformer(nn.Module):
             steps += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.GELU()]
         self.pair = nn.Sequential(*(steps if pair_activation else steps[:-1]))
         self.class_token = nn.Parameter(0.02 * torch.randn(self.width))
-        self.blocks = nn.ModuleList(Block(self.width, heads, dropout) for _ in range(blocks))
-        self.class_blocks = nn.ModuleList(Block(self.width, heads, 0.0) for _ in range(class_blocks))
+        self.blocks = nn.ModuleList(Block(self.width, heads, dropout, swap_heads) for _ in range(blocks))
+        self.class_blocks = nn.ModuleList(Block(self.width, heads, 0.0, swap_heads) for _ in range(class_blocks))
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, jets: Jets) -> tuple[Tensor, Tensor]:
@@ -128,14 +136,15 @@ class ParticleTransformer(nn.Module):
         column = {name: jets.column(name) if name in jets.columns else absent for name in _COLUMNS["full"]}
         pt, deta, dphi = column["pt"].clamp(min=_TINY), column["deta"], column["dphi"]
         energy = _four_momenta(jets)[:, 3].float() if "energy" not in jets.columns else column["energy"]
-        jet_pt = torch.hypot(jets.sum(pt * dphi.cos()), jets.sum(pt * dphi.sin()))[jets.jet_of_particle]
+        jet_pt = _jet_pt(jets)[jets.jet_of_particle]
         jet_energy = jets.sum(energy)[jets.jet_of_particle]
         kinds = {name: (column["kind"] == code).float() for code, name in enumerate(KINDS[:5])}
         if "kind" not in jets.columns:
             kinds = dict.fromkeys(kinds, absent)
+        scale = 1.0 if self.jet_pt is None else self.jet_pt / jet_pt
         values = {
-            "log_pt": pt.log(),
-            "log_energy": energy.clamp(min=_TINY).log(),
+            "log_pt": (pt * scale).log(),
+            "log_energy": (energy.clamp(min=_TINY) * scale).log(),
             "log_pt_rel": (pt / jet_pt).log(),
             "log_energy_rel": (energy.clamp(min=_TINY) / jet_energy).log(),
             "dr": torch.hypot(deta, dphi),
@@ -157,6 +166,8 @@ class ParticleTransformer(nn.Module):
         length = mask.shape[1]
         momenta = mask.new_zeros(*mask.shape, 4, dtype=torch.float64)
         momenta[mask] = _four_momenta(jets)  # [jet, n, 4]
+        if self.jet_pt is not None:
+            momenta *= (self.jet_pt / _jet_pt(jets).double())[:, None, None]
         one, other = torch.tril_indices(length, length, device=mask.device)
         real = mask[:, one] & mask[:, other]  # [jet, pair]
         jet, pair = real.nonzero(as_tuple=True)
@@ -180,11 +191,12 @@ class Block(nn.Module):
         width: dimension of a token.
         heads: attention heads.
         dropout: dropout of attention, activation and outputs during training.
+        swap_heads: swap heads and their numbers after the factors of the heads.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, swap_heads: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.swap_heads = heads, dropout, swap_heads
         self.norm_in, self.norm_attention = nn.LayerNorm(width), nn.LayerNorm(width)
         self.norm_mlp, self.norm_hidden = nn.LayerNorm(width), nn.LayerNorm(4 * width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -208,7 +220,8 @@ class Block(nn.Module):
         rate = self.dropout if self.training else 0.0
         mixed = attend(q, k, v, mask if mask.dtype == torch.bool else mask.to(q.dtype), dropout_p=rate)
         update = self.proj(mixed.transpose(1, 2).flatten(2)).unflatten(2, (self.heads, -1))
-        update = (update * self.head_scale.unsqueeze(1)).flatten(2)
+        update = update * self.head_scale.unsqueeze(1)  # [jet, query, head, d]
+        update = (update.transpose(2, 3) if self.swap_heads else update).flatten(2)
         x = x + self._drop(self.norm_attention(update))
         hidden = self._drop(nn.functional.gelu(self.up(self.norm_mlp(x))))
         result: Tensor = self.residual_scale * x + self._drop(self.down(self.norm_hidden(hidden)))
@@ -247,3 +260,9 @@ def _four_momenta(jets: Jets) -> Tensor:
     if jet_eta is not None and "energy" in jets.columns:
         energy = jets.column("energy").double().maximum(momentum).where(known.isfinite(), momentum)
     return torch.stack([pt * dphi.cos(), pt * dphi.sin(), pt * eta.sinh(), energy], dim=1)
+
+
+def _jet_pt(jets: Jets) -> Tensor:
+    """Return pt of the sum of the particles of each jet, `[jet]`."""
+    pt, dphi = jets.column("pt").clamp(min=_TINY), jets.column("dphi")
+    return torch.hypot(jets.sum(pt * dphi.cos()), jets.sum(pt * dphi.sin()))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ GROUP = "ssl_jets.encoders"
 """Group of entry points."""
 VARIABLE = "SSL_JETS_ENCODERS"
 """Environment variable of further encoders: `NAME=MODULE:CLASS`, separated by commas."""
+_JSON = (bool, int, float, str, list, dict)
 BUNDLED = {"part": "ssl_jets.nn.foreign.particle_transformer:ParticleTransformer"}
 
 
@@ -37,20 +39,23 @@ class Translated(NamedTuple):
         weights: state dict of the network.
         head: weight `[class, dim]` and bias `[class]` of a linear head on z; None without one.
         classes: names of its classes; none if the checkpoint does not imply them.
+        notes: remarks about what the checkpoint implies, and what was assumed.
     """
 
     options: dict[str, Any]
     weights: dict[str, Tensor]
     head: tuple[Tensor, Tensor] | None = None
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Network(Protocol):
     """Interface of a foreign network, an `nn.Module` whose constructor takes JSON values by keyword.
 
     Optional attributes: `columns` (particle columns that it reads, by default pt, deta, dphi), `context` (numbers of
-    the jet that it reads, such as `jet_eta`), and a static method `translate(weights) -> Translated` for checkpoints of
-    its authors. Without `translate` a checkpoint is a state dict of the network.
+    the jet that it reads, such as `jet_eta`), `recorded` (arguments that every model folder must have, since folders
+    without them were computed otherwise), and a static method `translate(weights) -> Translated` for checkpoints of its
+    authors. Without `translate` a checkpoint is a state dict of the network.
 
     Attributes:
         width: dimension of a token.
@@ -102,6 +107,13 @@ def _registered() -> dict[str, EntryPoint]:
             raise UsageError("this names no encoder", where=VARIABLE, found=text, allowed=["NAME=MODULE:CLASS"])
         found[name] = EntryPoint(name, value, GROUP)
     return found
+
+
+def defaults(cls: type[nn.Module]) -> dict[str, Any]:
+    """Return the defaults of the constructor that are JSON values."""
+    parameters = signature(cls).parameters.values()
+    values = {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in parameters}
+    return {name: value for name, value in values.items() if value is None or isinstance(value, _JSON)}
 
 
 def translate(cls: type[nn.Module], weights: Mapping[str, Tensor]) -> Translated:

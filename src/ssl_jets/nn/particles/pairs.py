@@ -62,7 +62,9 @@ class PairHead(nn.Module):
             valid = place < jets.lengths[rows].unsqueeze(1)  # [jet, place]
             index = (jets.offsets[rows].unsqueeze(1) + place).where(valid, 0)
             a, b = factors[index], single[index, 0]  # [jet, place, rank], [jet, place]
-            scores = torch.einsum("jnk,k,jmk->jnm", a, self.signs.float(), a) + b.unsqueeze(2) + b.unsqueeze(1)
+            with torch.autocast(tokens.device.type, enabled=False):  # einsum would round the factors to bfloat16
+                products = torch.einsum("jnk,k,jmk->jnm", a, self.signs.float(), a)
+            scores = products + b.unsqueeze(2) + b.unsqueeze(1)
             chosen = (valid.unsqueeze(2) & valid.unsqueeze(1)).triu(1)  # [jet, place, place]
             first, second = index.unsqueeze(2).expand_as(chosen), index.unsqueeze(1).expand_as(chosen)
             found.append((scores[chosen] + self.constant, first[chosen], second[chosen]))

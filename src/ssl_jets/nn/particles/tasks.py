@@ -19,7 +19,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.pairs import same_group
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, TaskLoss, classification
-from ssl_jets.nn.tasks import mean_losses, weights_of
+from ssl_jets.nn.tasks import balanced_weights, mean_losses, weights_of
 
 ClassWeights = Literal["balanced"] | None
 """Weights of the classes of particles: `balanced` gives all classes the same total weight."""
@@ -53,8 +53,7 @@ class ParticleTasks(nn.Module):
             for jets in batches:
                 labels, weights = target.labels(jets), weights_of(jets)[jets.jet_of_particle]
                 counts += torch.bincount(labels[labels >= 0], weights[labels >= 0], minlength=len(counts)).float()
-            mean = counts[counts > 0].mean()
-            self._class_weights(number).copy_(torch.where(counts > 0, mean / counts, 1.0))
+            self._class_weights(number).copy_(balanced_weights(counts))
 
     def has(self, jets: Jets) -> Tensor:
         """Return the jets with a label of any target on any particle, bool `[jet]`."""
