@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+import ssl_jets
 from ssl_jets import methods
 from ssl_jets.config import (
     DataSettings,
@@ -302,3 +305,21 @@ def test_finetuning_refuses_the_regression_of_observables_that_pretraining_has()
     assert settings_of("method.observables_weight=0.5").method.observables_weight == 0.5
     with pytest.raises(ValueError, match="regresses no observables"):
         FinetuneSettings(observables_weight=0.5)
+
+
+@pytest.mark.parametrize("setting", ["data.folds", "data.flatten", "data.cache", "data.validation", "data.pairs"])
+def test_settings_of_trainings_are_refused_by_commands_that_only_read(setting: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {setting: None}
+    calls: list[Callable[[], object]] = [
+        lambda: ssl_jets.embed("none", out=tmp_path / "z.root", settings=settings),
+        lambda: ssl_jets.predict("none", out=tmp_path / "z.root", settings=settings),
+        lambda: ssl_jets.export("none", out=tmp_path / "m.onnx", settings=settings),
+        lambda: ssl_jets.evaluate(z=tmp_path / "z.root", out=tmp_path / "e", settings=settings),
+        lambda: ssl_jets.read_jets(settings=settings),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="no effect in this command") as caught:
+            call()
+        assert caught.value.where == setting
+    with pytest.raises(UsageError, match="no effect in this command"):
+        ssl_jets.embed("none", out=tmp_path / "z.root", settings={"data.weights": "w"})

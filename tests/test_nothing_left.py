@@ -13,17 +13,19 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_jets import methods
 from ssl_jets.config import DataSettings, ModelSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, count, open_files, whole
 from ssl_jets.data.inspection import inspect_files
+from ssl_jets.data.loading.counting import Wanted, count_labelled
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.read import read_jets
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
-from ssl_jets.data.subset import choose_subset, count_labelled
+from ssl_jets.data.subset import choose_subset
 from ssl_jets.embedding.embed import embed
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.result import plain
@@ -55,6 +57,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
+COMPARING = {"byol", "dino", "jepa", "lejepa", "simclr", "supcon", "vicreg"}
+CLASSES = Wanted(classes=True)
 OTHER_CLASSES = ("Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 
 
@@ -94,6 +98,20 @@ def test_pretraining_with_labels_refuses_weights_of_0_and_one_class(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", [*methods.names(), "semi_supervised with vicreg"])
+def test_a_method_that_compares_jets_refuses_batches_of_one(name: str, tmp_path: Path, write_jetclass: Write) -> None:
+    name, _, other = name.partition(" with ")
+    inner = [f"method.unlabelled={other}"] * bool(other)
+    file = {"data": {"sources": [str(write_jetclass())]}}
+    settings = resolve_pretrain(name, file, overridden(["train.batch_size=1", "train.accumulate=4", *inner]))
+    cls = methods.find(name)
+    assert cls.compares_jets(settings.method) == (bool(other) or name in COMPARING)
+    if cls.compares_jets(settings.method):
+        with pytest.raises(UsageError, match="comparing the jets of a batch") as caught:
+            pretrain(settings, tmp_path / "run")
+        assert caught.value.found == 1
+
+
 def test_a_classifier_is_not_finetuned_on_one_class(model: Path, tmp_path: Path, write_jetclass: Write) -> None:
     settings = resolve_finetune(model, {"data": {"sources": [str(write_jetclass())]}}, parse_set(QUICK))
     with pytest.raises(DataError, match="one class only"):
@@ -104,23 +122,57 @@ def test_jets_of_weight_0_are_no_labelled_jets(tmp_path: Path) -> None:
     weight = np.where(np.arange(120) < 30, 0, 2)
     files = open_files([Source(two_classes(tmp_path / "a.root", weight))])
     request = Request(weights="weight")
-    assert count_labelled(files, whole(files), request, None, classes=True) == (90, 90, OTHER_CLASSES, 90)
+    assert count_labelled(files, whole(files), request, None, CLASSES)[:4] == (90, 90, OTHER_CLASSES, 90)
     chosen = choose_subset(files, whole(files), 20.0, 0, request)
     assert chosen.weights is not None
     assert float(chosen.weights.min()) > 0
-    assert count_labelled(files, whole(files), request, chosen, classes=True) == (20, 90, OTHER_CLASSES, 20)
+    assert count_labelled(files, whole(files), request, chosen, CLASSES)[:4] == (20, 90, OTHER_CLASSES, 20)
     with pytest.raises(DataError, match="no jet to learn from"):
-        count_labelled(files, [EntryRange(0, 0, 30)], request, None, classes=False)
+        count_labelled(files, [EntryRange(0, 0, 30)], request, None, Wanted())
+
+
+def test_jets_without_a_target_are_not_counted_as_labelled(tmp_path: Path, model: Path) -> None:
+    """120 jets have a class, 120 have none and the mass NaN; of the first 30 the mass is NaN, too."""
+    branches = jetclass_branches(120, label="QCD") | {"label_Hbb": np.arange(120) % 2 == 1}
+    branches["label_QCD"] = (np.arange(120) % 2 == 0).astype(np.float32)
+    branches["jet_sdmass"] = np.where(np.arange(120) < 30, np.nan, 80).astype(np.float32)
+    write_tree(tmp_path / "a.root", {"tree": branches})
+    unlabelled = jetclass_branches(120, label=None) | {"jet_sdmass": np.full(120, np.nan, dtype=np.float32)}
+    write_tree(tmp_path / "b.root", {"tree": unlabelled})
+    files = {"data": {"sources": [str(tmp_path / "a.root"), str(tmp_path / "b.root")]}}
+
+    def trained(name: str, *settings: str) -> tuple[int, str]:
+        run = finetune(resolve_finetune(model, files, overridden(QUICK, *settings)), tmp_path / name)
+        return load_model(run).facts["training"]["labelled_jets"], (run / "log.txt").read_text()
+
+    half = "data.validation_fraction=0.5"
+    labels, log = trained("classes", half)
+    assert (labels, "58 of 58 labelled jets" in log, "58 of 116 jets have no label" in log) == (58, True, True)
+    selected = trained("selected", half, "data.where=jet_pt > 0")
+    assert (selected[0], "58 of 58 labelled jets" in selected[1]) == (58, True)
+    mass, log = trained("mass", half, "method.targets=[jet_sdmass]")
+    assert f"{mass} of {mass} labelled jets" in log
+    assert f"{116 - mass} of 116 jets have no jet_sdmass: nothing is learned from them" in log
+    assert f"probe: z of {mass} jets" in trained("probe", half, "method.targets=[jet_sdmass]", "method.mode=probe")[1]
+    both, log = trained("both", half, "method.targets=[label,jet_sdmass]")
+    assert (both, "58 of 58 labelled jets" in log) == (58, True)
+    assert "58 of 116 jets have no label and no jet_sdmass" in log
+    assert f"target jet_sdmass: {mass} of the 58 jets to learn from have it" in log
+    pretrained = pretrain(
+        resolve_pretrain("supervised", overridden(QUICK, half, "model.size=tiny"), files), tmp_path / "s"
+    )
+    assert load_model(pretrained).facts["training"]["labelled_jets"] == 58
+    assert "58 of 116 jets have no label" in (pretrained / "log.txt").read_text()
 
 
 def test_classes_without_jets_are_named(tmp_path: Path, model: Path, write_jetclass: Write) -> None:
     files = open_files([Source(two_classes(tmp_path / "a.root", 1))])
-    counts = count_labelled(files, whole(files), Request(), None, classes=True)
+    counts = count_labelled(files, whole(files), Request(), None, CLASSES)
     assert counts.absent == OTHER_CLASSES
     (line,) = counts.lines()
     assert "8 of the classes have no jet among the 120 jets to learn from" in line
     assert "Hcc, Hgg" in line
-    assert not count_labelled(files, whole(files), Request(), None, classes=False).lines()
+    assert not count_labelled(files, whole(files), Request(), None, Wanted()).lines()
     settings = resolve_finetune(model, {"data": {"sources": [str(tmp_path / "a.root")]}}, parse_set(QUICK))
     assert "8 of the classes have no jet among" in (finetune(settings, tmp_path / "run") / "log.txt").read_text()
 

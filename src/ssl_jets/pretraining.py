@@ -13,16 +13,16 @@ import torch
 from ssl_jets import methods
 from ssl_jets.config import MethodSettings, RunSettings, read_config, resolve
 from ssl_jets.data.inputs import columns_of, describe_inputs, requests_of
+from ssl_jets.data.loading.counting import Wanted, count_labelled
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import Seen
 from ssl_jets.data.skipped import BAD_AMONG
-from ssl_jets.data.subset import count_labelled
 from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
-from ssl_jets.nn.tasks import LABEL, TaskSettings
+from ssl_jets.nn.tasks import TaskSettings, wanted_of
 from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_memory
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
@@ -129,6 +129,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         others = {other: methods.find(other) for other in methods.names()}
         allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
         raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
+    _check_batch(settings, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
     settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
@@ -151,11 +152,10 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
+    wanted = Wanted(classes=needs_labels, one_class=True)
     if isinstance(settings.method, TaskSettings):
-        counts = count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
-        absent = counts.lines()
-    else:
-        absent = []
+        wanted = Wanted(*wanted_of(settings.method))
+    counts = count_labelled(data.files, data.train, request, subset, wanted) if targets or needs_labels else None
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Method, run folder
@@ -163,7 +163,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     method, start, teacher = built.method, built.start, built.teacher
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
     log_setup(inputs, method)
-    for line in (*built.findings, *absent):
+    for line in (*built.findings, *(counts.lines() if counts is not None else ())):
         run.log_message(line)
     if inputs.begins:
         record_spectrum(run, request)
@@ -176,20 +176,32 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
-        facts = partial(_facts, inputs, built, needs_labels=needs_labels)
+        facts = partial(_facts, inputs, built, counts.labelled if counts is not None and needs_labels else None)
         result = train(method, inputs, f"pretrain {name}", facts)
     export(inputs, method, facts(result))
     return out
 
 
+def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
+    """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
+    if settings.train.batch_size * world < 2 and methods.find(settings.method.name).compares_jets(settings.method):
+        raise UsageError(
+            f"method {settings.method.name} learns by comparing the jets of a batch",
+            where="train.batch_size",
+            found=settings.train.batch_size,
+            allowed=["2 or more"],
+            hint="--batch-size 128; each batch of train.accumulate is compared by itself",
+        )
+
+
 def _facts(
-    inputs: TrainingInputs[MethodSettings], built: BuiltMethod, result: FitResult, *, needs_labels: bool
+    inputs: TrainingInputs[MethodSettings], built: BuiltMethod, labelled: int | None, result: FitResult
 ) -> dict[str, Any]:
-    """Return the facts of the model after a training of this length."""
-    data, settings, subset = inputs.data, inputs.settings, inputs.subset
+    """Return the facts of the model after a training of this length, on that number of labelled jets."""
+    settings = inputs.settings
     facts = training_facts(inputs, result)
-    if needs_labels:
-        facts["labelled_jets"] = data.jets(data.train) if subset is None else len(subset)
+    if labelled is not None:
+        facts["labelled_jets"] = labelled
     facts = facts if built.start is None else built.start.joined(facts)
     facts = facts if built.teacher is None else built.teacher.joined(facts)
     return {"method": settings.method.name, "training": facts}

@@ -233,3 +233,12 @@ def test_units_are_converted_to_gev_and_millimetres() -> None:
     )
     assert schema.particles["pt"].factor == 1e-3
     assert schema.particles["d0"].factor == 10
+
+
+def test_a_class_named_twice_is_refused(write_jetclass: Write) -> None:
+    source = Source(str(write_jetclass()))
+    for labels in (("QCD", "Tbqq", "QCD"), ("QCD", "label_QCD")):
+        with pytest.raises(UsageError, match="a class is named twice") as caught:
+            open_files([source], labels)
+        assert (caught.value.where, caught.value.found) == ("data.labels", "QCD")
+    assert open_files([source], ("Tbqq", "label_QCD"))[0].label_names == ("Tbqq", "QCD")

@@ -18,6 +18,7 @@ from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import first_halves, split
 from ssl_jets.errors import DataError, UsageError
+from support.jetclass_files import jetclass_branches, write_tree
 
 Write = Callable[..., Path]
 
@@ -126,3 +127,15 @@ def test_the_halves_of_each_file_are_equal_and_do_not_interleave() -> None:
     file, entry = np.repeat([0, 1], 4), np.array([7, 3, 5, 9, 100, 101, 102, 103])
     assert first_halves(file, entry).tolist() == [False, True, True, False, True, True, False, False]
     assert first_halves(np.zeros(5), np.array([0, 0, 1, 1, 2])).tolist() == [True, True, False, False, False]
+
+
+def test_files_to_validate_on_have_the_columns_of_those_to_train_on(tmp_path: Path) -> None:
+    branches = jetclass_branches(20)
+    without = {name: values for name, values in branches.items() if "d0" not in name}
+    for name, own in (("a", branches), ("b", jetclass_branches(20, seed=1)), ("c", without)):
+        write_tree(tmp_path / f"{name}.root", {"tree": own})
+    train, same, other = (str(tmp_path / f"{name}.root") for name in "abc")
+    assert "d0" in open_dataset(DataSettings(sources=(train,), validation=(same,))).columns
+    with pytest.raises(DataError, match="different particle columns") as caught:
+        open_dataset(DataSettings(sources=(train,), validation=(other,))).columns  # noqa: B018
+    assert "d0" in str(caught.value.found)

@@ -16,12 +16,14 @@ from ssl_jets.data.files import open_files
 from ssl_jets.data.sources import resolve_sources
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.predictions import predict
-from ssl_jets.errors import DataError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
+from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import Regressor
+from ssl_jets.zfile import ZFile
 from support.few_trees import few_trees
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 
@@ -120,3 +122,72 @@ def test_jets_that_were_trained_on_are_no_test_jets(tmp_path: Path, model: Path,
     )
     with pytest.raises(DataError, match="trained on all jets"):
         evaluation.evaluate_scores(tmp_path / "seen.npz", tmp_path / "f", settings=EvaluateSettings())
+
+
+def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_path: Path, sources: list[str]) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1))
+    names = ("QCD", "Hbb")  # in another order than in the files
+    save_model(Model(encoder, ClassHead(encoder.dim, 2), names, {"method": "mae"}), tmp_path / "two" / "model")
+    for name, files in ("all", sources), ("own", [sources[0], sources[2]]):
+        predict([tmp_path / "two"], files, tmp_path / f"{name}.npz", log=lambda message: None)
+    settings = EvaluateSettings()
+    found = evaluation.evaluate_scores(tmp_path / "all.npz", tmp_path / "a", settings=settings)
+    own = evaluation.evaluate_scores(tmp_path / "own.npz", tmp_path / "o", settings=settings)
+    assert found.classes == names
+    assert found.jets["task"] == own.jets["task"] == 800
+    assert numbers(found.task)[:3] == pytest.approx(numbers(own.task)[:3], rel=1e-6)
+    assert found.left_out == {"its class is none of the model": 400}
+    assert "400 jets of classes that the model does not know are left out: Hcc" in found.notes
+    torch.manual_seed(0)
+    save_model(Model(encoder, ClassHead(encoder.dim, 2), ("a", "b"), {"method": "mae"}), tmp_path / "ab" / "model")
+    predict([tmp_path / "ab"], sources, tmp_path / "ab.npz", log=lambda message: None)
+    with pytest.raises(DataError, match="no class of the scores has a label") as caught:
+        evaluation.evaluate_scores(tmp_path / "ab.npz", tmp_path / "n", settings=settings)
+    assert "predict --set data.labels" in str(caught.value.hint)
+
+
+def test_scores_of_one_class_have_no_metrics_of_the_head(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    """Nor has a true column with fewer jets than a bin of the response."""
+    predict([model], sources[:1], tmp_path / "s.npz", keep=["jet_sdmass"], log=lambda message: None)
+    found = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    assert (found.task, found.classes, len(found.regression)) == (None, (), 1)
+    assert "the jets to test on are of one class, Hbb, so nothing of classes is measured" in found.notes
+    few = EvaluateSettings(evaluate=MeasureSettings(test_jets=19))
+    lines: list[str] = []
+    with pytest.raises(DataError, match="nothing to compare") as caught:
+        evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "few", settings=few, log=lines.append)
+    assert "19 jets to test on have jet_sdmass, fewer than 20, so the regression of it is not measured" in lines
+    wanted = "jets of two classes with labels, or 20 jets with the true value of a regressed target"
+    assert caught.value.hint == wanted
+    predict([model], sources[:1], tmp_path / "no.npz", log=lambda message: None)
+    with pytest.raises(DataError) as caught:
+        evaluation.evaluate_scores(tmp_path / "no.npz", tmp_path / "none", settings=EvaluateSettings())
+    assert caught.value.hint == f"{wanted} (predict --keep jet_sdmass)"
+
+
+def test_a_negative_weight_of_a_z_file_is_named_with_its_row() -> None:
+    file = ZFile(np.zeros((3, 2), np.float32), {"w": np.array([1.0, -2.0, np.nan])})
+    with pytest.raises(DataError, match="not negative") as caught:
+        weights_of_rows(file, "w")
+    assert (caught.value.where, caught.value.found) == ("column w, row 1", "-2; 2 of 3 rows")
+    assert "maximum(W, 0)" in str(caught.value.hint)
+
+
+def test_resuming_over_an_output_of_other_options_names_them(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    out = tmp_path / "s.npz"
+
+    def resumed(files: list[str], **options: Any) -> None:
+        predict([model], files, out, resume=True, log=lambda message: None, **options)
+
+    resumed(sources[:1])
+    resumed(sources[:1])
+    for found, files, options in (
+        ("--score", sources[:1], {"scores": ["D = Hbb / (Hbb + QCD)"]}),
+        ("--temperature", sources[:1], {"temperatures": lambda: [2.0]}),
+        ("--data, contents of the files", sources[1:2], {}),
+        ("--keep", sources[:1], {"keep": ["jet_pt"]}),
+    ):
+        with pytest.raises(UsageError, match="of other options or files") as caught:
+            resumed(files, **options)
+        assert caught.value.found == found

@@ -26,8 +26,6 @@ from support.content_masks import chance_by_content
 from support.ranks import all_ranks
 from support.small_models import CLASSES, build_method, shuffle_particles, tiny_encoder
 
-COMPARES_JETS: frozenset[str] = frozenset({"byol", "dino", "jepa", "lejepa", "simclr", "supcon", "vicreg"})
-"""Methods whose loss compares the jets of a batch by design."""
 WITHOUT_GRADIENT = {"encoder.missing"}
 """Parameters whose gradient is zero while no column is missing."""
 
@@ -183,7 +181,7 @@ def test_the_loss_is_blind_to_the_order_of_the_particles(name: str, batch: Jets)
 @every_method
 @pytest.mark.usefixtures("masks_by_content")
 def test_the_loss_is_the_mean_over_jets_that_do_not_see_each_other(name: str, batch: Jets) -> None:
-    if name in COMPARES_JETS:
+    if methods.find(name).compares_jets(methods.find(name).Config()):
         pytest.skip("this method compares the jets of a batch by design")
     method = build(name, batch)
     pieces = torch.arange(len(batch)).split([4, 12])

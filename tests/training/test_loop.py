@@ -312,3 +312,12 @@ def test_progress_goes_from_zero_to_one(batch: Jets, tmp_path: Path, monkeypatch
     run_fit(supervised(batch), InOrder(batch, 8), tmp_path, settings_of())
     assert before == [0.0, 0.25, 0.5, 0.75]
     assert after == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_step_without_loss_and_gradient_is_named_once(tmp_path: Path) -> None:
+    """Of a jet of one particle, nothing can be hidden."""
+    jets = Jets.of([[[50.0 + jet, 0.1, 0.0]] for jet in range(16)], columns=("pt", "deta", "dphi"))
+    method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(jets, blocks=2))
+    run = run_fit(method, MemoryStream(jets, batch_size=8, seed=0), tmp_path / "run", settings_of())[1]
+    assert (tmp_path / "run" / "log.txt").read_text().count("loss and gradient are 0, so nothing is learned") == 1
+    assert lines(run)[-1]["loss"] == 0

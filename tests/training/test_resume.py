@@ -175,6 +175,18 @@ def test_resuming_with_another_setting_is_refused_by_its_name(
     assert (out / "config.yaml").read_text() == before
 
 
+def test_epochs_beside_steps_decide_nothing(class_files: list[JetFile], tmp_path: Path) -> None:
+    """A run of `--steps 2 --epochs 1` is resumed by `--steps 2`."""
+    both = settings_of(class_files, "mae", "train.steps=2", "train.epochs=1")
+    pretrain(both, tmp_path / "run")
+    alone = settings_of(class_files, "mae", "train.steps=2")
+    assert (both.train.epochs, alone.train.epochs) == (1, None)
+    assert pretrain(alone, tmp_path / "run", resume=True) == tmp_path / "run"
+    with pytest.raises(UsageError) as caught:
+        pretrain(settings_of(class_files, "mae", "train.steps=3"), tmp_path / "run", resume=True)
+    assert "train.steps" in str(caught.value.found)
+
+
 def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclass: Any, tmp_path: Path) -> None:
     files = [open_files([Source(str(write_jetclass("QCD.root", 80, seed=1)))])[0]]
     settings = settings_of(files, "mae", "train.steps=2")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import check_folder, check_output, check_run_folder
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
@@ -44,6 +45,29 @@ def check_new_run(out: Path | None, *, resume: bool, force: bool) -> None:
     if out is None or (launch is not None and launch.world > 1) or (resume and (out / "config.yaml").is_file()):
         return
     check_run_folder(out, force=force)
+
+
+_READING = (
+    *("sources", "proportions", "format", "labels", "where", "jets", "external"),
+    *("bad_jets", "bad_files", "workers"),
+)
+"""Settings `data.*` of every command that reads jets."""
+
+
+def check_read(tree: dict[str, Any], *more: str) -> None:
+    """Check that all settings `data.*` are used by a command that only reads jets; `more` are further ones it uses.
+
+    Raises:
+        UsageError: a setting would have no effect.
+    """
+    data = tree.get("data")
+    used = [*_READING, *more]
+    for name in [name for name in data if name not in used] if isinstance(data, dict) else ():
+        from ssl_jets.config import DataSettings
+
+        if name in DataSettings.model_fields:  # other names are refused with the nearest ones
+            allowed = [f"data.{one}" for one in used]
+            raise UsageError("this setting has no effect in this command", where=f"data.{name}", allowed=allowed)
 
 
 def check_where(tree: dict[str, Any]) -> None:

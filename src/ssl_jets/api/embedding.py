@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, model_of, names_of, tree_of
-from ssl_jets.api.early import check_new_file, check_where
+from ssl_jets.api.early import check_new_file, check_read, check_where
 from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.package_files import DEFAULT_MODEL
 
@@ -189,7 +189,9 @@ def read_jets(
     from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.read import read_jets as read
 
-    resolved = resolve(FileSettings, tree_of(settings, schema, where), {"data": given(sources=names_of(data))})
+    tree = tree_of(settings, schema, where)
+    check_read(tree, "weights")
+    resolved = resolve(FileSettings, tree, {"data": given(sources=names_of(data))})
     sources = resolved.data.sources or tuple(resolved.data.proportions)
     return read(sources, each=each, keep=names_of(keep), data=resolved.data, log=log)
 
@@ -205,6 +207,7 @@ def _checked(out: str | Path, tree: dict[str, Any], *, new: bool) -> dict[str, A
     if new:
         check_new_file(out, force=False)
     check_where(tree)
+    check_read(tree)
     return tree
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_jets.api.arguments import Names, SettingTree, log, model_of, names_of, path_of, tree_of
-from ssl_jets.api.early import check_new_evaluation, check_where
+from ssl_jets.api.early import check_new_evaluation, check_read, check_where
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.run_files import Remembered
@@ -84,6 +84,8 @@ def evaluate(
     )
     request.check(seed=seed is not None, efficiency=bool(efficiencies))
     check_where(dict(request.settings or {}))
+    if protocol is None:
+        check_read(dict(request.settings or {}), "weights", "validation_fraction", "split_seed")
     if protocol is None and len(request.models) < 2:
         check_new_evaluation(request.folder("evaluation"), request.z, force=force)
     tune_memory()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_jets.api.arguments import Names, SettingTree, given, log, names_of, tree_of
-from ssl_jets.api.early import check_new_file
+from ssl_jets.api.early import check_new_file, check_read
 from ssl_jets.api.embedding import log_sample
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def export(
     from ssl_jets.runtime.allocator import tune_memory
 
     tune_memory()
-    resolved = resolve(ExportSettings, tree_of(settings, schema), {"data": given(sources=names_of(data))})
+    tree = tree_of(settings, schema)
+    check_read(tree)
+    resolved = resolve(ExportSettings, tree, {"data": given(sources=names_of(data))})
     log_sample(resolved.data.sources or tuple(resolved.data.proportions))
     return run_export(model, out, settings=resolved, tokens=tokens, int8=int8, force=force, log=log)

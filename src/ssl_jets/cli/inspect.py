@@ -30,6 +30,7 @@ def inspect(
         _print_schema(schema_from, sources)
         return
     from ssl_jets.api.arguments import tree_of
+    from ssl_jets.api.early import check_read
     from ssl_jets.config import FileSettings, resolve
     from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
     from ssl_jets.data.skipped import skipped_files
@@ -38,7 +39,9 @@ def inspect(
 
     if plot is not None:
         _check_plot(plot, force=force)
-    settings = resolve(FileSettings, tree_of(parse_set(set_ or []), schema, where))
+    tree = tree_of(parse_set(set_ or []), schema, where)
+    check_read(tree)
+    settings = resolve(FileSettings, tree)
     unopened: dict[str, str] = {}
     inspected = inspect_files(sources, unopened, settings.data)
     for line in skipped_files(unopened):

@@ -66,8 +66,9 @@ class Dataset:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Particle columns of the files to train on."""
-        return shared_columns([self.files[index] for index in sorted({part.file for part in self.all_train})])
+        """Particle columns of the files to train on, which those to validate on must have, too."""
+        parts = (*self.all_train, *self.held_out, *self.unlabelled_held_out)
+        return shared_columns([self.files[index] for index in sorted({part.file for part in parts})])
 
     @property
     def blind(self) -> list[JetFile]:
@@ -96,6 +97,7 @@ def open_dataset(settings: DataSettings) -> Dataset:
     elif settings.validation:
         held = open_named(settings.validation, settings, skipped)
         _refuse_twice(files, held, "a file to validate on is one to train on, or a copy of one", "data.validation")
+        shared_labels([*files, *held])  # raises for other classes: their numbers would be compared
         held_out = [replace(part, file=part.file + len(files)) for part in whole(held)]
         data = Dataset(with_common_types([*files, *held]), whole(files), held_out, left_out=skipped)
     else:

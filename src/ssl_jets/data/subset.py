@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,38 +16,10 @@ from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.skipped import file_names, require_jets
-from ssl_jets.errors import DataError, UsageError, some_of
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
 
 Integers = npt.NDArray[Any]
-
-
-_GLANCE = 1000
-"""Jets of all files in which classes are searched first."""
-
-
-class Labelled(NamedTuple):
-    """Jets that a training learns from.
-
-    Attributes:
-        used: number of jets that are learned from.
-        available: number of jets to choose from.
-        absent: classes without a jet among `searched`; empty if the training is not a classification.
-        searched: number of jets in which classes were searched.
-    """
-
-    used: int
-    available: int
-    absent: tuple[str, ...] = ()
-    searched: int = 0
-
-    def lines(self) -> list[str]:
-        """Name the absent classes, in at most one line."""
-        if not self.absent:
-            return []
-        seen = f"the {self.searched:,} jets to learn from" if self.searched >= self.used else f"{self.searched:,} jets"
-        missing = f"{len(self.absent)} of the classes have no jet among {seen}"
-        return [f"{missing}, so nothing is learned of them: {some_of(self.absent, 20)}"]
 
 
 def choose_subset(
@@ -114,50 +86,13 @@ def _taken(
     return taken
 
 
-def count_labelled(
-    files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request, subset: Jets | None, *, classes: bool
-) -> Labelled:
-    """Count the jets that a training uses, and all that are available; jets of weight 0 are not counted.
-
-    Args:
-        files: the files.
-        ranges: entry ranges of the training.
-        request: columns to read.
-        subset: the jets that were chosen; None for all.
-        classes: whether the training is a classification.
-
-    Raises:
-        DataError: no such jet, or with `classes` only jets of one class.
-    """
-    searched = any(given is not None for given in (request.weights, request.where, request.weighting))
-    label = _labelled(files, ranges, request)[1] if searched else None
-    available = count(ranges) if label is None else len(label)
-    used = available if subset is None else len(subset)
-    if not classes:
-        return Labelled(used, available)
-    if subset is not None:
-        label = np.zeros(0, dtype=np.int64) if subset.labels is None else subset.labels.numpy()
-    elif label is None:
-        label = _glance(files, ranges, request)
-    seen = set(label[label >= 0].tolist())
-    names = next((files[part.file].label_names for part in ranges if files[part.file].label_names), ())
-    if len(seen) < 2:
-        raise DataError(
-            "there is one class only, where a classifier needs two",
-            where=file_names(files, ranges),
-            found=f"{used:,} jets of {', '.join(names[index] for index in seen) or 'no class'}",
-            hint="name files of the other classes too: --data FILE --data FILE",
-        )
-    return Labelled(used, available, tuple(name for index, name in enumerate(names) if index not in seen), len(label))
-
-
 def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> tuple[Integers, Integers]:
     """Find the jets with a label and a weight: rows (file, entry, jet), and labels (0 if no file has any)."""
     sources = []
     labels = []
     skipped = Counter[str]()
     unlabelled = not any(files[part.file].label_names for part in ranges)
-    for jets in ordered(files, ranges, _narrow(request), skipped=skipped):
+    for jets in ordered(files, ranges, narrow(request), skipped=skipped):
         assert jets.source is not None  # everything read from files has it
         assert jets.labels is not None
         weighted = np.ones(len(jets), dtype=bool) if jets.weights is None else jets.weights.numpy() > 0
@@ -171,26 +106,10 @@ def _labelled(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: R
     return np.concatenate(sources), label
 
 
-def _narrow(request: Request) -> Request:
+def narrow(request: Request) -> Request:
     """Return the request with only the columns that are needed to find bad jets."""
     columns = request.columns if request.bad_jets == "skip" else ("pt",)
     return replace(request, jet_columns=(), columns=columns, particle_labels=())
-
-
-def _glance(files: Sequence[JetFile], ranges: Sequence[EntryRange], request: Request) -> Integers:
-    """Read the labels of a small sample of all files; if it has one class only, of all jets until there are two."""
-    for some in (subsample(ranges, _GLANCE, seed=0), ranges):
-        read: list[Integers] = [np.zeros(0, dtype=np.int64)]
-        seen: set[int] = set()
-        for jets in ordered(files, some, _narrow(request), may_be_empty=True):
-            assert jets.labels is not None  # everything read from files has it
-            read.append(jets.labels.numpy())
-            seen |= set(jets.labels.unique().tolist()) - {-1}
-            if some is ranges and len(seen) > 1:
-                break
-        if len(seen) > 1:
-            break
-    return np.concatenate(read)
 
 
 def _keys(source: Integers) -> Integers:

@@ -67,7 +67,7 @@ class OutputOptions:
 
     Attributes:
         keep: jet columns to copy from the input.
-        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels` and `jets` are used.
+        data: `workers`, `bad_jets`, `bad_files`, `format`, `labels`, `jets`, `external` and `where` are used.
         batch_size: jets of one forward pass.
         precision: number format of the forward pass.
         device: by default a GPU, or the CPU of a machine without one.

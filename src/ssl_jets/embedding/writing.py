@@ -20,12 +20,13 @@ from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.skipped import file_names, require_jets
 from ssl_jets.data.split import share
 from ssl_jets.embedding.encoding import Progress, batches_of, with_finite_z
+from ssl_jets.embedding.finished import CHANGES, is_finished
 from ssl_jets.embedding.inputs import Inputs
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.embedding.rows import RowJoiner
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.nn.encoder import BaseEncoder
-from ssl_jets.runtime.atomic import WorkFolder, check_output, clear_left_behind, real, write_text
+from ssl_jets.runtime.atomic import WorkFolder, clear_left_behind, real, write_text
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.kept_folder import KeptFolder, kept_path
 from ssl_jets.runtime.precision import Precision
@@ -35,8 +36,6 @@ from ssl_jets.runtime.signals import Interrupted, Watch
 from ssl_jets.zfile import Column, ZMetadata, ZWriter, iterate_z, read_metadata
 
 PLAN = "plan.json"
-_CHANGES = ("left_out", "package_version")
-"""Metadata that are known only at the end, or do not change the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +118,7 @@ def _write_pieces(
 ) -> Counter[str]:
     """Write contiguous pieces of the rows to a hidden folder next to `out`; rank 0 then joins them in order."""
     check_same(ranks.gather(fingerprint(inputs.files)))
-    if work.resume_jets is not None and not force and ranks.from_first(lambda: _is_finished(out, metadata)):
+    if work.resume_jets is not None and not force and ranks.from_first(lambda: is_finished(out, metadata)):
         log(f"finished before: {out}")
         return Counter(read_metadata(out)["left_out"])
     pieces = _pieces(work, inputs, ranks)
@@ -220,7 +219,7 @@ def _kept(folder: KeptFolder, plan: dict[str, Any], out: Path, *, force: bool) -
 
 def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
     """Return everything that the rows of the pieces depend on."""
-    plan = {name: value for name, value in metadata.to_dict().items() if name not in _CHANGES}
+    plan = {name: value for name, value in metadata.to_dict().items() if name not in CHANGES}
     plan |= {
         "columns": [[column.name, column.dtype, column.width] for column in work.columns],
         "entries": [[one.file, one.start, one.stop] for one in inputs.ranges],
@@ -232,21 +231,6 @@ def _plan(work: Work, inputs: Inputs, metadata: ZMetadata) -> dict[str, Any]:
         "resume_jets": work.resume_jets,
     }
     return dict(json.loads(json.dumps(plan)))
-
-
-def _is_finished(out: Path, metadata: ZMetadata) -> bool:
-    """Check whether the output is there, complete, from the same model and files.
-
-    Raises:
-        UsageError: another file is there.
-    """
-    if not out.exists():
-        return False
-    stored, expected = read_metadata(out), json.loads(json.dumps(metadata.to_dict()))
-    names = {*expected, "where"} - {*_CHANGES}
-    if any(stored.get(name) != expected.get(name) for name in names):
-        check_output(out, force=False)
-    return True
 
 
 def _pieces(work: Work, inputs: Inputs, ranks: Ranks) -> list[list[EntryRange]]:

@@ -41,7 +41,7 @@ def measure_targets(
         with np.errstate(divide="ignore", invalid="ignore"):
             true = first / rest[0] if rest else first
         if (known := known_jets(true, weights).sum()) < FEWEST:
-            note(f"{known} jets to test on have {target}, so the regression of it is not measured")
+            note(f"{known} jets to test on have {target}, fewer than {FEWEST}, so the regression of it is not measured")
             continue
         found.append(regression_metrics(values, true, target, against, weights=weights, seed=seed))
     return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.split import first_halves
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError, UsageError, some_of
 from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
-from ssl_jets.evaluation.metrics.regression import RegressionMetrics
+from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics
 from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
+from ssl_jets.evaluation.roles import MOST_NAMED
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
 from ssl_jets.evaluation.zfile import weights_of_rows
@@ -61,11 +64,12 @@ def evaluate_scores(
     if file.metadata.get("level") == "particle":
         hint = "ssl-jets evaluate --model RUN measures them on jets it was not trained on"
         raise UsageError("a scores file of particles is not measured by itself", where=where, hint=hint)
+    file, others = _of_scored_classes(file, where, note)
     rows, trained, leaked = _test_rows(file, settings, note, where)
     task, classes = _classification(file, rows, settings, note)
     regression = _regression(file, rows, settings, note)
     if task is None and not regression:
-        hint = "labels in the input files, or predict --keep COLUMN of a regressed target"
+        hint = _needed(file)
         raise DataError("the scores file has nothing to compare its predictions with", where=where, hint=hint)
     empty = np.zeros(0)
     each = np.split(trained, np.cumsum(entries)[:-1])
@@ -79,7 +83,7 @@ def evaluate_scores(
         classes=classes,
         jets={"test": len(rows), "task": len(rows)},
         leaked=leaked,
-        left_out=file.metadata["left_out"],
+        left_out=file.metadata["left_out"] | others,
         settings=UsedSettings.of(settings),
         task=task,
         probes=[],
@@ -99,6 +103,34 @@ def _facts(file: ZFile) -> ModelFacts:
     method = metadata["method"] if len(models) == 1 else f"ensemble of {len(models)}"
     head = bool(metadata["scores"]["classes"])
     return ModelFacts(sha256=metadata["model_sha256"], method=method, dim=metadata["dim"], head=head)
+
+
+def _of_scored_classes(file: ZFile, where: str, note: MessageLog) -> tuple[ZFile, dict[str, int]]:
+    """Return the file with labels numbered as the classes of the scores, by name, and how many jets have no such class.
+
+    Scores of QCD and Tbqq, labels of QCD, Hbb, Tbqq: 0, 1, 2 -> 0, -1, 1.
+
+    Raises:
+        DataError: no class of the scores is one of the labels.
+    """
+    head, names = tuple(file.metadata["scores"]["classes"]), tuple(file.metadata["label_names"])
+    if not head or "label" not in file.columns or set(head) == set(names):
+        return file, {}
+    if not set(head) & set(names):
+        hint = "predict --set data.labels=[...] names the labels of the files as the model does"
+        found = f"labels {', '.join(names)}"
+        raise DataError("no class of the scores has a label", where=where, found=found, allowed=head, hint=hint)
+    number = np.array([*(head.index(name) if name in head else -1 for name in names), -1])
+    label = number[file.columns["label"]]  # -1, no class, stays
+    lost = Counter(names[own] for own in file.columns["label"][(label < 0) & (file.columns["label"] >= 0)])
+    if lost:
+        classes = some_of(sorted(lost), MOST_NAMED)
+        note(f"{lost.total():,} jets of classes that the model does not know are left out: {classes}")
+    if unknown := [name for name in head if name not in names]:
+        note(f"the labels lack {len(unknown)} of the classes of the scores: {some_of(unknown, MOST_NAMED)}")
+    metadata = file.metadata | {"label_names": list(head)}
+    others = {"its class is none of the model": lost.total()} if lost else {}
+    return replace(file, columns=file.columns | {"label": label}, metadata=metadata), others
 
 
 def _test_rows(file: ZFile, settings: EvaluateSettings, note: MessageLog, where: str) -> tuple[Array, Array, int]:
@@ -125,25 +157,41 @@ def _classification(
     file: ZFile, rows: Array, settings: EvaluateSettings, note: MessageLog
 ) -> tuple[ClassificationMetrics | None, tuple[str, ...]]:
     """Return the metrics of the probabilities, and the classes; none without labels."""
-    head, names = tuple(file.metadata["scores"]["classes"]), tuple(file.metadata["label_names"])
-    if not head or "label" not in file.columns:
+    names = tuple(file.metadata["label_names"])
+    if not file.metadata["scores"]["classes"] or "label" not in file.columns:
         note("the scores file has no classes with labels, so nothing of classes is measured")
         return None, ()
-    if set(head) != set(names):
-        raise DataError("the classes of the scores are not those of the labels", found=", ".join(names), allowed=head)
     wanted, columns = settings.evaluate, file.columns
+    weights = weights_of_rows(file, settings.data.weights)[rows]
+    found = np.unique(columns["label"][rows][weights > 0])
+    if len(found) < 2:
+        only = "".join(f", {names[label]}," for label in found)
+        note(f"the jets to test on are of one class{only} so nothing of classes is measured")
+        return None, ()
     probabilities = np.stack([columns[f"p_{name}"][rows].astype(np.float64) for name in names], axis=1)
     task = classification_metrics(
         probabilities / probabilities.sum(axis=1, keepdims=True),
         columns["label"][rows],
         names,
-        weights=weights_of_rows(file, settings.data.weights)[rows],
+        weights=weights,
         first=first_halves(columns["source_file"][rows], columns["source_entry"][rows]),
         background=wanted.background,
         efficiencies=wanted.efficiencies or None,
         seed=wanted.seed,
     )
     return task, names
+
+
+def _needed(file: ZFile) -> str:
+    """Return what a scores file lacks to be measured."""
+    scores, needed = file.metadata["scores"], list[str]()
+    if scores["classes"]:
+        needed.append("jets of two classes with labels")
+    if regressed := scores["regressed"]:
+        missing = [name for name in columns_of(regressed) if name not in file.columns]
+        keep = "".join(f" (predict --keep {name})" for name in missing[:1])
+        needed.append(f"{FEWEST} jets with the true value of a regressed target{keep}")
+    return ", or ".join(needed)
 
 
 def _regression(file: ZFile, rows: Array, settings: EvaluateSettings, note: MessageLog) -> list[RegressionMetrics]:

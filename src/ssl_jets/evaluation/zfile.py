@@ -237,8 +237,13 @@ def weights_of_rows(file: ZFile, name: str | None) -> Array:
         allowed = nearest(name, file.columns)
         raise UsageError("the z file has no such column", where="data.weights", found=name, allowed=allowed)
     weights: Array = file.columns[name].astype(np.float64)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise DataError("the weights of jets must be finite and not negative", where=f"column {name}")
+    if len(wrong := np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))):
+        raise DataError(
+            "the weights of jets must be finite and not negative",
+            where=f"column {name}, row {wrong[0]}",
+            found=f"{weights[wrong[0]]:g}; {len(wrong):,} of {len(weights):,} rows",
+            hint="a schema whose `jets: weight: {formula: 'maximum(W, 0)'}` writes 0 in their place",
+        )
     return relative(weights)
 
 

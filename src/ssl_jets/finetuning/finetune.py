@@ -12,10 +12,10 @@ from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
+from ssl_jets.data.loading.counting import Labelled
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.data.seen import Seen, joint_training
 from ssl_jets.data.skipped import BAD_AMONG
-from ssl_jets.data.subset import Labelled
 from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
 from ssl_jets.finetuning.modes import MODES
@@ -112,7 +112,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     # Model
     facts = training_facts(inputs, result) | {
         "mode": settings.method.mode,
-        "labelled_jets": counts.used if settings.method.targets or settings.method.particle_targets else None,
+        "labelled_jets": counts.labelled if settings.method.targets or settings.method.particle_targets else None,
         "labelled_seed": settings.method.subset_seed,
         "peak_memory": peak_memory,
         "planned_memory": planned,

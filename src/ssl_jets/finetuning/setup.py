@@ -11,9 +11,9 @@ from lightning_fabric import Fabric
 from ssl_jets.config import CollectionSettings, RunSettings
 from ssl_jets.data.dataset import Dataset, open_dataset
 from ssl_jets.data.inputs import check_definitions, columns_of, requests_of
+from ssl_jets.data.loading.counting import Labelled, Wanted, count_labelled
 from ssl_jets.data.loading.pairs import refuse_pairs
 from ssl_jets.data.request import Request
-from ssl_jets.data.subset import Labelled, count_labelled
 from ssl_jets.embedding.encoding import column_differences, trained_columns
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import L2SPTerm, Objective
@@ -25,7 +25,7 @@ from ssl_jets.nn.encoder import BaseEncoder
 from ssl_jets.nn.foreign.adapter import ForeignEncoder
 from ssl_jets.nn.particles.heads import ParticleHeads, ParticleTarget
 from ssl_jets.nn.particles.tasks import ParticleTasks
-from ssl_jets.nn.tasks import LABEL
+from ssl_jets.nn.tasks import LABEL, wanted_of
 from ssl_jets.training.flattening import flattened
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import labelled_subset, require_labels
@@ -123,7 +123,8 @@ def count_targets(
     Raises:
         DataError: there are none, or only jets of one class although classes are to be learned.
     """
-    return count_labelled(data.files, data.train, request, subset, classes=LABEL in settings.method.targets)
+    wanted = Wanted(*wanted_of(settings.method), settings.method.particle_targets)
+    return count_labelled(data.files, data.train, request, subset, wanted)
 
 
 def in_batches(data: Dataset, settings: RunSettings[FinetuneSettings]) -> Dataset:

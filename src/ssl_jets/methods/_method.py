@@ -82,7 +82,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
-        """Return the loss with that of the observables; context and collections are hidden unless the method sees them.
+        """Return the loss with the observables'; context and collections are hidden unless the method sees them.
 
         Distributed wrappers hook into this call.
         """
@@ -110,7 +110,7 @@ class Method(nn.Module):
         return None
 
     def prepare(self, batches: Iterable[Jets]) -> None:
-        """Fit the statistics of the observables, if they have a weight, and those of the method."""
+        """Fit the statistics of the observables, if they have a weight, and of the method."""
         if self.auxiliary is not None:
             batches = list(batches)
             self.auxiliary.fit_statistics(batches, self.encoder.features)
@@ -154,6 +154,11 @@ class Method(nn.Module):
     @classmethod
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Check if `loss` compares views of a jet, one of them of `Jets.second_view`, with these settings."""
+        return False
+
+    @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Check if `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
         return False
 
     @classmethod

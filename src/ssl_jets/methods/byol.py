@@ -82,6 +82,11 @@ class BYOL(Method):
         return projections
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: whitening and BatchNorm are over the jets."""
+        return True
+
+    @classmethod
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Return True: every second view is of `Jets.second_view`."""
         return True

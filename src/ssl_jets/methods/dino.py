@@ -133,6 +133,11 @@ class Dino(Method):
             return sinkhorn(cosines, self.cfg.teacher_temperature)
         return centred(cosines, self.centre, self.cfg.teacher_temperature)
 
+    @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: the assignments are balanced over the jets."""
+        return True
+
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Update the centre and the teacher."""

@@ -126,6 +126,11 @@ class Jepa(Method):
         projections: Tensor = self.z_out(z)
         return projections.float()
 
+    @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: the spread of z and BatchNorm are over the jets."""
+        return True
+
     def after_step(self, progress: float) -> None:
         """Update the teacher."""
         fraction = rising(0, progress)

@@ -78,6 +78,11 @@ class LeJepa(Method):
         return projections.float()
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: SIGReg and BatchNorm are over the jets."""
+        return True
+
+    @classmethod
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Return True: every second view is of `Jets.second_view`."""
         return True

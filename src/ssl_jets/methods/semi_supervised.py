@@ -124,6 +124,12 @@ class SemiSupervised(Method):
         return find(cfg.unlabelled).compares_views(cfg.unlabelled_settings)
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Check if the other method compares the jets of a batch."""
+        assert isinstance(cfg, cls.Config)
+        return find(cfg.unlabelled).compares_jets(cfg.unlabelled_settings)
+
+    @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
         """Check if the label is among the targets, or the other method needs it."""
         assert isinstance(cfg, cls.Config)

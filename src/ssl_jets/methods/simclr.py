@@ -61,6 +61,11 @@ class SimCLR(Method):
         return projections
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: views of a jet are compared with views of the others."""
+        return True
+
+    @classmethod
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Return True: every second view is of `Jets.second_view`."""
         return True

@@ -79,6 +79,11 @@ class VICReg(Method):
         return projections.float()
 
     @classmethod
+    def compares_jets(cls, cfg: MethodSettings) -> bool:
+        """Return True: variance and covariance are over the jets."""
+        return True
+
+    @classmethod
     def compares_views(cls, cfg: MethodSettings) -> bool:
         """Return True: every second view is of `Jets.second_view`."""
         return True

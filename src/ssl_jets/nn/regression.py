@@ -71,11 +71,7 @@ class Targets(nn.Module):
 
     def raw(self, jets: Jets) -> Tensor:
         """Return the targets in physical units, float64 `[jet, target]`; NaN or infinite for a missing target."""
-        targets = []
-        for name in self.names:
-            first, *rest = (jets.jet[column].double() for column in name.split("/"))
-            targets.append(first / rest[0] if rest else first)
-        return torch.stack(targets, dim=1)
+        return torch.stack([_raw(name, jets) for name in self.names], dim=1)
 
     def forward(self, jets: Jets) -> Tensor:
         """Return the standardized targets, float32 `[jet, target]`; NaN for a missing target."""
@@ -89,6 +85,17 @@ class Targets(nn.Module):
     def physical(self, values: Tensor) -> Tensor:
         """Convert standardized values `[jet, target]` to the units of the files, float32."""
         return (self.centre + self.scale * torch.sinh(self.mean + self.std * values.double())).float()
+
+
+def _raw(name: str, jets: Jets) -> Tensor:
+    """Return a target in physical units, float64 `[jet]`."""
+    first, *rest = (jets.jet[column].double() for column in name.split("/"))
+    return first / rest[0] if rest else first
+
+
+def jets_having(names: Sequence[str], jets: Jets) -> dict[str, Tensor]:
+    """Return the jets with a finite value of each target, bool `[jet]` by name."""
+    return {name: _raw(name, jets).isfinite() for name in names}
 
 
 RegressionOutput = Literal["mean", "quantile", "gaussian"]

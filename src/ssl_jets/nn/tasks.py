@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, columns_of
+from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, columns_of, jets_having
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
 
 LABEL = "label"
@@ -75,6 +76,11 @@ class TaskSettings(MethodSettings):
     def jet_columns(self) -> tuple[str, ...]:
         """Jet columns that the regression targets need."""
         return columns_of(self.regressed)
+
+
+def wanted_of(cfg: TaskSettings) -> tuple[bool, Callable[[Jets], dict[str, Tensor]] | None]:
+    """Return whether classes are learned, and the function that finds the jets with each regression target, if any."""
+    return LABEL in cfg.targets, partial(jets_having, cfg.regressed) if cfg.regressed else None
 
 
 class Tasks(nn.Module):

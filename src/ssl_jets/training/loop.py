@@ -117,6 +117,9 @@ def _log_step(state: TrainingState, parts: dict[str, float], bar: Bar) -> None:
     if state.nonfinite.total:
         skipped["skipped_steps"] = state.nonfinite.total
     state.run.log_metrics({**record, "epoch": epoch, **skipped, "seconds": state.seconds})
+    if not (parts["loss"] or parts["grad_norm"] or state.idle):
+        state.idle = True
+        state.run.log_message(f"warning: step {state.step}: loss and gradient are 0, so nothing is learned")
     bar.to(state.step, f"loss {parts['loss']:.4f}  {rates['jets_per_second']:.0f} jets/s")
 
 

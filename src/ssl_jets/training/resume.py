@@ -134,6 +134,8 @@ def _changes(settings: RunSettings[MethodSettings], config: Path) -> dict[str, t
     """Compare the settings with the stored ones of a run; return those that differ by key: before, now."""
     before = _flat(resolve(type(settings), read_config(config)).model_dump(mode="json"))
     now = _flat(settings.model_dump(mode="json"))
+    if now["train.steps"] is not None and now["train.steps"] == before["train.steps"]:
+        before["train.epochs"] = now["train.epochs"]  # the number of steps decides
     return {key: (before[key], value) for key, value in now.items() if before[key] != value}
 
 

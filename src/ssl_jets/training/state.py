@@ -103,6 +103,7 @@ class TrainingState:
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0
         self.collapsed = False  # at the last validation
+        self.idle = False  # a step without loss and gradient has been named
         self.best = Best(settings)
         self.nonfinite = NonFinite(settings, file_names, self.ranks, fabric.device)
         self.throughput = Throughput(stream)

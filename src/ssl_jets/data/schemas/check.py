@@ -196,6 +196,7 @@ def present_labels(schema: Schema, available: Collection[str], labels: tuple[str
 
     Raises:
         DataError: the file has some branches of labels, but not all.
+        UsageError: a class is requested twice.
     """
     if labels is None and schema.label_index is not None:
         branch = schema.label_index.branch
@@ -206,6 +207,10 @@ def present_labels(schema: Schema, available: Collection[str], labels: tuple[str
         formulas = {
             class_of.get(label, label): schema.labels.get(label) or _label_formula(label, available) for label in labels
         }
+        if len(formulas) < len(labels):
+            names = [class_of.get(label, label) for label in labels]
+            twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+            raise UsageError("a class is named twice", where="data.labels", found=", ".join(twice))
     branches = dict.fromkeys(name for text in formulas.values() for name in formula(text).names)
     missing = [branch for branch in branches if branch not in available]
     if len(missing) == len(branches):

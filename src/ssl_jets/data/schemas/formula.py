@@ -137,7 +137,9 @@ class Formula:
             self._root = ast.parse(self._python.text.strip(), mode="eval").body
         except (SyntaxError, RecursionError, MemoryError) as error:
             offset = getattr(error, "offset", None)
-            raise ValueError(f"not a formula: {getattr(error, 'msg', error)} at {self._position(offset)}") from None
+            message = f"{getattr(error, 'msg', error)} at {self._position(offset)}"
+            quotes = "; in braces of YAML, a formula with a comma is in quotes" if "never closed" in message else ""
+            raise ValueError(f"not a formula: {message}{quotes}") from None
         self.names: tuple[str, ...] = tuple(dict.fromkeys(self._check(self._root, MOST_LEVELS)))
 
     def of_jets(self, values: Values) -> Array:

@@ -1,0 +1,66 @@
+"""Check that an output which is there already is the one that a resumed job would write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_jets.errors import UsageError
+from ssl_jets.runtime.atomic import check_output
+from ssl_jets.zfile import ZMetadata, read_metadata
+
+CHANGES = ("left_out", "package_version")
+"""Metadata that are known only at the end, or do not change the rows."""
+_OPTIONS = {
+    "model_sha256": "--model",
+    "models": "--model",
+    "method": "--model",
+    "files": "--data",
+    "digests": "contents of the files",
+    "schemas": "--schema",
+    "label_names": "data.labels",
+    "where": "--where",
+    "kept": "--keep",
+    "level": "--level",
+    "part": "--part",
+    "discriminants": "--score",
+    "temperatures": "--temperature",
+}
+"""Option that decides on each of the metadata."""
+
+
+def is_finished(out: Path, metadata: ZMetadata) -> bool:
+    """Check whether the output is there, complete, from the same model, files and options.
+
+    Raises:
+        UsageError: another file is there; the message names the options that differ.
+    """
+    if not out.exists():
+        return False
+    stored, expected = read_metadata(out), json.loads(json.dumps(metadata.to_dict()))
+    names = [name for name in dict.fromkeys((*expected, "where")) if name not in CHANGES]
+    differ = [name for name in names if stored.get(name) != expected.get(name)]
+    if differ and "model_sha256" not in stored:
+        check_output(out, force=False)
+    if differ:
+        raise UsageError(
+            "the output exists already, of other options or files",
+            where=out,
+            found=", ".join(dict.fromkeys(_options(differ, stored, expected))),
+            hint="--force to overwrite it, or another --out",
+        )
+    return True
+
+
+def _options(differ: list[str], stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Return the options whose metadata differ."""
+    options = []
+    for name in differ:
+        before, now = stored.get(name), expected.get(name)
+        if name == "scores" and isinstance(before, Mapping) and isinstance(now, Mapping):
+            options += _options([key for key in now if before.get(key) != now[key]], before, now)
+        else:
+            options.append(_OPTIONS.get(name, name))
+    return options
