@@ -45,7 +45,6 @@ REFUSED = {
     "embed: a part": "embed --model run --data jets.root run/mine.root --out jets.root --part 2/2",
     "embed: per file": "embed --model run --data jets.root run/mine.root --out {name}.root --per-file",
     "predict": "predict --model run --data jets.root --out jets.root",
-    "inspect": "inspect jets.root --plot jets.root",
     "convert": "convert part run/model/model.safetensors --out run/model",
     "finetune: the model": "finetune --model run --data jets.root top.root STEP --out run",
     "finetune: the data": "finetune --model folds/fold-1 --data jets.root run/mine.root STEP --out run",

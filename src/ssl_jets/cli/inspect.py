@@ -48,9 +48,7 @@ def inspect(
         log(line)
     if plot is not None:
         from ssl_jets.report.figures.columns import draw_columns
-        from ssl_jets.runtime.overwriting import check_apart
 
-        check_apart([plot], [one.file.source.path for one in inspected], option="--plot")
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
         log(f"figure: {plot}" + (f", of {some}" if some else ""))
     print_result(files_as_json(inspected, unopened) if json_ else folded(files_as_text(inspected, columns=columns)))

@@ -10,7 +10,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import real
 
 
-def check_apart(outputs: Iterable[Path], inputs: Iterable[str | Path], *, option: str = "--out") -> None:
+def check_apart(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
     """Check that no output is an input, nor a folder that contains one, also by a link or another spelling.
 
     `--force` replaces outputs that exist; it is no consent to lose the input.
@@ -18,7 +18,6 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[str | Path], *, option
     Args:
         outputs: files, and folders that are replaced as a whole.
         inputs: files and folders; names of remote files match none.
-        option: the option that names the output, for the hint.
 
     Raises:
         UsageError: one is.
@@ -30,9 +29,9 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[str | Path], *, option
     for one in map(Path, inputs):
         place = real(one)
         if (replaced := paths.get(place) or nodes.get(_node(one))) is not None:
-            raise UsageError("the output is an input", where=replaced, found=one, hint=f"another {option}")
+            raise UsageError("the output is an input", where=replaced, found=one, hint="another --out")
         if (folder := next((paths[parent] for parent in place.parents if parent in paths), None)) is not None:
-            raise UsageError("the output contains an input", where=folder, found=one, hint=f"another {option}")
+            raise UsageError("the output contains an input", where=folder, found=one, hint="another --out")
 
 
 def _node(path: Path) -> tuple[int, int] | None:
