@@ -13,9 +13,9 @@ from ssl_jets.data.files import JetFile
 QUICK = {
     "labels": [
         *(
-            "labels.shares=[0.1]",
+            "labels.shares=[0.1,0.2]",
             "labels.seeds=2",
-            "labels.modes=[probe,last]",
+            "labels.modes=[probe,last-blocks]",
             "labels.steps=2",
             "labels.batch_size=16",
         ),
