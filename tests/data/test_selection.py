@@ -20,6 +20,7 @@ from ssl_jets.data.dataset import open_dataset, open_named
 from ssl_jets.data.files import JetFile, count, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.request import NOT_SELECTED, Request
+from ssl_jets.data.selection import count_selected
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.roles import draw
@@ -28,6 +29,7 @@ from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.zfile import read_z
+from support.lhco_files import random_event, write_lhco
 from support.overridden import overridden
 
 WHERE = "jet_pt > 700 && !(jet_sdmass > 150) && label_QCD == 1"
@@ -170,8 +172,7 @@ def test_inspect_counts_the_jets_outside_of_the_selection(write_jetclass) -> Non
     path = write_jetclass(entries=100)
     result = CliRunner().invoke(app, ["inspect", str(path), "--where", WHERE])
     assert result.exit_code == 0
-    outside = 100 - int(truth(path).sum())
-    assert f"{outside} (not selected by where)" in result.stdout
+    assert f"selected by where: {int(truth(path).sum())} of 100" in result.stdout
 
 
 def test_outputs_of_different_selections_are_not_mixed(write_jetclass, tmp_path: Path) -> None:
@@ -190,3 +191,39 @@ def test_outputs_of_different_selections_are_not_mixed(write_jetclass, tmp_path:
         ssl_jets.merge([first, second], out=tmp_path / "all.parquet")
     with pytest.raises(UsageError, match="a z file is evaluated as it is"):
         ssl_jets.evaluate(z=out, settings={"data.where": "jet_pt > 700"})
+
+
+def test_empty_places_of_padded_lists_are_no_particles_of_a_selection(tmp_path: Path) -> None:
+    """EnergyFlow: `jet_nparticles` is a sum over the list, which is padded to 60."""
+    rng = np.random.default_rng(0)
+    number = rng.integers(5, 60, 80)
+    real = np.arange(60) < number[:, None]
+    columns = [rng.uniform(1, 50, real.shape), rng.normal(0, 0.1, real.shape), rng.uniform(1, 1.3, real.shape)]
+    jets = np.stack([*columns, np.full(real.shape, 211)], axis=2) * real[..., None]
+    np.savez(tmp_path / "QG_jets.npz", X=jets, y=rng.integers(0, 2, 80))
+    data = settings_for(tmp_path / "QG_jets.npz", where="jet_nparticles > 30")
+    files, request = opened(data), Request.of(data)
+    assert count_selected(files, whole(files), request)[whole(files)[0]] == (number > 30).sum()
+    assert sum(len(jets) for jets in ordered(files, whole(files), request)) == (number > 30).sum()
+
+
+def test_an_event_that_is_no_jets_costs_only_its_own_in_a_selection(tmp_path: Path) -> None:
+    pytest.importorskip("fastjet")
+    rng = np.random.default_rng(0)
+    events = [random_event(rng, 2) for _ in range(12)]
+    good = str(write_lhco(tmp_path / "good.h5", [*events[:7], *events[8:]], None))
+    events[7][0, 0] = np.nan
+    path = str(write_lhco(tmp_path / "events.h5", events, None))
+    data = DataSettings(sources=(path,), where="jet_pt > 1", bad_jets="skip")
+    expected = len(ssl_jets.read_jets(good))
+    files, request = opened(data), Request.of(data)
+    assert sum(count_selected(files, whole(files), request).values()) == expected
+    assert sum(len(jets) for jets in ordered(files, whole(files), request)) == expected
+    with pytest.raises(DataError, match="not finite"):
+        count_selected(files, whole(files), Request.of(data.model_copy(update={"bad_jets": "error"})))
+
+    torch.manual_seed(0)
+    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")
+    embed(tmp_path / "model", [path], tmp_path / "z.parquet", data=data, keep=["jet_pt"])
+    z = read_z(tmp_path / "z.parquet")
+    assert np.isfinite(z.columns["jet_pt"]).sum() == expected

@@ -55,17 +55,23 @@ _READING = (
 
 
 def check_read(tree: dict[str, Any], *more: str) -> None:
-    """Check that all settings `data.*` are used by a command that only reads jets; `more` are further ones it uses.
+    """Check that all settings `data.*` are used by a command that only reads jets, or have their default.
+
+    Args:
+        tree: settings.
+        more: further settings that the command uses.
 
     Raises:
         UsageError: a setting would have no effect.
     """
     data = tree.get("data")
     used = [*_READING, *more]
-    for name in [name for name in data if name not in used] if isinstance(data, dict) else ():
+    given = data if isinstance(data, dict) else {}
+    for name in [name for name in given if name not in used]:
         from ssl_jets.config import DataSettings
 
-        if name in DataSettings.model_fields:  # other names are refused with the nearest ones
+        default = DataSettings().model_dump(mode="json")
+        if name in default and given[name] != default[name]:  # other names are refused with the nearest ones
             allowed = [f"data.{one}" for one in used]
             raise UsageError("this setting has no effect in this command", where=f"data.{name}", allowed=allowed)
 

@@ -13,9 +13,9 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.events.gather import event_rows
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.files import JetFile, or_skip
 from ssl_jets.data.request import Request
-from ssl_jets.data.rows import NO_ENTRIES, Entries, Rows, chosen, one_jet_an_entry
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Rows, chosen, one_jet_an_entry
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import COLUMNS, Jets
@@ -134,6 +134,22 @@ def read_rows(
     if events is None:
         return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
     return event_rows(read, events, branches, start, stop, file.place, without)
+
+
+def read_good_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, request: Request) -> Rows:
+    """Read branches as `read_rows`, without the entries that are no jets if the request skips them.
+
+    Raises:
+        DataError: the file cannot be read, or has entries that the request does not skip.
+    """
+    without = NO_ENTRIES
+    while True:
+        try:
+            return read_rows(file, branches, start, stop, without)
+        except BadEntriesError as error:
+            if getattr(request, error.setting) == "error":
+                raise or_skip(error, error.setting) from error
+            without = np.union1d(without, error.entries)
 
 
 def check_exact(file: JetFile, name: str) -> None:

@@ -154,6 +154,10 @@ class Decoder:
         Raises:
             UsageError: the formula adds over particles.
         """
+        return self._passes(self._unpad(rows))
+
+    def _passes(self, rows: Rows) -> Array:
+        """Evaluate the selection for jets without the empty places of their lists."""
         if self._where is None:
             return np.ones(len(rows), np.bool_)
         return self._where.of_jets(_JetValues(rows, self._where_columns))
@@ -162,7 +166,7 @@ class Decoder:
         """Keep the selected jets, and count the others."""
         if self._where is None:
             return rows, skipped
-        selected = self.selected(rows)
+        selected = self._passes(rows)
         return rows.select(selected), skipped + Counter({NOT_SELECTED: int(np.count_nonzero(~selected))})
 
     def _unpad(self, rows: Rows) -> Rows:

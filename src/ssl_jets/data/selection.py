@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import read_rows
+from ssl_jets.data.chunks import read_good_rows
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.request import Request
 from ssl_jets.data.rows import empty_rows
@@ -68,14 +68,18 @@ def _request(where: str | None) -> Request:
     return Request(columns=(), labels=False, where=where)
 
 
-def read_selected(file: JetFile, where: str | None, start: int, stop: int) -> Array:
-    """Read which of the jets `start` to `stop` of a file are selected, bool `[jet]`.
+def read_selected(file: JetFile, request: Request, start: int, stop: int) -> Array:
+    """Read which of the jets `start` to `stop` of a file are selected, bool `[jet]`; none of entries that are skipped.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or has entries that the request does not skip.
     """
-    decoder = file.decoder(_request(where))
-    return decoder.selected(read_rows(file, decoder.branches, start, stop))
+    decoder = file.decoder(_request(request.where))
+    rows = read_good_rows(file, decoder.branches, start, stop, request)
+    selected = np.zeros(stop - start, np.bool_)
+    source = np.stack([np.zeros_like(rows.entry), rows.entry, rows.number], axis=1)
+    selected[file.numbers(source) - start] = decoder.selected(rows)
+    return selected
 
 
 def count_selected(
@@ -112,7 +116,7 @@ def _masks(
 
     def read(block: EntryRange) -> Array:
         try:
-            return read_selected(files[block.file], request.where, block.start, block.stop)
+            return read_selected(files[block.file], request, block.start, block.stop)
         except DataError:
             if request.bad_files == "error":
                 raise
@@ -134,17 +138,17 @@ class SelectedNumbers:
 
     Args:
         files: the files.
-        where: the formula; None selects all jets.
+        request: the formula (None selects all jets), and the policy for bad jets and files.
     """
 
-    def __init__(self, files: Sequence[JetFile], where: str | None) -> None:
-        self._files, self._where = files, where
+    def __init__(self, files: Sequence[JetFile], request: Request) -> None:
+        self._files, self._request = files, request
         self._block: tuple[int, int] = (-1, -1)
         self._mask: Array = np.empty(0, dtype=np.bool_)
 
     def among(self, file: int, numbers: Array) -> Array:
         """Return the selected ones of rising jet numbers of a file; none of a block that cannot be read."""
-        if self._where is None:
+        if self._request.where is None:
             return numbers
         blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
         return np.concatenate([block[self._mask_of(file, block)] for block in blocks if len(block)] or [numbers])
@@ -156,7 +160,7 @@ class SelectedNumbers:
         if key != self._block:
             self._block, stop = key, min(start + _BLOCK, self._files[file].entries)
             try:
-                self._mask = read_selected(self._files[file], self._where, start, stop)
+                self._mask = read_selected(self._files[file], self._request, start, stop)
             except DataError:
                 self._mask = np.zeros(stop - start, dtype=np.bool_)
         mask: Array = self._mask[numbers - start]

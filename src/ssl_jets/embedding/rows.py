@@ -11,6 +11,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.request import Request
+from ssl_jets.data.rows import BadEntriesError
 from ssl_jets.data.selection import SelectedNumbers
 from ssl_jets.embedding.outputs import Output
 from ssl_jets.errors import DataError, UsageError
@@ -52,9 +53,9 @@ class RowJoiner:
         request: Request,
     ) -> None:
         self._files, self._numbers, self._columns = files, numbers, columns
-        self._output, self._level, self._bad_files = output, output.level, request.bad_files
+        self._output, self._level, self._request = output, output.level, request
         self._computed = {column.name for column in output.columns}
-        self._selected = SelectedNumbers(files, request.where)
+        self._selected = SelectedNumbers(files, request)
         self._left = deque(parts)
         self.entries = 0
 
@@ -117,11 +118,14 @@ class RowJoiner:
         return rows
 
     def _copied(self, file: int, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
-        """Read the kept columns of a range of jets."""
+        """Read the kept columns of a range of jets; those of entries or files that are skipped are missing."""
         try:
             return read_jet_columns(self._files[file], names, start, stop)
+        except BadEntriesError as error:
+            if getattr(self._request, error.setting) == "error":
+                raise
         except DataError:
-            if self._bad_files == "error":
+            if self._request.bad_files == "error":
                 raise
         columns = [column for column in self._columns if column.name in names]
         return {column.name: column.missing(stop - start) for column in columns}

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.config import FlattenSettings
-from ssl_jets.data.chunks import check_request, read_rows
+from ssl_jets.data.chunks import check_request, read_good_rows
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.epoch_plan import CHUNK, chunk_at_boundaries
@@ -76,7 +76,7 @@ def _count(
     """Return the histogram `[class, bin, ...]` of some entries, the jets outside of it, and all jets."""
     file = files[part.file]
     decoder = file.decoder(request)
-    table = decoder.jet_table(read_rows(file, decoder.branches, part.start, part.stop))
+    table = decoder.jet_table(read_good_rows(file, decoder.branches, part.start, part.stop, request))
     cell, inside = cells_of(settings, table.columns)
     row = table.labels if labelled else np.zeros_like(table.labels)
     inside &= row >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class ProportionStream(JoinedStreams):
             self._edges.append(edge / total)
         self._edges[-1] = 1.0
         self._taken = 0
+        self._given = [0] * len(self._streams)
 
     def __next__(self) -> Jets:
         """Return the next batch."""
@@ -49,25 +51,35 @@ class ProportionStream(JoinedStreams):
         """Return exactly this number of jets, the next ones of the mixture, set after set."""
         # Edges 0, 0.5, 0.8 and 1; 8 jets taken, 8 more asked for. The edges lay at 0, 4, 6 and 8, and lie at
         # 0, 8, 13 and 16 now: the sets had 4, 2 and 2 jets, have 8, 5 and 3, and give 4, 3 and 1.
-        before = [round(edge * self._taken) for edge in self._edges]
         self._taken += jets
-        now = [round(edge * self._taken) for edge in self._edges]
-        numbers = [now[i + 1] - now[i] - before[i + 1] + before[i] for i in range(len(self._streams))]
+        due = [whole - given for whole, given in zip(self._due(), self._given)]
+        # Rounding of both edges may take a jet back from a small set: it gives none, and a large one fewer.
+        numbers = [max(number, 0) for number in due]
+        while sum(numbers) > jets:
+            numbers[numbers.index(max(numbers))] -= 1
+        self._given = [given + number for given, number in zip(self._given, numbers)]
         return concatenate([stream.take(number) for stream, number in zip(self._streams, numbers) if number])
+
+    def _due(self) -> list[int]:
+        """Return the number of jets of each set among the jets taken."""
+        edges = [round(edge * self._taken) for edge in self._edges]
+        return [stop - start for start, stop in pairwise(edges)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler states of all streams."""
-        return {"taken": self._taken, "sets": [stream.state_dict() for stream in self._streams]}
+        return {"taken": self._taken, "given": self._given, "sets": [stream.state_dict() for stream in self._streams]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the sampler states of all streams."""
         self._taken = state["taken"]
+        self._given = list(state.get("given") or self._due())
         for stream, own in zip(self._streams, state["sets"]):
             stream.load_state_dict(own)
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self._taken = states[0]["taken"]
+        self._given = list(states[0].get("given") or self._due())
         for index, stream in enumerate(self._streams):
             stream.resume([state["sets"][index] for state in states])
 

@@ -67,6 +67,8 @@ class _Translation(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         logical = {ast.BitAnd: ast.And(), ast.BitOr: ast.Or()}.get(type(node.op))
         left, right = self.visit(node.left), self.visit(node.right)
+        if logical is not None and any(isinstance(side, ast.Constant) for side in (left, right)):
+            raise ValueError(f"{ast.unparse(node)}: formulas do not select bits")
         return ast.BinOp(left, node.op, right) if logical is None else ast.BoolOp(logical, [left, right])
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
