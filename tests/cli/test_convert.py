@@ -39,6 +39,32 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "deepsets"
 
 
+def test_a_tuple_among_the_defaults_is_one_again_when_the_folder_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+
+class Layers(torch.nn.Module):
+    def __init__(self, widths=(8, 8)):
+        super().__init__()
+        self.width = self.dim = widths[-1]
+        sizes = (1, *widths) if isinstance(widths, tuple) else None
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, jets):
+        x = jets.column("pt").unsqueeze(1)
+        for layer in self.layers:
+            x = layer(x)
+        return jets.mean(x), x
+"""
+    (tmp_path / "layered.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SSL_JETS_ENCODERS", "layers=layered:Layers")
+    folder = package.convert("layers", out=tmp_path / "model").folder
+    assert package.load_model(folder).encoder.dim == 8
+
+
 @pytest.fixture
 def converted(registered: str, tmp_path: Path) -> Path:
     return package.convert(registered, out=tmp_path / "model", options={"width": 16}).folder

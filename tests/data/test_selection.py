@@ -201,7 +201,7 @@ def test_empty_places_of_padded_lists_are_no_particles_of_a_selection(tmp_path: 
     columns = [rng.uniform(1, 50, real.shape), rng.normal(0, 0.1, real.shape), rng.uniform(1, 1.3, real.shape)]
     jets = np.stack([*columns, np.full(real.shape, 211)], axis=2) * real[..., None]
     np.savez(tmp_path / "QG_jets.npz", X=jets, y=rng.integers(0, 2, 80))
-    data = settings_for(tmp_path / "QG_jets.npz", where="jet_nparticles > 30")
+    data = DataSettings(sources=(str(tmp_path / "QG_jets.npz"),), where="jet_nparticles > 30")
     files, request = opened(data), Request.of(data)
     assert count_selected(files, whole(files), request)[whole(files)[0]] == (number > 30).sum()
     assert sum(len(jets) for jets in ordered(files, whole(files), request)) == (number > 30).sum()

@@ -171,7 +171,8 @@ def draw(
     pieces = [piece for part in parts for piece in _by_counted(part, counted or ())]
     if counted is not None:
         counted += parts
-    runs = [([part for part, _ in run], skipped if new else None) for new, run in groupby(pieces, key=itemgetter(1))]
+    left_out = {new: Counter[str]() for new in (True, False)}  # of entries that are new, and that were counted before
+    runs = [([part for part, _ in run], left_out[new]) for new, run in groupby(pieces, key=itemgetter(1))]
     reading: Any = {"workers": workers, "may_be_empty": True}
     batches = (_weighing(ordered(files, run, request, skipped=left, **reading), left) for run, left in runs)
     for jets in chain.from_iterable(batches):
@@ -181,15 +182,18 @@ def draw(
         keep = wanted[file][files[file].numbers(source)]
         if keep.any():
             found.append(jets.select(torch.from_numpy(np.flatnonzero(keep))))
-    require_jets(len(found), f"of {count(parts):,} to evaluate on", where=file_names(files, parts), left_out=skipped)
+    if skipped is not None:
+        skipped += left_out[True]
+    lost = left_out[True] + left_out[False]
+    require_jets(len(found), f"of {count(parts):,} to evaluate on", where=file_names(files, parts), left_out=lost)
     return concatenate(found)
 
 
-def _weighing(batches: Iterable[Jets], skipped: Counter[str] | None) -> Iterator[Jets]:
+def _weighing(batches: Iterable[Jets], skipped: Counter[str]) -> Iterator[Jets]:
     """Yield the jets of weight above 0, and add the number of the others to `skipped`."""
     for jets in batches:
         kept = weights_of(jets).nonzero()[:, 0]
-        if len(kept) < len(jets) and skipped is not None:
+        if len(kept) < len(jets):
             skipped["weight 0"] += len(jets) - len(kept)
         if len(kept):
             yield jets if len(kept) == len(jets) else jets.select(kept)

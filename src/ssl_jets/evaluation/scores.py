@@ -65,7 +65,7 @@ def evaluate_scores(
         hint = "ssl-jets evaluate --model RUN measures them on jets it was not trained on"
         raise UsageError("a scores file of particles is not measured by itself", where=where, hint=hint)
     file, others = _of_scored_classes(file, where, note)
-    rows, trained, leaked = _test_rows(file, settings, note, where)
+    rows, trained, leaked, left_out = _test_rows(file, settings, note, where)
     task, classes = _classification(file, rows, settings, note)
     regression = _regression(file, rows, settings, note)
     if task is None and not regression:
@@ -83,7 +83,7 @@ def evaluate_scores(
         classes=classes,
         jets={"test": len(rows), "task": len(rows)},
         leaked=leaked,
-        left_out=file.metadata["left_out"] | others,
+        left_out=dict(left_out) | others,
         settings=UsedSettings.of(settings),
         task=task,
         probes=[],
@@ -133,8 +133,13 @@ def _of_scored_classes(file: ZFile, where: str, note: MessageLog) -> tuple[ZFile
     return replace(file, columns=file.columns | {"label": label}, metadata=metadata), others
 
 
-def _test_rows(file: ZFile, settings: EvaluateSettings, note: MessageLog, where: str) -> tuple[Array, Array, int]:
-    """Choose the rows to test on; return them, a mask of the rows trained on, and the number of these among the tested.
+def _test_rows(
+    file: ZFile, settings: EvaluateSettings, note: MessageLog, where: str
+) -> tuple[Array, Array, int, Counter[str]]:
+    """Choose the rows to test on, all of weight above 0.
+
+    They are returned with a mask of the rows trained on, the number of these among the tested, and the jets left out by
+    reason.
 
     Raises:
         DataError: the model was trained on all jets, or none has predictions.
@@ -144,13 +149,19 @@ def _test_rows(file: ZFile, settings: EvaluateSettings, note: MessageLog, where:
     usable = np.all([np.isfinite(file.columns[name]) for name in names], axis=0)
     if scores["classes"] and "label" in file.columns:
         usable &= file.columns["label"] >= 0
+    weightless = usable & (weights_of_rows(file, settings.data.weights) == 0)
+    usable &= ~weightless
+    left_out = Counter(file.metadata["left_out"])
+    if weightless.any():
+        left_out["weight 0"] += int(weightless.sum())
+        note(f"{int(weightless.sum()):,} jets are left out: weight 0")
     found = trained_rows(file)
     trained = np.zeros(len(file), dtype=bool) if found is None else found
-    require_jets(int(usable.sum()), "with predictions", where=where, left_out=file.metadata["left_out"])
+    require_jets(int(usable.sum()), "with predictions", where=where, left_out=left_out)
     if (usable & trained).any() and not wanted.seen:
         usable = unseen_rows(usable, trained, note, kind="scores file", where=where, command="predict")
     rows = some_rows(np.flatnonzero(usable), wanted.test_jets, wanted.seed)
-    return rows, trained, count_leaked(rows, trained, note)
+    return rows, trained, count_leaked(rows, trained, note), left_out
 
 
 def _classification(

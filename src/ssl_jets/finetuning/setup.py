@@ -84,7 +84,9 @@ def _seen(
         return columns, tuple(inputs.context), inputs.collections
     model = load_model(settings.method.model)
     if inputs.inputs == model.encoder.cfg.inputs:
-        columns = (*trained_columns(model, _canonical(columns, data)), *inputs.features)
+        trained = trained_columns(model, _canonical(columns, data))
+        if columns is not None or trained != data.columns:  # else all, so that files to validate on may lack some
+            columns = (*trained, *inputs.features)
     collections = {name: one for name, one in inputs.collections.items() if name in model.collections}
     return columns, model.context, collections
 

@@ -183,7 +183,8 @@ def _title(run: RunFolder) -> str:
     method = run.model.get("method") or run.settings.get("method", {}).get("name") or "run"
     name = run.folder.resolve().name
     mode = run.model.get("training", {}).get("mode")  # of a finetuning
-    words = [f"{method}, finetuned ({mode})"] if mode else [method] if name != method else []
+    of = f"{method}, finetuned ({mode})" if mode not in (None, method) else method  # from scratch: method is the mode
+    words = [of] if of != name else []
     return ": ".join([name, *words])
 
 

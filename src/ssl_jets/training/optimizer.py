@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ssl_jets.config import TrainSettings
+from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 
 
@@ -39,6 +40,11 @@ def make_optimizer(method: nn.Module, settings: TrainSettings) -> torch.optim.Ad
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Load the moments of a checkpoint; the weight decay comes from the settings, which `--resume` may change."""
+    if len(state["param_groups"]) != len(optimizer.param_groups):
+        raise SslJetsError(
+            "the run is of an earlier version, which trained the uncertainties at another rate",
+            hint="--force in the place of --resume begins the run anew",
+        )
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     optimizer.load_state_dict(dict(state))
     for group, decay in zip(optimizer.param_groups, decays):

@@ -139,11 +139,12 @@ def gather_moments(state: Mapping[str, Any], *, keep: bool) -> dict[str, Any]:
 
     They are collected on the CPU: a GPU that trains a part may have no memory for the whole.
     """
-    moments = {}
+    moments: dict[int, dict[str, Any]] = {}
     for number, of_weight in state["state"].items():
-        whole = {name: full(value).cpu() if isinstance(value, Tensor) else value for name, value in of_weight.items()}
-        if keep:
-            moments[number] = whole
+        for name, value in of_weight.items():
+            whole = full(value) if isinstance(value, Tensor) else value
+            if keep:
+                moments.setdefault(number, {})[name] = whole.cpu() if isinstance(whole, Tensor) else whole
     return {**state, "state": moments}
 
 

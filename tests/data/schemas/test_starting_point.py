@@ -184,7 +184,9 @@ def test_other_files_are_one_message(yaml_file: Callable[[str], Path], text: str
         starting_point(yaml_file(text))
 
 
-@pytest.mark.parametrize("text", ["a[0]", "__import__('os').system('true')", "ak.argsort(a)", "a +", "loop"])
+@pytest.mark.parametrize(
+    "text", ["a[0]", "__import__('os').system('true')", "ak.argsort(a)", "a +", "loop", "(a & 4) > 0", "a | 1"]
+)
 def test_formulas_that_we_do_not_have_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         translated(text, {"loop": "loop + 1"})

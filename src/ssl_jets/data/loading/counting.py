@@ -79,9 +79,10 @@ class Labelled(NamedTuple):
                 lines.append(f"target {name}: {number:,} of the {self.used:,} jets to learn from have it")
         if self.absent:
             whole = self.searched >= self.used
-            seen = f"the {self.searched:,} jets to learn from" if whole else f"{self.searched:,} jets"
+            seen = f"the {self.searched:,} jets " + ("to learn from" if whole else "looked at")
+            learned = "nothing" if whole else "little or nothing"
             missing = f"{len(self.absent)} of the classes have no jet among {seen}"
-            lines.append(f"{missing}, so nothing is learned of them: {some_of(self.absent, 20)}")
+            lines.append(f"{missing}, so {learned} is learned of them: {some_of(self.absent, 20)}")
         return lines
 
 

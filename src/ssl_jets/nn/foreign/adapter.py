@@ -11,7 +11,7 @@ from ssl_jets.config import ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import NEEDED, Jets
 from ssl_jets.nn.encoder import AttentionPool, BaseEncoder, Encoded, Encoder, MeanPool, Pool
-from ssl_jets.nn.foreign.registry import Network, find
+from ssl_jets.nn.foreign.registry import Network, find, with_tuples
 
 
 class ForeignEncoder(BaseEncoder):
@@ -42,7 +42,7 @@ class ForeignEncoder(BaseEncoder):
                 hint="convert and finetune it again; see docs/own-encoder.md",
             )
         try:
-            self.network = cls(**cfg.options)
+            self.network = cls(**with_tuples(cls, cfg.options))
             network = cast(Network, self.network)
             self.width, self._own_dim = int(network.width), int(network.dim)
         except (TypeError, ValueError, AttributeError, KeyError) as error:

@@ -116,6 +116,12 @@ def defaults(cls: type[nn.Module]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is None or isinstance(value, _JSON)}
 
 
+def with_tuples(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options from JSON, which has no tuples, with a tuple for each list whose default is a tuple."""
+    tuples = {one.name for one in signature(cls).parameters.values() if isinstance(one.default, tuple)}
+    return {name: tuple(one) if name in tuples and isinstance(one, list) else one for name, one in options.items()}
+
+
 def translate(cls: type[nn.Module], weights: Mapping[str, Tensor]) -> Translated:
     """Return a checkpoint in the names of a network: by its `translate`, or unchanged without one."""
     own = getattr(cls, "translate", None)
