@@ -309,7 +309,7 @@ def test_finetuning_refuses_the_regression_of_observables_that_pretraining_has()
 
 @pytest.mark.parametrize("setting", ["data.folds", "data.flatten", "data.cache", "data.validation", "data.pairs"])
 def test_settings_of_trainings_are_refused_by_commands_that_only_read(setting: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {setting: None}
+    settings: dict[str, Any] = {setting: 3}
     calls: list[Callable[[], object]] = [
         lambda: ssl_jets.embed("none", out=tmp_path / "z.root", settings=settings),
         lambda: ssl_jets.predict("none", out=tmp_path / "z.root", settings=settings),
