@@ -80,7 +80,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
 
     # Data
     begins = not goes_on(run, fabric, resume=resume)
-    data, request, subset = open_labelled(settings, fabric, run, begins=begins)
+    data, request, subset = open_labelled(settings, fabric, run, begins=begins, pretrained=pretrained)
     batch_data = in_batches(data, settings)
     counts = count_targets(settings, data, request, subset)
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)

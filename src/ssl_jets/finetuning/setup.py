@@ -38,11 +38,12 @@ def open_labelled(
     run: TrainingRun | None = None,
     *,
     begins: bool = True,
+    pretrained: Model | None = None,
 ) -> tuple[Dataset, Request, Jets | None]:
     """Open the files, and choose the columns to read and the labelled jets to use (None for all).
 
     With `fabric`, all ranks call this, and must see the same files. With `run`, a run that does not begin uses the
-    spectra that it has recorded.
+    spectra that it has recorded. The pretrained model is loaded if it is not given.
 
     Raises:
         DataError: classes are to be learned, and the files have no labels.
@@ -55,7 +56,7 @@ def open_labelled(
         require_labels(data, "finetuning on labels needs labels, and these files have none", hint)
     model = settings.model
     check_definitions(model.features, model.context, data.files, model.collections)
-    columns, context, collections = _seen(settings, data)
+    columns, context, collections = _seen(settings, data, pretrained)
     request = Request.of(
         settings.data,
         settings.method.jet_columns,
@@ -71,7 +72,7 @@ def open_labelled(
 
 
 def _seen(
-    settings: RunSettings[FinetuneSettings], data: Dataset
+    settings: RunSettings[FinetuneSettings], data: Dataset, pretrained: Model | None
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...], dict[str, CollectionSettings]]:
     """Return particle columns, context and collections to read.
 
@@ -82,7 +83,7 @@ def _seen(
     columns = columns_of(inputs, data.files)
     if mode == "auto" or MODES[mode].trains_inputs:
         return columns, tuple(inputs.context), inputs.collections
-    model = load_model(settings.method.model)
+    model = load_model(settings.method.model) if pretrained is None else pretrained
     if inputs.inputs == model.encoder.cfg.inputs:
         trained = trained_columns(model, _canonical(columns, data))
         if columns is not None or trained != data.columns:  # else all, so that files to validate on may lack some
