@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kill_resume import losses, sha, start
+from kill_resume import losses, said, sha, start
 
 MEASURES = ("memory", "handles", "threads")
 VALIDATE_EVERY = 250
@@ -62,8 +62,9 @@ class Life:
         return statistics.median(self.memory[-quarter:]) - statistics.median(self.memory[-2 * quarter : -quarter])
 
 
-def live(process: subprocess.Popen[bytes], cpu: float = math.inf, kill: signal.Signals = signal.SIGTERM) -> Life:
-    """Sample a process until it ends, and kill it once it has taken some CPU seconds."""
+def live(run: Path, steps: int, *more: str, cpu: float = math.inf, kill: signal.Signals = signal.SIGTERM) -> Life:
+    """Sample the process of a run until it ends, and kill it once it has taken some CPU seconds."""
+    process = start(run, steps, *more, validate_every=VALIDATE_EVERY)
     life, killed = Life(), False
     while process.poll() is None:
         life.sample(process.pid)
@@ -73,7 +74,7 @@ def live(process: subprocess.Popen[bytes], cpu: float = math.inf, kill: signal.S
         time.sleep(1)
     life.code = process.returncode
     if life.code not in ((0, -signal.SIGKILL, 128 + signal.SIGTERM, -signal.SIGTERM) if killed else (0,)):
-        raise SystemExit(f"exit code {life.code} after {life.cpu:.0f} CPU seconds")
+        raise SystemExit(f"exit code {life.code} after {life.cpu:.0f} CPU seconds:\n{said(run)}")
     return life
 
 
@@ -103,7 +104,7 @@ def kill_until_done(run: Path, temporary: Path, args: argparse.Namespace) -> tup
     left: list[int] = []
     while not (run / "model").exists():
         kill = rng.choice((signal.SIGKILL, signal.SIGTERM))
-        life = live(start(run, args.steps, "--resume", validate_every=VALIDATE_EVERY), rng.uniform(0, args.life), kill)
+        life = live(run, args.steps, "--resume", cpu=rng.uniform(0, args.life), kill=kill)
         lives.append(life)
         if life.code:
             signals.append(kill.name)
@@ -124,7 +125,7 @@ def main() -> None:
         temporary.mkdir()
         os.environ["TMPDIR"] = str(temporary)
         began = time.monotonic()
-        alone = live(start(whole, args.steps, validate_every=VALIDATE_EVERY))
+        alone = live(whole, args.steps)
         print(f"uninterrupted: {alone.cpu:.0f} CPU seconds, weights {sha(whole)[:12]}", flush=True)
         lives, signals, left = kill_until_done(killed, temporary, args)
         same = losses(whole) == losses(killed) and sha(whole) == sha(killed)

@@ -84,7 +84,20 @@ class UsageError(SslJetsError):
 
 
 class DataError(SslJetsError):
-    """Input file that cannot be read, or does not contain jets (exit code 1)."""
+    """Input file that cannot be read, or does not contain jets (exit code 1).
+
+    Attributes:
+        skipped_by: key of `data.*` by which what cannot be read is left out, None if it cannot be.
+    """
+
+    skipped_by: str | None = "bad_files"
+
+    def suggest_skipping(self) -> None:
+        """Add to the hint how to leave out what cannot be read."""
+        if self.skipped_by is not None:
+            skip = f"--set data.{self.skipped_by}=skip leaves out what cannot be read and counts it"
+            self.hint = f"{self.hint}, or {skip}" if self.hint else skip
+            self.args = (self._own_message(),)
 
 
 def _bounded(value: object) -> str:

@@ -20,6 +20,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from support.faulty_files import spoil_basket
 from support.interrupting import raise_at
 from support.overridden import overridden
 
@@ -48,6 +49,15 @@ def two_classes(files: list[Path], **more: Any) -> tuple[Dataset, Any]:
     """Open the files with two classes, and measure their spectra."""
     data = open_dataset(DataSettings(sources=tuple(map(str, files)), labels=("label_QCD", "label_Tbl")))
     return data, measure_spectrum(data, FlattenSettings(**FLATTEN, **more), Request())
+
+
+def test_a_file_that_cannot_be_read_is_an_error_or_not_counted(files: list[Path]) -> None:
+    data, _ = two_classes(files)
+    spoil_basket(files[0], "jet_pt", 1)
+    with pytest.raises(DataError, match=r"data\.bad_files=skip"):
+        measure_spectrum(data, FlattenSettings(**FLATTEN), Request())
+    found = measure_spectrum(data, FlattenSettings(**FLATTEN), Request(bad_files="skip"))
+    assert found.jets == count([part for part in data.train if part.file == 1])
 
 
 @pytest.mark.parametrize("classes", ["balanced", "as-is"])

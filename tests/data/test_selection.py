@@ -20,7 +20,7 @@ from ssl_jets.data.dataset import open_dataset, open_named
 from ssl_jets.data.files import JetFile, count, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.request import NOT_SELECTED, Request
-from ssl_jets.data.selection import count_selected
+from ssl_jets.data.selection import SelectedNumbers, count_selected
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation.roles import draw
@@ -219,8 +219,13 @@ def test_an_event_that_is_no_jets_costs_only_its_own_in_a_selection(tmp_path: Pa
     files, request = opened(data), Request.of(data)
     assert sum(count_selected(files, whole(files), request).values()) == expected
     assert sum(len(jets) for jets in ordered(files, whole(files), request)) == expected
-    with pytest.raises(DataError, match="not finite"):
-        count_selected(files, whole(files), Request.of(data.model_copy(update={"bad_jets": "error"})))
+    strict = Request.of(data.model_copy(update={"bad_jets": "error", "bad_files": "skip"}))  # the event is not the file
+    for select in (
+        lambda: count_selected(files, whole(files), strict),
+        lambda: SelectedNumbers(files, strict).among(0, np.arange(3)),
+    ):
+        with pytest.raises(DataError, match=r"not finite[\s\S]*data\.bad_jets=skip"):
+            select()
 
     torch.manual_seed(0)
     save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")

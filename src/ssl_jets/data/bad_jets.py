@@ -37,7 +37,9 @@ _HINTS = {
 
 
 class BadJetError(DataError):
-    """A jet that cannot be used, in a file that can be read."""
+    """A jet that cannot be used, in a file that can be read, and that is not skipped."""
+
+    skipped_by = None
 
 
 class BadJetFilter:

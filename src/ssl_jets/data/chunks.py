@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +13,14 @@ import torch
 from ssl_jets.arrays import Array
 from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.events.gather import event_rows
-from ssl_jets.data.files import JetFile, or_skip
+from ssl_jets.data.files import JetFile
 from ssl_jets.data.request import Request
-from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Rows, chosen, one_jet_an_entry
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Rows, chosen, empty_rows, one_jet_an_entry
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.jets import COLUMNS, Jets
+
+T = TypeVar("T")
 
 _STEP = 100_000
 """Rows of a column that are checked at once."""
@@ -137,19 +139,43 @@ def read_rows(
 
 
 def read_good_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, request: Request) -> Rows:
-    """Read branches as `read_rows`, without the entries that are no jets if the request skips them.
+    """Read branches as `read_rows`, without what the request skips: entries that are no jets, or all of a corrupt file.
+
+    Raises:
+        DataError: the file cannot be read, or has entries that are no jets, and the request does not skip them.
+    """
+    try:
+        return without_bad_entries(lambda bad: read_rows(file, branches, start, stop, bad), request)
+    except DataError as error:
+        if not request.skips(error):
+            error.suggest_skipping()
+            raise
+        return empty_rows((), branches)
+
+
+def without_bad_entries(
+    read: Callable[[Entries], T], request: Request, found: Callable[[BadEntriesError], None] | None = None
+) -> T:
+    """Return what is read without the entries that are no jets, if the request skips them.
+
+    Args:
+        read: function that reads all but some entries.
+        request: the treatment of bad jets and files.
+        found: receives the error of each reading; a later one may find more entries.
 
     Raises:
         DataError: the file cannot be read, or has entries that the request does not skip.
     """
-    without = NO_ENTRIES
+    bad = NO_ENTRIES
     while True:
         try:
-            return read_rows(file, branches, start, stop, without)
+            return read(bad)
         except BadEntriesError as error:
-            if getattr(request, error.setting) == "error":
-                raise or_skip(error, error.setting) from error
-            without = np.union1d(without, error.entries)
+            if not request.skips(error):
+                raise
+            bad = np.union1d(bad, error.entries)
+            if found is not None:
+                found(error)
 
 
 def check_exact(file: JetFile, name: str) -> None:

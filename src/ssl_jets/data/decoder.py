@@ -119,7 +119,6 @@ class Decoder:
             BadJetError: a bad jet, unless they are skipped; a negative weight in any case.
         """
         rows, skipped = self._select_jets(*self._cut_jets(self._unpad(rows)))
-        source = np.stack([np.full_like(rows.entry, file), rows.entry, rows.number], axis=1)  # [jet, 3]
         jets = Jets(
             particles=torch.from_numpy(self._particles(rows)),
             offsets=torch.from_numpy(rows.offsets),
@@ -129,7 +128,7 @@ class Decoder:
             collections={name: decoder.decode(rows) for name, decoder in self.collections.items()},
             labels=torch.from_numpy(self._classes.labels(rows)),
             weights=self._weights(rows),
-            source=torch.from_numpy(source),
+            source=torch.from_numpy(rows.source(file)),
         )
         if self._request.wrap and "dphi" in self._columns:
             wrap_azimuth(jets.column("dphi").numpy())

@@ -204,7 +204,9 @@ def open_files(
     errors = {str(source): error for source, error in zip(sources, opened) if isinstance(error, DataError)}
     first = next(iter(errors.values()), None)
     if first is not None and (left_out is None or not (files or may_be_empty)):
-        raise or_skip(first) if files else first
+        if files:
+            first.suggest_skipping()
+        raise first
     if left_out is not None:
         left_out |= {name: error.what for name, error in errors.items()}
     if any(file.entries for file in files) or not may_be_empty:
@@ -232,13 +234,6 @@ def with_common_types(files: Sequence[JetFile]) -> list[JetFile]:
     """Return the files with one type for each jet column (see `types.py`)."""
     types = common_types([file.types for file in files])
     return [file if own is file.types else replace(file, types=own) for file, own in zip(files, types)]
-
-
-def or_skip(error: DataError, setting: str = "bad_files") -> DataError:
-    """Return the error with a hint how to skip unreadable data."""
-    skip = f"--set data.{setting}=skip leaves out what cannot be read and counts it"
-    hint = f"{error.hint}, or {skip}" if error.hint else skip
-    return DataError(error.what, where=error.where, found=error.found, allowed=error.allowed, hint=hint)
 
 
 def whole(files: Sequence[JetFile]) -> list[EntryRange]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.loading.spectrum import Spectrum
+from ssl_jets.errors import DataError
 
 NOT_SELECTED = "not selected by where"
 """Reason of a jet that `Request.where` leaves out, in the counts of skipped jets."""
@@ -74,6 +75,10 @@ class Request:
         weights, bad = settings.weights if weighted else None, (settings.bad_jets, settings.bad_files)
         read: Any = {"weights": weights, "where": settings.where, "collections": collections}
         return cls(jet_columns, *bad, columns, context, **read)
+
+    def skips(self, error: DataError) -> bool:
+        """Return whether what an error is about is left out and counted."""
+        return error.skipped_by is not None and getattr(self, error.skipped_by) == "skip"
 
     @property
     def resampling(self) -> Spectrum | None:

@@ -28,14 +28,14 @@ class BadEntriesError(DataError):
     Args:
         what: the error in one sentence.
         entries: their numbers in the file.
-        setting: key of `data.*` that decides between an error and skipping.
+        skipped_by: key of `data.*` that decides between an error and skipping.
         more: as for `DataError`.
     """
 
-    def __init__(self, what: str, entries: Array, setting: Literal["bad_jets", "bad_files"], **more: Any) -> None:
+    def __init__(self, what: str, entries: Array, skipped_by: Literal["bad_jets", "bad_files"], **more: Any) -> None:
         super().__init__(what, **more)
         self.entries: Entries = np.unique(entries)
-        self.setting = setting
+        self.skipped_by = skipped_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,10 @@ class Rows:
     def lengths(self) -> Array:
         """Particles of each jet."""
         return np.diff(self.offsets)
+
+    def source(self, file: int = 0) -> Array:
+        """Return the key of each jet as in `Jets.source`: int64 `[jet, (file, entry, number in the entry)]`."""
+        return np.stack([np.full_like(self.entry, file), self.entry, self.number], axis=1)
 
     def find(self, name: str) -> tuple[Array, bool]:
         """Return the numbers of a branch, and True if they are `[particle]`, False if `[jet]`."""

@@ -15,7 +15,7 @@ from ssl_jets.data.rows import empty_rows
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.data.schemas.formula import Formula
 from ssl_jets.data.schemas.where import SETTING, parse_selection
-from ssl_jets.errors import DataError, UsageError, nearest
+from ssl_jets.errors import UsageError, nearest
 
 _BLOCK = 10_000
 """Jets whose selection is read at once."""
@@ -69,16 +69,15 @@ def _request(where: str | None) -> Request:
 
 
 def read_selected(file: JetFile, request: Request, start: int, stop: int) -> Array:
-    """Read which of the jets `start` to `stop` of a file are selected, bool `[jet]`; none of entries that are skipped.
+    """Read which of the jets `start` to `stop` of a file are selected, bool `[jet]`; none of those that are skipped.
 
     Raises:
-        DataError: the file cannot be read, or has entries that the request does not skip.
+        DataError: the file cannot be read, or has entries that are no jets, and the request does not skip them.
     """
     decoder = file.decoder(_request(request.where))
     rows = read_good_rows(file, decoder.branches, start, stop, request)
     selected = np.zeros(stop - start, np.bool_)
-    source = np.stack([np.zeros_like(rows.entry), rows.entry, rows.number], axis=1)
-    selected[file.numbers(source) - start] = decoder.selected(rows)
+    selected[file.numbers(rows.source()) - start] = decoder.selected(rows)
     return selected
 
 
@@ -88,7 +87,7 @@ def count_selected(
     """Count the selected jets of each entry range, bad ones among them; only the columns of the formula are read.
 
     Raises:
-        DataError: a file cannot be read; with `bad_files` "skip" of the request, none of its entries counts.
+        DataError: as `read_selected`.
     """
     counts = dict.fromkeys(ranges, 0)
     for part, mask in _masks(files, ranges, request, workers):
@@ -102,7 +101,7 @@ def selected_entries(
     """Return which entries of the ranges, one range after another, are selected, bool `[entry]`.
 
     Raises:
-        DataError: as `count_selected`.
+        DataError: as `read_selected`.
     """
     if request.where is None:
         return np.ones(count(ranges), dtype=np.bool_)
@@ -115,12 +114,7 @@ def _masks(
     """Yield the selection of each block of the ranges, in order, with its range."""
 
     def read(block: EntryRange) -> Array:
-        try:
-            return read_selected(files[block.file], request, block.start, block.stop)
-        except DataError:
-            if request.bad_files == "error":
-                raise
-            return np.zeros(block.entries, dtype=np.bool_)
+        return read_selected(files[block.file], request, block.start, block.stop)
 
     blocks = [(part, block) for part in ranges for block in _in_blocks(part)]
     with ThreadPoolExecutor(workers, thread_name_prefix="ssl-jets-select") as pool:
@@ -147,7 +141,11 @@ class SelectedNumbers:
         self._mask: Array = np.empty(0, dtype=np.bool_)
 
     def among(self, file: int, numbers: Array) -> Array:
-        """Return the selected ones of rising jet numbers of a file; none of a block that cannot be read."""
+        """Return the selected ones of rising jet numbers of a file.
+
+        Raises:
+            DataError: as `read_selected`.
+        """
         if self._request.where is None:
             return numbers
         blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
@@ -159,9 +157,6 @@ class SelectedNumbers:
         start = key[1] * _BLOCK
         if key != self._block:
             self._block, stop = key, min(start + _BLOCK, self._files[file].entries)
-            try:
-                self._mask = read_selected(self._files[file], self._request, start, stop)
-            except DataError:
-                self._mask = np.zeros(stop - start, dtype=np.bool_)
+            self._mask = read_selected(self._files[file], self._request, start, stop)
         mask: Array = self._mask[numbers - start]
         return mask

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
+from ssl_jets.data.chunks import check_exact, check_request, read_good_rows
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.request import Request
-from ssl_jets.data.rows import BadEntriesError
 from ssl_jets.data.selection import SelectedNumbers
 from ssl_jets.embedding.outputs import Output
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.zfile import Column, key_columns
@@ -119,16 +118,13 @@ class RowJoiner:
 
     def _copied(self, file: int, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
         """Read the kept columns of a range of jets; those of entries or files that are skipped are missing."""
-        try:
-            return read_jet_columns(self._files[file], names, start, stop)
-        except BadEntriesError as error:
-            if getattr(self._request, error.setting) == "error":
-                raise
-        except DataError:
-            if self._request.bad_files == "error":
-                raise
-        columns = [column for column in self._columns if column.name in names]
-        return {column.name: column.missing(stop - start) for column in columns}
+        jets = self._files[file]
+        decoder = jets.decoder(Request(tuple(names), columns=(), labels=False))
+        rows = read_good_rows(jets, decoder.branches, start, stop, self._request)
+        copied = {column.name: column.missing(stop - start) for column in self._columns if column.name in names}
+        for name, values in decoder.jet_columns(rows).items():
+            copied[name][jets.numbers(rows.source()) - start] = values
+        return copied
 
     def _rows(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
         assert jets.source is not None

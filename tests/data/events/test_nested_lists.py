@@ -11,15 +11,21 @@ import awkward as ak
 import h5py
 import numpy as np
 import pytest
+import torch
 import uproot
 
+from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.events import gather
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
+from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model_file import Model, save_model
+from ssl_jets.nn.encoder import Encoder
+from ssl_jets.zfile import read_z
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 from support.vector_root_file import write_vector_tree
 
@@ -122,6 +128,32 @@ def test_branches_of_other_numbers_of_jets_are_told_with_their_entry(tmp_path: P
     write_parquet(tmp_path / "events", events)
     with pytest.raises(DataError, match=r"different numbers of particles[\s\S]*entry 0\n"):
         read(opened(tmp_path / "events"))
+
+
+def test_kept_columns_of_bad_jets_beside_an_unreadable_event_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_jets.data.events.nested._LOOK", 4)  # at 4 events the column is one of jets
+    tag = np.arange(JETS, dtype="f4")
+    values = branches() | {"tag": tag}
+    bad = [5, 10]  # the last jet of event 3, and the first of event 6
+    particles = ak.to_list(values["part_energy"])
+    for jet in bad:
+        particles[jet][0] = float("nan")
+    events = nested(values | {"part_energy": ak.Array(particles)})
+    events["tag"] = ak.concatenate([events["tag"][:4], events["tag"][4:5, 1:], events["tag"][5:]])
+    write_parquet(tmp_path / "events", events)
+    torch.manual_seed(0)
+    save_model(Model(Encoder(ModelSettings(size="tiny")), facts={"method": "mae"}), tmp_path / "model")
+    skip = DataSettings(bad_jets="skip", bad_files="skip")
+    embed(tmp_path / "model", [str(tmp_path / "events")], tmp_path / "z.npz", data=skip, keep=["tag"])
+    z = read_z(tmp_path / "z.npz")
+    unreadable = np.flatnonzero(z.columns["source_entry"] == 4)
+    assert len(unreadable) == COUNTS[4]
+    assert np.flatnonzero(np.isnan(z.z).any(1)).tolist() == sorted([*bad, *unreadable])
+    expected = tag.copy()
+    expected[unreadable] = np.nan
+    np.testing.assert_array_equal(z.columns["tag"], expected)
 
 
 def test_there_are_no_other_jets_to_choose(tmp_path: Path) -> None:

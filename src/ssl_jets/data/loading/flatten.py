@@ -34,14 +34,16 @@ def measure_spectrum(data: Dataset, settings: FlattenSettings, request: Request,
     Args:
         data: files and training entries.
         settings: columns, bins, target.
-        request: selection, and column of weights.
+        request: selection, column of weights, and the treatment of bad jets and files.
         workers: threads that read.
 
     Raises:
         UsageError: a column that a file lacks, a target that is neither a class nor a file.
-        DataError: there is no bin in which all classes have jets.
+        DataError: there is no bin in which all classes have jets; a file cannot be read, and the request does not skip
+            it.
     """
-    narrow = Request(settings.by, columns=(), weights=request.weights, where=request.where)
+    bad = (request.bad_jets, request.bad_files)
+    narrow = Request(settings.by, *bad, columns=(), weights=request.weights, where=request.where)
     check_request([data.files[index] for index in sorted({part.file for part in data.train})], narrow)
     classes = data.label_names or ("",)
     shape = tuple(len(edges) - 1 for edges in settings.bins)

@@ -12,11 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ssl_jets.data.bad_jets import BadJetError
-from ssl_jets.data.chunks import read_chunk
-from ssl_jets.data.files import EntryRange, JetFile, count, or_skip
+from ssl_jets.data.chunks import read_chunk, without_bad_entries
+from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.request import Request
-from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries
+from ssl_jets.data.rows import BadEntriesError, Entries
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
 
@@ -38,23 +37,22 @@ def read_range(files: Sequence[JetFile], part: EntryRange, request: Request) -> 
         DataError: the file cannot be read, or has a bad jet.
     """
     file = files[part.file]
-    without, lost = NO_ENTRIES, Counter[str]()
-    while True:
-        try:
-            jets, skipped = read_chunk(file, part.file, part.start, part.stop, request, without)
-            return Chunk(jets if len(jets) else None, lost + skipped)
-        except BadJetError:
+    lost = Counter[str]()
+
+    def read(without: Entries) -> tuple[Jets, Counter[str]]:
+        return read_chunk(file, part.file, part.start, part.stop, request, without)
+
+    def found(error: BadEntriesError) -> None:
+        lost[f"{error.what}: {file.source}"] += _jets_in(file, part, error.entries)
+
+    try:
+        jets, skipped = without_bad_entries(read, request, found)
+    except DataError as error:
+        if not request.skips(error):
+            error.suggest_skipping()
             raise
-        except BadEntriesError as error:
-            if getattr(request, error.setting) == "error":
-                raise or_skip(error, error.setting) from error
-            # Read again without the entries that one check found; later checks may find more.
-            without = np.union1d(without, error.entries)
-            lost[f"{error.what}: {file.source}"] += _jets_in(file, part, error.entries)
-        except DataError as error:
-            if request.bad_files == "skip":
-                return Chunk(None, Counter({f"{error.what}: {file.source}": part.entries}))
-            raise or_skip(error) from error
+        return Chunk(None, Counter({f"{error.what}: {file.source}": part.entries}))
+    return Chunk(jets if len(jets) else None, lost + skipped)
 
 
 def _jets_in(file: JetFile, part: EntryRange, entries: Entries) -> int:
