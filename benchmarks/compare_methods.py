@@ -65,8 +65,8 @@ FINETUNE = {"steps": 100, "batch_size": 64, "validate_every": 10**6, "validation
 LABELS = 0.01
 FIT, TEST = 20_000, 10_000
 """Jets the probes are fitted and tested on."""
-RANDOM, TREES = "random weights", "boosted trees"
-SUMMARY, SUMMARY_TREES = "the summary itself", "boosted trees on the summary"
+RANDOM, TREES = "random weights", "jet columns, trees"
+OBSERVABLES, OBSERVABLES_TREES = "observables, linear", "observables, trees"
 """What z of `bottleneck_mae`, `diffusion_ae` and `next_token` is asked for (`nn/observables.py`)."""
 COLUMNS = {
     "auc": ("macro AUC", ".3f"),
@@ -168,14 +168,14 @@ class Bench:
 
         return cached(self.work / "rows" / f"random-{seed}.json", measure)
 
-    def summary_rows(self, like: str, seed: int) -> None:
-        """The baselines of methods that ask z for the summary of the jet."""
+    def observables_rows(self, like: str, seed: int) -> None:
+        """The baselines of methods that ask z for observables of the jet."""
 
         def told(jets: Jets) -> np.ndarray:
             return jet_observables(jets, load_model(self.folder(like, seed)).encoder.features).numpy()
 
-        self.baseline("summary", SUMMARY, seed, told, linear_probe)
-        self.baseline("summary_trees", SUMMARY_TREES, seed, told, partial(tree_probe, seed=seed))
+        self.baseline("observables", OBSERVABLES, seed, told, linear_probe)
+        self.baseline("observables_trees", OBSERVABLES_TREES, seed, told, partial(tree_probe, seed=seed))
 
     def tree_row(self, seed: int) -> None:
         """Boosted trees on jet columns."""
@@ -273,7 +273,7 @@ def main() -> None:
         for name in args.methods:
             bench.row(name, seed)
             bench.random_row(args.methods[0], seed)
-            bench.summary_rows(args.methods[0], seed)
+            bench.observables_rows(args.methods[0], seed)
             bench.tree_row(seed)
             write(args.work / "rows", args.out)
 
@@ -316,7 +316,7 @@ def figure(ordered: list[tuple[str, list[Row]]]) -> Figure:
     drawn, axes = plt.subplots(figsize=(6, 0.32 * len(ordered) + 1.2), layout="constrained")
     for place, (name, rows) in enumerate(reversed(ordered)):
         value, low, high = interval(rows)
-        colour = "0.55" if name in (RANDOM, TREES, SUMMARY, SUMMARY_TREES) else "C0"
+        colour = "0.55" if name in (RANDOM, TREES, OBSERVABLES, OBSERVABLES_TREES) else "C0"
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=2)
         if name == RANDOM:
             axes.axvline(value, color=colour, linestyle=":")
