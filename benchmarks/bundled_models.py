@@ -10,8 +10,9 @@ observables of the particles (those of `evaluate`). The difference is taken to t
 jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is regressed by ridge regression of z, by
 trees of observables, and compared by R^2.
 
-With --finetune FOLDER each model is also finetuned there on 1 % of the labels (mode lora, 90 steps of 64 jets), with
-three seeds that choose other labels.
+With --finetune FOLDER each model is finetuned there instead (mode lora, 90 steps of 64 jets): on 1 % of the labels of
+the ten classes, and on 1,000 labels of each task. Three seeds choose other labels; difference and error are those of
+the three pairs with the same labels, a model and the better reading of observables.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.request import Request
+from ssl_jets.data.write import write_jets
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.particles import observable_inputs
@@ -42,13 +44,18 @@ from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import COLUMNS, Jets, concatenate
 from ssl_jets.model_file import load_model
+from ssl_jets.nn.tasks import LABEL
 from ssl_jets.sharing.location import locate
 
 MASS = "jet_sdmass"
 KINEMATICS = ("pt", "deta", "dphi", "energy")
 RESAMPLES = 500
-FEW = {"method": {"mode": "lora", "labels": 0.01}, "train": {"steps": 90, "batch_size": 64, "validation_jets": 500}}
-"""Finetuning on 1 % of the labels: more steps of these learn the labels by heart."""
+FEW = {"method": {"mode": "lora"}, "train": {"steps": 90, "batch_size": 64, "validation_jets": 500}}
+"""Finetuning on few labels: more steps of these learn the labels by heart."""
+SHARE = 0.01
+NAMES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
+"""Classes in the files that the jets of a task are written to."""
+SEEDS = range(3)
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ class Task:
     test: Jets
     labels: int
 
-    def rows(self) -> Array:
+    def rows(self, seed: int = 0) -> Array:
         """Return the jets to fit on, the same for all readers."""
-        return np.random.default_rng(0).permutation(len(self.fit))[: self.labels]
+        return np.random.default_rng(seed).permutation(len(self.fit))[: self.labels]
 
 
 def classes_of(names: Sequence[str], of: Sequence[str], jets: Jets, columns: Sequence[str] = COLUMNS) -> Jets:
@@ -113,33 +120,53 @@ def tasks(train: str, shifted: str) -> list[Task]:
     return [*found, Task(name, fit, moved[1], 10_000)]
 
 
-def classified(task: Task, z: Callable[[Jets], Array]) -> list[str]:
-    """Return a row of the table: accuracy from z, from observables, and the difference."""
-    rows, x = task.rows(), observable_inputs(task.fit, task.test)
+Right = dict[str, Array]
+"""Which test jets each reader classifies correctly, bool `[jet]`, or what it regresses of them."""
+
+
+def correct(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) -> Right:
+    """Return which test jets are classified correctly from observables, linearly and by trees, and from z."""
+    rows, x = task.rows(seed), observable_inputs(task.fit, task.test)
     fit, truth = np.asarray(task.fit.labels)[rows], np.asarray(task.test.labels)
-    classes = int(truth.max()) + 1
-    right = {}
-    for name, (x_fit, x_test), reader in (
-        ("z", (z(task.fit)[rows], z(task.test)), linear_reader),
+    readers = [
         ("linear", (np.nan_to_num(x[0][rows]), np.nan_to_num(x[1])), linear_reader),
         ("trees", (x[0][rows], x[1]), lambda side, number: fitted_trees(side, number, 0)),
-    ):
-        right[name] = reader(Labelled.of(x_fit, fit), classes)(x_test).argmax(1) == truth
+    ]
+    if z is not None:
+        readers.append(("z", (z(task.fit)[rows], z(task.test)), linear_reader))
+    classes = int(truth.max()) + 1
+    return {
+        name: reader(Labelled.of(x_fit, fit), classes)(x_test).argmax(1) == truth
+        for name, (x_fit, x_test), reader in readers
+    }
+
+
+def classified(task: Task, z: Callable[[Jets], Array]) -> list[str]:
+    """Return a row of the table: accuracy from z, from observables, and the difference."""
+    right = correct(task, z=z)
     best = max(("linear", "trees"), key=lambda name: right[name].mean())
-    low, high = interval(lambda of: right["z"][of].mean() - right[best][of].mean(), len(truth))
+    low, high = interval(lambda of: right["z"][of].mean() - right[best][of].mean(), len(task.test))
     values = [f"{right[name].mean():.3f}" for name in ("z", "linear", "trees")]
     return [task.name, *values, f"{right['z'].mean() - right[best].mean():+.3f} ({low:+.3f} to {high:+.3f})"]
 
 
-def regressed(task: Task, z: Callable[[Jets], Array]) -> list[str]:
-    """Return the row of the soft-drop mass: R^2 from z, from observables, and the difference."""
-    rows, x = task.rows(), observable_inputs(task.fit, task.test)
-    fit, truth = (np.asarray(jets.jet[MASS]) for jets in (task.fit, task.test))
-    linear = {"z": (z(task.fit), z(task.test)), "linear": tuple(np.nan_to_num(side) for side in x)}
+def masses(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) -> Right:
+    """Return the soft-drop mass of the test jets, regressed from observables, linearly and by trees, and from z."""
+    rows, x = task.rows(seed), observable_inputs(task.fit, task.test)
+    fit = np.asarray(task.fit.jet[MASS])[rows]
+    linear = {"linear": tuple(np.nan_to_num(side) for side in x)}
+    if z is not None:
+        linear["z"] = z(task.fit), z(task.test)
     found = {}
     for name, (x_fit, x_test) in linear.items():
-        found[name] = make_pipeline(StandardScaler(), Ridge(1.0)).fit(x_fit[rows], fit[rows]).predict(x_test)
-    found["trees"] = HistGradientBoostingRegressor(random_state=0).fit(x[0][rows], fit[rows]).predict(x[1])
+        found[name] = make_pipeline(StandardScaler(), Ridge(1.0)).fit(x_fit[rows], fit).predict(x_test)
+    found["trees"] = HistGradientBoostingRegressor(random_state=0).fit(x[0][rows], fit).predict(x[1])
+    return found
+
+
+def regressed(task: Task, z: Callable[[Jets], Array]) -> list[str]:
+    """Return the row of the soft-drop mass: R^2 from z, from observables, and the difference."""
+    found, truth = masses(task, z=z), np.asarray(task.test.jet[MASS])
     score = {name: r2_score(truth, predicted) for name, predicted in found.items()}
     best = max(("linear", "trees"), key=lambda name: score[name])
     low, high = interval(
@@ -156,11 +183,47 @@ def regressed(task: Task, z: Callable[[Jets], Array]) -> list[str]:
 def finetuned(model: str, train: str, test: Jets, work: Path) -> list[float]:
     """Return the accuracy of a model finetuned on 1 % of the labels, for each seed."""
     found = []
-    for seed in range(3):
-        layers = {"data": {"sources": [train]}, "method": {"subset_seed": seed}, "train": {"seed": seed}}
+    for seed in SEEDS:
+        method = {"labels": SHARE, "subset_seed": seed}
+        layers = {"data": {"sources": [train]}, "method": method, "train": {"seed": seed}}
         out = work / f"{Path(model).name}-{seed}"
         found.append(head_accuracy(finetune(resolve_finetune(locate(model), FEW, layers), out, force=True), test))
     return found
+
+
+def finetuned_on(model: str, task: Task, seed: int, work: Path, target: str = LABEL) -> float:
+    """Return the accuracy, or R^2 of the soft-drop mass, of a model finetuned on the labels of a task."""
+    assert task.fit.labels is not None
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(task.fit)))
+    names = NAMES[: int(task.fit.labels.max()) + 1]
+    paths = work / "fit.root", work / "held_out.root"
+    for path, rows in zip(paths, (order[: task.labels], order[task.labels :][:500]), strict=True):
+        write_jets(path, [task.fit.select(rows.sort().values)], labels=names, force=True)
+    branches = [f"label_{name}" for name in names]
+    data = {"sources": [str(paths[0])], "validation": [str(paths[1])], "labels": branches}
+    layers = {"data": data, "method": {"targets": [target]}, "train": {"seed": seed}}
+    out = finetune(resolve_finetune(locate(model), FEW, layers), work / f"{Path(model).name}-task", force=True)
+    if target == LABEL:
+        return head_accuracy(out, task.test)
+    tuned = load_model(out)
+    return r2_score(np.asarray(task.test.jet[target]), tuned.regressed(tuned.embed(task.test))[:, 0])
+
+
+def finetuned_row(model: str, task: Task, work: Path, target: str = LABEL) -> list[str]:
+    """Return a row of the second table: the better reading of observables, the finetuned model, the difference."""
+    pairs = []
+    for seed in SEEDS:
+        if target == LABEL:
+            baselines = [right.mean() for right in correct(task, seed).values()]
+        else:
+            truth = np.asarray(task.test.jet[target])
+            baselines = [r2_score(truth, found) for found in masses(task, seed).values()]
+        pairs.append((max(baselines), finetuned_on(model, task, seed, work, target)))
+    observables, tuned = np.array(pairs).T
+    difference = tuned - observables
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    name = task.name if target == LABEL else "soft-drop mass (R^2), 1,000 labels"
+    return [name, f"{observables.mean():.3f}", f"{tuned.mean():.3f}", f"{difference.mean():+.3f} +- {error:.3f}"]
 
 
 def remembered(embed: Callable[[Jets], torch.Tensor]) -> Callable[[Jets], Array]:
@@ -195,16 +258,31 @@ def main() -> None:
     args = parser.parse_args()
     every = [*tasks(args.train, args.shifted), quarks_and_gluons(args.quark, args.gluon)]
     for name in args.models:
-        encoder = load_model(name).encoder
-        z = remembered(partial(embed_jets, encoder))
         print(f"## {Path(name).name}\n")
-        print("| task | z, linear | observables, linear | observables, trees | difference to the better (95 %) |")
-        print("|---|---|---|---|---|")
-        for row in [*(classified(task, z) for task in every), regressed(every[0], z)]:
-            print("| " + " | ".join(row) + " |", flush=True)
-        if args.finetune:
-            found = finetuned(name, args.train, every[0].test, args.finetune)
-            print("\nfinetuned on 1 % of the labels:", ", ".join(f"{accuracy:.3f}" for accuracy in found))
+        if args.finetune is None:
+            print_probes(name, every)
+        else:
+            print_finetuned(name, every, args.train, args.finetune)
+
+
+def print_probes(model: str, every: Sequence[Task]) -> None:
+    """Print the table of readings of z."""
+    encoder = load_model(model).encoder
+    z = remembered(partial(embed_jets, encoder))
+    print("| task | z, linear | observables, linear | observables, trees | difference to the better (95 %) |")
+    print("|---|---|---|---|---|")
+    for row in [*(classified(task, z) for task in every), regressed(every[0], z)]:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def print_finetuned(model: str, every: Sequence[Task], train: str, work: Path) -> None:
+    """Print the accuracy with 1 % of the labels, and the table of tasks with 1,000 labels."""
+    found = finetuned(model, train, every[0].test, work)
+    print("finetuned on 1 % of the labels:", ", ".join(f"{accuracy:.3f}" for accuracy in found))
+    print("\n| task | observables, the better | finetuned | difference |\n|---|---|---|---|")
+    few = [(task, LABEL) for task in every if task.labels == 1_000]
+    for task, target in [*few, (every[0], MASS)]:
+        print("| " + " | ".join(finetuned_row(model, task, work, target)) + " |", flush=True)
 
 
 if __name__ == "__main__":
