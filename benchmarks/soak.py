@@ -16,7 +16,6 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
