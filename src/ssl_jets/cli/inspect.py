@@ -56,12 +56,9 @@ def inspect(
 
 def _check_plot(path: Path, *, force: bool) -> None:
     """Check that a figure may be written, before files are read."""
-    from ssl_jets.errors import UsageError
-    from ssl_jets.runtime.atomic import check_output
+    from ssl_jets.runtime.atomic import check_output, check_suffix
 
-    if path.suffix.lower() != ".png":
-        hint = f"--plot {path.with_suffix('.png')}" if path.name else None
-        raise UsageError("columns are drawn as PNG", where="--plot", found=path, allowed=[".png"], hint=hint)
+    check_suffix(path, ".png", "columns are drawn as PNG", option="--plot")
     check_output(path, force=force, option="--plot")
 
 

@@ -153,6 +153,12 @@ def joint_training(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return reduce(Seen.joined, (Seen.of(one) for one in facts)).facts() if len(facts) > 1 else dict(facts[0])
 
 
+def after(before: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a training that went on from another one, with the jets that either has seen."""
+    facts = {name: value for name, value in training.items() if name != "held_out"}
+    return facts | joint_training([training, before])
+
+
 def shared(files: Sequence[JetFile], others: Sequence[JetFile]) -> list[JetFile]:
     """Return the files of `others` with the same contents as one of `files`."""
     digests = {file.digest for file in files if file.entries and file.digest}

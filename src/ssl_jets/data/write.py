@@ -14,9 +14,9 @@ import uproot
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.schemas.schema import Schema, known_schemas
-from ssl_jets.errors import DataError, UsageError
+from ssl_jets.errors import DataError
 from ssl_jets.jets import KINDS, Jets, concatenate
-from ssl_jets.runtime.atomic import whole_file
+from ssl_jets.runtime import atomic
 
 TREE = "tree"
 COUNTER = "npart"
@@ -63,7 +63,7 @@ def write_jets(
     path = check_suffix(path)
     written = 0
     with (
-        whole_file(path, force=force) as temporary,
+        atomic.whole_file(path, force=force) as temporary,
         temporary.open("w+b") as raw,  # opened here: uproot takes `a::b.root` for an address
         uproot.recreate(raw, compression=uproot.ZSTD(1)) as file,
     ):
@@ -88,16 +88,7 @@ def check_suffix(path: str | Path) -> Path:
     Raises:
         UsageError: any suffix but `.root`.
     """
-    path = Path(path)
-    if path.suffix.lower() != SUFFIX:
-        raise UsageError(
-            "jets are written as ROOT, the format that every command reads",
-            where=path,
-            found=path.suffix or "no suffix",
-            allowed=[SUFFIX],
-            hint=f"--out {path.with_suffix(SUFFIX)}",
-        )
-    return path
+    return atomic.check_suffix(path, SUFFIX, "jets are written as ROOT, the format that every command reads")
 
 
 def jetclass_branches(jets: Jets, labels: Sequence[str] = ()) -> Branches:

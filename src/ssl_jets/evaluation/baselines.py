@@ -12,14 +12,13 @@ from functools import cached_property
 
 import torch
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset, tree_inputs
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe
 from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
-from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import random_like
 
@@ -107,7 +106,7 @@ class Baselines:
     def rows(self) -> tuple[Array, Array]:
         """The fit and the test jets that physics probes use, as indices; none where they are left out."""
         data, most = self.data, self.data.settings.evaluate.physics_jets
-        return some(data.fit, most, data.seed), some(data.probed, most, data.seed)
+        return some_rows(len(data.fit), most, data.seed), some_rows(len(data.probed), most, data.seed)
 
     @cached_property
     def sides(self) -> tuple[Side, Side]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
@@ -22,10 +22,10 @@ from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.cka import cka
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
-from ssl_jets.evaluation.probes.robustness import some
 from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.single_model import Measured, head_metrics, measure, regressed_metrics, torch_device
+from ssl_jets.evaluation.single_model import Measured, head_metrics, measure, regressed_metrics
+from ssl_jets.model import default_device
 from ssl_jets.model_file import load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
@@ -71,7 +71,7 @@ def compare_models(
         _check_members({name: model.head is not None or model.regressor is not None for name, model in models.items()})
     note = MessageLog(log)
     data = EvaluationData.of(list(models.values()), sources, settings, note)
-    where = torch_device(device)
+    where = default_device(device)
     baselines, measured = Baselines(data, where), {}
     for name, model in models.items():
         log(f"measuring {name}")
@@ -126,7 +126,7 @@ def differences(measured: Mapping[str, Measured], data: EvaluationData) -> list[
 
 
 def _similarities(measured: Mapping[str, Measured], data: EvaluationData) -> list[Similarity]:
-    rows = some(data.test, CKA_JETS, data.seed)
+    rows = some_rows(len(data.test), CKA_JETS, data.seed)
     z = {name: one.z[rows] for name, one in measured.items()}
     weights = data.weights(data.test)[rows]
     return [

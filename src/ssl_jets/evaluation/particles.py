@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.embedding.columns import column_of
 from ssl_jets.embedding.particle_predictions import predictions
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset
@@ -41,8 +41,7 @@ def evaluate_particles(model: Model, data: EvaluationData, device: torch.device)
     results = ParticleResults([], [], [])
     if heads is None or not most:
         return results
-    rows = np.sort(np.random.default_rng(data.seed).permutation(len(data.task))[:most])
-    jets = subset(data.task, rows)
+    jets = subset(data.task, some_rows(len(data.task), most, data.seed))
     seen = with_columns(jets, model.columns)
     batches = (seen.select(index) for index in torch.arange(len(seen)).split(BATCH))
     precision = resolve_precision("auto", device)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.results import RepresentationStatistics, Verdict
 from ssl_jets.evaluation.headline import Headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
@@ -87,7 +87,7 @@ class ZMap:
     @classmethod
     def of(cls, z: Array, labels: Array, seed: int = 0) -> ZMap:
         """Project at most `MAP_JETS` random jets of z `[jet, D]`; `labels` are int64 `[jet]`."""
-        rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:MAP_JETS])
+        rows = some_rows(len(z), MAP_JETS, seed)
         centred = z.astype(np.float64) - z.mean(axis=0, dtype=np.float64)
         values, vectors = np.linalg.eigh(centred.T @ centred / len(z))
         # The sign of an eigenvector is arbitrary: its largest component is made positive.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.errors import DataError, UsageError, some_of
@@ -21,7 +21,7 @@ from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import MOST_NAMED
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
+from ssl_jets.evaluation.unseen import count_leaked, trained_rows, unseen_rows
 from ssl_jets.evaluation.zfile import weights_of_rows
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.nn.regression import columns_of

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
@@ -30,13 +30,13 @@ from ssl_jets.evaluation.probes.classes import (
     tree_probe,
 )
 from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
-from ssl_jets.evaluation.probes.robustness import robustness, some
+from ssl_jets.evaluation.probes.robustness import robustness
 from ssl_jets.evaluation.provenance import facts_of, input_files, used_settings
 from ssl_jets.evaluation.regressed import measure_targets
 from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
-from ssl_jets.model import with_columns
+from ssl_jets.model import default_device, with_columns
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
@@ -79,7 +79,7 @@ def evaluate_model(
     model = load_model(model_path)
     note = MessageLog(log)
     data = EvaluationData.of([model], sources, settings, note)
-    where = torch_device(device)
+    where = default_device(device)
     measured = measure(model, data, Baselines(data, where), Path(out), where, began)
     measured.evaluation.write()
     update_card(Path(model_path), measured.evaluation)
@@ -105,11 +105,6 @@ class Measured:
     headed: Array | None
     regressed: Array | None
     targets: tuple[str, ...]
-
-
-def torch_device(name: str | None) -> torch.device:
-    """Return the named device; by default the GPU if there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def measure(
@@ -229,7 +224,7 @@ class _ModelEvaluation:
         data, most = self.data, self.data.settings.evaluate.robust_jets
         if not most:
             return []
-        chosen = with_columns(subset(data.test, some(data.test, most, self.seed)), self.model.columns)
+        chosen = with_columns(subset(data.test, some_rows(len(data.test), most, self.seed)), self.model.columns)
 
         def read(jets: Jets) -> Array:
             z = self.model.embed(jets, device=self.device)

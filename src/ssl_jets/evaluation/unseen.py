@@ -59,9 +59,3 @@ def count_leaked(rows: Array, trained: Array, log: Log) -> int:
             "tested on"
         )
     return leaked
-
-
-def some_rows(rows: Array, most: int, seed: int) -> Array:
-    """Return at most `most` of the rows, drawn at random, in order."""
-    chosen: Array = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    return chosen

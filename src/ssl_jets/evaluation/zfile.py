@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_jets.arrays import Array
+from ssl_jets.arrays import Array, some_rows
 from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.split import first_halves
 from ssl_jets.diagnostics.representation import representation_statistics
@@ -24,7 +24,7 @@ from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.unseen import count_leaked, some_rows, trained_rows, unseen_rows
+from ssl_jets.evaluation.unseen import count_leaked, trained_rows, unseen_rows
 from ssl_jets.evaluation.ztable import read_table
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr

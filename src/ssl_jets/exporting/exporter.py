@@ -25,7 +25,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.model import Model, with_columns
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.foreign.adapter import require_own
-from ssl_jets.runtime.atomic import check_output, whole_file
+from ssl_jets.runtime.atomic import check_output, check_suffix, whole_file
 from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.overwriting import check_apart
 
@@ -102,7 +102,7 @@ def export(
         SslJetsError: the model has inputs that cannot be exported, or the two differ; nothing is written.
     """
     settings = settings or ExportSettings()
-    out = check_suffix(out)
+    out = check_suffix(out, SUFFIX, "models are exported as ONNX")
     rounded = out.with_suffix(f".int8{SUFFIX}")
     for path in (out, rounded)[: 1 + int8]:
         check_output(path, force=force)
@@ -132,24 +132,6 @@ def export(
             exact, inexact = (run_in_batches(one, module, jets) for one in (session, other))
             loss = loss_of(rounded, fresh.stat().st_size, exact, inexact, labels)
     return ExportSummary(out, len(graph), module.columns, module.outputs, differences, tuple(latencies), loss)
-
-
-def check_suffix(path: str | Path) -> Path:
-    """Check that a path ends in `.onnx`, and return it.
-
-    Raises:
-        UsageError: another suffix.
-    """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise UsageError(
-            "models are exported as ONNX",
-            where=path,
-            found=path.suffix or "no suffix",
-            allowed=[SUFFIX],
-            hint=f"--out {path.with_suffix(SUFFIX)}",
-        )
-    return path
 
 
 def check_packages() -> None:

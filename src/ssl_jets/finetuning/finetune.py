@@ -14,7 +14,7 @@ from ssl_jets.config import RunSettings
 from ssl_jets.data.dataset import Dataset
 from ssl_jets.data.loading.counting import Labelled
 from ssl_jets.data.loading.mixed import shares
-from ssl_jets.data.seen import Seen, joint_training
+from ssl_jets.data.seen import Seen, after
 from ssl_jets.data.skipped import BAD_AMONG
 from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
@@ -209,6 +209,5 @@ def with_pretraining(training: dict[str, Any], pretrained: Model) -> dict[str, A
     if MODES[mode].starts_anew:
         return {"method": mode, "training": training}
     before = pretrained.facts["training"]
-    seen = joint_training([training, before])
-    training = {name: value for name, value in training.items() if name != "held_out"} | seen
-    return {"method": pretrained.method, "training": training | {"pretrained": {"sha256": pretrained.sha256, **before}}}
+    training = after(before, training) | {"pretrained": {"sha256": pretrained.sha256, **before}}
+    return {"method": pretrained.method, "training": training}

@@ -25,6 +25,7 @@ from ssl_jets.finetuning.particles import particle_targets
 from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model import default_device
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.launcher import environment_alone
 from ssl_jets.runtime.memory import available, format_bytes, parse_memory
@@ -198,7 +199,7 @@ class Planner:
             self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, request.inputs, blind=True)))
         self.target = sorted({part.file for part in data.unlabelled})
         self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
         cost = _in_a_process(self._job(self.settings, "probe"))

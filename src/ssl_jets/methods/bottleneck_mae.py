@@ -29,7 +29,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.heads import CountHead
+from ssl_jets.nn.heads import CountHead, particle_errors
 from ssl_jets.nn.normalize import add_noise, project_to_sphere
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.transformer import Transformer
@@ -84,12 +84,10 @@ class BottleneckMaskedAutoencoder(Method):
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)
         z = add_noise(jets, self.encoder(masking.visible(jets, hidden), z_only=True).z, self.cfg.blur)
         predicted = jets.keep(hidden) if self.cfg.predict == "hidden" else jets
-        values, weights, kinds = self.encoder.features.targets(predicted)
-        prediction, logits = self._decode(z, predicted.offsets, predicted.rank_by_pt())
-        per_particle = ((prediction - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
-        kind = nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
+        decoded = self._decode(z, predicted.offsets, predicted.rank_by_pt())
+        error, kind = particle_errors(*decoded, predicted, self.encoder.features)
         parts = {
-            "feature_loss": predicted.mean(per_particle).mean(),
+            "feature_loss": predicted.mean(error).mean(),
             "kind_loss": predicted.mean(kind).mean(),
             "count_loss": self.counts.error(z, jets.lengths).mean(),
             "observables_loss": self.observables.error(z, jets, self.encoder.features).mean(),

@@ -113,13 +113,11 @@ class Jepa(Method):
 
     def _predict(self, jets: Jets, hidden: Tensor, context: Encoded) -> Tensor:
         """Return the predicted tokens of the hidden particles, `[hidden particle, encoder width]`."""
-        z = self.z_in(context.z).float()  # [jet, width]
-        positions = masking.hidden_position(jets, hidden)
-        mask_tokens = self.mask_tokens(positions).float() + z[jets.jet_of_particle[hidden]]
-        particles = masking.decoder_input(hidden, self.tokens_in(context.tokens), mask_tokens)  # [particle, width]
-        predicted = self.predictor(particles, jets.offsets, z.unsqueeze(1))[1][hidden]
-        tokens: Tensor = self.tokens_out(predicted)
-        return tokens
+        z, tokens = self.z_in(context.z), self.tokens_in(context.tokens)
+        mask_tokens = self.mask_tokens(masking.hidden_position(jets, hidden))
+        decoded = masking.decode_hidden(self.predictor, jets, hidden, z, tokens, mask_tokens)
+        prediction: Tensor = self.tokens_out(decoded)
+        return prediction
 
     def projection(self, z: Tensor) -> Tensor:
         """Return q(z), the prediction of the teacher's q'(z'), float32 `[jet, encoder width]`."""

@@ -26,7 +26,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.heads import target_head, target_loss
+from ssl_jets.nn.heads import particle_errors, target_head, target_loss
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -75,13 +75,10 @@ class MaskedAutoencoder(Method):
         z, tokens = self.encoder(masking.visible(jets, hidden))  # [jet, dim], [visible particle, encoder width]
         decoded = self._decode(jets, hidden, z, tokens)  # [hidden particle, width]
         masked = jets.keep(hidden)
-        values, weights, kinds = self.encoder.features.targets(masked)
-        error = (self.features_out(decoded).float() - values).abs() * weights  # [hidden particle, TARGETS]
-        per_particle = error.sum(1) / weights.sum(1).clamp(min=1)
-        kind = nn.functional.cross_entropy(self.kinds_out(decoded).float(), kinds, ignore_index=-1, reduction="none")
-        feature_loss = masked.mean(per_particle).mean()  # over the particles of a jet, then over jets
-        kind_loss = masked.mean(kind).mean()
-        further = target_loss(self.targets_out, decoded, masked, self.encoder.features)
+        features = self.encoder.features
+        errors = particle_errors(self.features_out(decoded), self.kinds_out(decoded), masked, features)
+        feature_loss, kind_loss = (masked.mean(error).mean() for error in errors)  # over particles, then over jets
+        further = target_loss(self.targets_out, decoded, masked, features)
         return {
             "loss": sum(further.values(), start=feature_loss + self.cfg.kind_weight * kind_loss),
             "feature_loss": feature_loss.detach(),
@@ -91,11 +88,8 @@ class MaskedAutoencoder(Method):
 
     def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
         """Return the decoder output at the hidden particles, `[hidden particle, width]`."""
-        z = self.z_in(z).float()  # [jet, width]
-        mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden)) + z[jets.jet_of_particle[hidden]]
-        if self.cfg.decoder == "mlp":
-            prediction: Tensor = self.decoder(mask_tokens)
-            return prediction
-        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
-        decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
-        return decoded[hidden]
+        z, mask_tokens = self.z_in(z), self.mask_tokens(masking.hidden_pt_rank(jets, hidden))
+        if isinstance(self.decoder, Transformer):
+            return masking.decode_hidden(self.decoder, jets, hidden, z, self.tokens_in(tokens), mask_tokens)
+        decoded: Tensor = self.decoder(mask_tokens + z.float()[jets.jet_of_particle[hidden]])
+        return decoded

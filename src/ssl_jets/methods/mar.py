@@ -97,11 +97,8 @@ class MaskedAutoregression(Method):
     def _decode(self, jets: Jets, hidden: Tensor, rank: Tensor) -> Tensor:
         """Return the condition c of each hidden particle, `[hidden particle, width]`, given its pT rank among them."""
         z, tokens = self.encoder(jets.keep(~hidden))
-        z = self.z_in(z).float()  # [jet, width]
-        mask_tokens = self.mask_tokens(rank) + z[jets.jet_of_particle[hidden]]
-        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
-        decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
-        return decoded[hidden]
+        z, tokens, mask_tokens = self.z_in(z), self.tokens_in(tokens), self.mask_tokens(rank)
+        return masking.decode_hidden(self.decoder, jets, hidden, z, tokens, mask_tokens)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Count the multiplicities of training jets, and record the columns that they have."""

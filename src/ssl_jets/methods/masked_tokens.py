@@ -65,17 +65,12 @@ class MaskedTokens(Method):
         codes = cast(Tokens, self.tokenizer).codes(jets)  # int64 [particle]
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)  # bool [particle]
         z, tokens = self.encoder(masking.visible(jets, hidden))
-        logits = self.codes_out(self._decode(jets, hidden, z, tokens)).float()  # [hidden particle, code]
+        mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden))
+        z, tokens = self.z_in(z), self.tokens_in(tokens)
+        decoded = masking.decode_hidden(self.decoder, jets, hidden, z, tokens, mask_tokens)
+        logits = self.codes_out(decoded).float()  # [hidden particle, code]
         masked = jets.keep(hidden)
         entropy = nn.functional.cross_entropy(logits, codes[hidden], reduction="none")
         correct = (logits.argmax(1) == codes[hidden]).float()
         loss, accuracy = masked.mean(torch.stack([entropy, correct], dim=1)).mean(0)
         return {"loss": loss, "accuracy": accuracy.detach()}
-
-    def _decode(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
-        """Return the decoder output at the hidden particles, `[hidden particle, width]`."""
-        z = self.z_in(z).float()  # [jet, width]
-        mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden)) + z[jets.jet_of_particle[hidden]]
-        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, width]
-        decoded: Tensor = self.decoder(particles, jets.offsets, z.unsqueeze(1))[1]
-        return decoded[hidden]

@@ -73,18 +73,12 @@ class Salt(Method):
         with torch.no_grad():
             target = (self.teacher(jets).tokens[hidden].float() - self.mean) / self.std  # [hidden particle, width]
         z, tokens = self.encoder(jets.keep(~hidden))
-        prediction = self._predict(jets, hidden, z, tokens)
+        mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden))
+        z, tokens = self.z_in(z), self.tokens_in(tokens)
+        decoded = masking.decode_hidden(self.predictor, jets, hidden, z, tokens, mask_tokens)
+        prediction = self.tokens_out(decoded).float()  # [hidden particle, teacher's width]
         masked = jets.keep(hidden)
         return {"loss": masked.mean((prediction - target).abs().mean(1)).mean()}
-
-    def _predict(self, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
-        """Return the predicted tokens of the hidden particles, float32 `[hidden particle, teacher's width]`."""
-        z = self.z_in(z).float()  # [jet, predictor width]
-        mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden)) + z[jets.jet_of_particle[hidden]]
-        particles = masking.decoder_input(hidden, self.tokens_in(tokens), mask_tokens)  # [particle, predictor width]
-        predicted = self.predictor(particles, jets.offsets, z.unsqueeze(1))[1][hidden]
-        prediction: Tensor = self.tokens_out(predicted)
-        return prediction.float()
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Jets]) -> None:

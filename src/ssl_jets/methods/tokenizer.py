@@ -28,7 +28,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import SIGNED_KINDS, TARGETS
-from ssl_jets.nn.heads import target_head, target_loss
+from ssl_jets.nn.heads import particle_errors, target_head, target_loss
 from ssl_jets.nn.quantizer import VectorQuantizer, perplexity, usage
 from ssl_jets.nn.transformer import Transformer
 
@@ -104,10 +104,7 @@ class Tokenizer(Method):
 
     def _errors(self, jets: Jets, decoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return L1 on the features and cross-entropy on the kind of each particle, both `[particle]`."""
-        predicted, logits = self.features_out(decoded).float(), self.kinds_out(decoded).float()
-        values, weights, kinds = self.encoder.features.targets(jets)
-        error = ((predicted - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return error, nn.functional.cross_entropy(logits, kinds, ignore_index=-1, reduction="none")
+        return particle_errors(self.features_out(decoded), self.kinds_out(decoded), jets, self.encoder.features)
 
     def after_step(self, progress: float) -> None:
         """Update the codebook."""

@@ -97,6 +97,22 @@ class FeatureHead(nn.Module):
         return torch.cat(errors, dim=1).sum(1) / count.clamp(min=1)
 
 
+def particle_errors(prediction: Tensor, logits: Tensor, jets: Jets, features: Features) -> tuple[Tensor, Tensor]:
+    """Compute L1 on the features and cross-entropy on the signed kind of predicted particles, `[particle]` each.
+
+    Features that a particle lacks do not count: the L1 is the mean over the others, the cross-entropy of no kind is 0.
+
+    Args:
+        prediction: standardized features, `[particle, TARGETS]`.
+        logits: of the signed kind, `[particle, SIGNED_KINDS]`.
+        jets: these particles.
+        features: features of the encoder.
+    """
+    values, weights, kinds = features.targets(jets)
+    error = ((prediction.float() - values).abs() * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return error, nn.functional.cross_entropy(logits.float(), kinds, ignore_index=-1, reduction="none")
+
+
 def target_head(width: int, features: Features) -> FeatureHead | None:
     """Return a head for the features that are targets; None without any, so that the decoder stays as it was."""
     declared = features.declared

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ssl_jets.errors import DataError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.nn import random
+from ssl_jets.nn.transformer import Transformer
 
 TRACKS = ("d0", "d0err", "dz", "dzerr")
 """Columns of tracks."""
@@ -249,6 +250,37 @@ def decoder_input(hidden: Tensor, tokens: Tensor, mask_tokens: Tensor) -> Tensor
     rows = mask_tokens.new_empty(len(hidden), mask_tokens.shape[1])
     rows = rows.index_put((~hidden,), tokens.to(rows.dtype))
     return rows.index_put((hidden,), mask_tokens)
+
+
+def decode_hidden(
+    transformer: Transformer, jets: Jets, hidden: Tensor, z: Tensor, tokens: Tensor, mask_tokens: Tensor
+) -> Tensor:
+    """Return transformer({z, tokens, z + mask token of each hidden particle})[hidden].
+
+    Args:
+        transformer: the decoder, or predictor, of this width.
+        jets: the whole jets.
+        hidden: bool `[particle]`, true for a hidden particle.
+        z: of the jets without the hidden particles, mapped to `[jet, width]`.
+        tokens: of the visible particles, mapped to `[visible particle, width]`.
+        mask_tokens: of the hidden particles, `[hidden particle, width]`, such as `MaskTokens` of `hidden_pt_rank`.
+
+    Returns:
+        float32 `[hidden particle, width]`.
+
+    Example:
+        >>> jets = Jets.of([[[9.0, 0.0, 0.0], [8.0, 0.1, 0.0], [1.0, 0.2, 0.0]]], columns=("pt", "deta", "dphi"))
+        >>> hidden = torch.tensor([False, True, True])
+        >>> mask_tokens = MaskTokens(64, 16)(hidden_pt_rank(jets, hidden))
+        >>> z, tokens = torch.zeros(1, 16), torch.zeros(1, 16)
+        >>> decode_hidden(Transformer(16, 2, 1), jets, hidden, z, tokens, mask_tokens).shape
+        torch.Size([2, 16])
+    """
+    z = z.float()
+    mask_tokens = mask_tokens.float() + z[jets.jet_of_particle[hidden]]
+    particles = decoder_input(hidden, tokens, mask_tokens)  # [particle, width]
+    decoded: Tensor = transformer(particles, jets.offsets, z.unsqueeze(1))[1]
+    return decoded[hidden]
 
 
 def _sum_before(jets: Jets, order: Tensor, values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ssl_jets.nn.collectives import gather, rank, total
 from ssl_jets.nn.ema import Collected, follow, teacher_of
 from ssl_jets.nn.encoder import Encoded, Encoder
 from ssl_jets.nn.heads import Projector
-from ssl_jets.nn.masking import MaskTokens, decoder_input, hidden_pt_rank
+from ssl_jets.nn.masking import MaskTokens, decode_hidden, hidden_pt_rank
 from ssl_jets.nn.normalize import BatchNorm
 from ssl_jets.nn.transformer import Transformer
 
@@ -130,11 +130,11 @@ class ParticleDistillation(nn.Module):
 
     def _predict(self, view: Jets, hidden: Tensor, student: Encoded) -> Tensor:
         """Return the predicted tokens of the hidden particles, `[hidden particle, encoder width]`."""
-        z = self.z_in(student.z).float()  # [jet, width]
-        mask_tokens = self.mask_tokens(hidden_pt_rank(view, hidden)) + z[view.jet_of_particle[hidden]]
-        particles = decoder_input(hidden, self.tokens_in(student.tokens), mask_tokens)  # [particle, width]
-        tokens: Tensor = self.tokens_out(self.predictor(particles, view.offsets, z.unsqueeze(1))[1][hidden])
-        return tokens
+        z, tokens = self.z_in(student.z), self.tokens_in(student.tokens)
+        mask_tokens = self.mask_tokens(hidden_pt_rank(view, hidden))
+        decoded = decode_hidden(self.predictor, view, hidden, z, tokens, mask_tokens)
+        prediction: Tensor = self.tokens_out(decoded)
+        return prediction
 
     @torch.no_grad()
     def update(self, momentum: float, centre_momentum: float) -> None:

@@ -18,8 +18,8 @@ from ssl_jets.evaluation.probes.classes import Labelled
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.evaluation.zfile import labelled_sides
+from ssl_jets.model import default_device
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.protocols.anomaly_result import (
@@ -176,7 +176,7 @@ def _of_models(
     first = next(iter(models.values()))
     searched = {f"z of {name}" if len(models) > 1 else "z": model for name, model in models.items()}
     searched[RANDOM] = replace(first, encoder=random_like(first.encoder, evaluation.seed))
-    compute_on, fit, test = torch_device(device), evaluation.fit, evaluation.test
+    compute_on, fit, test = default_device(device), evaluation.fit, evaluation.test
     inputs: dict[str, Sides] = {}
     for of, model in searched.items():
         z_fit, z_test = (model.embed(jets, device=compute_on) for jets in (fit, test))

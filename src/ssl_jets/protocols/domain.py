@@ -25,10 +25,10 @@ from ssl_jets.config import RunSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.compare import names_of
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
-from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.settings import ADAPTED_Z
 from ssl_jets.jets import Jets
+from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import pretrain, resolve_pretrain
@@ -67,7 +67,7 @@ def domain_protocol(
     """
     began, protocol = time.perf_counter(), settings.protocol
     paths = [Path(path) for path in models]
-    trainings = _DomainTrainings(settings, out, len(paths), torch_device(None), log)
+    trainings = _DomainTrainings(settings, out, len(paths), default_device(), log)
     starts = _starts(settings, trainings, paths)
     before = {start.name: trainings.before(start) for start in starts}
     rows = []

@@ -34,8 +34,8 @@ from ssl_jets.evaluation.probes.deep_sets import trained_deep_sets
 from ssl_jets.evaluation.probes.particles import observable_inputs
 from ssl_jets.evaluation.result_base import Result
 from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
-from ssl_jets.evaluation.single_model import torch_device
 from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.model import default_device
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.protocols.cache import ResultCache
 from ssl_jets.protocols.labels_result import (
@@ -121,7 +121,7 @@ def label_curves(
     }
     total = len(curves) * len(settings.labels.shares) * settings.labels.seeds
     cache = ResultCache(out / "pieces", provenance, total, log.log)
-    trainings = _CurveTrainings(out, dataset, evaluation, settings, torch_device(device))
+    trainings = _CurveTrainings(out, dataset, evaluation, settings, default_device(device))
     result = LabelCurves(
         models={name: PretrainedModel(sha256=model.sha256, method=model.method) for name, model in loaded.items()},
         **provenance,

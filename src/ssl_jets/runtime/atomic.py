@@ -202,6 +202,19 @@ def check_output(path: Path, *, force: bool, option: str = "--out") -> None:
         raise UsageError("the output exists already", where=path, hint=f"--force to overwrite it, or another {option}")
 
 
+def check_suffix(path: str | Path, suffix: str, message: str, *, option: str = "--out") -> Path:
+    """Check the suffix of an output file, which `option` names, and return its path.
+
+    Raises:
+        UsageError: it is another one; `message` is the first line.
+    """
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        hint = f"{option} {path.with_suffix(suffix)}" if path.name else None
+        raise UsageError(message, where=path, found=path.suffix or "no suffix", allowed=[suffix], hint=hint)
+    return path
+
+
 def check_folder(folder: Path, holds: str, *, force: bool) -> None:
     """Check that an output folder may be written, before the work begins.
 

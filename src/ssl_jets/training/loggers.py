@@ -16,8 +16,6 @@ from typing import Any, Protocol
 
 from ssl_jets.errors import UsageError
 
-_NOTHING: Mapping[str, Any] = {}
-
 
 class MetricLogger(Protocol):
     """Logger of numbers at a step."""

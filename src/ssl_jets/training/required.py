@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from ssl_jets.config import MethodSettings, ModelSettings, resolve
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.inputs import check_definitions
-from ssl_jets.data.seen import joint_training
+from ssl_jets.data.seen import after
 from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.foreign.adapter import require_own
 from ssl_jets.nn.transformer import without_dropout
-from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.reading import read_json
+from ssl_jets.training.ancestor import Ancestor
 from ssl_jets.training.run_folder import TrainingRun
 
 TEACHER = "teacher"
 """Name among `Method.requires` of a trained model of any method."""
 SETTING = f"method.{TEACHER}"
-RECORD = "teacher.json"
 
 
 def load_required(
@@ -70,21 +67,16 @@ def load_required(
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Teacher(Ancestor):
     """Trained model whose encoder a pretraining imitates.
 
     Attributes:
-        path: run folder or model folder, as it was named.
-        sha256: of its weights.
-        method: the method that trained it.
-        training: facts of its training.
         encoder: its encoder; of a resumed run with the weights of the checkpoint, once that is loaded.
     """
 
-    path: str
-    sha256: str
-    method: str
-    training: dict[str, Any]
+    FILE: ClassVar[str] = "teacher.json"
+    LOST: ClassVar[str] = "the record of the teacher is gone"
+
     encoder: Encoder
 
     @classmethod
@@ -125,33 +117,24 @@ class Teacher:
         reads = f"; it reads as missing what this method hides: {', '.join(hidden)}" if hidden else ""
         return f"teacher: {self.path} ({self.method}, sha256 {self.sha256[:12]}), frozen{reads}"
 
-    def write(self, run: TrainingRun) -> None:
-        """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
-        if run.writes:
-            record = {"path": self.path, "sha256": self.sha256, "method": self.method, "training": self.training}
-            record |= {"encoder": self.encoder.cfg.model_dump(mode="json")}
-            write_text(run.folder / "checkpoints" / RECORD, json.dumps(record))
+    def record(self) -> dict[str, Any]:
+        """Return the facts that a resumed run needs, with the settings of the encoder."""
+        return super().record() | {"encoder": self.encoder.cfg.model_dump(mode="json")}
 
     @classmethod
     def read(cls, run: TrainingRun) -> Teacher:
-        """Read the record of a resumed run; the weights of the encoder are in the checkpoint.
-
-        Raises:
-            SslJetsError: it is damaged or missing.
-        """
-        file = run.folder / "checkpoints" / RECORD
-        record = read_json(file, "the record of the teacher is gone")
+        """Read the model of a resumed run; the weights of the encoder are in the checkpoint."""
+        record = cls.read_record(run)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced by those of the checkpoint
-            encoder = Encoder(resolve(ModelSettings, record["encoder"], file=file))
-        return cls(record["path"], record["sha256"], record["method"], record["training"], encoder)
+            settings = resolve(ModelSettings, record["encoder"], file=run.folder / "checkpoints" / cls.FILE)
+            return cls(**record | {"encoder": Encoder(settings)})
 
     def joined(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the training facts of the student: through its teacher it has seen the jets of both trainings."""
-        joint = {name: value for name, value in facts.items() if name != "held_out"}
-        joint |= joint_training([facts, self.training])
+        joint = after(self.training, facts)
         if labels := max(one.get("labelled_jets") or 0 for one in (facts, self.training)):
             joint["labelled_jets"] = labels
-        return joint | {"teacher": {"sha256": self.sha256, "method": self.method, **self.training}}
+        return joint | {"teacher": self.history}
 
 
 def load_teacher(

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ssl_jets.data.seen import joint_training
+from ssl_jets.data.seen import after
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import FEATURES, Features
-from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.reading import read_json
+from ssl_jets.training.ancestor import Ancestor
 from ssl_jets.training.run_folder import TrainingRun
 
 SETTING = "train.model"
 
 
 @dataclass(frozen=True)
-class Start:
-    """Trained model that a pretraining goes on from.
+class Start(Ancestor):
+    """Trained model that a pretraining goes on from."""
 
-    Attributes:
-        path: run folder or model folder, as it was named.
-        sha256: of its weights.
-        method: the method that trained it.
-        training: facts of its training.
-    """
-
-    path: str
-    sha256: str
-    method: str
-    training: dict[str, Any]
+    FILE: ClassVar[str] = "start.json"
+    LOST: ClassVar[str] = "the record of the model it went on from is gone"
 
     @classmethod
     def of(cls, path: str, model: Model) -> Start:
@@ -50,21 +39,10 @@ class Start:
         """Particle columns that the encoder was trained with."""
         return tuple(self.training.get("columns", COLUMNS))
 
-    def write(self, run: TrainingRun) -> None:
-        """Record the model in the run folder: a resumed run needs neither the model nor its folder."""
-        if run.writes:
-            record = {"path": self.path, "sha256": self.sha256, "method": self.method, "training": self.training}
-            write_text(run.folder / "checkpoints" / "start.json", json.dumps(record))
-
     @classmethod
     def read(cls, run: TrainingRun) -> Start:
-        """Read the record of a resumed run.
-
-        Raises:
-            SslJetsError: it is damaged or missing.
-        """
-        record = read_json(run.folder / "checkpoints" / "start.json", "the record of the model it went on from is gone")
-        return cls(record["path"], record["sha256"], record["method"], record["training"])
+        """Read the model of a resumed run."""
+        return cls(**cls.read_record(run))
 
     def joined(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the training facts of a model that went on from this one: it has seen the jets of both trainings.
@@ -74,10 +52,8 @@ class Start:
         """
         names = dict.fromkeys((*self.columns, *facts["columns"]))
         columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
-        joint = {name: value for name, value in facts.items() if name != "held_out"}
-        joint |= joint_training([facts, self.training])
-        before = {"sha256": self.sha256, "method": self.method, **self.training}
-        return joint | {"columns": columns, "last_columns": facts["columns"], "pretrained": before}
+        joint = after(self.training, facts)
+        return joint | {"columns": columns, "last_columns": facts["columns"], "pretrained": self.history}
 
 
 def load_start(path: str, encoder: Encoder) -> tuple[Start, list[str]]:

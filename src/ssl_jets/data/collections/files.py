@@ -12,7 +12,7 @@ from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.rows import empty_rows
-from ssl_jets.data.schemas.check import wrong_branch, wrong_type
+from ssl_jets.data.schemas.check import present_sources
 from ssl_jets.data.schemas.schema import Schema, known_schemas
 from ssl_jets.errors import UsageError
 
@@ -74,18 +74,9 @@ def _linked(schema: Schema, source: CollectionSource, table: EventTable) -> Even
 
 def _present(source: CollectionSource, table: Table, where: str, *, known: bool) -> tuple[str, ...]:
     """Return the features whose branches the table has; none if it lacks a branch of the cut."""
-    available = set(table.branches)
-    if not available.issuperset(source.branches(())):
+    if not set(table.branches).issuperset(source.branches(())):
         return ()
-    names = []
-    for name, one in source.features.items():
-        if not available.issuperset(one.branches):
-            continue
-        wrong = wrong_branch(one, table, 1)
-        if wrong is not None and not known:
-            raise wrong_type(wrong, {1} if one.formula is None else {0, 1}, table, where)
-        names += [name] if wrong is None else []
-    return tuple(names)
+    return present_sources(source.features, 1, table, where, known=known)
 
 
 def _check_formulas(schema: Schema, name: str, features: tuple[str, ...], table: Table) -> None:

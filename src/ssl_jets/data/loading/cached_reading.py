@@ -14,7 +14,7 @@ from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.epoch_plan import CHUNK, LONGEST_CLUSTER, chunk_at_boundaries
 from ssl_jets.data.loading.shard_cache import ShardCache, key_of
-from ssl_jets.data.loading.shuffle_buffer import Chunk, read_range
+from ssl_jets.data.loading.shuffle_buffer import Chunk, read_range, within
 from ssl_jets.data.request import Request
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
@@ -86,16 +86,11 @@ class CachedReader:
 
     def _cut(self, part: EntryRange, loaded: Sequence[Jets], skipped: Sequence[str]) -> Chunk:
         """Return the jets of a range, and the number of those skipped, from the blocks around it."""
-        jets = concatenate(loaded)
-        start, stop = np.searchsorted(self._numbers(part.file, jets), (part.start, part.stop)).tolist()
-        lost = part.entries - (stop - start)
-        counts = Counter({reason: lost for reason in skipped if lost})
-        if start == stop:
-            return Chunk(None, counts)
-        chosen = jets.select(torch.arange(start, stop))
-        assert chosen.source is not None  # everything read from files has it
-        chosen.source[:, 0] = part.file  # the selection is a copy
-        return Chunk(chosen, counts)
+        chunk = within(self._files[part.file], Chunk(concatenate(loaded), Counter(skipped)), part)
+        if chunk.jets is not None:
+            assert chunk.jets.source is not None
+            chunk.jets.source[:, 0] = part.file  # the selection is a copy
+        return chunk
 
     def _numbers(self, file: int, jets: Jets) -> np.ndarray:
         """Return the number of each jet in its file."""

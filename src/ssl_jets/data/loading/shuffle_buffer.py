@@ -158,8 +158,8 @@ class ShuffleBuffer:
                     # Skipped jets are counted per range, so a range with skipped jets is read again alone.
                     chunk = self._read(part)
                 else:
-                    chunk, *others = _cut(self._files[part.file], chunk, members)
-                    self._kept.update(zip(members[1:], others))
+                    self._kept.update((other, within(self._files[part.file], chunk, other)) for other in members[1:])
+                    chunk = within(self._files[part.file], chunk, part) if len(members) > 1 else chunk
             skipped += chunk.skipped
             if chunk.jets is not None:
                 block.append(chunk.jets, part.entries)
@@ -249,17 +249,12 @@ def _union(members: Sequence[EntryRange]) -> EntryRange:
     return EntryRange(members[0].file, min(part.start for part in members), max(part.stop for part in members))
 
 
-def _cut(file: JetFile, chunk: Chunk, members: Sequence[EntryRange]) -> list[Chunk]:
-    """Cut a chunk of neighbouring ranges, of which jets were skipped for one reason at most, into the chunk of each."""
-    if len(members) == 1:
-        return [chunk]
+def within(file: JetFile, chunk: Chunk, part: EntryRange) -> Chunk:
+    """Return the chunk of a range from one around it, of which jets were skipped for one reason at most."""
     assert chunk.jets is not None
     assert chunk.jets.source is not None  # everything read from files has it
     numbers = file.numbers(chunk.jets.source.numpy())
-    chunks = []
-    for part in members:
-        start, stop = np.searchsorted(numbers, (part.start, part.stop)).tolist()
-        lost = part.entries - (stop - start)
-        jets = chunk.jets.select(torch.arange(start, stop)) if start < stop else None
-        chunks.append(Chunk(jets, Counter({reason: lost for reason in chunk.skipped if lost})))
-    return chunks
+    start, stop = np.searchsorted(numbers, (part.start, part.stop)).tolist()
+    lost = part.entries - (stop - start)
+    jets = chunk.jets.select(torch.arange(start, stop)) if start < stop else None
+    return Chunk(jets, Counter({reason: lost for reason in chunk.skipped if lost}))

@@ -138,7 +138,8 @@ def present_features(schema: Schema, table: Table, where: str) -> tuple[tuple[st
         DataError: a branch that a schema of the user names holds something else.
     """
     known = schema in known_schemas()
-    return _present(schema.features, 1, table, where, known), _present(schema.context, 0, table, where, known)
+    features = present_sources(schema.features, 1, table, where, known=known)
+    return features, present_sources(schema.context, 0, table, where, known=known)
 
 
 def present_particle_labels(schema: Schema, table: Table, where: str) -> tuple[str, ...]:
@@ -148,13 +149,17 @@ def present_particle_labels(schema: Schema, table: Table, where: str) -> tuple[s
         DataError: a branch that a schema of the user names holds something else.
     """
     sources = {name: label.source for name, label in schema.particle_labels.items()}
-    return _present(sources, 1, table, where, schema in known_schemas())
+    return present_sources(sources, 1, table, where, known=schema in known_schemas())
 
 
-def _present(
-    sources: Mapping[str, FeatureSource], level: int, table: Table, where: str, known: bool
+def present_sources(
+    sources: Mapping[str, FeatureSource], level: int, table: Table, where: str, *, known: bool
 ) -> tuple[str, ...]:
-    """Return the names of the sources whose branches the table has at a level of lists."""
+    """Return the names of the sources whose branches the table has at a level of lists.
+
+    Raises:
+        DataError: a branch holds something else, and the format is not a `known` one.
+    """
     available, names = set(table.branches), []
     for name, source in sources.items():
         if not available.issuperset(source.branches):

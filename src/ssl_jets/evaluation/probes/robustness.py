@@ -94,9 +94,3 @@ def robustness(
         accuracy, auc = ([points[strength][which] for strength in strengths] for which in (0, 1))
         curves.append(RobustnessCurve(stress.name, stress.unit, stress.neutral, strengths, accuracy, auc, guess))
     return curves
-
-
-def some(jets: Jets, most: int, seed: int) -> Array:
-    """Choose at most `most` random jets, as sorted indices."""
-    rows: Array = np.sort(np.random.default_rng(seed).permutation(len(jets))[:most])
-    return rows
