@@ -15,6 +15,7 @@ import uproot
 
 from ssl_jets.data.chunks import check_request, read_chunk, read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.profile import profile
 from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.sources import Source
@@ -120,6 +121,16 @@ def test_large_event_numbers_stay_exact(write_jetclass: Write) -> None:
     jets = read(path, request=Request(jet_columns=("event", "weight")))
     assert jets.jet["event"].tolist() == numbers.tolist()
     assert jets.jet["weight"].tolist() == (numbers / 3).tolist()
+
+
+def test_unsigned_numbers_beyond_64_bits_with_a_sign_are_refused_and_inspected(write_jetclass: Write) -> None:
+    numbers = np.arange(50, dtype=np.uint64) + np.uint64(2**63 - 30)
+    path = write_jetclass(edit=lambda branches: branches.update(event=numbers))
+    assert read(path, 0, 30, Request(("event",))).jet["event"].tolist() == numbers[:30].tolist()
+    for bad_jets in "error", "skip":
+        with pytest.raises(DataError, match=rf"too large[\s\S]*entry 30, column event[\s\S]*{2**63}"):
+            read(path, request=Request(("event",), bad_jets))
+    assert profile(opened(path), 100).jet_columns["event"].most == float(2**63 + 19)
 
 
 def test_unlabelled_jets_have_label_minus_one(write_jetclass: Write) -> None:

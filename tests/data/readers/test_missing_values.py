@@ -103,6 +103,35 @@ def test_a_missing_list_or_number_makes_one_bad_jet(path: Path, name: str, inner
     assert jets.lengths.tolist() == [len(row) for entry, row in enumerate(columns["part_px"]) if entry != NULL]
 
 
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_missing_list_or_number_of_a_feature_is_missing_and_costs_no_jet(
+    path: Path, tmp_path: Path, inner: bool
+) -> None:
+    columns = branches()
+    values = ak.values_astype(columns["part_px"], np.float32)
+    schema = tmp_path / "mine.yaml"
+    schema.write_text("extends: jetclass\nfeatures: {chi2: {branch: part_chi2}}\n")
+    (file,) = opened(write(path, columns | {"part_chi2": without(values, inner=inner)}), form=str(schema))
+    jets = read_chunk(file, 0, 0, ENTRIES, Request(columns=("pt", "deta", "dphi", "chi2")))[0]
+    expected = np.concatenate([np.asarray(row) for row in values])
+    first, last = jets.offsets[NULL : NULL + 2].tolist()
+    expected[first : first + 1 if inner else last] = np.nan
+    assert jets.lengths.tolist() == ak.num(values).tolist()
+    np.testing.assert_array_equal(jets.column("chi2").numpy(), expected)
+
+
+def test_columns_behind_a_map_and_a_record_are_found(tmp_path: Path) -> None:
+    table = {name: ak.to_arrow(ak.Array(values), extensionarray=False) for name, values in branches().items()}
+    kind, pairs = pa.map_(pa.string(), pa.float64()), [("up", 1.0), ("down", 2.0)]
+    weights = pa.array([pairs] * ENTRIES, kind)
+    record = pa.array([{"weights": pairs, "run": 5}] * ENTRIES, pa.struct([("weights", kind), ("run", pa.int64())]))
+    pq.write_table(pa.table({"weights": weights, "record": record, **table}), tmp_path / "jets.parquet")
+    (file,) = opened(tmp_path / "jets.parquet")
+    jets = read_chunk(file, 0, 0, ENTRIES, Request(("event", "record.run")))[0]
+    assert jets.jet["event"].tolist() == branches()["event"].tolist()
+    assert jets.jet["record.run"].tolist() == [5] * ENTRIES
+
+
 def test_a_column_without_statistics_is_searched_for_missing_values(tmp_path: Path) -> None:
     columns = branches(tracks=without(branches()["tracks"]))
     (file,) = opened(write(tmp_path / "jets.parquet", columns, write_statistics=False))
