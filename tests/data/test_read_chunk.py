@@ -102,7 +102,7 @@ def test_jet_columns_are_read_without_particles_and_labels(write_jetclass: Write
     file = opened(write_jetclass(edit=lambda branches: empty_jet(branches, 12)))
     decoder = file.decoder(Request(("jet_pt",), columns=(), labels=False))
     assert decoder.branches == ("jet_pt",)
-    assert read_jet_columns(file, ["jet_pt"], 0, 50)["jet_pt"].shape == (50,)
+    assert read_jet_columns(file, ["jet_pt"], 0, 50)[1]["jet_pt"].shape == (50,)
 
 
 def test_a_column_the_file_lacks_is_refused_with_the_nearest(write_jetclass: Write) -> None:

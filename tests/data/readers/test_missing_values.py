@@ -14,8 +14,9 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.chunks import read_chunk
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, JetFile, open_files
 from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.read import read_jets
@@ -218,6 +219,28 @@ def test_an_event_that_does_not_fit_together_costs_its_own_jets(tmp_path: Path) 
     jets = ak.num(columns["FatJet_pt"]).to_list()
     assert found == [entry for entry, number in enumerate(jets) for _ in range(number) if entry != wrong]
     assert left_out == jets[wrong]
+
+
+def test_what_is_skipped_is_not_read_for_a_check_of_a_column(tmp_path: Path, model: Path) -> None:
+    """Jet columns are read with the branches of the cut, which differ in length in one entry of each file."""
+    schema = tmp_path / "mine.yaml"
+    schema.write_text("extends: jetclass\nparticle_cut: hypot(part_px, part_py) > 0\n")
+    numbers = np.arange(ENTRIES)
+    for name, wrong, shift in ("first.parquet", 3, 0), ("second.parquet", 5, 0), ("other.parquet", 5, 1):
+        columns = branches(event=without(numbers), event_id=numbers + shift)
+        rows = ak.to_list(columns["part_px"])
+        rows[wrong].append(1.0)
+        write(tmp_path / name, columns | {"part_px": ak.values_astype(ak.Array(rows), np.float32)})
+    first, second, other = (str(tmp_path / f"{name}.parquet") for name in ("first", "second", "other"))
+    settings = DataSettings(sources=(first,), pairs={first: second}, format=str(schema), bad_files="skip")
+    embed(model, [first], tmp_path / "z.parquet", keep=["event"], data=settings, log=lambda message: None)
+    kept = read_z(tmp_path / "z.parquet").columns["event"]
+    assert np.flatnonzero(np.isnan(kept)).tolist() == [3, NULL]
+    assert open_dataset(settings).files[0].second is not None
+    with pytest.raises(DataError, match="event_id 0 and 1 in row 0"):
+        open_dataset(settings.model_copy(update={"pairs": {first: other}}))
+    with pytest.raises(DataError, match=r"(?s)different numbers of particles.*entry 3"):
+        open_dataset(settings.model_copy(update={"bad_files": "error"}))
 
 
 def test_an_event_with_a_particle_that_is_not_finite_costs_its_own_jets(tmp_path: Path) -> None:
