@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,16 @@ import fsspec
 import h5py
 import numpy as np
 import pytest
+import torch
 import uproot
 
-from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.chunks import ChangedFileError, read_chunk
+from ssl_jets.data.files import EntryRange, JetFile, open_files
 from ssl_jets.data.identity import BLOCK, BLOCKS, FileBlock
+from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.readers.registry import reader_of
 from ssl_jets.data.readers.remote import read_ranges
+from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from support.jetclass_files import jetclass_branches, write_tree
 
@@ -115,6 +120,22 @@ def test_one_changed_byte_of_a_sampled_block_is_another_file(
         place = (start + stop) // 2
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         assert opened(path).digest != before
+
+
+@every_format
+@pytest.mark.parametrize("jets", [JETS, 2 * JETS])
+def test_a_file_that_is_replaced_or_grows_while_it_is_read_is_refused_and_a_touched_one_is_not(
+    name: str, write: Callable[..., Path], jets: int, tmp_path: Path
+) -> None:
+    file = opened(write(tmp_path / name, seed=1))
+    before = read_chunk(file, 0, 20, 40, Request(bad_jets="skip"))[0]
+    os.utime(tmp_path / name, ns=(1, 1))
+    assert torch.equal(read_chunk(file, 0, 20, 40, Request(bad_jets="skip"))[0].particles, before.particles)
+    assert len(file.versions) == 2
+    write(tmp_path / f"new-{name}", seed=2, jets=jets).rename(tmp_path / name)
+    for bad_files in "error", "skip":
+        with pytest.raises(ChangedFileError, match=f"changed while it was read[\\s\\S]*{name}"):
+            read_range([file], EntryRange(0, 0, 20), Request(bad_jets="skip", bad_files=bad_files))
 
 
 def test_a_tree_is_recognised_by_its_own_contents(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import uproot
 
 from ssl_jets.data.chunks import check_request, read_chunk, read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.profile import profile
 from ssl_jets.data.request import Request
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.data.sources import Source
@@ -101,7 +102,7 @@ def test_jet_columns_are_read_without_particles_and_labels(write_jetclass: Write
     file = opened(write_jetclass(edit=lambda branches: empty_jet(branches, 12)))
     decoder = file.decoder(Request(("jet_pt",), columns=(), labels=False))
     assert decoder.branches == ("jet_pt",)
-    assert read_jet_columns(file, ["jet_pt"], 0, 50)["jet_pt"].shape == (50,)
+    assert read_jet_columns(file, ["jet_pt"], 0, 50)[1]["jet_pt"].shape == (50,)
 
 
 def test_a_column_the_file_lacks_is_refused_with_the_nearest(write_jetclass: Write) -> None:
@@ -120,6 +121,16 @@ def test_large_event_numbers_stay_exact(write_jetclass: Write) -> None:
     jets = read(path, request=Request(jet_columns=("event", "weight")))
     assert jets.jet["event"].tolist() == numbers.tolist()
     assert jets.jet["weight"].tolist() == (numbers / 3).tolist()
+
+
+def test_unsigned_numbers_beyond_64_bits_with_a_sign_are_refused_and_inspected(write_jetclass: Write) -> None:
+    numbers = np.arange(50, dtype=np.uint64) + np.uint64(2**63 - 30)
+    path = write_jetclass(edit=lambda branches: branches.update(event=numbers))
+    assert read(path, 0, 30, Request(("event",))).jet["event"].tolist() == numbers[:30].tolist()
+    for bad_jets in "error", "skip":
+        with pytest.raises(DataError, match=rf"too large[\s\S]*entry 30, column event[\s\S]*{2**63}"):
+            read(path, request=Request(("event",), bad_jets))
+    assert profile(opened(path), 100).jet_columns["event"].most == float(2**63 + 19)
 
 
 def test_unlabelled_jets_have_label_minus_one(write_jetclass: Write) -> None:

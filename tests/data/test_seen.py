@@ -83,9 +83,9 @@ def test_copies_are_named_in_one_line_and_files_without_jets_are_none(sample_fil
 
 @pytest.mark.parametrize("files", [2, 6])
 def test_no_jet_of_a_copy_is_on_both_sides_of_a_split(sample_files: list[JetFile], files: int) -> None:
-    """Of few files blocks are held out, of many of one group whole files."""
+    """Of few files blocks are held out, of many of one group whole files; the first name of each decides."""
     single = [renamed(file, f"jets_{index}.root") for index, file in enumerate(sample_files[:files])]
-    pairs = [*single, *(renamed(file, f"copy_{index}.root") for index, file in enumerate(single))]
+    pairs = [*single, *(renamed(file, f"later_{index}.root") for index, file in enumerate(single))]
     train, held = split(pairs, 0.2, seed=1)
 
     def contents(parts: list) -> set[tuple[str, int]]:

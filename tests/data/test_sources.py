@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from ssl_jets.data.files import open_files
 from ssl_jets.data.readers import remote
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.errors import DataError, UsageError
@@ -24,6 +29,50 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_gives_the_files_of_known_formats_sorted_with_subfolders(folder: Path) -> None:
     assert resolve_sources([str(folder)]) == [Source(str(folder / name)) for name in ("a.root", "b.root", "sub/c.root")]
+
+
+def test_linked_folders_are_searched_once_and_loops_are_none(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "d.root").touch()
+    for link, to in ("far", elsewhere), ("far2", elsewhere), ("latest", folder / "sub"), ("sub/up", folder):
+        (folder / link).symlink_to(to)
+    names = ("a.root", "b.root", "far/d.root", "sub/c.root")
+    assert resolve_sources([str(folder)]) == [Source(str(folder / name)) for name in names]
+
+
+def test_a_link_to_a_file_that_is_gone_is_named_or_skipped_and_counted(write_jetclass: Callable[..., Path]) -> None:
+    path = write_jetclass("QCD_0.root")
+    gone = path.with_name("QCD_1.root")
+    gone.symlink_to("gone.root")
+    for name in str(path.parent), f"{path.parent}/*.root":
+        sources = resolve_sources([name])
+        assert [source.path for source in sources] == [str(path), str(gone)]
+        with pytest.raises(DataError, match="cannot be read"):
+            open_files(sources)
+        assert len(open_files(sources, left_out=(left_out := dict[str, str]()))) == 1
+        assert left_out == {str(gone): "the file cannot be read"}
+    with pytest.raises(DataError, match="No such file"):
+        open_files(resolve_sources([str(gone)]))
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:  # tests may run as root, for whom no folder is closed
+        if str(path) == str(folder / "sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match=r"(?s)cannot be read.*sub.*Permission denied"):
+        resolve_sources([str(folder)])
+
+
+def test_a_name_that_is_too_long_is_one_message() -> None:
+    with pytest.raises(DataError, match=r"(?s)no such file.*name too long"):
+        resolve_sources([",".join(["jets.root"] * 100)])
 
 
 def test_a_pattern_gives_the_matching_files_sorted(folder: Path) -> None:

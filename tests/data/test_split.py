@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,17 @@ def entries_of(parts: Sequence[EntryRange], files: Sequence[JetFile]) -> set[tup
     listed = [(files[part.file].name, entry) for part in parts for entry in range(part.start, part.stop)]
     assert len(listed) == len(set(listed))
     return set(listed)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_split_with_copies_does_not_depend_on_the_order_of_the_files(numbered: bool) -> None:
+    names = [f"QCD_{index}.root" for index in range(4)] if numbered else ["a.root", "b.root", "c.root", "d.root"]
+    files = [replace(jet_file(name, 100), digest=digest) for name, digest in zip(names, "1213")]
+    sides = [tuple(entries_of(part, files) for part in split(files, 0.3, 0))]
+    for order in [2, 0, 1, 3], [3, 2, 1, 0]:
+        others = [files[index] for index in order]
+        sides.append(tuple(entries_of(part, others) for part in split(others, 0.3, 0)))
+    assert sides[0] == sides[1] == sides[2]
 
 
 sizes = st.lists(st.integers(4, 400), min_size=1, max_size=6)

@@ -456,5 +456,20 @@ def test_finished_parts_of_another_run_are_refused(tmp_path: Path, runs: dict[st
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "t.npz"]
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("part", [None, PartOf(1, 2)])
+def test_a_finished_file_without_z_is_not_one_with_z(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], suffix: str, part: PartOf | None
+) -> None:
+    out = tmp_path / f"s{suffix}"
+    options: dict[str, Any] = {"resume": True, "part": part, "log": lambda message: None}
+    for first, second in (False, True), (True, False):
+        run([runs["tagger"]], sources[:2], out, with_z=first, force=not first, **options)
+        with pytest.raises(UsageError, match=r"other options or files[\s\S]*found: +--with-z\n"):
+            run([runs["tagger"]], sources[:2], out, with_z=second, **options)
+        run([runs["tagger"]], sources[:2], out, with_z=first, **options)
+        out.unlink()
+
+
 def test_files_of_the_sample_have_the_classes_used_here() -> None:
     assert set(open_files(resolve_sources([sample_sources()[0].path]))[0].label_names) == set(CLASSES)

@@ -14,7 +14,8 @@ from ssl_jets.arrays import Array
 from ssl_jets.data.decoder import Decoder
 from ssl_jets.data.events.gather import event_rows
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.request import Request
+from ssl_jets.data.identity import digest_of, version_of
+from ssl_jets.data.request import DEFAULT, Request
 from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Rows, chosen, empty_rows, one_jet_an_entry
 from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -102,14 +103,20 @@ def _read(file: JetFile, decoder: Decoder, start: int, stop: int, without: Array
     return replace(rows, collections=elements) if elements else rows
 
 
-def read_jet_columns(file: JetFile, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
-    """Read jet columns of entries, `[jet]` each, of every jet, however bad.
+def read_jet_columns(
+    file: JetFile, names: Sequence[str], start: int, stop: int, request: Request = DEFAULT
+) -> tuple[Array, dict[str, Array]]:
+    """Read jet columns of every jet, however bad, of the entries that the request does not skip.
+
+    Returns:
+        Numbers of the jets in the file, `[jet]`, and the columns, `[jet]` each.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, and the request does not skip it.
     """
     decoder = file.decoder(Request(tuple(names), columns=(), labels=False))
-    return decoder.jet_columns(read_rows(file, decoder.branches, start, stop))
+    rows = read_good_rows(file, decoder.branches, start, stop, request)
+    return file.numbers(rows.source()), decoder.jet_columns(rows)
 
 
 def read_rows(
@@ -126,16 +133,44 @@ def read_rows(
     With `collection` the branches are of the elements of this further collection, in the place of particles.
 
     Raises:
-        DataError: branches of differing lengths, a file that cannot be read.
+        DataError: branches of differing lengths, a file that cannot be read, or was changed since it was opened.
     """
 
     def read(names: Sequence[str], first: int, last: int) -> dict[str, Any]:
-        return file.reader.read(file.source.path, file.tree, names, first, last)
+        arrays = file.reader.read(file.source.path, file.tree, names, first, last)
+        _check_unchanged(file)
+        return arrays
 
     events = file.events if collection is None else file.collections[collection].events
     if events is None:
         return one_jet_an_entry(*chosen(read(branches, start, stop), start, stop, without), file.place)
     return event_rows(read, events, branches, start, stop, file.place, without)
+
+
+class ChangedFileError(DataError):
+    """A file that holds other jets than when it was opened."""
+
+    skipped_by = None
+
+
+def _check_unchanged(file: JetFile) -> None:
+    """Check that a file has the contents that its jets were counted, split and named by; its time alone may change.
+
+    Raises:
+        ChangedFileError: it was replaced, or written to.
+    """
+    path = file.source.path
+    if not file.versions or (now := version_of(path)) in file.versions:
+        return
+    with file.reader.open_tables(path, external=True) as tables:
+        if not any(table.name == file.tree and digest_of(path, table) == file.digest for table in tables):
+            raise ChangedFileError(
+                "the file was changed while it was read",
+                where=file.source,
+                found="other contents than at its opening",
+                hint="begin again, with the file as it is now",
+            )
+    file.versions.append(now)
 
 
 def read_good_rows(file: JetFile, branches: Sequence[str], start: int, stop: int, request: Request) -> Rows:
@@ -178,18 +213,19 @@ def without_bad_entries(
                 found(error)
 
 
-def check_exact(file: JetFile, name: str) -> None:
-    """Check that the whole numbers of a column converted to float64 are exact.
+def check_exact(file: JetFile, name: str, request: Request) -> None:
+    """Check that the whole numbers of a column converted to float64 are exact, without those that the request skips.
 
     Raises:
-        DataError: one is beyond 2^53.
+        DataError: one is beyond 2^53; the file cannot be read, and the request does not skip it.
     """
     for start in range(0, file.entries, _STEP):
-        values = read_jet_columns(file, [name], start, min(start + _STEP, file.entries))[name]
+        numbers, columns = read_jet_columns(file, [name], start, min(start + _STEP, file.entries), request)
+        values = columns[name]
         if (wrong := np.flatnonzero(np.abs(values) >= 2**53)).size:
             raise DataError(
                 "whole numbers of a column are too large for floating point, which other files or missing values need",
                 where=f"{file.source}, column {name}",
-                found=f"{values[wrong[0]]:.0f} in about row {start + wrong[0]}",
+                found=f"{values[wrong[0]]:.0f} in about row {numbers[wrong[0]]}",
                 allowed=["numbers below 2^53"],
             )

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ssl_jets.arrays import Array
@@ -19,12 +18,12 @@ from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
+from ssl_jets.data.schemas.jet_columns import jet_column
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.particle_labels import label_column
 from ssl_jets.data.schemas.relative import relative
 from ssl_jets.data.schemas.schema import ParticleColumn, Schema
 from ssl_jets.data.schemas.types import JetTypes
-from ssl_jets.data.schemas.value import Value
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.records.particles import wrap_azimuth
@@ -80,7 +79,7 @@ class Decoder:
         self._classes = classes if request.labels else Classes()
         self._where = None if request.where is None else formula(request.where)
         names = () if self._where is None else self._where.names
-        self._where_columns = {name: _jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
+        self._where_columns = {name: jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
         self._flatten = request.weighting
         by = () if self._flatten is None else self._flatten.settings.by
         canonical = tuple(name for name in self._columns if name in COLUMNS)
@@ -103,9 +102,12 @@ class Decoder:
         self._particle_columns += [label_column(labels.get(name)) for name in request.particle_labels]
         self._columns += tuple(f"{TRUTH}{name}" for name in request.particle_labels)
         self._context = {name: context_column(context.get(name)) for name in request.context}
-        self._jet_columns = {name: _jet_column(schema, name, types.of[name]) for name in request.jet_columns}
-        self._weight = None if request.weights is None else _jet_column(schema, request.weights, np.dtype(np.float32))
-        self._by = {name: _jet_column(schema, name, types.of[name]) for name in by}
+        # For inspection (`wrap` is false), numbers that no column can hold are shown, rounded.
+        self._jet_columns = {
+            name: jet_column(schema, name, types.of[name], rounded=not request.wrap) for name in request.jet_columns
+        }
+        self._weight = None if request.weights is None else jet_column(schema, request.weights, np.dtype(np.float32))
+        self._by = {name: jet_column(schema, name, types.of[name]) for name in by}
         self._filter = BadJetFilter(schema, self._classes, request.bad_jets, may_miss=set(further) - set(branches))
 
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
@@ -281,28 +283,3 @@ def _kind(flags: Mapping[str, str]) -> Column:
         return column
 
     return kind
-
-
-def _jet_column(schema: Schema, name: str, dtype: npt.DTypeLike) -> Column:
-    """Compile a column of jets: integers as int64, since float32 would round them; computed ones in float32."""
-    value = schema.jets.get(name, Value(branch=name))
-    values, factor = _jet_values(value), np.float32(value.factor)
-
-    def column(rows: Rows) -> Array:
-        array = values(rows)
-        if array.dtype.kind in "iu":
-            array = array.astype(np.int64)
-        if factor != 1.0:
-            array = array * factor
-        return np.require(array, requirements=["C", "W"]).astype(dtype, copy=False)
-
-    return column
-
-
-def _jet_values(value: Value) -> Column:
-    """Compile the values of a column of jets in the unit of the file."""
-    if value.branch is None:
-        parsed = formula(value.formula or "")
-        return lambda rows: parsed.of_jets(rows).astype(np.float32)
-    branch = value.branch
-    return lambda rows: rows.jet[branch]

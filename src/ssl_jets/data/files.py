@@ -16,7 +16,7 @@ from ssl_jets.data.collections.files import FileCollection, find_collections
 from ssl_jets.data.decoder import Available, Decoder
 from ssl_jets.data.events.gather import JetsOfEvents
 from ssl_jets.data.events.views import as_jets
-from ssl_jets.data.identity import FileId, digest_of
+from ssl_jets.data.identity import FileId, digest_of, version_of
 from ssl_jets.data.readers.base import Reader, Table, check_entries
 from ssl_jets.data.readers.registry import reader_of
 from ssl_jets.data.readers.remote import size
@@ -56,6 +56,7 @@ class JetFile:
         label_branches: the branches the label is read from.
         events: jets of the events, if an entry is an event; None if it is a jet.
         digest: of the contents, the same for every copy; "" if unknown.
+        versions: size and time of the file at its opening, and later ones of the same contents.
         second: file of the second view of each jet, row by row (`data.pairs`); None without one.
         index: index of the reader, by which later reads need not open the file anew; None without one.
     """
@@ -79,6 +80,7 @@ class JetFile:
     label_branches: tuple[str, ...] = field(default=(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
     digest: str = field(default="", repr=False)
+    versions: list[tuple[int, int]] = field(default_factory=list, repr=False, hash=False, compare=False)
     second: JetFile | None = field(default=None, repr=False, hash=False)
     index: object = field(default=None, repr=False, hash=False, compare=False)
     _decoders: dict[Request, Decoder] = field(init=False, default_factory=dict, repr=False, compare=False)
@@ -249,7 +251,7 @@ def count(parts: Sequence[EntryRange]) -> int:
 def _open(
     source: Source, labels: tuple[str, ...] | None, schema: Schema | None, jets: str | None, external: bool
 ) -> JetFile:
-    reader = reader_of(source.path)
+    reader, version = reader_of(source.path), version_of(source.path)
     with reader.open_tables(source.path, external) as tables:
         index, schema = detect(tables, source.path, reader.NOUN, source.tree, schema)
         table: Table = tables[index]
@@ -288,6 +290,7 @@ def _open(
             label_branches=classes.branches,
             events=events,
             digest=digest,
+            versions=[version],
             index=held,
         )
         request = Request(named, columns=(*columns, *features), context=context, particle_labels=particle_labels)

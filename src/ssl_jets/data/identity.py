@@ -68,6 +68,15 @@ def digest_of(path: str, table: StoredTable) -> str:
     return digest.hexdigest()[:32]
 
 
+def version_of(path: str) -> tuple[int, int]:
+    """Return size and time of the last change of a local file, [bytes, ns]; zeros if it is remote or gone."""
+    try:
+        status = None if is_remote(path) else os.stat(path)
+    except OSError:  # the reader reports it
+        status = None
+    return (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+
+
 def _read(path: str, blocks: Sequence[FileBlock]) -> list[bytes]:
     if is_remote(path):
         return read_ranges(path, blocks)

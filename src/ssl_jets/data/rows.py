@@ -141,19 +141,15 @@ def chosen(raw: Raw, start: int, stop: int, without: Entries) -> tuple[Raw, Entr
 def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
     """Return entries as jets, one jet an entry: lists are branches of particles, numbers are branches of jets.
 
-    A jet with a missing list (null) has no particles.
+    A missing list (null) has missing numbers, as many as the others of its entry have; without any, there are none.
 
     Raises:
         BadEntriesError: branches of particles that differ in length.
     """
-    raw = _without_incomplete(raw)
-    jet = {name: _numbers(values) for name, values in raw.items() if values.ndim == 1}
+    jet = {name: plain_numbers(values) for name, values in raw.items() if values.ndim == 1}
+    lists = _filled({name: values for name, values in raw.items() if values.ndim > 1})
     offsets, first = np.zeros(len(entry) + 1, dtype=np.int64), ""
-    particle: dict[str, Array] = {}
-    for name, values in raw.items():
-        if values.ndim == 1:
-            continue
-        own_offsets, particle[name] = flatten(values)
+    for name, (own_offsets, _) in lists.items():
         if not first:
             offsets, first = own_offsets, name
         elif not np.array_equal(offsets, own_offsets):
@@ -166,27 +162,35 @@ def one_jet_an_entry(raw: Raw, entry: Entries, place: str) -> Rows:
                 where=f"{place}, entry {entry[wrong[0]]}",
                 found=f"{expected[wrong[0]]} and {lengths[wrong[0]]}; {_some(wrong, entry)}",
             )
+    particle = {name: contents for name, (_, contents) in lists.items()}
     return Rows(offsets, particle, jet, entry, np.zeros_like(entry), place)
 
 
-def _without_incomplete(raw: Raw) -> Raw:
-    """Empty all lists of an entry with a missing list (null)."""
-    optional = [values for values in raw.values() if not isinstance(values, np.ndarray) and values.layout.is_option]
-    missing = [ak.to_numpy(ak.is_none(values)) for values in optional if values.ndim > 1]
-    if not missing or not (incomplete := np.any(missing, axis=0)).any():
-        return raw
-    return {
-        name: values if values.ndim == 1 else ak.fill_none(ak.mask(values, ~incomplete), [], axis=0)
-        for name, values in raw.items()
-    }
+def _filled(raw: Raw) -> dict[str, tuple[Array, Array]]:
+    """Return offsets and contents of lists, with NaN in missing ones (null) for each number of the others.
+
+    Lists [[1, 2], [3]] and [null, [4]] give the contents 1, 2, 3 and NaN, NaN, 4.
+    """
+    lists = {name: flatten(values) for name, values in raw.items()}
+    optional = [name for name, values in raw.items() if not isinstance(values, np.ndarray) and values.layout.is_option]
+    for name in optional:
+        missing = ak.to_numpy(ak.is_none(raw[name]))
+        if missing.any():
+            offsets, contents = lists[name]
+            longest = np.max([np.diff(edges) for edges, _ in lists.values()], axis=0)
+            lengths = np.where(missing, longest, np.diff(offsets))
+            values = np.full(lengths.sum(), np.nan, contents.dtype if contents.dtype.kind == "f" else np.float64)
+            values[np.repeat(~missing, lengths)] = contents
+            lists[name] = (np.concatenate([[0], np.cumsum(lengths)]), values)
+    return lists
 
 
-def _numbers(values: Any) -> Array:
+def plain_numbers(values: Any) -> Array:
     """Return a flat branch as a numpy array in the byte order of this machine; missing numbers (None) are NaN."""
-    numbers: Any = values if isinstance(values, np.ndarray) else ak.to_numpy(values)
-    if isinstance(numbers, np.ma.MaskedArray):
-        numbers = np.ma.filled(numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64), np.nan)
-    array: Array = np.asarray(numbers)
+    plain: Any = values if isinstance(values, np.ndarray) else ak.to_numpy(values)
+    if isinstance(plain, np.ma.MaskedArray):
+        plain = np.ma.filled(plain if plain.dtype.kind == "f" else plain.astype(np.float64), np.nan)
+    array: Array = np.asarray(plain)
     # HDF5 and npz files may have the other byte order, which torch refuses.
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -218,4 +222,4 @@ def flatten(values: Any) -> tuple[Array, Array]:
         layout = layout.to_RegularArray()
     layout = layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data)
-    return offsets, _numbers(ak.Array(layout.content))[: offsets[-1]]
+    return offsets, plain_numbers(ak.Array(layout.content))[: offsets[-1]]

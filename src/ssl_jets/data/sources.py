@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +32,10 @@ class Source:
 def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda message: None) -> list[Source]:
     """Return the files of `names`, in their order; files of a folder or a pattern are sorted by path.
 
-    A name is a file, a folder (searched with its subfolders for files with the suffix or the first bytes of a known
-    format), a pattern (`*`, `?`, `[...]`, `**`), `@list.txt` (one name a line, relative to the working folder; empty
-    lines and comments after a `#` are ignored) or `-` (such a list on standard input), or the URL of a file (`root://`,
-    `http://`, `https://`). A tree is named after a colon: `file.root:tree`.
+    A name is a file, a folder (searched with its subfolders, linked ones too, for files with the suffix or the first
+    bytes of a known format), a pattern (`*`, `?`, `[...]`, `**`), `@list.txt` (one name a line, relative to the working
+    folder; empty lines and comments after a `#` are ignored) or `-` (such a list on standard input), or the URL of a
+    file (`root://`, `http://`, `https://`). A tree is named after a colon: `file.root:tree`.
 
     Args:
         names: names as the user typed them.
@@ -42,7 +43,8 @@ def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda me
 
     Raises:
         UsageError: no names, a file that is named twice, a list in a list, a URL whose package is not installed.
-        DataError: a file, folder or list that does not exist, or a folder, pattern or list without files.
+        DataError: a file, folder or list that does not exist, a folder that cannot be read, or a folder, pattern or
+            list without files. A link to a file that is gone is a source, whose opening fails.
     """
     sources = [source for name in names for source in _resolve(name, log)]
     if not sources:
@@ -98,7 +100,7 @@ def _without_comment(line: str) -> str:
     """Remove a comment, from a `#` at the beginning or after a space, unless the line is the name of a file."""
     if line.startswith("#"):
         return ""
-    return line if Path(line).exists() else re.split(r"\s#", line, maxsplit=1)[0].rstrip()
+    return line if os.path.exists(line) else re.split(r"\s#", line, maxsplit=1)[0].rstrip()
 
 
 def _resolve_path(name: str, log: Callable[[str], None]) -> Iterator[Source]:
@@ -107,15 +109,15 @@ def _resolve_path(name: str, log: Callable[[str], None]) -> Iterator[Source]:
         check_protocol(path)
         yield Source(path, tree)
         return
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         files = _files_of(Path(path), log)
-    elif Path(path).exists():
+    elif os.path.exists(path):
         files = [path]
     else:
-        files = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        files = sorted(file for file in glob.glob(path, recursive=True) if _is_file(file))
         if not files:
             what = "no file matches the pattern" if glob.has_magic(path) else "there is no such file or folder"
-            raise DataError(what, where=path, allowed=_near(Path(path)))
+            raise DataError(what, where=path, found=_trouble(path), allowed=_near(Path(path)))
     for file in files:
         yield Source(file, tree)
 
@@ -126,9 +128,7 @@ def _files_of(folder: Path, log: Callable[[str], None]) -> list[str]:
     A file with a known suffix is not opened, so that a folder of thousands of them is listed quickly.
     """
     files, others = list[str](), list[str]()
-    for file in folder.rglob("*"):
-        if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
-            continue
+    for file in filter(_is_file, _below(folder)):
         known = file.suffix.lower() in SUFFIXES or has_known_bytes(file)
         (files if known else others).append(str(file))
     passed_over = f"{_counted(others)}, such as {Path(min(others)).name}" if others else None
@@ -140,6 +140,32 @@ def _files_of(folder: Path, log: Callable[[str], None]) -> list[str]:
     return sorted(files)
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder that are not hidden, each subfolder once, however many links lead to it.
+
+    Raises:
+        DataError: a subfolder cannot be read.
+    """
+    seen, links = set[str](), [str(folder)]
+    while links:  # linked folders last: one that is also there without a link is named without it
+        for root, folders, names in os.walk(links.pop(0), onerror=_refuse_unreadable):
+            real = os.path.realpath(root)
+            folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+            links += [path for path in (os.path.join(root, name) for name in folders) if os.path.islink(path)]
+            yield from (Path(root, name) for name in names if real not in seen and not name.startswith("."))
+            seen.add(real)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    what = "a folder cannot be read, so its files would be missing"
+    raise DataError(what, where=error.filename, found=error.strerror) from error
+
+
+def _is_file(path: str | Path) -> bool:
+    """Check for a file, or a link to one that is gone: the message about it comes when it is opened."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+
+
 def _counted(files: Sequence[str]) -> str:
     return f"{len(files):,} file{'s' if len(files) > 1 else ''}"
 
@@ -148,13 +174,24 @@ def _split_tree(name: str) -> tuple[str, str | None]:
     """Split `file.root:tree` into file and tree; a path that exists as it is typed is never split."""
     path, colon, tree = name.rpartition(":")
     starts = (name[:at] for at, character in enumerate(name) if character == ":")
-    if not Path(name).exists() and (longest := next(filter(lambda start: Path(start).is_file(), starts), None)):
+    if not os.path.exists(name) and (longest := next(filter(os.path.isfile, starts), None)):
         path, tree = longest, name[len(longest) + 1 :]  # the name of a tree may have colons, too
-    if not colon or Path(name).exists() or (is_remote(name) and "/" in tree):  # root://host:1094//file.root
+    if not colon or os.path.exists(name) or (is_remote(name) and "/" in tree):  # root://host:1094//file.root
         return name, None
     if not path or not tree:
         raise UsageError("a tree is named as FILE:TREE", where=name)
     return path, tree
+
+
+def _trouble(path: str) -> str | None:
+    """Return the reason for which a path cannot be looked up; None for one that is not there."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return error.strerror if isinstance(error, OSError) else str(error)
+    return None
 
 
 def _near(path: Path) -> list[str] | None:
@@ -162,18 +199,26 @@ def _near(path: Path) -> list[str] | None:
     # jets/QCD.rot -> jets/QCD.root; jts/QCD.root -> jets
     missing = path.name
     for folder in path.parents:
-        if folder.is_dir():
-            names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if os.path.isdir(folder):
+            names = [name for name in _names_in(folder) if not name.startswith(".")]
             alike = nearest(missing, names) if missing == path.name else get_close_matches(missing, names)
             return [str(folder / name) for name in alike] or None
         missing = folder.name
     return None
 
 
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none if it cannot be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 def _refuse_duplicates(sources: Sequence[Source]) -> None:
-    seen: dict[tuple[Path | str, str | None], Source] = {}
+    seen: dict[tuple[str, str | None], Source] = {}
     for source in sources:
-        key = (source.path if is_remote(source.path) else Path(source.path).resolve(), source.tree)
+        key = (source.path if is_remote(source.path) else os.path.realpath(source.path), source.tree)
         if key in seen:
             raise UsageError(
                 "a file is named twice, so its jets would count twice", where=source, found=f"also as {seen[key]}"

@@ -31,9 +31,10 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
         DataError: too few jets for both.
     """
     groups: dict[str, list[int]] = {}
-    again = copies(files)
-    single = [index for index in range(len(files)) if index not in again]
-    for index in sorted(single, key=lambda index: (files[index].name, files[index].entries)):
+    # By name, so that of several copies the same one decides, in whatever order they are named.
+    order = sorted(range(len(files)), key=lambda index: (files[index].name, files[index].entries))
+    again = {order[copy]: order[first] for copy, first in copies([files[index] for index in order]).items()}
+    for index in (index for index in order if index not in again):
         groups.setdefault(files[index].group, []).append(index)
     train: list[EntryRange] = []
     held: list[EntryRange] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.atomic import check_output
-from ssl_jets.zfile import ZMetadata, read_metadata
+from ssl_jets.zfile import Column, ZMetadata
+from ssl_jets.zfile.opening import open_file
 
 CHANGES = ("left_out", "package_version")
 """Metadata that are known only at the end, or do not change the rows."""
@@ -27,11 +28,12 @@ _OPTIONS = {
     "part": "--part",
     "discriminants": "--score",
     "temperatures": "--temperature",
+    "column z": "--with-z",
 }
 """Option that decides on each of the metadata."""
 
 
-def is_finished(out: Path, metadata: ZMetadata) -> bool:
+def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bool:
     """Check whether the output is there, complete, from the same model, files and options.
 
     Raises:
@@ -39,9 +41,13 @@ def is_finished(out: Path, metadata: ZMetadata) -> bool:
     """
     if not out.exists():
         return False
-    stored, expected = read_metadata(out), json.loads(json.dumps(metadata.to_dict()))
+    with open_file(out) as file:
+        stored, available = file.metadata, {*file.names}
+    expected = json.loads(json.dumps(metadata.to_dict()))
     names = [name for name in dict.fromkeys((*expected, "where")) if name not in CHANGES]
     differ = [name for name in names if stored.get(name) != expected.get(name)]
+    other = available ^ {column.name for column in columns}  # z of a scores file is in no metadata
+    differ += [f"column {name}" for name in sorted(other)]
     if differ and "model_sha256" not in stored:
         check_output(out, force=False)
     if differ:
@@ -61,6 +67,8 @@ def _options(differ: list[str], stored: Mapping[str, Any], expected: Mapping[str
         before, now = stored.get(name), expected.get(name)
         if name == "scores" and isinstance(before, Mapping) and isinstance(now, Mapping):
             options += _options([key for key in now if before.get(key) != now[key]], before, now)
+        elif name == "part" and isinstance(before, Mapping) and isinstance(now, Mapping):
+            options += ["--part"] if any(before.get(key) != now[key] for key in now if key != "columns") else []
         else:
             options.append(_OPTIONS.get(name, name))
     return options

@@ -225,7 +225,7 @@ def _open(
     check_kept(inputs.files, request, keep, output)
     labels = shared_labels(inputs.files)
     key = key_columns(output.level, labelled=bool(labels))
-    columns = (*output.columns, *key, *kept_columns(inputs.files, keep))
+    columns = (*output.columns, *key, *kept_columns(inputs.files, keep, request))
     check_names(out, [column.name for column in columns], rntuple=options.out_settings.rntuple)
     metadata = replace(_metadata(models, output, scores, labels, keep), where=options.data.where)
     return _Job(inputs, request, columns, metadata)

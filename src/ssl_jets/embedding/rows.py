@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import check_exact, check_request, read_good_rows
+from ssl_jets.data.chunks import check_exact, check_request, read_jet_columns
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.request import Request
 from ssl_jets.data.selection import SelectedNumbers
@@ -118,12 +118,10 @@ class RowJoiner:
 
     def _copied(self, file: int, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
         """Read the kept columns of a range of jets; those of entries or files that are skipped are missing."""
-        jets = self._files[file]
-        decoder = jets.decoder(Request(tuple(names), columns=(), labels=False))
-        rows = read_good_rows(jets, decoder.branches, start, stop, self._request)
         copied = {column.name: column.missing(stop - start) for column in self._columns if column.name in names}
-        for name, values in decoder.jet_columns(rows).items():
-            copied[name][jets.numbers(rows.source()) - start] = values
+        numbers, columns = read_jet_columns(self._files[file], names, start, stop, self._request)
+        for name, values in columns.items():
+            copied[name][numbers - start] = values
         return copied
 
     def _rows(self, jets: Jets, encoded: Encoded) -> dict[str, Array]:
@@ -163,8 +161,10 @@ def check_kept(files: Sequence[JetFile], request: Request, kept: Sequence[str], 
     check_request(files, request)
 
 
-def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column, ...]:
+def kept_columns(files: Sequence[JetFile], names: Sequence[str], request: Request) -> tuple[Column, ...]:
     """Return kept jet columns with the type that all files share; without files bool, which any other type holds.
+
+    The request decides on entries that cannot be read.
 
     Raises:
         DataError: whole numbers beyond 2^53 that would be written as floating point.
@@ -172,5 +172,5 @@ def kept_columns(files: Sequence[JetFile], names: Sequence[str]) -> tuple[Column
     for file in files:
         for name in names:
             if name in file.types.rounded:
-                check_exact(file, name)
+                check_exact(file, name, request)
     return tuple(Column(name, files[0].types.of[name].str if files else "?") for name in names)

@@ -118,7 +118,11 @@ def _write_pieces(
 ) -> Counter[str]:
     """Write contiguous pieces of the rows to a hidden folder next to `out`; rank 0 then joins them in order."""
     check_same(ranks.gather(fingerprint(inputs.files)))
-    if work.resume_jets is not None and not force and ranks.from_first(lambda: is_finished(out, metadata)):
+    if (
+        work.resume_jets is not None
+        and not force
+        and ranks.from_first(lambda: is_finished(out, metadata, work.columns))
+    ):
         log(f"finished before: {out}")
         return Counter(read_metadata(out)["left_out"])
     pieces = _pieces(work, inputs, ranks)

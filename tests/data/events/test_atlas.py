@@ -173,7 +173,7 @@ def test_links_of_a_real_file_lead_to_tracks_inside_their_jets(tmp_path: Path) -
     rows = read_rows(file, ("q", "theta", "phi"), 0, file.entries)
     assert rows.lost is not None
     assert (int(rows.lengths.sum()), int(rows.lost.sum())) == (1126, 6667)
-    jet = read_jet_columns(file, ("jet_eta", "jet_phi"), 0, file.entries)
+    _, jet = read_jet_columns(file, ("jet_eta", "jet_phi"), 0, file.entries)
     deta = -np.log(np.tan(rows.particle["theta"] / 2)) - rows.spread(jet["jet_eta"])
     dphi = (rows.particle["phi"] - rows.spread(jet["jet_phi"]) + np.pi) % (2 * np.pi) - np.pi
     assert np.hypot(deta, dphi).max() < 0.42

@@ -75,6 +75,17 @@ def read(file: JetFile, start: int = 0, stop: int = JETS, request: Request = WAN
     return read_chunk(file, 0, start, stop, request)[0]
 
 
+@pytest.mark.parametrize("write", [write_rntuple, write_parquet])
+@pytest.mark.parametrize("dtype", ["i4", "f4", "?"])
+def test_a_missing_number_of_an_event_is_nan_for_all_its_jets(
+    tmp_path: Path, write: Callable[..., None], dtype: str
+) -> None:
+    numbers = [None if event == 4 else event % 2 for event in range(len(COUNTS))]
+    write(tmp_path / "jets", nested(branches()) | {"event": ak.values_astype(ak.Array(numbers), dtype)})
+    found = read(opened(tmp_path / "jets")).jet["event"].numpy()
+    np.testing.assert_array_equal(found, np.repeat(np.array(numbers, dtype="f8"), COUNTS))
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_every_jet_of_an_event_has_its_particles_numbers_label_and_key(
     tmp_path: Path, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch

@@ -14,8 +14,9 @@ import pytest
 import torch
 import uproot
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import DataSettings, ModelSettings
 from ssl_jets.data.chunks import read_chunk
+from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import EntryRange, JetFile, open_files
 from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.read import read_jets
@@ -101,6 +102,35 @@ def test_a_missing_list_or_number_makes_one_bad_jet(path: Path, name: str, inner
     assert jets.source is not None
     assert jets.source[:, 1].tolist() == [entry for entry in range(ENTRIES) if entry != NULL]
     assert jets.lengths.tolist() == [len(row) for entry, row in enumerate(columns["part_px"]) if entry != NULL]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_missing_list_or_number_of_a_feature_is_missing_and_costs_no_jet(
+    path: Path, tmp_path: Path, inner: bool
+) -> None:
+    columns = branches()
+    values = ak.values_astype(columns["part_px"], np.float32)
+    schema = tmp_path / "mine.yaml"
+    schema.write_text("extends: jetclass\nfeatures: {chi2: {branch: part_chi2}}\n")
+    (file,) = opened(write(path, columns | {"part_chi2": without(values, inner=inner)}), form=str(schema))
+    jets = read_chunk(file, 0, 0, ENTRIES, Request(columns=("pt", "deta", "dphi", "chi2")))[0]
+    expected = np.concatenate([np.asarray(row) for row in values])
+    first, last = jets.offsets[NULL : NULL + 2].tolist()
+    expected[first : first + 1 if inner else last] = np.nan
+    assert jets.lengths.tolist() == ak.num(values).tolist()
+    np.testing.assert_array_equal(jets.column("chi2").numpy(), expected)
+
+
+def test_columns_behind_a_map_and_a_record_are_found(tmp_path: Path) -> None:
+    table = {name: ak.to_arrow(ak.Array(values), extensionarray=False) for name, values in branches().items()}
+    kind, pairs = pa.map_(pa.string(), pa.float64()), [("up", 1.0), ("down", 2.0)]
+    weights = pa.array([pairs] * ENTRIES, kind)
+    record = pa.array([{"weights": pairs, "run": 5}] * ENTRIES, pa.struct([("weights", kind), ("run", pa.int64())]))
+    pq.write_table(pa.table({"weights": weights, "record": record, **table}), tmp_path / "jets.parquet")
+    (file,) = opened(tmp_path / "jets.parquet")
+    jets = read_chunk(file, 0, 0, ENTRIES, Request(("event", "record.run")))[0]
+    assert jets.jet["event"].tolist() == branches()["event"].tolist()
+    assert jets.jet["record.run"].tolist() == [5] * ENTRIES
 
 
 def test_a_column_without_statistics_is_searched_for_missing_values(tmp_path: Path) -> None:
@@ -189,6 +219,28 @@ def test_an_event_that_does_not_fit_together_costs_its_own_jets(tmp_path: Path) 
     jets = ak.num(columns["FatJet_pt"]).to_list()
     assert found == [entry for entry, number in enumerate(jets) for _ in range(number) if entry != wrong]
     assert left_out == jets[wrong]
+
+
+def test_what_is_skipped_is_not_read_for_a_check_of_a_column(tmp_path: Path, model: Path) -> None:
+    """Jet columns are read with the branches of the cut, which differ in length in one entry of each file."""
+    schema = tmp_path / "mine.yaml"
+    schema.write_text("extends: jetclass\nparticle_cut: hypot(part_px, part_py) > 0\n")
+    numbers = np.arange(ENTRIES)
+    for name, wrong, shift in ("first.parquet", 3, 0), ("second.parquet", 5, 0), ("other.parquet", 5, 1):
+        columns = branches(event=without(numbers), event_id=numbers + shift)
+        rows = ak.to_list(columns["part_px"])
+        rows[wrong].append(1.0)
+        write(tmp_path / name, columns | {"part_px": ak.values_astype(ak.Array(rows), np.float32)})
+    first, second, other = (str(tmp_path / f"{name}.parquet") for name in ("first", "second", "other"))
+    settings = DataSettings(sources=(first,), pairs={first: second}, format=str(schema), bad_files="skip")
+    embed(model, [first], tmp_path / "z.parquet", keep=["event"], data=settings, log=lambda message: None)
+    kept = read_z(tmp_path / "z.parquet").columns["event"]
+    assert np.flatnonzero(np.isnan(kept)).tolist() == [3, NULL]
+    assert open_dataset(settings).files[0].second is not None
+    with pytest.raises(DataError, match="event_id 0 and 1 in row 0"):
+        open_dataset(settings.model_copy(update={"pairs": {first: other}}))
+    with pytest.raises(DataError, match=r"(?s)different numbers of particles.*entry 3"):
+        open_dataset(settings.model_copy(update={"bad_files": "error"}))
 
 
 def test_an_event_with_a_particle_that_is_not_finite_costs_its_own_jets(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import read_chunk
@@ -58,6 +59,17 @@ def schema(folder: Path, **names: str) -> str:
 
 def read(file: JetFile, start: int = 0, stop: int = JETS) -> Jets:
     return read_chunk(file, 0, start, stop, Request(("jet_pt",)))[0]
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_numbers_wider_than_double_precision_are_read_as_it(tmp_path: Path, write: Callable[..., None]) -> None:
+    wide = {name: values.astype(np.longdouble) for name, values in arrays().items()}
+    write(tmp_path / "wide", wide)
+    form = schema(tmp_path, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    (file,) = open_files([Source(str(tmp_path / "wide"))], schema=form)
+    jets = read(file)
+    assert jets.jet["jet_pt"].dtype == torch.float64
+    assert jets.jet["jet_pt"].tolist() == arrays()["jet"].tolist()
 
 
 def check(file: JetFile, expected: Mapping[str, Any]) -> None:

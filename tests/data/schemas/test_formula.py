@@ -40,6 +40,12 @@ OF = np.array([10.0, 20.0, 20.0, 20.0])
         ("7", np.full(4, 7)),
         ("eta(x, a.b[2], 1)", np.arcsinh(1 / np.hypot(X, Y))),
         ("wrap(x + 6.283185307179586)", np.array([1.0, -2.0, 3.0, 4 - 2 * np.pi])),
+        ("(x > 0) + (x > 2) + (a.b[2] < 1)", np.array([2, 1, 2, 2])),
+        ("(x > 0) + (x > 2) == 2", np.array([0, 0, 1, 1])),
+        ("-(x > 0) - (x > 2)", np.array([-1, 0, -2, -2])),
+        ("(x > 0) * (x > 2) // (x > 4)", np.array([np.nan, np.nan, np.inf, np.inf])),
+        ("exp(x > 0)", np.where(X > 0, np.e, 1)),
+        ("where(x > 2, x < 4, x < 0)", np.array([0, 1, 1, 0])),
     ],
 )
 def test_a_formula_of_particles_equals_numpy(text: str, expected: np.ndarray) -> None:
@@ -52,6 +58,13 @@ def test_a_formula_of_particles_equals_numpy(text: str, expected: np.ndarray) ->
 )
 def test_a_formula_of_jets_sums_over_their_particles(text: str, expected: list[float]) -> None:
     assert Formula(text).of_jets(ROWS).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["(j > 5) * (j > 15)", "where(j > 15, j > 5, j < 5)", "minimum(j > 5, j > 15)"])
+def test_products_and_choices_of_conditions_are_conditions(text: str) -> None:
+    selected = Formula(text).of_jets(ROWS)
+    assert selected.dtype == np.bool_
+    assert selected.tolist() == [False, True]
 
 
 def test_numbers_of_particles_are_no_number_of_a_jet() -> None:

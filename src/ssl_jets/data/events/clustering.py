@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from ssl_jets.arrays import Array
 from ssl_jets.config import Settings
 from ssl_jets.data.readers.base import Number, Table
-from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows
+from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, plain_numbers
 from ssl_jets.errors import UsageError
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.launcher import rank
@@ -169,7 +169,9 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
     shift = np.repeat((np.cumsum(members) - members)[chosen] - offsets[slot], members[chosen])
     index = index[np.arange(offsets[-1]) + shift]
     numbers = _numbers(sums[:, chosen], slot, lengths)
-    of_events = {name: np.repeat(np.asarray(raw[cluster.event[name]]), most) for name in names if name in cluster.event}
+    of_events = {
+        name: np.repeat(plain_numbers(raw[cluster.event[name]]), most) for name in names if name in cluster.event
+    }
     return Rows(
         offsets=offsets,
         particle={name: values[index, at] for at, name in enumerate(cluster.particle) if name in names},

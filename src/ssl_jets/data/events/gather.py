@@ -13,7 +13,7 @@ from ssl_jets.data.events.clustering import Clustering, clustered
 from ssl_jets.data.events.collections import CollectionLayout
 from ssl_jets.data.events.links import Links, by_element, by_range, by_reference, by_table
 from ssl_jets.data.events.nested import Nested, nested_rows
-from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten
+from ssl_jets.data.rows import NO_ENTRIES, BadEntriesError, Entries, Raw, Rows, chosen, flatten, plain_numbers
 
 Read = Callable[[Sequence[str], int, int], Raw]
 """Function that reads branches of a range of entries."""
@@ -232,12 +232,12 @@ class _Events:
         """Return a column of all jets of all events; a number of an event is repeated for each of its jets."""
         location = self._layout.jet_branch(name)
         if location is None:
-            return np.repeat(np.asarray(ak.to_numpy(self._raw[name])), self._jets)
+            return np.repeat(plain_numbers(self._raw[name]), self._jets)
         branch, position = location
         if position is None:
             return self._lists([branch], self._jets)[1][0]
         values = self._raw[branch]  # [event, jet, position]
-        return np.asarray(ak.to_numpy(ak.flatten(values[..., position], axis=1)))
+        return plain_numbers(ak.flatten(values[..., position], axis=1))
 
     def _check(self, lengths: Array, expected: Array, branch: str) -> None:
         wrong = np.flatnonzero(lengths != expected)

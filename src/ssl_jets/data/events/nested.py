@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.readers.base import Number, Table
-from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, one_jet_an_entry
+from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, one_jet_an_entry, plain_numbers
 
 _LOOK = 1000
 """Entries from which the lists with one value per jet are found."""
@@ -102,7 +102,7 @@ def nested_rows(raw: Raw, names: Sequence[str], counts: Array, entry: Entries, p
     for name in names:
         values = raw[name]
         if values.ndim == 1:
-            jets[name] = np.repeat(np.asarray(ak.to_numpy(values)), counts)
+            jets[name] = np.repeat(plain_numbers(values), counts)
             continue
         wrong = np.flatnonzero(_counts(values) != counts)
         if len(wrong):

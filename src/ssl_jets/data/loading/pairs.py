@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import read_jet_columns
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.request import Request
 from ssl_jets.data.seen import shared
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.sources import Source, resolve_sources
@@ -58,7 +58,7 @@ def with_pairs(files: Sequence[JetFile], settings: DataSettings, left_out: Mappi
         raise UsageError(what, where=SETTING, found=twice[0].source, hint="name it in data.pairs only")
     paired = list(files)
     for number, partner in zip(partners, seconds, strict=True):
-        check_pair(files[number], partner)
+        check_pair(files[number], partner, Request.of(settings))
         paired[number] = replace(files[number], second=partner)
     return paired
 
@@ -74,8 +74,10 @@ def refuse_pairs(settings: DataSettings) -> None:
         raise UsageError("this training reads one view of each jet", where=SETTING, found=settings.pairs, hint=hint)
 
 
-def check_pair(first: JetFile, second: JetFile) -> None:
+def check_pair(first: JetFile, second: JetFile, request: Request) -> None:
     """Check that row i of both files is the same jet: equal length, equal `event_id` where they have it.
+
+    Rows that the request skips in either file are not compared.
 
     Raises:
         UsageError: files of events, whose jets have no rows.
@@ -85,12 +87,12 @@ def check_pair(first: JetFile, second: JetFile) -> None:
     if first.events is not None or second.events is not None:
         raise UsageError("pairs are read from files with one jet in each entry", where=f"{SETTING}, {where}")
     shared_columns([first, second])
-    if found := _difference(first, second):
+    if found := _difference(first, second, request):
         hint = "row i of both files is the same jet of the same event, as ssl-jets simulate --pairs writes them"
         raise DataError("the files of a pair do not hold the same jets", where=where, found=found, hint=hint)
 
 
-def _difference(first: JetFile, second: JetFile) -> str:
+def _difference(first: JetFile, second: JetFile, request: Request) -> str:
     """Describe the first difference of two files of a pair; "" without one."""
     if first.entries != second.entries:
         return f"{first.entries:,} and {second.entries:,} jets"
@@ -98,15 +100,13 @@ def _difference(first: JetFile, second: JetFile) -> str:
     if len(having) < 2:
         return f"{EVENT_ID} in {having[0].source} only" if having else ""
     for start in range(0, first.entries, _BLOCK):
-        one, other = (_events(file, start, min(start + _BLOCK, file.entries)) for file in having)
-        if (rows := np.flatnonzero(one != other)).size:
-            row = rows[0]
-            return f"{EVENT_ID} {one[row]:.0f} and {other[row]:.0f} in row {start + row}"
+        stop = min(start + _BLOCK, first.entries)
+        read = [read_jet_columns(file, [EVENT_ID], start, stop, request) for file in having]
+        rows, *at = np.intersect1d(read[0][0], read[1][0], assume_unique=True, return_indices=True)
+        one, other = (columns[EVENT_ID][index] for (_, columns), index in zip(read, at))
+        if (wrong := np.flatnonzero(one != other)).size:
+            return f"{EVENT_ID} {one[wrong[0]]:.0f} and {other[wrong[0]]:.0f} in row {rows[wrong[0]]}"
     return ""
-
-
-def _events(file: JetFile, start: int, stop: int) -> Array:
-    return read_jet_columns(file, [EVENT_ID], start, stop)[EVENT_ID]
 
 
 def _named_pairs(pairs: Mapping[str, str]) -> list[tuple[Source, Source]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,7 @@ class ProportionStream(JoinedStreams):
     def __init__(self, streams: Sequence[TrainStream], shares: Sequence[float], *, batch_size: int) -> None:
         super().__init__(streams)
         self._streams, self._batch_size = list(streams), batch_size
-        # Shares 0.5, 0.3 and 0.2 -> edges 0, 0.5, 0.8 and 1: set i has the jets between the edges i and i + 1.
-        total, edge = sum(shares), 0.0
-        self._edges = [0.0]
-        for share in shares:
-            edge += share
-            self._edges.append(edge / total)
-        self._edges[-1] = 1.0
+        self._shares = [share / sum(shares) for share in shares]
         self._taken = 0
         self._given = [0] * len(self._streams)
 
@@ -49,37 +42,39 @@ class ProportionStream(JoinedStreams):
 
     def take(self, jets: int) -> Jets:
         """Return exactly this number of jets, the next ones of the mixture, set after set."""
-        # Edges 0, 0.5, 0.8 and 1; 8 jets taken, 8 more asked for. The edges lay at 0, 4, 6 and 8, and lie at
-        # 0, 8, 13 and 16 now: the sets had 4, 2 and 2 jets, have 8, 5 and 3, and give 4, 3 and 1.
-        self._taken += jets
-        due = [whole - given for whole, given in zip(self._due(), self._given)]
-        # Rounding of both edges may take a jet back from a small set: it gives none, and a large one fewer.
-        numbers = [max(number, 0) for number in due]
-        while sum(numbers) > jets:
-            numbers[numbers.index(max(numbers))] -= 1
-        self._given = [given + number for given, number in zip(self._given, numbers)]
+        # The quota method (Balinski, Young, Am. Math. Monthly 82, 701, 1975): each jet goes to a set that has less than
+        # its share of all, of these to the one with most share a jet. Shares 0.5, 0.3 and 0.2: sets 0, 1, 0, 2, 0, 1.
+        before = list(self._given)
+        for _ in range(jets):
+            self._taken += 1
+            due = [index for index, share in enumerate(self._shares) if self._given[index] < share * self._taken]
+            self._given[max(due, key=lambda index: self._shares[index] / (self._given[index] + 1))] += 1
+        numbers = [given - own for given, own in zip(self._given, before)]
         return concatenate([stream.take(number) for stream, number in zip(self._streams, numbers) if number])
-
-    def _due(self) -> list[int]:
-        """Return the number of jets of each set among the jets taken."""
-        edges = [round(edge * self._taken) for edge in self._edges]
-        return [stop - start for start, stop in pairwise(edges)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler states of all streams."""
-        return {"taken": self._taken, "given": self._given, "sets": [stream.state_dict() for stream in self._streams]}
+        return {
+            "taken": self._taken,
+            "given": list(self._given),
+            "sets": [stream.state_dict() for stream in self._streams],
+        }
+
+    def _given_by(self, state: Mapping[str, Any]) -> list[int]:
+        """Return the number of jets that each set has given; earlier versions did not save it."""
+        return list(state.get("given") or [int(share * state["taken"]) for share in self._shares])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the sampler states of all streams."""
         self._taken = state["taken"]
-        self._given = list(state.get("given") or self._due())
+        self._given = self._given_by(state)
         for stream, own in zip(self._streams, state["sets"]):
             stream.load_state_dict(own)
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self._taken = states[0]["taken"]
-        self._given = list(states[0].get("given") or self._due())
+        self._given = self._given_by(states[0])
         for index, stream in enumerate(self._streams):
             stream.resume([state["sets"][index] for state in states])
 

@@ -163,7 +163,7 @@ def key_of(file: JetFile, request: Request) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-_OF_PLACE = {"source", "index", "events", "boundaries", "reader", "_decoders"}
+_OF_PLACE = {"source", "index", "events", "boundaries", "reader", "versions", "_decoders"}
 """Fields of a file that depend on its place, or follow from its contents and the others."""
 
 

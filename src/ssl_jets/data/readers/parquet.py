@@ -39,7 +39,8 @@ class Columns:
         leaves = [leaf for field in file.schema_arrow for leaf in _leaves((field.name,), field.type)]
         self._types = {".".join(fields): dtype for fields, dtype in leaves}
         self._fields = {".".join(fields): fields for fields, _ in leaves}
-        self._indices = {".".join(fields): index for index, (fields, _) in enumerate(leaves)}
+        first = accumulate((_stored_columns(dtype) for _, dtype in leaves), initial=0)
+        self._indices = {".".join(fields): index for (fields, _), index in zip(leaves, first, strict=False)}
         self.branches = tuple(self._types)
         self.entries = int(file.metadata.num_rows)
         groups = range(file.metadata.num_row_groups)
@@ -207,6 +208,17 @@ def _leaves(fields: Fields, dtype: pa.DataType, lists: int = 0) -> Iterator[tupl
         for _ in range(lists):
             dtype = pa.list_(dtype)
         yield fields, dtype
+
+
+def _stored_columns(dtype: pa.DataType) -> int:
+    """Return the number of columns that store a type in the file: of a map two, its keys and its values."""
+    if isinstance(dtype, pa.BaseExtensionType):
+        return _stored_columns(dtype.storage_type)
+    if _is_list(dtype):
+        return _stored_columns(dtype.value_type)
+    if pa.types.is_map(dtype):
+        return _stored_columns(dtype.key_type) + _stored_columns(dtype.item_type)
+    return sum(_stored_columns(field.type) for field in dtype) if pa.types.is_struct(dtype) else 1
 
 
 def _without_lists(dtype: pa.DataType) -> tuple[pa.DataType, int]:

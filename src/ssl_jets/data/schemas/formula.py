@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.schemas import pdg
+from ssl_jets.data.schemas.formula_functions import FUNCTIONS, OPERATORS, chain, fold
 from ssl_jets.data.schemas.formula_text import to_python
 from ssl_jets.errors import UsageError, nearest
 
@@ -41,76 +41,14 @@ _Result = tuple[Any, bool | None]
 """A number, or an array `[jet]` (False) or `[particle]` (True); None marks a plain number."""
 
 
-def _hypot(*parts: Array) -> Array:
-    # Roots of sums of squares are several times faster than np.hypot, and jets are far from where they would overflow.
-    length: Array = np.sqrt(sum(np.square(part) for part in parts))
-    return length
-
-
-def _wrap(angle: Array) -> Array:
-    wrapped: Array = angle - 2 * np.pi * np.round(angle / (2 * np.pi))
-    return wrapped
-
-
-_FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
-    "abs": (1, np.abs),
-    "sign": (1, lambda x: np.where(x < 0, -1.0, 1.0).astype(np.float32)),
-    "sqrt": (1, np.sqrt),
-    "exp": (1, np.exp),
-    "log": (1, np.log),
-    "log10": (1, np.log10),
-    "sin": (1, np.sin),
-    "cos": (1, np.cos),
-    "sinh": (1, np.sinh),
-    "cosh": (1, np.cosh),
-    "tanh": (1, np.tanh),
-    "arcsinh": (1, np.arcsinh),
-    "arctan2": (2, np.arctan2),
-    "hypot": (-2, _hypot),
-    "minimum": (2, np.minimum),
-    "maximum": (2, np.maximum),
-    "where": (3, np.where),
-    "clip": (3, np.clip),
-    "wrap": (1, _wrap),
-    "eta": (3, lambda px, py, pz: np.arcsinh(pz / _hypot(px, py))),
-    "phi": (2, lambda px, py: np.arctan2(py, px)),
-    "kind": (1, pdg.kind),
-    "charge": (1, pdg.charge),
-    "mass": (1, pdg.mass),
-}
-"""Name to the number of arguments (-2: two or more) and the function. `sign` of 0 is 1; `wrap` brings an angle into
--pi to pi; `eta` and `phi` take a momentum; `kind`, `charge` and `mass` take a PDG number."""
-
 MOST_CHARACTERS = 10_000
 """Longest text of a formula."""
 
 MOST_LEVELS = 150
 """Deepest nesting of a formula: `a + b + c` has two levels of sums."""
 
-NAMES = (*sorted(_FUNCTIONS), "sum")
+NAMES = (*sorted(FUNCTIONS), "sum")
 """Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
-
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
-    ast.Mult: np.multiply,
-    ast.Div: np.true_divide,
-    ast.FloorDiv: np.floor_divide,
-    ast.Mod: np.mod,
-    ast.Pow: np.power,
-    ast.USub: np.negative,
-    ast.UAdd: lambda x: x,
-    ast.Not: np.logical_not,
-    ast.Invert: np.logical_not,
-    ast.And: np.logical_and,
-    ast.Or: np.logical_or,
-    ast.Eq: np.equal,
-    ast.NotEq: np.not_equal,
-    ast.Lt: np.less,
-    ast.LtE: np.less_equal,
-    ast.Gt: np.greater,
-    ast.GtE: np.greater_equal,
-}
 
 
 class Formula:
@@ -173,13 +111,13 @@ class Formula:
         match node:
             case ast.Constant(value=bool() | int() | float() as number) if abs(number) <= sys.float_info.max:
                 inner = []
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 inner = [left, right]
-            case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
                 inner = [operand]
             case ast.BoolOp(values=parts):
                 inner = [*parts]
-            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _OPERATORS for op in ops):
+            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in OPERATORS for op in ops):
                 inner = [left, *others]
             case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
                 self._check_call(node, function, len(args))
@@ -193,7 +131,7 @@ class Formula:
         if function not in NAMES:
             near = ", ".join(nearest(function, NAMES)[:4])
             raise ValueError(f"no such function: {self._excerpt(node)}; known are {near}, ...")
-        expected = 1 if function == "sum" else _FUNCTIONS[function][0]
+        expected = 1 if function == "sum" else FUNCTIONS[function][0]
         if arguments != expected and not (expected < 0 and arguments >= -expected):
             number = f"{-expected} or more" if expected < 0 else str(expected)
             raise ValueError(f"{function} takes {number} arguments, not {arguments}: {self._excerpt(node)}")
@@ -209,19 +147,19 @@ class Formula:
                 case ast.Constant(value=int() | float() as number):
                     return float(number), None
                 case ast.BinOp(left=left, op=op, right=right):
-                    return self._apply(_OPERATORS[type(op)], [left, right], values)
+                    return self._apply(OPERATORS[type(op)], [left, right], values)
                 case ast.UnaryOp(op=op, operand=operand):
-                    return self._apply(_OPERATORS[type(op)], [operand], values)
+                    return self._apply(OPERATORS[type(op)], [operand], values)
                 case ast.BoolOp(op=op, values=parts):
-                    operator = _OPERATORS[type(op)]
-                    return self._apply(lambda *x: _fold(operator, x), parts, values)
+                    operator = OPERATORS[type(op)]
+                    return self._apply(lambda *x: fold(operator, x), parts, values)
                 case ast.Compare(left=left, ops=ops, comparators=others):
-                    chain = [_OPERATORS[type(op)] for op in ops]
-                    return self._apply(lambda *x: _chain(chain, x), [left, *others], values)
+                    operators = [OPERATORS[type(op)] for op in ops]
+                    return self._apply(lambda *x: chain(operators, x), [left, *others], values)
                 case ast.Call(func=ast.Name(id="sum"), args=[inner]):
                     return values.total(_particles(self._evaluate(inner, values), values)), False
                 case ast.Call(func=ast.Name(id=function), args=args):
-                    return self._apply(_FUNCTIONS[function][1], args, values)
+                    return self._apply(FUNCTIONS[function][1], args, values)
         raise AssertionError(node)  # `_check` let it pass
 
     def _apply(self, function: Callable[..., Any], nodes: list[ast.expr], values: Values) -> _Result:
@@ -279,14 +217,3 @@ def _particles(result: _Result, values: Values) -> Array:
     if is_particle is None:
         value = np.full(len(values), value)
     return value if is_particle else values.spread(value)
-
-
-def _fold(operator: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    result = parts[0]
-    for part in parts[1:]:
-        result = operator(result, part)
-    return result
-
-
-def _chain(operators: list[Callable[..., Any]], parts: tuple[Any, ...]) -> Any:
-    return _fold(np.logical_and, tuple(op(a, b) for op, a, b in zip(operators, parts, parts[1:])))

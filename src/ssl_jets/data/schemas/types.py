@@ -1,7 +1,7 @@
 """Types of jet columns: of one file, and the common type of several files.
 
-Floating types stay as they are, whole numbers are int64. In a column with missing values, or with floating numbers in
-another file, whole numbers and flags are float64, which is exact up to 2^53.
+Floating types stay as they are (up to float64), whole numbers are int64. In a column with missing values, or with
+floating numbers in another file, whole numbers and flags are float64, which is exact up to 2^53.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def own_types(schema: Schema, table: Table, names: Sequence[str]) -> JetTypes:
             types[name] = np.dtype(np.float64)
             rounded |= {name} if dtype.itemsize == 8 else set()
         else:
-            types[name] = np.dtype(np.int64) if dtype.kind in "iu" else dtype
+            types[name] = (
+                np.dtype(np.int64) if dtype.kind in "iu" else dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
+            )
         if value.factor != 1.0:
             types[name] = np.result_type(types[name], np.float32)
     return JetTypes(types, frozenset(rounded))
