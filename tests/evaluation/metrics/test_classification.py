@@ -193,6 +193,22 @@ def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
     assert weighted.jets == plain.jets
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1e9])
+def test_the_unit_of_the_weights_changes_no_number(scored, unit: float) -> None:
+    probabilities, labels = scored(900, 4)
+    weights = np.random.default_rng(0).uniform(0.5, 2, 900)
+    one, other = (
+        classification_metrics(probabilities, labels, NAMES, weights=weights * factor, resamples=10)
+        for factor in (1, unit)
+    )
+    for point, same in zip(one.rejections, other.rejections, strict=True):
+        assert same.signal_efficiency == pytest.approx(point.signal_efficiency)
+        assert same.rejection.value == pytest.approx(point.rejection.value)
+        assert same.rejection.low == pytest.approx(point.rejection.low)
+    for curve, same in zip(one.roc, other.roc, strict=True):
+        np.testing.assert_allclose(same.signal_efficiency, curve.signal_efficiency)
+
+
 def test_an_overconfident_model_is_calibrated_by_the_temperature_that_made_it_so(scored) -> None:
     probabilities, labels = scored(6000, 4)  # logits N(0, 1) + 1.5: the true posterior has logits 1.5 times as large
     powers = probabilities ** (1.5 * 2)

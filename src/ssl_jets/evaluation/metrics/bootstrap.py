@@ -22,6 +22,10 @@ BLOCK = 2_000_000
 """Weights held as float64 at one time: 16 MB."""
 
 
+ROUNDING = 1e-10
+"""Share of a sum of weights below which a difference of sums is rounding."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number and its central bootstrap intervals, which contain it.
