@@ -73,7 +73,7 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
     values: dict[str, Any] = {"jets": result.test_jets, "seen": seen}
     values |= {"seeds": settings.seeds, "batch": settings.batch_size, "steps": settings.steps}
     return [
-        *(page.lead(line.replace("+-", "±")) for line in result.against_observables()),
+        *map(page.lead, result.against_observables()),
         *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
         *album.add("label_curves", lambda: label_curves(result), result.points, **values),
