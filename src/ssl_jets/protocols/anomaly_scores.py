@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.roc import curves, ranked
 from ssl_jets.evaluation.probes.classes import Labelled, standardize
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
@@ -104,7 +104,8 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
     if pair is None:
         undefined = Estimate(None, None, None, None, None)
         return undefined, undefined
-    auc = Estimate.of_rows(accuracy_and_auc_rows(probabilities, labels, bootstrap)[1])
+    of_accuracy, of_auc = accuracy_and_auc_rows(probabilities, labels, bootstrap)
+    _, auc = accuracy_and_auc_of(of_accuracy, of_auc, labels, bootstrap)
     return auc, curves(pair, bootstrap, "signal", "background")[1].improvement
 
 
