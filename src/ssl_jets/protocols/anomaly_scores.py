@@ -8,6 +8,9 @@
 signal jets, from background alone. The optimal score of this task is also optimal for signal against background, though
 no jet was labelled. Both halves of the background come from one sample: the idealised search (arXiv:2109.00546).
 
+A classifier of two samples without any signal has a random score, which can separate a signal from background by chance
+where z separates them well. A search with no hidden jets measures this floor.
+
 The significance improvement is max over cuts of eps_S / sqrt(eps_B) with at least `SIC_JETS` background jets passing.
 """
 
