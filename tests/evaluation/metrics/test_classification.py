@@ -282,6 +282,18 @@ def test_a_guess_has_the_share_of_the_largest_class_by_weight() -> None:
     assert found.largest_class == found.accuracy.value == pytest.approx(0.75)
 
 
+def test_a_largest_improvement_at_the_tightest_cut_is_a_lower_limit() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [400, 300])
+    for shift, limit in ((6.0, True), (0.8, False)):
+        score = norm.cdf(rng.normal(size=700) + shift * labels - shift / 2)
+        found = classification_metrics(np.column_stack([1 - score, score]), labels, ("QCD", "S"), resamples=20)
+        (best,) = found.significance
+        assert best.improvement.limit is limit
+        assert (best.background_efficiency == 25 / 400) is limit
+        assert best.improvement.value <= np.sqrt(400 / 25) + 1e-12
+
+
 def test_the_significance_improvement_is_that_of_two_gaussians() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 20000)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,7 @@ class Significance:
         efficiency: eps_S there.
         background_efficiency: eps_B there.
         improvement: its value, with intervals of a cut at this eps_B; None where too few background jets are there.
+            `limit` is True at the tightest cut of the search: with more background jets a tighter one may be better.
     """
 
     signal: str
@@ -164,10 +165,12 @@ def _significance(roc: Roc, rows: Array, signal_jets: float) -> Significance:
         return Significance(roc.signal, roc.background, None, None, Estimate(None, None, None, None, None))
     best = int(np.argmax(np.where(allowed, improvement[0], -1)))
     background_efficiency = float(roc.background_efficiency[best])
+    share = Estimate.of_share(rows[:, best], signal_jets)
+    tightest = best > 0 and not allowed[best - 1]
     return Significance(
         roc.signal,
         roc.background,
         float(rows[0, best]),
         background_efficiency,
-        Estimate.of_share(rows[:, best], signal_jets).mapped(lambda share: share * background_efficiency**-0.5),
+        replace(share, limit=tightest).mapped(lambda value: value * background_efficiency**-0.5),
     )

@@ -142,7 +142,7 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
             entry.score,
             page.number(entry.auc.value, 3),
             page.interval(entry.auc, digits=3),
-            page.number(entry.improvement.value, 2),
+            "≥ " * entry.improvement.limit + page.number(entry.improvement.value, 2),
         )
         for entry in result.distances
     ]
