@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ssl_jets.data.files import JetFile
 from ssl_jets.errors import UsageError
@@ -17,6 +18,7 @@ from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import AnomalyScan, anomaly_scan
 from ssl_jets.report import write_anomaly_report
+from ssl_jets.report.sections.protocols import cwola as cwola_figure
 from support.measured import check_intervals
 from support.small_models import tiny_encoder
 
@@ -60,6 +62,36 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert not [line for line in logged if " of " in line and ": " in line and line[0].isdigit()]  # nothing made again
 
 
+def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> None:
+    """A random direction of z that separates a class well separates it by chance: no improvement of 1."""
+    rng = np.random.default_rng(0)
+    label = np.arange(3000) % 2
+    z = rng.normal(size=(3000, 4)) + 2.0 * label[:, None]
+    np.savez(tmp_path / "z.npz", z=z.astype(np.float32), label=label)
+    settings = EvaluateSettings(
+        anomaly=AnomalySettings(counts=(300, 10), seeds=8), evaluate=MeasureSettings(fit_jets=1500, test_jets=1500)
+    )
+    result = anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "z.npz", log=lambda text: None)
+    (scan,) = result.cwola
+    assert [point.signal_jets for point in scan.points] == [0, 10, 300]
+    assert scan.floor is scan.points[0]
+    assert scan.floor.significance == 0
+    assert scan.floor.improvement > 1.3
+    assert scan.floor.improvement + 2 * scan.floor.improvement_std < scan.searches[-1].improvement
+    figure = cwola_figure(result)
+    assert figure is not None
+    floor = next(line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white")
+    assert floor.get_ydata() == pytest.approx([scan.floor.improvement])
+    write_anomaly_report(tmp_path / "out")
+    assert ",0,0," in (tmp_path / "out" / "figures" / "cwola.csv").read_text()
+
+
+@pytest.mark.parametrize("counts", [(-5,), (10, -1)])
+def test_a_negative_number_of_signal_jets_is_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="counts"):
+        AnomalySettings(counts=counts)
+
+
 def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
     sample_files: list[JetFile], batch: Jets, tmp_path: Path
 ) -> None:
@@ -73,7 +105,7 @@ def test_z_is_searched_beside_random_weights_jet_columns_and_observables(
     result = anomaly_scan([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda text: None)
     inputs = {"z", "z of random weights", "jet columns", "observables"}
     assert {scan.of for scan in result.cwola} == {scores.of for scores in result.distances} == inputs
-    found = {scan.of: scan.points[0].auc for scan in result.cwola}
+    found = {scan.of: scan.searches[0].auc for scan in result.cwola}
     assert found["observables"] is not None
     assert found["observables"] > 0.7  # impact parameters tell b quarks
     assert "observables" in write_anomaly_report(tmp_path / "out").read_text()

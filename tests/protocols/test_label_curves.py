@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,9 +19,46 @@ from ssl_jets.evaluation.settings import EvaluateSettings, LabelSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import LabelCurves, label_curves, labels_table
-from ssl_jets.protocols.labels_result import BASELINES, DEEP_SETS, LINEAR_OBSERVABLES, TREES_OBSERVABLES
+from ssl_jets.protocols.labels_result import (
+    BASELINES,
+    DEEP_SETS,
+    LINEAR_OBSERVABLES,
+    TREES_OBSERVABLES,
+    LabelPoint,
+    LabelTraining,
+    UsedLabelSettings,
+)
 from ssl_jets.report import write_labels_report
 from support.measured import check_intervals
+
+
+def curves_of(gaps: list[float]) -> LabelCurves:
+    """Return label curves of one share, of a model that is better than observables by `gaps`, one for each seed."""
+    points = [
+        LabelPoint.of(name, 0.1, [LabelTraining(accuracy=0.6 + sign * gap, auc=0.8, labels=90) for gap in gaps])
+        for name, sign in (("mae full", 1), (TREES_OBSERVABLES, 0))
+    ]
+    facts: dict[str, Any] = {"models": {}, "files": [], "data": {}, "classes": (), "test_jets": 100}
+    settings = UsedLabelSettings(seeds=len(gaps))
+    curves = [point.curve for point in points]
+    return LabelCurves(**facts, settings=settings, curves=curves, points=points, folder=Path())
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_equal_curves_of_few_seeds_are_told_apart_in_one_of_twenty_experiments(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    sentences = [curves_of(rng.normal(0, 0.01, seeds).tolist()).against_observables()[0] for _ in range(1000)]
+    assert np.mean(["cannot be distinguished from" in text for text in sentences]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_difference_of_three_seeds_has_its_interval() -> None:
+    (sentence,) = curves_of([0.01, 0.02, 0.03]).against_observables()
+    assert sentence == (
+        "With 90 labels mae full cannot be distinguished from boosted trees on observables: accuracy 0.620 against "
+        "0.600, difference +0.020 (95 %: -0.005 to +0.045, over 3 seeds)."
+    )
+    assert "is above" in curves_of([0.019, 0.02, 0.021]).against_observables()[0]
+    assert "is below" in curves_of([-0.019, -0.02, -0.021]).against_observables()[0]
 
 
 @pytest.mark.slow
@@ -59,6 +98,6 @@ def test_a_curve_has_a_point_for_each_mode_and_share_and_is_not_made_twice(tmp_p
     assert len([line for line in logged if " of 24: " in line]) == 24
     assert not [note for note in found.notes if " of 24: " in note]  # progress is no note
     assert LabelCurves.read(tmp_path / "out") == second
-    assert f"With {points['run probe', 0.5].labels:,} labels run probe is " in labels_table(found)
+    assert f"With {points['run probe', 0.5].labels:,} labels run probe " in labels_table(found)
     assert (0.45 < found.largest_class < 0.6, found.leaked) == (True, 0)
     assert "label_curves.pdf" in write_labels_report(tmp_path / "out").read_text()

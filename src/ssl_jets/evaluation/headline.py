@@ -61,8 +61,17 @@ def headline(probes: Sequence[ProbeResult], baselines: Collection[str] = ()) -> 
     return Headline(_side(best), _side(strongest), best.test_jets, difference)
 
 
-def headline_sentences(strongest: Headline | None, observables: Headline | None) -> list[str]:
-    """Return a sentence on z against observables, and one on z against the strongest baseline if that is another."""
+def headline_sentences(
+    strongest: Headline | None, observables: Headline | None, labelled_jets: int | None = None
+) -> list[str]:
+    """Return a sentence on z against observables, and one on z against the strongest baseline if that is another.
+
+    Args:
+        strongest: z against the strongest baseline.
+        observables: z against observables.
+        labelled_jets: jets whose labels the model has learned from; they are named where they are more than those of
+            the reader of z.
+    """
     sentences = []
     if observables is not None and observables.verdict:
         sentences.append(_sentence(observables, "observables computed from the particles"))
@@ -72,6 +81,8 @@ def headline_sentences(strongest: Headline | None, observables: Headline | None)
         and (observables is None or strongest.baseline != observables.baseline)
     ):
         sentences.append(_sentence(strongest, "the strongest baseline"))
+    if sentences and (known := observables or strongest) and (labelled_jets or 0) > known.z.fit_jets:
+        sentences[0] += f" The model itself has learned from {labelled_jets:,} labelled jets."
     return sentences
 
 

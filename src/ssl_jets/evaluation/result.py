@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.results import RepresentationStatistics, Verdict
-from ssl_jets.evaluation.headline import Headline
+from ssl_jets.evaluation.headline import Headline, headline_sentences
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleGroups, ParticleNumbers
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
@@ -199,6 +199,10 @@ class Evaluation(ShortRepr, Written):
     def representation(self) -> RepresentationStatistics:
         """Statistics of z of the evaluated model."""
         return self.spread[TRAINED]
+
+    def headlines(self) -> list[str]:
+        """Return the sentences on z against observables and against the strongest baseline."""
+        return headline_sentences(self.headline, self.against_observables, self.model.labelled_jets)
 
     @property
     def fit_jets(self) -> int:

@@ -56,8 +56,9 @@ class AnomalySettings(Settings):
 
     signals: tuple[str, ...] = ()
     """Classes that are taken for a signal, one after the other; by default all but the background."""
-    counts: tuple[int, ...] = Field(default=(10, 30, 100, 300, 1000), min_length=1)
-    """Signal jets hidden in the background; more than there are to fit on are left out."""
+    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(10, 30, 100, 300, 1000), min_length=1)
+    """Signal jets hidden in the background; more than there are to fit on are left out. A search with none is always
+    made: the floor."""
     seeds: int = Field(default=5, ge=2)
     """Draws of the signal jets, and of the halves of the background, at every number."""
     neighbours: int = Field(default=10, ge=1)

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated.result import GeneratedEvaluation
-from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
@@ -79,7 +78,7 @@ def summary_table(evaluation: Evaluation) -> str:
     if spreads:
         blocks.append(plain_table(head, spreads))
     blocks += [f"z has collapsed: {verdict.text}" for verdict in evaluation.collapse]
-    blocks += map(folded, headline_sentences(evaluation.headline, evaluation.against_observables))
+    blocks += map(folded, evaluation.headlines())
     return "\n\n".join(blocks)
 
 
@@ -140,7 +139,7 @@ def comparison_table(comparison: Comparison) -> str:
         alike = [(f"{entry.first}, {entry.second}", number(entry.cka)) for entry in comparison.cka]
         blocks.append(plain_table(("z of", "CKA (68 %)"), alike))
     for name, one in comparison.evaluations.items():
-        against = headline_sentences(one.headline, one.against_observables)[:1]
+        against = one.headlines()[:1]
         blocks += [folded(f"{name}: {line}") for line in against]
     return "\n\n".join(blocks)
 

@@ -59,7 +59,7 @@ class CwolaPoint(Result):
     """CWoLa searches for one number of hidden signal jets: mean and standard deviation (n - 1) over draws.
 
     Attributes:
-        signal_jets: signal jets hidden in the mixture.
+        signal_jets: signal jets hidden in the mixture; 0 in the floor of the search.
         significance: S / sqrt(B) in the mixture, of the first draw.
         improvement, auc: means; None if no draw has the number.
         improvement_std, auc_std: standard deviations; None with fewer than two draws that have it.
@@ -99,12 +99,22 @@ class CwolaScan(Result):
     Attributes:
         of: input of the classifier: "z", "z of random weights", "jet columns", "observables".
         signal: the class that is hidden.
-        points: by rising number of signal jets.
+        points: by rising number of signal jets; the first has none and is the floor, except in older results.
     """
 
     of: str
     signal: str
     points: list[CwolaPoint]
+
+    @property
+    def floor(self) -> CwolaPoint | None:
+        """Point without signal jets: a classifier of two equal samples, whose score separates the signal by chance."""
+        return next((point for point in self.points if point.signal_jets == 0), None)
+
+    @property
+    def searches(self) -> list[CwolaPoint]:
+        """Points with signal jets."""
+        return [point for point in self.points if point.signal_jets > 0]
 
 
 class SearchedFiles(Facts):

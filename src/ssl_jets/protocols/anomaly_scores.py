@@ -8,6 +8,9 @@
 signal jets, from background alone. The optimal score of this task is also optimal for signal against background, though
 no jet was labelled. Both halves of the background come from one sample: the idealised search (arXiv:2109.00546).
 
+A classifier of two samples without any signal has a random score, which can separate a signal from background by chance
+where z separates them well. A search with no hidden jets measures this floor.
+
 The significance improvement is max over cuts of eps_S / sqrt(eps_B) with at least `SIC_JETS` background jets passing.
 """
 
@@ -20,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
-from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.roc import curves, ranked
 from ssl_jets.evaluation.probes.classes import Labelled, standardize
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
@@ -104,7 +107,8 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
     if pair is None:
         undefined = Estimate(None, None, None, None, None)
         return undefined, undefined
-    auc = Estimate.of_rows(accuracy_and_auc_rows(probabilities, labels, bootstrap)[1])
+    of_accuracy, of_auc = accuracy_and_auc_rows(probabilities, labels, bootstrap)
+    _, auc = accuracy_and_auc_of(of_accuracy, of_auc, labels, bootstrap)
     return auc, curves(pair, bootstrap, "signal", "background")[1].improvement
 
 

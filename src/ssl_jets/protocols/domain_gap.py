@@ -94,14 +94,4 @@ def _linear(first: Array, second: Array, seed: int) -> tuple[Estimate, Estimate]
 
 def _a_distance(accuracy: Estimate) -> Estimate:
     """Return 2 (1 - 2 (1 - accuracy)), of the bounds too."""
-
-    def convert(bound: float | None) -> float | None:
-        return None if bound is None else 4 * bound - 2
-
-    return Estimate(
-        convert(accuracy.value),
-        convert(accuracy.low),
-        convert(accuracy.high),
-        convert(accuracy.low95),
-        convert(accuracy.high95),
-    )
+    return accuracy.mapped(lambda bound: 4 * bound - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.tables import number, plain_table
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult
@@ -28,7 +29,7 @@ def labels_table(result: LabelCurves) -> str:
 def anomaly_table(result: AnomalyScan) -> str:
     """Format an anomaly search: the distance scores, and every point of the CWoLa scans."""
     distances = [
-        (entry.signal, entry.of, entry.score, number(entry.auc), number(entry.improvement))
+        (entry.signal, entry.of, entry.score, number(entry.auc), _improvement(entry.improvement))
         for entry in result.distances
     ]
     scans = []
@@ -40,6 +41,10 @@ def anomaly_table(result: AnomalyScan) -> str:
     head = ("signal", "distance in", "score", "AUC (68 %)", "largest SIC (68 %)")
     scan_head = ("signal", "CWoLa reads", "signal jets", "S / sqrt(B)", "largest SIC")
     return f"{plain_table(head, distances)}\n\n{plain_table(scan_head, scans)}"
+
+
+def _improvement(estimate: Estimate) -> str:
+    return ">= " * estimate.limit + number(estimate)
 
 
 def _with_spread(value: float | None, std: float | None) -> str:

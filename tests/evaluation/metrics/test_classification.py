@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm, poisson
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, exact_interval
 from ssl_jets.evaluation.metrics.calibration import calibration_rows
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, classification_metrics, largest_class
 
@@ -67,8 +67,12 @@ def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(sc
 def test_a_perfect_classifier_has_accuracy_one_and_rejections_that_are_only_lower_limits() -> None:
     labels = np.repeat(np.arange(3), 100)
     found = classification_metrics(np.eye(3)[labels], labels, ("a", "b", "c"), resamples=50)
-    assert (found.accuracy.value, found.accuracy.low95) == (1.0, 1.0)
+    # All of 300 are right: wrong ones of 1.2 % are found by one of 40 experiments, of 1 - 0.16 ** (1 / 300) by 16 %.
+    assert (found.accuracy.value, found.accuracy.high95) == (1.0, 1.0)
+    assert found.accuracy.low95 == pytest.approx(0.025 ** (1 / 300))
+    assert found.accuracy.low == pytest.approx(0.16 ** (1 / 300))
     assert found.auc.value == 1.0
+    assert found.auc.low == pytest.approx(0.16 ** (1 / 100))
     assert found.log_loss.value == pytest.approx(0, abs=1e-12)
     for rejection in found.rejections:
         assert rejection.background == "a"
@@ -119,6 +123,42 @@ def test_the_68_percent_interval_covers_the_truth_in_about_68_percent_of_experim
         inside += [interval.low <= truth <= interval.high for interval, truth in zip(intervals, truths)]
     # Binomial standard deviation 0.033; three of them each side.
     assert inside / experiments == pytest.approx(np.full(3, 0.68), abs=0.10)
+
+
+def test_a_share_of_few_jets_has_at_least_the_exact_interval() -> None:
+    """All of 3 jets of a class are right, and so they are in every resample."""
+    labels = np.repeat([0, 1], [50, 3])
+    found = classification_metrics(np.eye(2)[labels], labels, ("QCD", "Hbb"), resamples=50)
+    of_class = found.class_accuracy["Hbb"]
+    assert (of_class.value, of_class.high, of_class.high95) == (1, 1, 1)
+    assert of_class.low == pytest.approx(binomtest(3, 3).proportion_ci(0.68).low)
+    assert of_class.low95 == pytest.approx(binomtest(3, 3).proportion_ci(0.95).low)
+    assert found.class_auc["Hbb"].low == found.auc.low == of_class.low
+    improvement = found.significance[0].improvement
+    assert improvement.low == pytest.approx(of_class.low * improvement.value)
+    assert found.roc[0].low[0] == pytest.approx(of_class.low)
+
+
+@pytest.mark.parametrize(("right", "jets"), [(0, 5), (1, 5), (4, 5), (24, 500), (476, 500)])
+def test_the_exact_interval_is_the_one_of_clopper_and_pearson(right: int, jets: int) -> None:
+    for confidence in (0.68, 0.95):
+        expected = binomtest(right, jets).proportion_ci(confidence)
+        assert exact_interval(right / jets, jets, confidence) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_95_percent_interval_of_a_rejection_with_few_survivors_covers_the_truth() -> None:
+    """Four of 400 background jets pass on average: percentiles of resamples alone cover the truth in 90 %."""
+    covered = 0.0
+    for survivors in range(16):
+        score = np.repeat([0.9, 0.7, 0.3], [survivors, 30, 400 - survivors])
+        labels = np.repeat([0, 1, 0], [survivors, 30, 400 - survivors])
+        options = {"names": ("QCD", "S"), "resamples": 400}
+        (found,) = classification_metrics(np.column_stack([1 - score, score]), labels, **options).rejections
+        assert found.survivors == survivors
+        low, high = found.rejection.low95, found.rejection.high95
+        if low <= 100 and (high is None or high >= 100):
+            covered += poisson.pmf(survivors, 4)
+    assert covered > 0.95
 
 
 def test_the_interval_shrinks_as_one_over_root_n(scored) -> None:
@@ -193,6 +233,22 @@ def test_a_weight_counts_as_copies_of_the_jet(scored) -> None:
     assert weighted.jets == plain.jets
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1e9])
+def test_the_unit_of_the_weights_changes_no_number(scored, unit: float) -> None:
+    probabilities, labels = scored(900, 4)
+    weights = np.random.default_rng(0).uniform(0.5, 2, 900)
+    one, other = (
+        classification_metrics(probabilities, labels, NAMES, weights=weights * factor, resamples=10)
+        for factor in (1, unit)
+    )
+    for point, same in zip(one.rejections, other.rejections, strict=True):
+        assert same.signal_efficiency == pytest.approx(point.signal_efficiency)
+        assert same.rejection.value == pytest.approx(point.rejection.value)
+        assert same.rejection.low == pytest.approx(point.rejection.low)
+    for curve, same in zip(one.roc, other.roc, strict=True):
+        np.testing.assert_allclose(same.signal_efficiency, curve.signal_efficiency)
+
+
 def test_an_overconfident_model_is_calibrated_by_the_temperature_that_made_it_so(scored) -> None:
     probabilities, labels = scored(6000, 4)  # logits N(0, 1) + 1.5: the true posterior has logits 1.5 times as large
     powers = probabilities ** (1.5 * 2)
@@ -224,6 +280,18 @@ def test_a_guess_has_the_share_of_the_largest_class_by_weight() -> None:
     constant = np.tile([0.0, 0.0, 1.0], (100, 1))
     found = classification_metrics(constant, labels, ("a", "b", "c"), weights=weights, resamples=2)
     assert found.largest_class == found.accuracy.value == pytest.approx(0.75)
+
+
+def test_a_largest_improvement_at_the_tightest_cut_is_a_lower_limit() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [400, 300])
+    for shift, limit in ((6.0, True), (0.8, False)):
+        score = norm.cdf(rng.normal(size=700) + shift * labels - shift / 2)
+        found = classification_metrics(np.column_stack([1 - score, score]), labels, ("QCD", "S"), resamples=20)
+        (best,) = found.significance
+        assert best.improvement.limit is limit
+        assert (best.background_efficiency == 25 / 400) is limit
+        assert best.improvement.value <= np.sqrt(400 / 25) + 1e-12
 
 
 def test_the_significance_improvement_is_that_of_two_gaussians() -> None:

@@ -84,7 +84,13 @@ def test_the_curve_equals_a_loop_over_thresholds_which_equal_scores_pass_togethe
 
 def test_the_two_class_score_ignores_the_other_classes_and_is_neutral_where_both_vanish() -> None:
     probabilities = np.array([[0.1, 0.3, 0.6], [0.0, 0.0, 1.0], [0.2, 0.6, 0.2]])
-    np.testing.assert_allclose(two_class_score(probabilities, 1, 0), [0.75, 0.5, 0.75])
+    np.testing.assert_allclose(two_class_score(probabilities, 1, 0), [3, 1, 3])
+
+
+def test_the_two_class_score_ranks_jets_that_a_confident_classifier_gives_one_for_sure() -> None:
+    background = np.array([0.0, 1e-30, 1e-20, 1e-18, 0.1, 1.0])  # 1 / (1 + 1e-18) is 1 in float64
+    score = two_class_score(np.column_stack([background, 1 - background]), 1, 0)
+    assert (np.diff(score) < 0).all()
 
 
 def test_classes_without_jets_change_no_area(scored) -> None:

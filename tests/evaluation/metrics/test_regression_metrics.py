@@ -76,10 +76,20 @@ def test_the_density_holds_every_jet() -> None:
     assert np.trace(around.counts) == 1000
 
 
-def test_quantiles_are_those_of_numpy() -> None:
-    values = np.random.default_rng(0).normal(size=1001)
-    found = quantiles(values, Bootstrap(1001, 1), np.arange(1001), (0.16, 0.5, 0.84))[0]
-    np.testing.assert_allclose(found, np.percentile(values, (16, 50, 84), method="hazen"), atol=0.01)
+@pytest.mark.parametrize("jets", [20, 21, 100, 1001])
+def test_quantiles_are_those_of_numpy_of_even_and_odd_samples(jets: int) -> None:
+    values, shares = np.random.default_rng(0).normal(size=jets), (0.16, 0.5, 0.84)
+    found = quantiles(values, Bootstrap(jets, 1), np.arange(jets), shares)
+    np.testing.assert_allclose(found[0], np.quantile(values, shares, method="averaged_inverted_cdf"), rtol=1e-12)
+    assert found[0, 1] == np.median(values)
+    copies = np.repeat(values, Bootstrap(jets, 1).counts[0])
+    np.testing.assert_allclose(found[1], np.quantile(copies, shares, method="averaged_inverted_cdf"), rtol=1e-12)
+
+
+def test_the_bias_of_symmetric_residuals_of_an_even_sample_is_zero() -> None:
+    true = np.linspace(0, 1, 20)
+    found = regression_metrics(true + np.repeat([-1.0, 1.0], 10), true, "x", {}, resamples=2)
+    assert found.bias.value == pytest.approx(0)
 
 
 def test_jets_without_the_target_have_no_part_and_too_few_are_refused() -> None:

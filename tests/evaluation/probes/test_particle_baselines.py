@@ -111,6 +111,18 @@ def test_the_sentence_compares_with_the_best_reader_of_observables(of_z: float, 
     assert "0.900 (Deep Sets on particles" in sentences[1]
 
 
+def test_the_sentence_names_the_labels_that_the_model_has_learned_from_if_they_are_more() -> None:
+    probes = [probe_of("z", 0.8), probe_of(OBSERVABLES, 0.5)]
+    both = headline(probes), headline(probes, (OBSERVABLES,))
+    (plain,) = headline_sentences(*both)
+    for labels in (None, 300):
+        assert headline_sentences(*both, labels) == [plain]
+    assert headline_sentences(*both, 341_420) == [f"{plain} The model itself has learned from 341,420 labelled jets."]
+    columns = [probe_of("z", 0.8), probe_of(COLUMNS, 0.5)]
+    (sentence,) = headline_sentences(headline(columns), headline(columns, (OBSERVABLES,)), 301)
+    assert sentence.endswith("learned from 301 labelled jets.")
+
+
 def test_there_is_no_sentence_without_both_sides() -> None:
     alone = [probe_of("z", 0.5)]
     assert headline_sentences(headline(alone), headline(alone, (OBSERVABLES,))) == []

@@ -6,11 +6,12 @@ computed for many resamples at once from one sorting of the scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from ssl_jets.arrays import Array
 
@@ -20,6 +21,14 @@ QUANTILES = (2.5, 16.0, 50.0, 84.0, 97.5)
 
 BLOCK = 2_000_000
 """Weights held as float64 at one time: 16 MB."""
+
+
+ROUNDING = 1e-10
+"""Share of a sum of weights below which a difference of sums is rounding."""
+
+
+FEW = 25
+"""Jets on the rarer side of a share, such as wrong ones, up to which its interval is at least the exact one."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,66 @@ class Estimate:
         return cls(value, min(low, value), max(high, value), min(low95, value), max(high95, value))
 
     @classmethod
+    def of_share(cls, rows: Array, jets: float, *, few: float = FEW) -> Estimate:
+        """Return the estimate of a share of `jets` from the rows of a bootstrap, no narrower than the exact interval.
+
+        All resamples of 3 jets that are right are right: percentiles alone would be 1 to 1, without any doubt.
+
+        Args:
+            rows: of the bootstrap, `[row]`, from 0 to 1.
+            jets: effective number of jets that the share is of; for an area under a ROC curve A, of the smaller class,
+                since its variance is at most A (1 - A) / jets.
+            few: jets on the rarer side up to which the exact interval counts; 0 for measures whose jets are ranked or
+                correlated, so that it is exact for the values 0 and 1 alone.
+        """
+        estimate = cls.of_rows(rows)
+        value, low, high, low95, high95 = (
+            getattr(estimate, end) for end in ("value", "low", "high", "low95", "high95")
+        )
+        if value is None or low is None or min(value, 1 - value) * jets > few + ROUNDING:
+            return estimate
+        exact, exact95 = (exact_interval(value, jets, confidence) for confidence in (0.68, 0.95))
+        return replace(
+            estimate,
+            low=min(low, float(exact[0])),
+            high=max(high, float(exact[1])),
+            low95=min(low95, float(exact95[0])),
+            high95=max(high95, float(exact95[1])),
+        )
+
+    @classmethod
     def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:
         """Return the estimate from the rows of a bootstrap `[row]`: the first is the value on the jets themselves."""
         return cls.of(float(rows[0]), rows[1:], biased=biased)
+
+    def mapped(self, rising: Callable[[float], float]) -> Estimate:
+        """Return the estimate of a rising function of the number."""
+
+        def ends(*names: str) -> list[float | None]:
+            values = (getattr(self, name) for name in names)
+            return [None if value is None else rising(value) for value in values]
+
+        value, low, high, low95, high95 = ends("value", "low", "high", "low95", "high95")
+        return Estimate(value, low, high, low95, high95, self.limit)
+
+
+def exact_interval(share: Array | float, jets: float, confidence: float) -> tuple[Array, Array]:
+    """Return the central interval of Clopper and Pearson of shares of a number of jets, which need not be whole.
+
+    >>> [round(float(end), 3) for end in exact_interval(1.0, 3, 0.68)]
+    [0.543, 1.0]
+    """
+    share = np.clip(share, 0, 1)
+    right, wrong, tail = share * jets, (1 - share) * jets, (1 - confidence) / 2
+    low = np.where(right > 0, betaincinv(np.maximum(right, ROUNDING), wrong + 1, tail), 0.0)
+    high = np.where(wrong > 0, betaincinv(right + 1, np.maximum(wrong, ROUNDING), 1 - tail), 1.0)
+    return low, high
+
+
+def effective(weights: Array) -> float:
+    """Return the effective number of jets, (sum w)^2 / sum w^2, of weights `[jet]`."""
+    squares = float(weights @ weights)
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def relative(weights: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, UsageError, nearest
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
 from ssl_jets.evaluation.metrics.ranking import macro_auc, macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.roc import Rejection, Roc, Significance, against, ranked
@@ -101,17 +101,21 @@ def classification_metrics(
     if first is None:
         first = np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2
     counts = np.bincount(labels, minlength=len(names))
+    jets, every = _jets_of_classes(labels, len(names), bootstrap), effective(bootstrap.weights)
+    smallest, right, areas = _smallest(labels, bootstrap), scalars["class_accuracy"], scalars["class_auc"]
     return ClassificationMetrics(
         names=names,
         jets={name: int(count) for name, count in zip(names, counts)},
         largest_class=largest_class(labels, bootstrap.weights),
-        accuracy=Estimate.of_rows(scalars["accuracy"]),
-        auc=Estimate.of_rows(scalars["auc"]),
-        auc_rest=Estimate.of_rows(scalars["auc_rest"]),
+        accuracy=Estimate.of_share(scalars["accuracy"], every),
+        auc=Estimate.of_share(scalars["auc"], smallest, few=0),
+        auc_rest=Estimate.of_share(scalars["auc_rest"], smallest, few=0),
         log_loss=Estimate.of_rows(scalars["log_loss"]),
         calibration_error=Estimate.of_rows(scalars["calibration_error"], biased=True),
-        class_accuracy={name: Estimate.of_rows(scalars["class_accuracy"][:, i]) for i, name in enumerate(names)},
-        class_auc={name: Estimate.of_rows(scalars["class_auc"][:, i]) for i, name in enumerate(names)},
+        class_accuracy={name: Estimate.of_share(right[:, i], jets[i]) for i, name in enumerate(names)},
+        class_auc={
+            name: Estimate.of_share(areas[:, i], min(jets[i], every - jets[i]), few=0) for i, name in enumerate(names)
+        },
         rejections=[rejection for rejections, _, _ in points for rejection in rejections],
         significance=[best for _, _, best in points],
         confusion=_confusion(probabilities, labels, bootstrap.weights),
@@ -125,8 +129,14 @@ def accuracy_and_auc(
     probabilities: Array, labels: Array, *, weights: Array | None = None, resamples: int = 200, seed: int = 0
 ) -> tuple[Estimate, Estimate]:
     """Return accuracy and macro one-versus-one AUC alone, for probes."""
-    rows = accuracy_and_auc_rows(probabilities, labels, Bootstrap(len(labels), resamples, seed, weights))
-    return Estimate.of_rows(rows[0]), Estimate.of_rows(rows[1])
+    bootstrap = Bootstrap(len(labels), resamples, seed, weights)
+    return accuracy_and_auc_of(*accuracy_and_auc_rows(probabilities, labels, bootstrap), labels, bootstrap)
+
+
+def accuracy_and_auc_of(accuracy: Array, auc: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Estimate, Estimate]:
+    """Return the estimates of the rows `[row]` of `accuracy_and_auc_rows`."""
+    jets = effective(bootstrap.weights)
+    return Estimate.of_share(accuracy, jets), Estimate.of_share(auc, _smallest(labels, bootstrap), few=0)
 
 
 def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Array, Array]:
@@ -138,6 +148,16 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
             accuracy.append(weights @ correct / weights.sum(axis=1))
         auc.append(macro_auc(pair_auc(probabilities, labels, weights)[0]))
     return np.concatenate(accuracy), np.concatenate(auc)
+
+
+def _jets_of_classes(labels: Array, classes: int, bootstrap: Bootstrap) -> list[float]:
+    """Return the effective number of jets of each class."""
+    return [effective(bootstrap.weights[labels == index]) for index in range(classes)]
+
+
+def _smallest(labels: Array, bootstrap: Bootstrap) -> float:
+    """Return the effective number of jets of the smallest class that has jets."""
+    return min(number for number in _jets_of_classes(labels, int(labels.max()) + 1, bootstrap) if number > 0)
 
 
 def largest_class(labels: Array, weights: Array) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.ranking import macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.regression import explained_rows, quantiles
 from ssl_jets.evaluation.result_base import Values
@@ -36,7 +36,7 @@ class ParticleBootstrap(Bootstrap):
         self, owner: Array, jets: int, resamples: int = RESAMPLES, seed: int = 0, weights: Array | None = None
     ) -> None:
         super().__init__(jets, resamples, seed, weights)
-        self.owner = owner
+        self.owner, self.of_jets = owner, self.weights  # [particle], [jet]
         self.weights = self.weights[owner]  # [particle]
 
     def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
@@ -45,6 +45,10 @@ class ParticleBootstrap(Bootstrap):
         rows = max(1, BLOCK // max(numbers, len(self.owner)))
         for start in range(0, len(self.counts), rows):
             yield self.counts[start : start + rows, self.owner] * self.weights
+
+    def share(self, rows: Array, of: Array) -> Estimate:
+        """Return the estimate of a share of the particles or pairs `of`, bool `[particle]`, which jets correlate."""
+        return Estimate.of_share(rows, effective(self.of_jets[np.unique(self.owner[of])]), few=0)
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def particle_classes(
     confusion = np.zeros((len(classes), len(classes)))
     np.add.at(confusion, (true, probabilities.argmax(axis=1)), bootstrap.weights)
     counts = np.bincount(true, minlength=len(classes))
+    every = np.ones(len(true), dtype=bool)
     return ParticleClasses(
         target=target,
         classes=tuple(classes),
@@ -173,10 +178,10 @@ def particle_classes(
         particles={name: int(count) for name, count in zip(classes, counts, strict=True)},
         unlabelled=int((~known & np.isin(owner, kept)).sum()),
         largest_class=float(all_of[0].max() / all_of[0].sum()),
-        accuracy=Estimate.of_rows(passed.sum(axis=1) / all_of.sum(axis=1)),
-        auc=Estimate.of_rows(macro_auc_rest(area)),
-        class_accuracy={name: Estimate.of_rows(by_class[:, index]) for index, name in enumerate(classes)},
-        class_auc={name: Estimate.of_rows(area[:, index]) for index, name in enumerate(classes)},
+        accuracy=bootstrap.share(passed.sum(axis=1) / all_of.sum(axis=1), every),
+        auc=bootstrap.share(macro_auc_rest(area), every),
+        class_accuracy={name: bootstrap.share(by_class[:, index], true == index) for index, name in enumerate(classes)},
+        class_auc={name: bootstrap.share(area[:, index], true == index) for index, name in enumerate(classes)},
         confusion=confusion,
     )
 
@@ -264,9 +269,9 @@ def particle_groups(
         jets=len(np.unique(owner)),
         pairs=len(same),
         same=float(np.average(same, weights=bootstrap.weights)),
-        auc=Estimate.of_rows(np.concatenate(areas)),
-        efficiency=Estimate.of_rows(efficiency),
-        purity=Estimate.of_rows(purity),
+        auc=bootstrap.share(np.concatenate(areas), same),
+        efficiency=bootstrap.share(efficiency, same),
+        purity=bootstrap.share(purity, joined),
     )
 
 

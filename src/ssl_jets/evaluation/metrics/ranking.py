@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_jets.arrays import Array
+from ssl_jets.evaluation.metrics.bootstrap import ROUNDING
 
 
 def pair_auc(probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
@@ -68,10 +69,13 @@ def macro_auc_rest(one_versus_rest: Array) -> Array:
 
 
 def two_class_score(probabilities: Array, signal: int, background: int) -> Array:
-    """Return p_s / (p_s + p_b) `[jet]`; 0.5 if both are zero."""
+    """Return p_s / p_b `[jet]`, which ranks jets as p_s / (p_s + p_b) does; 1 if both are zero.
+
+    p_s / (p_s + p_b) is 1 in float64 where p_b is below 1e-16: the jets of a confident classifier would be ties.
+    """
     p_s, p_b = probabilities[:, signal].astype(np.float64), probabilities[:, background].astype(np.float64)
-    both = p_s + p_b
-    return np.divide(p_s, both, out=np.full_like(p_s, 0.5), where=both > 0)
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.divide(p_s, p_b, out=np.ones_like(p_s), where=(p_s > 0) | (p_b > 0))
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Ranked:
             weight. Jets of equal scores pass together, so eps_S can exceed `efficiency`.
         """
         kept = np.cumsum(weights[:, self.signal], axis=1)
-        last = np.argmax(kept >= efficiency * kept[:, -1:] - 1e-9, axis=1)
+        last = np.argmax(kept >= (efficiency - ROUNDING) * kept[:, -1:], axis=1)
         passed = self.background_above[last]
         with np.errstate(invalid="ignore"):
             level = kept[np.arange(len(kept)), self.signal_level[last] - 1] / kept[:, -1]
@@ -147,7 +151,7 @@ class Ranked:
         points = np.full((len(weights), len(background_efficiencies)), np.nan)
         for row, (above, below) in enumerate(zip(passed, kept)):
             if above[-1] > 0 and below[-1] > 0:
-                last = np.searchsorted(above, background_efficiencies * above[-1] + 1e-9, side="right")
+                last = np.searchsorted(above, (background_efficiencies + ROUNDING) * above[-1], side="right")
                 points[row] = below[self.signal_above[last]] / below[-1]
         return points
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import ROUNDING, Bootstrap, Estimate
 from ssl_jets.evaluation.result_base import Values
 
 BINS = 8
@@ -149,16 +149,26 @@ def explained_rows(predicted: Array, true: Array, bootstrap: Bootstrap) -> Array
 
 
 def quantiles(values: Array, bootstrap: Bootstrap, jets: Array, shares: tuple[float, ...]) -> Array:
-    """Return weighted quantiles of the values of some `jets` for every row of the bootstrap, `[row, share]`."""
+    """Return weighted quantiles of the values of some `jets` for every row of the bootstrap, `[row, share]`.
+
+    Where the weights below a share end between two jets, their mean: as `numpy.median` of an even sample, and as
+    `numpy.quantile` with `method="averaged_inverted_cdf"`.
+    """
     order = jets[np.argsort(values[jets], kind="stable")]
     ordered, rows = values[order], []
     for weights in bootstrap.blocks():
         sums = np.cumsum(weights[:, order], axis=1)
-        # Half of a jet's own weight lies below it, so that the median of an even sample is not its lower neighbour.
-        middle = sums - weights[:, order] / 2
-        total = sums[:, -1:]
-        index = np.stack([(middle < share * total).sum(axis=1) for share in shares], axis=1)
-        rows.append(ordered[np.minimum(index, len(ordered) - 1)])
+        rounding = ROUNDING * sums[:, -1]
+        ends = []
+        for share in shares:
+            below = share * sums[:, -1]
+            # First jets that reach the share, and that exceed it: two of weight above 0, or the same.
+            reached, exceeded = (
+                np.minimum((sums < bound[:, None]).sum(axis=1), len(ordered) - 1)
+                for bound in (below - rounding, below + rounding)
+            )
+            ends.append((ordered[reached] + ordered[exceeded]) / 2)
+        rows.append(np.stack(ends, axis=1))
     return np.concatenate(rows)
 
 

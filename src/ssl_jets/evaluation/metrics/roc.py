@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import FEW, Bootstrap, Estimate, effective, exact_interval
 from ssl_jets.evaluation.metrics.ranking import Ranked, two_class_score
 from ssl_jets.evaluation.result_base import Values
 
@@ -78,6 +78,7 @@ class Significance:
         efficiency: eps_S there.
         background_efficiency: eps_B there.
         improvement: its value, with intervals of a cut at this eps_B; None where too few background jets are there.
+            `limit` is True at the tightest cut of the search: with more background jets a tighter one may be better.
     """
 
     signal: str
@@ -115,16 +116,11 @@ def _rejection(pair: Ranked, bootstrap: Bootstrap, signal: str, background: str,
         low, low95 = (jets / -np.log(1 - level) for level in (0.68, 0.95))
         estimate = Estimate(float(jets), float(low), None, float(low95), None, limit=True)
     else:
-        low95, low, high, high95 = _inverse(Estimate.of_rows(shares))
+        jets = effective(weights[:survivors]) / float(shares[0])  # those of the weight of the survivors
+        low95, low, high, high95 = _inverse(Estimate.of_share(shares, jets))
         estimate = Estimate(1 / float(shares[0]), low, high, low95, high95)
     counted = (len(weights), survivors, float(weights.sum()), float(weights[:survivors].sum()))
     return Rejection(signal, background, efficiency, float(level), *counted, estimate)
-
-
-def effective(weights: Array) -> float:
-    """Return the effective number of jets, (sum w)^2 / sum w^2."""
-    squares = float(weights @ weights)
-    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def _inverse(share: Estimate) -> tuple[float | None, float | None, float | None, float | None]:
@@ -141,16 +137,26 @@ def curves(
     """Return the ROC curve with its band through `cuts` (numbers of background jets), and its largest improvement."""
     grid = pair.grid(bootstrap.weights, ROC_POINTS, np.concatenate([np.zeros(1, dtype=np.int64), *cuts]))
     rows = np.concatenate([pair.signal_efficiency(weights, grid) for weights in bootstrap.blocks()])
+    signal_jets = effective(bootstrap.weights[pair.signal])
+    enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
+    band = _band(rows, signal_jets)
+    roc = Roc(signal, background, grid, rows[0], *band, float(enough[0]) if len(enough) else None)
+    return roc, _significance(roc, rows, signal_jets)
+
+
+def _band(rows: Array, jets: float) -> tuple[Array, Array]:
+    """Return the 68 % interval of each point from `[row, point]`, as `Estimate.of_share`: it contains the value."""
+    value = rows[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice")  # resamples without signal
         low, high = np.nanpercentile(rows[1:], (16, 84), axis=0)
-    enough = grid[grid * effective(bootstrap.weights[pair.background]) >= SIC_JETS - 1e-6]
-    band = np.fmin(low, rows[0]), np.fmax(high, rows[0])  # as in `Estimate`, an interval contains its value
-    roc = Roc(signal, background, grid, rows[0], *band, float(enough[0]) if len(enough) else None)
-    return roc, _significance(roc, rows)
+    exact = exact_interval(value, jets, 0.68)
+    few = np.minimum(value, 1 - value) * jets <= FEW
+    ends = (np.where(few, end, value) for end in exact)
+    return np.fmin(np.fmin(low, value), next(ends)), np.fmax(np.fmax(high, value), next(ends))
 
 
-def _significance(roc: Roc, rows: Array) -> Significance:
+def _significance(roc: Roc, rows: Array, signal_jets: float) -> Significance:
     """Return the largest improvement from eps_S `[row, point]` of every row of the bootstrap."""
     improvement = rows / np.sqrt(roc.background_efficiency)
     least = np.inf if roc.sic_from is None else roc.sic_from
@@ -158,10 +164,13 @@ def _significance(roc: Roc, rows: Array) -> Significance:
     if not allowed.any():
         return Significance(roc.signal, roc.background, None, None, Estimate(None, None, None, None, None))
     best = int(np.argmax(np.where(allowed, improvement[0], -1)))
+    background_efficiency = float(roc.background_efficiency[best])
+    share = Estimate.of_share(rows[:, best], signal_jets)
+    tightest = best > 0 and not allowed[best - 1]
     return Significance(
         roc.signal,
         roc.background,
         float(rows[0, best]),
-        float(roc.background_efficiency[best]),
-        Estimate.of_rows(improvement[:, best]),
+        background_efficiency,
+        replace(share, limit=tightest).mapped(lambda value: value * background_efficiency**-0.5),
     )

@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, relative
-from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows, largest_class
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, relative
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows, largest_class
 from ssl_jets.evaluation.probes.results import COLUMNS, TREES, ProbeResult
 
 LINEAR_C = 1.0
@@ -209,5 +209,5 @@ def scored(
     accuracy, auc = accuracy_and_auc_rows(probabilities, test.y, bootstrap)
     guess = largest_class(test.y, test.weights)
     fit_jets, columns = fitted
-    numbers = (Estimate.of_rows(accuracy), Estimate.of_rows(auc), guess)
+    numbers = (*accuracy_and_auc_of(accuracy, auc, test.y, bootstrap), guess)
     return ProbeResult(reader, of, columns, fit_jets, len(test.y), *numbers, rows=accuracy)

@@ -116,7 +116,7 @@ def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
     """Return the largest significance improvement of a class, and its signal efficiency."""
     for best in task.significance:
         if best.signal == signal and best.improvement.value is not None:
-            return significant(best.improvement), page.number(best.efficiency, 2)
+            return "≥ " * best.improvement.limit + significant(best.improvement), page.number(best.efficiency, 2)
     return "–", "–"
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
-from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.probes.results import ProbeResult
@@ -36,7 +35,7 @@ def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) ->
     models = result.evaluations
     first = next(iter(models.values()))
     body = note_lines(result.notes, first.leaked)
-    sentences = {name: headline_sentences(one.headline, one.against_observables) for name, one in models.items()}
+    sentences = {name: one.headlines() for name, one in models.items()}
     body += [page.lead(f"{name}: {line}") for name, lines in sentences.items() for line in lines[:1]]
     body += [page.heading("The models"), _models(models)]
     body += album.add("compared_probes", lambda: probes(models), _rows(models, reader_rows))

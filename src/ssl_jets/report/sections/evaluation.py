@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ssl_jets.evaluation.headline import headline_sentences
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation
@@ -35,7 +34,7 @@ _PROVENANCE = (
 
 def headline_lines(result: Evaluation) -> list[str]:
     """Return the sentences on z against observables and against the strongest baseline."""
-    return [page.lead(line) for line in headline_sentences(result.headline, result.against_observables)]
+    return [page.lead(line) for line in result.headlines()]
 
 
 def evaluation_tiles(result: Evaluation) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssl_jets.arrays import Array
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
@@ -30,6 +31,7 @@ from ssl_jets.report.figures.style import (
     COLOURS,
     GREY,
     MODEL_COLOURS,
+    MOST_BANDS,
     band_or_bars,
     bars,
     in_figure,
@@ -73,7 +75,7 @@ def label_sections(result: LabelCurves, album: Album) -> list[str]:
     values: dict[str, Any] = {"jets": result.test_jets, "seen": seen}
     values |= {"seeds": settings.seeds, "batch": settings.batch_size, "steps": settings.steps}
     return [
-        *(page.lead(line.replace("+-", "±")) for line in result.against_observables()),
+        *map(page.lead, result.against_observables()),
         *note_lines(result.notes, result.leaked),
         page.heading("Accuracy against the number of labels"),
         *album.add("label_curves", lambda: label_curves(result), result.points, **values),
@@ -140,7 +142,7 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
             entry.score,
             page.number(entry.auc.value, 3),
             page.interval(entry.auc, digits=3),
-            page.number(entry.improvement.value, 2),
+            "≥ " * entry.improvement.limit + page.number(entry.improvement.value, 2),
         )
         for entry in result.distances
     ]
@@ -173,17 +175,20 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
 def cwola(result: AnomalyScan) -> Figure | None:
     """Draw improvement against the number of hidden jets, a panel for each signal and a line for each input.
 
-    Signals with one number of hidden jets have no panel; None if no signal has more.
+    The floor, a search without signal jets, stands at the left. Signals with one number of hidden jets have no panel;
+    None if no signal has more.
     """
     drawn = [scan for scan in result.cwola if len(_defined(scan)) > 1]
     signals = list(dict.fromkeys(scan.signal for scan in drawn))[:MOST_CLASSES]
     if not signals:
         return None
     inputs = list(dict.fromkeys(scan.of for scan in drawn))
+    left = min(point.signal_jets for scan in drawn for point in _defined(scan)) / 10**0.5
     figure, panels = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(panels, signals):
         for scan in (scan for scan in drawn if scan.signal == signal):
-            _scan(axes, scan, inputs)
+            _scan(axes, scan, inputs, left)
+        axes.annotate("no signal", (left, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         axes.set(xscale="log", ylim=(0, None))
         axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
@@ -225,19 +230,42 @@ def distance(result: AnomalyScan) -> Figure:
     return figure
 
 
+_AT_THE_TOP: dict[str, Any] = {
+    "xycoords": ("data", "axes fraction"),
+    "textcoords": "offset points",
+    "rotation": 90,
+    "ha": "center",
+    "va": "top",
+}
+
+
 def _defined(scan: CwolaScan) -> list[CwolaPoint]:
-    return [point for point in scan.points if point.improvement is not None]
+    return [point for point in scan.searches if point.improvement is not None]
 
 
-def _scan(axes: Axes, scan: CwolaScan, inputs: Sequence[str]) -> None:
-    """Draw one line: mean and standard deviation over draws; `inputs` are all that the panel may have."""
-    points = _defined(scan)
+def _scan(axes: Axes, scan: CwolaScan, inputs: Sequence[str], left: float) -> None:
+    """Draw one line: mean and standard deviation over draws; `inputs` are all that the panel may have.
+
+    The floor is an open marker at `left`.
+    """
+    points, floor = _defined(scan), scan.floor
     colour, marker = _colour_and_marker(scan.of, inputs)
-    jets = np.array([point.signal_jets for point in points], float)
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
+    position, among = inputs.index(scan.of), len(inputs)
+    mean, low, high = _improvements(points)
+    (line,) = axes.plot([point.signal_jets for point in points], mean, **look, label=scan.of)
+    band_or_bars(line, low, high, position, among)
+    if floor is not None and floor.improvement is not None:
+        mean, low, high = _improvements([floor])
+        (mark,) = axes.plot([left], mean, **look, markerfacecolor="white", linestyle="none")
+        band_or_bars(mark, low, high, position, max(among, MOST_BANDS + 1))  # a band of one point is no area
+
+
+def _improvements(points: Sequence[CwolaPoint]) -> Array:
+    """Return mean, and mean minus and plus the standard deviation, `[3, point]`."""
     mean = np.array([point.improvement or 0.0 for point in points], float)
     std = np.array([point.improvement_std or 0.0 for point in points], float)
-    (line,) = axes.plot(jets, mean, color=colour, marker=marker, markersize=4, label=scan.of)
-    band_or_bars(line, mean - std, mean + std, inputs.index(scan.of), len(inputs))
+    return np.stack([mean, mean - std, mean + std])
 
 
 def _colour_and_marker(of: str, inputs: Sequence[str]) -> tuple[str, str]:
