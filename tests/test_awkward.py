@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import awkward as ak
@@ -97,6 +98,39 @@ def test_context_is_read_from_the_axis(model: Model) -> None:
     without = model.embed(fat)
     model.facts["training"]["context"] = ["jet_eta"]
     assert not np.allclose(ak.flatten(model.embed(fat), axis=None), ak.flatten(without, axis=None), equal_nan=True)
+
+
+def test_pt_of_the_records_is_context_as_of_files() -> None:
+    torch.manual_seed(0)
+    numbers = {"jet_pt": FeatureSettings(transform="log"), "jet_eta": FeatureSettings()}
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1, context=numbers))
+    torch.nn.init.normal_(encoder.context.embed.weight)  # type: ignore[union-attr]
+    facts = {"training": {"columns": ["pt", "deta", "dphi", "energy"], "context": ["jet_pt", "jet_eta"]}}
+    model, fat = Model(encoder.eval(), facts=facts), events().FatJet
+    with warnings.catch_warnings(action="error"):
+        found = ak.to_numpy(ak.flatten(model.embed(fat), axis=1))
+    for context in (
+        {"jet_pt": fat.pt, "jet_eta": abs(fat.eta)},
+        {"jet_pt": ak.flatten(fat.pt), "jet_eta": [*map(abs, ak.flatten(fat.eta))]},
+    ):
+        jets = Jets.from_awkward(fat.constituents, fat, context=context)
+        np.testing.assert_allclose(found, model.embed(jets), rtol=1e-5, atol=1e-6)
+    assert np.isnan(found[1]).all()
+    with pytest.warns(UserWarning, match="missing .*: jet_pt$"):
+        assert not np.allclose(ak.flatten(model.embed(fat[["eta", "phi", "constituents"]]), axis=1)[0], found[0])
+
+
+@pytest.mark.parametrize("context", [[1.0], [1.0] * 6, 1.0, [[1.0]] * 4], ids=str)
+def test_context_of_other_jets_is_one_message(context: Any) -> None:
+    fat = events().FatJet
+    with pytest.raises(UsageError, match=r"context\['jet_eta'\](.|\n)*one number of each jet"):
+        Jets.from_awkward(fat.constituents, fat, context={"jet_eta": context})
+
+
+def test_a_warning_names_inputs_that_records_do_not_have(model: Model) -> None:
+    model.facts["training"] = {"columns": ["pt", "deta", "dphi", "energy", "kind", "d0"]}
+    with pytest.warns(UserWarning, match=r"missing .*`Jets.from_awkward` takes them: kind, d0$"):
+        model.predict(events().FatJet)
 
 
 def test_jets_without_events_keep_their_shape(model: Model) -> None:
