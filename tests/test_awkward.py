@@ -133,6 +133,15 @@ def test_a_warning_names_inputs_that_records_do_not_have(model: Model) -> None:
         model.predict(events().FatJet)
 
 
+def test_features_may_be_missing_and_columns_not() -> None:
+    fat = events().FatJet
+    chi2 = ak.Array([[[1.0, None], [], [2.0, np.nan, 3.0]], [], [[np.inf]]])
+    jets = Jets.from_awkward(fat.constituents, fat, features={"chi2": chi2})
+    np.testing.assert_array_equal(jets.column("chi2"), np.float32([1, np.nan, 2, np.nan, 3, np.inf]))
+    with pytest.raises(DataError, match="missing or not finite"):
+        Jets.from_awkward(fat.constituents, fat, columns={"d0": chi2})
+
+
 def test_jets_without_events_keep_their_shape(model: Model) -> None:
     fat = ak.flatten(events().FatJet, axis=1)
     z = model.embed(fat)

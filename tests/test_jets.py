@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate, offsets_of
 from ssl_jets.model import Model
@@ -239,6 +240,22 @@ def test_a_jet_without_particles_has_nan_and_no_score(pool: Literal["class", "me
     z, p = model.embed(jets.keep(mask)), model.predict(jets.keep(mask))
     assert np.isnan(z).all(axis=1).tolist() == np.isnan(p).all(axis=1).tolist() == [False, True, False]
     np.testing.assert_allclose(p[[0, 2]], model.predict(jets)[[0, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [4.0, -1.0, 0.5])
+def test_categories_in_memory_are_indices_or_one_message(wrong: float) -> None:
+    definition = FeatureSettings(categories=(0, 1, 4))
+    settings = ModelSettings(size="tiny", blocks=1, features={"hits": definition}, context={"run": definition})
+    columns = ("pt", "deta", "dphi", "hits")
+    model = Model(Encoder(settings), facts={"training": {"columns": columns, "context": ["run"]}})
+    message = r"category is given by its index(.|\n)*0 for 0, 1 for 1, 2 for 4, 3 for any other"
+    good = [[5.0, 0, 0, float("nan")], [4.0, 0, 0, 3.0], [3.0, 0, 0, 0.0]]
+    jets = replace(Jets.of([good], columns, features=["hits"]), context={"run": torch.tensor([3.0])})
+    assert model.embed(jets).shape == (1, 64)
+    with pytest.raises(UsageError, match=message):
+        model.embed(Jets.of([[*good, [1.0, 0, 0, wrong]]], columns, features=["hits"]))
+    with pytest.raises(UsageError, match=message):
+        model.embed(replace(jets, context={"run": torch.tensor([wrong])}))
 
 
 def test_no_jets_have_no_rows_of_any_result() -> None:

@@ -95,7 +95,7 @@ class Jets(ShortRepr):
             particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`). dphi may be any
                 difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
-            features: names among `columns` that are features of a model, whose values may be NaN.
+            features: names among `columns` that are features of a model: NaN for a missing value, a category by index.
 
         Raises:
             UsageError: a column is unknown or there twice, pt, deta or dphi is missing, an array of another shape, a
@@ -135,7 +135,7 @@ class Jets(ShortRepr):
             jets: records of the jets `[jet]` or `[event, jet]`, whose eta and phi are the axis; by default the sum of
                 the particles.
             columns: further columns (`COLUMNS`), in their units: a field, or an array of the structure of `particles`.
-            features: the same for features of a model.
+            features: the same for features of a model; a missing value is None or NaN, a category its index.
             context: numbers of the jets that a model reads, by name, `[jet]` or `[event, jet]`.
 
         Raises:
@@ -149,7 +149,8 @@ class Jets(ShortRepr):
             >>> jets.columns, jets.lengths.tolist()
             (('pt', 'deta', 'dphi', 'energy'), [1])
         """
-        return cls.from_packed(pack(particles, jets, {**(columns or {}), **(features or {})}), context, features or ())
+        further = {**(columns or {}), **(features or {})}
+        return cls.from_packed(pack(particles, jets, further, may_miss=features or ()), context, features or ())
 
     @classmethod
     def from_packed(

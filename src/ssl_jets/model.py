@@ -112,12 +112,13 @@ class Model(ShortRepr):
             z, float32 `[jet, D]`, NaN for jets without particles; of records an awkward array `[event, jet, D]`.
 
         Raises:
-            SslJetsError: z of a jet with particles is not finite, or the jets have no column that the encoder was
-                trained with.
+            UsageError: a categorical feature or context is no index of its categories.
+            SslJetsError: z of a jet with particles is not finite, or the encoder was trained with none of the columns.
         """
         if not isinstance(jets, Jets):
             return self._of_records(self.embed, jets, batch_size=batch_size, device=device, precision=precision)
         jets, device = with_columns(jets, self.columns), default_device(device)
+        self.encoder.require_categories(jets)
         z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision).numpy()
         empty = jets.lengths.cpu().numpy() == 0
         require_finite(z[~empty])

@@ -6,7 +6,7 @@ from other components, such as px, py, pz, E.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,9 @@ class Packed:
         return ak.unflatten(values, self.jets_of_event)
 
 
-def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = None) -> Packed:
+def pack(
+    particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = None, may_miss: Collection[str] = ()
+) -> Packed:
     """Pack records of particles.
 
     Args:
@@ -73,10 +75,11 @@ def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = N
         jets: awkward records of the jets `[jet]` or `[event, jet]`, whose eta and phi are the axis; None for the sum of
             the particles.
         columns: further columns by name: a field of the particles, or an array of their structure.
+        may_miss: names of further columns whose missing values become NaN.
 
     Raises:
         UsageError: not such arrays, another structure of jets, or a field that the records do not have.
-        DataError: a missing value, or one that is not finite.
+        DataError: a missing value, or one that is not finite, of another column.
     """
     import awkward as ak
 
@@ -106,7 +109,7 @@ def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = N
         found["charge"] = _flat(charge, "charge")
     for name, values in further.items():
         _same(values, counts, f"columns[{name!r}]", axis=1)
-        found[name] = _flat(values, name)
+        found[name] = _flat(values, name, may_miss=name in may_miss)
     if jets is None:
         axis = _axis_of_sum(pt, eta, phi, counts)
     else:
@@ -189,17 +192,17 @@ def _same(values: Any, counts: Array, where: str, *, axis: int) -> None:
         raise UsageError("the arrays have different structures", where=where, allowed=["one value for each element"])
 
 
-def _flat(values: Any, name: str, *, axis: int | None = 1) -> Array:
-    """Return values of lists end to end, float64.
+def _flat(values: Any, name: str, *, axis: int | None = 1, may_miss: bool = False) -> Array:
+    """Return values of lists end to end, float64, NaN for missing ones.
 
     Raises:
-        DataError: a missing value, or one that is not finite.
+        DataError: a missing value, or one that is not finite, unless values may be missing.
     """
     import awkward as ak
 
     flat = ak.flatten(values, axis=axis) if axis is not None else values
     numbers = np.ma.filled(np.ma.asarray(ak.to_numpy(flat, allow_missing=True)).astype(np.float64), np.nan)
-    if bad := int((~np.isfinite(numbers)).sum()):
+    if not may_miss and (bad := int((~np.isfinite(numbers)).sum())):
         found = f"{bad:,} of {len(numbers):,} values"
         raise DataError("values are missing or not finite", where=name, found=found, hint="select with awkward first")
     result: Array = numbers
