@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 import vector
 
+import ssl_jets
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
+from support.paths import ROOT
 
 vector.register_awkward()
 JETS = [[2, 0, 3], [], [1]]
@@ -118,6 +121,27 @@ def test_pt_of_the_records_is_context_as_of_files() -> None:
     assert np.isnan(found[1]).all()
     with pytest.warns(UserWarning, match="missing .*: jet_pt$"):
         assert not np.allclose(ak.flatten(model.embed(fat[["eta", "phi", "constituents"]]), axis=1)[0], found[0])
+
+
+def test_the_page_gives_tracks_as_files_do(model: Model) -> None:
+    """PFNano has -1 for the impact parameters of candidates without a track."""
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "d0Err" in block)
+    fat = events().FatJet
+    d0, error = (ak.where(fat.constituents.charge == 0, -1.0, value) for value in (fat.constituents.d0, 0.01))
+    pf = ak.with_field(ak.with_field(fat.constituents, d0, "d0"), error, "d0Err")
+    names: dict[str, Any] = {"ak": ak, "ssl_jets": ssl_jets, "model": model}
+    jets_alone = ak.zip({name: fat[name] for name in ("pt", "eta", "phi")})
+    linked = ak.with_field(jets_alone, ak.zip({"pf": pf}, depth_limit=3), "constituents")
+    names["events"] = ak.zip({"FatJet": linked}, depth_limit=1)
+    exec(code, names)
+    jets = names["jets"]
+    neutral = jets.column("charge") == 0
+    assert 0 < int(neutral.sum()) < len(neutral)
+    for name, expected in (("d0", 10 * ak.flatten(d0, axis=None)), ("d0err", 0.1)):
+        np.testing.assert_allclose(jets.column(name), np.where(neutral, 0, expected), rtol=1e-6)
+    assert jets.context["jet_pt"].tolist() == pytest.approx(ak.flatten(fat.pt).to_list())
+    assert names["z"].shape == (4, 64)
 
 
 @pytest.mark.parametrize("context", [[1.0], [1.0] * 6, 1.0, [[1.0]] * 4], ids=str)
