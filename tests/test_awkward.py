@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Any
 
 import awkward as ak
@@ -10,12 +12,14 @@ import pytest
 import torch
 import vector
 
+import ssl_jets
 from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
+from support.paths import ROOT
 
 vector.register_awkward()
 JETS = [[2, 0, 3], [], [1]]
@@ -97,6 +101,69 @@ def test_context_is_read_from_the_axis(model: Model) -> None:
     without = model.embed(fat)
     model.facts["training"]["context"] = ["jet_eta"]
     assert not np.allclose(ak.flatten(model.embed(fat), axis=None), ak.flatten(without, axis=None), equal_nan=True)
+
+
+def test_pt_of_the_records_is_context_as_of_files() -> None:
+    torch.manual_seed(0)
+    numbers = {"jet_pt": FeatureSettings(transform="log"), "jet_eta": FeatureSettings()}
+    encoder = Encoder(ModelSettings(size="tiny", blocks=1, context=numbers))
+    torch.nn.init.normal_(encoder.context.embed.weight)  # type: ignore[union-attr]
+    facts = {"training": {"columns": ["pt", "deta", "dphi", "energy"], "context": ["jet_pt", "jet_eta"]}}
+    model, fat = Model(encoder.eval(), facts=facts), events().FatJet
+    with warnings.catch_warnings(action="error"):
+        found = ak.to_numpy(ak.flatten(model.embed(fat), axis=1))
+    for context in (
+        {"jet_pt": fat.pt, "jet_eta": abs(fat.eta)},
+        {"jet_pt": ak.flatten(fat.pt), "jet_eta": [*map(abs, ak.flatten(fat.eta))]},
+    ):
+        jets = Jets.from_awkward(fat.constituents, fat, context=context)
+        np.testing.assert_allclose(found, model.embed(jets), rtol=1e-5, atol=1e-6)
+    assert np.isnan(found[1]).all()
+    with pytest.warns(UserWarning, match="missing .*: jet_pt$"):
+        assert not np.allclose(ak.flatten(model.embed(fat[["eta", "phi", "constituents"]]), axis=1)[0], found[0])
+
+
+def test_the_page_gives_tracks_as_files_do(model: Model) -> None:
+    """PFNano has -1 for the impact parameters of candidates without a track."""
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "d0Err" in block)
+    fat = events().FatJet
+    d0, error = (ak.where(fat.constituents.charge == 0, -1.0, value) for value in (fat.constituents.d0, 0.01))
+    pf = ak.with_field(ak.with_field(fat.constituents, d0, "d0"), error, "d0Err")
+    names: dict[str, Any] = {"ak": ak, "ssl_jets": ssl_jets, "model": model}
+    jets_alone = ak.zip({name: fat[name] for name in ("pt", "eta", "phi")})
+    linked = ak.with_field(jets_alone, ak.zip({"pf": pf}, depth_limit=3), "constituents")
+    names["events"] = ak.zip({"FatJet": linked}, depth_limit=1)
+    exec(code, names)
+    jets = names["jets"]
+    neutral = jets.column("charge") == 0
+    assert 0 < int(neutral.sum()) < len(neutral)
+    for name, expected in (("d0", 10 * ak.flatten(d0, axis=None)), ("d0err", 0.1)):
+        np.testing.assert_allclose(jets.column(name), np.where(neutral, 0, expected), rtol=1e-6)
+    assert jets.context["jet_pt"].tolist() == pytest.approx(ak.flatten(fat.pt).to_list())
+    assert names["z"].shape == (4, 64)
+
+
+@pytest.mark.parametrize("context", [[1.0], [1.0] * 6, 1.0, [[1.0]] * 4], ids=str)
+def test_context_of_other_jets_is_one_message(context: Any) -> None:
+    fat = events().FatJet
+    with pytest.raises(UsageError, match=r"context\['jet_eta'\](.|\n)*one number of each jet"):
+        Jets.from_awkward(fat.constituents, fat, context={"jet_eta": context})
+
+
+def test_a_warning_names_inputs_that_records_do_not_have(model: Model) -> None:
+    model.facts["training"] = {"columns": ["pt", "deta", "dphi", "energy", "kind", "d0"]}
+    with pytest.warns(UserWarning, match=r"missing .*`Jets.from_awkward` takes them: kind, d0$"):
+        model.predict(events().FatJet)
+
+
+def test_features_may_be_missing_and_columns_not() -> None:
+    fat = events().FatJet
+    chi2 = ak.Array([[[1.0, None], [], [2.0, np.nan, 3.0]], [], [[np.inf]]])
+    jets = Jets.from_awkward(fat.constituents, fat, features={"chi2": chi2})
+    np.testing.assert_array_equal(jets.column("chi2"), np.float32([1, np.nan, 2, np.nan, 3, np.inf]))
+    with pytest.raises(DataError, match="missing or not finite"):
+        Jets.from_awkward(fat.constituents, fat, columns={"d0": chi2})
 
 
 def test_jets_without_events_keep_their_shape(model: Model) -> None:

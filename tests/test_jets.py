@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_jets.config import ModelSettings
+from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate, offsets_of
 from ssl_jets.model import Model
@@ -55,6 +56,7 @@ def test_own_arrays_become_jets_in_the_order_of_the_columns() -> None:
     [
         ([[[1.0, 2, 3]]], ("pt", "eta", "dphi"), "unknown: eta"),
         ([[[1.0, 2]]], ("pt", "deta"), "missing: dphi"),
+        ([[[1.0, 2, 3, 99]]], ("pt", "deta", "dphi", "pt"), "twice: pt"),
         ([[[1.0, 2, 3]], [[1.0, 2]]], ("pt", "deta", "dphi"), "jet 1"),
         ([np.empty((0, 3))], ("pt", "deta", "dphi"), "jet 0"),
         ([[[1.0, np.nan, 3]]], ("pt", "deta", "dphi"), "1 values not finite"),
@@ -221,6 +223,39 @@ def test_a_mask_of_numpy_or_torch_selects_as_the_indices_of_its_jets() -> None:
     with pytest.raises(UsageError, match="not one value a jet"):
         jets.select([True, False])
     assert jets.keep(np.array([True, False, True, True, False, False])).lengths.tolist() == [2, 1, 0]
+
+
+def test_particles_are_kept_by_a_mask_and_not_by_indices() -> None:
+    jets = made_jets([3, 1, 2])
+    for wrong in (np.array([1, 0, 1, 1, 0, 0]), torch.tensor([0, 2]), [True, False], [1.0] * 6):
+        with pytest.raises(UsageError, match=r"no mask of the particles(.|\n)*bool \[6\]"):
+            jets.keep(wrong)
+
+
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_a_jet_without_particles_has_nan_and_no_score(pool: Literal["class", "mean"]) -> None:
+    model = Model(Encoder(ModelSettings(size="tiny", blocks=1, pool=pool)), ClassHead(64, 2), ("QCD", "Tbl"))
+    jets = made_jets([3, 1, 2])
+    mask = jets.jet_of_particle != 1
+    z, p = model.embed(jets.keep(mask)), model.predict(jets.keep(mask))
+    assert np.isnan(z).all(axis=1).tolist() == np.isnan(p).all(axis=1).tolist() == [False, True, False]
+    np.testing.assert_allclose(p[[0, 2]], model.predict(jets)[[0, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [4.0, -1.0, 0.5])
+def test_categories_in_memory_are_indices_or_one_message(wrong: float) -> None:
+    definition = FeatureSettings(categories=(0, 1, 4))
+    settings = ModelSettings(size="tiny", blocks=1, features={"hits": definition}, context={"run": definition})
+    columns = ("pt", "deta", "dphi", "hits")
+    model = Model(Encoder(settings), facts={"training": {"columns": columns, "context": ["run"]}})
+    message = r"category is given by its index(.|\n)*0 for 0, 1 for 1, 2 for 4, 3 for any other"
+    good = [[5.0, 0, 0, float("nan")], [4.0, 0, 0, 3.0], [3.0, 0, 0, 0.0]]
+    jets = replace(Jets.of([good], columns, features=["hits"]), context={"run": torch.tensor([3.0])})
+    assert model.embed(jets).shape == (1, 64)
+    with pytest.raises(UsageError, match=message):
+        model.embed(Jets.of([[*good, [1.0, 0, 0, wrong]]], columns, features=["hits"]))
+    with pytest.raises(UsageError, match=message):
+        model.embed(replace(jets, context={"run": torch.tensor([wrong])}))
 
 
 def test_no_jets_have_no_rows_of_any_result() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.records.packing import Packed, pack
-from ssl_jets.records.particles import require_possible, tables_of, wrap_azimuth
+from ssl_jets.records.particles import require_columns, require_possible, tables_of, wrap_azimuth
 from ssl_jets.runtime.short_repr import ShortRepr
 
 UNITS = {
@@ -95,20 +95,18 @@ class Jets(ShortRepr):
             particles: an array `[particle, column]` for each jet, in GeV, mm and rad (`COLUMNS`). dphi may be any
                 difference of two azimuths: it is wrapped into [-pi, pi].
             columns: names of its columns, in any order.
-            features: names among `columns` that are features of a model, whose values may be NaN.
+            features: names among `columns` that are features of a model: NaN for a missing value, a category by index.
 
         Raises:
-            UsageError: an unknown column, one of pt, deta, dphi is missing, an array of another shape, a jet without
-                particles, or a value that files may not have (docs/conventions.md), such as the pt 0 of padding.
+            UsageError: a column is unknown or there twice, pt, deta or dphi is missing, an array of another shape, a
+                jet without particles, or a value that files may not have (docs/conventions.md), as pt 0 of padding.
 
         Example:
             >>> jets = Jets.of([[[0.02, 310.0, 6.28]]], columns=("deta", "pt", "dphi"))
             >>> jets.columns, [round(value, 4) for value in jets.particles[0].tolist()]
             (('pt', 'deta', 'dphi'), [310.0, 0.02, -0.0032])
         """
-        if (unknown := set(columns) - {*COLUMNS, *features}) or (lacking := {*NEEDED, *features} - set(columns)):
-            found = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(lacking))}"
-            raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
+        require_columns(columns, COLUMNS, features, needed=(*NEEDED, *features))
         names = (*(name for name in COLUMNS if name in columns), *features)
         order = [list(columns).index(name) for name in names]
         arrays = [torch.as_tensor(table) for table in tables_of(particles, columns, features)]
@@ -137,8 +135,8 @@ class Jets(ShortRepr):
             jets: records of the jets `[jet]` or `[event, jet]`, whose eta and phi are the axis; by default the sum of
                 the particles.
             columns: further columns (`COLUMNS`), in their units: a field, or an array of the structure of `particles`.
-            features: the same for features of a model.
-            context: numbers of the jets that a model reads, by name, `[jet]`.
+            features: the same for features of a model; a missing value is None or NaN, a category its index.
+            context: numbers of the jets that a model reads, by name, `[jet]` or `[event, jet]`.
 
         Raises:
             UsageError: other arrays, a field or structure that does not fit, or an unknown column.
@@ -151,7 +149,8 @@ class Jets(ShortRepr):
             >>> jets.columns, jets.lengths.tolist()
             (('pt', 'deta', 'dphi', 'energy'), [1])
         """
-        return cls.from_packed(pack(particles, jets, {**(columns or {}), **(features or {})}), context, features or ())
+        further = {**(columns or {}), **(features or {})}
+        return cls.from_packed(pack(particles, jets, further, may_miss=features or ()), context, features or ())
 
     @classmethod
     def from_packed(
@@ -160,15 +159,13 @@ class Jets(ShortRepr):
         """Build jets from packed columns.
 
         Raises:
-            UsageError: an unknown column.
+            UsageError: an unknown column, or context of other jets.
             DataError: a value that files may not have.
         """
-        if unknown := [name for name in packed.columns if name not in (*COLUMNS, *features)]:
-            found = ", ".join(unknown)
-            raise UsageError("these are not columns of particles", where="columns", found=found, allowed=COLUMNS)
+        require_columns(tuple(packed.columns), COLUMNS, features)
         names = (*(name for name in COLUMNS if name in packed.columns), *features)
         particles = torch.from_numpy(np.stack([packed.columns[name] for name in names], axis=1))
-        numbers = {name: torch.as_tensor(np.asarray(one, np.float32)) for name, one in (context or {}).items()}
+        numbers = {name: torch.from_numpy(packed.of_jets(one, name)) for name, one in (context or {}).items()}
         made = cls(particles, offsets_of(torch.from_numpy(packed.counts)), names, context=numbers)
         made._require_possible(DataError, "particles[particles.pt > 0]")
         return made
@@ -209,12 +206,18 @@ class Jets(ShortRepr):
     def keep(self, mask: Tensor | npt.ArrayLike) -> Jets:
         """Return the jets with only the particles of `mask` (bool `[particle]`). A jet may become empty.
 
+        Raises:
+            UsageError: not a mask of all particles, such as indices.
+
         Example:
             >>> jets = Jets.of([[[310.0, 0, 0], [0.4, 0, 0]], [[50.0, 0, 0]]], ("pt", "deta", "dphi"))
             >>> jets.keep(jets.column("pt") > 0.5).lengths.tolist()
             [1, 1]
         """
         mask = torch.as_tensor(mask, device=self.offsets.device)
+        if mask.dtype != torch.bool or mask.shape != self.particles.shape[:1]:  # torch takes integers for indices
+            found = f"{mask.dtype} {[*mask.shape]}"
+            raise UsageError("this is no mask of the particles", found=found, allowed=[f"bool {[len(self.particles)]}"])
         kept_before = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
         return replace(self, particles=self.particles[mask], offsets=kept_before[self.offsets])
 

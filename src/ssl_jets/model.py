@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,16 +109,21 @@ class Model(ShortRepr):
             precision: number format of the forward pass.
 
         Returns:
-            z, float32 `[jet, D]`; of records an awkward array `[event, jet, D]`, NaN for jets without particles.
+            z, float32 `[jet, D]`, NaN for jets without particles; of records an awkward array `[event, jet, D]`.
 
         Raises:
-            SslJetsError: z of a jet is not finite, or the jets have no column that the encoder was trained with.
+            UsageError: a categorical feature or context is no index of its categories.
+            SslJetsError: z of a jet with particles is not finite, or the encoder was trained with none of the columns.
         """
         if not isinstance(jets, Jets):
             return self._of_records(self.embed, jets, batch_size=batch_size, device=device, precision=precision)
         jets, device = with_columns(jets, self.columns), default_device(device)
-        z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision)
-        return require_finite(z.numpy())
+        self.encoder.require_categories(jets)
+        z = embed_jets(self.encoder, jets, device=device, batch=batch_size, precision=precision).numpy()
+        empty = jets.lengths.cpu().numpy() == 0
+        require_finite(z[~empty])
+        z[empty] = np.nan  # the encoder reads its class token alone, which is no jet
+        return z
 
     def predict(
         self,
@@ -136,7 +142,7 @@ class Model(ShortRepr):
             precision: number format of the forward pass; "auto" is the native one of the device.
 
         Returns:
-            Probabilities, float64 `[jet, class]`, in the order of `labels`; of records nested as for `embed`.
+            Probabilities, float64 `[jet, class]`, in the order of `labels`, NaN and nested as for `embed`.
 
         Raises:
             SslJetsError: as for `embed`, or the model has no head.
@@ -147,10 +153,16 @@ class Model(ShortRepr):
         return self.probabilities(z)
 
     def _of_records(self, function: Callable[..., Array], records: Any, **options: Any) -> Array:
-        """Apply `embed` or `predict` to awkward records of jets, in their nesting."""
+        """Apply `embed` or `predict` to awkward records of jets, in their nesting.
+
+        A warning names the inputs of the encoder that are not among the kinematics of records.
+        """
         packed = pack(constituents(records), records)
-        context = {"jet_eta": np.abs(packed.axis[0])} if "jet_eta" in self.context else None
-        jets = Jets.from_packed(packed, context)
+        jets = Jets.from_packed(packed, {name: packed.context[name] for name in self.context if name in packed.context})
+        inputs, available = (*self.columns, *self.context, *self.collections), (*jets.columns, *jets.context)
+        if lacking := [name for name in inputs if name not in available]:
+            what = "the encoder reads inputs as missing that it was trained with; `Jets.from_awkward` takes them"
+            warnings.warn(f"{what}: {', '.join(lacking)}", stacklevel=3)
         nested: Array = packed.nested(function(jets, **options))  # an awkward array if the records have events
         return nested
 
@@ -166,23 +178,20 @@ class Model(ShortRepr):
                 hint="ssl-jets finetune --model RUN --mode full trains one",
             )
         order = [self.labels.index(name) for name in classes or self.labels]
-        with torch.inference_mode():
-            logits = torch.cat([self.head(rows) for rows in _batches(z)]).double()
-            result: Array = (logits[:, order] / temperature).softmax(dim=1).numpy()
+        logits = _applied(self.head, z).double()
+        result: Array = (logits[:, order] / temperature).softmax(dim=1).numpy()
         return result
 
     def regressed(self, z: Array) -> Array:
         """Compute the regressed columns from z, in the units of the files, float32 `[jet, target]`."""
         assert self.regressor is not None
-        with torch.inference_mode():
-            result: Array = torch.cat([self.regressor.physical(rows) for rows in _batches(z)]).numpy()
+        result: Array = _applied(self.regressor.physical, z).numpy()
         return result
 
     def regressed_quantiles(self, z: Array) -> Array:
         """Compute the quantiles of the regressed columns from z, float32 `[jet, target, level]`."""
         assert self.regressor is not None
-        with torch.inference_mode():
-            result: Array = torch.cat([self.regressor.bands(rows) for rows in _batches(z)]).numpy()
+        result: Array = _applied(self.regressor.bands, z).numpy()
         return result
 
 
@@ -300,8 +309,10 @@ def require_finite(z: Array) -> Array:
     return z
 
 
-def _batches(z: Array) -> tuple[Tensor, ...]:
-    return torch.split(torch.from_numpy(z), BATCH)
+def _applied(head: Callable[[Tensor], Tensor], z: Array) -> Tensor:
+    """Apply a head to z `[jet, D]` in batches, without gradients."""
+    with torch.inference_mode():
+        return torch.cat([head(rows) for rows in torch.split(torch.from_numpy(z), BATCH)])
 
 
 def with_columns(jets: Jets, names: tuple[str, ...]) -> Jets:

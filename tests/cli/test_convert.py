@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,31 @@ def test_a_network_without_z_and_tokens_is_refused_by_convert_and_embed(
     if "2 jets" in message:
         with pytest.raises(SslJetsError, match="an encoder returns z"):
             load_model(converted).embed(sample_jets)
+
+
+def test_jets_without_what_a_network_names_are_one_message(
+    sample_jets: Jets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+
+class Charges(torch.nn.Module):
+    columns, context, width, dim = ("pt", "charge"), ("jet_eta",), 1, 1
+
+    def forward(self, jets):
+        charge = jets.column("charge").unsqueeze(1)
+        return jets.mean(charge) + jets.context["jet_eta"].unsqueeze(1), charge
+"""
+    (tmp_path / "charges.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SSL_JETS_ENCODERS", "charges=charges:Charges")
+    model = package.convert("charges", out=tmp_path / "model").model
+    with pytest.raises(SslJetsError, match=r"lack inputs which it names(.|\n)*no charge, jet_eta; ValueError"):
+        model.embed(sample_jets.without(["charge"]))
+    with pytest.raises(SslJetsError, match="no jet_eta; KeyError"):
+        model.embed(sample_jets)
+    with_eta = replace(sample_jets, context={"jet_eta": torch.ones(len(sample_jets))})
+    assert model.embed(with_eta).shape == (len(sample_jets), 1)
 
 
 def test_an_existing_model_is_kept_without_force(converted: Path, registered: str) -> None:

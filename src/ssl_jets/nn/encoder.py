@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.config import FeatureSettings, ModelSettings
+from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.nn.attention import padded_attention, single_query_attention
 from ssl_jets.nn.collections.tokens import Collections
@@ -52,6 +53,23 @@ class BaseEncoder(nn.Module):
     def forward(self, jets: Jets, *, z_only: bool = False) -> Encoded:
         """Return z `[jet, dim]` and tokens `[particle, width]`, or tokens `[0, width]` with `z_only`."""
         raise NotImplementedError
+
+    def require_categories(self, jets: Jets) -> None:
+        """Check that categorical features and context of jets in memory are indices of their categories, or NaN.
+
+        Raises:
+            UsageError: another number.
+        """
+        of_particles = {name: jets.column(name) for name in self.cfg.features if name in jets.columns}
+        for name, definition in (self.cfg.features | self.cfg.context).items():
+            values = of_particles.get(name, jets.context.get(name))
+            if not definition.categories or values is None:
+                continue
+            values, last = values[values.isfinite()], len(definition.categories)
+            if len(wrong := values[(values < 0) | (values > last) | (values % 1 != 0)]):
+                listed = ", ".join(f"{index} for {one}" for index, one in enumerate(definition.categories))
+                found, allowed = f"{wrong[0].item():g}", [f"{listed}, {last} for any other, or NaN"]
+                raise UsageError("a category is given by its index", where=name, found=found, allowed=allowed)
 
     def fit_statistics(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the inputs on `batches` of the training stream, if there are any to fit."""

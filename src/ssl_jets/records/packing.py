@@ -6,7 +6,7 @@ from other components, such as px, py, pz, E.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,19 +29,35 @@ class Packed:
         counts: particles of each jet, int64 `[jet]`.
         jets_of_event: jets of each event, int64 `[event]`; None if the records have no events.
         axis: eta and phi of each jet, float64 `[jet]`.
+        context: numbers of the jets that an encoder may read, float64 `[jet]`: `jet_eta`, the size of eta of the axis,
+            and `jet_pt` [GeV] of the records of the jets, as far as they have it.
     """
 
     columns: dict[str, Array]
     counts: Array
     jets_of_event: Array | None
     axis: tuple[Array, Array]
+    context: dict[str, Array]
+
+    def of_jets(self, values: Any, name: str) -> Array:
+        """Return numbers of the jets, `[jet]` or in the nesting of the records, as float32 `[jet]`; NaN stays.
+
+        Raises:
+            UsageError: the numbers are not one of each jet.
+        """
+        import awkward as ak
+
+        if self.jets_of_event is not None and isinstance(values, ak.Array) and values.ndim == 2:
+            _same(values, self.jets_of_event, f"context[{name!r}]", axis=1)
+            values = ak.flatten(values)
+        numbers: Array = np.asarray(values, np.float32)
+        if numbers.shape != self.counts.shape:
+            what, allowed = "the arrays have different structures", [f"[{len(self.counts)}], one number of each jet"]
+            raise UsageError(what, where=f"context[{name!r}]", found=[*numbers.shape], allowed=allowed)
+        return numbers
 
     def nested(self, values: Array) -> Any:
-        """Return values `[jet, ...]` as `[event, jet, ...]` if the records had events; NaN for jets without particles.
-
-        Without events the result is a NumPy array.
-        """
-        values = np.where((self.counts > 0).reshape(-1, *[1] * (values.ndim - 1)), values, np.nan).astype(values.dtype)
+        """Return values `[jet, ...]` as `[event, jet, ...]` if the records had events, otherwise as they are."""
         if self.jets_of_event is None:
             return values
         import awkward as ak
@@ -49,7 +65,9 @@ class Packed:
         return ak.unflatten(values, self.jets_of_event)
 
 
-def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = None) -> Packed:
+def pack(
+    particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = None, may_miss: Collection[str] = ()
+) -> Packed:
     """Pack records of particles.
 
     Args:
@@ -57,10 +75,11 @@ def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = N
         jets: awkward records of the jets `[jet]` or `[event, jet]`, whose eta and phi are the axis; None for the sum of
             the particles.
         columns: further columns by name: a field of the particles, or an array of their structure.
+        may_miss: names of further columns whose missing values become NaN.
 
     Raises:
         UsageError: not such arrays, another structure of jets, or a field that the records do not have.
-        DataError: a missing value, or one that is not finite.
+        DataError: a missing value, or one that is not finite, of another column.
     """
     import awkward as ak
 
@@ -90,16 +109,20 @@ def pack(particles: Any, jets: Any = None, columns: Mapping[str, Any] | None = N
         found["charge"] = _flat(charge, "charge")
     for name, values in further.items():
         _same(values, counts, f"columns[{name!r}]", axis=1)
-        found[name] = _flat(values, name)
+        found[name] = _flat(values, name, may_miss=name in may_miss)
     if jets is None:
         axis = _axis_of_sum(pt, eta, phi, counts)
     else:
         axis = (_flat(_field(jets, "eta"), "eta", axis=None), _flat(_field(jets, "phi"), "phi", axis=None))
+    context = {"jet_eta": np.abs(axis[0])}
+    if (jet_pt := _optional(jets, ("pt",))) is not None:
+        context["jet_pt"] = _flat(jet_pt, "pt", axis=None)
     of_jet = np.repeat(np.arange(len(counts)), counts)
     sign = np.where(axis[0] < 0, -1.0, 1.0)[of_jet]
     turn = phi - axis[1][of_jet]
     found |= {"deta": sign * (eta - axis[0][of_jet]), "dphi": turn - 2 * np.pi * np.round(turn / (2 * np.pi))}
-    return Packed({name: values.astype(np.float32) for name, values in found.items()}, counts, jets_of_event, axis)
+    columns = {name: values.astype(np.float32) for name, values in found.items()}
+    return Packed(columns, counts, jets_of_event, axis, context)
 
 
 def constituents(jets: Any) -> Any:
@@ -169,17 +192,17 @@ def _same(values: Any, counts: Array, where: str, *, axis: int) -> None:
         raise UsageError("the arrays have different structures", where=where, allowed=["one value for each element"])
 
 
-def _flat(values: Any, name: str, *, axis: int | None = 1) -> Array:
-    """Return values of lists end to end, float64.
+def _flat(values: Any, name: str, *, axis: int | None = 1, may_miss: bool = False) -> Array:
+    """Return values of lists end to end, float64, NaN for missing ones.
 
     Raises:
-        DataError: a missing value, or one that is not finite.
+        DataError: a missing value, or one that is not finite, unless values may be missing.
     """
     import awkward as ak
 
     flat = ak.flatten(values, axis=axis) if axis is not None else values
     numbers = np.ma.filled(np.ma.asarray(ak.to_numpy(flat, allow_missing=True)).astype(np.float64), np.nan)
-    if bad := int((~np.isfinite(numbers)).sum()):
+    if not may_miss and (bad := int((~np.isfinite(numbers)).sum())):
         found = f"{bad:,} of {len(numbers):,} values"
         raise DataError("values are missing or not finite", where=name, found=found, hint="select with awkward first")
     result: Array = numbers

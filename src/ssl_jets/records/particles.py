@@ -34,6 +34,29 @@ def wrap_azimuth(dphi: npt.NDArray[np.float32]) -> None:
     dphi[beyond] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
 
 
+def require_columns(
+    columns: Sequence[str], canonical: Sequence[str], features: Collection[str], *, needed: Collection[str] = ()
+) -> None:
+    """Check the names of the columns of particles.
+
+    Args:
+        columns: the names.
+        canonical: names of canonical columns.
+        features: names of features of a model, the only other ones.
+        needed: names that must be among them.
+
+    Raises:
+        UsageError: one is unknown, missing, or there twice.
+    """
+    problems = {
+        "unknown": set(columns) - {*canonical, *features},
+        "missing": set(needed) - set(columns),
+        "twice": {name for name in columns if columns.count(name) > 1},
+    }
+    if found := [f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names]:
+        raise UsageError("these are not columns of particles", where="columns", found=found[0], allowed=canonical)
+
+
 def impossible(particles: Array, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """Yield reasons, each with the indices of its particles, which may be none.
 

@@ -63,10 +63,20 @@ class ForeignEncoder(BaseEncoder):
         """Return z `[jet, dim]` and tokens `[particle, width]`; tokens `[0, width]` with `z_only`.
 
         Raises:
-            SslJetsError: the network returns anything else.
+            SslJetsError: the network returns anything else, or fails on jets without inputs that it names.
         """
         seen = jets if self.reads_context else jets.without(jets.context)
-        z, tokens = self._checked(self.network(seen), jets)
+        try:
+            returned = self.network(seen)
+        except (LookupError, ValueError, AttributeError) as error:
+            lacking = [name for name in (*self.columns, *self.context) if name not in (*seen.columns, *seen.context)]
+            if not lacking:
+                raise
+            what, where = "the encoder fails on jets that lack inputs which it names", type(self.network).__qualname__
+            found = f"no {', '.join(lacking)}; {type(error).__name__}: {error}"
+            hint = "files that have them, or a network that reads `jets.columns` and `jets.context`"
+            raise SslJetsError(what, where=where, found=found, hint=hint) from error
+        z, tokens = self._checked(returned, jets)
         if self.pool is not None:
             start = z if self._own_dim == self.width else jets.mean(tokens)
             z = self.pool(start, tokens, jets)
