@@ -17,15 +17,13 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         tree = load_yaml(read_text(path, MOST_YAML_BYTES))
     except OSError as error:
-        raise UsageError("the settings file cannot be read", where=path, found=error.strerror) from None
+        raise UsageError("the YAML file cannot be read", where=path, found=error.strerror) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(
-            "the settings file is not valid YAML", where=path, found=str(error).replace("\n", " ")
-        ) from None
+        raise UsageError("the YAML file is not valid YAML", where=path, found=str(error).replace("\n", " ")) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UsageError("the settings file is not a tree of settings", where=path, found=type(tree).__name__)
+        raise UsageError("the YAML file is not a tree of settings", where=path, found=type(tree).__name__)
     return tree
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_jets.config import DataSettings
 from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
 
 
@@ -56,3 +57,12 @@ def test_many_files_fit_on_a_screen_and_those_that_look_wrong_come_first(write_j
     assert lines[0].startswith(f"{paths[29]}: JetClass (jetclass), tree tree, 50 entries; cannot be used: 50")
     assert lines[-1] == "and 8 more files: --columns or --json shows them"
     assert all(str(path) in files_as_text(looked, columns=True) for path in paths)
+
+
+def test_jet_columns_of_a_schema_have_their_unit(write_jetclass: Callable[..., Path], tmp_path: Path) -> None:
+    schema = tmp_path / "mine.yaml"
+    schema.write_text("extends: jetclass\njets:\n  fat_pt: {branch: jet_pt, unit: MeV}\n  ratio: {branch: jet_pt}\n")
+    lines = files_as_text(inspect_files([str(write_jetclass())], {}, DataSettings(format=str(schema)))).splitlines()
+    words = {line.split()[0]: line.split()[1] for line in lines if line.split()[0] in ("fat_pt", "ratio")}
+    assert words["fat_pt"] == "GeV"
+    assert float(words["ratio"]) > 0

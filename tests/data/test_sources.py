@@ -244,3 +244,9 @@ def test_hidden_files_of_a_folder_are_not_meant(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [Path(source.path).name for source in resolve_sources([str(tmp_path)])] == ["a.root"]
+
+
+def test_a_missing_list_has_the_reason_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        resolve_sources([f"@{tmp_path}/files.txt"])
+    assert caught.value.found == "No such file or directory"

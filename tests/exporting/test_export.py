@@ -19,7 +19,7 @@ from ssl_jets.config import FeatureSettings, ModelSettings
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.exporting import exporter as verb
 from ssl_jets.exporting import parity
-from ssl_jets.exporting.graph import ExportedModel
+from ssl_jets.exporting.graph import ExportedModel, build_graph, metadata_of
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.model import Model
 from ssl_jets.nn.encoder import Encoder
@@ -187,6 +187,20 @@ def test_a_model_trained_without_a_column_has_no_input_for_it(exported: Exported
     module = ExportedModel(replace(exported.model, facts=facts))
     assert module.columns == ("pt", "deta", "dphi", "charge")
     assert "tokens" not in module.outputs
+
+
+@pytest.mark.parametrize(
+    "columns", [COLUMNS[:3], ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err")], ids=len
+)
+def test_a_graph_without_inputs_for_some_columns_takes_any_number_of_jets(
+    exported: Exported, columns: tuple[str, ...]
+) -> None:
+    model = replace(exported.model, facts={"method": "mae", "training": {"columns": columns}})
+    module = ExportedModel(model).eval()
+    session = parity.open_session(build_graph(module, metadata_of(model, module), 17).SerializeToString())
+    for lengths in ([1], [4, 1, 7], [300, 2]):
+        jets = without_columns(made_jets(lengths, seed=4), *set(COLUMNS) - set(columns))
+        assert max(parity.differences(model, module, session, jets).values()) < 1e-5
 
 
 @pytest.mark.slow

@@ -200,6 +200,33 @@ def test_resuming_with_other_jets_in_a_file_is_refused_by_its_name(write_jetclas
     assert metrics(out) == before
 
 
+def test_a_stopped_run_goes_on_with_its_files_in_another_folder_and_with_no_others(
+    write_jetclass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(path: Path) -> RunSettings[MethodSettings]:
+        return settings_of(open_files([Source(str(path))]), "mae")
+
+    first = write_jetclass("QCD.root", 80, seed=1)
+    straight, out = pretrain(named(first), tmp_path / "straight"), tmp_path / "run"
+    raise_at(monkeypatch, 3, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        pretrain(named(first), out)
+    moved, other = tmp_path / "moved" / "QCD.root", tmp_path / "other" / "QCD.root"
+    for file in (moved, other):
+        file.parent.mkdir()
+    shutil.move(first, moved)
+    shutil.move(write_jetclass("QCD.root", 80, seed=2), other)
+    config = (out / "config.yaml").read_text()
+    with pytest.raises(UsageError, match="not those that the run began with"):
+        pretrain(named(other), out, resume=True)
+    assert (out / "config.yaml").read_text() == config
+    pretrain(named(moved), out, resume=True)
+    assert digest(out) == digest(straight)
+    assert str(moved) in (out / "config.yaml").read_text()
+    with pytest.raises(UsageError, match="other settings"):  # a finished run reads no files
+        pretrain(named(other), out, resume=True)
+
+
 def test_settings_newer_than_the_run_have_their_defaults_and_are_logged(
     class_files: list[JetFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

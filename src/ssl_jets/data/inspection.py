@@ -155,12 +155,13 @@ def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str
         declared |= {f"{collection}.{name}": source for name, source in elements.features.items()}
     titles = {name: f"{name} a jet" for name in file.collections}
     units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
+    of_jets = {name: value.canonical_unit for name, value in file.schema.jets.items() if value.unit != "1"}
     width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
     lines = [
         f"  {'':<{width}}{'unit':<5}{'least':>11}{'median':>11}{'most':>11}{'zeros':>7}{'NaN':>6}",
         _line("particles a jet", width, "", seen.particles),
         *(_line(titles.get(name, name), width, units.get(name, ""), numbers) for name, numbers in inputs.items()),
-        *(_line(name, width, "", seen.jet_columns[name]) for name in jet_columns),
+        *(_line(name, width, of_jets.get(name, ""), seen.jet_columns[name]) for name in jet_columns),
     ]
     room = stdout_width()
     if room is not None and max(map(len, lines)) > room:  # a terminal without room for the histograms

@@ -74,7 +74,8 @@ def _resolve(name: str, log: Callable[[str], None]) -> Iterator[Source]:
         try:
             text = read_text(path)
         except (OSError, ValueError) as error:
-            raise DataError("the list of files cannot be read", where=path, found=error, allowed=_near(path)) from None
+            found = error.strerror if isinstance(error, OSError) else error
+            raise DataError("the list of files cannot be read", where=path, found=found, allowed=_near(path)) from None
         yield from _resolve_list(text, str(path), log)
     else:
         yield from _resolve_path(name, log)

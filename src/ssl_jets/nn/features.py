@@ -285,7 +285,7 @@ class Features(nn.Module):
         return torch.stack(columns + [track * charge.abs() for track in tracks], dim=1)
 
     def _raw(self, jets: Jets) -> tuple[Tensor, Tensor]:
-        absent = jets.particles.new_zeros(len(jets.particles))
+        absent = torch.zeros_like(jets.particles[:, 0])  # len() of it would be a constant of an exported graph
         has = [all(name in jets.columns for name in feature.needs) for feature in FEATURES]
         values = [
             feature.compute(*(jets.column(name) for name in feature.needs)) if present else absent
@@ -295,5 +295,5 @@ class Features(nn.Module):
 
     def _one_hot(self, jets: Jets) -> Tensor:
         if "kind" not in jets.columns:
-            return jets.particles.new_zeros(len(jets.particles), len(KINDS))
+            return torch.zeros_like(jets.particles[:, :1]).expand(-1, len(KINDS))
         return nn.functional.one_hot(jets.column("kind").long(), len(KINDS)).to(jets.particles.dtype)

@@ -43,6 +43,8 @@ _MAY_CHANGE = {
     "train.weight_decay",
 }
 """Settings that `--resume` may change: the rest of the training uses them, with the same weights and jets."""
+_SOURCES = "data.sources"
+"""It may change too while the run has a record of its files, since files in other folders are compared with it."""
 
 
 def check_run(
@@ -62,7 +64,8 @@ def check_run(
     if not (resume and config.is_file()):
         run.check_replaceable(force=force)
         return run
-    if changed := [key for key in _changes(settings, config) if key not in _MAY_CHANGE]:
+    allowed = _MAY_CHANGE | ({_SOURCES} if run.can_check_files and not run.finished else set())
+    if changed := [key for key in _changes(settings, config) if key not in allowed]:
         may_change = ", ".join(sorted(_MAY_CHANGE))
         raise UsageError(
             "the run was begun with other settings",
@@ -101,11 +104,14 @@ def open_run(
         UsageError: the run to be removed contains files of jets, the model to begin from, or a schema of this run.
     """
     config = run.folder / "config.yaml"
+    files = [view.identity for file in data.files for view in file.views]
     if not (resume and config.is_file()):
         check_apart([run.folder], [*_files_of(settings, data), *_models_of(settings)])
         run.create(settings, force=force)
+        run.record_or_check_files(files)
     else:
         run.lock()
+        run.record_or_check_files(files)
         if run.writes and (changes := _changes(settings, config)):
             write_text(config, to_yaml(settings))
             for key, (before, now) in changes.items():
@@ -113,7 +119,6 @@ def open_run(
         if not run.has_checkpoint:  # killed before the first checkpoint: it begins again
             run.drop_metrics_after(-1)
     run.loggers = Loggers(settings.train.log, run.folder, _flat(settings.model_dump(mode="json")))
-    run.record_or_check_files([view.identity for file in data.files for view in file.views])
     fabric.barrier()
 
 

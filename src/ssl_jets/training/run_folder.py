@@ -76,6 +76,16 @@ class TrainingRun:
         return bool(checkpoints(self.checkpoint))
 
     @property
+    def files(self) -> Path:
+        """Record of the input files."""
+        return self.checkpoint.with_name("files.json")
+
+    @property
+    def can_check_files(self) -> bool:
+        """True if `record_or_check_files` compares files with those that the run began with."""
+        return self.has_checkpoint and self.files.is_file()
+
+    @property
     def finished(self) -> bool:
         """True if the trained model exists, which is written last."""
         return (self.model / "config.json").is_file()
@@ -142,7 +152,7 @@ class TrainingRun:
         Raises:
             UsageError: names or contents differ.
         """
-        record = self.checkpoint.with_name("files.json")
+        record = self.files
         if not self.has_checkpoint:
             if self.writes:
                 write_text(record, json.dumps(files))

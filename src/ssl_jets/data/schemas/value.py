@@ -65,6 +65,11 @@ class Value(Settings):
         """Factor to the canonical unit: 0.001 for MeV."""
         return UNITS[self.unit][1]
 
+    @property
+    def canonical_unit(self) -> str:
+        """Unit of the converted values: GeV, if the file has MeV."""
+        return UNITS[self.unit][0]
+
 
 class FeatureSource(Value):
     """Source of a feature of particles, or of a number of the context of a jet, with its definition."""
