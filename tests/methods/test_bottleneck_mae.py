@@ -12,6 +12,7 @@ from ssl_jets.methods.bottleneck_mae import BottleneckMaskedAutoencoder
 from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoded
 from ssl_jets.nn.features import TARGETS, TRACK_TARGETS
+from support.hidden_particles import learn_by_heart
 from support.small_models import made_jets, tiny_encoder
 
 
@@ -95,15 +96,7 @@ def overfitted() -> tuple[BottleneckMaskedAutoencoder, Jets, float, float]:
     jets = made_jets([4, 9, 6, 12, 5, 10, 7, 8])
     torch.manual_seed(0)
     method = build(jets)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
-    losses = []
-    for _ in range(200):
-        loss = method(jets, 0.0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = [parts["loss"] for parts in learn_by_heart(method, jets, steps=200, lr=2e-3)]
     return method, jets, losses[0], losses[-1]
 
 

@@ -14,6 +14,7 @@ from ssl_jets.methods.diffusion_ae import DiffusionAutoencoder
 from ssl_jets.nn import random
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.normalize import project_to_sphere
+from support.hidden_particles import learn_by_heart, log_pts
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 
@@ -93,20 +94,8 @@ def overfitted() -> tuple[DiffusionAutoencoder, Jets]:
     torch.manual_seed(0)
     method = build(jets, blur=0.05, count_weight=1.0)
     many = jets.select(torch.arange(4).repeat(8))
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
-    for _ in range(200):
-        loss = method(many, 0.0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
+    learn_by_heart(method, many, steps=200, lr=3e-3)
     return method.eval(), jets
-
-
-def log_pts(jets: Jets) -> Tensor:
-    """ln pt in the order of jet and pt."""
-    order = torch.argsort(jets.jet_of_particle * 1000 + jets.rank_by_pt())
-    return jets.column("pt")[order].log()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.diffusion_mae import DiffusionMaskedAutoencoder
 from ssl_jets.nn import masking, random
 from ssl_jets.nn.features import FEATURES, TARGETS
+from support.hidden_particles import learn_by_heart, log_pts
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 
@@ -85,19 +86,6 @@ def test_the_loss_is_that_of_plain_loops_over_jets_and_particles(
         assert float(method(jets, 0.0)["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_encoder_never_sees_hidden_particles(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
-    method = build(batch)
-    hidden, _, _ = fix_chance(monkeypatch, batch)
-    seen: list[Tensor] = []
-    method.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.z))
-    for rows in (hidden & ~hidden, hidden, ~hidden):
-        particles = batch.particles.clone()
-        particles[rows, :4] *= 1.3
-        method(Jets(particles, batch.offsets), 0.0)
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.allclose(seen[0], seen[2], atol=1e-3)
-
-
 @pytest.fixture(scope="module")
 def overfitted() -> tuple[DiffusionMaskedAutoencoder, Jets, Tensor]:
     """A method that has learned the hidden particles of eight jets by heart."""
@@ -105,22 +93,10 @@ def overfitted() -> tuple[DiffusionMaskedAutoencoder, Jets, Tensor]:
     torch.manual_seed(0)
     method, hidden = build(jets), masking.hide(jets, "random", 0.5)
     many = jets.select(torch.arange(8).repeat(4))
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden.repeat(4))
-        for _ in range(200):
-            loss = method(many, 0.0)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-            optimizer.step()
+        learn_by_heart(method, many, steps=200, lr=3e-3)
     return method.eval(), jets, hidden
-
-
-def log_pts(jets: Jets) -> Tensor:
-    """ln pt in the order of jet and pt."""
-    order = torch.argsort(jets.jet_of_particle * 1000 + jets.rank_by_pt())
-    return jets.column("pt")[order].log()
 
 
 @pytest.mark.slow
@@ -174,7 +150,3 @@ def test_with_the_z_of_another_jet_the_loss_is_higher(
         right = loss()
         with swapped_z(method):
             assert loss() > 1.05 * right
-
-
-def test_jets_of_one_particle_have_nothing_to_predict() -> None:
-    assert float(build(made_jets([30]))(made_jets([1, 1]), 0.0)["loss"].detach()) == 0.0

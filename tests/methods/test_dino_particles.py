@@ -13,6 +13,7 @@ from ssl_jets.methods.dino import Dino
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views
 from ssl_jets.nn.prototypes import ParticleDistillation
+from support.hidden_particles import decoded_of_jet, learn_by_heart, shuffled_rows
 from support.ranks import all_ranks
 from support.small_models import made_jets, tiny_encoder
 
@@ -59,10 +60,7 @@ def test_the_loss_of_particles_equals_plain_loops(monkeypatch: pytest.MonkeyPatc
             target = ((taught - part.centre) / method.cfg.teacher_temperature).softmax(1)
             pts = one.keep(hidden).column("pt").tolist()
             z, tokens = method.encoder(one.keep(~hidden))
-            of_jet = part.z_in(z)
-            ranks = torch.tensor([sum(other > pt for other in pts) for pt in pts])
-            rows = torch.cat([part.tokens_in(tokens), part.mask_tokens(ranks) + of_jet])
-            out = part.predictor(rows, torch.tensor([0, len(rows)]), of_jet[:, None])[1][len(tokens) :]
+            out = decoded_of_jet(part, part.predictor, z, tokens, pts)
             prediction = (part.head(part.tokens_out(out)) / method.cfg.student_temperature).log_softmax(1).detach()
             for t, s in zip(target, prediction, strict=True):
                 total -= sum(float(a) * float(b) for a, b in zip(t, s, strict=True)) / len(pts)
@@ -140,17 +138,8 @@ def overfitted() -> tuple[Dino, Jets, list[float]]:
     torch.manual_seed(0)
     # The centre is fixed by the first batch: targets stay the same.
     method = build(jets, global_view=WHOLE, local_view=WHOLE, momentum=1.0, particle_weight=3.0)
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=2e-3)
-    losses = []
-    for _ in range(150):
-        torch.manual_seed(1)
-        parts = method(jets, 0.0)
-        optimizer.zero_grad()
-        parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
-        losses.append(float(parts["particle_loss"]))
-    return method.eval(), jets, losses
+    history = learn_by_heart(method, jets, steps=150, lr=2e-3, seed=lambda step: 1)
+    return method.eval(), jets, [parts["particle_loss"] for parts in history]
 
 
 @pytest.mark.slow
@@ -173,9 +162,5 @@ def test_assignments_depend_on_z_and_the_tokens_of_the_same_jet(
         return float(method(jets, 0.0)["particle_loss"])
 
     right = loss()
-    generator = torch.Generator().manual_seed(0)
-    layer = part.z_in if which == "z" else part.tokens_in
-    hook = layer.register_forward_hook(lambda _, inputs, out: out[torch.randperm(len(out), generator=generator)])
-    wrong = loss()
-    hook.remove()
-    assert wrong > 1.1 * right
+    with shuffled_rows(part.z_in if which == "z" else part.tokens_in):
+        assert loss() > 1.1 * right

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_jets.jets import Jets
 from ssl_jets.methods import jepa
 from ssl_jets.methods.jepa import Jepa
 from ssl_jets.nn import masking
 from ssl_jets.nn.augment import Views, make_view
+from support.hidden_particles import learn_by_heart, shuffled_rows
 from support.small_models import made_jets, tiny_encoder
 
 STILL = Views(rotate=0.0, reflect=0.0, drop=0.0, smear=0.0)
@@ -168,17 +169,9 @@ def overfitted(sample_jets: Jets) -> tuple[Jepa, Jets, Tensor, list[dict[str, fl
     method = build(jets, views=STILL, spread_weight=0.0)
     torch.manual_seed(5)
     hidden = masking.hide_regions(jets, 3, 0.2)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
-    losses = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masking, "hide_regions", lambda _jets, _regions, _ratio: hidden)
-        for _ in range(200):
-            parts = method(jets, 0.0)
-            optimizer.zero_grad()
-            parts["loss"].backward()
-            nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-            optimizer.step()
-            losses.append({name: float(part.detach()) for name, part in parts.items()})
+        losses = learn_by_heart(method, jets, steps=200, lr=2e-3)
     return method.eval(), jets, hidden, losses
 
 
@@ -197,15 +190,8 @@ def test_predictions_depend_on_z_tokens_and_places_of_the_same_jet(
     method, jets, hidden, _ = overfitted
     monkeypatch.setattr(masking, "hide_regions", lambda _jets, _regions, _ratio: hidden)
     right = float(method(jets, 0.0)["token_loss"])
-    generator = torch.Generator().manual_seed(0)
-
-    def shuffled(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        return output[torch.randperm(len(output), generator=generator)]
-
-    with_hook = getattr(method, which).register_forward_hook(shuffled)
-    wrong = float(method(jets, 0.0)["token_loss"])
-    with_hook.remove()
-    assert wrong > 1.2 * right
+    with shuffled_rows(getattr(method, which)):
+        assert float(method(jets, 0.0)["token_loss"]) > 1.2 * right
 
 
 def test_jets_of_one_particle_have_only_their_z_to_predict() -> None:

@@ -8,33 +8,22 @@ from torch import Tensor
 
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
-from ssl_jets.nn import masking
 from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
-from support.small_models import made_jets, tiny_encoder, without_columns
+from support.hidden_particles import decoded_of_jet, fix_mask
+from support.small_models import tiny_encoder, without_columns
 
 
 def build(jets: Jets, **settings: float | str) -> MaskedAutoencoder:
     return MaskedAutoencoder(MaskedAutoencoder.Config(**settings), tiny_encoder(jets, blocks=2))
 
 
-def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets, ratio: float = 0.4) -> Tensor:
-    torch.manual_seed(5)
-    hidden = masking.hide(jets, "random", ratio)
-    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    return hidden
-
-
 def decode_jet(method: MaskedAutoencoder, visible: Jets, hidden_pts: list[float]) -> Tensor:
     """Decoder output for the hidden particles of one jet, of which nothing is used but the order of their pts."""
     z, tokens = method.encoder(visible)
+    if method.cfg.decoder == "transformer":
+        return decoded_of_jet(method, method.decoder, z, tokens, hidden_pts)
     ranks = torch.tensor([sum(other > pt for other in hidden_pts) for pt in hidden_pts])
-    of_jet = method.z_in(z)
-    names = method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet
-    if method.cfg.decoder == "mlp":
-        return torch.stack([method.decoder(name) for name in names])
-    particles = torch.cat([method.tokens_in(tokens), names])
-    offsets = torch.tensor([0, len(particles)])
-    return method.decoder(particles, offsets, of_jet[:, None])[1][len(tokens) :]
+    return torch.stack([method.decoder(method.mask_tokens(rank) + method.z_in(z)[0]) for rank in ranks])
 
 
 def reference(method: MaskedAutoencoder, jets: Jets, hidden: Tensor, missing: tuple[int, ...] = ()) -> float:
@@ -98,23 +87,6 @@ def test_the_share_of_hidden_particles_is_the_mask_ratio(monkeypatch: pytest.Mon
     assert len(seen[0].particles) / len(batch.particles) == pytest.approx(0.3, abs=0.01)
 
 
-def test_the_encoder_never_sees_hidden_particles(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
-    method, hidden = build(batch), fix_mask(monkeypatch, batch)
-    outputs: list[Tensor] = []
-    method.encoder.register_forward_hook(lambda module, inputs, output: outputs.extend(output))
-
-    def encoded(rows: Tensor) -> list[Tensor]:
-        particles = batch.particles.clone()
-        particles[rows, :4] *= 1.3
-        outputs.clear()
-        method(Jets(particles, batch.offsets, batch.columns), 0.0)
-        return list(outputs)
-
-    nothing, unseen, seen = encoded(hidden & ~hidden), encoded(hidden), encoded(~hidden)
-    assert all(torch.equal(a, b) for a, b in zip(nothing, unseen, strict=True))
-    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(nothing, seen, strict=True))
-
-
 def test_the_prediction_uses_nothing_of_a_hidden_particle_but_its_rank(
     monkeypatch: pytest.MonkeyPatch, batch: Jets
 ) -> None:
@@ -127,58 +99,3 @@ def test_the_prediction_uses_nothing_of_a_hidden_particle_but_its_rank(
     particles[hidden, 1:4] += 0.2
     method(Jets(particles, batch.offsets, batch.columns), 0.0)
     assert torch.equal(outputs[0], outputs[1])
-
-
-@pytest.fixture(scope="module")
-def overfitted(sample_jets: Jets) -> tuple[MaskedAutoencoder, Jets, Tensor, float, float]:
-    """A method trained on one batch of 16 jets with one mask: method, jets, mask, first and last loss."""
-    jets = sample_jets.select(torch.arange(16))
-    jets = jets.keep(jets.rank_by_pt() < 10)
-    method = build(jets)
-    torch.manual_seed(5)
-    hidden = masking.hide(jets, "random", 0.4)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
-    losses = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-        for _ in range(100):
-            loss = method(jets, 0.0)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            nn_clip(method)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-    return method.eval(), jets, hidden, losses[0], losses[-1]
-
-
-def nn_clip(method: MaskedAutoencoder) -> None:
-    torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-
-
-def test_one_batch_can_be_learned_by_heart(overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float]) -> None:
-    *_, first, last = overfitted
-    assert last < first / 5
-
-
-@pytest.mark.parametrize("which", ["z", "tokens"])
-def test_predictions_depend_on_z_and_the_tokens_of_the_same_jet(
-    overfitted: tuple[MaskedAutoencoder, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
-    method, jets, hidden, _, _ = overfitted
-    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    right = float(method(jets, 0.0)["loss"].detach())
-    generator = torch.Generator().manual_seed(0)
-
-    def shuffled(module: torch.nn.Module, inputs: object, output: Tensor) -> Tensor:
-        return output[torch.randperm(len(output), generator=generator)]
-
-    layer = method.z_in if which == "z" else method.tokens_in
-    with_hook = layer.register_forward_hook(shuffled)
-    wrong = float(method(jets, 0.0)["loss"].detach())
-    with_hook.remove()
-    assert wrong > 1.2 * right
-
-
-def test_jets_of_one_particle_have_nothing_to_predict() -> None:
-    jets = made_jets([1, 1])
-    assert float(build(made_jets([30]))(jets, 0.0)["loss"].detach()) == 0.0

@@ -12,6 +12,7 @@ from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.mar import MaskedAutoregression
 from ssl_jets.nn import masking, random
 from ssl_jets.nn.features import TARGETS
+from support.hidden_particles import decoded_of_jet, learn_by_heart, shuffled_rows
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 
@@ -23,12 +24,7 @@ def build(jets: Jets, **settings: float) -> MaskedAutoregression:
 
 def condition_of(method: MaskedAutoregression, visible: Jets, hidden_pts: list[float]) -> Tensor:
     """The condition of the hidden particles of one jet, of which nothing is used but the order of their pts."""
-    z, tokens = method.encoder(visible)
-    ranks = torch.tensor([sum(other > pt for other in hidden_pts) for pt in hidden_pts])
-    of_jet = method.z_in(z)
-    rows = [method.tokens_in(tokens), method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet]
-    particles = torch.cat(rows)
-    return method.decoder(particles, torch.tensor([0, len(particles)]), of_jet[:, None])[1][len(tokens) :]
+    return decoded_of_jet(method, method.decoder, *method.encoder(visible), hidden_pts)
 
 
 def head_of(method: MaskedAutoregression, x: Tensor, t: float, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,21 +87,6 @@ def test_most_particles_are_hidden_sometimes_all_and_never_none() -> None:
     assert float(share[:500].mean()) == pytest.approx(cut, abs=0.01)
 
 
-def test_the_encoder_never_sees_hidden_particles(monkeypatch: pytest.MonkeyPatch, batch: Jets) -> None:
-    method = build(batch)
-    torch.manual_seed(5)
-    hidden = masking.hide_most(batch, 0.5)
-    monkeypatch.setattr(masking, "hide_most", lambda _jets, _least: hidden)
-    conditions: list[Tensor] = []
-    method.decoder.register_forward_hook(lambda _module, _inputs, output: conditions.append(output[1]))
-    for rows in (hidden & ~hidden, hidden, ~hidden):
-        particles = batch.particles.clone()
-        particles[rows, :4] *= 1.3
-        method(Jets(particles, batch.offsets, batch.columns), 0.0)
-    assert torch.equal(conditions[0], conditions[1])
-    assert not torch.allclose(conditions[0], conditions[2], atol=1e-3)
-
-
 @pytest.fixture(scope="module")
 def overfitted() -> tuple[MaskedAutoregression, Jets, float, float]:
     """A method that has learned four jets by heart: method, jets, mean loss of the first and the last steps."""
@@ -113,15 +94,7 @@ def overfitted() -> tuple[MaskedAutoregression, Jets, float, float]:
     torch.manual_seed(0)
     method = build(jets, least_hidden=0.3)
     many = jets.select(torch.arange(4).repeat(8))
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(300):
-        loss = method(many, 0.0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = [parts["loss"] for parts in learn_by_heart(method, many, steps=300, lr=3e-3)]
     return method.eval(), jets, sum(losses[:5]) / 5, sum(losses[-5:]) / 5
 
 
@@ -144,12 +117,8 @@ def test_predictions_depend_on_z_and_the_tokens_of_the_same_jet(
         return float(method(many, 0.0)["loss"].detach())
 
     right = loss()
-    generator = torch.Generator().manual_seed(0)
-    layer = method.z_in if which == "z" else method.tokens_in
-    hook = layer.register_forward_hook(lambda _, inputs, out: out[torch.randperm(len(out), generator=generator)])
-    wrong = loss()
-    hook.remove()
-    assert wrong > 1.1 * right
+    with shuffled_rows(method.z_in if which == "z" else method.tokens_in):
+        assert loss() > 1.1 * right
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.next_token import NextToken
 from ssl_jets.methods.tokenizer import Tokenizer
 from ssl_jets.nn import random
+from support.hidden_particles import learn_by_heart
 from support.small_models import build_method, made_jets, tiny_encoder
 
 
@@ -113,16 +114,7 @@ def overfitted(sample_jets: Jets) -> tuple[NextToken, Jets, float, float]:
     jets = sample_jets.select(torch.arange(8))
     jets = jets.keep(jets.rank_by_pt() < torch.tensor([2, 3, 4, 5, 6, 7, 8, 8])[jets.jet_of_particle])
     method = build(jets, from_nothing=0.5, observables_weight=0.0)
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=2e-3)
-    losses = []
-    for step in range(200):
-        torch.manual_seed(step)
-        loss = method(jets, 0.0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = [parts["loss"] for parts in learn_by_heart(method, jets, steps=200, lr=2e-3, seed=lambda step: step)]
     return method.eval(), jets, losses[0], losses[-1]
 
 

@@ -9,20 +9,13 @@ from torch import Tensor
 from ssl_jets.diagnostics.monitor import student_and_teacher
 from ssl_jets.jets import Jets
 from ssl_jets.methods.salt import Salt
-from ssl_jets.nn import masking
-from support.small_models import made_jets, tiny_encoder
+from support.hidden_particles import decoded_of_jet, fix_mask
+from support.small_models import tiny_encoder
 
 
 def build(jets: Jets, **settings: float) -> Salt:
     """A student of the tiny size, and a teacher that is wider."""
     return Salt(Salt.Config(**settings), tiny_encoder(jets), teacher=tiny_encoder(jets, seed=10, width=96, heads=6))
-
-
-def fix_mask(monkeypatch: pytest.MonkeyPatch, jets: Jets) -> Tensor:
-    torch.manual_seed(5)
-    hidden = masking.hide(jets, "random", 0.4)
-    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    return hidden
 
 
 def reference(method: Salt, jets: Jets, hidden: Tensor) -> float:
@@ -35,11 +28,7 @@ def reference(method: Salt, jets: Jets, hidden: Tensor) -> float:
         targets = (method.teacher(one).tokens[mask] - method.mean) / method.std
         pts = one.keep(mask).column("pt").tolist()
         z, tokens = method.encoder(one.keep(~mask))
-        of_jet = method.z_in(z)
-        ranks = torch.tensor([sum(other > pt for other in pts) for pt in pts])
-        rows = [method.tokens_in(tokens), method.mask_tokens(ranks.clamp(max=method.cfg.mask_tokens - 1)) + of_jet]
-        particles = torch.cat(rows)
-        predicted = method.predictor(particles, torch.tensor([0, len(particles)]), of_jet[:, None])[1][len(tokens) :]
+        predicted = decoded_of_jet(method, method.predictor, z, tokens, pts)
         for row, target in zip(method.tokens_out(predicted).detach(), targets, strict=True):
             errors = [abs(float(a) - float(b)) for a, b in zip(row, target, strict=True)]
             total += sum(errors) / len(errors) / len(pts)
@@ -88,52 +77,3 @@ def test_the_teacher_stays_as_it_was_and_is_no_momentum_teacher(batch: Jets) -> 
     assert all(torch.equal(value, before[name]) for name, value in method.teacher.state_dict().items())
     assert method.exported() is method.encoder
     assert student_and_teacher(method) is None  # else each validation would report that it does not move
-
-
-@pytest.fixture(scope="module")
-def overfitted(sample_jets: Jets) -> tuple[Salt, Jets, Tensor, float, float]:
-    """A method trained on one batch of 32 jets with one mask: method, jets, mask, first and last loss."""
-    jets = sample_jets.select(torch.arange(32))
-    jets = jets.keep(jets.rank_by_pt() < 12)
-    method = build(jets)
-    method.fit_statistics([jets])
-    torch.manual_seed(5)
-    hidden = masking.hide(jets, "random", 0.4)
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=3e-3)
-    losses = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-        for _ in range(150):
-            loss = method(jets, 0.0)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-    return method.eval(), jets, hidden, losses[0], losses[-1]
-
-
-@pytest.mark.slow
-def test_one_batch_can_be_learned_by_heart(overfitted: tuple[Salt, Jets, Tensor, float, float]) -> None:
-    *_, first, last = overfitted
-    assert last < first / 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["z", "tokens"])
-def test_predictions_depend_on_z_and_the_tokens_of_the_same_jet(
-    overfitted: tuple[Salt, Jets, Tensor, float, float], monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
-    method, jets, hidden, _, _ = overfitted
-    monkeypatch.setattr(masking, "hide", lambda _jets, _how, _ratio: hidden)
-    right = float(method(jets, 0.0)["loss"].detach())
-    generator = torch.Generator().manual_seed(0)
-    layer = method.z_in if which == "z" else method.tokens_in
-    hook = layer.register_forward_hook(lambda _, inputs, out: out[torch.randperm(len(out), generator=generator)])
-    wrong = float(method(jets, 0.0)["loss"].detach())
-    hook.remove()
-    assert wrong > 1.2 * right
-
-
-def test_jets_of_one_particle_have_nothing_to_predict() -> None:
-    assert float(build(made_jets([30]))(made_jets([1, 1]), 0.0)["loss"].detach()) == 0.0

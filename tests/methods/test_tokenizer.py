@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods.tokenizer import Tokenizer
 from ssl_jets.nn.features import FEATURES, TARGETS, TRACK_TARGETS
+from support.hidden_particles import learn_by_heart
 from support.small_models import made_jets, tiny_encoder, without_columns
 
 
@@ -82,18 +83,8 @@ def overfitted(sample_jets: Jets) -> tuple[Tokenizer, Jets, float, float]:
     jets = sample_jets.select(torch.arange(16))
     jets = jets.keep(jets.rank_by_pt() < 10)
     method = build(jets, codes=256)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
-    losses = []
-    for step in range(250):
-        torch.manual_seed(step)
-        loss = method(jets, 0.0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimizer.step()
-        method.after_step(step / 250)
-        losses.append(float(loss.detach()))
-    return method.eval(), jets, losses[1], losses[-1]
+    history = learn_by_heart(method, jets, steps=250, lr=2e-3, seed=lambda step: step, after_step=True)
+    return method.eval(), jets, history[1]["loss"], history[-1]["loss"]
 
 
 @pytest.mark.slow

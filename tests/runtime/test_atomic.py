@@ -14,12 +14,12 @@ import pytest
 
 from ssl_jets.config import TrainSettings
 from ssl_jets.data.write import write_jets
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.protocols.anomaly_result import DistanceScores
 from ssl_jets.protocols.cache import ResultCache
-from ssl_jets.runtime.atomic import LOCK, WorkFolder, clear_left_behind, whole_file, write_text
+from ssl_jets.runtime.atomic import LOCK, WorkFolder, check_suffix, clear_left_behind, whole_file, write_text
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.zfile import ZWriter, read_z, z_columns
 from support.small_models import tiny_encoder
@@ -161,3 +161,11 @@ def test_two_writers_of_one_output_do_not_remove_each_other(tmp_path: Path) -> N
         second.write_text("second")
     assert path.read_text() == "first"  # the outer ends last
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("path", "hint"), [("jets.txt", "--out jets.root"), (".", None), ("/", None)])
+def test_an_output_of_another_suffix_is_refused_also_one_without_a_name(path: str, hint: str | None) -> None:
+    assert check_suffix("jets.ROOT", ".root", "jets are ROOT") == Path("jets.ROOT")
+    with pytest.raises(UsageError, match="jets are ROOT") as error:
+        check_suffix(path, ".root", "jets are ROOT")
+    assert error.value.hint == hint
