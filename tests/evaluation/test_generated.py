@@ -203,6 +203,8 @@ def test_the_command_prints_the_table_and_takes_one_thing_to_measure(
     assert "Wasserstein-1 of" in printed.out
     assert "report: " in printed.err
     assert (tmp_path / "out" / "generated.json").is_file()
+    assert run(*jets, "--data", folder / "real.root", "--out", tmp_path / "out", "--seed", -1, "--force") == 2
+    assert "evaluate.seed" in capsys.readouterr().err
     assert run(*jets, "--model", "runs/mae") == 2
     assert "--model, --z, --generated" in capsys.readouterr().err
 
