@@ -27,6 +27,7 @@ from ssl_jets.config import (
     to_yaml,
 )
 from ssl_jets.errors import UsageError
+from ssl_jets.evaluation.settings import MeasureSettings
 from ssl_jets.finetuning import FinetuneSettings
 from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.simclr import SimCLR
@@ -323,3 +324,13 @@ def test_settings_of_trainings_are_refused_by_commands_that_only_read(setting: s
         assert caught.value.where == setting
     with pytest.raises(UsageError, match="no effect in this command"):
         ssl_jets.embed("none", out=tmp_path / "z.root", settings={"data.weights": "w"})
+
+
+def test_no_seed_is_negative() -> None:
+    """NumPy raises on such a seed long after the start, and -1 and -2 have one hash."""
+    for cls, name in (
+        (TrainSettings, "seed"), (DataSettings, "split_seed"), (DataSettings, "labelled_seed"),
+        (MeasureSettings, "seed"), (FinetuneSettings, "subset_seed"),
+    ):  # fmt: skip
+        with pytest.raises(ValidationError, match=name):
+            cls(**{name: -1})

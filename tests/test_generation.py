@@ -129,7 +129,36 @@ def test_unusable_jets_are_drawn_again_and_counted(tmp_path: Path) -> None:
     found = read(tmp_path / "jets.root")
     assert len(found) == 400
     assert not bool((found.lengths == 3).any())
-    assert 20 < summary.redrawn["a value that is not finite"] < 120
+    assert list(summary.redrawn) == ["deta is not finite"]
+    assert 20 < summary.redrawn["deta is not finite"] < 120
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("energy", 2e6, "energy is beyond 1,000,000"),
+        ("deta", 20.0, "its momentum pt cosh(deta) is beyond 1,000,000"),
+        ("d0", -3e6, "d0 is beyond 1,000,000"),
+        ("pt", 0.0, "pt is zero"),
+    ],
+)
+def test_jets_that_readers_refuse_are_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, value: float, reason: str
+) -> None:
+    run, draw = trained(tmp_path), Dice.generate
+
+    def wild(self: Dice, jets: int) -> Jets:
+        made = draw(self, jets)
+        particles = made.particles.clone()
+        particles[made.lengths[made.jet_of_particle] == 3, COLUMNS.index(column)] = value
+        return replace(made, particles=particles)
+
+    monkeypatch.setattr(Dice, "generate", wild)
+    summary = generate(run, 200, tmp_path / "jets.root")
+    assert list(summary.redrawn) == [reason]
+    found = read(tmp_path / "jets.root")  # reads all, with the rules of every command
+    assert len(found) == 200
+    assert not bool((found.lengths == 3).any())
 
 
 def test_the_axis_of_real_jets_is_found_from_their_energies(sample_files: list[JetFile]) -> None:
@@ -166,6 +195,8 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path: Pat
     run, out = trained(tmp_path), tmp_path / "jets.root"
     with pytest.raises(UsageError, match="--jets 1000"):
         generate(run, 0, out)
+    with pytest.raises(UsageError, match=r"negative(.|\n)*-1"):  # hash(-1) is hash(-2): two seeds of the same jets
+        generate(run, 5, out, seed=-1)
     with pytest.raises(UsageError, match=r"\.root"):
         generate(run, 5, tmp_path / "jets.parquet")
     with pytest.raises(SslJetsError, match="no trained model"):
@@ -179,11 +210,24 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path: Pat
     assert generate(run, 5, out, force=True).jets == 5
 
 
+def bad_jets(number: int) -> Jets:
+    return replace(made_jets([2] * number), particles=torch.full((2 * number, 10), torch.nan))
+
+
+def test_a_last_jet_that_is_unusable_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 jets the 44 of the second batch are all bad, by chance: the model makes usable jets nevertheless."""
+    run, draw = trained(tmp_path), Dice.generate
+    made = iter([False, True, False])
+    monkeypatch.setattr(Dice, "generate", lambda self, jets: bad_jets(jets) if next(made) else draw(self, jets))
+    summary = generate(run, 300, tmp_path / "jets.root")
+    assert (summary.jets, summary.redrawn) == (300, {"pt is not finite": 44})
+    assert len(read(tmp_path / "jets.root")) == 300
+
+
 def test_a_model_of_no_usable_jets_and_a_signal_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained(tmp_path)
-    nan = replace(made_jets([2] * 5), particles=torch.full((10, 10), torch.nan))
     with monkeypatch.context() as patch:
-        patch.setattr(Dice, "generate", lambda self, jets: nan)
+        patch.setattr(Dice, "generate", lambda self, jets: bad_jets(jets))
         with pytest.raises(SslJetsError, match="no usable jets"):
             generate(run, 5, tmp_path / "jets.root")
     with pytest.raises(Interrupted):

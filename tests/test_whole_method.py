@@ -202,3 +202,29 @@ def test_a_moved_run_still_loads(batch: Jets, tmp_path: Path) -> None:
     run = save(build_method("words", batch), tmp_path / "run")
     shutil.move(run, tmp_path / "moved")
     assert isinstance(load_method(tmp_path / "moved" / "model"), Words)
+
+
+@pytest.mark.parametrize("name", ["diffusion_ae", "diffusion_mae", "mar", "bottleneck_mae", "tokenizer"])
+def test_a_loaded_method_does_not_read_columns_that_it_was_not_trained_with(
+    name: str, batch: Jets, tmp_path: Path
+) -> None:
+    """As `Model.embed`: the encoder has random weights for them, and so have the decoders."""
+    kinematic = batch.without(["charge", "kind", "d0", "d0err", "dz", "dzerr"])
+    quick = {} if name in ("bottleneck_mae", "tokenizer") else {"steps": 1}
+    method = build_method(name, kinematic, **quick, **({"rounds": 2} if name == "mar" else {}))
+    method.prepare([kinematic])
+    facts = {"method": name, "training": {"columns": COLUMNS, "last_columns": kinematic.columns}}
+    save_model(Model(method.exported(), facts=facts), tmp_path, method)
+    loaded, hidden = load_method(tmp_path), batch.rank_by_pt() > 2
+
+    def made(jets: Jets) -> Tensor:
+        torch.manual_seed(0)
+        if name == "tokenizer":
+            return loaded.codes(jets)
+        if name in ("mar", "diffusion_mae"):
+            completed = loaded.complete(jets, hidden, 1)[0]
+            assert completed.columns == kinematic.columns
+            return completed.particles
+        return loaded.reconstruct(jets).particles
+
+    assert torch.equal(made(batch), made(kinematic))

@@ -1,8 +1,8 @@
 """Jets of a run of `diffusion_ae`, next to real ones: `python docs/figures/diffusion_ae.py RUN --data TRAIN_FOLDER`.
 
-Writes two figures beside this file. `interpolation.png`: along the line in z from a top jet to a QCD jet, one pair as
-jets, and of many pairs mass and number of particles. `reconstructed.png`: real jets of several classes, the same drawn
-again from their z, and new jets. All real jets were held out of the training.
+Writes two figures beside this file. `interpolation.png`: along the great circle in z from a top jet to a QCD jet, one
+pair as jets, and of many pairs mass and number of particles. `reconstructed.png`: real jets of several classes, the
+same drawn again from their z, and new jets. All real jets were held out of the training.
 """
 
 from __future__ import annotations

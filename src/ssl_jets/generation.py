@@ -18,6 +18,7 @@ from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model_file import load_method, load_model
+from ssl_jets.records.particles import impossible
 from ssl_jets.runtime.atomic import check_output
 from ssl_jets.runtime.signals import Interrupted, Watch
 
@@ -60,8 +61,9 @@ def generate(
 ) -> GenerateSummary:
     """Write new jets of a model to a ROOT file in the JetClass layout, in bounded memory.
 
-    The same model, seed, device and number of jets give the same jets. A jet without particles, or with values that are
-    not finite, is drawn again and counted. The file has no column that the training jets lacked.
+    The same model, seed, device and number of jets give the same jets. A jet that readers would refuse, without
+    particles or with a value that no particle can have, is drawn again and counted. The file has no column that the
+    training jets lacked.
 
     Args:
         model_path: a run folder or its `model/` folder, of a method that can generate.
@@ -73,14 +75,16 @@ def generate(
         report: called after each batch.
 
     Raises:
-        UsageError: a method that cannot generate, an existing output, another suffix.
-        SslJetsError: the model or the output fails, or a whole batch of jets is not usable.
+        UsageError: a method that cannot generate, an existing output, another suffix, a negative seed.
+        SslJetsError: the model or the output fails, or 256 jets drawn together are all not usable.
         Interrupted: a signal was received. No error leaves a half-written output.
     """
     began, out = time.monotonic(), check_suffix(out)
     check_output(out, force=force)
     if jets < 1:
         raise UsageError("there are no jets to generate", where="--jets", found=jets, hint="--jets 1000")
+    if seed < 0:
+        raise UsageError("a seed is not negative", where="--seed", found=seed, allowed=["0 or more"])
     model = load_model(model_path)
     _check_generates(model.method, model_path)
     compute_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -93,7 +97,7 @@ def generate(
         "batch": BATCH,
     }
     redrawn: Counter[str] = Counter()
-    columns = learned_columns(model.facts.get("training", {}).get("last_columns", model.columns))
+    columns = learned_columns(method.columns or COLUMNS)
     with Watch() as watch:
         options: Any = {"seed": seed, "device": compute_on, "redrawn": redrawn, "watch": watch, "report": report}
         batches = _batches(method, jets, columns, **options)
@@ -160,23 +164,22 @@ def _batches(
 ) -> Iterator[Jets]:
     """Yield batches of usable jets with these columns, `jets` in total; unusable ones are counted in `redrawn`."""
     done = number = 0
+    size = min(BATCH, jets)
     while done < jets:
         if watch.received:
             raise Interrupted(watch.received)
-        batch = _draw(method, min(BATCH, jets - done), seed, number, device)
+        batch = _draw(method, size, seed, number, device)
         batch = batch.without([name for name in batch.columns if name not in columns])
-        reasons = _unusable(batch)
-        bad = torch.stack(list(reasons.values())).any(0)
-        if bool(bad.all()):
-            raise SslJetsError(
-                "the model makes no usable jets",
-                found=", ".join(f"{reason}: {int(which.sum())} of {len(bad)}" for reason, which in reasons.items()),
-                hint="train it for longer",
-            )
-        redrawn.update({reason: int(bad.sum()) for reason, bad in reasons.items() if bad.any()})
-        good = with_axis(batch.select((~bad).nonzero()[:, 0]))
+        left_out: Counter[str] = Counter()
+        good = _usable(with_axis(_usable(batch, left_out)), left_out)  # the axis gives new energies
+        if not len(good) and size == BATCH:
+            found = ", ".join(f"{reason}: {count} of {len(batch)}" for reason, count in left_out.items())
+            raise SslJetsError("the model makes no usable jets", found=found, hint="train it for longer")
+        redrawn.update(left_out)
+        good = good.select(torch.arange(min(len(good), jets - done)))
         done += len(good)
         number += 1
+        size = min(BATCH, jets - done) if len(good) else BATCH  # a last jet may be unusable: that is no bad model
         yield _sorted(good)
         if report is not None:
             report(done, jets)
@@ -192,16 +195,18 @@ def _draw(method: Method, jets: int, seed: int, number: int, device: torch.devic
     return batch.to("cpu")
 
 
-def _unusable(jets: Jets) -> dict[str, Tensor]:
-    """Return a mask of unusable jets for each reason, bool `[jet]`: readers would refuse them."""
-    pt = jets.column("pt")
-    momentum = pt * jets.column("deta").cosh()
-    bad_particles = {
-        "a value that is not finite": ~(jets.particles.isfinite().all(1) & momentum.isfinite()),
-        "a particle without pt": pt <= 0,
-    }
-    bad_jets = {reason: jets.mean(bad.float()) > 0 for reason, bad in bad_particles.items()}
-    return {"no particles": jets.lengths == 0, **bad_jets}
+def _usable(jets: Jets, left_out: Counter[str]) -> Jets:
+    """Return the jets that readers take; count the others in `left_out`, each by its first reason."""
+    reasons = {"no particles": (jets.lengths == 0).nonzero()[:, 0]}
+    for reason, wrong in impossible(jets.particles.numpy(), jets.columns):
+        reasons[reason] = jets.jet_of_particle[torch.from_numpy(wrong)]
+    bad = torch.zeros(len(jets), dtype=torch.bool)
+    for reason, of_reason in reasons.items():
+        before = int(bad.sum())
+        bad[of_reason] = True
+        if count := int(bad.sum()) - before:
+            left_out[reason] += count
+    return jets.select(~bad)
 
 
 def _sorted(jets: Jets) -> Jets:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ssl_jets import __version__, methods
 from ssl_jets.config import SHAPE, ModelSettings, resolve
 from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.jets import COLUMNS
 from ssl_jets.methods._method import Method
 from ssl_jets.methods._renamed import rename_settings
 from ssl_jets.model import Model
@@ -41,7 +42,6 @@ __all__ = ["Model", "load_method", "load_model", "save_model"]
 
 FORMAT_VERSION = 2
 """Version 2: training files have a digest of their contents; in version 1 they have name and size only."""
-"""Folder of a run with the models of earlier steps."""
 
 
 def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
@@ -140,7 +140,7 @@ def load_model(path: str | Path) -> Model:
 
 
 def load_method(path: str | Path) -> Method:
-    """Read a method that was saved whole, in evaluation mode on the CPU.
+    """Read a method that was saved whole, in evaluation mode on the CPU, with the columns of its training.
 
     Raises:
         SslJetsError: as `load_model`.
@@ -167,6 +167,8 @@ def load_method(path: str | Path) -> Method:
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
             method = _build_method(described, folder / CONFIG)
         method.load_state_dict(weights)
+    training = config["training"]
+    method.columns = tuple(training.get("last_columns", training.get("columns", COLUMNS)))
     return method.eval()
 
 

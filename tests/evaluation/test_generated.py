@@ -14,6 +14,7 @@ import torch
 from ssl_jets import cli
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.stream import ordered
+from ssl_jets.data.read import read_jets
 from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import GeneratedEvaluation, evaluate_generated, generated_table
@@ -138,6 +139,40 @@ def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
     assert "Generated jets: ours" in write_run_report(tmp_path).read_text()
 
 
+def test_observables_are_computed_from_the_columns_that_both_sides_have(folder: Path, tmp_path: Path) -> None:
+    """Kinds give particles masses: with kinds on one side alone the masses of jets would differ by them."""
+    for name in ("same", "real"):
+        jets = read_jets([str(folder / f"{name}.root")])
+        write_jets(tmp_path / f"{name}.root", [replace(jets.without(["kind", "charge"]), labels=None)])
+    names = [(folder / "same.root", tmp_path / "real.root"), (tmp_path / "same.root", tmp_path / "real.root"),
+             (tmp_path / "same.root", folder / "real.root")]  # fmt: skip
+    results = [
+        evaluate_generated([str(one)], [str(other)], tmp_path / str(number), log=lambda _: None)
+        for number, (one, other) in enumerate(names)
+    ]
+    expected = [(one.generated.value, one.real.value) for one in results[1].distances]
+    for result in results:  # momenta are rounded once more in the files that are written again
+        for one, values in zip(result.distances, expected, strict=True):
+            assert (one.generated.value, one.real.value) == pytest.approx(values, rel=1e-4), one.observable
+        assert result.test.auc.value == pytest.approx(results[1].test.auc.value, abs=0.01)
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("particles", [1, 2])
+def test_jets_of_few_particles_have_no_histogram_of_ratios_that_they_lack(
+    folder: Path, tmp_path: Path, particles: int
+) -> None:
+    for name in ("same", "real"):
+        jets = read_jets([str(folder / f"{name}.root")])
+        write_jets(tmp_path / f"{name}.root", [replace(jets.keep(jets.rank_by_pt() < particles), labels=None)])
+    result = compare(tmp_path, "same.root", tmp_path / "out")
+    names = {histogram.observable for histogram in result.histograms}
+    assert ("tau21" in names, "tau32" in names) == (particles == 2, False)
+    assert "not defined" in generated_table(result)
+    assert "score" in names
+    assert write_generated_report(tmp_path / "out").is_file()
+
+
 @pytest.mark.usefixtures("same")
 def test_incomparable_jets_are_refused(folder: Path, sample_files: list[JetFile], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--force"):
@@ -168,6 +203,8 @@ def test_the_command_prints_the_table_and_takes_one_thing_to_measure(
     assert "Wasserstein-1 of" in printed.out
     assert "report: " in printed.err
     assert (tmp_path / "out" / "generated.json").is_file()
+    assert run(*jets, "--data", folder / "real.root", "--out", tmp_path / "out", "--seed", -1, "--force") == 2
+    assert "evaluate.seed" in capsys.readouterr().err
     assert run(*jets, "--model", "runs/mae") == 2
     assert "--model, --z, --generated" in capsys.readouterr().err
 

@@ -172,3 +172,21 @@ def test_groups_of_inputs_are_hidden_with_their_probability(jets: Jets) -> None:
     assert all(("d0" in one.columns) == ("dzerr" in one.columns) for one in seen)
     plain = without_columns(jets, *FEATURES)
     assert hide_inputs(plain, 1.0).columns == ("pt", "deta", "dphi", "energy")
+
+
+FROZEN = {"masked_tokens": "tokenizer", "next_token": "tokenizer", "salt": "teacher"}
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if methods.find(name).requires])
+def test_targets_of_a_frozen_network_are_of_jets_with_all_inputs(name: str, jets: Jets) -> None:
+    """A tokenizer that never missed a column gives other codes to jets without it."""
+    method = build(name, jets)
+    frozen = getattr(method, FROZEN[name])
+    frozen = getattr(frozen, "encoder", frozen)
+    columns: dict[Any, tuple[str, ...]] = {}
+    for encoder in (frozen, method.encoder):
+        encoder.register_forward_hook(lambda module, inputs, _: columns.update({module: inputs[0].columns}))
+    assert method(jets, 0.5, 1.0)["loss"].isfinite()
+    assert columns == {frozen: jets.columns, method.encoder: ("pt", "deta", "dphi", "energy")}
+    method(jets.without(["d0"]), 0.5)  # a batch of which nothing is hidden is its own
+    assert columns[frozen] == columns[method.encoder] == jets.without(["d0"]).columns

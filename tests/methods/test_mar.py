@@ -185,7 +185,7 @@ def test_jets_without_some_columns_are_completed(batch: Jets) -> None:
     hidden = bare.rank_by_pt() > 2
     made, other = method.complete(bare, hidden, 2)
     assert torch.equal(made.column("pt") == other.column("pt"), ~hidden)
-    assert made.columns == COLUMNS
+    assert made.columns == bare.columns
     for name in bare.columns:
         assert torch.equal(made.column(name)[~hidden], bare.column(name)[~hidden]), name
     assert (made.column("pt")[hidden] != bare.column("pt")[hidden]).all()
@@ -196,5 +196,15 @@ def test_while_drawing_the_encoder_sees_the_columns_of_the_training(batch: Jets)
     method = build(bare, rounds=2, steps=1).eval()
     seen: list[tuple[str, ...]] = []
     method.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].columns))
-    assert method.generate(3).columns == COLUMNS
-    assert seen == [bare.columns] * 2
+    assert method.generate(3).columns == bare.columns
+    assert method.complete(batch, batch.rank_by_pt() > 2, 1)[0].columns == bare.columns
+    assert seen == [bare.columns] * 4
+
+
+def test_a_column_that_the_jets_lack_is_missing_and_not_zero_while_drawing(batch: Jets) -> None:
+    method, bare = build(batch, rounds=1, steps=1).eval(), without_columns(batch, "energy", "kind", "charge")
+    hidden = bare.rank_by_pt() > 2
+    outputs: list[Tensor] = []
+    method.encoder.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.z))
+    assert method.complete(bare, hidden, 1)[0].columns == bare.columns
+    assert torch.equal(outputs[0], method.encoder(bare.keep(~hidden)).z)

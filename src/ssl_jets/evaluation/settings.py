@@ -12,7 +12,7 @@ from ssl_jets.config import DataSettings, Settings
 class MeasureSettings(Settings):
     """Measurements and their sizes (`evaluate.*`)."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of the choice of jets, the random encoder, the trees and the bootstrap; `--seed` sets it."""
     fit_jets: int = Field(default=20_000, ge=2)
     """Most jets the probes of the class are fitted on."""

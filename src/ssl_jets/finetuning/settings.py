@@ -120,7 +120,7 @@ class FinetuneSettings(TaskSettings):
     """Settings of distillation."""
     labels: float | None = Field(default=None, gt=0)
     """Labelled jets to use: a share (at most 1.0) or a number; all by default. The subset is stratified and nested."""
-    subset_seed: int = 0
+    subset_seed: int = Field(default=0, ge=0)
     """Seed of the subset."""
     adapt: Literal["none", "dann", "coral", "mmd", "reweight"] = "none"
     """Adaptation to the unlabelled jets of the target domain (`--domain`): `dann`, `coral` and `mmd` align their z with

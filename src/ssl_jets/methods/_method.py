@@ -12,6 +12,7 @@ from ssl_jets.config import MethodSettings, Recipe
 from ssl_jets.jets import Jets
 from ssl_jets.methods._renamed import rename_weights
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
+from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.observables import JetObservables
 
 
@@ -60,6 +61,9 @@ class Method(nn.Module):
     """Settings that hold a run of the method of that name, from which this one starts; or `teacher`, a trained model of
     any method, whose frozen encoder this one imitates."""
 
+    columns: tuple[str, ...] | None = None
+    """Particle columns and features that a loaded method was trained with; None for one that is being trained."""
+
     cfg: MethodSettings
 
     def __init__(self, cfg: MethodSettings, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -67,6 +71,7 @@ class Method(nn.Module):
         self.cfg, self.encoder, self.labels = cfg, encoder, labels
         auxiliary = cfg.observables_weight > 0 and not self.regresses_observables
         self.auxiliary = JetObservables(encoder.dim) if auxiliary else None
+        self._whole: Jets | None = None
         self.register_load_state_dict_pre_hook(rename_weights)
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
@@ -81,13 +86,32 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def forward(self, jets: Jets, progress: float, hide: float = 0.0) -> dict[str, Tensor]:
         """Return the loss with the observables'; context and collections are hidden unless the method sees them.
 
         Distributed wrappers hook into this call.
+
+        Args:
+            jets: the batch.
+            progress: fraction of the training done, 0 to 1.
+            hide: probability with which each group of inputs is hidden from `loss` (`hide_inputs`), except for `whole`.
         """
         hidden = [*(() if self.sees_context else jets.context), *(() if self.sees_collections else jets.collections)]
-        jets = jets.without(hidden) if hidden else jets
+        some = hide_inputs(jets, hide) if hide else jets
+        self._whole = jets.without(hidden) if hide else None
+        try:
+            return self._loss_with_observables(some.without(hidden) if hidden else some, progress)
+        finally:
+            self._whole = None
+
+    def whole(self, jets: Jets) -> Jets:
+        """Return the jets of a batch with the inputs that `train.hide_features` hides, for targets of a frozen network.
+
+        It was trained on all of them, and gives other targets to jets that lack some.
+        """
+        return jets if self._whole is None else self._whole
+
+    def _loss_with_observables(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         if self.auxiliary is None:
             return self.loss(jets, progress)
         with _encodings(self.encoder, len(jets)) as encodings:
@@ -129,6 +153,10 @@ class Method(nn.Module):
         parameters have the factor 1.
         """
         return {}
+
+    def learned(self, jets: Jets) -> Jets:
+        """Return the jets without the columns that this method was not trained with, as `Model.embed` reads them."""
+        return jets if self.columns is None else jets.without(set(jets.columns) - set(self.columns))
 
     def exported(self) -> BaseEncoder:
         """Return the encoder that embed, finetune and evaluate use."""

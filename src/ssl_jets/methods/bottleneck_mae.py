@@ -112,7 +112,7 @@ class BottleneckMaskedAutoencoder(Method):
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
         """Reconstruct jets from their z alone: median multiplicity, most probable kinds, predicted features."""
-        z = project_to_sphere(self.encoder(jets, z_only=True).z)
+        z = project_to_sphere(self.encoder(self.learned(jets), z_only=True).z)
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)

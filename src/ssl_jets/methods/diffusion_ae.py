@@ -129,7 +129,7 @@ class DiffusionAutoencoder(Method):
 
         The noise of a particle is the same at each point, and n is the median of p(n | z): only z changes.
         """
-        a, b = (project_to_sphere(self.encoder(jets, z_only=True).z) for jets in (jets_a, jets_b))
+        a, b = (project_to_sphere(self.encoder(self.learned(jets), z_only=True).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
         most = self.cfg.most_particles
         noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)

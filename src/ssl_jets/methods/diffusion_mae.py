@@ -83,7 +83,11 @@ class DiffusionMaskedAutoencoder(Method):
 
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
-        """Draw the hidden particles (bool `[particle]`) given the visible ones, `samples` times, as complete jets."""
+        """Draw the hidden particles (bool `[particle]`) given the visible ones, `samples` times, as complete jets.
+
+        A loaded method leaves out the columns that it was not trained with.
+        """
+        jets = self.learned(jets)
         condition, masked = self._encode(jets, hidden)
         columns = [COLUMNS.index(name) for name in jets.columns if name in COLUMNS]
         completed = []

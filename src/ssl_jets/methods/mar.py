@@ -117,14 +117,15 @@ class MaskedAutoregression(Method):
 
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
-        """Draw the hidden particles (bool `[particle]`), `samples` times, as jets with all canonical columns."""
+        """Draw the hidden particles (bool `[particle]`), `samples` times; in columns that jets and training have."""
+        learned = [name for name, there in zip(COLUMNS, self.has_column, strict=True) if there]
+        jets = jets.without([name for name in jets.columns if name not in learned])
         return [self._complete(jets, hidden) for _ in range(samples)]
 
     def _complete(self, jets: Jets, hidden: Tensor) -> Jets:
         """Draw the hidden particles in rounds."""
-        absent, counts, rounds = jets.particles.new_zeros(len(hidden)), jets.sum(hidden.long()), self.cfg.rounds
-        drawn = torch.stack([jets.column(name) if name in jets.columns else absent for name in COLUMNS], dim=1)
-        jets = replace(jets, particles=drawn, columns=COLUMNS)  # `drawn` is filled in place
+        counts, rounds, drawn = jets.sum(hidden.long()), self.cfg.rounds, jets.particles.clone()
+        jets = replace(jets, particles=drawn)  # `drawn` is filled in place
         for number in range(1, rounds + 1):
             left = jets.sum(hidden.long())
             after = (counts * math.cos(math.pi / 2 * number / rounds)).long() if number < rounds else 0 * counts
@@ -137,9 +138,9 @@ class MaskedAutoregression(Method):
 
     def _draw(self, jets: Jets, hidden: Tensor, chosen: Tensor) -> Tensor:
         """Draw the chosen ones of the hidden particles, `[chosen particle, column]`; hidden rows are in falling pt."""
-        known = jets.without([name for name, there in zip(COLUMNS, self.has_column, strict=True) if not there])
         masked = jets.keep(hidden)
         rank = torch.arange(len(masked.particles), device=hidden.device) - masked.offsets[masked.jet_of_particle]
-        condition, present = self._decode(known, hidden, rank)[chosen[hidden]], self.encoder.features.present(known)
+        condition, present = self._decode(jets, hidden, rank)[chosen[hidden]], self.encoder.features.present(jets)
         noise = random.normal(jets.keep(chosen), TARGETS + 1)
-        return self.encoder.features.particles(*self.head.sample(noise, condition, present, self.cfg.steps))
+        particles = self.encoder.features.particles(*self.head.sample(noise, condition, present, self.cfg.steps))
+        return particles[:, [COLUMNS.index(name) for name in jets.columns]]

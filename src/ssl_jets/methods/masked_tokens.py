@@ -62,7 +62,7 @@ class MaskedTokens(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the cross-entropy of the codes of the hidden particles, and the accuracy of the codes."""
-        codes = cast(Tokens, self.tokenizer).codes(jets)  # int64 [particle]
+        codes = cast(Tokens, self.tokenizer).codes(self.whole(jets))  # int64 [particle]
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)  # bool [particle]
         z, tokens = self.encoder(masking.visible(jets, hidden))
         mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden))

@@ -81,7 +81,7 @@ class NextToken(Method):
         rest = jets.keep(~prefix)
         codes = torch.empty_like(rest.jet_of_particle)
         position = rest.offsets[:-1][rest.jet_of_particle] + rest.rank_by_pt()
-        codes[position] = cast(Tokens, self.tokenizer).codes(jets)[~prefix]  # [2, 9, 5]
+        codes[position] = cast(Tokens, self.tokenizer).codes(self.whole(jets))[~prefix]  # [2, 9, 5]
         z = self.encoder(jets.keep(prefix), z_only=True).z
         # Input [start(z), 2, 9, 5] at positions 1, 2, 3, 4; targets [2, 9, 5, stop].
         logits, offsets = self._predict(z, prefix_lengths, codes, rest.offsets)

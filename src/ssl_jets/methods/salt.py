@@ -71,7 +71,8 @@ class Salt(Method):
         """Compute L1 between the predicted and the teacher's tokens of the hidden particles."""
         hidden = masking.hide(jets, self.cfg.mask, self.cfg.mask_ratio)  # bool [particle]
         with torch.no_grad():
-            target = (self.teacher(jets).tokens[hidden].float() - self.mean) / self.std  # [hidden particle, width]
+            tokens = self.teacher(self.whole(jets)).tokens[hidden].float()  # [hidden particle, width]
+            target = (tokens - self.mean) / self.std
         z, tokens = self.encoder(jets.keep(~hidden))
         mask_tokens = self.mask_tokens(masking.hidden_pt_rank(jets, hidden))
         z, tokens = self.z_in(z), self.tokens_in(tokens)

@@ -5,7 +5,8 @@
     R(p)         = |p - x| averaged over the features it has + w CE(kind and charge)
                    + error of the features of a schema that are targets (`FeatureHead`)
     L = mean over jets of mean over particles of
-        R(decoder({e_i})) + c |W tokens_i - e_i|^2 + b R(decoder({z, z + mask token of each particle}))
+        R(decoder({e_i})) + c |LayerNorm(W tokens_i) - e_i|^2, averaged over the width of a code,
+        + b R(decoder({z, z + mask token of each particle}))
 
 van den Oord et al., arXiv:1711.00937, on jets as in OmniJet-alpha (Birk et al., arXiv:2403.05618). Encoder and decoder
 are transformers, so one code can decode to different particles in different jets. Codes are decoded without z, so that
@@ -113,7 +114,7 @@ class Tokenizer(Method):
     @torch.no_grad()
     def codes(self, jets: Jets) -> Tensor:
         """Return the code of each particle, int64 `[particle]`."""
-        codes: Tensor = self.quantizer(self.to_code(self.encoder(jets).tokens)).codes
+        codes: Tensor = self.quantizer(self.to_code(self.encoder(self.learned(jets)).tokens)).codes
         return codes
 
     @torch.no_grad()

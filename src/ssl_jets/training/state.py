@@ -22,7 +22,6 @@ from ssl_jets.diagnostics.monitor import EARLY_STEPS, Monitor, summary_line
 from ssl_jets.errors import SslJetsError
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.collectives import alone
-from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.transformer import Transformer
 from ssl_jets.runtime.process_group import Ranks
 from ssl_jets.training import checkpoint
@@ -130,10 +129,8 @@ class TrainingState:
         totals: dict[str, float] = {}
         for micro in range(settings.accumulate):
             jets = next(self.stream)
-            if settings.hide_features:
-                jets = hide_inputs(jets, settings.hide_features)
             with fabric.no_backward_sync(self.wrapped, enabled=micro < settings.accumulate - 1):
-                parts = self.wrapped(jets.to(fabric.device), progress)
+                parts = self.wrapped(jets.to(fabric.device), progress, settings.hide_features)
                 self.nonfinite.check(parts["loss"], jets, LOSS)
                 fabric.backward(parts["loss"] / settings.accumulate)
             for name, value in parts.items():

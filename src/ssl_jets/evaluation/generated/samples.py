@@ -79,7 +79,13 @@ class Samples:
 
     @classmethod
     def of(cls, generated: Jets, real: Jets, jets: int, seed: int) -> Samples:
-        """Draw `jets` generated and 2 * `jets` real jets at random."""
+        """Draw `jets` generated and 2 * `jets` real jets at random.
+
+        Columns that one side lacks are left out of both, so that observables mean the same: with kinds on one side
+        alone, its particles alone would have masses.
+        """
+        only_one = set(generated.columns) ^ set(real.columns)
+        generated, real = generated.without(only_one), real.without(only_one)
         rng = np.random.default_rng(seed)
         real_rows = torch.from_numpy(rng.permutation(len(real)))
         generated_rows = torch.from_numpy(rng.permutation(len(generated))[:jets])
@@ -116,9 +122,13 @@ class Samples:
         return Distance(observable, of, unit, spread, distance, floor)
 
     def histograms(self) -> Iterator[Histogram]:
-        """Yield the histograms of jet observables, of the spectra of all particles, and of pt of each kind."""
+        """Yield the histograms of jet observables, of the spectra of all particles, and of pt of each kind.
+
+        An observable that no real jet has, such as tau32 of jets of two particles, has none.
+        """
         for name, unit in JET_OBSERVABLES.items():
-            yield self._histogram(name, "jets", unit, partial(Observed.jet_values, name=name))
+            if any(np.isfinite(sample.jet_values(name)).any() for sample in (self.real, self.other)):
+                yield self._histogram(name, "jets", unit, partial(Observed.jet_values, name=name))
         columns = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds]
         for name, kind in columns:
             values = partial(Observed.particle_values, column=name, kind=kind)
