@@ -123,6 +123,19 @@ def test_large_event_numbers_stay_exact(write_jetclass: Write) -> None:
     assert jets.jet["weight"].tolist() == (numbers / 3).tolist()
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8"])
+def test_jet_columns_are_converted_with_the_precision_of_their_type(
+    write_jetclass: Write, tmp_path: Path, dtype: str
+) -> None:
+    numbers = (500_000 + 12_345 * np.arange(50)).astype(dtype)
+    path = write_jetclass(edit=lambda branches: branches.update(pt_mev=numbers))
+    (tmp_path / "mine.yaml").write_text("extends: jetclass\njets: {own_pt: {branch: pt_mev, unit: MeV}}\n")
+    (file,) = open_files([Source(str(path))], schema=str(tmp_path / "mine.yaml"))
+    found = read_chunk(file, 0, 0, 50, Request(("own_pt",)))[0].jet["own_pt"].numpy()
+    assert found.dtype == (np.float32 if dtype == "f4" else np.float64)
+    np.testing.assert_allclose(found, numbers / 1000, rtol=2e-7 if dtype == "f4" else 1e-15)
+
+
 def test_unsigned_numbers_beyond_64_bits_with_a_sign_are_refused_and_inspected(write_jetclass: Write) -> None:
     numbers = np.arange(50, dtype=np.uint64) + np.uint64(2**63 - 30)
     path = write_jetclass(edit=lambda branches: branches.update(event=numbers))

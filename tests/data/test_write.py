@@ -77,6 +77,16 @@ def test_momenta_and_jet_columns_are_those_of_the_file_they_came_from(
     np.testing.assert_allclose(found["jet_mass"], np.sqrt(np.maximum(mass2, 0)), rtol=1e-5, atol=1e-3)
 
 
+def test_jet_columns_keep_their_type_and_half_precision_becomes_float(original: Jets, tmp_path: Path) -> None:
+    half = torch.linspace(-3, 3, len(original), dtype=torch.float16)
+    columns = {"half": half, "flag": half > 0, "event": 2**60 + torch.arange(len(original))}
+    write_jets(tmp_path / "jets.root", [replace(original, jet=original.jet | columns)])
+    found = read(tmp_path / "jets.root", *columns).jet
+    assert found["half"].dtype == torch.float32
+    assert all(torch.equal(found[name], values.to(found[name].dtype)) for name, values in columns.items())
+    assert (found["flag"].dtype, found["event"].dtype) == (torch.bool, torch.int64)
+
+
 def test_without_an_axis_jets_lie_at_zero_and_a_missing_column_is_not_written(tmp_path: Path) -> None:
     jets = without_columns(made_jets([5, 1, 9]), "d0", "d0err", "energy")
     write_jets(tmp_path / "jets.root", [jets], metadata={"seed": 3})

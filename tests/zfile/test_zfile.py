@@ -21,7 +21,7 @@ import uproot
 
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.runtime import atomic
-from ssl_jets.zfile import ZMetadata, ZWriter, iterate_z, read_z, z_columns
+from ssl_jets.zfile import Column, ZMetadata, ZWriter, iterate_z, read_z, z_columns
 
 FORMATS = (".root", ".parquet", ".h5", ".hdf5", ".npz")
 DIM = 5
@@ -73,6 +73,16 @@ def test_written_rows_are_read_back_bit_for_bit(tmp_path: Path, suffix: str) -> 
         assert same_bits(back.columns[name], values), name
     assert back.metadata == json.loads(json.dumps(METADATA.to_dict()))
     assert back.metadata["files"] == ["a.root", "päth b.root"]
+
+
+@pytest.mark.parametrize(("suffix", "rntuple"), [*((suffix, False) for suffix in FORMATS), (".root", True)])
+def test_half_precision_is_kept_or_in_root_written_as_float(tmp_path: Path, suffix: str, rntuple: bool) -> None:
+    rows = make_rows(40) | {"half": np.linspace(-3, 3, 40).astype(np.float16)}
+    with ZWriter(tmp_path / f"out{suffix}", [*COLUMNS, Column("half", "<f2")], METADATA, rntuple=rntuple) as writer:
+        writer.write(rows)
+    half = read_z(tmp_path / f"out{suffix}").columns["half"]
+    assert half.dtype == (np.float32 if suffix == ".root" else np.float16)
+    assert np.array_equal(half, rows["half"])
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

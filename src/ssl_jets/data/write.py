@@ -175,7 +175,11 @@ def _jet_columns(jets: Jets, flat: Branches) -> Branches:
         "jet_mass": np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0)),
         "jet_nparticles": jets.lengths.numpy(),
     }
-    others = {name: values.numpy() for name, values in jets.jet.items() if name not in computed}
+    others = {
+        name: (values.float() if values.dtype == torch.float16 else values).numpy()  # ROOT has no half precision
+        for name, values in jets.jet.items()
+        if name not in computed
+    }
     return {name: values.astype(np.float32) for name, values in computed.items()} | others
 
 

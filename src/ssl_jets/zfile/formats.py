@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from ssl_jets.errors import UsageError, nearest
@@ -60,24 +61,30 @@ class Format:
         sink: writer of a file.
         reading: reader of a file.
         refused: regular expression that matches in column names that the format cannot store unchanged.
+        half: whether it has numbers of half precision, which are float32 otherwise.
     """
 
     name: str
     sink: Callable[[Path, Sequence[Column]], Sink]
     reading: Callable[[Path], Reading]
     refused: str = r"\0"
+    half: bool = True
+
+    def stored(self, column: Column) -> Column:
+        """Return a column with the type that the format stores it by."""
+        return replace(column, dtype="f4") if np.dtype(column.dtype) == np.float16 and not self.half else column
 
 
 _HDF5 = Format("HDF5", hdf5.Hdf5Sink, hdf5.Hdf5Reading, r"\0|(^|/)\.?(/|$)")  # "/" makes groups
 SUFFIXES: dict[str, Format] = {
-    ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|\[\d*\]"),
+    ".root": Format("ROOT", root.RootSink, root.RootReading, r"\0|^/|\[\d*\]", half=False),
     ".parquet": Format("Parquet", parquet.ParquetSink, parquet.ParquetReading),
     ".h5": _HDF5,
     ".hdf5": _HDF5,
     ".npz": Format("npz", npz.NpzSink, npz.NpzReading, r"\0|^metadata$"),
 }
 
-RNTUPLE = Format("ROOT", root.RNTupleSink, root.RootReading, r"\0|^$|[.]|\[\d*\]")
+RNTUPLE = Format("ROOT", root.RNTupleSink, root.RootReading, r"\0|^$|[.]|\[\d*\]", half=False)
 """ROOT files with an RNTuple; a dot in a name would make a field of a field."""
 
 

@@ -50,6 +50,8 @@ class ZWriter:
     ) -> None:
         self.path, self.rows, self.metadata = Path(path), 0, metadata
         check_names(self.path, [column.name for column in columns], rntuple=rntuple)
+        own = format_of(self.path, rntuple=rntuple)
+        columns = [own.stored(column) for column in columns]
         rows = max(block_bytes // sum(column.row_bytes for column in columns), 1)
         self._block = {column.name: column.empty(rows) for column in columns}
         self._block_rows, self._filled = rows, 0
@@ -57,7 +59,7 @@ class ZWriter:
         self._sink: Sink | None = None
         self._file = WholeFile(self.path, force=force)
         with self._writing():
-            self._sink = format_of(self.path, rntuple=rntuple).sink(self._file.fresh, columns)
+            self._sink = own.sink(self._file.fresh, columns)
 
     @property
     def _opened(self) -> Sink:

@@ -191,6 +191,19 @@ def test_two_jobs_fill_one_cache_at_once(
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
+def test_two_jobs_claim_a_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = Path.iterdir
+
+    def after_another_job(folder: Path) -> Iterator[Path]:
+        monkeypatch.undo()
+        ShardCache(folder, 1e9, print)
+        return entries(folder)
+
+    monkeypatch.setattr(Path, "iterdir", after_another_job)
+    ShardCache(tmp_path / "cache", 1e9, print)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["CACHEDIR.TAG"]
+
+
 def test_a_cache_stays_below_its_limit_and_can_be_removed_at_any_time(
     files: list[JetFile], cache: Callable[..., ShardCache], tmp_path: Path, messages: list[str]
 ) -> None:

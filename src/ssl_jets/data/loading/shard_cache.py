@@ -196,9 +196,12 @@ def _claim(folder: Path) -> None:
     tag = folder / _TAG
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if tag.is_file() and tag.read_text(encoding="utf-8") == _SIGNATURE:
+        if _is_claimed(tag):
             return
-        if others := sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")):
+        others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        if _is_claimed(tag):  # by another job, while the folder was listed
+            return
+        if others:
             raise UsageError(
                 "the folder is no cache of ssl-jets",
                 where=f"data.cache={folder}",
@@ -208,6 +211,10 @@ def _claim(folder: Path) -> None:
     except OSError as error:
         raise disk_error(folder, error) from error
     write_text(tag, _SIGNATURE)
+
+
+def _is_claimed(tag: Path) -> bool:
+    return tag.is_file() and tag.read_text(encoding="utf-8") == _SIGNATURE
 
 
 def _files(folder: Path) -> Iterator[Path]:

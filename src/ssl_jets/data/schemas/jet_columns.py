@@ -20,7 +20,7 @@ def jet_column(schema: Schema, name: str, dtype: npt.DTypeLike, *, rounded: bool
     Unsigned integers beyond int64 raise a `BadJetError`; if they may be `rounded`, the column is float64.
     """
     value = schema.jets.get(name, Value(branch=name))
-    values, factor = _jet_values(value), np.float32(value.factor)
+    values, factor = _jet_values(value), value.factor
 
     def column(rows: Rows) -> Array:
         array = values(rows)
@@ -30,8 +30,8 @@ def jet_column(schema: Schema, name: str, dtype: npt.DTypeLike, *, rounded: bool
             raise _beyond_int64(name, array[beyond[0]], rows.where(beyond[0]))
         if array.dtype.kind in "iu":
             array = array.astype(np.int64)
-        if factor != 1.0:
-            array = array * factor
+        if factor != 1.0:  # 0.001 as float32 would be wrong by 5e-8 in columns of double precision
+            array = array * (np.float32(factor) if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else factor)
         return np.require(array, requirements=["C", "W"]).astype(dtype, copy=False)
 
     return column
