@@ -12,7 +12,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array
 from ssl_jets.data.skipped import require_jets
-from ssl_jets.data.split import first_halves
+from ssl_jets.data.split import every_other_block
 from ssl_jets.errors import DataError, UsageError, some_of
 from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
@@ -185,7 +185,7 @@ def _classification(
         columns["label"][rows],
         names,
         weights=weights,
-        first=first_halves(columns["source_file"][rows], columns["source_entry"][rows]),
+        first=every_other_block(columns["source_file"][rows], columns["source_entry"][rows]),
         background=wanted.background,
         efficiencies=wanted.efficiencies or None,
         seed=wanted.seed,
