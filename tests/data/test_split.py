@@ -17,7 +17,7 @@ from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.readers import root
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.sources import Source
-from ssl_jets.data.split import first_halves, split
+from ssl_jets.data.split import every_other_block, first_halves, split
 from ssl_jets.errors import DataError, UsageError
 from support.jetclass_files import jetclass_branches, write_tree
 
@@ -151,3 +151,19 @@ def test_files_to_validate_on_have_the_columns_of_those_to_train_on(tmp_path: Pa
     with pytest.raises(DataError, match="different particle columns") as caught:
         open_dataset(DataSettings(sources=(train,), validation=(other,))).columns  # noqa: B018
     assert "d0" in str(caught.value.found)
+
+
+def test_every_other_block_has_all_of_an_ordered_file_and_whole_events() -> None:
+    event = np.arange(2000)
+    file, entry = np.repeat([0, 1], 4000), np.concatenate([np.repeat(event, 2), np.repeat(event, 2)])
+    label = entry // 500  # ordered by class
+    order = np.random.default_rng(0).permutation(8000)
+    chosen = np.zeros(8000, dtype=bool)
+    chosen[order] = every_other_block(file[order], entry[order])
+    assert (chosen[::2] == chosen[1::2]).all()
+    for one in (0, 1):
+        assert chosen[file == one].sum() == 2000
+        assert np.abs(np.bincount(label[(file == one) & chosen]) - 500).max() <= 100
+        assert np.count_nonzero(np.diff(chosen[file == one].astype(int))) == 39  # blocks, not jets in turn
+    small = np.array([7, 3, 5, 9])
+    assert every_other_block(np.zeros(4), small).tolist() == first_halves(np.zeros(4), small).tolist()

@@ -147,6 +147,15 @@ def test_scores_of_some_classes_are_measured_on_the_jets_of_these_classes(tmp_pa
     assert "predict --set data.labels" in str(caught.value.hint)
 
 
+def test_jets_without_a_label_are_counted(tmp_path: Path, model: Path, sources: list[str]) -> None:
+    nameless = write_tree(tmp_path / "data.root", {"tree": jetclass_branches(70, label=None, seed=9)}, cluster=70)
+    predict([model], [*sources, str(nameless)], tmp_path / "s.npz", log=lambda message: None)
+    found = evaluation.evaluate_scores(tmp_path / "s.npz", tmp_path / "e", settings=EvaluateSettings())
+    assert found.jets["task"] == 1200
+    assert found.left_out == {"no label": 70}
+    assert "70 jets are left out: no label" in found.notes
+
+
 def test_scores_of_one_class_have_no_metrics_of_the_head(tmp_path: Path, model: Path, sources: list[str]) -> None:
     """Nor has a true column with fewer jets than a bin of the response."""
     predict([model], sources[:1], tmp_path / "s.npz", keep=["jet_sdmass"], log=lambda message: None)

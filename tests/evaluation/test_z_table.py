@@ -60,3 +60,13 @@ def test_files_of_other_models_classes_or_columns_are_refused(tmp_path: Path) ->
     np.savez(tmp_path / "y.npz", z=np.zeros((4, 3)))
     with pytest.raises(UsageError, match="agree in the columns"):
         read_table([tmp_path / "x.npz", tmp_path / "y.npz"])
+
+
+def test_a_file_that_is_ordered_by_class_has_all_classes_on_both_sides(tmp_path: Path) -> None:
+    label = np.repeat(np.arange(4), 300)
+    z = np.random.default_rng(0).normal(size=(1200, 4)) + 6 * np.eye(4)[label]
+    np.savez(tmp_path / "z.npz", z=z.astype(np.float32), label=label)
+    found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=SETTINGS, log=lambda message: None)
+    assert (found.jets["fit"], found.jets["test"]) == (600, 600)
+    assert not [note for note in found.notes if "classes" in note]
+    assert all(probe.accuracy.value > 0.95 for probe in found.probes)

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.result import ZMap
-from ssl_jets.report import album, write_evaluation_report, write_run_report
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.result import ZMap, plain
+from ssl_jets.report import album, write_domain_report, write_evaluation_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
-from support.report_folders import write_evaluation, write_run
+from support.report_folders import write_domain, write_evaluation, write_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -65,6 +66,18 @@ def read(path: Path) -> Page:
 @pytest.fixture(scope="module")
 def run_page(run_report: Path) -> Page:
     return read(run_report)
+
+
+def test_a_class_with_too_few_jets_after_some_finetunings_has_the_gap_of_the_others(tmp_path: Path) -> None:
+    write_domain(tmp_path)
+    content = json.loads((tmp_path / "domain.json").read_text())
+    gap = content["before"]["mae"]["gap"]
+    gap["by_class"] = {"QCD": gap["all"], "Hbb": gap["all"]}
+    content["rows"][0]["gap"]["by_class"] = {"QCD": gap["all"] | {"a_distance": Estimate(0.1, 0, 0.2, 0, 0.3)}}
+    (tmp_path / "domain.json").write_text(json.dumps(plain(content)))
+    text = write_domain_report(tmp_path).read_text()
+    assert "<td>none</td><td>q/g (QCD)</td><td>0.3000</td><td>0.1000</td>" in text
+    assert "<td>dann</td><td>H → bb̄</td><td>0.3000</td><td>–</td>" in text
 
 
 def test_the_page_refers_to_nothing_outside(run: Path, run_page: Page) -> None:

@@ -21,7 +21,7 @@ from ssl_jets.data.schemas.check import like_labels
 from ssl_jets.data.seen import Seen, copies_of, joint_training
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import skipped_files, skipped_jets
-from ssl_jets.data.split import first_halves
+from ssl_jets.data.split import every_other_block
 from ssl_jets.data.subset import rows_of_labels
 from ssl_jets.embedding.encoding import columns_to_encode, log_far_from_training
 from ssl_jets.errors import DataError
@@ -229,10 +229,10 @@ def labels_of(jets: Jets) -> Array:
 
 
 def halves_of(jets: Jets) -> Array:
-    """Return a mask of the first half of the entries of each file, bool `[jet]`."""
+    """Return a mask of half of the entries of each file, bool `[jet]`."""
     assert jets.source is not None
     source = jets.source.numpy()
-    return first_halves(source[:, 0], source[:, 1])
+    return every_other_block(source[:, 0], source[:, 1])
 
 
 def tree_inputs(jets: Jets) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ssl_jets.arrays import Array, some_rows
 from ssl_jets.data.skipped import require_jets
-from ssl_jets.data.split import first_halves
+from ssl_jets.data.split import every_other_block
 from ssl_jets.errors import DataError, UsageError, some_of
 from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
@@ -64,8 +64,9 @@ def evaluate_scores(
     if file.metadata.get("level") == "particle":
         hint = "ssl-jets evaluate --model RUN measures them on jets it was not trained on"
         raise UsageError("a scores file of particles is not measured by itself", where=where, hint=hint)
+    unlabelled = _unlabelled(file)
     file, others = _of_scored_classes(file, where, note)
-    rows, trained, leaked, left_out = _test_rows(file, settings, note, where)
+    rows, trained, leaked, left_out = _test_rows(file, unlabelled, settings, note, where)
     task, classes = _classification(file, rows, settings, note)
     regression = _regression(file, rows, settings, note)
     if task is None and not regression:
@@ -105,6 +106,14 @@ def _facts(file: ZFile) -> ModelFacts:
     return ModelFacts(sha256=metadata["model_sha256"], method=method, dim=metadata["dim"], head=head)
 
 
+def _unlabelled(file: ZFile) -> Array:
+    """Return a mask of the rows without a label, bool `[row]`; none where labels are not needed."""
+    if not file.metadata["scores"]["classes"] or "label" not in file.columns:
+        return np.zeros(len(file), dtype=bool)
+    mask: Array = file.columns["label"] < 0
+    return mask
+
+
 def _of_scored_classes(file: ZFile, where: str, note: MessageLog) -> tuple[ZFile, dict[str, int]]:
     """Return the file with labels numbered as the classes of the scores, by name, and how many jets have no such class.
 
@@ -134,7 +143,7 @@ def _of_scored_classes(file: ZFile, where: str, note: MessageLog) -> tuple[ZFile
 
 
 def _test_rows(
-    file: ZFile, settings: EvaluateSettings, note: MessageLog, where: str
+    file: ZFile, unlabelled: Array, settings: EvaluateSettings, note: MessageLog, where: str
 ) -> tuple[Array, Array, int, Counter[str]]:
     """Choose the rows to test on, all of weight above 0.
 
@@ -146,15 +155,21 @@ def _test_rows(
     """
     wanted, scores = settings.evaluate, file.metadata["scores"]
     names = [*(f"p_{name}" for name in scores["classes"]), *scores["regressed"].values()]
-    usable = np.all([np.isfinite(file.columns[name]) for name in names], axis=0)
+    finite = np.all([np.isfinite(file.columns[name]) for name in names], axis=0)
+    usable = finite & ~unlabelled
     if scores["classes"] and "label" in file.columns:
         usable &= file.columns["label"] >= 0
     weightless = usable & (weights_of_rows(file, settings.data.weights) == 0)
     usable &= ~weightless
     left_out = Counter(file.metadata["left_out"])
-    if weightless.any():
-        left_out["weight 0"] += int(weightless.sum())
-        note(f"{int(weightless.sum()):,} jets are left out: weight 0")
+    for reason, rows in {
+        "no finite prediction": ~finite,
+        "no label": finite & unlabelled,
+        "weight 0": weightless,
+    }.items():
+        if rows.any():
+            left_out[reason] += int(rows.sum())
+            note(f"{int(rows.sum()):,} jets are left out: {reason}")
     found = trained_rows(file)
     trained = np.zeros(len(file), dtype=bool) if found is None else found
     require_jets(int(usable.sum()), "with predictions", where=where, left_out=left_out)
@@ -185,7 +200,7 @@ def _classification(
         columns["label"][rows],
         names,
         weights=weights,
-        first=first_halves(columns["source_file"][rows], columns["source_entry"][rows]),
+        first=every_other_block(columns["source_file"][rows], columns["source_entry"][rows]),
         background=wanted.background,
         efficiencies=wanted.efficiencies or None,
         seed=wanted.seed,

@@ -12,7 +12,7 @@ import torch
 
 from ssl_jets.arrays import Array, some_rows
 from ssl_jets.data.skipped import require_jets
-from ssl_jets.data.split import first_halves
+from ssl_jets.data.split import every_other_block
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.evaluation_data import FEWEST
@@ -46,9 +46,9 @@ def evaluate_z(
 
     With labels: linear, kNN and tree probes of z, and boosted trees where the file keeps jet columns. With kept
     columns: ridge and tree probes of them. Probes are tested on jets that the model was not trained on, if the file
-    marks them; otherwise they are fitted on one half of the entries of each source file and tested on the
-    other, cut at one place so that two jets of one event are not on both sides. Always: the spread of z. A z file has
-    no random encoder to compare with.
+    marks them; otherwise they are fitted on every other block of the entries of each source file and tested on the
+    others, so that both have all classes of an ordered file, and jets of one entry are on one side. Always: the spread
+    of z. A z file has no random encoder to compare with.
 
     Args:
         paths: the z file, or several.
@@ -177,8 +177,8 @@ class _Roles:
         if fit.any() and not wanted.seen:
             test = unseen_rows(usable, trained, note, kind="z file", where=path, command="embed")
         else:
-            first = _first(file, usable)
-            fit, test = usable & first, usable & ~first
+            half = _half(file, usable)
+            fit, test = usable & half, usable & ~half
         if file.metadata.get("trained") is not None and not file.metadata.get("digests"):
             note(
                 "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
@@ -247,13 +247,13 @@ def weights_of_rows(file: ZFile, name: str | None) -> Array:
     return relative(weights)
 
 
-def _first(file: ZFile, usable: Array) -> Array:
-    """Return a mask of usable rows in the first half of the entries of each source file, bool `[row]`."""
+def _half(file: ZFile, usable: Array) -> Array:
+    """Return a mask of usable rows in every other block of the entries of each source file, bool `[row]`."""
     source = file.columns.get("source_file", np.zeros(len(file), dtype=np.int64))
     entry = file.columns.get("source_entry", np.arange(len(file)))
-    first = np.zeros(len(file), dtype=bool)
-    first[usable] = first_halves(source[usable], entry[usable])
-    return first
+    half = np.zeros(len(file), dtype=bool)
+    half[usable] = every_other_block(source[usable], entry[usable])
+    return half
 
 
 def _model(file: ZFile) -> ModelFacts:

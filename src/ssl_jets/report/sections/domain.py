@@ -142,8 +142,10 @@ def _class_table(result: DomainResult) -> str:
     rows = []
     for entry in result.summary:
         for name, before in result.before[entry.start].gap.by_class.items():
-            after = [_value(row.gap.by_class[name].a_distance) for row in result.rows_of(entry)]
-            cells = (page.number(before.a_distance.value), page.number(float(np.mean(after))))
+            # Models that held out other jets may have too few of a class.
+            gaps = [row.gap.by_class[name] for row in result.rows_of(entry) if name in row.gap.by_class]
+            after = float(np.mean([_value(gap.a_distance) for gap in gaps])) if gaps else None
+            cells = (page.number(before.a_distance.value), page.number(after))
             rows.append((entry.start, entry.adapt, in_text(name), *cells))
     return page.table(("start", "adaptation", "class", "A-distance before", "after"), rows)
 
