@@ -1,20 +1,30 @@
-"""Pretraining methods. `names()` lists them and `find(name)` loads one; a new file in this folder is a new method."""
+"""Pretraining methods. `names()` lists them and `find(name)` loads one; a new file in this folder is a new method.
+
+The environment variable `SSL_JETS_METHODS` names further folders of such files, separated as in `PATH`. A method of
+this package hides a file of the same name.
+"""
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import SslJetsError, UsageError, nearest
 
 if TYPE_CHECKING:
     from ssl_jets.methods._method import Method
 
 
+VARIABLE = "SSL_JETS_METHODS"
+"""Environment variable of folders of further methods."""
+__path__ += [os.path.abspath(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
+
+
 def names() -> list[str]:
     """Return the names of all methods, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted({module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")})
 
 
 def find(name: str) -> type[Method]:
@@ -22,14 +32,18 @@ def find(name: str) -> type[Method]:
 
     Raises:
         UsageError: there is no such method (with the nearest names).
+        SslJetsError: its file has no class derived from `Method`, or several.
     """
     check(name)
     from ssl_jets.methods._method import Method
 
     module = import_module(f"{__name__}.{name}")
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method)]
-    (method,) = [value for value in classes if value.__module__ == module.__name__]  # without imported ones
-    return method
+    own = [value for value in classes if value.__module__ == module.__name__]  # without imported ones
+    if len(own) != 1:
+        found = ", ".join(value.__name__ for value in own) or "none"
+        raise SslJetsError("a method is one class derived from Method", where=module.__file__, found=found)
+    return own[0]
 
 
 def check(name: str) -> None:
@@ -44,5 +58,5 @@ def check(name: str) -> None:
             where="--method",
             found=name,
             allowed=nearest(name, names()),
-            hint="ssl-jets methods",
+            hint=f"ssl-jets methods lists them; {VARIABLE}=FOLDER adds methods of yours",
         )
