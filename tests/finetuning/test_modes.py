@@ -302,6 +302,15 @@ def test_a_teacher_without_heads_has_a_student_of_its_z_that_reads_no_labels(
     assert "labelled jets" not in log
 
 
+def test_the_teacher_reads_the_inputs_that_are_hidden_from_its_student(begun: Begin, batch: Jets) -> None:
+    objective = begun("method.mode=distil")
+    teacher, columns = objective.terms["teacher"].encoder, {}
+    for encoder in (teacher, objective.encoder):
+        encoder.register_forward_hook(lambda module, inputs, _: columns.update({module: inputs[0].columns}))
+    objective(replace(batch, labels=None), 0.0, 1.0)
+    assert columns == {teacher: batch.columns, objective.encoder: ("pt", "deta", "dphi", "energy")}
+
+
 def test_labels_are_not_distilled_from_a_teacher_without_heads(begun: Begin) -> None:
     with pytest.raises(UsageError, match=r"no head[^$]*method\.targets=\[\]"):
         begun("method.mode=distil", "method.targets=[label]")

@@ -79,7 +79,7 @@ class DistillationTerm(Term):
     def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
         """Compute the terms with a and b."""
         with torch.no_grad():
-            seen = with_columns(jets, self.columns)
+            seen = with_columns(objective.whole(jets), self.columns)
             z_teacher = self.encoder(seen, z_only=True).z  # [jet, dim of the teacher]
         total: Tensor = self.cfg.z * (self.to_teacher(z).float() - _normalized(z_teacher)).square().mean()
         student, temperature = objective.tasks, self.cfg.temperature
