@@ -58,6 +58,14 @@ def write_dictionary(path: Path, **more: Any) -> None:
     write_parquet(path, **{name: pa.array(values).dictionary_encode() for name, values in more.items()})
 
 
+def write_view(path: Path, **more: Any) -> None:
+    """Strings as polars declares them."""
+    try:
+        write_parquet(path, **{name: pa.array(list(values), pa.string_view()) for name, values in more.items()})
+    except pa.ArrowNotImplementedError as error:
+        pytest.skip(f"by this version of pyarrow: {error}")
+
+
 def write_hdf5(path: Path, **more: Any) -> None:
     with h5py.File(path, "w") as file:
         for name, values in (PARTICLES | more).items():
@@ -72,7 +80,9 @@ def write_npz(path: Path, **more: Any) -> None:
     np.savez(path.open("wb"), **PARTICLES, **more)
 
 
-WRITERS = (write_root, write_rntuple, write_parquet, write_dictionary, write_hdf5, write_fixed, write_npz)
+WRITERS = (
+    write_root, write_rntuple, write_parquet, write_dictionary, write_view, write_hdf5, write_fixed, write_npz
+)  # fmt: skip
 
 
 def opened(folder: Path, schema: str, write: Callable[..., None] = write_parquet, **more: Any) -> JetFile:

@@ -70,7 +70,7 @@ class Columns:
     def is_text(self, name: str) -> bool:
         dtype = self._types[name]
         dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-        return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))
+        return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
 
     def typename(self, name: str) -> str:
         return str(self._types[name])
