@@ -218,7 +218,8 @@ def test_the_significance_is_that_of_the_table(shown: SimpleNamespace) -> None:
         assert column(rows, "signal_efficiency") == near(line.get_xdata())
     for best in shown.metrics["task"]["significance"]:
         shown_cells = cells_after(shown.page, in_text(best["signal"]), "50 %")
-        assert shown_cells[3].split()[0] == page.significant(best["improvement"]["value"])
+        limit = "≥ " * best["improvement"]["limit"]  # at the tightest cut
+        assert shown_cells[3].startswith(f"{limit}{page.significant(best['improvement']['value'])} ")
 
 
 def test_with_weights_the_curve_begins_where_the_table_does() -> None:
