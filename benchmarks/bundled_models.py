@@ -11,8 +11,9 @@ jets, with its 95 % interval of the bootstrap over jets. The soft-drop mass is r
 trees of observables, and compared by R^2.
 
 With --finetune FOLDER each model is finetuned there instead (mode lora, 90 steps of 64 jets): on 1 % of the labels of
-the ten classes, and on 1,000 labels of each task. Three seeds choose other labels; difference and error are those of
-the three pairs with the same labels, a model and the better reading of observables.
+the ten classes, and on 1,000 labels of each task. Three seeds choose other labels; each pairs the model with the
+better reading of observables on the same labels. The difference has the error of its mean over the seeds, and the 95 %
+interval of the bootstrap over test jets.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ def finetuned(model: str, train: str, test: Jets, work: Path) -> list[float]:
     return found
 
 
-def finetuned_on(model: str, task: Task, seed: int, work: Path, target: str = LABEL) -> float:
-    """Return the accuracy, or R^2 of the soft-drop mass, of a model finetuned on the labels of a task."""
+def finetuned_on(model: str, task: Task, seed: int, work: Path, target: str = LABEL) -> Array:
+    """Finetune a model on the labels of a task; return which test jets it classifies correctly, or their masses."""
     assert task.fit.labels is not None
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(task.fit)))
     names = NAMES[: int(task.fit.labels.max()) + 1]
@@ -203,27 +204,34 @@ def finetuned_on(model: str, task: Task, seed: int, work: Path, target: str = LA
     data = {"sources": [str(paths[0])], "validation": [str(paths[1])], "labels": branches}
     layers = {"data": data, "method": {"targets": [target]}, "train": {"seed": seed}}
     out = finetune(resolve_finetune(locate(model), FEW, layers), work / f"{Path(model).name}-task", force=True)
-    if target == LABEL:
-        return head_accuracy(out, task.test)
     tuned = load_model(out)
-    return r2_score(np.asarray(task.test.jet[target]), tuned.regressed(tuned.embed(task.test))[:, 0])
+    z = tuned.embed(task.test)
+    if target == MASS:
+        return tuned.regressed(z)[:, 0]
+    right: Array = tuned.probabilities(z).argmax(1) == np.asarray(task.test.labels)
+    return right
 
 
 def finetuned_row(model: str, task: Task, work: Path, target: str = LABEL) -> list[str]:
     """Return a row of the second table: the better reading of observables, the finetuned model, the difference."""
+    truth = np.asarray(task.test.jet[MASS]) if target == MASS else None
+
+    def score(found: Array, of: Array | slice = slice(None)) -> float:
+        return float(found[of].mean() if truth is None else r2_score(truth[of], found[of]))
+
     pairs = []
     for seed in SEEDS:
-        if target == LABEL:
-            baselines = [right.mean() for right in correct(task, seed).values()]
-        else:
-            truth = np.asarray(task.test.jet[target])
-            baselines = [r2_score(truth, found) for found in masses(task, seed).values()]
-        pairs.append((max(baselines), finetuned_on(model, task, seed, work, target)))
-    observables, tuned = np.array(pairs).T
-    difference = tuned - observables
-    error = difference.std(ddof=1) / np.sqrt(len(difference))
-    name = task.name if target == LABEL else "soft-drop mass (R^2), 1,000 labels"
-    return [name, f"{observables.mean():.3f}", f"{tuned.mean():.3f}", f"{difference.mean():+.3f} +- {error:.3f}"]
+        read = (masses if target == MASS else correct)(task, seed)
+        pairs.append((max(read.values(), key=score), finetuned_on(model, task, seed, work, target)))
+
+    def gains(of: Array | slice = slice(None)) -> list[float]:
+        return [score(tuned, of) - score(observables, of) for observables, tuned in pairs]
+
+    error = np.std(gains(), ddof=1) / np.sqrt(len(pairs))
+    low, high = interval(lambda of: float(np.mean(gains(of))), len(task.test))
+    values = [f"{np.mean([score(one) for one in side]):.3f}" for side in zip(*pairs, strict=True)]
+    name = task.name if truth is None else "soft-drop mass (R^2), 1,000 labels"
+    return [name, *values, f"{np.mean(gains()):+.3f} +- {error:.3f} ({low:+.3f} to {high:+.3f})"]
 
 
 def remembered(embed: Callable[[Jets], torch.Tensor]) -> Callable[[Jets], Array]:
