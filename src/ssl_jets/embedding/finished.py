@@ -28,7 +28,7 @@ _OPTIONS = {
     "part": "--part",
     "discriminants": "--score",
     "temperatures": "--temperature",
-    "column z": "--with-z",
+    "z": "--with-z",
 }
 """Option that decides on each of the metadata."""
 
@@ -46,8 +46,8 @@ def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bo
     expected = json.loads(json.dumps(metadata.to_dict()))
     names = [name for name in dict.fromkeys((*expected, "where")) if name not in CHANGES]
     differ = [name for name in names if stored.get(name) != expected.get(name)]
-    other = available ^ {column.name for column in columns}  # z of a scores file is in no metadata
-    differ += [f"column {name}" for name in sorted(other)]
+    if ("z" in available) != any(column.name == "z" for column in columns):  # no metadata of a scores file tell it
+        differ.append("z")
     if differ and "model_sha256" not in stored:
         check_output(out, force=False)
     if differ:

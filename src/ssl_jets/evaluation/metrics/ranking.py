@@ -85,8 +85,8 @@ class Ranked:
     Attributes:
         signal, background: indices of the jets, in falling order of the score, `[signal jet]` and `[background jet]`.
         background_above: number of background jets at or above each signal jet, `[signal jet]`.
-        signal_above: number of signal jets above all background jets, then at or above each of them,
-            `[1 + background jet]`.
+        signal_above: number of signal jets above all background jets, then at or above each of them, and with the last
+            ones all, since no cut keeps everything, `[1 + background jet]`.
         level, signal_level: number of background jets at or above each background jet, ties included,
             `[background jet]`; the same of signal jets, `[signal jet]`.
     """
@@ -112,7 +112,8 @@ class Ranked:
             np.concatenate(
                 [
                     np.searchsorted(falling_s, falling_b[:1], side="left"),
-                    np.searchsorted(falling_s, falling_b, side="right"),
+                    np.searchsorted(falling_s, falling_b[falling_b < falling_b[-1:]], side="right"),
+                    np.full((falling_b == falling_b[-1:]).sum(), len(signal)),
                 ]
             ),
             np.searchsorted(falling_b, falling_b, side="right"),
