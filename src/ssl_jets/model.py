@@ -172,11 +172,10 @@ class Model(ShortRepr):
         `temperature` divides the logits.
         """
         if self.head is None:
-            raise UsageError(
-                "this model has no head that predicts classes",
-                found=f"method {self.method}",
-                hint="ssl-jets finetune --model RUN --mode full trains one",
-            )
+            hint = "ssl-jets finetune --model RUN --mode full trains one"
+            if self.regressor is not None:
+                hint = "model.regressed(z) has the columns that it regresses"
+            raise UsageError("this model has no head that predicts classes", found=f"method {self.method}", hint=hint)
         order = [self.labels.index(name) for name in classes or self.labels]
         logits = _applied(self.head, z).double()
         result: Array = (logits[:, order] / temperature).softmax(dim=1).numpy()

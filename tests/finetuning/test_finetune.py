@@ -191,6 +191,8 @@ def test_jet_columns_are_learned_from_files_without_labels(
         bands = model.regressor.bands(torch.zeros(1, 64))
     assert bands.shape == (1, 2, 3)
     assert 1 < float(bands[0, 0, 1]) < 2000  # GeV
+    with pytest.raises(UsageError, match=r"try: +model\.regressed\(z\)"):
+        model.probabilities(torch.zeros(1, 64).numpy())
 
 
 def test_several_tasks_are_probed_at_once(pretrained: Path, class_files: list[JetFile], tmp_path: Path) -> None:

@@ -164,4 +164,5 @@ def test_a_bundled_model_is_found_by_its_name(
         load_model("modl")
     (tmp_path / "model").mkdir()
     assert locate("model") == Path("model")  # a folder of the user has priority
+    assert "model: model, the folder of this name, and not" in capsys.readouterr().err
     assert not is_elsewhere("model")

@@ -69,11 +69,17 @@ def locate(name: str | Path) -> Path:
         return _from_hub(text)
     if re.match("https?://", text):
         return _from_url(text)
-    if Path(name).exists() or text not in bundled_models():
+    if text not in bundled_models():
         return Path(name)
+    own = Path(name).exists()
     if rank() == 0:
-        to_stderr(f"model: {text}, which comes with ssl-jets")
-    return bundled_models()[text]
+        which = (
+            "the folder of this name, and not the model that comes with ssl-jets"
+            if own
+            else "which comes with ssl-jets"
+        )
+        to_stderr(f"model: {text}, {which}")
+    return Path(name) if own else bundled_models()[text]
 
 
 def model_folder(path: Path) -> Path:
