@@ -189,9 +189,10 @@ def test_a_model_trained_without_a_column_has_no_input_for_it(exported: Exported
     assert "tokens" not in module.outputs
 
 
-@pytest.mark.parametrize(
-    "columns", [COLUMNS[:3], ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err")], ids=len
-)
+EIGHT = ("pt", "deta", "dphi", "energy", "charge", "kind", "d0", "d0err")
+
+
+@pytest.mark.parametrize("columns", [COLUMNS[:3], pytest.param(EIGHT, marks=pytest.mark.slow)], ids=len)
 def test_a_graph_without_inputs_for_some_columns_takes_any_number_of_jets(
     exported: Exported, columns: tuple[str, ...]
 ) -> None:
