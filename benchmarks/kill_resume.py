@@ -38,7 +38,7 @@ def start(out: Path, steps: int, *more: str, validate_every: int = 20) -> subpro
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
 
 
-def said(run: Path) -> str:
+def end_of_stderr(run: Path) -> str:
     """Return the end of what the processes of a run wrote to stderr."""
     return run.with_suffix(".stderr").read_text(errors="replace")[-1000:]
 
@@ -63,7 +63,7 @@ def main() -> None:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         began = time.monotonic()
         if start(whole, args.steps).wait():
-            raise SystemExit(f"the uninterrupted run failed:\n{said(whole)}")
+            raise SystemExit(f"the uninterrupted run failed:\n{end_of_stderr(whole)}")
         seconds = time.monotonic() - began
         print(f"uninterrupted: {args.steps} steps in {seconds:.0f} s, weights {sha(whole)[:12]}")
         for number in range(args.kills):
@@ -78,7 +78,7 @@ def main() -> None:
             at = losses(killed)[-1][0] if (killed / "metrics.jsonl").is_file() else 0
             print(f"{chosen.name} after {wait:.1f} s: exit {code}, last line of metrics at step {at}", flush=True)
         if start(killed, args.steps, "--resume").wait():
-            raise SystemExit(f"the resumed run failed:\n{said(killed)}")
+            raise SystemExit(f"the resumed run failed:\n{end_of_stderr(killed)}")
         same = losses(whole) == losses(killed) and sha(whole) == sha(killed)
         print(f"resumed to the end: weights {sha(killed)[:12]}; losses and weights {'identical' if same else 'DIFFER'}")
         raise SystemExit(0 if same else 1)

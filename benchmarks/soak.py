@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kill_resume import losses, said, sha, start
+from kill_resume import end_of_stderr, losses, sha, start
 
 MEASURES = ("memory", "handles", "threads")
 VALIDATE_EVERY = 250
@@ -73,7 +73,7 @@ def live(run: Path, steps: int, *more: str, cpu: float = math.inf, kill: signal.
         time.sleep(1)
     life.code = process.returncode
     if life.code not in ((0, -signal.SIGKILL, 128 + signal.SIGTERM, -signal.SIGTERM) if killed else (0,)):
-        raise SystemExit(f"exit code {life.code} after {life.cpu:.0f} CPU seconds:\n{said(run)}")
+        raise SystemExit(f"exit code {life.code} after {life.cpu:.0f} CPU seconds:\n{end_of_stderr(run)}")
     return life
 
 

@@ -17,6 +17,7 @@ from ssl_jets.data.write import check_suffix, energies, write_jets
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._method import Method
+from ssl_jets.model import default_device
 from ssl_jets.model_file import load_method, load_model
 from ssl_jets.records.particles import impossible
 from ssl_jets.runtime.atomic import check_output
@@ -87,7 +88,7 @@ def generate(
         raise UsageError("a seed is not negative", where="--seed", found=seed, allowed=["0 or more"])
     model = load_model(model_path)
     _check_generates(model.method, model_path)
-    compute_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    compute_on = default_device(device)
     method = load_method(model_path).to(compute_on).eval()
     facts = {
         "made_by": f"ssl-jets {__version__} generate",
