@@ -1,4 +1,4 @@
-"""Python snippets of the README and of the tutorials, run one after the other with smaller arguments."""
+"""Python snippets of the Python page and of the tutorials, run one after the other with smaller arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUICK_EVALUATION = {"evaluate.physics_jets": 0, "evaluate.robust_jets": 0, "eval
 TINY = f"steps=2, batch_size=8, size='tiny', settings={QUICK}"
 TRAINED_ON_EVENTS = {**QUICK, "data.validation_fraction": 0.4, "data.bad_jets": "skip"}
 PAGES = {
-    "README.md": {
+    "docs/python.md": {
         "steps=2000": TINY,
         "labels=0.01": f"labels=0.1, steps=2, batch_size=8, settings={QUICK}",
         'out="out"': f'out="out", settings={QUICK_EVALUATION}',
@@ -42,10 +42,10 @@ PAGES = {
 
 
 def program_of(page: str) -> str:
-    """Return the snippets of a page with smaller arguments; of the README those of "From Python"."""
+    """Return the snippets of a page with smaller arguments; of the Python page, of "From files to a tagger"."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    if page == "README.md":
-        text = text.split("\n## From Python\n")[1].split("\n## ")[0]
+    if page == "docs/python.md":
+        text = text.split("\n## From files to a tagger\n")[1].split("\n## ")[0]
     program = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
     for argument, smaller in PAGES[page].items():
         assert argument in program
@@ -71,8 +71,8 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_readme_snippets_run(tmp_path: Path) -> None:
-    names = run_page("README.md")
+def test_snippets_of_the_python_page_run(tmp_path: Path) -> None:
+    names = run_page("docs/python.md")
     assert names["run"] == Path("runs/mae")
     assert names["tagger"] == Path("runs/tagger")
     assert (tmp_path / "out" / "report.html").is_file()
