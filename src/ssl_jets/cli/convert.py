@@ -27,7 +27,7 @@ def convert(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Convert an encoder of another architecture, with the weights of its authors, to a model folder; prints it."""
+    """Convert an encoder of another architecture, with its weights, to a model folder; prints the folder."""
     from ssl_jets import api
     from ssl_jets.setting_tree import parse_set
 

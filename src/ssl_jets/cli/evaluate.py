@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Protocol(StrEnum):
-    """Long evaluations that train."""
+    """Evaluations that train models."""
 
     labels = "labels"
     anomaly = "anomaly"
@@ -30,13 +30,11 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[RUN]...", help="Run folders; several are compared on the same jets."),
     ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", metavar="RUN", help="RUN, as for the other commands.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", metavar="RUN", help="The same as RUN.")] = None,
     z: Annotated[
         list[Path] | None,
         typer.Option(
-            "--z", metavar="FILE", help="A z file, of this or any other tool, or a scores file; several are one table."
+            "--z", metavar="FILE", help="z file of this or any other tool, or scores file; several are one table."
         ),
     ] = None,
     generated: Annotated[
@@ -47,7 +45,7 @@ def evaluate(
     ] = False,
     protocol: Annotated[
         Protocol | None,
-        typer.Option("--protocol", help="Evaluations that train; a stopped one continues."),
+        typer.Option("--protocol", help="Evaluation that trains models; a stopped one continues."),
     ] = None,
     data: Data = None,
     domain: Annotated[

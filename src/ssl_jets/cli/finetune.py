@@ -61,14 +61,14 @@ def finetune(
     val: Val = None,
     mode: Annotated[
         ModeName | None,
-        typer.Option("--mode", help="What learns; `auto` is the most that fits into the memory. Default: full."),
+        typer.Option("--mode", help="Weights to train; `auto`: the most that fits into the memory. Default: full."),
     ] = None,
     labels: Annotated[
         float | None, typer.Option("--labels", help="Share (at most 1.0) or number of labelled jets.")
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option("--folds", min=2, help="Cross-validate: a model per fold, out-of-fold scores of all jets."),
+        typer.Option("--folds", min=2, help="Cross-validate: one model per fold, out-of-fold scores of all jets."),
     ] = None,
     domain: Annotated[
         list[str] | None, typer.Option("--domain", metavar="SRC", help="Unlabelled jets of the target domain.")

@@ -27,12 +27,12 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as data.bad_jets=skip.")
 ]
 Schema = Annotated[
-    str | None, typer.Option("--schema", metavar="FILE", help="YAML file (or name) of the format of the files.")
+    str | None, typer.Option("--schema", metavar="FILE", help="Format of the files: a YAML file, or a known name.")
 ]
 Where = Annotated[
-    str | None, typer.Option("--where", metavar="FORMULA", help="Jets to read: 'jet_pt > 300 && abs(jet_eta) < 2'.")
+    str | None, typer.Option("--where", metavar="FORMULA", help="Select jets: 'jet_pt > 300 && abs(jet_eta) < 2'.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or start it.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps. Default: as many as --epochs takes.")]
 Epochs = Annotated[
@@ -41,9 +41,7 @@ Epochs = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        "--batch-size", min=1, help="Jets of one forward pass. Default: the recipe's, or 512 without training."
-    ),
+    typer.Option("--batch-size", min=1, help="Jets per forward pass. Default: the recipe's, or 512 without training."),
 ]
 Seed = Annotated[
     int | None,
@@ -73,8 +71,6 @@ Part = Annotated[
     str | None, typer.Option("--part", metavar="I/N", help="Write part I (from 1) of N; `merge` joins the parts.")
 ]
 PerFile = Annotated[
-    bool, typer.Option("--per-file", help="Write a file for each input; --out has {name} or {index} in its name.")
+    bool, typer.Option("--per-file", help="Write one file per input; put {name} or {index} into --out.")
 ]
-ResumeParts = Annotated[
-    bool, typer.Option("--resume", help="Keep finished parts, and go on from the parts of a killed run.")
-]
+ResumeParts = Annotated[bool, typer.Option("--resume", help="Keep finished parts; after a kill, continue from them.")]

@@ -14,7 +14,7 @@ from ssl_jets.cli.options import BatchSize, Data, Force, Keep, Part, PerFile, Re
 def predict(
     model: Annotated[
         list[Path],
-        typer.Option("--model", metavar="RUN", help="A run folder, or its model/ folder; several are an ensemble."),
+        typer.Option("--model", metavar="RUN", help="Model with a head, as for embed; several are an ensemble."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Scores file: .root, .parquet, .h5 or .npz.")],
     data: Data = None,
@@ -26,12 +26,10 @@ def predict(
     ] = None,
     keep: Keep = None,
     level: Annotated[Level, typer.Option("--level", help="One row per jet, or one per particle.")] = Level.jet,
-    with_z: Annotated[bool, typer.Option("--with-z", help="Write z, too.")] = False,
+    with_z: Annotated[bool, typer.Option("--with-z", help="Also write z.")] = False,
     temperature: Annotated[
         str | None,
-        typer.Option(
-            "--temperature", metavar="T|fit", help="Divide the logits by T, or by a T fitted on held-out jets."
-        ),
+        typer.Option("--temperature", metavar="T|fit", help="Divide the logits by T; `fit` fits T on held-out jets."),
     ] = None,
     part: Part = None,
     per_file: PerFile = False,

@@ -35,7 +35,7 @@ def pretrain(
         typer.Option("--method", metavar="NAME", help=f"One of {', '.join(methods.names())}. No default."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="RUN", help="Trained model to go on from, by any method.")
+        str | None, typer.Option("--model", metavar="RUN", help="Trained model to continue from, of any method.")
     ] = None,
     data: Data = None,
     schema: Schema = None,

@@ -20,14 +20,14 @@ def runs(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs, searched with its subfolders.")
     ] = (Path("runs")),
-    sort: Annotated[str, typer.Option("--sort", metavar="KEY", help="Order; -KEY for a falling one.")] = "run",
+    sort: Annotated[str, typer.Option("--sort", metavar="KEY", help="Order; -KEY for falling order.")] = "run",
     filter_: Annotated[
         list[str] | None,
         typer.Option("--filter", metavar="CONDITION", help="Such as method=mae, 'data=*QCD*' or 'probe>0.5'."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List runs with method, data, length, held-out loss, probe, RankMe and state; broken ones too."""
+    """List runs with method, data, steps, held-out loss, probe, RankMe and state."""
     from json import dumps
 
     from ssl_jets.evaluation.tables import plain_table

@@ -12,8 +12,8 @@ from ssl_jets.cli.console import log, print_result
 def share(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="hf:OWNER/NAME on the Hugging Face Hub.")],
-    upload: Annotated[bool, typer.Option("--upload", help="Send the files; without it they are listed only.")] = False,
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the files; otherwise they are only listed.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
 ) -> None:
     """Upload a model with its card to the Hugging Face Hub; a dry run by default. Prints the files, or the address."""
     from ssl_jets import api

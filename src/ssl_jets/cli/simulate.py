@@ -29,7 +29,7 @@ def simulate(
     ] = None,
     pairs: Annotated[
         str | None,
-        typer.Option("--pairs", metavar="seeds|showers|detectors", help="Each event twice, in two aligned files."),
+        typer.Option("--pairs", metavar="seeds|showers|detectors", help="Each event twice, into two aligned files."),
     ] = None,
     labels: Annotated[
         bool | None, typer.Option("--labels/--no-labels", help="Write labels. Default: not for the mixture.")

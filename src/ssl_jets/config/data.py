@@ -20,7 +20,7 @@ class FlattenSettings(Settings):
     to: str = "uniform"
     """Target: `uniform`, or the spectrum of a class or of a file."""
     how: Literal["weights", "resample"] = "weights"
-    """Weights in the losses of labels, or jets that come several times or never, for every method."""
+    """`weights`: factors in the losses of labels. `resample`: jets are drawn more or less often, for every method."""
     classes: Literal["balanced", "as-is"] = "balanced"
     """Number of jets of each class: the same for all, or as in the files."""
 
@@ -46,16 +46,16 @@ class DataSettings(Settings):
     fold: int | None = Field(default=None, ge=0)
     """Fold that is held out, from 0; by default `finetune` trains a model for each fold."""
     split_seed: int = Field(default=0, ge=0)
-    """Seed of that split, apart from `train.seed` so that runs with other seeds hold out the same jets."""
+    """Seed of that split. Independent of `train.seed`, so that runs with other seeds hold out the same jets."""
     buffer: int = Field(default=100_000, ge=1)
     """Jets shuffled together; about 2 kB of memory each, and two buffers are held (one in use, one being filled)."""
     workers: int = Field(default=1, ge=1)
     """Background threads that read files ahead of the training."""
     cache: str | None = None
-    """Folder for jets that were decoded once, float32 and uncompressed (about 2 kB a jet), which later epochs, resumed
-    runs and other jobs read instead of the files. The same batches; see docs/data.md."""
+    """Folder that keeps decoded jets (float32, about 2 kB a jet), which later epochs, resumed runs and other jobs read
+    instead of the files. The batches stay the same; see docs/data.md."""
     cache_gb: float = Field(default=100.0, gt=0, allow_inf_nan=False)
-    """Size of that folder [GB], at most; jets beyond it are read from the files."""
+    """Largest size of that folder [GB]; jets beyond it are read from the files."""
     bad_jets: Literal["error", "skip"] = "error"
     """Policy for a jet without particles, or with NaN, infinite or unphysical values: stop, or skip and count it."""
     bad_files: Literal["error", "skip"] = "error"

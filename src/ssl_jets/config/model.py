@@ -75,7 +75,7 @@ class ModelSettings(Settings):
     heads: int | None = Field(default=None, ge=1)
     """Attention heads, a divisor of the width; by default a head for 32 numbers of the width."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the updates of attention and MLP during training."""
+    """Dropout on the updates of attention and MLP in training."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Share of jets that skip an update of the last block during training (stochastic depth); 0 in the first block."""
     registers: int = Field(default=8, ge=0)

@@ -29,7 +29,7 @@ class TrainSettings(Settings):
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training jets; one by default."""
     model: str | None = None
-    """Trained model that a pretraining goes on from (`--model`); by default the weights are random."""
+    """Trained model that a pretraining continues from (`--model`); by default the weights are random."""
     batch_size: int = Field(default=256, ge=1)
     """Jets of one forward pass on one device."""
     accumulate: int = Field(default=1, ge=1)
@@ -48,7 +48,7 @@ class TrainSettings(Settings):
     """Policy for a step with a loss or gradient that is not finite: stop with exit code 1, or leave the weights as they
     are, count the step and continue with the next batch."""
     max_nonfinite: int = Field(default=10, ge=1)
-    """With `on_nonfinite=skip`, steps in a row that are skipped before the training stops."""
+    """With `on_nonfinite=skip`, skipped steps in a row after which the training stops."""
     checkpointing: bool = False
     """Activation checkpointing: keep only the tokens between blocks and recompute the rest in the backward pass. Less
     memory for more time, the same gradients."""
@@ -72,15 +72,15 @@ class TrainSettings(Settings):
     on_collapse: Literal["warn", "stop"] = "warn"
     """Action when two validations in a row find a collapse of z: warn, or stop with exit code 1 and a checkpoint."""
     keep: Literal["last", "best"] = "last"
-    """Weights of the model: after the last step, or at the best validation by `best_by`. Held-out jets that chose the
-    weights give too good a result when the model is tested on them."""
+    """Weights of the model: after the last step, or at the best validation by `best_by`. The held-out jets that chose
+    the weights then give too good a result in tests."""
     best_by: Literal["loss", "rankme", "lidar", "probe"] = "loss"
     """Smallest held-out loss, largest RankMe or LiDAR of z, or largest accuracy of a probe of z (needs labels)."""
     snapshot_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Minutes between two models that a pretraining writes to `snapshots/`; by default none are written."""
     hide_features: float = Field(default=0.0, ge=0, le=1)
     """Probability, for each batch and each group of inputs, to hide the group: the track columns, charge and kind, the
-    features, the context. A model then expects files that lack them."""
+    features, the context, each collection. Prepares a model for files that lack them."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints; a signal and the end always write one."""
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -15,11 +15,11 @@ class MeasureSettings(Settings):
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of jets, the random encoder, the trees and the bootstrap; `--seed` sets it."""
     fit_jets: int = Field(default=20_000, ge=2)
-    """Most jets the probes of the class are fitted on."""
+    """Most jets to fit probes of the class on."""
     test_jets: int = Field(default=50_000, ge=2)
-    """Most jets anything is measured on."""
+    """Most jets to measure on."""
     background: str | None = None
-    """Class the others are told apart from; by default QCD where there is one, else the first."""
+    """Background class of the rejections; by default QCD if there is one, else the first."""
     efficiencies: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Signal efficiencies of the rejections (`--efficiency`); by default 0.5, but 0.99 of `Hqql` and 0.995 of `Tbl`."""
     physics_jets: int = Field(default=4000, ge=0)
@@ -31,7 +31,7 @@ class MeasureSettings(Settings):
     deep_sets: bool = True
     """Train a small Deep Sets network from scratch on the same labels, as a baseline: at most 1000 steps on the CPU."""
     seen: bool = False
-    """Measure on jets that the model was trained on, too, and say so. Such numbers say how well it remembers."""
+    """Also measure on training jets of the model, and mark every output. Such numbers show how well it remembers."""
 
 
 class LabelSettings(Settings):
@@ -42,20 +42,20 @@ class LabelSettings(Settings):
     seeds: int = Field(default=3, ge=2)
     """Trainings at every point: each with its own subset, order of the jets and head."""
     modes: tuple[Literal["probe", "head", "last-blocks", "lora", "full"], ...] = ("full", "probe")
-    """Modes of `finetune` that start from the pretrained model; the same network from scratch always stands beside."""
+    """Modes of `finetune` that start from the pretrained model; the same network from scratch is always added."""
     steps: int = Field(default=300, ge=1)
-    """Optimizer steps of every training alike, so that a larger share means more labels and no more training."""
+    """Optimizer steps of every training, so that more labels do not mean more steps."""
     batch_size: int = Field(default=128, ge=1)
     """Jets of one step."""
     test_jets: int = Field(default=10_000, ge=2)
-    """Most jets the trainings are tested on."""
+    """Most jets to test the trainings on."""
 
 
 class AnomalySettings(Settings):
-    """Search for signals that nobody named (`anomaly.*`)."""
+    """Search for unlabelled signals (`anomaly.*`)."""
 
     signals: tuple[str, ...] = ()
-    """Classes that are taken for a signal, one after the other; by default all but the background."""
+    """Classes to search for, one after the other; by default all but the background."""
     counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(10, 30, 100, 300, 1000), min_length=1)
     """Signal jets hidden in the background; more than there are to fit on are left out. A search with none is always
     made: the floor."""
@@ -71,7 +71,7 @@ class FigureSettings(Settings):
     experiment: str = ""
     """Name in bold, such as CMS; `mplhep` sets it in the style of an experiment that it has."""
     status: str = ""
-    """Words behind it, such as Simulation Preliminary."""
+    """Status after the name, such as Simulation Preliminary."""
     energy: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Energy of the collisions, sqrt(s) in TeV."""
     luminosity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -79,7 +79,7 @@ class FigureSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Everything an evaluation is made from."""
+    """All settings of an evaluation."""
 
     data: DataSettings = DataSettings()
     evaluate: MeasureSettings = MeasureSettings()
