@@ -13,6 +13,7 @@ import typer.core
 import typer.main
 
 from ssl_jets.cli.app import app
+from ssl_jets.training import resume
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").rglob("*.sh"))
@@ -64,6 +65,12 @@ def test_commands_of_pages_have_the_options_they_use() -> None:
     assert len(found) > 150
     for words in found:
         check_options(words)
+
+
+def test_page_lists_the_settings_that_resume_may_change() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    listed = page.split("may change for the remaining steps:")[1].split("`config.yaml`")[0]
+    assert set(re.findall(r"`([\w.]+)`", listed)) == resume._MAY_CHANGE
 
 
 def test_page_on_batch_systems_shows_the_script_of_the_examples() -> None:
