@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -21,8 +21,13 @@ from typer.cli import get_docs_for_click
 
 from ssl_jets import methods
 from ssl_jets.cli.app import app
-from ssl_jets.config import DataSettings, ModelSettings, TrainSettings
+from ssl_jets.config import DataSettings, ModelSettings, Settings, TrainSettings
+from ssl_jets.embedding.job import OutSettings
+from ssl_jets.evaluation.settings import AnomalySettings, FigureSettings, LabelSettings, MeasureSettings
+from ssl_jets.exporting.exporter import GraphSettings
+from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.methods._describe import described_settings
+from ssl_jets.protocols.settings import DomainSettings
 
 PAGE_NAME = re.compile(r"\[([\w-]+)\.md\](?=\()")
 BLOCK = re.compile(r"(<pre.*?</pre>)", re.DOTALL)
@@ -75,14 +80,35 @@ def options() -> str:
 def settings() -> str:
     """Return all settings with their defaults as Markdown tables."""
     parts = ["# All settings", "", "Set any of them with `--set KEY=VALUE`, or in the YAML file of `--config`."]
-    for prefix, tree in (("data", DataSettings), ("model", ModelSettings), ("train", TrainSettings)):
-        rows = [
-            (f"{prefix}.{name}", repr(field.default), field.description) for name, field in tree.model_fields.items()
-        ]
-        parts += ["", f"## `{prefix}.*`", "", *_table(rows)]
+    trees = {
+        "data": DataSettings,
+        "model": ModelSettings,
+        "train": TrainSettings,
+        "method": FinetuneSettings,
+        "evaluate": MeasureSettings,
+        "labels": LabelSettings,
+        "anomaly": AnomalySettings,
+        "protocol": DomainSettings,
+        "figures": FigureSettings,
+        "export": GraphSettings,
+        "out": OutSettings,
+    }
+    for prefix, tree in trees.items():
+        title = "`method.*` of `finetune`" if prefix == "method" else f"`{prefix}.*`"
+        parts += ["", f"## {title}", "", *_table(_rows(prefix, tree))]
     for name in methods.names():
         parts += ["", f"## `method.*` of `{name}`", "", *_table(described_settings(name))]
     return "\n".join(parts) + "\n"
+
+
+def _rows(prefix: str, tree: type[Settings]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield key, default and meaning of each setting of a tree, also of the trees in it."""
+    for name, field in tree.model_fields.items():
+        if isinstance(field.default, Settings):
+            yield from _rows(f"{prefix}.{name}", type(field.default))
+        else:
+            default = "" if field.is_required() else repr(field.default)
+            yield f"{prefix}.{name}", default, field.description
 
 
 def _unbroken(html: str) -> str:

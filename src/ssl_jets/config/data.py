@@ -70,8 +70,8 @@ class DataSettings(Settings):
     where: str | None = None
     """Selection of jets by a formula of jet columns, such as `jet_pt > 300 && abs(jet_eta) < 2`; by default all."""
     weights: str | None = None
-    """Jet column with the weight of each jet in the losses of labels and in every number of `evaluate`; by default all
-    jets count the same. Weights are finite and not negative."""
+    """Jet column with the weight of each jet in the losses of labels and the metrics of `evaluate`; by default all jets
+    count the same. Weights are finite and not negative."""
     flatten: FlattenSettings | None = None
     """One spectrum for all classes: {by: [jet_pt], bins: [[500, 600, 800, 1000]], how: resample}; see docs/data.md."""
     jets: str | None = None
@@ -85,7 +85,7 @@ class DataSettings(Settings):
     """Seed of that subset."""
     pairs: dict[str, str] = Field(default={})
     """Second view of each jet, for methods that compare two views: {FILE: OTHER}. Row i of both is the same jet of the
-    same event. Names as in `sources`; patterns pair the files of both in sorted order. Other jets have one view."""
+    same event. Names as in `sources`; patterns pair the files of both in sorted order. Jets without a second file are augmented."""
     unlabelled: tuple[str, ...] = ()
     """Files whose jets are used without labels; by default the jets of `sources`."""
     unlabelled_ratio: float = Field(default=0.0, ge=0)
