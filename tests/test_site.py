@@ -34,7 +34,7 @@ def test_options_have_the_whole_summary_of_every_command(site_pages: ModuleType)
 
 def test_settings_of_all_commands_are_listed_and_pages_named_in_them_are_links(site_pages: ModuleType) -> None:
     text = site_pages.settings()
-    for key in ("data.where", "method.lora.rank", "method.mask_ratio", "evaluate.seen", "protocol.adapt", "out.rntuple"):
+    for key in ("data.where", "method.lora.rank", "method.mask_ratio", "evaluate.seen", "out.rntuple"):
         assert f"| `{key}` |" in text
     assert "[data](../data.md)" in text
     assert "docs/" not in text

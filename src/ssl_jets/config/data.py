@@ -85,7 +85,8 @@ class DataSettings(Settings):
     """Seed of that subset."""
     pairs: dict[str, str] = Field(default={})
     """Second view of each jet, for methods that compare two views: {FILE: OTHER}. Row i of both is the same jet of the
-    same event. Names as in `sources`; patterns pair the files of both in sorted order. Jets without a second file are augmented."""
+    same event. Names as in `sources`; patterns pair the files of both in sorted order. Other jets get
+    two augmentations."""
     unlabelled: tuple[str, ...] = ()
     """Files whose jets are used without labels; by default the jets of `sources`."""
     unlabelled_ratio: float = Field(default=0.0, ge=0)
