@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +15,17 @@ from torch import Tensor
 from ssl_jets.config import parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.finetuning.finetune import with_steps
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import resolve_pretrain
+from ssl_jets.runtime.signals import Interrupted
 from support.finetune_settings import QUICK, settings_of, sources
+from support.interrupting import raise_at
 from support.overridden import overridden
 
 
@@ -139,6 +145,36 @@ def test_few_labels_get_at_least_the_least_number_of_steps(
     many = finetune(settings_of(pretrained, class_files[:2], *more, "method.labels=96"), tmp_path / "many")
     assert load_model(few).facts["training"]["steps"] == 9
     assert load_model(many).facts["training"]["steps"] == 12
+
+
+def test_each_process_trains_the_heads_of_a_probe_for_all_epochs(pretrained: Path, class_files: list[JetFile]) -> None:
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=1", "train.accumulate=2")
+
+    def steps(mode: str, world: int) -> int | None:
+        settings = settings_of(pretrained, class_files[:2], *more, f"method.mode={mode}")
+        fabric: Any = SimpleNamespace(world_size=world)
+        return with_steps(settings, open_dataset(settings.data), 96, fabric).train.steps
+
+    assert [steps("probe", 1), steps("probe", 3)] == [12, 12]  # 2 x 96 jets in batches of 16
+    assert [steps("head", 1), steps("head", 3)] == [6, 2]
+
+
+def test_on_another_number_of_processes_a_finetuning_takes_the_epochs_that_are_left(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=1", "method.labels=96", "method.mode=head")
+    settings, out = settings_of(pretrained, class_files[:2], *more), tmp_path / "r"
+    with monkeypatch.context() as patch:
+        raise_at(patch, 3, signal.SIGTERM, MemoryStream)
+        with pytest.raises(Interrupted):
+            finetune(settings, out)
+    file = out / "checkpoints" / "last.ckpt"
+    state = torch.load(file, weights_only=True)
+    assert (state["step"], state["schedule"]["last"]) == (3, 12)
+    # As if two processes had taken 3 of 6 steps: half of the jets are left, which are 6 steps of one process.
+    of_two = {"steps": 6, "done": 0.0, "since": 0, "last": 6}
+    torch.save({**state, "streams": state["streams"] * 2, "schedule": of_two}, file)
+    assert load_model(finetune(settings, out, resume=True)).facts["training"]["steps"] == 3 + 6
 
 
 def test_a_probe_that_is_resumed_logs_each_step_once(

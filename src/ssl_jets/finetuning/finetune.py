@@ -21,7 +21,7 @@ from ssl_jets.finetuning.memory_plan import best_that_fits
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.finetuning.particles import describe_particles, particle_targets
-from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.finetuning.settings import FIXED_Z, FinetuneSettings
 from ssl_jets.finetuning.setup import (
     build_objective,
     count_targets,
@@ -161,12 +161,16 @@ def with_mode(
 def with_steps(
     settings: RunSettings[FinetuneSettings], data: Dataset, jets_per_epoch: int, fabric: Fabric
 ) -> RunSettings[FinetuneSettings]:
-    """Replace `train.epochs` by the number of steps, at least `method.min_steps`."""
+    """Replace `train.epochs` by the number of steps, at least `method.min_steps`.
+
+    Heads on a fixed z are trained by each process on the z of all jets, a batch a step.
+    """
     train = settings.train
     if train.steps is not None:
         return settings
     labelled = shares(train.batch_size, settings.data.unlabelled_ratio)[0] if data.unlabelled else train.batch_size
-    per_step = labelled * train.accumulate * fabric.world_size
+    batches = 1 if settings.method.mode in FIXED_Z else train.accumulate * fabric.world_size
+    per_step = labelled * batches
     steps = max(settings.method.min_steps, math.ceil((train.epochs or 1.0) * jets_per_epoch / per_step))
     return settings.model_copy(update={"train": train.model_copy(update={"steps": steps})})
 

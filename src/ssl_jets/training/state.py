@@ -211,14 +211,18 @@ class TrainingState:
     def _change_ranks(self, before: int) -> None:
         """Adapt the schedule to another number of processes.
 
-        With `steps` the number of steps stays; with `epochs` it follows from the jets that are left. The learning rate
+        With `steps` the number of steps stays; with `epochs` it follows from the jets that are left, or from the share
+        of the training that is left if the settings have the steps of these epochs (finetuning). The learning rate
         continues at its value and reaches its final one with the last step.
         """
-        world, settings = self.fabric.world_size, self.settings
+        world, settings, step = self.fabric.world_size, self.settings, self.step
         if settings.steps is None:
             per_step = settings.batch_size * settings.accumulate * world
             jets_left = math.ceil((settings.epochs or 1.0) * self.stream.jets_per_epoch) - self.jets
-            self.schedule = self.schedule.stretched(self.step, self.step + max(0, math.ceil(jets_left / per_step)))
+            self.schedule = self.schedule.stretched(step, step + max(0, math.ceil(jets_left / per_step)))
+        elif self.steps != self.schedule.steps or self.schedule.since:
+            left = round((1 - self.schedule.progress(step)) * self.steps)
+            self.schedule = self.schedule.stretched(step, step + left)
         steps_left = self.schedule.last - self.step
         self.run.log_message(f"now {world} processes instead of {before}: {steps_left} steps to go")
 
