@@ -117,6 +117,14 @@ def test_without_peft_lora_is_no_candidate(
     assert not list(candidates("lora", settings_of(pretrained, class_files[:2])))
 
 
+def test_jets_to_shuffle_that_do_not_fit_are_no_stream_of_nothing(
+    pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_in_a_process", lambda job: Cost(failed="" if job.batches else "not enough memory"))
+    with pytest.raises(SslJetsError, match=r"(?s)to shuffle do not fit.*data\.buffer=10000"):
+        make_plan(settings_of(pretrained, class_files[:2], "method.labels=60"))
+
+
 def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
     pretrained: Path, class_files: list[JetFile], fake: list[dict[str, object]]
 ) -> None:

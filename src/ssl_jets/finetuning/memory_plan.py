@@ -42,6 +42,9 @@ DRAWN = 1000
 STEPS = 3
 """Steps of a dry run; the optimizer has its moments from the second one on."""
 
+FEWER_JETS = "--set data.buffer=10000"
+"""Hint: the setting that bounds the jets in memory."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -146,7 +149,7 @@ def best_that_fits(settings: RunSettings[FinetuneSettings], log: Log = lambda li
             "no mode fits into the memory",
             where="--memory",
             found=format_bytes(planner.memory),
-            hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
+            hint=f"a smaller --batch-size, or fewer jets in memory: {FEWER_JETS}",
         )
 
 
@@ -198,12 +201,14 @@ class Planner:
         if unlabelled := in_batches(data, self.settings).unlabelled:
             self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, request.inputs, blind=True)))
         self.target = sorted({part.file for part in data.unlabelled})
-        self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = default_device()
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
         cost = _in_a_process(self._job(self.settings, "probe"))
+        if cost.failed:
+            raise SslJetsError("the jets to shuffle do not fit into the memory", found=cost.failed, hint=FEWER_JETS)
         self.stream = Cost() if device.type == "cuda" else cost
+        self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         return self
 
     def __exit__(self, *_: object) -> None:
