@@ -29,6 +29,7 @@ from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import SCORES_PRECISION
+from ssl_jets.runtime.signals import watched
 from ssl_jets.zfile import Column, ZMetadata, ZWriter, read_metadata
 
 SCORES = "scores.root"
@@ -68,14 +69,17 @@ def finetune_folds(
         check_apart([out / SCORES], [source.path for source in resolve_sources(named)])
     folds = [_with_fold(settings, fold) for fold in range(settings.data.folds or 0)]
     runs = [out / f"fold-{fold}" for fold in range(len(folds))]
-    for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):
-        log(f"fold {fold} of {len(folds)}")
-        finetune(own, run, resume=resume, force=force)
-    models = [load_model(run) for run in runs]
-    if resume and _has_scores_of(out / SCORES, models):
-        log(f"finished before: {out / SCORES}")
-    else:
-        _write_scores(folds, models, out / SCORES, log)
+    with watched() as watch:
+        for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):
+            watch.stop_at_once()  # the end of the fold before has let signals wait
+            log(f"fold {fold} of {len(folds)}")
+            finetune(own, run, resume=resume, force=force)
+        watch.stop_at_once()
+        models = [load_model(run) for run in runs]
+        if resume and _has_scores_of(out / SCORES, models):
+            log(f"finished before: {out / SCORES}")
+        else:
+            _write_scores(folds, models, out / SCORES, log)
     return runs
 
 

@@ -60,6 +60,12 @@ class Watch:
         if self.received and self.at_once and isinstance(error, Exception) and not isinstance(error, SslJetsError):
             raise Interrupted(self.received) from error  # a library, such as pydantic, made another error of it
 
+    def stop_at_once(self) -> None:
+        """Raise `Interrupted` as soon as a signal arrives from now on, and now if one has arrived."""
+        self.at_once = True
+        if self.received:
+            raise Interrupted(self.received)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received == signal.SIGINT and number == signal.SIGINT and not self.at_once:
             raise KeyboardInterrupt
