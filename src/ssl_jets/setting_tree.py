@@ -45,7 +45,7 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
                 "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
             )
         try:
-            pairs.append((key, _number(load_yaml(text))))
+            pairs.append((key, load_yaml(text)))
         except yaml.YAMLError as error:
             raise UsageError(
                 "the value of a setting is not valid YAML",
@@ -111,13 +111,3 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _number(value: Any) -> Any:
-    """Convert text such as 1e-4 (no point), which YAML 1.1 reads as text, to a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

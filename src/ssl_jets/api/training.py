@@ -76,6 +76,8 @@ def pretrain(
 
     stored = _stored_settings(path_of(out), resume)
     in_config = read_config(Path(config)) if config is not None else {}
+    if isinstance(short := in_config.get("method"), str):  # `method: mae`
+        in_config["method"] = {"name": short}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
     if not name and model is not None:
         name = load_model(model_of(model)).method
@@ -244,9 +246,9 @@ def _layer(
 
 
 def _method_of(config: dict[str, Any]) -> str | None:
-    """Return the method that a settings file names, as `method: mae` or `method: {name: mae}`."""
+    """Return the method that settings name; None if they name none."""
     method = config.get("method")
-    name = method.get("name") if isinstance(method, dict) else method
+    name = method.get("name") if isinstance(method, dict) else None
     return None if name is None else str(name)
 
 
