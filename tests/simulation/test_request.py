@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ from ssl_jets.simulation import generator, request
 from ssl_jets.simulation.columns import LABELS
 from ssl_jets.simulation.processes import CLASSES, MIXTURE, PROCESSES
 from ssl_jets.simulation.request import parts_of, request_of
+from ssl_jets.simulation.storage import PartFolder
 
 
 def test_the_command_names_every_process() -> None:
@@ -73,3 +76,11 @@ def test_the_command_prints_only_the_file_on_stdout(tmp_path: Path) -> None:
     assert "5 jets of" in done.stderr
     again = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert (again.returncode, again.stdout) == (2, "")
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    PartFolder(tmp_path / "jets.root", {}, force=False).close()

@@ -124,9 +124,19 @@ def is_elsewhere(name: str | Path) -> bool:
 
 
 def cache() -> Path:
-    """Return the folder of models from elsewhere."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SSL_JETS_CACHE") or Path(base) / "ssl-jets") / "models"
+    """Return the folder of models from elsewhere.
+
+    Raises:
+        UsageError: no variable names one, and the user has no home folder.
+    """
+    if own := os.environ.get("SSL_JETS_CACHE"):
+        return Path(own) / "models"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        hint = "export SSL_JETS_CACHE=FOLDER"
+        raise UsageError("models from elsewhere are kept in your home folder, and you have none", hint=hint) from None
+    return Path(base) / "ssl-jets" / "models"
 
 
 def _from_url(text: str) -> Path:
@@ -140,9 +150,15 @@ def _from_url(text: str) -> Path:
         )
     folder = cache() / digest
     if not (folder / CONFIG).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             to_stderr(f"model: copying {url} to {folder}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "export SSL_JETS_CACHE=FOLDER"
+            raise SslJetsError(
+                "the model cannot be copied", where=folder.parent, found=error.strerror, hint=hint
+            ) from None
         work = WorkFolder(folder)
         try:
             fresh = work.path / "fresh"

@@ -65,7 +65,8 @@ def open_cache(settings: DataSettings) -> ShardCache | None:
     """Open the cache of decoded jets of the settings; None without one.
 
     Raises:
-        UsageError: the folder holds other files, or files may refer to others, whose changes a cache would not see.
+        UsageError: the folder holds other files, there is no home folder as it names, or files may refer to others,
+            whose changes a cache would not see.
     """
     if settings.cache is None:
         return None
@@ -73,7 +74,11 @@ def open_cache(settings: DataSettings) -> ShardCache | None:
         hint = "without data.cache, or without data.external"
         raise UsageError("files that refer to other files cannot be cached", where="data.cache", hint=hint)
     log = to_stderr if rank() == 0 else lambda message: None
-    return ShardCache(Path(settings.cache).expanduser(), 1e9 * settings.cache_gb, log)
+    try:
+        folder = Path(settings.cache).expanduser()
+    except RuntimeError as error:
+        raise UsageError("there is no such home folder", where="data.cache", found=error) from None
+    return ShardCache(folder, 1e9 * settings.cache_gb, log)
 
 
 def make_stream(
