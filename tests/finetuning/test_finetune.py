@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.finetuning.finetune import with_steps
 from ssl_jets.jets import Jets
-from ssl_jets.model_file import Model, load_model
+from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
@@ -39,7 +40,7 @@ def same_weights(a: Model, b: Model) -> bool:
 
 @pytest.mark.parametrize("key", ["labelled", "unlabelled_ratio"])
 def test_settings_of_streams_of_pretraining_are_refused(pretrained: Path, class_files: list[JetFile], key: str) -> None:
-    with pytest.raises(UsageError, match="one of pretraining") as caught:
+    with pytest.raises(UsageError, match="belongs to pretraining") as caught:
         settings_of(pretrained, class_files[:2], f"data.{key}=0.5")
     assert caught.value.where == f"data.{key}"
 
@@ -133,7 +134,7 @@ def test_by_default_the_jets_held_out_are_those_of_the_pretraining(
 
 def test_the_encoder_is_that_of_the_pretrained_model(pretrained: Path, sample_files: list[JetFile]) -> None:
     assert settings_of(pretrained, sample_files[:2]).model.size == "tiny"
-    with pytest.raises(UsageError, match="encoder is that of the pretrained model"):
+    with pytest.raises(UsageError, match="encoder is taken from the pretrained model"):
         settings_of(pretrained, sample_files[:2], "model.size=small")
 
 
@@ -196,6 +197,24 @@ def test_resuming_from_another_model_is_refused(pretrained: Path, class_files: l
     with pytest.raises(UsageError, match="other settings") as caught:
         finetune(settings, out, resume=True)
     assert caught.value.found == "method.model"
+
+
+def test_resuming_from_another_model_at_the_same_place_is_refused(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(pretrained / "model", place)
+    settings = settings_of(place, class_files[:2], "method.mode=head", "method.labels=40", "method.l2_sp=1")
+    with monkeypatch.context() as patch:
+        raise_at(patch, 2, signal.SIGTERM, MemoryStream)
+        with pytest.raises(Interrupted):
+            finetune(settings, tmp_path / "r")
+    shutil.rmtree(place)
+    model = load_model(pretrained)
+    model.encoder = random_like(model.encoder, 1)
+    save_model(model, place)
+    with pytest.raises(UsageError, match="not the one that the run began with"):
+        finetune(settings, tmp_path / "r", resume=True)
 
 
 def test_too_many_labels_leave_nothing_behind(pretrained: Path, class_files: list[JetFile], tmp_path: Path) -> None:
