@@ -12,6 +12,7 @@ import pytest
 import torch
 import uproot
 
+from ssl_jets.api import plan_finetuning
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.stream import ordered
@@ -135,6 +136,18 @@ def test_a_signal_stops_the_folds_after_the_first_as_in_the_first(
     with watched(pass_on=False), pytest.raises(Interrupted):  # as the command line does
         finetune_folds(settings, tmp_path / "folds")
     assert begun == (["fold-0"] if at_the_end else ["fold-0", "fold-1"])
+
+
+def test_folds_have_one_mode_and_their_plan_is_of_the_first(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(pretrained, class_files[:2], "data.folds=3", "method.mode=auto")
+    with pytest.raises(UsageError, match="in one mode"):
+        finetune_folds(settings, tmp_path / "folds")
+    asked: list[Any] = []
+    monkeypatch.setattr("ssl_jets.finetuning.make_plan", lambda settings, log: asked.append(settings))
+    plan_finetuning(pretrained, data=str(class_files[0].source), folds=3)
+    assert (asked[0].data.folds, asked[0].data.fold) == (3, 0)
 
 
 def test_more_folds_than_jets_are_refused_as_a_request(write_jetclass: Any) -> None:

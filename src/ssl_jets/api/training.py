@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_jets.api.arguments import Names, SettingTree, given, log, model_of, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, given, model_of, names_of, path_of, tree_of
 from ssl_jets.api.early import check_new_run, check_where
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.launcher import rank
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def finetune(
         data: labelled jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
         where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
-        val: jets to validate on; by default the jets that the pretraining held out.
+        val: jets to validate on; by default a part of `data` is held out, the same as in the pretraining.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
         folds: train a model for each fold, which holds that fold out, and write the out-of-fold scores of all jets.
@@ -164,7 +165,7 @@ def finetune(
     )
     if memory and resolved.method.mode != "auto":
         hint = "--plan, or --memory with --mode auto"
-        raise UsageError("this option is one of the plan", where="--memory", hint=hint)
+        raise UsageError("this option belongs to the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")
     if resolved.data.folds is not None and resolved.data.fold is None:
         return _finetune_folds(resolved, folder, resume=resume, force=force)
@@ -206,7 +207,7 @@ def plan_finetuning(
     """Measure memory and time of every mode of `finetune`, and train nothing (`ssl-jets finetune --plan`).
 
     It takes the arguments of `finetune` except `out`, `resume` and `force`. `mode` and `size` are checked, but every
-    mode is measured.
+    mode is measured; with `folds`, on the jets of the first training.
 
     Returns:
         The modes that fit and their cost.
@@ -215,6 +216,7 @@ def plan_finetuning(
         SslJetsError: a setting, the model or an input file is wrong.
     """
     from ssl_jets.finetuning import make_plan
+    from ssl_jets.finetuning.folds import with_fold
 
     resolved = _finetune_settings(
         model_of(model),
@@ -224,7 +226,8 @@ def plan_finetuning(
         _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
-    return make_plan(resolved, log)
+    one_of_folds = resolved.data.folds is not None and resolved.data.fold is None
+    return make_plan(with_fold(resolved, 0) if one_of_folds else resolved, log)
 
 
 def _finetune_settings(
