@@ -53,7 +53,7 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     Args:
         method: name of the method.
         layers: settings in increasing precedence.
-        stored: `config.yaml` of a run, in the place of the defaults of the method.
+        stored: `config.yaml` of a run, instead of the defaults of the method.
 
     With `train.model` encoder and split are by default taken from that model, with `method.teacher` the split.
 
@@ -121,25 +121,14 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     begins = not goes_on(run, fabric, resume=resume)
 
     # Data
-    if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
-        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
-    if settings.data.pairs and not cls.compares_views(settings.method):
-        others = {other: methods.find(other) for other in methods.names()}
-        allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
-        raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
-    _check_batch(settings, fabric.world_size)
+    _check_settings(settings, cls, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
     settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels:
         require_labels(data, f"method {name} needs labels, and these files have none")
-    if settings.data.weights and not targets:
-        raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
-    if settings.data.flatten is not None and settings.data.flatten.how == "weights" and not targets:
-        hint = "data.flatten.how=resample"
-        raise UsageError(f"method {name} has no labels to weigh", where="data.flatten.how", found="weights", hint=hint)
     request = Request.of(
         settings.data,
         cls.jet_columns(settings.method),
@@ -182,16 +171,34 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     return out
 
 
-def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
-    """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
-    if settings.train.batch_size * world < 2 and methods.find(settings.method.name).compares_jets(settings.method):
+def _check_settings(settings: RunSettings[MethodSettings], cls: type[Method], world: int) -> None:
+    """Check that the method can use the settings of data and training, with batches of `world` processes.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    method, data, batch_size = settings.method, settings.data, settings.train.batch_size
+    if settings.train.hide_features and getattr(method, "mask", None) == "kind":
+        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
+    if data.pairs and not cls.compares_views(method):
+        others = {name: methods.find(name) for name in methods.names()}
+        allowed = [name for name, other in others.items() if other.compares_views(other.Config())]
+        raise UsageError(f"method {method.name} reads one view of each jet", where="data.pairs", allowed=allowed)
+    if batch_size * world < 2 and cls.compares_jets(method):
         raise UsageError(
-            f"method {settings.method.name} learns by comparing the jets of a batch",
+            f"method {method.name} learns by comparing the jets of a batch",
             where="train.batch_size",
-            found=settings.train.batch_size,
+            found=batch_size,
             allowed=["2 or more"],
             hint="--batch-size 128; each batch of train.accumulate is compared by itself",
         )
+    if isinstance(method, TaskSettings):
+        return
+    what = f"method {method.name} has no labels to weigh"
+    if data.weights:
+        raise UsageError(what, where="data.weights", found=data.weights)
+    if data.flatten is not None and data.flatten.how == "weights":
+        raise UsageError(what, where="data.flatten.how", found="weights", hint="data.flatten.how=resample")
 
 
 def _facts(

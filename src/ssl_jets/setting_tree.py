@@ -28,7 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
-    """Read assignments such as `train.lr=1e-4`, whose values are YAML, as a tree of settings.
+    """Read assignments such as `train.lr=1e-4` as a tree of settings; the values are YAML.
 
     Example:
         >>> parse_set(["train.lr=1e-4", "data.sources=[a.root, b.root]"])
@@ -64,7 +64,7 @@ def expand(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'train': {'lr': 0.0005, 'clip': 2.0}, 'model': {'size': 'tiny'}}
 
     Raises:
-        UsageError: a key that is none, or a setting that is given twice.
+        UsageError: a key with an empty name, or a setting that is given twice.
     """
     for key in settings:
         if not _is_key(key):

@@ -103,7 +103,7 @@ def test_what_cannot_be_copied_is_one_message(saved: tuple[Path, str], server: s
         locate(f"{server}/gone#sha256={saved[1]}")
     with pytest.raises(SslJetsError, match="cannot be reached"):
         locate(f"http://127.0.0.1:9/model#sha256={saved[1]}")
-    with pytest.raises(UsageError, match="no repository of the hub"):
+    with pytest.raises(UsageError, match="not a repository on the hub"):
         locate("hf:model")
     assert not list(cached.iterdir())
 

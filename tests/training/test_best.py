@@ -131,7 +131,7 @@ def test_settings_that_would_do_nothing_are_refused(
     run = pretrain(settings_of(sample_files, "train.steps=1"), tmp_path / "mae")
     for settings, message in (
         ({"keep": "best"}, "validates at its end only"),
-        ({"snapshot_minutes": 1}, "one of pretraining"),
+        ({"snapshot_minutes": 1}, "belongs to pretraining"),
     ):
         with pytest.raises(UsageError, match=message):
             resolve_finetune(run, {"method": {"mode": "probe"}, "train": settings})

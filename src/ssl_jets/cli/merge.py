@@ -21,7 +21,7 @@ def merge(
     partial: Annotated[bool, typer.Option("--partial", help="Accept missing parts.")] = False,
     force: Force = False,
 ) -> None:
-    """Join the parts of an array job into one file, or into an index by which they are read as one; prints the file."""
+    """Join the parts of an array job into one file, or into an index that stands for all of them; prints the file."""
     from ssl_jets import api
 
     merged = api.merge(parts, out=out, partial=partial, force=force)

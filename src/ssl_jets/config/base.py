@@ -31,7 +31,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _switches_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `train.steps=yes`, of which pydantic would make 1."""
+        """Refuse `train.steps=yes`, which pydantic would turn into 1."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         takes_numbers = _allows(annotation, int) or _allows(annotation, float)
         if takes_numbers and not _allows(annotation, bool) and _has_switch(value):

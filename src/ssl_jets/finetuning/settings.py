@@ -171,7 +171,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     Args:
         model: run folder or model folder of the pretrained model.
         layers: settings in increasing precedence.
-        stored: `config.yaml` of a run, in the place of the defaults.
+        stored: `config.yaml` of a run, instead of the defaults.
 
     Raises:
         UsageError: a setting is wrong or has no meaning in finetuning.
@@ -201,15 +201,15 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
         settings = resolve(RunSettings[FinetuneSettings], targets, *all_layers)
     if settings.data.labelled is not None:
         hint = "finetune --labels takes a part of the labels"
-        raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
+        raise UsageError("this setting belongs to pretraining", where="data.labelled", hint=hint)
     if settings.train.model is not None:
-        raise UsageError("this setting is one of pretraining", where="train.model", hint="finetune --model RUN")
+        raise UsageError("this setting belongs to pretraining", where="train.model", hint="finetune --model RUN")
     flatten = settings.data.flatten
     if flatten is not None and flatten.how == "resample" and settings.method.mode == "probe":
         hint = "data.flatten.how=weights"
         raise UsageError("mode probe reads each jet once", where="data.flatten.how", found="resample", hint=hint)
     if settings.train.snapshot_minutes is not None:
-        raise UsageError("this setting is one of pretraining", where="train.snapshot_minutes")
+        raise UsageError("this setting belongs to pretraining", where="train.snapshot_minutes")
     if settings.train.keep == "best" and settings.method.mode == "probe":
         hint = "--mode head"
         raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
@@ -221,7 +221,7 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     if settings.model != encoder and settings.method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]
         raise UsageError(
-            "the encoder is that of the pretrained model",
+            "the encoder is taken from the pretrained model",
             where=f"model.{changed[0]}",
             found=getattr(settings.model, changed[0]),
             allowed=[getattr(encoder, changed[0])],
@@ -269,9 +269,9 @@ def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
     """
     adapt, mode = settings.method.adapt, settings.method.mode
     if adapt == "none" and settings.data.unlabelled:
-        raise UsageError("nothing would be done with the jets of the domain", where="--domain", hint="--adapt dann")
+        raise UsageError("the jets of the domain would not be used", where="--domain", hint="--adapt dann")
     if adapt == "none" and settings.data.unlabelled_ratio:
-        raise UsageError("this setting is one of pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
+        raise UsageError("this setting belongs to pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
     if adapt != "none" and not settings.data.unlabelled:
         hint = "--domain SRC names them"
         raise UsageError("this needs unlabelled jets of the target domain", where=f"--adapt {adapt}", hint=hint)

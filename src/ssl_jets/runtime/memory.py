@@ -73,7 +73,7 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not MEMINFO.is_file():
-        raise UsageError("how much memory is free is not known here", where="--memory", hint="--memory 16GB")
+        raise UsageError("this system does not report its free memory", where="--memory", hint="--memory 16GB")
     free = 1024 * _kilobytes(MEMINFO, "MemAvailable")
     return min([free, *_left_of_groups()])
 

@@ -23,8 +23,7 @@ from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.process_group import Ranks
 
 
@@ -73,7 +72,6 @@ def open_cache(settings: DataSettings) -> ShardCache | None:
     if settings.external:
         hint = "without data.cache, or without data.external"
         raise UsageError("files that refer to other files cannot be cached", where="data.cache", hint=hint)
-    log = to_stderr if rank() == 0 else lambda message: None
     try:
         folder = Path(settings.cache).expanduser()
     except RuntimeError as error:
