@@ -138,26 +138,19 @@ def test_the_encoder_is_that_of_the_pretrained_model(pretrained: Path, sample_fi
         settings_of(pretrained, sample_files[:2], "model.size=small")
 
 
-def test_few_labels_get_at_least_the_least_number_of_steps(
-    pretrained: Path, class_files: list[JetFile], tmp_path: Path
-) -> None:
-    more = ("train.steps=null", "train.epochs=2", "method.min_steps=9", "method.mode=probe")
-    few = finetune(settings_of(pretrained, class_files[:2], *more, "method.labels=32"), tmp_path / "few")
-    many = finetune(settings_of(pretrained, class_files[:2], *more, "method.labels=96"), tmp_path / "many")
-    assert load_model(few).facts["training"]["steps"] == 9
-    assert load_model(many).facts["training"]["steps"] == 12
+def test_epochs_become_steps_of_all_processes_and_at_least_some(pretrained: Path, class_files: list[JetFile]) -> None:
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=3", "train.accumulate=2")
+    data = open_dataset(settings_of(pretrained, class_files[:2]).data)
 
-
-def test_each_process_trains_the_heads_of_a_probe_for_all_epochs(pretrained: Path, class_files: list[JetFile]) -> None:
-    more = ("train.steps=null", "train.epochs=2", "method.min_steps=1", "train.accumulate=2")
-
-    def steps(mode: str, world: int) -> int | None:
-        settings = settings_of(pretrained, class_files[:2], *more, f"method.mode={mode}")
+    def steps(mode: str, jets: int, world: int = 1) -> int | None:
         fabric: Any = SimpleNamespace(world_size=world)
-        return with_steps(settings, open_dataset(settings.data), 96, fabric).train.steps
+        settings = settings_of(pretrained, class_files[:2], *more, f"method.mode={mode}")
+        return with_steps(settings, data, jets, fabric).train.steps
 
-    assert [steps("probe", 1), steps("probe", 3)] == [12, 12]  # 2 x 96 jets in batches of 16
-    assert [steps("head", 1), steps("head", 3)] == [6, 2]
+    assert [steps("head", jets) for jets in (16, 96, 97)] == [3, 6, 7]  # 2 x 96 jets in 2 batches of 16 a step
+    assert steps("head", 96, world=2) == 3
+    # Every process trains the heads of a probe on all jets, a batch a step.
+    assert steps("probe", 96) == steps("probe", 96, world=2) == 12
 
 
 def test_on_another_number_of_processes_a_finetuning_takes_the_epochs_that_are_left(
