@@ -66,6 +66,8 @@ def fit(
     state = TrainingState(method, stream, run, settings, fabric, monitor, file_names)
     if goes_on(run, fabric, resume=resume):
         state.resume()
+        if state.step == state.steps and state.has_to_stop:
+            raise state.collapse_error()  # of the last validation: no step is left in which it could recover
     every = settings.validate_every
     early_checks = {every // divisor for divisor in FIRST_CHECK_DIVISORS if every >= 10 * divisor}
     if early_checks and not state.step:  # the reference of later checks
