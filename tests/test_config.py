@@ -295,6 +295,12 @@ def test_a_number_that_no_run_could_use_is_refused(setting: str) -> None:
         resolve(RunSettings[MethodSettings], {"method": {}}, parse_set([setting]))
 
 
+def test_a_fold_without_the_number_of_folds_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"(?s)do not go together.*set data\.folds"):
+        settings_of("data.fold=0")
+    assert settings_of("data.fold=0", "data.folds=3").data.fold == 0
+
+
 def test_a_settings_file_may_have_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbftrain: {steps: 3}\n")
     assert read_config(tmp_path / "mine.yaml") == {"train": {"steps": 3}}
