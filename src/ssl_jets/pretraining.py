@@ -36,6 +36,7 @@ from ssl_jets.training.run_setup import (
     labelled_subset,
     log_files,
     require_labels,
+    split_of,
     statistics_sample,
     train,
     training_facts,
@@ -83,17 +84,14 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
 
 def _last_of(layers: Sequence[Mapping[str, Any]], tree: str, name: str) -> str | None:
     """Return the setting TREE.NAME of the last layer that has it."""
-    trees = [layer.get(tree) for layer in layers]
-    named = [one[name] for one in trees if isinstance(one, Mapping) and name in one]
+    named = [layer[tree][name] for layer in layers if isinstance(layer.get(tree), Mapping) and name in layer[tree]]
     return named[-1] if named else None
 
 
 def _settings_of(path: str) -> dict[str, Any]:
     """Return the encoder and the split of a model, the defaults of a run that goes on from it."""
     model = load_model(path)
-    training = model.facts["training"]
-    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
-    return {"model": model.encoder.cfg.model_dump(), "data": split}
+    return {"model": model.encoder.cfg.model_dump(), "data": split_of(model.facts["training"])}
 
 
 @watched()
@@ -149,25 +147,24 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     # Method, run folder
     built = build_method(inputs)
-    method, start, teacher = built.method, built.start, built.teacher
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
-    log_setup(inputs, method)
+    log_setup(inputs, built.method)
     for line in (*built.findings, *(counts.lines() if counts is not None else ())):
         run.log_message(line)
-    if inputs.begins:
+    if begins:
         record_spectrum(run, request)
-    if start is not None and inputs.begins:
-        start.write(run)
-        log_start(inputs, start, built.fresh)
-    if teacher is not None and inputs.begins:
-        teacher.write(run)
-        run.log_message(teacher.line(cls))
+        if built.start is not None:
+            built.start.write(run)
+            log_start(inputs, built.start, built.fresh)
+        if built.teacher is not None:
+            built.teacher.write(run)
+            run.log_message(built.teacher.line(cls))
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
         facts = partial(_facts, inputs, built, counts.labelled if counts is not None and needs_labels else None)
-        result = train(method, inputs, f"pretrain {name}", facts)
-    export(inputs, method, facts(result))
+        result = train(built.method, inputs, f"pretrain {name}", facts)
+    export(inputs, built.method, facts(result))
     return out
 
 
@@ -261,11 +258,7 @@ def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings
     data, model = inputs.data, inputs.settings.model
     further: Any = {"context": tuple(model.context), "collections": requests_of(model.collections)}
     request = replace(inputs.request.inputs, **further)
-    sample = statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True)
-    if not (model.features or model.context or model.collections):
-        encoder.fit_statistics(sample)
-        return []
-    batches = list(sample)
+    batches = list(statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True))
     encoder.fit_statistics(batches)
     return describe_inputs(batches, model)
 

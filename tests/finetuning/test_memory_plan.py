@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ssl_jets.config import parse_set, read_config
+import ssl_jets
+from ssl_jets.config import parse_set, read_config, to_yaml
 from ssl_jets.data.files import JetFile
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetuning import dry_run, finetune, make_plan, resolve_finetune
 from ssl_jets.finetuning import memory_plan as planning
 from ssl_jets.finetuning.adaptation import attach
@@ -280,3 +284,29 @@ def test_a_dry_run_is_alone_also_where_its_process_is_one_of_a_launch(monkeypatc
     assert planning._in_a_process(Job({}, "", [])).peak == 7
     assert "PATH" in given
     assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_STEP_NUM_TASKS"} & set(given)
+
+
+def test_the_command_of_a_run_whose_mode_was_chosen_resumes_it(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("method.mode=full", "train.batch_size=16", "train.accumulate=4", "train.checkpointing=true")
+    settings = settings_of(pretrained, class_files[:2], *chosen, "method.memory=16GB")
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    asked: list[Any] = []
+    monkeypatch.setattr("ssl_jets.finetuning.finetune", lambda settings, out, **options: asked.append(settings))
+    monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
+    ssl_jets.finetune(pretrained, mode="auto", memory="16GB", batch_size=64, out=tmp_path, resume=True)
+    assert asked == [settings]
+    with pytest.raises(UsageError, match="belongs to the plan"):
+        ssl_jets.finetune(pretrained, mode="full", memory="16GB", out=tmp_path / "other")
+
+
+def test_a_dry_run_stays_within_the_limit_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(dry_run.resource, "getrlimit", lambda kind: (10**6, 10**6))
+    monkeypatch.setattr(dry_run.resource, "setrlimit", lambda kind, values: limits.append(values))
+    monkeypatch.setattr(dry_run.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run, "measure", lambda job: Cost(peak=7))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(Job({}, [], "")))))
+    dry_run.main()
+    assert limits == [(10**6, 10**6)]  # the system refuses a limit above the hard one

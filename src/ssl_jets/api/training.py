@@ -155,15 +155,16 @@ def finetune(
 
     from ssl_jets.finetuning import finetune as run_finetune
 
+    stored = _stored_settings(path_of(out), resume)
     resolved = _finetune_settings(
         model_of(model),
-        _stored_settings(path_of(out), resume),
+        stored,
         config,
         tree,
         _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
-    if memory and resolved.method.mode != "auto":
+    if memory and resolved.method.mode != "auto" and stored is None:  # a resumed run has the mode that was chosen
         hint = "--plan, or --memory with --mode auto"
         raise UsageError("this option belongs to the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")

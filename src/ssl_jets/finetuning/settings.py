@@ -14,6 +14,7 @@ from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.domain.distance import SCALES
 from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
+from ssl_jets.training.run_setup import split_of
 
 
 class DannSettings(Settings):
@@ -177,21 +178,20 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
         UsageError: a setting is wrong or has no meaning in finetuning.
     """
     pretrained = load_model(model)
-    training = pretrained.facts["training"]
-    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
-    encoder = pretrained.encoder.cfg
+    split, encoder = split_of(pretrained.facts["training"]), pretrained.encoder.cfg
     base = [Recipe().layer(), {"data": split}] if stored is None else [read_config(stored)]
     methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
-    if stored is not None:  # the run continues in the mode that was chosen when it began
-        layers = tuple(_without_auto(layer) for layer in layers)
+    mode = [method["mode"] for method in methods if "mode" in method][-1:]
+    if stored is not None and mode == ["auto"]:
+        layers = tuple(_without_choice(layer) for layer in layers)
     trees = [layer["model"] for layer in layers if isinstance(layer.get("model"), dict)]
     sized = any("size" in tree for tree in trees)
     # A student does not inherit the architecture of its teacher, nor, with another size, the width.
     not_inherited = set(SHAPE) if sized else set()
-    if [method["mode"] for method in methods if "mode" in method][-1:] == ["distil"]:
+    if mode == ["distil"]:
         not_inherited |= {"architecture", "options"}
     inherited = encoder.model_dump(exclude=not_inherited)
     all_layers: list[dict[str, Any]] = [{"model": inherited}, *base, named, *layers]
@@ -249,11 +249,13 @@ def _check_particles(settings: RunSettings[FinetuneSettings]) -> None:
         raise UsageError("out-of-fold scores are of jets", where="method.targets", found="none", hint=hint)
 
 
-def _without_auto(layer: dict[str, Any]) -> dict[str, Any]:
-    method = layer.get("method")
-    if not isinstance(method, dict) or method.get("mode") != "auto":
-        return layer
-    return layer | {"method": {key: value for key, value in method.items() if key != "mode"}}
+def _without_choice(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer without the settings that mode `auto` chose when the run began, which a resumed run keeps."""
+    kept = dict(layer)
+    for tree, chosen in (("method", ("mode",)), ("train", ("batch_size", "accumulate", "checkpointing"))):
+        if isinstance(layer.get(tree), dict):
+            kept[tree] = {key: value for key, value in layer[tree].items() if key not in chosen}
+    return kept
 
 
 def targets_of(teacher: Model) -> list[str]:

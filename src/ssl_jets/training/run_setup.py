@@ -235,6 +235,11 @@ def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) ->
     }
 
 
+def split_of(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings `data.*` of the held-out jets from the training facts of a model file."""
+    return {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
+
+
 def computing_facts(fabric: Fabric) -> dict[str, Any]:
     """Return the processes of a training, the threads of each, and the device, for the cost in the model card."""
     device = fabric.device
