@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -115,19 +115,16 @@ class MemoryPlan:
         return json.dumps({"memory": self.memory, "stream": self.stream, "rows": rows}, indent=1)
 
 
-def make_plan(
-    settings: RunSettings[FinetuneSettings], log: Log = lambda line: None, among: Iterable[Candidate] | None = None
-) -> MemoryPlan:
-    """Measure candidates.
+def make_plan(settings: RunSettings[FinetuneSettings], log: Log = lambda line: None) -> MemoryPlan:
+    """Measure all candidates.
 
     Args:
         settings: settings of the run; their mode is ignored.
         log: called with one line per measurement.
-        among: the candidates; all by default.
     """
     rows: list[PlanRow] = []
     with Planner(settings) as planner:
-        for candidate in among or all_candidates(settings):
+        for candidate in all_candidates(settings):
             rows.append(planner.measure(candidate))
             log(describe(rows[-1]))
         return MemoryPlan(rows, planner.memory, planner.stream.stays)
