@@ -114,6 +114,23 @@ def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, class_files: li
     assert found == [Candidate("head", 1, 1, False)]
 
 
+@pytest.mark.parametrize(
+    "setting", ["train.keep=best", "data.flatten={by: [jet_pt], bins: [[0, 1000]], how: resample}"]
+)
+def test_a_mode_that_would_ignore_a_setting_is_no_candidate(
+    pretrained: Path, class_files: list[JetFile], setting: str
+) -> None:
+    settings = settings_of(pretrained, class_files[:2], setting)
+    assert not list(candidates("probe", settings))
+    assert list(candidates("head", settings))
+
+
+def test_a_batch_too_small_for_two_domains_is_no_candidate(pretrained: Path, class_files: list[JetFile]) -> None:
+    target = f"data.unlabelled=[{class_files[2].source}]"
+    settings = settings_of(pretrained, class_files[:2], target, "method.adapt=coral", "train.batch_size=4")
+    assert {candidate.batch_size for candidate in candidates("full", settings)} == {4}  # not 1
+
+
 def test_without_peft_lora_is_no_candidate(
     pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +196,8 @@ def test_the_mode_that_changes_most_is_taken_if_any_of_its_levers_fits(
 def test_what_cannot_be_measured_does_not_fit(
     pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "_in_a_process", lambda job: Cost(failed="more memory than there is"))
+    cost = Cost(failed="more memory than there is")
+    monkeypatch.setattr(planning, "_in_a_process", lambda job: cost if job.batches else Cost())
     found = make_plan(settings_of(pretrained, class_files[:2], "method.memory=1TB", "method.labels=60"))
     assert not any(row.fits(found.memory) for row in found.rows)
     assert "more memory than there is" in found.table()

@@ -19,10 +19,10 @@ import torch
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.loading.mixed import shares, together
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetuning.dry_run import Cost, Job, save_batches
 from ssl_jets.finetuning.particles import particle_targets
-from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
+from ssl_jets.finetuning.settings import FinetuneSettings, check_mode_and_batch
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import default_device
@@ -164,15 +164,18 @@ def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[C
         return
     if mode in ("lora", "last-blocks") and settings.model.architecture is not None:
         return
-    if mode in FIXED_Z and (settings.method.adapt in ADAPTED_Z or settings.method.particle_targets):
-        return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
     smaller = max(1, size // ACCUMULATE)
     sizes = [(size, accumulate)] + ([(smaller, accumulate * size // smaller)] if smaller < size else [])
     saves = mode in THROUGH_BLOCKS and settings.model.architecture is None  # by activation checkpointing
     for checkpointing in (False, True) if saves else (False,):
         for jets, times in sizes:
-            yield Candidate(mode, jets, times, checkpointing)
+            candidate = Candidate(mode, jets, times, checkpointing)
+            try:
+                check_mode_and_batch(candidate.of(settings))
+            except UsageError:  # a probe of adapted z, or a batch too small for two domains
+                continue
+            yield candidate
 
 
 def describe(row: PlanRow) -> str:
