@@ -27,7 +27,6 @@ from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_mem
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import flattened, record_spectrum
-from ssl_jets.training.loop import FitResult
 from ssl_jets.training.required import TEACHER, Teacher, load_required, load_teacher
 from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
@@ -45,6 +44,7 @@ from ssl_jets.training.run_setup import (
     with_resolved_precision,
 )
 from ssl_jets.training.start import Start, fresh_parts, load_start
+from ssl_jets.training.state import FitResult
 from ssl_jets.training.streams import open_on_all_ranks
 
 

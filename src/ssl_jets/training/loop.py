@@ -25,8 +25,6 @@ from ssl_jets.training.resume import goes_on
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.state import FitResult, TrainingState
 
-__all__ = ["FitResult", "fit"]
-
 FIRST_CHECK_DIVISORS = (8, 4, 2)
 """The first collapse checks come at `validate_every` divided by these: 250 -> steps 31, 62, 125."""
 

@@ -36,8 +36,9 @@ from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.signals import watched
 from ssl_jets.sharing.location import SNAPSHOTS
-from ssl_jets.training.loop import FitResult, fit
+from ssl_jets.training.loop import fit
 from ssl_jets.training.run_folder import TrainingRun
+from ssl_jets.training.state import FitResult
 from ssl_jets.training.streams import make_stream
 
 _STATISTICS_JETS = 10_000

@@ -27,8 +27,8 @@ from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks
 from ssl_jets.runtime.console import Bar
-from ssl_jets.training.loop import FitResult
 from ssl_jets.training.run_setup import TrainingInputs
+from ssl_jets.training.state import FitResult
 
 MIN_STD = 1e-6
 """Spread of a number of z below which it counts as constant, and is not scaled."""
