@@ -87,7 +87,7 @@ class DataError(SslJetsError):
     """Input file that cannot be read, or does not contain jets (exit code 1).
 
     Attributes:
-        skipped_by: key of `data.*` by which what cannot be read is left out, None if it cannot be.
+        skipped_by: key of `data.*` that skips what cannot be read; None if no setting does.
     """
 
     skipped_by: str | None = "bad_files"

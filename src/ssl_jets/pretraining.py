@@ -27,7 +27,6 @@ from ssl_jets.runtime.allocator import LESS_TO_TRAIN, explain_shortage, tune_mem
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import flattened, record_spectrum
-from ssl_jets.training.loop import FitResult
 from ssl_jets.training.required import TEACHER, Teacher, load_required, load_teacher
 from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
 from ssl_jets.training.run_setup import (
@@ -36,6 +35,7 @@ from ssl_jets.training.run_setup import (
     labelled_subset,
     log_files,
     require_labels,
+    split_of,
     statistics_sample,
     train,
     training_facts,
@@ -44,6 +44,7 @@ from ssl_jets.training.run_setup import (
     with_resolved_precision,
 )
 from ssl_jets.training.start import Start, fresh_parts, load_start
+from ssl_jets.training.state import FitResult
 from ssl_jets.training.streams import open_on_all_ranks
 
 
@@ -53,7 +54,7 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     Args:
         method: name of the method.
         layers: settings in increasing precedence.
-        stored: `config.yaml` of a run, in the place of the defaults of the method.
+        stored: `config.yaml` of a run, instead of the defaults of the method.
 
     With `train.model` encoder and split are by default taken from that model, with `method.teacher` the split.
 
@@ -83,17 +84,14 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
 
 def _last_of(layers: Sequence[Mapping[str, Any]], tree: str, name: str) -> str | None:
     """Return the setting TREE.NAME of the last layer that has it."""
-    trees = [layer.get(tree) for layer in layers]
-    named = [one[name] for one in trees if isinstance(one, Mapping) and name in one]
+    named = [layer[tree][name] for layer in layers if isinstance(layer.get(tree), Mapping) and name in layer[tree]]
     return named[-1] if named else None
 
 
 def _settings_of(path: str) -> dict[str, Any]:
     """Return the encoder and the split of a model, the defaults of a run that goes on from it."""
     model = load_model(path)
-    training = model.facts["training"]
-    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
-    return {"model": model.encoder.cfg.model_dump(), "data": split}
+    return {"model": model.encoder.cfg.model_dump(), "data": split_of(model.facts["training"])}
 
 
 @watched()
@@ -121,25 +119,14 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     begins = not goes_on(run, fabric, resume=resume)
 
     # Data
-    if settings.train.hide_features and getattr(settings.method, "mask", None) == "kind":
-        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
-    if settings.data.pairs and not cls.compares_views(settings.method):
-        others = {other: methods.find(other) for other in methods.names()}
-        allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
-        raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
-    _check_batch(settings, fabric.world_size)
+    _check_settings(settings, cls, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
     settings = with_inputs(settings, data)
     needs_labels = cls.needs_labels(settings.method) or settings.data.labelled is not None
     if needs_labels:
         require_labels(data, f"method {name} needs labels, and these files have none")
-    if settings.data.weights and not targets:
-        raise UsageError(f"method {name} has no labels to weigh", where="data.weights", found=settings.data.weights)
-    if settings.data.flatten is not None and settings.data.flatten.how == "weights" and not targets:
-        hint = "data.flatten.how=resample"
-        raise UsageError(f"method {name} has no labels to weigh", where="data.flatten.how", found="weights", hint=hint)
     request = Request.of(
         settings.data,
         cls.jet_columns(settings.method),
@@ -160,38 +147,55 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
     # Method, run folder
     built = build_method(inputs)
-    method, start, teacher = built.method, built.start, built.teacher
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
-    log_setup(inputs, method)
+    log_setup(inputs, built.method)
     for line in (*built.findings, *(counts.lines() if counts is not None else ())):
         run.log_message(line)
-    if inputs.begins:
+    if begins:
         record_spectrum(run, request)
-    if start is not None and inputs.begins:
-        start.write(run)
-        log_start(inputs, start, built.fresh)
-    if teacher is not None and inputs.begins:
-        teacher.write(run)
-        run.log_message(teacher.line(cls))
+        if built.start is not None:
+            built.start.write(run)
+            log_start(inputs, built.start, built.fresh)
+        if built.teacher is not None:
+            built.teacher.write(run)
+            run.log_message(built.teacher.line(cls))
 
     # Training, model
     with explain_shortage(LESS_TO_TRAIN):
         facts = partial(_facts, inputs, built, counts.labelled if counts is not None and needs_labels else None)
-        result = train(method, inputs, f"pretrain {name}", facts)
-    export(inputs, method, facts(result))
+        result = train(built.method, inputs, f"pretrain {name}", facts)
+    export(inputs, built.method, facts(result))
     return out
 
 
-def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
-    """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
-    if settings.train.batch_size * world < 2 and methods.find(settings.method.name).compares_jets(settings.method):
+def _check_settings(settings: RunSettings[MethodSettings], cls: type[Method], world: int) -> None:
+    """Check that the method can use the settings of data and training, with batches of `world` processes.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    method, data, batch_size = settings.method, settings.data, settings.train.batch_size
+    if settings.train.hide_features and getattr(method, "mask", None) == "kind":
+        raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
+    if data.pairs and not cls.compares_views(method):
+        others = {name: methods.find(name) for name in methods.names()}
+        allowed = [name for name, other in others.items() if other.compares_views(other.Config())]
+        raise UsageError(f"method {method.name} reads one view of each jet", where="data.pairs", allowed=allowed)
+    if batch_size * world < 2 and cls.compares_jets(method):
         raise UsageError(
-            f"method {settings.method.name} learns by comparing the jets of a batch",
+            f"method {method.name} learns by comparing the jets of a batch",
             where="train.batch_size",
-            found=settings.train.batch_size,
+            found=batch_size,
             allowed=["2 or more"],
             hint="--batch-size 128; each batch of train.accumulate is compared by itself",
         )
+    if isinstance(method, TaskSettings):
+        return
+    what = f"method {method.name} has no labels to weigh"
+    if data.weights:
+        raise UsageError(what, where="data.weights", found=data.weights)
+    if data.flatten is not None and data.flatten.how == "weights":
+        raise UsageError(what, where="data.flatten.how", found="weights", hint="data.flatten.how=resample")
 
 
 def _facts(
@@ -254,11 +258,7 @@ def fit_input_statistics(encoder: Encoder, inputs: TrainingInputs[MethodSettings
     data, model = inputs.data, inputs.settings.model
     further: Any = {"context": tuple(model.context), "collections": requests_of(model.collections)}
     request = replace(inputs.request.inputs, **further)
-    sample = statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True)
-    if not (model.features or model.context or model.collections):
-        encoder.fit_statistics(sample)
-        return []
-    batches = list(sample)
+    batches = list(statistics_sample(data, data.all_train, inputs.settings.train.seed, request, blind=True))
     encoder.fit_statistics(batches)
     return describe_inputs(batches, model)
 

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from ssl_jets.errors import UsageError, near
 
+_KINDS = {"tuple_type": "a list: [A, B]", "dict_type": "names and values: {NAME: VALUE}"}
+_KINDS["model_type"] = _KINDS["dict_type"]
+"""Allowed values in the words of YAML, by the type of the error."""
+
 
 def explain(settings: type[BaseModel], error: ValidationError, under: str = "", file: Path | None = None) -> UsageError:
     """Return all mistakes as one message: unknown settings with the nearest names, values that are not allowed.
@@ -57,6 +61,7 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
         hint = f"--set {likely[0]}{'.NAME' if likely[0] in trees else ''}=..." if likely and file is None else None
         return UsageError(f"there is no such {thing}", where=where, allowed=allowed, hint=hint)
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+    plain = _KINDS.get(first["type"], plain)
     if isinstance(first["input"], Mapping):  # of several keys together
         return UsageError(f"{thing}s do not go together", where=where, found=plain)
     meaning = _meaning(settings, inside)
@@ -67,7 +72,7 @@ def _explain_one(settings: type[BaseModel], first: Any, under: str, file: Path |
 def _meaning(settings: type[BaseModel], path: list[str]) -> str:
     """Return the beginning of the text about a setting, up to the first colon, semicolon or stop; "" without a text."""
     field = _fields_at(settings, path[:-1]).get(path[-1]) if path else None
-    return re.split(r"[:;]|\.(?=\s|$)", getattr(field, "description", None) or "")[0].replace("\n", " ")
+    return re.split(r"[:;.](?=\s|$)", getattr(field, "description", None) or "")[0].replace("\n", " ")
 
 
 def _fields_at(settings: type[BaseModel], path: list[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
-    """Read assignments such as `train.lr=1e-4`, whose values are YAML, as a tree of settings.
+    """Read assignments such as `train.lr=1e-4` as a tree of settings; the values are YAML.
 
     Example:
         >>> parse_set(["train.lr=1e-4", "data.sources=[a.root, b.root]"])
@@ -45,7 +45,7 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
                 "a setting is given as KEY=VALUE", where="--set", found=assignment, hint="--set train.lr=0.0005"
             )
         try:
-            pairs.append((key, _number(load_yaml(text))))
+            pairs.append((key, load_yaml(text)))
         except yaml.YAMLError as error:
             raise UsageError(
                 "the value of a setting is not valid YAML",
@@ -64,7 +64,7 @@ def expand(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'train': {'lr': 0.0005, 'clip': 2.0}, 'model': {'size': 'tiny'}}
 
     Raises:
-        UsageError: a key that is none, or a setting that is given twice.
+        UsageError: a key with an empty name, or a setting that is given twice.
     """
     for key in settings:
         if not _is_key(key):
@@ -111,13 +111,3 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _number(value: Any) -> Any:
-    """Convert text such as 1e-4 (no point), which YAML 1.1 reads as text, to a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +16,17 @@ from torch import Tensor
 from ssl_jets.config import parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile
+from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.finetuning import finetune, resolve_finetune
+from ssl_jets.finetuning.finetune import with_steps
 from ssl_jets.jets import Jets
-from ssl_jets.model_file import Model, load_model
+from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import random_like
 from ssl_jets.pretraining import resolve_pretrain
+from ssl_jets.runtime.signals import Interrupted
 from support.finetune_settings import QUICK, settings_of, sources
+from support.interrupting import raise_at
 from support.overridden import overridden
 
 
@@ -33,7 +40,7 @@ def same_weights(a: Model, b: Model) -> bool:
 
 @pytest.mark.parametrize("key", ["labelled", "unlabelled_ratio"])
 def test_settings_of_streams_of_pretraining_are_refused(pretrained: Path, class_files: list[JetFile], key: str) -> None:
-    with pytest.raises(UsageError, match="one of pretraining") as caught:
+    with pytest.raises(UsageError, match="belongs to pretraining") as caught:
         settings_of(pretrained, class_files[:2], f"data.{key}=0.5")
     assert caught.value.where == f"data.{key}"
 
@@ -127,18 +134,41 @@ def test_by_default_the_jets_held_out_are_those_of_the_pretraining(
 
 def test_the_encoder_is_that_of_the_pretrained_model(pretrained: Path, sample_files: list[JetFile]) -> None:
     assert settings_of(pretrained, sample_files[:2]).model.size == "tiny"
-    with pytest.raises(UsageError, match="encoder is that of the pretrained model"):
+    with pytest.raises(UsageError, match="encoder is taken from the pretrained model"):
         settings_of(pretrained, sample_files[:2], "model.size=small")
 
 
-def test_few_labels_get_at_least_the_least_number_of_steps(
-    pretrained: Path, class_files: list[JetFile], tmp_path: Path
+def test_epochs_become_steps_of_all_processes_and_at_least_some(pretrained: Path, class_files: list[JetFile]) -> None:
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=3", "train.accumulate=2")
+    data = open_dataset(settings_of(pretrained, class_files[:2]).data)
+
+    def steps(mode: str, jets: int, world: int = 1) -> int | None:
+        fabric: Any = SimpleNamespace(world_size=world)
+        settings = settings_of(pretrained, class_files[:2], *more, f"method.mode={mode}")
+        return with_steps(settings, data, jets, fabric).train.steps
+
+    assert [steps("head", jets) for jets in (16, 96, 97)] == [3, 6, 7]  # 2 x 96 jets in 2 batches of 16 a step
+    assert steps("head", 96, world=2) == 3
+    # Every process trains the heads of a probe on all jets, a batch a step.
+    assert steps("probe", 96) == steps("probe", 96, world=2) == 12
+
+
+def test_on_another_number_of_processes_a_finetuning_takes_the_epochs_that_are_left(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ("train.steps=null", "train.epochs=2", "method.min_steps=9", "method.mode=probe")
-    few = finetune(settings_of(pretrained, class_files[:2], *more, "method.labels=32"), tmp_path / "few")
-    many = finetune(settings_of(pretrained, class_files[:2], *more, "method.labels=96"), tmp_path / "many")
-    assert load_model(few).facts["training"]["steps"] == 9
-    assert load_model(many).facts["training"]["steps"] == 12
+    more = ("train.steps=null", "train.epochs=2", "method.min_steps=1", "method.labels=96", "method.mode=head")
+    settings, out = settings_of(pretrained, class_files[:2], *more), tmp_path / "r"
+    with monkeypatch.context() as patch:
+        raise_at(patch, 3, signal.SIGTERM, MemoryStream)
+        with pytest.raises(Interrupted):
+            finetune(settings, out)
+    file = out / "checkpoints" / "last.ckpt"
+    state = torch.load(file, weights_only=True)
+    assert (state["step"], state["schedule"]["last"]) == (3, 12)
+    # As if two processes had taken 3 of 6 steps: half of the jets are left, which are 6 steps of one process.
+    of_two = {"steps": 6, "done": 0.0, "since": 0, "last": 6}
+    torch.save({**state, "streams": state["streams"] * 2, "schedule": of_two}, file)
+    assert load_model(finetune(settings, out, resume=True)).facts["training"]["steps"] == 3 + 6
 
 
 def test_a_probe_that_is_resumed_logs_each_step_once(
@@ -160,6 +190,24 @@ def test_resuming_from_another_model_is_refused(pretrained: Path, class_files: l
     with pytest.raises(UsageError, match="other settings") as caught:
         finetune(settings, out, resume=True)
     assert caught.value.found == "method.model"
+
+
+def test_resuming_from_another_model_at_the_same_place_is_refused(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(pretrained / "model", place)
+    settings = settings_of(place, class_files[:2], "method.mode=head", "method.labels=40", "method.l2_sp=1")
+    with monkeypatch.context() as patch:
+        raise_at(patch, 2, signal.SIGTERM, MemoryStream)
+        with pytest.raises(Interrupted):
+            finetune(settings, tmp_path / "r")
+    shutil.rmtree(place)
+    model = load_model(pretrained)
+    model.encoder = random_like(model.encoder, 1)
+    save_model(model, place)
+    with pytest.raises(UsageError, match="not the one that the run began with"):
+        finetune(settings, tmp_path / "r", resume=True)
 
 
 def test_too_many_labels_leave_nothing_behind(pretrained: Path, class_files: list[JetFile], tmp_path: Path) -> None:

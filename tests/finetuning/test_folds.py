@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 import uproot
 
+from ssl_jets.api import plan_finetuning
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.loading.stream import ordered
@@ -18,8 +20,10 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.data.split import split_fold
 from ssl_jets.errors import UsageError
+from ssl_jets.finetuning import folds
 from ssl_jets.finetuning.folds import finetune_folds
 from ssl_jets.model_file import load_model
+from ssl_jets.runtime.signals import Interrupted, watched
 from ssl_jets.zfile import read_scores
 from support.event_files import nano_branches, random_events, write_events
 from support.finetune_settings import settings_of
@@ -110,6 +114,40 @@ def test_out_of_fold_scores_are_those_of_the_model_that_has_not_seen_the_jet(
     finetune_folds(settings, tmp_path / "folds", resume=True, log=lines.append)
     again = read_scores(tmp_path / "folds" / "scores.root").columns
     assert all(np.array_equal(values, again[name]) for name, values in scores.columns.items())
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_signal_stops_the_folds_after_the_first_as_in_the_first(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
+) -> None:
+    begun: list[str] = []
+
+    def train(settings: Any, run: Path, **options: bool) -> None:
+        begun.append(run.name)
+        if len(begun) == 2 and not at_the_end:
+            signal.raise_signal(signal.SIGTERM)
+        with watched() as watch:
+            watch.at_once = False  # as when a model is written
+            if at_the_end:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(folds, "finetune", train)
+    settings = settings_of(pretrained, class_files[:2], "data.folds=3")
+    with watched(pass_on=False), pytest.raises(Interrupted):  # as the command line does
+        finetune_folds(settings, tmp_path / "folds")
+    assert begun == (["fold-0"] if at_the_end else ["fold-0", "fold-1"])
+
+
+def test_folds_have_one_mode_and_their_plan_is_of_the_first(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(pretrained, class_files[:2], "data.folds=3", "method.mode=auto")
+    with pytest.raises(UsageError, match="in one mode"):
+        finetune_folds(settings, tmp_path / "folds")
+    asked: list[Any] = []
+    monkeypatch.setattr("ssl_jets.finetuning.make_plan", lambda settings, log: asked.append(settings))
+    plan_finetuning(pretrained, data=str(class_files[0].source), folds=3)
+    assert (asked[0].data.folds, asked[0].data.fold) == (3, 0)
 
 
 def test_more_folds_than_jets_are_refused_as_a_request(write_jetclass: Any) -> None:

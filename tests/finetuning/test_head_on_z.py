@@ -41,6 +41,16 @@ def test_the_standardisation_is_folded_into_the_head(hidden: int) -> None:
         torch.testing.assert_close(moved(z * scale + shift), head(z), atol=0.05, rtol=0.01)
 
 
+def test_a_number_of_z_that_is_constant_in_training_does_not_decide_the_scores() -> None:
+    z, labels = labelled_z()
+    z[:, 5] = 0.0  # such as a unit that no jet of the training activates
+    head, _ = train(z, labels)
+    other = z.clone()
+    other[:, 5] = 0.01
+    with torch.no_grad():
+        torch.testing.assert_close(head(other), head(z), atol=0.02, rtol=0)
+
+
 def test_heads_whose_loss_is_not_finite_are_not_handed_on() -> None:
     z, labels = labelled_z()
     z[3] = torch.nan

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ssl_jets.finetuning.objective import L2SP
+from ssl_jets.finetuning.objective import L2SPTerm
 
 
 def network() -> nn.Sequential:
@@ -14,14 +17,20 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
 
 
+def penalty(anchor: L2SPTerm, module: nn.Module) -> Tensor:
+    objective: Any = SimpleNamespace(encoder=module)
+    value: Tensor = anchor(objective, torch.zeros(1), None, 0.0)
+    return value
+
+
 def test_it_is_half_the_squared_way_and_its_gradient_the_way() -> None:
     module = network()
-    anchor = L2SP(module)
-    assert float(anchor(module)) == 0
+    anchor = L2SPTerm(1.0, module)
+    assert float(penalty(anchor, module)) == 0
     with torch.no_grad():
         module[0].weight.add_(0.1)
         module[1].bias.sub_(0.5)
-    omega = anchor(module)
+    omega = penalty(anchor, module)
     assert float(omega) == pytest.approx((12 * 0.1**2 + 2 * 0.5**2) / 2, rel=1e-5)
     omega.backward()
     torch.testing.assert_close(module[0].weight.grad, torch.full((4, 3), 0.1))
@@ -31,14 +40,14 @@ def test_it_is_half_the_squared_way_and_its_gradient_the_way() -> None:
 def test_descent_goes_back_to_the_start() -> None:
     module = network()
     start = {name: value.clone() for name, value in module.state_dict().items()}
-    anchor = L2SP(module)
+    anchor = L2SPTerm(1.0, module)
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(torch.randn_like(weight))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
     for _ in range(40):
         optimizer.zero_grad()
-        anchor(module).backward()
+        penalty(anchor, module).backward()
         optimizer.step()
     for name, value in module.state_dict().items():
         torch.testing.assert_close(value, start[name], atol=1e-5, rtol=0)
@@ -47,6 +56,6 @@ def test_descent_goes_back_to_the_start() -> None:
 def test_frozen_weights_have_no_anchor_and_checkpoints_do_not_hold_it() -> None:
     module = network()
     module[0].requires_grad_(False)
-    anchor = L2SP(module)
+    anchor = L2SPTerm(1.0, module)
     assert anchor.names == ["1.weight", "1.bias"]
     assert not anchor.state_dict()

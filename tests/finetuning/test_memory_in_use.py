@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.runtime import memory
+from ssl_jets.runtime import control_groups
 from ssl_jets.runtime.allocator import explain_shortage
 from ssl_jets.runtime.memory import available, format_bytes, parse_memory, peak
 
@@ -59,8 +59,8 @@ print(before, after)
 def test_a_limit_of_the_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = available(CPU)
     assert free > 10**8
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "GROUP", tmp_path / "group")
+    monkeypatch.setattr(control_groups, "ROOT", tmp_path)
+    monkeypatch.setattr(control_groups, "OF_PROCESS", tmp_path / "group")
     (tmp_path / "group").write_text("4:memory:/old\n0::/job/step\n")
     step = tmp_path / "job" / "step"
     step.mkdir(parents=True)
@@ -73,6 +73,19 @@ def test_a_limit_of_the_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert available(CPU) > 10**8
     (step / "memory.max").write_text("8000000\n")
     assert available(CPU) == 3_000_000
+
+
+def test_a_limit_of_a_group_of_version_1_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_groups, "ROOT", tmp_path)
+    monkeypatch.setattr(control_groups, "OF_PROCESS", tmp_path / "group")
+    (tmp_path / "group").write_text("9:memory:/slurm/job_7/step_0\n3:cpu,cpuacct:/elsewhere\n")
+    job = tmp_path / "memory" / "slurm" / "job_7"
+    (job / "step_0").mkdir(parents=True)
+    for group, limit in ((job, 9_000_000), (job / "step_0", 2**63 - 4096)):  # the step has no limit of its own
+        (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (group / "memory.usage_in_bytes").write_text("5000000\n")
+        (group / "memory.stat").write_text("inactive_file 7\ntotal_inactive_file 1000000\n")
+    assert available(CPU) == 5_000_000
 
 
 def test_a_shortage_becomes_one_message_and_other_errors_stay() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ssl_jets.config import parse_set, read_config
+import ssl_jets
+from ssl_jets.config import parse_set, read_config, to_yaml
 from ssl_jets.data.files import JetFile
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetuning import dry_run, finetune, make_plan, resolve_finetune
 from ssl_jets.finetuning import memory_plan as planning
 from ssl_jets.finetuning.adaptation import attach
@@ -110,11 +114,36 @@ def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, class_files: li
     assert found == [Candidate("head", 1, 1, False)]
 
 
+@pytest.mark.parametrize(
+    "setting", ["train.keep=best", "data.flatten={by: [jet_pt], bins: [[0, 1000]], how: resample}"]
+)
+def test_a_mode_that_would_ignore_a_setting_is_no_candidate(
+    pretrained: Path, class_files: list[JetFile], setting: str
+) -> None:
+    settings = settings_of(pretrained, class_files[:2], setting)
+    assert not list(candidates("probe", settings))
+    assert list(candidates("head", settings))
+
+
+def test_a_batch_too_small_for_two_domains_is_no_candidate(pretrained: Path, class_files: list[JetFile]) -> None:
+    target = f"data.unlabelled=[{class_files[2].source}]"
+    settings = settings_of(pretrained, class_files[:2], target, "method.adapt=coral", "train.batch_size=4")
+    assert {candidate.batch_size for candidate in candidates("full", settings)} == {4}  # not 1
+
+
 def test_without_peft_lora_is_no_candidate(
     pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
     assert not list(candidates("lora", settings_of(pretrained, class_files[:2])))
+
+
+def test_jets_to_shuffle_that_do_not_fit_are_no_stream_of_nothing(
+    pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_in_a_process", lambda job: Cost(failed="" if job.batches else "not enough memory"))
+    with pytest.raises(SslJetsError, match=r"(?s)to shuffle do not fit.*data\.buffer=10000"):
+        make_plan(settings_of(pretrained, class_files[:2], "method.labels=60"))
 
 
 def test_the_plan_holds_each_candidate_and_the_stream_against_the_memory(
@@ -167,7 +196,8 @@ def test_the_mode_that_changes_most_is_taken_if_any_of_its_levers_fits(
 def test_what_cannot_be_measured_does_not_fit(
     pretrained: Path, class_files: list[JetFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "_in_a_process", lambda job: Cost(failed="more memory than there is"))
+    cost = Cost(failed="more memory than there is")
+    monkeypatch.setattr(planning, "_in_a_process", lambda job: cost if job.batches else Cost())
     found = make_plan(settings_of(pretrained, class_files[:2], "method.memory=1TB", "method.labels=60"))
     assert not any(row.fits(found.memory) for row in found.rows)
     assert "more memory than there is" in found.table()
@@ -272,3 +302,29 @@ def test_a_dry_run_is_alone_also_where_its_process_is_one_of_a_launch(monkeypatc
     assert planning._in_a_process(Job({}, "", [])).peak == 7
     assert "PATH" in given
     assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_STEP_NUM_TASKS"} & set(given)
+
+
+def test_the_command_of_a_run_whose_mode_was_chosen_resumes_it(
+    pretrained: Path, class_files: list[JetFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("method.mode=full", "train.batch_size=16", "train.accumulate=4", "train.checkpointing=true")
+    settings = settings_of(pretrained, class_files[:2], *chosen, "method.memory=16GB")
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    asked: list[Any] = []
+    monkeypatch.setattr("ssl_jets.finetuning.finetune", lambda settings, out, **options: asked.append(settings))
+    monkeypatch.setattr("ssl_jets.report.write_run_report", lambda folder: folder)
+    ssl_jets.finetune(pretrained, mode="auto", memory="16GB", batch_size=64, out=tmp_path, resume=True)
+    assert asked == [settings]
+    with pytest.raises(UsageError, match="belongs to the plan"):
+        ssl_jets.finetune(pretrained, mode="full", memory="16GB", out=tmp_path / "other")
+
+
+def test_a_dry_run_stays_within_the_limit_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(dry_run.resource, "getrlimit", lambda kind: (10**6, 10**6))
+    monkeypatch.setattr(dry_run.resource, "setrlimit", lambda kind, values: limits.append(values))
+    monkeypatch.setattr(dry_run.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run, "measure", lambda job: Cost(peak=7))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(Job({}, [], "")))))
+    dry_run.main()
+    assert limits == [(10**6, 10**6)]  # the system refuses a limit above the hard one

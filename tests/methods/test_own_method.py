@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ssl_jets import methods
+from ssl_jets.data.read import read_jets
 from ssl_jets.methods import VARIABLE
+from ssl_jets.methods._describe import describe_method
+from ssl_jets.model_file import load_model
+from ssl_jets.pretraining import pretrain, resolve_pretrain
 
 OWN = '''"""Mean pt of a jet from z.
 
@@ -40,29 +45,32 @@ class PtMethod(Method):
 '''
 
 
-def run(folder: str | Path, code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {VARIABLE: str(folder)}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+def test_a_variable_adds_folders_behind_the_methods_of_the_package(tmp_path: Path) -> None:
+    for name in ("mean_pt", "mae"):
+        (tmp_path / f"{name}.py").write_text(OWN)
+    code = "from ssl_jets import methods; print('mean_pt' in methods.names(), methods.__path__[1:])"
+    environment = os.environ | {VARIABLE: tmp_path.name}
+    command, options = [sys.executable, "-c", code], {"capture_output": True, "text": True, "check": True}
+    done = subprocess.run(command, cwd=tmp_path.parent, env=environment, **options)  # type: ignore[call-overload]
+    assert done.stdout.strip() == f"True {[str(tmp_path)]}"
 
 
-CLI = "import sys; from ssl_jets.cli import main; sys.argv[1:] = {words}; main()"
-
-
-def test_a_method_of_a_folder_is_described_and_trained(tmp_path: Path) -> None:
+def test_a_method_of_a_folder_is_described_and_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_jetclass: Callable[..., Path]
+) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mean_pt.py").write_text(OWN)
-    (tmp_path / "own" / "mae.py").write_text("raise AssertionError('a method of the package hides it')")
-    described = run("own", CLI.format(words=["methods", "mean_pt"]), tmp_path)
-    assert "method.scale = 2.0" in described.stdout, described.stderr
-    sets = ["train.steps=2", "train.batch_size=8", "train.validation_jets=20", "model.blocks=1", "method.scale=3"]
-    words = ["pretrain", "--method", "mean_pt", "--size", "tiny", "--out", "r", *(f"--set={one}" for one in sets)]
-    trained = run("own", CLI.format(words=words), tmp_path)
-    assert trained.stdout.split() == ["r"], trained.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "own")])
+        assert "method.scale = 2.0" in describe_method("mean_pt")
+        file = write_jetclass()
+        data = {"data": {"sources": [str(file)]}, "model": {"size": "tiny", "blocks": 1}}
+        length = {"steps": 2, "batch_size": 8, "validation_jets": 5}
+        settings = resolve_pretrain("mean_pt", data, {"train": length, "method": {"scale": 3}})
+        run = pretrain(settings, tmp_path / "r")
     # z needs the encoder alone, so a machine without the file embeds with the model.
-    embed = "import ssl_jets; m = ssl_jets.load_model('r'); print(m.embed(ssl_jets.read_jets(each=1)).shape[1])"
-    elsewhere = run("", embed, tmp_path)
-    assert elsewhere.stdout.split() == ["64"], elsewhere.stderr
+    monkeypatch.delitem(sys.modules, "ssl_jets.methods.mean_pt")
+    assert load_model(run).embed(read_jets([str(file)], each=3)).shape == (3, 64)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from ssl_jets.jets import Jets
 from ssl_jets.model import embed_jets, encode
-from ssl_jets.runtime import threads
+from ssl_jets.runtime import control_groups, threads
 from support.small_models import made_jets, tiny_encoder
 
 
@@ -26,8 +26,8 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    monkeypatch.setattr(threads, "GROUP_OF_PROCESS", tmp_path / "own")
+    monkeypatch.setattr(control_groups, "ROOT", tmp_path)
+    monkeypatch.setattr(control_groups, "OF_PROCESS", tmp_path / "own")
     return tmp_path
 
 

@@ -66,6 +66,19 @@ def test_a_model_of_a_server_is_copied_once_and_then_read_offline(
     assert {path.name for path in cached.iterdir()} == {digest}
 
 
+def test_without_a_home_folder_a_variable_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(no_home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("SSL_JETS_CACHE", "mine")
+    assert location.cache() == Path("mine/models")
+    monkeypatch.delenv("SSL_JETS_CACHE")
+    with pytest.raises(UsageError, match="export SSL_JETS_CACHE"):
+        location.cache()
+
+
 @pytest.mark.parametrize("wrong", ["name", "weights"])
 def test_another_hash_is_refused_and_nothing_stays_in_the_cache(
     saved: tuple[Path, str], server: str, cached: Path, wrong: str
@@ -90,7 +103,7 @@ def test_what_cannot_be_copied_is_one_message(saved: tuple[Path, str], server: s
         locate(f"{server}/gone#sha256={saved[1]}")
     with pytest.raises(SslJetsError, match="cannot be reached"):
         locate(f"http://127.0.0.1:9/model#sha256={saved[1]}")
-    with pytest.raises(UsageError, match="no repository of the hub"):
+    with pytest.raises(UsageError, match="not a repository on the hub"):
         locate("hf:model")
     assert not list(cached.iterdir())
 

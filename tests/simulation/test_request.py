@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,10 +16,12 @@ import pytest
 import ssl_jets
 from ssl_jets.cli.simulate import PROCESSES as NAMES_OF_THE_COMMAND
 from ssl_jets.errors import UsageError
-from ssl_jets.simulation import generator, request
+from ssl_jets.runtime.signals import WATCHED
+from ssl_jets.simulation import generator, request, workers
 from ssl_jets.simulation.columns import LABELS
 from ssl_jets.simulation.processes import CLASSES, MIXTURE, PROCESSES
 from ssl_jets.simulation.request import parts_of, request_of
+from ssl_jets.simulation.storage import PartFolder
 
 
 def test_the_command_names_every_process() -> None:
@@ -73,3 +78,21 @@ def test_the_command_prints_only_the_file_on_stdout(tmp_path: Path) -> None:
     assert "5 jets of" in done.stderr
     again = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert (again.returncode, again.stdout) == (2, "")
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    PartFolder(tmp_path / "jets.root", {}, force=False).close()
+
+
+def test_workers_leave_it_to_the_first_process_to_stop() -> None:
+    before = {number: signal.getsignal(number) for number in WATCHED}
+    try:
+        workers._begin_worker(None, None)
+        assert {signal.getsignal(number) for number in WATCHED} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from ssl_jets.methods._method import Method
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 from ssl_jets.runtime.signals import Interrupted
+from ssl_jets.sharing.location import bundled_models
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.loop import fit
 from ssl_jets.training.run_folder import TrainingRun
@@ -121,17 +122,14 @@ def test_a_resumed_run_keeps_the_same_weights_and_snapshots_are_models_of_their_
     assert facts_of(run) == facts_of(whole)
 
 
-def test_settings_that_would_do_nothing_are_refused(
-    sample_files: list[JetFile], tmp_path: Path, write_jetclass
-) -> None:
+def test_settings_that_would_do_nothing_are_refused(tmp_path: Path, write_jetclass: Callable[..., Path]) -> None:
     unlabelled = {"data": {"sources": [str(write_jetclass(label=None))]}}
     settings = resolve_pretrain("mae", unlabelled, overridden(SHORT, "train.best_by=probe"))
     with pytest.raises(UsageError, match="no labels to probe z with"):
         pretrain(settings, tmp_path / "run")
-    run = pretrain(settings_of(sample_files, "train.steps=1"), tmp_path / "mae")
     for settings, message in (
         ({"keep": "best"}, "validates at its end only"),
-        ({"snapshot_minutes": 1}, "one of pretraining"),
+        ({"snapshot_minutes": 1}, "belongs to pretraining"),
     ):
         with pytest.raises(UsageError, match=message):
-            resolve_finetune(run, {"method": {"mode": "probe"}, "train": settings})
+            resolve_finetune(bundled_models()["tiny-ssl"], {"method": {"mode": "probe"}, "train": settings})

@@ -24,10 +24,10 @@ from ssl_jets.methods.mae import MaskedAutoencoder
 from ssl_jets.methods.supervised import Supervised
 from ssl_jets.training import state
 from ssl_jets.training.fabric import make_fabric
-from ssl_jets.training.loop import FitResult, fit
+from ssl_jets.training.loop import fit
 from ssl_jets.training.optimizer import make_optimizer
 from ssl_jets.training.run_folder import TrainingRun
-from ssl_jets.training.state import seed_step, total_steps
+from ssl_jets.training.state import FitResult, seed_step, total_steps
 from support.batches import BadAt, InOrder
 from support.small_models import CLASSES, build_method, tiny_encoder
 

@@ -231,3 +231,10 @@ def test_a_stopped_run_that_is_resumed_stops_at_its_next_bad_look(jets: Jets, tm
             train(mae(jets), jets, tmp_path, Scripted(1, 2), resume=resume, on_collapse="stop", **SHORT)
         assert f"step {step} " in str(caught.value.where)
     assert Counter(line["step"] for line in lines(TrainingRun(tmp_path), "validation")) == {2: 1, 4: 1, 6: 1}
+
+
+def test_a_run_that_its_last_look_has_stopped_has_no_model_after_a_resume(jets: Jets, tmp_path: Path) -> None:
+    for resume in (False, True):
+        with pytest.raises(SslJetsError, match="the representation has collapsed"):
+            train(mae(jets), jets, tmp_path, Scripted(5, 6), resume=resume, on_collapse="stop", **SHORT)
+    train(mae(jets), jets, tmp_path, Scripted(), resume=True, on_collapse="warn", **SHORT)

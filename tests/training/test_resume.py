@@ -30,10 +30,10 @@ from support.overridden import last_of, overridden
 
 TIMES = {"seconds", "jets_per_second", "data_wait"}
 SETTINGS = [
-    "model.size=tiny", "model.blocks=2", "train.precision=32-true", "train.steps=12", "train.batch_size=8",
-    "train.log_every=1", "train.validate_every=4", "train.validation_jets=20", "data.buffer=60", "train.seed=3",
+    "model.size=tiny", "model.blocks=2", "train.precision=32-true", "train.steps=8", "train.batch_size=8",
+    "train.log_every=1", "train.validate_every=4", "train.validation_jets=20", "data.buffer=40", "train.seed=3",
 ]  # fmt: skip
-"""Batches of 8 from windows of 60 jets: the run stops inside a window and goes over several."""
+"""Batches of 8 from buffers of 40 jets: after 7 steps the run stops inside the second buffer."""
 
 
 OF_METHOD = {
@@ -111,14 +111,14 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_losses_and_weights(
     with pytest.raises(Interrupted) as caught:
         pretrain(settings, out)
     assert caught.value.signal == number
-    assert f"stopped at step {batch} of 12; --resume" in capsys.readouterr().err
+    assert f"stopped at step {batch} of 8; --resume" in capsys.readouterr().err
     assert not (out / "model").exists()
     assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, batch + 1))
     pretrain(settings, out, resume=True)
-    assert f"resumed at step {batch} of 12" in capsys.readouterr().err
+    assert f"resumed at step {batch} of 8" in capsys.readouterr().err
     assert metrics(out) == metrics(uninterrupted[method])
-    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, 13))
-    assert [line["step"] for line in metrics(out) if line["kind"] == "validation"] == [4, 8, 12]
+    assert [line["step"] for line in metrics(out) if line["kind"] == "train"] == list(range(1, 9))
+    assert [line["step"] for line in metrics(out) if line["kind"] == "validation"] == [4, 8]
     assert digest(out) == digest(uninterrupted[method])
 
 
@@ -316,7 +316,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_the_run_stays_t
     messages = capsys.readouterr().err
     assert "last.ckpt is damaged" in messages
     assert "going on from the older last-1.ckpt" in messages
-    assert "resumed at step 5 of 12" in messages
+    assert "resumed at step 5 of 8" in messages
     assert metrics(out) == metrics(uninterrupted["supervised"])
     assert digest(out) == digest(uninterrupted["supervised"])
 
@@ -325,7 +325,7 @@ def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
     class_files: list[JetFile], uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    raise_at(monkeypatch, 8, signal.SIGTERM)
+    raise_at(monkeypatch, 5, signal.SIGTERM)
     with pytest.raises(Interrupted):
         pretrain(settings_of(class_files, "supervised"), out)
     changed = ("train.lr=0.00025", "train.weight_decay=0.2", "train.clip=0.5", "train.on_nonfinite=skip")
@@ -339,8 +339,8 @@ def test_resume_may_change_how_the_rest_is_trained_and_writes_it_down(
         [line["lr"] for line in metrics(folder) if line["kind"] == "train"]
         for folder in (out, uninterrupted["supervised"])
     )
-    assert rates[:8] == before[:8]
-    assert rates[8:] == pytest.approx([rate / 2 for rate in before[8:]], rel=1e-5)
+    assert rates[:5] == before[:5]
+    assert rates[5:] == pytest.approx([rate / 2 for rate in before[5:]], rel=1e-5)
     groups = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["optimizer"]["param_groups"]
     assert {group["weight_decay"] for group in groups} == {0.0, 0.2}
 

@@ -112,5 +112,5 @@ def test_such_a_run_is_resumed_to_the_same_weights_without_the_model(
 
 
 def test_a_finetuning_takes_its_model_from_its_own_option(first: Path) -> None:
-    with pytest.raises(UsageError, match=r"(?s)one of pretraining.*train\.model"):
+    with pytest.raises(UsageError, match=r"(?s)belongs to pretraining.*train\.model"):
         resolve_finetune(first, {"train": {"model": str(first)}})

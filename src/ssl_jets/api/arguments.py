@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import UsageError, nearest
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
 from ssl_jets.setting_tree import expand, merge
 
 Names = str | Path | Sequence[str | Path]
@@ -71,9 +69,3 @@ def model_of(model: str | Path) -> Path:
     from ssl_jets.sharing.location import locate
 
     return locate(model)
-
-
-def log(message: str) -> None:
-    """Print a message on stderr; of several processes only the first does."""
-    if rank() == 0:
-        to_stderr(message)

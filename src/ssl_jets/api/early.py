@@ -1,4 +1,4 @@
-"""Checks of a request before libraries are imported and files are read, so that a refusal takes no seconds."""
+"""Checks of a request before libraries are imported and files are read, so that a wrong one fails at once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import UsageError
-from ssl_jets.runtime.atomic import check_folder, check_output, check_run_folder
+from ssl_jets.runtime.atomic import check_folder, check_run_folder
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
-
-
-def check_new_file(out: str | Path, *, force: bool) -> None:
-    """Check that an output file may be written.
-
-    Raises:
-        UsageError: it exists and `force` is not set, or it is a folder.
-    """
-    check_output(Path(out), force=force)
 
 
 def check_new_evaluation(folder: Path, files: Sequence[Path], *, force: bool) -> None:
@@ -80,7 +71,7 @@ def check_where(tree: dict[str, Any]) -> None:
     """Check that the selection of a tree of settings, if there is one, is a formula.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     data = tree.get("data")
     where = data.get("where") if isinstance(data, dict) else None

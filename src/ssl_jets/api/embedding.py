@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, log, model_of, names_of, tree_of
-from ssl_jets.api.early import check_new_file, check_read, check_where
+from ssl_jets.api.arguments import Names, SettingTree, check_choice, given, model_of, names_of, tree_of
+from ssl_jets.api.early import check_read, check_where
+from ssl_jets.runtime.atomic import check_output
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.package_files import DEFAULT_MODEL
 
@@ -146,7 +148,7 @@ def merge(parts: Names, *, out: str | Path, partial: bool = False, force: bool =
     Args:
         parts: files of `embed` or `predict` with `part` or `per_file`, in any order.
         out: the output; its suffix names the format, which may be another than of the parts. `.json` writes an index,
-            by which `read_z` and `read_scores` read the parts as one file.
+            with which `read_z` and `read_scores` read the parts as one file.
         partial: accept missing parts.
         force: replace `out`.
 
@@ -205,7 +207,7 @@ def log_sample(sources: tuple[str, ...]) -> None:
 def _checked(out: str | Path, tree: dict[str, Any], *, new: bool) -> dict[str, Any]:
     """Check the selection and, if it must be new, the output, before any library is imported; return the settings."""
     if new:
-        check_new_file(out, force=False)
+        check_output(Path(out), force=False)
     check_where(tree)
     check_read(tree)
     return tree

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_jets.api.arguments import Names, SettingTree, log, model_of, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, model_of, names_of, path_of, tree_of
 from ssl_jets.api.early import check_new_evaluation, check_read, check_where
 from ssl_jets.api.embedding import log_sample
 from ssl_jets.api.evaluate_request import EvaluateRequest, run_of
 from ssl_jets.api.run_files import Remembered
+from ssl_jets.runtime.console import log
 
 if TYPE_CHECKING:
     from ssl_jets.evaluation import Comparison, Evaluation, GeneratedEvaluation

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_jets.api.arguments import Names, SettingTree, given, log, names_of, tree_of
-from ssl_jets.api.early import check_new_file, check_read
+from ssl_jets.api.arguments import Names, SettingTree, given, names_of, tree_of
+from ssl_jets.api.early import check_read
 from ssl_jets.api.embedding import log_sample
+from ssl_jets.runtime.atomic import check_output
+from ssl_jets.runtime.console import log
 
 if TYPE_CHECKING:
     from ssl_jets.exporting import ExportSummary
@@ -46,7 +48,7 @@ def export(
     Raises:
         SslJetsError: a package of the extra `onnx` is missing, the model cannot be exported, or the results differ.
     """
-    check_new_file(out, force=force)
+    check_output(Path(out), force=force)
 
     from ssl_jets.config import resolve
     from ssl_jets.exporting import ExportSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_jets.api.early import check_new_file
+from ssl_jets.runtime.atomic import check_output
 
 if TYPE_CHECKING:
     from ssl_jets.generation import GenerateSummary
@@ -30,7 +30,7 @@ def generate(
         SslJetsError: the model cannot generate, or the output is wrong.
         Interrupted: a signal came; no unfinished file is left.
     """
-    check_new_file(out, force=force)
+    check_output(Path(out), force=force)
 
     from ssl_jets.generation import generate as run_generate
     from ssl_jets.runtime.allocator import tune_memory

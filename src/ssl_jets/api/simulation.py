@@ -27,7 +27,8 @@ def simulate(
     """Write simulated jets to a ROOT file in the JetClass layout. Needs the extra `sim` (Pythia and FastJet).
 
     Args:
-        process: `qcd`, `hbb`, `hcc`, `hgg`, `h4q`, `hqql`, `zqq`, `wqq`, `tbqq`, `tbl`, `dijets` or `mixture`.
+        process: `qcd`, `hbb`, `hcc`, `hgg`, `h4q`, `hqql`, `zqq`, `wqq`, `tbqq`, `tbl`,
+            `dijets`, `quark`, `gluon` or `mixture`.
         jets: number of jets.
         out: the file, which must end in `.root`; of pairs two files, `OUT-NAME.root`.
         seed: seed of every random choice.

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jets.api.arguments import log
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.runtime.console import log
 
 FIT = "fit"
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_jets.api.arguments import Names, SettingTree, given, log, model_of, names_of, path_of, tree_of
+from ssl_jets.api.arguments import Names, SettingTree, given, model_of, names_of, path_of, tree_of
 from ssl_jets.api.early import check_new_run, check_where
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.launcher import rank
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def pretrain(
 
     stored = _stored_settings(path_of(out), resume)
     in_config = read_config(Path(config)) if config is not None else {}
+    if isinstance(short := in_config.get("method"), str):  # `method: mae`
+        in_config["method"] = {"name": short}
     name = method or _method_of(in_config) or (stored and _method_of(read_config(stored)))
     if not name and model is not None:
         name = load_model(model_of(model)).method
@@ -120,7 +123,7 @@ def finetune(
         data: labelled jets; by default the bundled sample.
         schema: YAML file (or name) of the format of the files.
         where: selection of jets, such as "jet_pt > 300 && abs(jet_eta) < 2"; by default all.
-        val: jets to validate on; by default the jets that the pretraining held out.
+        val: jets to validate on; by default a part of `data` is held out, the same as in the pretraining.
         mode: weights that are trained, such as "head", "lora" or "full" (the default).
         labels: share (at most 1.0) or number of labelled jets; by default all.
         folds: train a model for each fold, which holds that fold out, and write the out-of-fold scores of all jets.
@@ -152,17 +155,18 @@ def finetune(
 
     from ssl_jets.finetuning import finetune as run_finetune
 
+    stored = _stored_settings(path_of(out), resume)
     resolved = _finetune_settings(
         model_of(model),
-        _stored_settings(path_of(out), resume),
+        stored,
         config,
         tree,
         _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
-    if memory and resolved.method.mode != "auto":
+    if memory and resolved.method.mode != "auto" and stored is None:  # a resumed run has the mode that was chosen
         hint = "--plan, or --memory with --mode auto"
-        raise UsageError("this option is one of the plan", where="--memory", hint=hint)
+        raise UsageError("this option belongs to the plan", where="--memory", hint=hint)
     folder = _run_folder(path_of(out), f"finetune-{resolved.method.mode}")
     if resolved.data.folds is not None and resolved.data.fold is None:
         return _finetune_folds(resolved, folder, resume=resume, force=force)
@@ -204,7 +208,7 @@ def plan_finetuning(
     """Measure memory and time of every mode of `finetune`, and train nothing (`ssl-jets finetune --plan`).
 
     It takes the arguments of `finetune` except `out`, `resume` and `force`. `mode` and `size` are checked, but every
-    mode is measured.
+    mode is measured; with `folds`, on the jets of the first training.
 
     Returns:
         The modes that fit and their cost.
@@ -213,6 +217,7 @@ def plan_finetuning(
         SslJetsError: a setting, the model or an input file is wrong.
     """
     from ssl_jets.finetuning import make_plan
+    from ssl_jets.finetuning.folds import with_fold
 
     resolved = _finetune_settings(
         model_of(model),
@@ -222,7 +227,8 @@ def plan_finetuning(
         _layer(data, val, domain, folds, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
         | {"method": given(mode=mode, labels=labels, adapt=adapt, memory=memory), "model": given(size=size)},
     )
-    return make_plan(resolved, log)
+    one_of_folds = resolved.data.folds is not None and resolved.data.fold is None
+    return make_plan(with_fold(resolved, 0) if one_of_folds else resolved, log)
 
 
 def _finetune_settings(
@@ -244,9 +250,9 @@ def _layer(
 
 
 def _method_of(config: dict[str, Any]) -> str | None:
-    """Return the method that a settings file names, as `method: mae` or `method: {name: mae}`."""
+    """Return the method that settings name; None if they name none."""
     method = config.get("method")
-    name = method.get("name") if isinstance(method, dict) else method
+    name = method.get("name") if isinstance(method, dict) else None
     return None if name is None else str(name)
 
 

@@ -109,7 +109,7 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit(130)
         except ReaderEndedError:
-            sys.exit(128 + signal.SIGPIPE)  # as of a program that this signal ends
+            sys.exit(128 + signal.SIGPIPE)  # the exit code of a program that this signal kills
         except RuntimeError as error:
             from ssl_jets.runtime.process_group import Ranks, lost_another
 

@@ -96,7 +96,7 @@ def finetune(
 ) -> None:
     """Train heads, or heads and encoder, from a pretrained model; prints the run folder, or a plan."""
     if json_ and not plan:
-        raise UsageError("this option is one of the plan", where="--json", hint="--plan --json")
+        raise UsageError("this option belongs to the plan", where="--json", hint="--plan --json")
     if plan and (launch := join()) is not None and launch.world > 1:
         raise UsageError("a plan is measured in one process", where="--plan", hint="--plan without torchrun or srun")
     with watching(out, resume):

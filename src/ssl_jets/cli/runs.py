@@ -38,7 +38,7 @@ def runs(
     if json_:
         print_result(dumps([summary.model_dump() for summary in found], indent=1))
     elif not found:
-        log(f"no runs in {folder}" + (", of those asked for" if filter_ else ""))
+        log(f"no runs in {folder}" + (" pass the filter" if filter_ else ""))
     elif sys.stdout.isatty():
         print_table(rows)
     else:

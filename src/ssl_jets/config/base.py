@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from ssl_jets.setting_tree import merge
 
@@ -27,3 +27,24 @@ class Settings(BaseModel):
             name: merge(nested[name].model_dump(), value) if name in nested and isinstance(value, Mapping) else value
             for name, value in values.items()
         }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _switches_are_no_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `train.steps=yes`, which pydantic would turn into 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        takes_numbers = _allows(annotation, int) or _allows(annotation, float)
+        if takes_numbers and not _allows(annotation, bool) and _has_switch(value):
+            raise ValueError("a number, not yes or no")
+        return value
+
+
+def _allows(annotation: Any, kind: type) -> bool:
+    """Return True if a type is `kind`, or has values of it, as `tuple[float, ...] | None` has."""
+    return annotation is kind or any(_allows(part, kind) for part in get_args(annotation))
+
+
+def _has_switch(value: Any) -> bool:
+    """Return True for a bool, and for a list or dict with one."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_has_switch, inside))

@@ -91,3 +91,9 @@ class DataSettings(Settings):
     """Files whose jets are used without labels; by default the jets of `sources`."""
     unlabelled_ratio: float = Field(default=0.0, ge=0)
     """Unlabelled jets for each labelled one in every batch."""
+
+    @model_validator(mode="after")
+    def _fold_of_folds(self) -> DataSettings:
+        if self.fold is not None and self.folds is None:
+            raise ValueError(f"data.fold={self.fold} is one of several folds: set data.folds, too")
+        return self

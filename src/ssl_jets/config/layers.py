@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from ssl_jets.config.base import Settings
+from ssl_jets.runtime.reading import Dumper
 from ssl_jets.setting_errors import explain, trees_of
 from ssl_jets.setting_tree import merge
 
@@ -49,7 +50,7 @@ def resolve(
 
 def to_yaml(settings: Settings) -> str:
     """Return settings as YAML, which `read_config` reads."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    return yaml.dump(settings.model_dump(mode="json"), Dumper=Dumper, sort_keys=False)
 
 
 def _without_length(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

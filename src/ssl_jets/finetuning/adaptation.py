@@ -12,7 +12,7 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.data.subset import subsample
 from ssl_jets.finetuning.objective import Objective, Term
-from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings, check_domain
+from ssl_jets.finetuning.settings import CoralSettings, DannSettings, FinetuneSettings, MmdSettings
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.nn.domain.adversary import Discriminator, ramp
@@ -33,7 +33,6 @@ def adapt(objective: Objective, inputs: TrainingInputs[FinetuneSettings], *, beg
     settings, data = inputs.settings, inputs.data
     if settings.method.adapt == "none":
         return
-    check_domain(settings)  # again, since `auto` has chosen the mode by now
     if inputs.request.columns is None:
         shared_columns([data.files[part.file] for part in data.all_train])
     target_jets = data.jets(data.unlabelled)

@@ -127,9 +127,10 @@ def main() -> None:
     tune_memory()
     if not torch.cuda.is_available() and sys.platform.startswith("linux"):
         # Beyond the free memory the machine would swap, or kill some other process.
-        cpu = torch.device("cpu")
+        cpu, hard = torch.device("cpu"), resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = available(cpu) + peak(cpu)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
         cost = measure(Job(**json.load(sys.stdin)))
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:

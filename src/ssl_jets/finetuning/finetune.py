@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from ssl_jets.data.loading.counting import Labelled
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.data.seen import Seen, after
 from ssl_jets.data.skipped import BAD_AMONG
+from ssl_jets.errors import UsageError
 from ssl_jets.finetuning.adaptation import adapt
 from ssl_jets.finetuning.memory_plan import best_that_fits
 from ssl_jets.finetuning.modes import MODES
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.finetuning.particles import describe_particles, particle_targets
-from ssl_jets.finetuning.settings import FinetuneSettings
+from ssl_jets.finetuning.settings import FIXED_Z, FinetuneSettings
 from ssl_jets.finetuning.setup import (
     build_objective,
     count_targets,
@@ -34,12 +36,15 @@ from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.encoder import Encoder, parameter_count
 from ssl_jets.nn.particles.heads import ParticleTarget
 from ssl_jets.runtime.allocator import explain_shortage, tune_memory
+from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.console import to_stderr
 from ssl_jets.runtime.memory import format_bytes, peak
+from ssl_jets.runtime.reading import read_json
 from ssl_jets.runtime.signals import watched
 from ssl_jets.training.fabric import make_fabric
 from ssl_jets.training.flattening import record_spectrum
 from ssl_jets.training.resume import check_run, goes_on, is_finished, open_run
+from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import (
     TrainingInputs,
     export,
@@ -90,6 +95,7 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     objective = build_objective(settings, pretrained, data.label_names, targets)
     lines = fit_statistics(objective, targets, pretrained, inputs) if begins else []
     open_run(run, settings, data, fabric, resume=resume, force=force)  # the inputs are checked: `force` may replace
+    record_or_check_pretrained(run, pretrained, begins=begins)
     if begins:
         record_spectrum(run, request)
     log_setup(inputs, pretrained, objective, counts)
@@ -119,6 +125,29 @@ def finetune(settings: RunSettings[FinetuneSettings], out: Path, *, resume: bool
     }
     export(inputs, objective, with_pretraining(facts, pretrained))
     return out
+
+
+def record_or_check_pretrained(run: TrainingRun, pretrained: Model, *, begins: bool) -> None:
+    """Record the hash of the pretrained model, or check that a resumed run still has it.
+
+    The hash becomes a fact of the finetuned model, and L2-SP measures distances to these weights.
+
+    Raises:
+        UsageError: another model is at the path now.
+    """
+    record = run.folder / "checkpoints" / "pretrained.json"
+    if begins and run.writes:
+        write_text(record, json.dumps({"sha256": pretrained.sha256}))
+    elif run.writes and record.is_file():  # earlier versions have none
+        before = str(read_json(record, "the record of the pretrained model cannot be read")["sha256"])
+        if before != pretrained.sha256:
+            raise UsageError(
+                "the pretrained model is not the one that the run began with",
+                where=run.folder,
+                found=f"sha256 {pretrained.sha256[:12]}",
+                allowed=[f"sha256 {before[:12]}"],
+                hint="--resume with that model at its place, or --out OTHER for a new run",
+            )
 
 
 def fit_statistics(
@@ -161,12 +190,16 @@ def with_mode(
 def with_steps(
     settings: RunSettings[FinetuneSettings], data: Dataset, jets_per_epoch: int, fabric: Fabric
 ) -> RunSettings[FinetuneSettings]:
-    """Replace `train.epochs` by the number of steps, at least `method.min_steps`."""
+    """Replace `train.epochs` by the number of steps, at least `method.min_steps`.
+
+    Heads on a fixed z are trained by each process on the z of all jets, a batch a step.
+    """
     train = settings.train
     if train.steps is not None:
         return settings
     labelled = shares(train.batch_size, settings.data.unlabelled_ratio)[0] if data.unlabelled else train.batch_size
-    per_step = labelled * train.accumulate * fabric.world_size
+    batches = 1 if settings.method.mode in FIXED_Z else train.accumulate * fabric.world_size
+    per_step = labelled * batches
     steps = max(settings.method.min_steps, math.ceil((train.epochs or 1.0) * jets_per_epoch / per_step))
     return settings.model_copy(update={"train": train.model_copy(update={"steps": steps})})
 

@@ -29,6 +29,7 @@ from ssl_jets.runtime.console import Log, to_stderr
 from ssl_jets.runtime.launcher import join
 from ssl_jets.runtime.overwriting import check_apart
 from ssl_jets.runtime.precision import SCORES_PRECISION
+from ssl_jets.runtime.signals import watched
 from ssl_jets.zfile import Column, ZMetadata, ZWriter, read_metadata
 
 SCORES = "scores.root"
@@ -58,24 +59,30 @@ def finetune_folds(
         The run folders.
 
     Raises:
-        UsageError: several processes share the launch, or an output exists.
+        UsageError: several processes share the launch, an output exists, or the mode is `auto`.
         Interrupted: a signal came; `resume` goes on with the fold that was interrupted.
     """
     if (launch := join()) is not None and launch.world > 1:
         raise UsageError("folds are trained in one process", where="--folds", hint="--set data.fold=0 trains one fold")
+    if settings.method.mode == "auto":  # each fold could get another mode
+        hint = "--plan, then --mode with one that fits"
+        raise UsageError("the folds are trained in one mode", where="--mode auto", hint=hint)
     check_output(out / SCORES, force=force or resume)
     if named := settings.data.sources or tuple(settings.data.proportions):
         check_apart([out / SCORES], [source.path for source in resolve_sources(named)])
-    folds = [_with_fold(settings, fold) for fold in range(settings.data.folds or 0)]
+    folds = [with_fold(settings, fold) for fold in range(settings.data.folds or 0)]
     runs = [out / f"fold-{fold}" for fold in range(len(folds))]
-    for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):
-        log(f"fold {fold} of {len(folds)}")
-        finetune(own, run, resume=resume, force=force)
-    models = [load_model(run) for run in runs]
-    if resume and _has_scores_of(out / SCORES, models):
-        log(f"finished before: {out / SCORES}")
-    else:
-        _write_scores(folds, models, out / SCORES, log)
+    with watched() as watch:
+        for fold, (own, run) in enumerate(zip(folds, runs, strict=True)):
+            watch.stop_at_once()  # the end of the fold before has let signals wait
+            log(f"fold {fold} of {len(folds)}")
+            finetune(own, run, resume=resume, force=force)
+        watch.stop_at_once()
+        models = [load_model(run) for run in runs]
+        if resume and _has_scores_of(out / SCORES, models):
+            log(f"finished before: {out / SCORES}")
+        else:
+            _write_scores(folds, models, out / SCORES, log)
     return runs
 
 
@@ -85,7 +92,8 @@ def _has_scores_of(path: Path, models: list[Model]) -> bool:
     return bool(stored.get("models") == [model.sha256 for model in models])
 
 
-def _with_fold(settings: RunSettings[FinetuneSettings], fold: int) -> RunSettings[FinetuneSettings]:
+def with_fold(settings: RunSettings[FinetuneSettings], fold: int) -> RunSettings[FinetuneSettings]:
+    """Return the settings of the training that holds out one fold."""
     return settings.model_copy(update={"data": settings.data.model_copy(update={"fold": fold})})
 
 

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import torch
 
 from ssl_jets.config import RunSettings
 from ssl_jets.data.loading.mixed import shares, together
-from ssl_jets.errors import SslJetsError
+from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetuning.dry_run import Cost, Job, save_batches
 from ssl_jets.finetuning.particles import particle_targets
-from ssl_jets.finetuning.settings import ADAPTED_Z, FIXED_Z, FinetuneSettings
+from ssl_jets.finetuning.settings import FinetuneSettings, check_mode_and_batch
 from ssl_jets.finetuning.setup import count_targets, in_batches, open_labelled
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import default_device
@@ -41,6 +41,9 @@ DRAWN = 1000
 """Number of random batches to draw; some of them are taken, the heaviest included."""
 STEPS = 3
 """Steps of a dry run; the optimizer has its moments from the second one on."""
+
+FEWER_JETS = "--set data.buffer=10000"
+"""Hint: the setting that bounds the jets in memory."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +115,16 @@ class MemoryPlan:
         return json.dumps({"memory": self.memory, "stream": self.stream, "rows": rows}, indent=1)
 
 
-def make_plan(
-    settings: RunSettings[FinetuneSettings], log: Log = lambda line: None, among: Iterable[Candidate] | None = None
-) -> MemoryPlan:
-    """Measure candidates.
+def make_plan(settings: RunSettings[FinetuneSettings], log: Log = lambda line: None) -> MemoryPlan:
+    """Measure all candidates.
 
     Args:
         settings: settings of the run; their mode is ignored.
         log: called with one line per measurement.
-        among: the candidates; all by default.
     """
     rows: list[PlanRow] = []
     with Planner(settings) as planner:
-        for candidate in among or all_candidates(settings):
+        for candidate in all_candidates(settings):
             rows.append(planner.measure(candidate))
             log(describe(rows[-1]))
         return MemoryPlan(rows, planner.memory, planner.stream.stays)
@@ -146,7 +146,7 @@ def best_that_fits(settings: RunSettings[FinetuneSettings], log: Log = lambda li
             "no mode fits into the memory",
             where="--memory",
             found=format_bytes(planner.memory),
-            hint="a smaller --batch-size, or fewer jets in memory: --set data.buffer=10000",
+            hint=f"a smaller --batch-size, or fewer jets in memory: {FEWER_JETS}",
         )
 
 
@@ -164,15 +164,18 @@ def candidates(mode: str, settings: RunSettings[FinetuneSettings]) -> Iterator[C
         return
     if mode in ("lora", "last-blocks") and settings.model.architecture is not None:
         return
-    if mode in FIXED_Z and (settings.method.adapt in ADAPTED_Z or settings.method.particle_targets):
-        return
     size, accumulate = settings.train.batch_size, settings.train.accumulate
     smaller = max(1, size // ACCUMULATE)
     sizes = [(size, accumulate)] + ([(smaller, accumulate * size // smaller)] if smaller < size else [])
     saves = mode in THROUGH_BLOCKS and settings.model.architecture is None  # by activation checkpointing
     for checkpointing in (False, True) if saves else (False,):
         for jets, times in sizes:
-            yield Candidate(mode, jets, times, checkpointing)
+            candidate = Candidate(mode, jets, times, checkpointing)
+            try:
+                check_mode_and_batch(candidate.of(settings))
+            except UsageError:  # a probe of adapted z, or a batch too small for two domains
+                continue
+            yield candidate
 
 
 def describe(row: PlanRow) -> str:
@@ -198,12 +201,14 @@ class Planner:
         if unlabelled := in_batches(data, self.settings).unlabelled:
             self.domain = concatenate(list(statistics_sample(data, unlabelled, 0, request.inputs, blind=True)))
         self.target = sorted({part.file for part in data.unlabelled})
-        self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         device = default_device()
         limit = self.settings.method.memory
         self.memory = available(device) if limit is None else parse_memory(limit)
         cost = _in_a_process(self._job(self.settings, "probe"))
+        if cost.failed:
+            raise SslJetsError("the jets to shuffle do not fit into the memory", found=cost.failed, hint=FEWER_JETS)
         self.stream = Cost() if device.type == "cuda" else cost
+        self.folder = tempfile.TemporaryDirectory(prefix="ssl-jets-plan-")
         return self
 
     def __exit__(self, *_: object) -> None:

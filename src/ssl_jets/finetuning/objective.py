@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from ssl_jets.finetuning.source_weights import SourceWeights
@@ -156,42 +155,26 @@ class Objective(Method):
 class L2SPTerm(Term):
     """L2-SP penalty (arXiv:1802.01483): strength / 2 sum (w - w_0)^2 over the trainable weights of the encoder.
 
+    w_0 is not saved in checkpoints: a resumed run loads the pretrained model again.
+
     Args:
         strength: factor of the penalty.
         encoder: the pretrained encoder, before its first step.
     """
 
-    def __init__(self, strength: float, encoder: BaseEncoder) -> None:
+    def __init__(self, strength: float, encoder: nn.Module) -> None:
         super().__init__()
-        self.strength, self.l2_sp = strength, L2SP(encoder)
-
-    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
-        """Compute the penalty, which does not depend on the jets."""
-        penalty: Tensor = self.l2_sp(objective.encoder)
-        return self.strength * penalty
-
-
-class L2SP(nn.Module):
-    """Omega(w) = 1/2 sum (w - w_0)^2 over the trainable weights of a module, w_0 their current values.
-
-    w_0 is not saved in checkpoints: a resumed run loads the pretrained model again.
-
-    Args:
-        module: the pretrained module, before its first step.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
-        weights = dict(module.named_parameters())
+        self.strength = strength
+        weights = dict(encoder.named_parameters())
+        self.names = [name for name, weight in weights.items() if weight.requires_grad]
         for number, name in enumerate(self.names):
             self.register_buffer(f"start{number}", weights[name].detach().clone(), persistent=False)
 
-    def forward(self, module: nn.Module) -> Tensor:
-        """Compute Omega of the same module after some steps, a scalar."""
-        weights = dict(module.named_parameters())
-        total = torch.zeros((), device=next(iter(weights.values())).device)
+    def forward(self, objective: Objective, z: Tensor, jets: Jets, progress: float) -> Tensor:
+        """Compute the penalty, which does not depend on the jets."""
+        weights = dict(objective.encoder.named_parameters())
+        total = z.new_zeros(())
         for number, name in enumerate(self.names):
             start: Tensor = getattr(self, f"start{number}")
             total = total + (weights[name] - start).square().sum()
-        return total / 2
+        return self.strength / 2 * total

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ssl_jets.config import SHAPE, Recipe, RunSettings, Settings, read_config, resolve
+from ssl_jets.config import SHAPE, ModelSettings, Recipe, RunSettings, Settings, read_config, resolve
 from ssl_jets.data.loading.mixed import shares
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.nn.domain.distance import SCALES
 from ssl_jets.nn.particles.tasks import ClassWeights
 from ssl_jets.nn.tasks import LABEL, TaskSettings
+from ssl_jets.training.run_setup import split_of
 
 
 class DannSettings(Settings):
@@ -54,8 +55,6 @@ class ReweightSettings(Settings):
 
 FIXED_Z = ("probe",)
 """Modes that keep z fixed."""
-
-
 ADAPTED_Z = ("dann", "coral", "mmd")
 """Adaptations that compare z of the domains, and so need jets of both in a batch."""
 
@@ -171,89 +170,113 @@ def resolve_finetune(model: Path, *layers: dict[str, Any], stored: Path | None =
     Args:
         model: run folder or model folder of the pretrained model.
         layers: settings in increasing precedence.
-        stored: `config.yaml` of a run, in the place of the defaults.
+        stored: `config.yaml` of a run, instead of the defaults.
 
     Raises:
         UsageError: a setting is wrong or has no meaning in finetuning.
     """
     pretrained = load_model(model)
-    training = pretrained.facts["training"]
-    split = {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
-    encoder = pretrained.encoder.cfg
+    split, encoder = split_of(pretrained.facts["training"]), pretrained.encoder.cfg
     base = [Recipe().layer(), {"data": split}] if stored is None else [read_config(stored)]
     methods = [layer["method"] for layer in layers if isinstance(layer.get("method"), dict)]
     if any(method.get("adapt", "none") != "none" for method in methods) and stored is None:
         base.append({"data": {"unlabelled_ratio": 1.0}})
     named: dict[str, Any] = {"method": {"name": "finetune", "model": str(model)}}
-    if stored is not None:  # the run continues in the mode that was chosen when it began
-        layers = tuple(_without_auto(layer) for layer in layers)
-    trees = [layer["model"] for layer in layers if isinstance(layer.get("model"), dict)]
-    sized = any("size" in tree for tree in trees)
+    mode = [method["mode"] for method in methods if "mode" in method][-1:]
+    if stored is not None and mode == ["auto"]:
+        layers = tuple(_without_choice(layer) for layer in layers)
     # A student does not inherit the architecture of its teacher, nor, with another size, the width.
-    not_inherited = set(SHAPE) if sized else set()
-    if [method["mode"] for method in methods if "mode" in method][-1:] == ["distil"]:
-        not_inherited |= {"architecture", "options"}
+    sized = any("size" in layer["model"] for layer in layers if isinstance(layer.get("model"), dict))
+    not_inherited = {*(SHAPE if sized else ()), *(("architecture", "options") if mode == ["distil"] else ())}
     inherited = encoder.model_dump(exclude=not_inherited)
     all_layers: list[dict[str, Any]] = [{"model": inherited}, *base, named, *layers]
     settings = resolve(RunSettings[FinetuneSettings], *all_layers)
     if settings.method.mode == "distil" and stored is None:
         targets = {"method": {"targets": targets_of(pretrained)}}
         settings = resolve(RunSettings[FinetuneSettings], targets, *all_layers)
-    if settings.data.labelled is not None:
-        hint = "finetune --labels takes a part of the labels"
-        raise UsageError("this setting is one of pretraining", where="data.labelled", hint=hint)
-    if settings.train.model is not None:
-        raise UsageError("this setting is one of pretraining", where="train.model", hint="finetune --model RUN")
-    flatten = settings.data.flatten
-    if flatten is not None and flatten.how == "resample" and settings.method.mode == "probe":
-        hint = "data.flatten.how=weights"
-        raise UsageError("mode probe reads each jet once", where="data.flatten.how", found="resample", hint=hint)
-    if settings.train.snapshot_minutes is not None:
-        raise UsageError("this setting is one of pretraining", where="train.snapshot_minutes")
-    if settings.train.keep == "best" and settings.method.mode == "probe":
-        hint = "--mode head"
-        raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
-    if settings.train.strategy == "fsdp" and settings.method.l2_sp:
+    _check_settings(settings, encoder)
+    check_mode_and_batch(settings)
+    return settings
+
+
+def _check_settings(settings: RunSettings[FinetuneSettings], encoder: ModelSettings) -> None:
+    """Check that the settings have a meaning in finetuning, and leave the encoder as it is, except for a student.
+
+    Raises:
+        UsageError: they do not.
+    """
+    data, train, method = settings.data, settings.train, settings.method
+    for where, value, hint in (
+        ("data.labelled", data.labelled, "finetune --labels takes a part of the labels"),
+        ("train.model", train.model, "finetune --model RUN"),
+        ("train.snapshot_minutes", train.snapshot_minutes, None),
+    ):
+        if value is not None:
+            raise UsageError("this setting belongs to pretraining", where=where, hint=hint)
+    if train.strategy == "fsdp" and method.l2_sp:
         hint = "train.strategy=ddp"
         raise UsageError("L2-SP compares whole weights, which no process has", where="method.l2_sp", hint=hint)
-    check_domain(settings)
-    _check_particles(settings)
-    if settings.model != encoder and settings.method.mode != "distil":
+    if data.folds is not None and not method.targets:
+        hint = "method.targets=[label]"
+        raise UsageError("out-of-fold scores are of jets", where="method.targets", found="none", hint=hint)
+    _check_domain(settings)
+    if settings.model != encoder and method.mode != "distil":
         changed = [key for key, value in encoder if getattr(settings.model, key) != value]
         raise UsageError(
-            "the encoder is that of the pretrained model",
+            "the encoder is taken from the pretrained model",
             where=f"model.{changed[0]}",
             found=getattr(settings.model, changed[0]),
             allowed=[getattr(encoder, changed[0])],
             hint="--set method.pool=..." if changed == ["pool"] else "--mode distil trains another one",
         )
-    return settings
 
 
-def _check_particles(settings: RunSettings[FinetuneSettings]) -> None:
-    """Check that the mode can learn targets of particles.
+def check_mode_and_batch(settings: RunSettings[FinetuneSettings]) -> None:
+    """Check that the mode, and a batch of this size, can do what the settings ask; mode `auto` may choose any.
 
     Raises:
-        UsageError: it trains heads on z, which is computed once.
+        UsageError: the mode computes z once, or the batch has too few jets of a domain.
     """
-    method = settings.method
-    if method.particle_targets and (method.mode in FIXED_Z or method.probe_first):
+    method, flatten = settings.method, settings.data.flatten
+    fixed = method.mode in FIXED_Z
+    if method.particle_targets and (fixed or method.probe_first):
         raise UsageError(
             "targets of particles need the tokens of each step, and heads on z alone have none",
             where="method.particle_targets",
             found="method.probe_first" if method.probe_first else f"--mode {method.mode}",
             hint="--mode head trains heads on the frozen encoder",
         )
-    if settings.data.folds is not None and not method.targets:
-        hint = "method.targets=[label]"
-        raise UsageError("out-of-fold scores are of jets", where="method.targets", found="none", hint=hint)
+    if fixed and flatten is not None and flatten.how == "resample":
+        hint = "data.flatten.how=weights"
+        raise UsageError("mode probe reads each jet once", where="data.flatten.how", found="resample", hint=hint)
+    if fixed and settings.train.keep == "best":
+        hint = "--mode head"
+        raise UsageError("mode probe validates at its end only", where="train.keep", found="best", hint=hint)
+    if fixed and method.adapt in ADAPTED_Z:
+        raise UsageError(
+            "z is fixed in this mode, so nothing can bring the domains together in it",
+            where=f"--adapt {method.adapt}",
+            found=f"--mode {method.mode}",
+            hint="--mode full, or --adapt reweight",
+        )
+    if method.adapt in ADAPTED_Z:
+        sizes = shares(settings.train.batch_size, settings.data.unlabelled_ratio)
+        if method.adapt != "dann" and min(sizes) < 2:
+            raise UsageError(
+                "spreads of z need two jets of each domain in a batch",
+                where="data.unlabelled_ratio",
+                found=f"{settings.data.unlabelled_ratio:g}, with {settings.train.batch_size} jets in a batch",
+                hint="a larger --batch-size",
+            )
 
 
-def _without_auto(layer: dict[str, Any]) -> dict[str, Any]:
-    method = layer.get("method")
-    if not isinstance(method, dict) or method.get("mode") != "auto":
-        return layer
-    return layer | {"method": {key: value for key, value in method.items() if key != "mode"}}
+def _without_choice(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer without the settings that mode `auto` chose when the run began, which a resumed run keeps."""
+    kept = dict(layer)
+    for tree, chosen in (("method", ("mode",)), ("train", ("batch_size", "accumulate", "checkpointing"))):
+        if isinstance(layer.get(tree), dict):
+            kept[tree] = {key: value for key, value in layer[tree].items() if key not in chosen}
+    return kept
 
 
 def targets_of(teacher: Model) -> list[str]:
@@ -261,31 +284,17 @@ def targets_of(teacher: Model) -> list[str]:
     return [LABEL] * (teacher.head is not None) + list(teacher.regressor.names if teacher.regressor else ())
 
 
-def check_domain(settings: RunSettings[FinetuneSettings]) -> None:
-    """Check that jets of a target domain and an adaptation are set together, and that the mode can adapt z.
+def _check_domain(settings: RunSettings[FinetuneSettings]) -> None:
+    """Check that jets of a target domain and an adaptation are set together.
 
     Raises:
-        UsageError: one of them is missing, or the mode keeps z fixed.
+        UsageError: one of them is missing.
     """
-    adapt, mode = settings.method.adapt, settings.method.mode
+    adapt = settings.method.adapt
     if adapt == "none" and settings.data.unlabelled:
-        raise UsageError("nothing would be done with the jets of the domain", where="--domain", hint="--adapt dann")
+        raise UsageError("the jets of the domain would not be used", where="--domain", hint="--adapt dann")
     if adapt == "none" and settings.data.unlabelled_ratio:
-        raise UsageError("this setting is one of pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
+        raise UsageError("this setting belongs to pretraining", where="data.unlabelled_ratio", hint="--adapt dann")
     if adapt != "none" and not settings.data.unlabelled:
         hint = "--domain SRC names them"
         raise UsageError("this needs unlabelled jets of the target domain", where=f"--adapt {adapt}", hint=hint)
-    if adapt in ("coral", "mmd") and min(shares(settings.train.batch_size, settings.data.unlabelled_ratio)) < 2:
-        raise UsageError(
-            "spreads of z need two jets of each domain in a batch",
-            where="data.unlabelled_ratio",
-            found=f"{settings.data.unlabelled_ratio:g}, with {settings.train.batch_size} jets in a batch",
-            hint="a larger --batch-size",
-        )
-    if adapt in ADAPTED_Z and mode in FIXED_Z:
-        raise UsageError(
-            "z is fixed in this mode, so nothing can bring the domains together in it",
-            where=f"--adapt {adapt}",
-            found=f"--mode {mode}",
-            hint="--mode full, or --adapt reweight",
-        )

@@ -86,7 +86,9 @@ def pack(
     if not isinstance(particles, ak.Array) or particles.ndim not in (2, 3):
         kind = f"{type(particles).__name__}" + (f" of {particles.ndim} axes" if hasattr(particles, "ndim") else "")
         raise UsageError("these are not particles of jets", where="particles", found=kind, allowed=[_EXPECTED])
-    further = {name: _further(particles, name, value) for name, value in (columns or {}).items()}
+    further = {
+        name: _field(particles, value) if isinstance(value, str) else value for name, value in (columns or {}).items()
+    }
     jets_of_event = None
     if particles.ndim == 3:
         jets_of_event = ak.to_numpy(ak.num(particles, axis=1))
@@ -176,10 +178,6 @@ def _field(records: Any, name: str) -> Any:
         fields = getattr(records, "fields", [])
         raise UsageError("the records lack a field", where=name, found=", ".join(fields) or "no records")
     return found
-
-
-def _further(particles: Any, name: str, value: Any) -> Any:
-    return _field(particles, value) if isinstance(value, str) else value
 
 
 def _same(values: Any, counts: Array, where: str, *, axis: int) -> None:

@@ -77,7 +77,7 @@ def impossible(particles: Array, names: Sequence[str]) -> Iterator[tuple[str, Ar
 
 
 def no_kind(kind: Array, kinds: int) -> tuple[str, Array]:
-    """Return the reason and the indices of particles whose kind is no index of `kinds`."""
+    """Return the reason and the indices of particles with a kind that is not an index of `kinds`."""
     return NO_KIND.format(last=kinds - 1), np.flatnonzero((kind < 0) | (kind >= kinds) | (kind % 1 != 0))
 
 

@@ -64,7 +64,7 @@ def keep_blocks() -> bool:
 
 @contextmanager
 def explain_shortage(hint: str) -> Iterator[None]:
-    """Turn a failed allocation into one message, whose `hint` names the setting to lower.
+    """Turn a failed allocation into one message; its `hint` names the setting to lower.
 
     Raises:
         SslJetsError: there is not enough memory.

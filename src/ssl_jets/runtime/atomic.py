@@ -147,7 +147,7 @@ def open_to_append(path: Path) -> IO[str]:
 def clear_left_behind(output: Path) -> None:
     """Remove hidden folders that killed runs with the same output left behind, and report each on stderr.
 
-    A folder whose lock is held, or cannot be tested on this file system, stays.
+    A folder stays if its lock is held, or if this file system has no locks.
     """
     hidden = re.compile(rf"\.{re.escape(output.name)}\.[a-z0-9_]{{8}}")
     try:

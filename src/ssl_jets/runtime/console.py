@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ssl_jets.runtime.launcher import rank
 from ssl_jets.runtime.terminal import write
 
 Log = Callable[[str], None]
@@ -23,6 +24,12 @@ _BAR_WIDTH = 24
 def to_stderr(message: str) -> None:
     """Print one line on stderr; in a notebook, which shows stderr as errors, on stdout."""
     write(message, sys.stdout if in_notebook() else sys.stderr)
+
+
+def log(message: str) -> None:
+    """Print one line as `to_stderr` does; of the processes of a launch only the first does."""
+    if rank() == 0:
+        to_stderr(message)
 
 
 def in_notebook() -> bool:

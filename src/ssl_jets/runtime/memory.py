@@ -13,10 +13,15 @@ from pathlib import Path
 import torch
 
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.control_groups import control_groups
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
-GROUP, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Files of limit and use in a control group, and the cache in its `memory.stat`: of version 2, and of version 1."""
 
 
 def parse_memory(text: str) -> int:
@@ -73,27 +78,22 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not MEMINFO.is_file():
-        raise UsageError("how much memory is free is not known here", where="--memory", hint="--memory 16GB")
+        raise UsageError("this system does not report its free memory", where="--memory", hint="--memory 16GB")
     free = 1024 * _kilobytes(MEMINFO, "MemAvailable")
     return min([free, *_left_of_groups()])
 
 
 def _left_of_groups() -> Iterator[int]:
-    """Yield the free bytes of the control groups of this process, from the innermost to the outermost.
+    """Yield the free bytes of the control groups of this process.
 
     Batch systems limit memory by them. They count the file cache as used, which the kernel frees on demand.
     """
-    with suppress(OSError):  # not Linux, or an older kind of groups
-        own = next((line for line in GROUP.read_text().splitlines() if line.startswith("0::/")), "0::/")
-        inner = CGROUP / own.removeprefix("0::/")
-        for group in (inner, *inner.parents):
+    for group in control_groups("memory"):
+        for limit, used, cached in _LIMITS:
             with suppress(OSError, ValueError):  # no limit: no file, or the text "max"
-                limit = int((group / "memory.max").read_text())
-                used = int((group / "memory.current").read_text())
-                cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-                yield limit - used + (int(cached[1]) if cached else 0)
-            if group == CGROUP:
-                return
+                free = int((group / limit).read_text()) - int((group / used).read_text())
+                cache = re.search(rf"^{cached} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+                yield free + (int(cache[1]) if cache else 0)
 
 
 def _kilobytes(file: Path, name: str) -> int:

@@ -26,8 +26,8 @@ RESOLVE_TIMEOUT = timedelta(minutes=1)
 """Timeout of the resolution of a machine's name."""
 
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-"""Variable by which torchrun makes a new store for each start. Otherwise processes that it starts again find the
-addresses of the ended ones."""
+"""Variable that makes torchrun create a new store for each start. Without it, restarted processes find the addresses of
+the processes before them."""
 
 T = TypeVar("T")
 

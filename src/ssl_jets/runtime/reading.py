@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,8 +138,15 @@ def load_yaml(text: str) -> Any:
         loader.dispose()
 
 
+class Dumper(yaml.SafeDumper):
+    """YAML writer that quotes every text which `load_yaml` would take for a number."""
+
+
 class _Bounded(yaml.SafeLoader):
-    """YAML loader with limits of size and depth that refuses duplicate keys."""
+    """YAML loader with limits of size and depth that refuses duplicate keys.
+
+    Numbers are decimal: `1e-4` is one, and `0100` is 100. In YAML 1.1 they are a text and 64.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -167,6 +175,23 @@ class _Bounded(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int | float:
+        """Construct a number; one that is not decimal, such as `0x10` or `1:30`, is refused."""
+        text = str(self.construct_scalar(node))
+        try:
+            return int(text) if node.tag == _INT else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:
+            what = f"{text!r} is no decimal number; a text like it needs quotes"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+for _kind in (_Bounded, Dumper):
+    _kind.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+for _tag in (_INT, _FLOAT):
+    _Bounded.add_constructor(_tag, _Bounded.construct_decimal)
 
 
 def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:

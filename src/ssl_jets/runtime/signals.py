@@ -13,8 +13,9 @@ from types import FrameType, TracebackType
 from ssl_jets.errors import SslJetsError
 
 _AGAIN = 0.05
-"""Seconds after which a signal is repeated whose exception Python ignored."""
-_WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Seconds before a signal is sent again if Python ignored its exception."""
+WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Signals that end a batch job."""
 
 
 class Interrupted(BaseException):
@@ -45,7 +46,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if threading.current_thread() is threading.main_thread():
-            for number in _WATCHED:
+            for number in WATCHED:
                 self._before[number] = signal.signal(number, self._note)
             self._hook, sys.unraisablehook = sys.unraisablehook, self._repeat
         return self
@@ -60,6 +61,12 @@ class Watch:
         if self.received and self.at_once and isinstance(error, Exception) and not isinstance(error, SslJetsError):
             raise Interrupted(self.received) from error  # a library, such as pydantic, made another error of it
 
+    def stop_at_once(self) -> None:
+        """Raise `Interrupted` as soon as a signal arrives from now on, and now if one has arrived."""
+        self.at_once = True
+        if self.received:
+            raise Interrupted(self.received)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received == signal.SIGINT and number == signal.SIGINT and not self.at_once:
             raise KeyboardInterrupt
@@ -68,7 +75,7 @@ class Watch:
             raise Interrupted(number)
 
     def _repeat(self, ignored: sys.UnraisableHookArgs) -> None:
-        """Send a signal again whose exception Python ignored, as it does in a callback of an import."""
+        """Send a signal again if Python ignored its exception, as it does in a callback of an import."""
         if not isinstance(ignored.exc_value, Interrupted):
             self._hook(ignored)
             return

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ssl_jets.runtime.control_groups import control_groups
 from ssl_jets.runtime.launcher import join
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Environment variables that decide how OpenMP threads wait; they are read when torch is loaded."""
 MAX_BATCHES_AT_ONCE = 16
 """Largest number of batches computed at the same time; each takes the memory of a forward pass."""
-CGROUP, GROUP_OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -98,19 +97,11 @@ def map_in_order(
 
 def _quotas() -> Iterator[float]:
     """Yield the quotas, in cores, of the control groups of this process (version 2, and 1)."""
-    own = "/"
-    with suppress(OSError):
-        lines = GROUP_OF_PROCESS.read_text().splitlines()
-        own = next((line.removeprefix("0::") for line in lines if line.startswith("0::/")), "/")
-    inner = CGROUP / own.strip("/")
-    for group in (inner, *inner.parents):
+    for group in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no limit: no file, or the text "max"
             quota, period = (group / "cpu.max").read_text().split()
             yield int(quota) / int(period)
-        if group == CGROUP:
-            break
-    for controller in (CGROUP / "cpu", CGROUP / "cpu,cpuacct"):
         with suppress(OSError, ValueError):
-            allowed = int((controller / "cpu.cfs_quota_us").read_text())
+            allowed = int((group / "cpu.cfs_quota_us").read_text())
             if allowed > 0:  # -1 for no limit
-                yield allowed / int((controller / "cpu.cfs_period_us").read_text())
+                yield allowed / int((group / "cpu.cfs_period_us").read_text())

@@ -24,8 +24,7 @@ from urllib.request import Request, urlopen
 
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.runtime.atomic import WorkFolder
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.package_files import package_folder
 
 WEIGHTS, METHOD_WEIGHTS, CONFIG = "model.safetensors", "method.safetensors", "config.json"
@@ -71,15 +70,11 @@ def locate(name: str | Path) -> Path:
         return _from_url(text)
     if text not in bundled_models():
         return Path(name)
-    own = Path(name).exists()
-    if rank() == 0:
-        which = (
-            "the folder of this name, and not the model that comes with ssl-jets"
-            if own
-            else "which comes with ssl-jets"
-        )
-        to_stderr(f"model: {text}, {which}")
-    return Path(name) if own else bundled_models()[text]
+    if Path(name).exists():
+        log(f"model: {text}, the folder of this name, and not the model that comes with ssl-jets")
+        return Path(name)
+    log(f"model: {text}, which comes with ssl-jets")
+    return bundled_models()[text]
 
 
 def model_folder(path: Path) -> Path:
@@ -124,9 +119,19 @@ def is_elsewhere(name: str | Path) -> bool:
 
 
 def cache() -> Path:
-    """Return the folder of models from elsewhere."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SSL_JETS_CACHE") or Path(base) / "ssl-jets") / "models"
+    """Return the folder of models from elsewhere.
+
+    Raises:
+        UsageError: no variable names one, and the user has no home folder.
+    """
+    if own := os.environ.get("SSL_JETS_CACHE"):
+        return Path(own) / "models"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        hint = "export SSL_JETS_CACHE=FOLDER"
+        raise UsageError("models from elsewhere are kept in your home folder, and you have none", hint=hint) from None
+    return Path(base) / "ssl-jets" / "models"
 
 
 def _from_url(text: str) -> Path:
@@ -140,9 +145,14 @@ def _from_url(text: str) -> Path:
         )
     folder = cache() / digest
     if not (folder / CONFIG).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if rank() == 0:
-            to_stderr(f"model: copying {url} to {folder}")
+        log(f"model: copying {url} to {folder}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "export SSL_JETS_CACHE=FOLDER"
+            raise SslJetsError(
+                "the model cannot be copied", where=folder.parent, found=error.strerror, hint=hint
+            ) from None
         work = WorkFolder(folder)
         try:
             fresh = work.path / "fresh"
@@ -203,7 +213,7 @@ def _copy(url: str, path: Path, most: int | None = None) -> str:
 def _from_hub(text: str) -> Path:
     match = _REPOSITORY.fullmatch(text)
     if match is None:
-        raise UsageError("this is no repository of the hub", where=text, allowed=["hf:owner/name@revision"])
+        raise UsageError("this is not a repository on the hub", where=text, allowed=["hf:owner/name@revision"])
     if find_spec("huggingface_hub") is None:
         hint = 'pip install "ssl-jets[hub]"'
         raise UsageError("models of the hub are copied by the package huggingface-hub", where=text, hint=hint)

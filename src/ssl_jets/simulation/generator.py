@@ -28,7 +28,7 @@ _INCOMING = 3
 _OUTGOING = 5
 """Index of the first outgoing particle."""
 _UNWEIGHTED = 3
-"""Strategy of a Les Houches event file whose events all have weight 1."""
+"""Strategy of a Les Houches event file: all events have weight 1."""
 _MAX_SEED = 900_000_000
 _SHOWERS = {"simple": "PartonShowers:model = 1", "vincia": "PartonShowers:model = 2"}
 

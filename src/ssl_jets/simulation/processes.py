@@ -27,7 +27,7 @@ class Process:
         channels: settings of Pythia, one tuple for each channel; batches of events alternate between channels.
         matches: truth matches of the jets of the class; other jets are dropped where labels are wanted.
         pt_hat: range of the transverse momentum of the hard process [GeV]; higher if a neutrino leaves the jet.
-        tilt: power of that momentum by which events are generated more often, so that the jet_pt spectra agree.
+        tilt: hard events are generated more often by this power of that momentum, so that the jet_pt spectra agree.
     """
 
     label: str

@@ -6,7 +6,6 @@ command finds the parts of an earlier one that was stopped, and simulates only t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ import uproot
 
 from ssl_jets.data.write import COUNTER, TREE
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.runtime.atomic import disk_error, whole_file, write_text
+from ssl_jets.runtime.atomic import disk_error, try_lock, whole_file, write_text
 from ssl_jets.simulation.columns import EVENT_ID, LAYOUT, LISTS, VERTEX_LAYOUT, Table, counter_of
 from ssl_jets.simulation.parts import FinishedPart
 
@@ -53,11 +52,9 @@ class PartFolder:
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise disk_error(self.path, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise UsageError("another process writes this output", where=self.path, hint="another --out") from None
+        if try_lock(self._lock) is False:
+            self.close()
+            raise UsageError("another process writes this output", where=self.path, hint="another --out")
         request = self.path / _REQUEST
         text = json.dumps(facts, indent=2, sort_keys=True)
         if request.exists() and request.read_text(encoding="utf-8") != text:

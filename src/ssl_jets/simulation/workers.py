@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jets.errors import SslJetsError
-from ssl_jets.runtime.signals import Interrupted, Watch
+from ssl_jets.runtime.signals import WATCHED, Interrupted, Watch
 from ssl_jets.simulation.parts import StoppedError, simulate_part
 from ssl_jets.simulation.request import Part, SimulationRequest
 from ssl_jets.simulation.storage import save_part
@@ -85,9 +86,8 @@ _worker: dict[str, Any] = {}
 
 
 def _begin_worker(stop: Any, done: Any) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
+    for number in WATCHED:  # batch systems and Ctrl-C send them to all processes; the first one decides
+        signal.signal(number, signal.SIG_IGN)
     _worker.update(stop=stop, done=done)
 
 

@@ -25,7 +25,7 @@ from ssl_jets.runtime.process_group import Ranks, lost_another
 from ssl_jets.runtime.reading import guarded
 from ssl_jets.training.run_folder import checkpoints
 
-BEGIN_ANEW = "--force in the place of --resume begins the run anew"
+BEGIN_ANEW = "--force instead of --resume begins the run anew"
 VISIBLE_WITHIN = 60.0
 """Seconds to wait for a file that another machine wrote: network disks show older contents of a folder for a while."""
 

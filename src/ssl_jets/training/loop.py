@@ -25,8 +25,6 @@ from ssl_jets.training.resume import goes_on
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.state import FitResult, TrainingState
 
-__all__ = ["FitResult", "fit"]
-
 FIRST_CHECK_DIVISORS = (8, 4, 2)
 """The first collapse checks come at `validate_every` divided by these: 250 -> steps 31, 62, 125."""
 
@@ -66,6 +64,8 @@ def fit(
     state = TrainingState(method, stream, run, settings, fabric, monitor, file_names)
     if goes_on(run, fabric, resume=resume):
         state.resume()
+        if state.step == state.steps and state.has_to_stop:
+            raise state.collapse_error()  # of the last validation: no step is left in which it could recover
     every = settings.validate_every
     early_checks = {every // divisor for divisor in FIRST_CHECK_DIVISORS if every >= 10 * divisor}
     if early_checks and not state.step:  # the reference of later checks

@@ -43,7 +43,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     if len(state["param_groups"]) != len(optimizer.param_groups):
         raise SslJetsError(
             "the run is of an earlier version, which trained the uncertainties at another rate",
-            hint="--force in the place of --resume begins the run anew",
+            hint="--force instead of --resume begins the run anew",
         )
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     optimizer.load_state_dict(dict(state))

@@ -14,7 +14,7 @@ from ssl_jets.data.inputs import check_definitions
 from ssl_jets.data.seen import after
 from ssl_jets.errors import UsageError
 from ssl_jets.methods._method import Method
-from ssl_jets.model_file import load_method, load_model
+from ssl_jets.model_file import Model, load_method, load_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.foreign.adapter import require_own
 from ssl_jets.nn.transformer import without_dropout
@@ -54,16 +54,17 @@ def load_required(
         model = load_model(run)
         if model.method != name:
             raise UsageError(f"the run is not a {name}", where=f"{key}={run}", found=model.method, allowed=[name])
-        trained = model.facts["training"].get("columns", [])
-        if set(trained) != set(columns):
-            raise UsageError(
-                f"the {name} was trained on jets with other particle columns",
-                where=f"{key}={run}",
-                found=f"not in both: {', '.join(sorted(set(trained) ^ set(columns)))}",
-            )
+        _check_columns(name, model, columns, f"{key}={run}")
         check_definitions(model.encoder.cfg.features, {}, files)
         components[name] = without_dropout(load_method(run))
     return components
+
+
+def _check_columns(name: str, model: Model, columns: tuple[str, ...], where: str) -> None:
+    """Check that a model was trained on these particle columns and features."""
+    if others := set(model.facts["training"].get("columns", [])) ^ set(columns):
+        found = f"not in both: {', '.join(sorted(others))}"
+        raise UsageError(f"the {name} was trained on jets with other particle columns", where=where, found=found)
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,7 @@ class Teacher(Ancestor):
             hint = f"ssl-jets pretrain --method mae --out RUN, then --set {SETTING}=RUN"
             raise UsageError("this method learns from a trained model", where=SETTING, hint=hint)
         model = load_model(path)
-        if others := set(model.facts["training"].get("columns", [])) ^ set(columns):
-            raise UsageError(
-                "the teacher was trained on jets with other particle columns",
-                where=f"{SETTING}={path}",
-                found=f"not in both: {', '.join(sorted(others))}",
-            )
+        _check_columns(TEACHER, model, columns, f"{SETTING}={path}")
         encoder = require_own(model.encoder, "a teacher", "ssl-jets pretrain --method mae trains one")
         check_definitions(encoder.cfg.features, {}, files)
         return cls(path, model.sha256, model.method, model.facts["training"], encoder)

@@ -123,7 +123,7 @@ def open_run(
 
 
 def _files_of(settings: RunSettings[MethodSettings], data: Dataset) -> list[str]:
-    """Return the files of jets, also those that could not be opened, and the schema if one is named."""
+    """Return the files of jets, including unreadable ones, and the schema if one is named."""
     views = [view.source.path for file in data.files for view in file.views]
     return [*views, *data.left_out, *([settings.data.format] if settings.data.format else [])]
 

@@ -6,7 +6,7 @@ RUN/model/                   the trained model (model_file.py)
 RUN/flatten.json             spectra of the training jets, with `data.flatten`
 RUN/snapshots/step-N/         the model at step N, with `train.snapshot_minutes`
 RUN/checkpoints/last.ckpt    for --resume only; last-1.ckpt is the one before it, and so on
-RUN/checkpoints/start.json   the model that a run goes on from, with `train.model`
+RUN/checkpoints/start.json   the model that a run goes on from (`train.model`); teacher.json, pretrained.json likewise
 RUN/checkpoints/files.json   name, size and digest of each input file, for --resume
 RUN/log.txt                  messages on the terminal
 """

@@ -36,8 +36,9 @@ from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import resolve_precision
 from ssl_jets.runtime.signals import watched
 from ssl_jets.sharing.location import SNAPSHOTS
-from ssl_jets.training.loop import FitResult, fit
+from ssl_jets.training.loop import fit
 from ssl_jets.training.run_folder import TrainingRun
+from ssl_jets.training.state import FitResult
 from ssl_jets.training.streams import make_stream
 
 _STATISTICS_JETS = 10_000
@@ -233,6 +234,11 @@ def training_facts(inputs: TrainingInputs[MethodSettings], result: FitResult) ->
         "seed": settings.train.seed,
         "precision": settings.train.precision,
     }
+
+
+def split_of(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings `data.*` of the held-out jets from the training facts of a model file."""
+    return {key: training[key] for key in ("validation_fraction", "split_seed") if training.get(key) is not None}
 
 
 def computing_facts(fabric: Fabric) -> dict[str, Any]:

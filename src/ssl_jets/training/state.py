@@ -101,8 +101,8 @@ class TrainingState:
         self.wrapped, self.optimizer = self.placement.wrapped, self.placement.optimizer
         self.step, self.jets = 0, 0
         self.seconds, self.lr = 0.0, 0.0
-        self.collapsed = False  # at the last validation
-        self.idle = False  # a step without loss and gradient has been named
+        self.collapses = 0  # validations in a row, up to the last one, that found a collapse
+        self.idle = False  # there was a warning about a step without loss and gradient
         self.best = Best(settings)
         self.nonfinite = NonFinite(settings, file_names, self.ranks, fabric.device)
         self.throughput = Throughput(stream)
@@ -162,7 +162,7 @@ class TrainingState:
                 "schedule": asdict(self.schedule),
                 "jets": self.jets,
                 "seconds": self.seconds,
-                "watch": {"failed": self.collapsed},
+                "watch": {"failed": self.collapses},
                 "monitor": self.monitor.state_dict() if self.monitor is not None else {},
                 "nonfinite": self.nonfinite.state_dict(),
                 "best": self.best.state_dict(),
@@ -192,7 +192,7 @@ class TrainingState:
             self.placement.load_state_dict(state)
             self.stream.resume(state["streams"])
             self.step, self.jets, self.seconds = state["step"], state["jets"], state["seconds"]
-            self.collapsed = state["watch"]["failed"]
+            self.collapses = int(state["watch"]["failed"])
             if self.monitor is not None:
                 self.monitor.load_state_dict(state["monitor"])
             self.nonfinite.load_state_dict(state.get("nonfinite", {}))  # missing in checkpoints of older versions
@@ -211,14 +211,18 @@ class TrainingState:
     def _change_ranks(self, before: int) -> None:
         """Adapt the schedule to another number of processes.
 
-        With `steps` the number of steps stays; with `epochs` it follows from the jets that are left. The learning rate
+        With `steps` the number of steps stays; with `epochs` it follows from the jets that are left, or from the share
+        of the training that is left if the settings have the steps of these epochs (finetuning). The learning rate
         continues at its value and reaches its final one with the last step.
         """
-        world, settings = self.fabric.world_size, self.settings
+        world, settings, step = self.fabric.world_size, self.settings, self.step
         if settings.steps is None:
             per_step = settings.batch_size * settings.accumulate * world
             jets_left = math.ceil((settings.epochs or 1.0) * self.stream.jets_per_epoch) - self.jets
-            self.schedule = self.schedule.stretched(self.step, self.step + max(0, math.ceil(jets_left / per_step)))
+            self.schedule = self.schedule.stretched(step, step + max(0, math.ceil(jets_left / per_step)))
+        elif self.steps != self.schedule.steps or self.schedule.since:
+            left = round((1 - self.schedule.progress(step)) * self.steps)
+            self.schedule = self.schedule.stretched(step, step + left)
         steps_left = self.schedule.last - self.step
         self.run.log_message(f"now {world} processes instead of {before}: {steps_left} steps to go")
 
@@ -256,15 +260,24 @@ class TrainingState:
         Raises:
             SslJetsError: the representation has collapsed; the checkpoint is saved.
         """
-        again, self.collapsed = bool(verdicts) and self.collapsed, bool(verdicts)
-        if again and self.settings.on_collapse == "stop":
+        self.collapses = self.collapses + 1 if verdicts else 0
+        if self.has_to_stop:
             self.save(self.run.checkpoint)
-            raise SslJetsError(
-                "the representation has collapsed",
-                where=f"step {self.step} of {self.run.folder}",
-                found="; ".join(verdict.text for verdict in verdicts),
-                hint=f"a smaller --set train.lr={self.settings.lr / 4:g}; more in docs/collapse.md",
-            )
+            raise self.collapse_error("; ".join(verdict.text for verdict in verdicts))
+
+    @property
+    def has_to_stop(self) -> bool:
+        """True if the last two validations found a collapse, and such a training is to stop."""
+        return self.collapses > 1 and self.settings.on_collapse == "stop"
+
+    def collapse_error(self, found: str | None = None) -> SslJetsError:
+        """Return the error of a training that has to stop."""
+        return SslJetsError(
+            "the representation has collapsed",
+            where=f"step {self.step} of {self.run.folder}",
+            found=found,
+            hint=f"a smaller --set train.lr={self.settings.lr / 4:g}; more in docs/collapse.md",
+        )
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

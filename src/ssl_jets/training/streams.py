@@ -23,8 +23,7 @@ from ssl_jets.data.seen import check_same, fingerprint
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.process_group import Ranks
 
 
@@ -65,15 +64,19 @@ def open_cache(settings: DataSettings) -> ShardCache | None:
     """Open the cache of decoded jets of the settings; None without one.
 
     Raises:
-        UsageError: the folder holds other files, or files may refer to others, whose changes a cache would not see.
+        UsageError: the folder holds other files, there is no home folder as it names, or files may refer to others,
+            whose changes a cache would not see.
     """
     if settings.cache is None:
         return None
     if settings.external:
         hint = "without data.cache, or without data.external"
         raise UsageError("files that refer to other files cannot be cached", where="data.cache", hint=hint)
-    log = to_stderr if rank() == 0 else lambda message: None
-    return ShardCache(Path(settings.cache).expanduser(), 1e9 * settings.cache_gb, log)
+    try:
+        folder = Path(settings.cache).expanduser()
+    except RuntimeError as error:
+        raise UsageError("there is no such home folder", where="data.cache", found=error) from None
+    return ShardCache(folder, 1e9 * settings.cache_gb, log)
 
 
 def make_stream(

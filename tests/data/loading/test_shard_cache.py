@@ -254,4 +254,6 @@ def test_a_folder_of_other_files_is_refused_and_remains_of_killed_jobs_are_remov
         open_cache(DataSettings(cache=str(tmp_path / "data")))
     with pytest.raises(UsageError, match="refer to other files"):
         open_cache(DataSettings(cache=str(tmp_path / "new"), external=True))
+    with pytest.raises(UsageError, match="no such home folder"):
+        open_cache(DataSettings(cache="~a-user-of-no-machine/cache"))
     assert open_cache(DataSettings()) is None

@@ -17,10 +17,9 @@ from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model
 from ssl_jets.nn.encoder import BaseEncoder, Pool
-from ssl_jets.training.loop import FitResult
 from ssl_jets.training.run_folder import TrainingRun
 from ssl_jets.training.run_setup import TrainingInputs, train
-from ssl_jets.training.state import TrainingState
+from ssl_jets.training.state import FitResult, TrainingState
 
 FEW_PARAMETERS_LR_SCALE = 10.0
 """Factor on `train.lr`, which suits a training of all weights: few weights trained for the same number of steps

@@ -27,8 +27,11 @@ from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks
 from ssl_jets.runtime.console import Bar
-from ssl_jets.training.loop import FitResult
 from ssl_jets.training.run_setup import TrainingInputs
+from ssl_jets.training.state import FitResult
+
+MIN_STD = 1e-6
+"""Spread of a number of z below which it counts as constant, and is not scaled."""
 
 
 class ProbeMode(Mode):
@@ -182,7 +185,8 @@ def fit_heads(
     Returns:
         The loss of the last step.
     """
-    mean, std = z.mean(0), z.std(0, correction=0).clamp(min=1e-6)
+    mean, std = z.mean(0), z.std(0, correction=0)
+    std = torch.where(std > MIN_STD, std, 1.0)  # else jets that differ in a constant number would decide every score
     groups: list[dict[str, Any]] = [{"params": list(tasks.parameters())}]
     if uncertainties := list(weights.parameters()):
         groups.append({"params": uncertainties, "lr": lr / FEW_PARAMETERS_LR_SCALE})
