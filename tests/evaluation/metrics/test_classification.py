@@ -139,6 +139,17 @@ def test_a_share_of_few_jets_has_at_least_the_exact_interval() -> None:
     assert found.roc[0].low[0] == pytest.approx(of_class.low)
 
 
+def test_the_area_of_two_classes_has_one_interval_with_any_weights() -> None:
+    """Ten heavy jets against a thousand light ones: each class is the rest of the other."""
+    labels = np.repeat([0, 1], [1000, 10])
+    score = np.clip(np.random.default_rng(0).normal(0.3 + 0.3 * labels, 0.15), 0.01, 0.99)
+    weights = np.where(labels == 1, 1000.0, 1.0)
+    probabilities = np.column_stack([1 - score, score])
+    found = classification_metrics(probabilities, labels, ("QCD", "Hbb"), weights=weights, resamples=50)
+    assert found.class_auc["QCD"] == found.class_auc["Hbb"] == found.auc
+    assert found.auc.low95 > 0.8
+
+
 @pytest.mark.parametrize(("right", "jets"), [(0, 5), (1, 5), (4, 5), (24, 500), (476, 500)])
 def test_the_exact_interval_is_the_one_of_clopper_and_pearson(right: int, jets: int) -> None:
     for confidence in (0.68, 0.95):

@@ -64,6 +64,17 @@ def test_intervals_are_of_whole_jets(rng: np.random.Generator) -> None:
     assert (found.accuracy.high - found.accuracy.low) / 2 == pytest.approx(0.5 / JETS**0.5, rel=0.3)
 
 
+def test_an_area_of_one_has_the_interval_of_the_class_in_fewer_jets() -> None:
+    labels = np.zeros(len(OWNER), dtype=np.int64)
+    labels[:2] = 1  # in one jet
+    found = particle_classes(np.eye(2)[labels], labels, OWNER, "x", ["a", "b"])
+    groups = particle_groups(-1.0 * labels, labels == 0, labels == 0, OWNER, "x", weights=np.ones(JETS))
+    assert found is not None
+    assert groups is not None
+    for area in (found.auc, *found.class_auc.values(), groups.auc):
+        assert (area.value, area.low95) == (1, pytest.approx(0.025))
+
+
 def test_blocks_of_a_bootstrap_are_the_counts_of_the_jets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(particles, "BLOCK", 3 * len(OWNER))
     bootstrap = ParticleBootstrap(OWNER, JETS, resamples=10)

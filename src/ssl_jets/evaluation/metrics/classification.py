@@ -101,21 +101,20 @@ def classification_metrics(
     if first is None:
         first = np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2
     counts = np.bincount(labels, minlength=len(names))
-    jets, every = _jets_of_classes(labels, len(names), bootstrap), effective(bootstrap.weights)
+    own = [effective(bootstrap.weights[labels == index]) for index in range(len(names))]
+    rest = [effective(bootstrap.weights[labels != index]) for index in range(len(names))]
     smallest, right, areas = _smallest(labels, bootstrap), scalars["class_accuracy"], scalars["class_auc"]
     return ClassificationMetrics(
         names=names,
         jets={name: int(count) for name, count in zip(names, counts)},
         largest_class=largest_class(labels, bootstrap.weights),
-        accuracy=Estimate.of_share(scalars["accuracy"], every),
+        accuracy=Estimate.of_share(scalars["accuracy"], effective(bootstrap.weights)),
         auc=Estimate.of_share(scalars["auc"], smallest, few=0),
         auc_rest=Estimate.of_share(scalars["auc_rest"], smallest, few=0),
         log_loss=Estimate.of_rows(scalars["log_loss"]),
         calibration_error=Estimate.of_rows(scalars["calibration_error"], biased=True),
-        class_accuracy={name: Estimate.of_share(right[:, i], jets[i]) for i, name in enumerate(names)},
-        class_auc={
-            name: Estimate.of_share(areas[:, i], min(jets[i], every - jets[i]), few=0) for i, name in enumerate(names)
-        },
+        class_accuracy={name: Estimate.of_share(right[:, i], own[i]) for i, name in enumerate(names)},
+        class_auc={name: Estimate.of_share(areas[:, i], min(own[i], rest[i]), few=0) for i, name in enumerate(names)},
         rejections=[rejection for rejections, _, _ in points for rejection in rejections],
         significance=[best for _, _, best in points],
         confusion=_confusion(probabilities, labels, bootstrap.weights),
@@ -150,14 +149,10 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
     return np.concatenate(accuracy), np.concatenate(auc)
 
 
-def _jets_of_classes(labels: Array, classes: int, bootstrap: Bootstrap) -> list[float]:
-    """Return the effective number of jets of each class."""
-    return [effective(bootstrap.weights[labels == index]) for index in range(classes)]
-
-
 def _smallest(labels: Array, bootstrap: Bootstrap) -> float:
     """Return the effective number of jets of the smallest class that has jets."""
-    return min(number for number in _jets_of_classes(labels, int(labels.max()) + 1, bootstrap) if number > 0)
+    jets = (effective(bootstrap.weights[labels == index]) for index in np.unique(labels))
+    return min(number for number in jets if number > 0)
 
 
 def largest_class(labels: Array, weights: Array) -> float:

@@ -46,9 +46,13 @@ class ParticleBootstrap(Bootstrap):
         for start in range(0, len(self.counts), rows):
             yield self.counts[start : start + rows, self.owner] * self.weights
 
-    def share(self, rows: Array, of: Array) -> Estimate:
-        """Return the estimate of a share of the particles or pairs `of`, bool `[particle]`, which jets correlate."""
-        return Estimate.of_share(rows, effective(self.of_jets[np.unique(self.owner[of])]), few=0)
+    def share(self, rows: Array, *of: Array) -> Estimate:
+        """Return the estimate of a share of particles or pairs `of`, bool `[particle]`, which jets correlate.
+
+        An area under a ROC curve is a share of both classes: the one in fewer jets decides.
+        """
+        jets = (effective(self.of_jets[np.unique(self.owner[some])]) for some in of)
+        return Estimate.of_share(rows, min((number for number in jets if number > 0), default=0.0), few=0)
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ def particle_classes(
     np.add.at(confusion, (true, probabilities.argmax(axis=1)), bootstrap.weights)
     counts = np.bincount(true, minlength=len(classes))
     every = np.ones(len(true), dtype=bool)
+    of = [true == index for index in range(len(classes))]
     return ParticleClasses(
         target=target,
         classes=tuple(classes),
@@ -179,9 +184,9 @@ def particle_classes(
         unlabelled=int((~known & np.isin(owner, kept)).sum()),
         largest_class=float(all_of[0].max() / all_of[0].sum()),
         accuracy=bootstrap.share(passed.sum(axis=1) / all_of.sum(axis=1), every),
-        auc=bootstrap.share(macro_auc_rest(area), every),
-        class_accuracy={name: bootstrap.share(by_class[:, index], true == index) for index, name in enumerate(classes)},
-        class_auc={name: bootstrap.share(area[:, index], true == index) for index, name in enumerate(classes)},
+        auc=bootstrap.share(macro_auc_rest(area), *of),
+        class_accuracy={name: bootstrap.share(by_class[:, i], of[i]) for i, name in enumerate(classes)},
+        class_auc={name: bootstrap.share(area[:, i], of[i], ~of[i]) for i, name in enumerate(classes)},
         confusion=confusion,
     )
 
@@ -269,7 +274,7 @@ def particle_groups(
         jets=len(np.unique(owner)),
         pairs=len(same),
         same=float(np.average(same, weights=bootstrap.weights)),
-        auc=bootstrap.share(np.concatenate(areas), same),
+        auc=bootstrap.share(np.concatenate(areas), same, ~same),
         efficiency=bootstrap.share(efficiency, same),
         purity=bootstrap.share(purity, joined),
     )
