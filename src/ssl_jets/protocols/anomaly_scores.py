@@ -25,7 +25,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.roc import curves, ranked
-from ssl_jets.evaluation.probes.classes import Labelled, standardize
+from ssl_jets.evaluation.probes.classes import Labelled, readable, standardize
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
 
 PENALTY = 0.01
@@ -150,6 +150,7 @@ def cwola(
 
 def _standard(fit: Array, test: Array) -> tuple[Array, Array]:
     """Return both `[jet, D]` standardised with mean and deviation of the finite values of `fit`; NaN stays."""
+    fit, test = readable(fit, fit), readable(test, fit)
     if np.isfinite(fit).all() and np.isfinite(test).all():
         return standardize(fit, test)
     mean, std = np.nanmean(fit, axis=0), np.nanstd(fit, axis=0)

@@ -150,8 +150,14 @@ def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Ar
     trees = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=seed, **steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        trees.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
+        trees.fit(readable(fit.x, fit.x), fit.y, sample_weight=to_fit_with(fit.weights))
+    return lambda x: _all_classes(trees.predict_proba(readable(x, fit.x)), trees.classes_, classes)
+
+
+def readable(x: Array, fit: Array) -> Array:
+    """Return columns `[jet, column]` for boosted trees: 0 in those that no jet of `fit` has, which they refuse."""
+    filled: Array = np.where(np.isnan(fit).all(axis=0), 0.0, x)
+    return filled
 
 
 def tree_iterations(classes: int) -> int:
@@ -188,7 +194,7 @@ def _classes(fit: Labelled, test: Labelled) -> int:
 def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
     """Return probabilities with a column for every class, zero for classes without fit jets."""
     full = np.zeros((len(probabilities), classes))
-    full[:, present] = probabilities
+    full[:, present] = probabilities[:, : len(present)]  # boosted trees of one class have a second, empty column
     return full
 
 
