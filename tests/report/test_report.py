@@ -194,8 +194,8 @@ def test_figures_carry_the_line_of_an_experiment(tmp_path: Path, monkeypatch: py
     label = {"experiment": "CMS", "status": "Simulation", "energy": 13.6, "luminosity": 138.0}
     metrics["settings"]["figures"] = label
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    write_evaluation_report(folder)
-    assert len(shown) == 2
+    write_evaluation_report(folder, write_run(tmp_path / "run"))
+    assert len(shown) == 4
     for texts in shown:
         assert {"CMS", "Simulation", r"138 $\mathrm{fb}^{-1}$ (13.6 TeV)"} <= set(texts)
 

@@ -120,8 +120,9 @@ def measure(
     evaluating = _ModelEvaluation(model, data, baselines, device)
     results = evaluating.labelled() if data.classes else evaluating.unlabelled()
     results |= evaluate_particles(model, data, device)._asdict()
-    for verdict in results["collapse"]:
-        data.note(f"z has collapsed: {verdict.text}")
+    collapsed = [f"z has collapsed: {verdict.text}" for verdict in results["collapse"]]
+    for line in collapsed:
+        data.note.log(line)  # of this model: the notes of `data` are of all models
     evaluation = Evaluation(
         folder=out,
         model=facts_of(model),
@@ -133,7 +134,7 @@ def measure(
         settings=used_settings(data.settings, device),
         headline=headline(results["probes"]),
         against_observables=headline(results["probes"], (OBSERVABLES,)),
-        notes=list(data.note.messages),
+        notes=[*data.note.messages, *collapsed],
         seconds=round(time.perf_counter() - began, 2),
         **results,
     )

@@ -196,7 +196,7 @@ def _rejection(estimate: Estimate) -> str:
     if estimate.low is None:
         return "not defined"
     if estimate.limit:
-        return f">= {estimate.value:.0f}"
+        return f">= {estimate.value:.0f}  > {estimate.low:.3g}"
     high = "open" if estimate.high is None else f"{estimate.high:.3g}"
     return f"{estimate.value:.3g}  {estimate.low:.3g} to {high}"
 

@@ -183,6 +183,8 @@ def _points(
                 "batch_size": settings.batch_size,
                 "test_jets": settings.test_jets,
             }
+            if curve.model is None:  # baselines read the columns of all models
+                facts["columns"] = trainings.evaluation.columns
             seeds = []
             for seed in range(settings.seeds):
                 measure = partial(trainings.measure, curve, share, seed)

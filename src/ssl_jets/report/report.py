@@ -92,7 +92,7 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     album = Album(result.folder / FIGURES, label=result.settings.figures)
     body = [*headline_lines(result), evaluation_tiles(result), *evaluation(result, album)]
     if run is not None:
-        body += run_sections(run, Album(result.folder / FIGURES))
+        body += run_sections(run, album)
     title = f"Evaluation of {result.model.method if run is None else run.folder.resolve().name}"
     return _write(result.folder, title, _evaluated_line(result), body)
 

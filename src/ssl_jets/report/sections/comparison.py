@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -102,14 +103,18 @@ def paint(name: str, names: Sequence[str]) -> str:
 def probes(models: Mapping[str, Evaluation]) -> Figure | None:
     """Draw accuracy and AUC of every reader of every model, and of the baselines once."""
     rows: list[tuple[ReaderRow, str]] = []
-    baselines: dict[str, ReaderRow] = {}
+    baselines: dict[ReaderRow, list[str]] = {}
     for name, one in models.items():
         for row in reader_rows(one):
             if row.baseline:
-                baselines.setdefault(row.name, row)
+                baselines.setdefault(row, []).append(name)
             else:
                 rows.append((replace(row, reader=f"{name}: {row.reader}"), paint(name, list(models))))
-    rows += [(row, row.colour) for row in baselines.values()]
+    # Models of other shapes have other random weights, those of other subsets of labels other fits.
+    alike = Counter(row.name for row in baselines)
+    for row, of in baselines.items():
+        named = replace(row, reader=f"{', '.join(of)}: {row.reader}") if alike[row.name] > 1 else row
+        rows.append((named, row.colour))
     if not rows:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained")
@@ -199,9 +204,9 @@ def _differences(differences: Sequence[Difference]) -> str:
         for pair in differences
     ]
     text = (
-        "Both models of a pair are tested on the same jets, and both terms of a difference are resampled together. An "
-        "interval that does not hold 0 means that the test jets tell the models apart; it does not hold what another "
-        "seed of the training would change."
+        "Both models of a pair are tested on the same jets, and both terms of a difference are resampled together. If "
+        "the 95 % interval does not contain 0, the test jets distinguish the models; another seed of the training can "
+        "change more than that."
     )
     head = ("difference", "of", "accuracy", "68 %", "95 %", "macro AUC", "68 %")
     return page.table(head, rows) + page.paragraph(text)
@@ -223,7 +228,7 @@ def _rejections(models: Mapping[str, ClassificationMetrics]) -> str:
 
 def _rejection(estimate: Estimate) -> str:
     if estimate.limit:
-        return f"≥ {estimate.value:,.0f}"
+        return f"≥ {estimate.value:,.0f} (> {page.significant(estimate.low)})"
     bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
     return f"{page.significant(estimate.value)} ({bounds})"
 
