@@ -19,7 +19,7 @@ from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import GeneratedEvaluation, evaluate_generated, generated_table
 from ssl_jets.evaluation.probes.observables import observables
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.report import write_generated_report, write_run_report
 from ssl_jets.report.sections.generated import histograms

@@ -14,7 +14,8 @@ from matplotlib.text import Text
 
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.result import ZMap, plain
+from ssl_jets.evaluation.result import ZMap
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import album, write_domain_report, write_evaluation_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
 from support.report_folders import write_domain, write_evaluation, write_run

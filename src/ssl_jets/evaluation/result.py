@@ -26,25 +26,13 @@ from ssl_jets.evaluation.result_base import (
     Written,
     plain,
     read_result,
-    versions,
     without,
 )
 from ssl_jets.evaluation.settings import EvaluateSettings, FigureSettings, MeasureSettings
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.short_repr import ShortRepr
 
-__all__ = [
-    "CURVES",
-    "FORMAT_VERSION",
-    "METRICS",
-    "TRAINED",
-    "Evaluation",
-    "InputFile",
-    "ModelFacts",
-    "ZMap",
-    "plain",
-    "versions",
-]
+__all__ = ["CURVES", "METRICS", "TRAINED", "Evaluation", "InputFile", "ModelFacts", "ZMap"]
 
 METRICS, CURVES = "metrics.json", "curves.json"
 

@@ -116,15 +116,10 @@ def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
     """Return the largest significance improvement of a class, and its signal efficiency."""
     for best in task.significance:
         if best.signal == signal and best.improvement.value is not None:
-            return "≥ " * best.improvement.limit + significant(best.improvement), page.number(best.efficiency, 2)
+            improvement = page.with_interval(best.improvement, page.significant)
+            return "≥ " * best.improvement.limit + improvement, page.number(best.efficiency, 2)
     return "–", "–"
 
 
 def _row(label: str, estimate: Estimate) -> tuple[str, str, str, str]:
     return label, page.number(estimate.value), page.interval(estimate), page.interval(estimate, "95")
-
-
-def significant(estimate: Estimate) -> str:
-    """Return a number and its 68 % interval with significant digits."""
-    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"{page.significant(estimate.value)} ({bounds})"

@@ -15,7 +15,8 @@ from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.probes.results import ProbeResult
-from ssl_jets.evaluation.result import TRAINED, Evaluation, plain
+from ssl_jets.evaluation.result import TRAINED, Evaluation
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
@@ -173,7 +174,7 @@ def _models(models: Mapping[str, Evaluation]) -> str:
         linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", TRAINED)]
         labels = "–" if task is None or model.labelled_jets is None else f"{model.labelled_jets:,}"
         heads = () if task is None else (task.accuracy, task.auc, task.calibration_error)
-        cells = [_with_interval(estimate) for estimate in heads] or ["–"] * 3
+        cells = [*map(page.with_interval, heads)] or ["–"] * 3
         numbers.append((name, labels, *cells, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = "–" if model.parameters is None else f"{model.parameters:,}"
         rank = f"{page.number(spread.rankme, 1)} of {spread.dimensions}"
@@ -187,7 +188,7 @@ def _models(models: Mapping[str, Evaluation]) -> str:
 
 def _fitted(probes: Sequence[ProbeResult]) -> str:
     """Return the accuracy of a probe and the number of jets it is fitted on; a dash without one."""
-    return "–" if not probes else f"{_with_interval(probes[0].accuracy)}, on {probes[0].fit_jets:,} jets"
+    return "–" if not probes else f"{page.with_interval(probes[0].accuracy)}, on {probes[0].fit_jets:,} jets"
 
 
 def _differences(differences: Sequence[Difference]) -> str:
@@ -229,11 +230,4 @@ def _rejections(models: Mapping[str, ClassificationMetrics]) -> str:
 def _rejection(estimate: Estimate) -> str:
     if estimate.limit:
         return f"≥ {estimate.value:,.0f} (> {page.significant(estimate.low)})"
-    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"{page.significant(estimate.value)} ({bounds})"
-
-
-def _with_interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "–"
-    return f"{page.number(estimate.value)} ({page.interval(estimate)})"
+    return page.with_interval(estimate, page.significant)

@@ -39,7 +39,7 @@ _RATIOS = (0.4, 1.6)
 _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "other")
 
 
-def generated_tiles(result: GeneratedEvaluation) -> str:
+def _tiles(result: GeneratedEvaluation) -> str:
     """Return the headline numbers: the two-sample test, and the distances of three observables."""
     auc, same = result.test.auc, result.floor.auc
     more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(same.value, 3)}"
@@ -60,6 +60,7 @@ def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     tests = [("generated, real", result.test.auc), ("real, other real", result.floor.auc)]
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
+        _tiles(result),
         *(page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.notes),
         page.heading("Classifier two-sample test"),
         page.paragraph(
