@@ -141,16 +141,6 @@ class GeneratedEvaluation(ShortRepr, Written):
     histograms: list[Histogram] = Field(exclude=True)
     folder: Path = Field(exclude=True)
 
-    @property
-    def test(self) -> ClassifierTest:
-        """Test of generated against real jets."""
-        return self.two_sample_test
-
-    @property
-    def floor(self) -> ClassifierTest:
-        """Test of real against other real jets."""
-        return self.two_sample_floor
-
     def metrics(self) -> dict[str, Any]:
         """Return the contents of `generated.json`."""
         content: dict[str, Any] = plain(self)

@@ -21,15 +21,21 @@ from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
-from ssl_jets.report.figures.style import MODEL_COLOURS, band, colour_bar, in_figure, in_text, panel_grid
+from ssl_jets.report.figures.style import (
+    MODEL_COLOURS,
+    band,
+    colour_bar,
+    in_figure,
+    in_text,
+    line_style,
+    panel_grid,
+)
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
 from ssl_jets.report.numbers import Record
 from ssl_jets.report.sections.evaluation import note_lines, robustness
 from ssl_jets.report.sections.run import inside, run_facts
-
-_STYLES = ("-", "--", "-.", ":")
 
 
 def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) -> list[str]:
@@ -132,8 +138,7 @@ def roc(models: Mapping[str, ClassificationMetrics], classes: Sequence[str]) -> 
     figure, panels = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(panels, signals):
         for name, task in models.items():
-            colour, style = paint(name, names), _STYLES[names.index(name) % len(_STYLES)]
-            look: dict[str, Any] = {"color": colour, "linestyle": style, "label": name}
+            look: dict[str, Any] = {"color": paint(name, names), "linestyle": line_style(name, names), "label": name}
             for curve in (curve for curve in task.roc if curve.signal == signal):
                 line = axes.step(curve.signal_efficiency, 1 / curve.background_efficiency, where="post", **look)[0]
                 band(line, curve.low, curve.high, along="x")

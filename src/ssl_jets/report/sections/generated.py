@@ -41,7 +41,7 @@ _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "o
 
 def _tiles(result: GeneratedEvaluation) -> str:
     """Return the headline numbers: the two-sample test, and the distances of three observables."""
-    auc, same = result.test.auc, result.floor.auc
+    auc, same = result.two_sample_test.auc, result.two_sample_floor.auc
     more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(same.value, 3)}"
     entries = [("AUC of trees, generated or real", page.number(auc.value, 3), more)]
     for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "τ₂₁")):
@@ -56,8 +56,8 @@ def _tiles(result: GeneratedEvaluation) -> str:
 
 def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     """Return all sections of a comparison of generated with real jets."""
-    test, bins = result.test, {histogram.observable: histogram for histogram in result.histograms}
-    tests = [("generated, real", result.test.auc), ("real, other real", result.floor.auc)]
+    test, bins = result.two_sample_test, {histogram.observable: histogram for histogram in result.histograms}
+    tests = [("generated, real", result.two_sample_test.auc), ("real, other real", result.two_sample_floor.auc)]
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
         _tiles(result),
