@@ -64,8 +64,8 @@ def test_random_weights_of_models_of_other_shapes_have_the_names_of_their_models
     assert figure is not None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][3:] == [
         "small, other: linear, random weights (9 jets)",
-        "linear, observables (9 jets)",
         "large: linear, random weights (9 jets)",
+        "linear, observables (9 jets)",
     ]
 
 

@@ -117,9 +117,9 @@ def probes(models: Mapping[str, Evaluation]) -> Figure | None:
                 baselines.setdefault(row, []).append(name)
             else:
                 rows.append((replace(row, reader=f"{name}: {row.reader}"), paint(name, list(models))))
-    # Models of other shapes have other random weights, those of other subsets of labels other fits.
+    # Models of other shapes have other random weights, those of other subsets of labels other fits: side by side.
     alike = Counter(row.name for row in baselines)
-    for row, of in baselines.items():
+    for row, of in sorted(baselines.items(), key=lambda entry: list(alike).index(entry[0].name)):
         named = replace(row, reader=f"{', '.join(of)}: {row.reader}") if alike[row.name] > 1 else row
         rows.append((named, row.colour))
     if not rows:
@@ -172,28 +172,32 @@ def cka(similarities: Sequence[Similarity]) -> Figure | None:
 
 
 def _models(models: Mapping[str, Evaluation]) -> str:
-    """Return two tables, each narrow enough for a page: the numbers of each run, and its model."""
-    numbers, facts = [], []
+    """Return two tables, each narrow enough for a page: what compares the runs, and further facts of each."""
+    accuracies, facts = [], []
     for name, one in models.items():
         model, spread, task = one.model, one.representation, one.task
         linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", TRAINED)]
         labels = "–" if task is None or model.labelled_jets is None else f"{model.labelled_jets:,}"
         heads = () if task is None else (task.accuracy, task.auc, task.calibration_error)
-        cells = [*map(page.with_interval, heads)] or ["–"] * 3
-        numbers.append((name, labels, *cells, _fitted(linear[1:2]), _fitted(linear[:1])))
+        accuracy, *others = [page.with_interval(estimate, _short) for estimate in heads] or ["–"] * 3
+        accuracies.append((name, labels, accuracy, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = "–" if model.parameters is None else f"{model.parameters:,}"
         rank = f"{page.number(spread.rankme, 1)} of {spread.dimensions}"
-        facts.append((name, model.method, parameters, rank, model.sha256[:12] or "–"))
-    probed = ("linear probe on these labels", "linear probe on all")
-    head = ("run", "labels", "head: accuracy", "macro AUC", "calibration error", *probed)
-    text = "A head is to be compared with the probe that is fitted on as many labels."
-    of_models = page.table(("run", "method", "parameters", "effective rank of z", "model"), facts)
-    return page.table(head, numbers) + page.paragraph(text) + of_models
+        facts.append((name, model.method, parameters, *others, rank, model.sha256[:12] or "–"))
+    head = ("run", "labels", "head: accuracy (68 %)", "linear probe on these labels", "linear probe on all")
+    text = "Compare a head with the probe that is fitted on as many labels."
+    of_heads = ("head: macro AUC", "calibration error")
+    of_models = page.table(("run", "method", "parameters", *of_heads, "effective rank", "model"), facts)
+    return page.table(head, accuracies) + page.paragraph(text) + of_models
+
+
+def _short(value: float | None) -> str:
+    return page.number(value, 3)
 
 
 def _fitted(probes: Sequence[ProbeResult]) -> str:
     """Return the accuracy of a probe and the number of jets it is fitted on; a dash without one."""
-    return "–" if not probes else f"{page.with_interval(probes[0].accuracy)}, on {probes[0].fit_jets:,} jets"
+    return "–" if not probes else f"{page.with_interval(probes[0].accuracy, _short)}, on {probes[0].fit_jets:,} jets"
 
 
 def _differences(differences: Sequence[Difference]) -> str:
