@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate, effective
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.ranking import macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.regression import explained_rows, quantiles
 from ssl_jets.evaluation.result_base import Values
@@ -37,14 +36,7 @@ class ParticleBootstrap(Bootstrap):
     ) -> None:
         super().__init__(jets, resamples, seed, weights)
         self.owner, self.of_jets = owner, self.weights  # [particle], [jet]
-        self.weights = self.weights[owner]  # [particle]
-
-    def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
-        """Yield first the weights of the particles, then of all resamples in blocks, `[rows, particle]`."""
-        yield self.weights[None, :].copy()
-        rows = max(1, BLOCK // max(numbers, len(self.owner)))
-        for start in range(0, len(self.counts), rows):
-            yield self.counts[start : start + rows, self.owner] * self.weights
+        self.weights, self.counts = self.weights[owner], self.counts[:, owner]  # [particle], [resample, particle]
 
     def share(self, rows: Array, *of: Array) -> Estimate:
         """Return the estimate of a share of particles or pairs `of`, bool `[particle]`, which jets correlate.
