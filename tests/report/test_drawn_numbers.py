@@ -263,6 +263,8 @@ def test_points_of_many_lines_stand_side_by_side_with_their_true_values() -> Non
     true = figure.axes[0].transData.transform((0.0, 0.5))[0]
     points = [(line.get_transform().transform((0.0, 0.5))[0] - true) * 72 / figure.dpi for line in lines]
     assert points == pytest.approx([-6, -2, 2, 6])  # of any number of lines within 6 points
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom < 0.4 < 0.6 < top
     assert all(list(line.get_xdata()) == [0.0, 0.5] for line in lines)
     assert [tuple(bar[1]) for bar in bars_of(figure.axes[0])] == [(0.4, 0.6)] * 8
 

@@ -165,6 +165,9 @@ def band_or_bars(line: Line2D, low: Any, high: Any, position: int, among: int) -
         points = SIDEWAYS * (2 * position / (among - 1) - 1)  # 4 lines: -6, -2, 2, 6
         line.set_transform(offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points"))
         bars(line, low, high, width=1.2)
+        for ends in (low, high):  # limits of the axes do not include bars that are moved
+            axes.update_datalim(np.column_stack([line.get_xdata(), ends]))
+        axes.autoscale_view()
     else:
         band(line, low, high)
 

@@ -183,12 +183,11 @@ def _models(models: Mapping[str, Evaluation]) -> str:
         accuracies.append((name, labels, accuracy, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = "–" if model.parameters is None else f"{model.parameters:,}"
         rank = f"{page.number(spread.rankme, 1)} of {spread.dimensions}"
-        facts.append((name, model.method, parameters, *others, rank, model.sha256[:12] or "–"))
+        facts.append((name, model.method, parameters, *others, rank))
     head = ("run", "labels", "head: accuracy (68 %)", "linear probe on these labels", "linear probe on all")
     text = "Compare a head with the probe that is fitted on as many labels."
-    of_heads = ("head: macro AUC", "calibration error")
-    of_models = page.table(("run", "method", "parameters", *of_heads, "effective rank", "model"), facts)
-    return page.table(head, accuracies) + page.paragraph(text) + of_models
+    further = ("run", "method", "parameters", "head: macro AUC (68 %)", "calibration error (68 %)", "effective rank")
+    return page.table(head, accuracies) + page.paragraph(text) + page.table(further, facts)
 
 
 def _short(value: float | None) -> str:

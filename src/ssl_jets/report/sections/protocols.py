@@ -190,6 +190,7 @@ def cwola(result: AnomalyScan) -> Figure | None:
             _scan(axes, scan, inputs, left)
         axes.annotate("no signal", (left, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+        axes.margins(0.1)  # no marker on the frame
         axes.set(xscale="log", ylim=(0, None))
         axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
