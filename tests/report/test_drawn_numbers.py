@@ -27,12 +27,11 @@ from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.probes.results import RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page, write_evaluation_report
-from ssl_jets.report.figure_numbers import significance_points
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
 from ssl_jets.report.figures import training as training_figures
 from ssl_jets.report.figures.style import axis_label, in_figure, in_text
-from ssl_jets.report.numbers import csv_of
+from ssl_jets.report.numbers import csv_of, significance_points
 from ssl_jets.report.sections.comparison import cka
 from support.report_folders import NAMES, write_evaluation
 

@@ -84,14 +84,14 @@ def to_fit_with(weights: Array) -> Array | None:
 
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     """Fit multinomial logistic regression on standardized z: from z `[jet, D]` to probabilities `[jet, class]`."""
-    z, to_fit = standardize(fit.x, fit.x)[0], fit.x
+    z, _ = standardize(fit.x, fit.x)
     reader = LogisticRegression(C=LINEAR_C, max_iter=1000, tol=1e-4)
     with warnings.catch_warnings():
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", _MANY_CLASSES)
         reader.fit(z, fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda z_test: _all_classes(reader.predict_proba(standardize(to_fit, z_test)[1]), reader.classes_, classes)
+    return lambda z_test: _all_classes(reader.predict_proba(standardize(fit.x, z_test)[1]), reader.classes_, classes)
 
 
 def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:

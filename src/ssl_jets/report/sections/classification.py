@@ -7,11 +7,11 @@ from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.roc import Rejection
 from ssl_jets.report import captions, page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import confusion_cells, reliability_points, roc_points, significance_points
 from ssl_jets.report.figures import evaluation as figures
 from ssl_jets.report.figures import physics
 from ssl_jets.report.figures.style import in_text
 from ssl_jets.report.many_classes import folded_if_many, many_classes
+from ssl_jets.report.numbers import confusion_cells, reliability_points, roc_points, significance_points
 
 
 def classification(task: ClassificationMetrics, leaked: int, album: Album) -> list[str]:

@@ -19,7 +19,6 @@ from ssl_jets.evaluation.result import TRAINED, Evaluation
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
 from ssl_jets.report.figures.style import (
     MODEL_COLOURS,
@@ -33,7 +32,7 @@ from ssl_jets.report.figures.style import (
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
-from ssl_jets.report.numbers import Record
+from ssl_jets.report.numbers import Record, confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.sections.evaluation import note_lines, robustness
 from ssl_jets.report.sections.run import inside, run_facts
 

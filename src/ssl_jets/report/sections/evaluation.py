@@ -10,10 +10,9 @@ from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import map_points, regression_points
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
-from ssl_jets.report.numbers import Record
+from ssl_jets.report.numbers import Record, map_points, regression_points
 from ssl_jets.report.sections.classification import classification
 from ssl_jets.report.sections.particles import of_particles
 

@@ -17,9 +17,8 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import histogram_bins
 from ssl_jets.report.figures.style import COLOURS, GREY, bars
-from ssl_jets.report.numbers import Record
+from ssl_jets.report.numbers import Record, histogram_bins
 
 _AXES = {
     "mass": "jet mass [GeV]",

@@ -12,10 +12,10 @@ from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import spectrum_bins, training_lines
 from ssl_jets.report.figures.spectra import spectra
 from ssl_jets.report.figures.training import collapse, training
 from ssl_jets.report.folders import RunFolder
+from ssl_jets.report.numbers import spectrum_bins, training_lines
 from ssl_jets.report.sections.domain import domain_sections
 from ssl_jets.report.sections.generated import generated_sections
 from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
