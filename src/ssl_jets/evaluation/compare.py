@@ -17,7 +17,7 @@ from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
-from ssl_jets.evaluation.comparison import COMPARISON, Comparison, Difference, Similarity
+from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.cka import cka
@@ -64,7 +64,7 @@ def compare_models(
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
     """
     out = Path(out)
-    check_folder(out, COMPARISON, force=force)
+    check_folder(out, f"{Comparison.NAME}.json", force=force)
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     if ensemble:

@@ -22,7 +22,7 @@ from ssl_jets.report.sections.domain import domain_sections
 from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles, headline_lines
 from ssl_jets.report.sections.generated import generated_sections
 from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
-from ssl_jets.report.sections.run import inside, run_sections, run_tiles
+from ssl_jets.report.sections.run import PartResult, inside, run_sections, run_tiles
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import guarded
 from ssl_jets.runtime.terminal import escaped
@@ -166,7 +166,7 @@ def write_generated_report(folder: str | Path) -> Path:
     return _write(result.folder, f"Generated and real jets: {names}", line, body)
 
 
-def _album(result: Evaluation | LabelCurves | AnomalyScan | DomainResult | GeneratedEvaluation) -> Album:
+def _album(result: Evaluation | PartResult) -> Album:
     return Album(result.folder / FIGURES, label=result.settings.figures)
 
 

@@ -108,13 +108,13 @@ def _one_line(values: Json) -> dict[str, Any]:
 
 PartResult = GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
 
-_PARTS: tuple[tuple[str, type[PartResult], str, Callable[[Any, Album], list[str]]], ...] = (
-    ("generated", GeneratedEvaluation, "Generated jets", generated_sections),
-    (LabelCurves.NAME, LabelCurves, "Label curves", label_sections),
-    (AnomalyScan.NAME, AnomalyScan, "Search for anomalies", anomaly_sections),
-    (DomainResult.NAME, DomainResult, "Simulation and data", domain_sections),
-)
-"""File without suffix, type, title and sections of the results that a run folder may have."""
+_PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
+    GeneratedEvaluation: ("Generated jets", generated_sections),
+    LabelCurves: ("Label curves", label_sections),
+    AnomalyScan: ("Search for anomalies", anomaly_sections),
+    DomainResult: ("Simulation and data", domain_sections),
+}
+"""Title and sections of the results that a run folder may have."""
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
@@ -127,10 +127,10 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
     """
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
-    for stem, kind, title, sections_of in _PARTS:
-        for path in sorted(run.glob(f"*/{stem}.json")):
+    for kind, (title, sections_of) in _PARTS.items():
+        for path in sorted(run.glob(f"*/{kind.NAME}.json")):
             result, name = kind.read(path.parent), path.parent.name
-            named = "" if name == stem else f": {name}"
+            named = "" if name == kind.NAME else f": {name}"
             album = Album(figures, f"{prefix}{name}-", result.settings.figures)
             body.append(page.part(f"{title}{named}{whose}", sections_of(result, album)))
     return body
