@@ -106,10 +106,10 @@ def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0)
     return scored("linear", of, fit.x.shape, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
 
 
-def knn_probe(fit: Labelled, test: Labelled, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0) -> ProbeResult:
-    """Score votes of the `k` fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
+def knn_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:
+    """Score votes of the fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
     z_fit, z_test = standardize(fit.x, test.x)
-    votes = knn_votes(z_fit, fit.y, z_test, k, _classes(fit, test), weights=fit.weights)
+    votes = knn_votes(z_fit, fit.y, z_test, NEIGHBOURS, _classes(fit, test), weights=fit.weights)
     return scored("kNN", of, fit.x.shape, test, votes, seed)
 
 

@@ -19,6 +19,7 @@ from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import COLOURS, GREY, bars
 from ssl_jets.report.numbers import Record, histogram_bins
+from ssl_jets.report.sections.evaluation import note_lines
 
 _AXES = {
     "mass": "jet mass [GeV]",
@@ -60,7 +61,7 @@ def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
         _tiles(result),
-        *(page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.notes),
+        *note_lines(result.notes),
         page.heading("Classifier two-sample test"),
         page.paragraph(
             f"Boosted trees, fitted on {test.fit_jets:,} jets, read {len(test.columns)} observables of "
