@@ -39,12 +39,12 @@ class ParticleBootstrap(Bootstrap):
         self.weights, self.counts = self.weights[owner], self.counts[:, owner]  # [particle], [resample, particle]
 
     def share(self, rows: Array, *of: Array) -> Estimate:
-        """Return the estimate of a share of particles or pairs `of`, bool `[particle]`, which jets correlate.
+        """Return the estimate of a share of particles or pairs `of`, bool `[particle]`: a mean over their jets.
 
-        An area under a ROC curve is a share of both classes: the one in fewer jets decides.
+        Of an area under a ROC curve, `of` are both classes: the one in fewer jets decides.
         """
         jets = (effective(self.of_jets[np.unique(self.owner[some])]) for some in of)
-        return Estimate.of_share(rows, min((number for number in jets if number > 0), default=0.0), few=0)
+        return Estimate.of_mean(rows, min((number for number in jets if number > 0), default=0.0))
 
 
 @dataclass(frozen=True)
