@@ -40,7 +40,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.write import write_jets
 from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_reader
-from ssl_jets.evaluation.probes.particles import observable_inputs
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import COLUMNS, Jets, concatenate

@@ -28,7 +28,7 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z
 from ssl_jets.evaluation.evaluation_data import EvaluationData
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.evaluation.zfile import labelled_sides
 from ssl_jets.finetuning import finetune, resolve_finetune

@@ -109,7 +109,7 @@ def _bounded(value: object) -> str:
 def _with_keywords(text: str) -> str:
     """Change `--force to replace it` to `--force (force=True) to replace it`, and `--set` likewise."""
     text = re.sub(r"--(force|resume)\b", r"--\1 (\1=True)", text)
-    return re.sub(r"--set (\w+)\.(\w+)=(\S+)", r'--set \1.\2=\3 (settings={"\1.\2": \3})', text)
+    return re.sub(r"--set (\w+)\.(\w+)=(\S+?)(?=[,;]?(?:\s|$))", r'--set \1.\2=\3 (settings={"\1.\2": \3})', text)
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

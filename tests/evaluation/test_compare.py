@@ -17,9 +17,13 @@ from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
 from ssl_jets.data.seen import joint_training
 from ssl_jets.data.sources import sample_sources
+from ssl_jets.diagnostics.results import Verdict
 from ssl_jets.errors import DataError, UsageError
-from ssl_jets.evaluation import Comparison, compare_models, comparison_table
+from ssl_jets.evaluation import Comparison, compare_models, comparison_table, single_model
 from ssl_jets.evaluation.compare import names_of
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.metrics.particles import ParticleGroups
+from ssl_jets.evaluation.particles import ParticleResults
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
@@ -27,6 +31,7 @@ from ssl_jets.nn.heads import ClassHead
 from support.few_trees import few_trees
 from support.measured import check_intervals
 
+ONE = Estimate(1.0, 1.0, 1.0, 1.0, 1.0)
 SETTINGS = EvaluateSettings(
     data=DataSettings(labels=("QCD", "Tbl")),
     evaluate=MeasureSettings(fit_jets=200, test_jets=200, physics_jets=0, robust_jets=40, deep_sets=False),
@@ -55,9 +60,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[str
     return paths, sources
 
 
-def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_mean(runs, tmp_path: Path) -> None:
+def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_mean(
+    runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (first, second, _), sources = runs
     out, settings = tmp_path / "c", SETTINGS.model_dump(mode="json")
+    # Of the first model z is constant, and a particle head was measured.
+    verdicts = iter([[Verdict("constant", "variation 0")], []])
+    groups = ParticleGroups("vertex", 5, 50, 0.5, *3 * [ONE])
+    statistics = single_model.spread_and_collapse
+    monkeypatch.setattr(
+        single_model,
+        "spread_and_collapse",
+        lambda *args, **options: statistics(*args, **options) | {"collapse": next(verdicts)},
+    )
+    particles = iter([ParticleResults([], [], [groups]), ParticleResults([], [], [])])
+    monkeypatch.setattr(single_model, "evaluate_particles", lambda *_: next(particles))
     with few_trees():
         found = api.evaluate([first, second], data=sources, ensemble=True, out=out, settings=settings)
     assert isinstance(found, Comparison)
@@ -67,6 +85,10 @@ def test_models_are_compared_on_jets_that_all_held_out_and_the_ensemble_is_the_m
     one, other = (found.evaluations[name].task.accuracy for name in ("run0", "run1"))
     difference = next(entry for entry in found.differences if entry.of == "head")
     assert difference.accuracy.value == pytest.approx(other.value - one.value)
+    notes = {name: [note for note in one.notes if "collapsed" in note] for name, one in found.evaluations.items()}
+    assert notes == {"run0": ["z has collapsed: variation 0"], "run1": [], "ensemble": []}
+    assert "z of run0 has collapsed: variation 0" in found.notes
+    assert [one.particle_groups for one in found.evaluations.values()] == [[groups], [], []]
     losses = [found.evaluations[name].task.log_loss.value for name in ("run0", "run1", "ensemble")]
     assert losses[2] <= np.mean(losses[:2]) + 1e-9  # -ln is convex
     assert 0 < found.cka[0].cka.value < 1

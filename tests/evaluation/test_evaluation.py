@@ -20,8 +20,8 @@ from ssl_jets.data.subset import choose_subset
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import evaluate_model, evaluate_z, summary_table
 from ssl_jets.evaluation.evaluation_data import EvaluationData
-from ssl_jets.evaluation.result import Evaluation, ZMap, plain
-from ssl_jets.evaluation.result_base import without
+from ssl_jets.evaluation.result import Evaluation, ZMap
+from ssl_jets.evaluation.result_base import plain, without
 from ssl_jets.evaluation.settings import EvaluateSettings, MeasureSettings
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder

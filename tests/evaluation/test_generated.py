@@ -19,7 +19,7 @@ from ssl_jets.data.write import write_jets
 from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.evaluation import GeneratedEvaluation, evaluate_generated, generated_table
 from ssl_jets.evaluation.probes.observables import observables
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.jets import Jets, concatenate
 from ssl_jets.report import write_generated_report, write_run_report
 from ssl_jets.report.sections.generated import histograms
@@ -67,9 +67,9 @@ def test_real_jets_are_as_far_from_real_jets_as_the_floor(same: GeneratedEvaluat
     for entry in same.distances:
         error = entry.generated.high - entry.generated.value + entry.real.high - entry.real.value
         assert abs(entry.generated.value - entry.real.value) < 3 * error, entry
-    assert check_intervals([same.distances, same.test.auc, same.floor.auc]) > 20
-    assert same.test.auc.low95 < 0.5 < same.test.auc.high95
-    assert same.floor.auc.low95 < 0.5 < same.floor.auc.high95
+    assert check_intervals([same.distances, same.two_sample_test.auc, same.two_sample_floor.auc]) > 20
+    assert same.two_sample_test.auc.low95 < 0.5 < same.two_sample_test.auc.high95
+    assert same.two_sample_floor.auc.low95 < 0.5 < same.two_sample_floor.auc.high95
 
 
 def test_a_shift_of_all_momenta_is_found(folder: Path, shifted: GeneratedEvaluation, sample_jets: Jets) -> None:
@@ -81,8 +81,8 @@ def test_a_shift_of_all_momenta_is_found(folder: Path, shifted: GeneratedEvaluat
     # What does not change with the scale is at its floor.
     for name in ("particles", "tau21", "particle deta"):
         assert found[name].generated.low95 < found[name].real.high95, name
-    assert shifted.test.auc.low95 > 0.55
-    assert shifted.floor.auc.low95 < 0.5 < shifted.floor.auc.high95
+    assert shifted.two_sample_test.auc.low95 > 0.55
+    assert shifted.two_sample_floor.auc.low95 < 0.5 < shifted.two_sample_floor.auc.high95
 
 
 def test_every_observable_is_there_for_jets_particles_and_kinds(same: GeneratedEvaluation) -> None:
@@ -104,7 +104,7 @@ def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted
     written = json.loads((folder / "shifted" / "generated.json").read_text())
     assert written["distances"] == plain(shifted.distances)
     assert GeneratedEvaluation.read(folder / "shifted").metrics() == shifted.metrics() == written
-    assert written["two_sample_test"]["auc"] == plain(shifted.test.auc)
+    assert written["two_sample_test"]["auc"] == plain(shifted.two_sample_test.auc)
     assert str(folder) not in json.dumps(written)
     page = write_generated_report(folder / "shifted").read_text()
     pictures = [path.stem for path in sorted((folder / "shifted" / "figures").glob("*.png"))]
@@ -128,7 +128,7 @@ def test_the_returned_result_is_written_and_fills_a_report(folder: Path, shifted
             assert [float(row[name]) for row in of_mass] == pytest.approx(list(values), rel=1e-4), name
     table = generated_table(shifted)
     assert "mass [GeV]" in table
-    assert f"{shifted.test.auc.value:.4f}" in table
+    assert f"{shifted.two_sample_test.auc.value:.4f}" in table
 
 
 def test_the_report_of_a_run_shows_the_comparisons_inside_its_folder(
@@ -154,7 +154,7 @@ def test_observables_are_computed_from_the_columns_that_both_sides_have(folder: 
     for result in results:  # momenta are rounded once more in the files that are written again
         for one, values in zip(result.distances, expected, strict=True):
             assert (one.generated.value, one.real.value) == pytest.approx(values, rel=1e-4), one.observable
-        assert result.test.auc.value == pytest.approx(results[1].test.auc.value, abs=0.01)
+        assert result.two_sample_test.auc.value == pytest.approx(results[1].two_sample_test.auc.value, abs=0.01)
 
 
 @pytest.mark.usefixtures("drawn")

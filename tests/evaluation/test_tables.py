@@ -7,11 +7,16 @@ import sys
 
 import pytest
 
-from ssl_jets.evaluation.tables import plain_table
+from ssl_jets.evaluation.metrics.bootstrap import Estimate
+from ssl_jets.evaluation.tables import _rejection, plain_table
 from ssl_jets.runtime.terminal import folded
 
 HEAD = ("reader", "of", "accuracy (68 %)")
 ROWS = [("boosted trees", "z [of] random weights " * 8, "0.5170  0.5040 to 0.5340"), ("kNN", "z", "")]
+
+
+def test_a_lower_limit_of_a_rejection_stands_with_its_68_percent_bound() -> None:
+    assert _rejection(Estimate(500.0, 438.8, None, 166.9, None, limit=True)) == ">= 500  > 439"
 
 
 def test_a_table_in_a_pipe_has_a_line_a_row_and_two_blanks_between_columns() -> None:

@@ -17,6 +17,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.model_file import Model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.protocols import AnomalyScan, anomaly_scan
+from ssl_jets.protocols.anomaly import _Searched
+from ssl_jets.protocols.anomaly_result import SearchedFiles
 from ssl_jets.report import write_anomaly_report
 from ssl_jets.report.sections.protocols import cwola as cwola_figure
 from support.measured import check_intervals
@@ -84,6 +86,14 @@ def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> Non
     assert floor.get_ydata() == pytest.approx([scan.floor.improvement])
     write_anomaly_report(tmp_path / "out")
     assert ",0,0," in (tmp_path / "out" / "figures" / "cwola.csv").read_text()
+
+
+def test_models_in_another_order_are_searched_anew_since_random_weights_are_of_the_first() -> None:
+    models = {"small": "ab", "large": "cd"}
+    orders = (models, dict(reversed(models.items())))
+    made_from = [SearchedFiles(models=order, files=[], data={}, evaluate={}) for order in orders]
+    first, second = (_Searched(files, {}, ()).cache_key() for files in made_from)
+    assert first != second
 
 
 @pytest.mark.parametrize("counts", [(-5,), (10, -1)])

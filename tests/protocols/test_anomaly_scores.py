@@ -54,7 +54,7 @@ def test_cwola_finds_many_hidden_jets_and_not_few_and_knows_no_labels() -> None:
 
 def test_trees_read_columns_with_gaps() -> None:
     fit, test = jets(3000, 0), jets(2000, 1)
-    fit.x[::5, 0], test.x[::7, 1] = np.nan, np.nan
+    fit.x[::5, 0], test.x[::7, 1], fit.x[:, 3] = np.nan, np.nan, np.nan
     assert cwola(fit, test, 2, 0, 300, trees=True, seed=0).auc > 0.85
     assert np.isfinite(distances(fit.x[fit.y == 0], test.x, 5)["kNN"]).all()
 

@@ -44,6 +44,15 @@ def test_trees_see_what_a_linear_classifier_cannot() -> None:
     assert found.trees.value > 0.75 > 0.6 > found.auc.value
 
 
+def test_trees_are_fitted_on_jets_of_all_classes_of_ordered_files() -> None:
+    """Two classes of opposite sign, one after the other, with the same gap between the domains."""
+    source, target = (np.concatenate([cloud(400, seed, 4.0), cloud(400, seed + 1, -4.0)]) for seed in (0, 2))
+    target[:, 1] += 1
+    found = gap(source, target)
+    assert found.trees is not None
+    assert found.trees.low95 > 0.6
+
+
 def test_a_shift_of_the_mixture_is_a_gap_of_all_and_of_no_class() -> None:
     def mixture(first: int, second: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         z = np.concatenate([cloud(first, seed), cloud(second, seed + 1, 4.0)])

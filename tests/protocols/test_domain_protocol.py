@@ -16,6 +16,7 @@ from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
+from ssl_jets.protocols.domain_jets import DomainJets
 from ssl_jets.report import write_domain_report
 from support.jetclass_files import CLASSES, jetclass_branches, write_tree
 from support.measured import check_intervals
@@ -141,6 +142,20 @@ def test_jets_to_test_on_are_not_trained_on(
     pretrained = finished[2] / "runs" / "mae"  # on the file 2
     with pytest.raises(UsageError, match="trained on the jets to test on"):
         domain_protocol(settings_of(files, target), tmp_path / "b", models=[pretrained])
+
+
+def test_jets_of_the_simulation_are_those_that_a_training_held_out_whatever_was_measured_before(
+    files: list[JetFile],
+) -> None:
+    settings = settings_of(files)
+    jets = DomainJets(settings.data, settings.protocol.target, 100)
+    of_data, *of_simulation = ([list(files[index].identity)] for index in (2, 0, 1))
+    held_out = [[*row, 0, 30] for (row,) in of_simulation]
+    for trained in (of_data, [row for (row,) in of_simulation]):  # the same jets held out of other trainings
+        found, _ = jets.simulation({"files": trained, "held_out": held_out})
+        assert found.source is not None
+    assert len(found) == 60
+    assert found.source[:, 1].max() < 30
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,11 @@ from ssl_jets.evaluation.metrics.regression import regression_metrics
 from ssl_jets.evaluation.probes.results import RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page, write_evaluation_report
-from ssl_jets.report.figure_numbers import significance_points
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
 from ssl_jets.report.figures import training as training_figures
 from ssl_jets.report.figures.style import axis_label, in_figure, in_text
-from ssl_jets.report.numbers import csv_of
+from ssl_jets.report.numbers import csv_of, significance_points
 from ssl_jets.report.sections.comparison import cka
 from support.report_folders import NAMES, write_evaluation
 
@@ -260,8 +259,11 @@ def test_points_of_many_lines_stand_side_by_side_with_their_true_values() -> Non
     figure = physics_figures.robustness({name: [curve] for name in "abcd"})
     assert figure is not None
     lines = [line_of(figure.axes[0], name) for name in "abcd"]
-    left = [line.get_transform().transform((0.0, 0.5))[0] for line in lines]
-    assert all(after > before for before, after in pairwise(left))
+    true = figure.axes[0].transData.transform((0.0, 0.5))[0]
+    points = [(line.get_transform().transform((0.0, 0.5))[0] - true) * 72 / figure.dpi for line in lines]
+    assert points == pytest.approx([-6, -2, 2, 6])  # of any number of lines within 6 points
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom < 0.4 < 0.6 < top
     assert all(list(line.get_xdata()) == [0.0, 0.5] for line in lines)
     assert [tuple(bar[1]) for bar in bars_of(figure.axes[0])] == [(0.4, 0.6)] * 8
 

@@ -1,17 +1,20 @@
 """Names, colours and numbers as they are shown."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from matplotlib.mathtext import MathTextParser
 
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, RANDOM
+from ssl_jets.evaluation.probes.results import OBSERVABLES, PARTICLES, RANDOM, ProbeResult
 from ssl_jets.evaluation.probes.robustness import STRESSES
 from ssl_jets.jets import COLUMNS
 from ssl_jets.report import page
 from ssl_jets.report.figures import style
 from ssl_jets.report.figures.evaluation import ReaderRow
-from ssl_jets.report.sections.comparison import paint
+from ssl_jets.report.sections.comparison import paint, probes
 
 
 def test_every_class_of_jetclass_has_a_name_that_matplotlib_can_draw() -> None:
@@ -45,6 +48,25 @@ def test_no_model_of_a_comparison_has_the_colour_of_a_baseline() -> None:
     half = Estimate(0.5, 0.4, 0.6, 0.3, 0.7)
     baselines = [ReaderRow("linear", half, half, 0.5, 2, 9, of) for of in (OBSERVABLES, PARTICLES, RANDOM)]
     assert not set(colours) & {row.colour for row in baselines}
+
+
+def test_random_weights_of_models_of_other_shapes_have_the_names_of_their_models() -> None:
+    def probe(of: str, accuracy: float) -> ProbeResult:
+        half = Estimate(accuracy, 0.4, 0.6, 0.3, 0.7)
+        return ProbeResult("linear", of, 2, 9, 5, half, half, 0.5)
+
+    shapes = {"small": 0.5, "large": 0.55, "other": 0.5}
+    models: Any = {
+        name: SimpleNamespace(task=None, probes=[probe("z", 0.58), probe(RANDOM, value), probe(OBSERVABLES, 0.45)])
+        for name, value in shapes.items()
+    }
+    figure = probes(models)
+    assert figure is not None
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][3:] == [
+        "small, other: linear, random weights (9 jets)",
+        "large: linear, random weights (9 jets)",
+        "linear, observables (9 jets)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from matplotlib.text import Text
 
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.result import ZMap, plain
+from ssl_jets.evaluation.result import ZMap
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import album, write_domain_report, write_evaluation_report, write_run_report
 from ssl_jets.report.figures.evaluation import MAP_PANELS, mapped_classes
 from support.report_folders import write_domain, write_evaluation, write_run
@@ -189,13 +190,13 @@ def test_figures_carry_the_line_of_an_experiment(tmp_path: Path, monkeypatch: py
         return b""
 
     monkeypatch.setattr(album, "_saved", look)
-    folder = write_evaluation(tmp_path / "e", head=False)
+    folder = write_evaluation(tmp_path / "e", labelled=False)
     metrics = json.loads((folder / "metrics.json").read_text())
     label = {"experiment": "CMS", "status": "Simulation", "energy": 13.6, "luminosity": 138.0}
     metrics["settings"]["figures"] = label
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    write_evaluation_report(folder)
-    assert len(shown) == 2
+    write_evaluation_report(folder, write_run(tmp_path / "run"))
+    assert len(shown) == 3  # the map of z, and those of the training
     for texts in shown:
         assert {"CMS", "Simulation", r"138 $\mathrm{fb}^{-1}$ (13.6 TeV)"} <= set(texts)
 

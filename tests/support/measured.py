@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jets.evaluation.result import plain
+from ssl_jets.evaluation.result_base import plain
 
 Interval = tuple[str, float, float, float]
 """Where it stands, lower end, value, upper end; an open end is infinite."""

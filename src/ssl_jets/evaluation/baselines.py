@@ -16,7 +16,7 @@ from ssl_jets.arrays import Array, some_rows
 from ssl_jets.evaluation.evaluation_data import EvaluationData, subset, tree_inputs
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe
-from ssl_jets.evaluation.probes.particles import observable_inputs
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.physics import Side, physics_probes, reference_probes
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, PhysicsProbe, ProbeResult
 from ssl_jets.model import Model

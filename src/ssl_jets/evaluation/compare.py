@@ -17,7 +17,7 @@ from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.representation import representation_statistics
 from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
-from ssl_jets.evaluation.comparison import COMPARISON, Comparison, Difference, Similarity
+from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.cka import cka
@@ -64,7 +64,7 @@ def compare_models(
         SslJetsError: as `evaluate_model`; an ensemble of models without a head, or of different regressed columns.
     """
     out = Path(out)
-    check_folder(out, COMPARISON, force=force)
+    check_folder(out, f"{Comparison.NAME}.json", force=force)
     names = names_of([Path(path) for path in paths])
     models = {name: load_model(path) for name, path in zip(names, paths, strict=True)}
     if ensemble:
@@ -79,11 +79,14 @@ def compare_models(
     evaluations = {name: found.evaluation for name, found in measured.items()}
     if ensemble:
         evaluations[ENSEMBLE] = _ensemble(measured, data, out / ENSEMBLE)
+    collapsed = [
+        f"z of {name} has collapsed: {verdict.text}" for name, one in evaluations.items() for verdict in one.collapse
+    ]
     comparison = Comparison(
         models=tuple(evaluations),
         differences=differences(measured, data),
         cka=_similarities(measured, data),
-        notes=list(note.messages),
+        notes=[*note.messages, *collapsed],
         evaluations=evaluations,
         folder=out,
     )
@@ -156,29 +159,29 @@ def _ensemble(measured: Mapping[str, Measured], data: EvaluationData, out: Path)
         data.note("the models regress different columns, so their ensemble regresses none")
     first = members[0].evaluation
     labels = labels_of(data.test) if data.classes else np.full(len(z), -1)
-    changed = {
-        "folder": out,
-        "model": ModelFacts(
+    return Evaluation(
+        folder=out,
+        model=ModelFacts(
             sha256="",
             method=f"{ENSEMBLE} of {len(members)}",
             head=len(headed) == len(members),
             dim=z.shape[1],
             members={name: one.evaluation.model for name, one in measured.items()},
         ),
-        "jets": {purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
-        "task": head_metrics(np.mean(headed, axis=0), data) if len(headed) == len(members) else None,
-        "regression": regressed_metrics(np.mean(values, axis=0), members[0].targets, data) if values and same else [],
-        "probes": [],
-        "headline": None,
-        "against_observables": None,
-        "physics": [],
-        "robustness": [],
-        "spread": {TRAINED: representation_statistics(torch.from_numpy(z))},
-        "map": ZMap.of(z, labels, data.seed),
-        "collapse": [],
-        "seconds": 0.0,
-    }
-    return first.model_copy(update=changed)
+        files=first.files,
+        classes=first.classes,
+        jets={purpose: jets for purpose, jets in first.jets.items() if purpose != "fit"},
+        left_out=first.left_out,
+        files_left_out=first.files_left_out,
+        leaked=first.leaked,
+        settings=first.settings,
+        task=head_metrics(np.mean(headed, axis=0), data) if len(headed) == len(members) else None,
+        probes=[],
+        regression=regressed_metrics(np.mean(values, axis=0), members[0].targets, data) if values and same else [],
+        spread={TRAINED: representation_statistics(torch.from_numpy(z))},
+        map=ZMap.of(z, labels, data.seed),
+        notes=list(data.note.messages),
+    )
 
 
 def _unit(z: Array) -> Array:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result import Evaluation
-from ssl_jets.evaluation.result_base import Written, plain, read_result, without
-from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.short_repr import ShortRepr
-
-COMPARISON = "comparison.json"
+from ssl_jets.evaluation.result_base import Written, read_result
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Similarity:
     cka: Estimate
 
 
-class Comparison(ShortRepr, Written):
+class Comparison(Written):
     """Result of `compare_models`.
 
     Attributes:
@@ -53,25 +48,21 @@ class Comparison(ShortRepr, Written):
         cka: similarity of z of each two models.
         notes: messages about the choice of jets.
         evaluations: by the name of the model; each is in a folder of that name.
-        folder: where it is written.
     """
+
+    NAME: ClassVar[str] = "comparison"
 
     models: tuple[str, ...]
     differences: list[Difference]
     cka: list[Similarity]
     notes: list[str] = Field(default_factory=list)
     evaluations: dict[str, Evaluation] = Field(exclude=True)
-    folder: Path = Field(exclude=True)
-
-    def metrics(self) -> dict[str, Any]:
-        """Return the contents of `comparison.json`: all but the evaluations of the models."""
-        return {name: plain(value) for name, value in without(self, "evaluations", "folder").items()}
 
     def write(self) -> None:
         """Write all evaluations, and `comparison.json` last."""
         for evaluation in self.evaluations.values():
             evaluation.write()
-        write_text(self.folder / COMPARISON, json.dumps(self.metrics(), indent=1) + "\n")
+        super().write()
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -80,6 +71,6 @@ class Comparison(ShortRepr, Written):
         Raises:
             DataError: a file is missing, is not JSON, or is of another version.
         """
-        content = read_result(folder / COMPARISON)
+        content = read_result(folder / f"{cls.NAME}.json")
         evaluations = {name: Evaluation.read(folder / name) for name in content.get("models", [])}
         return cls.of_json({**content, "evaluations": evaluations, "folder": folder}, folder)

@@ -286,7 +286,7 @@ def _note_roles(roles: Roles, files: Sequence[JetFile], fraction: float, headed:
         jets = sum(file.entries for file, new in zip(files, roles.new) if new)
         text = f"{sum(roles.new)} of the {len(files)} files are new to the model"
         if headed:
-            text += f": all their {jets:,} jets test its head"
+            text += f": any of their {jets:,} jets can test its head"
         tested = count(roles.test) - count(held)
-        text += f"; {tested:,} of their {jets:,} jets test the probes, the others fit them"
+        text += f"; {tested:,} of their {jets:,} jets can test the probes, the others fit them"
         note(f"{text} (data.validation_fraction={fraction:g})")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,25 +26,12 @@ from ssl_jets.evaluation.result_base import (
     Written,
     plain,
     read_result,
-    versions,
     without,
 )
 from ssl_jets.evaluation.settings import EvaluateSettings, FigureSettings, MeasureSettings
 from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.short_repr import ShortRepr
 
-__all__ = [
-    "CURVES",
-    "FORMAT_VERSION",
-    "METRICS",
-    "TRAINED",
-    "Evaluation",
-    "InputFile",
-    "ModelFacts",
-    "ZMap",
-    "plain",
-    "versions",
-]
+__all__ = ["CURVES", "METRICS", "TRAINED", "Evaluation", "InputFile", "ModelFacts", "ZMap"]
 
 METRICS, CURVES = "metrics.json", "curves.json"
 
@@ -140,7 +127,7 @@ class UsedSettings(Facts, MeasureSettings):
         return cls.model_validate(settings.evaluate.model_dump(mode="json") | own | more)
 
 
-class Evaluation(ShortRepr, Written):
+class Evaluation(Written):
     """Result of `evaluate_model` or `evaluate_z`.
 
     Attributes:
@@ -167,8 +154,9 @@ class Evaluation(ShortRepr, Written):
         collapse: collapse verdicts on z, compared with random weights; empty for a healthy one.
         notes: messages about the choice of jets.
         map: principal components of z.
-        folder: where it is written.
     """
+
+    NAME: ClassVar[str] = "metrics"
 
     seconds: float = 0.0
     model: ModelFacts
@@ -193,7 +181,6 @@ class Evaluation(ShortRepr, Written):
     collapse: list[Verdict] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     map: ZMap
-    folder: Path = Field(exclude=True)
 
     @property
     def representation(self) -> RepresentationStatistics:
@@ -241,9 +228,8 @@ class Evaluation(ShortRepr, Written):
 
     def write(self) -> None:
         """Write both files to `folder`, each in one step, `metrics.json` last."""
-        texts = {CURVES: json.dumps(self.curves()), METRICS: json.dumps(self.metrics(), indent=1)}
-        for name, text in texts.items():
-            write_text(self.folder / name, text + "\n")
+        write_text(self.folder / CURVES, json.dumps(self.curves()) + "\n")
+        super().write()
 
     @classmethod
     def read(cls, folder: Path) -> Self:

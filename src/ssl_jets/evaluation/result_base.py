@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -26,7 +27,9 @@ from pydantic import (
 from ssl_jets import __version__
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError
+from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import read_json
+from ssl_jets.runtime.short_repr import ShortRepr
 
 FORMAT_VERSION: Literal[2] = 2
 """Version of the JSON files; it rises when the names in them change. Version 1 has no baselines on observables."""
@@ -80,20 +83,44 @@ class Result(BaseModel):
             raise DataError(text, where=where, found=found, hint=hint) from None
 
 
-class Written(Result):
+class Written(ShortRepr, Result):
     """Base of a result with a JSON file of its own: its first entries are the version of the format and the date.
 
     Attributes:
+        NAME: of the file, without suffix.
         format_version: of the file.
         package_version: of ssl-jets.
         date: of the measurement, ISO 8601 in UTC.
         versions: of Python and of the packages that numbers depend on.
+        folder: where it is written.
     """
+
+    NAME: ClassVar[str]
 
     format_version: Literal[1, 2] = FORMAT_VERSION
     package_version: str = __version__
     date: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: dict[str, str] = Field(default_factory=lambda: versions())
+    folder: Path = Field(exclude=True)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the contents of the JSON file."""
+        content: dict[str, Any] = plain(self)
+        return content
+
+    def write(self) -> None:
+        """Write the JSON file to `folder`, in one step."""
+        write_text(self.folder / f"{self.NAME}.json", json.dumps(self.metrics(), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the result in a folder.
+
+        Raises:
+            DataError: a file is missing, is not JSON, or is of another version.
+        """
+        path = folder / f"{cls.NAME}.json"
+        return cls.of_json({**read_result(path), "folder": folder}, path)
 
 
 class Facts(Result):

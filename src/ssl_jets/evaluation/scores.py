@@ -18,12 +18,11 @@ from ssl_jets.evaluation.evaluation_data import KINEMATICS
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import FEWEST, RegressionMetrics
 from ssl_jets.evaluation.regressed import measure_targets
-from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
+from ssl_jets.evaluation.result import METRICS, Evaluation, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import MOST_NAMED
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.unseen import count_leaked, trained_rows, unseen_rows
 from ssl_jets.evaluation.zfile import weights_of_rows
-from ssl_jets.evaluation.ztable import read_table
+from ssl_jets.evaluation.ztable import count_leaked, input_files, read_table, trained_rows, unseen_rows
 from ssl_jets.nn.regression import columns_of
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
@@ -73,14 +72,10 @@ def evaluate_scores(
         hint = _needed(file)
         raise DataError("the scores file has nothing to compare its predictions with", where=where, hint=hint)
     empty = np.zeros(0)
-    each = np.split(trained, np.cumsum(entries)[:-1])
     evaluation = Evaluation(
         folder=out,
         model=_facts(file),
-        files=[
-            InputFile(path.name, path.stat().st_size, number, bool(seen.any()), task is not None)
-            for path, number, seen in zip(paths, entries, each, strict=True)
-        ],
+        files=input_files(paths, entries, trained, labelled=task is not None),
         classes=classes,
         jets={"test": len(rows), "task": len(rows)},
         leaked=leaked,

@@ -16,7 +16,7 @@ from ssl_jets.arrays import Array, some_rows
 from ssl_jets.diagnostics.monitor import spread_and_collapse
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.card import update_card
-from ssl_jets.evaluation.evaluation_data import EvaluationData, halves_of, labels_of, subset
+from ssl_jets.evaluation.evaluation_data import EvaluationData, halves_of, labelled_jets, labels_of, subset
 from ssl_jets.evaluation.headline import headline
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics, classification_metrics
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
@@ -31,15 +31,15 @@ from ssl_jets.evaluation.probes.classes import (
 )
 from ssl_jets.evaluation.probes.results import OBSERVABLES, ProbeResult, RobustnessCurve
 from ssl_jets.evaluation.probes.robustness import robustness
-from ssl_jets.evaluation.provenance import facts_of, input_files, used_settings
 from ssl_jets.evaluation.regressed import measure_targets
-from ssl_jets.evaluation.result import METRICS, Evaluation, ZMap
+from ssl_jets.evaluation.result import METRICS, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.settings import EvaluateSettings
 from ssl_jets.jets import Jets
 from ssl_jets.model import default_device, with_columns
 from ssl_jets.model_file import Model, load_model
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
+from ssl_jets.runtime.precision import native_precision
 
 _SETTINGS = EvaluateSettings()
 
@@ -120,25 +120,60 @@ def measure(
     evaluating = _ModelEvaluation(model, data, baselines, device)
     results = evaluating.labelled() if data.classes else evaluating.unlabelled()
     results |= evaluate_particles(model, data, device)._asdict()
-    for verdict in results["collapse"]:
-        data.note(f"z has collapsed: {verdict.text}")
+    collapsed = [f"z has collapsed: {verdict.text}" for verdict in results["collapse"]]
+    for line in collapsed:
+        data.note.log(line)  # of this model: the notes of `data` are of all models
     evaluation = Evaluation(
         folder=out,
-        model=facts_of(model),
-        files=input_files(data),
+        model=_facts_of(model),
+        files=_input_files(data),
         classes=data.classes,
         leaked=data.roles.leaked,
         left_out=dict(data.skipped),
         files_left_out=data.files_left_out,
-        settings=used_settings(data.settings, device),
+        settings=_used_settings(data.settings, device),
         headline=headline(results["probes"]),
         against_observables=headline(results["probes"], (OBSERVABLES,)),
-        notes=list(data.note.messages),
+        notes=[*data.note.messages, *collapsed],
         seconds=round(time.perf_counter() - began, 2),
         **results,
     )
     targets = () if model.regressor is None else model.regressor.names
     return Measured(evaluation, evaluating.z_test, evaluating.probed, evaluating.headed, evaluating.regressed, targets)
+
+
+def _facts_of(model: Model) -> ModelFacts:
+    """Return the facts of a model that its evaluation has."""
+    encoder = model.encoder
+    return ModelFacts(
+        sha256=model.sha256,
+        method=model.method,
+        parameters=model.parameters,
+        dim=encoder.dim,
+        encoder=encoder.cfg.model_dump(mode="json"),
+        head=model.head is not None,
+        labelled_jets=labelled_jets(model),
+    )
+
+
+def _input_files(data: EvaluationData) -> list[InputFile]:
+    """Return the files of an evaluation, with their use in the training."""
+    return [
+        InputFile(file.name, file.bytes, file.entries, trained, bool(file.label_names))
+        for file, trained in zip(data.files, data.roles.trained)
+    ]
+
+
+def _used_settings(settings: EvaluateSettings, device: torch.device) -> UsedSettings:
+    """Return the settings that numbers depend on."""
+    data = settings.data
+    return UsedSettings.of(
+        settings,
+        validation_fraction=data.validation_fraction,
+        split_seed=data.split_seed,
+        precision=native_precision(device),
+        device=device.type,
+    )
 
 
 class _ModelEvaluation:

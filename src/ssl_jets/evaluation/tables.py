@@ -146,7 +146,7 @@ def comparison_table(comparison: Comparison) -> str:
 
 def generated_table(result: GeneratedEvaluation) -> str:
     """Return the printed tables of generated and real jets: two-sample test, and distances with their floor."""
-    tests = [("generated, real", result.test), ("real, other real", result.floor)]
+    tests = [("generated, real", result.two_sample_test), ("real, other real", result.two_sample_floor)]
     head = ("samples", "AUC of trees (68 %)", "0.5: not told apart, 1: always told apart")
     tested = plain_table(head, [(samples, number(test.auc), "") for samples, test in tests])
     rows = [
@@ -196,7 +196,7 @@ def _rejection(estimate: Estimate) -> str:
     if estimate.low is None:
         return "not defined"
     if estimate.limit:
-        return f">= {estimate.value:.0f}"
+        return f">= {estimate.value:.0f}  > {estimate.low:.3g}"
     high = "open" if estimate.high is None else f"{estimate.high:.3g}"
     return f"{estimate.value:.3g}  {estimate.low:.3g} to {high}"
 

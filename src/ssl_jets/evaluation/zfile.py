@@ -21,11 +21,10 @@ from ssl_jets.evaluation.metrics.bootstrap import relative
 from ssl_jets.evaluation.probes.classes import Labelled, knn_probe, linear_probe, tree_columns, tree_probe
 from ssl_jets.evaluation.probes.physics import Side, physics_probes
 from ssl_jets.evaluation.probes.results import PhysicsProbe, ProbeResult
-from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, InputFile, ModelFacts, UsedSettings, ZMap
+from ssl_jets.evaluation.result import METRICS, TRAINED, Evaluation, ModelFacts, UsedSettings, ZMap
 from ssl_jets.evaluation.roles import log_absent_classes
 from ssl_jets.evaluation.settings import EvaluateSettings
-from ssl_jets.evaluation.unseen import count_leaked, trained_rows, unseen_rows
-from ssl_jets.evaluation.ztable import read_table
+from ssl_jets.evaluation.ztable import count_leaked, input_files, read_table, trained_rows, unseen_rows
 from ssl_jets.runtime.atomic import check_folder
 from ssl_jets.runtime.console import Log, MessageLog, to_stderr
 from ssl_jets.zfile import ZFile
@@ -93,10 +92,7 @@ def evaluate_z(
     evaluation = Evaluation(
         folder=out,
         model=_model(file),
-        files=[
-            InputFile(one.name, one.stat().st_size, number, bool(trained.any()), bool(found.probes))
-            for one, number, trained in zip(paths, rows, np.split(roles.trained, np.cumsum(rows)[:-1]), strict=True)
-        ],
+        files=input_files(paths, rows, roles.trained, labelled=bool(found.probes)),
         classes=names,
         jets={"fit": len(fit), "test": len(shown)} if found.probes else {"test": len(shown)},
         leaked=leaked,

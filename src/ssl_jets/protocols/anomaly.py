@@ -134,9 +134,13 @@ class _Searched:
         return {name: int((fit.y == index).sum()) for index, name in enumerate(self.classes)}
 
     def cache_key(self) -> dict[str, Any]:
-        """Return the inputs of all results; of z files their digests, under any name."""
+        """Return the inputs of all results: of z files their digests, of models their order, too.
+
+        Names of z files do not matter. The first model determines the random weights.
+        """
         key: dict[str, Any] = plain(self.files)
-        return {**key, "z": ",".join(self.files.z[1::2])} if self.files.z else key
+        models = [list(model) for model in (self.files.models or {}).items()]
+        return key | ({"z": ",".join(self.files.z[1::2])} if self.files.z else {"models": models})
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.result_base import Facts, Result
+from ssl_jets.evaluation.result_base import Facts, Result, Written
 from ssl_jets.evaluation.settings import FigureSettings
-from ssl_jets.protocols.result import ProtocolResult
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class UsedAnomalySettings(Result):
     figures: FigureSettings = FigureSettings()
 
 
-class AnomalyScan(ProtocolResult):
+class AnomalyScan(Written):
     """Result of the protocol `anomaly`.
 
     Attributes:

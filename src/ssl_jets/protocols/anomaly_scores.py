@@ -25,7 +25,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.roc import curves, ranked
-from ssl_jets.evaluation.probes.classes import Labelled, standardize
+from ssl_jets.evaluation.probes.classes import Labelled, readable, standardize
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
 
 PENALTY = 0.01
@@ -85,7 +85,9 @@ def distance_scores(
     return DistanceScores(scores=scores)
 
 
-def separation(score: Array, test: Labelled, signal: int, background: int, seed: int) -> tuple[Estimate, Estimate]:
+def separation(
+    score: Array, test: Labelled, signal: int, background: int, seed: int, resamples: int = 100
+) -> tuple[Estimate, Estimate]:
     """Compute the area under the ROC curve and the largest significance improvement of one class against another.
 
     Args:
@@ -94,6 +96,7 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
         signal: label of the signal.
         background: label of the background.
         seed: of the bootstrap.
+        resamples: of the bootstrap.
     """
     rows = np.flatnonzero((test.y == signal) | (test.y == background))
     labels = (test.y[rows] == signal).astype(np.int64)
@@ -102,7 +105,7 @@ def separation(score: Array, test: Labelled, signal: int, background: int, seed:
     _, rank = np.unique(score[rows], return_inverse=True)
     probability = (rank + 1) / (rank.max(initial=0) + 2)
     probabilities = np.column_stack([1 - probability, probability])
-    bootstrap = Bootstrap(len(rows), 100, seed, test.weights[rows])
+    bootstrap = Bootstrap(len(rows), resamples, seed, test.weights[rows])
     pair = ranked(probabilities, labels, 1, 0, bootstrap.weights)
     if pair is None:
         undefined = Estimate(None, None, None, None, None)
@@ -142,7 +145,7 @@ def cwola(
         x_fit, x_test = np.nan_to_num(x_fit), np.nan_to_num(x_test)
     classifier.fit(x_fit, is_mixture, sample_weight=fit.weights[rows])
     score = classifier.predict_proba(x_test)[:, 1]
-    auc, improvement = separation(score, test, signal, background, seed)
+    auc, improvement = separation(score, test, signal, background, seed, resamples=1)  # the values alone are used
     weights = fit.weights
     significance = weights[hidden].sum() / np.sqrt(max(float(weights[background_rows[:half]].sum()), 1e-9))
     return CwolaDraw(improvement=improvement.value, auc=auc.value, significance=float(significance))
@@ -150,6 +153,7 @@ def cwola(
 
 def _standard(fit: Array, test: Array) -> tuple[Array, Array]:
     """Return both `[jet, D]` standardised with mean and deviation of the finite values of `fit`; NaN stays."""
+    fit, test = readable(fit, fit), readable(test, fit)
     if np.isfinite(fit).all() and np.isfinite(test).all():
         return standardize(fit, test)
     mean, std = np.nanmean(fit, axis=0), np.nanstd(fit, axis=0)

@@ -59,7 +59,7 @@ class DomainJets:
             self.files[role] = open_named(sources, data, self.files_left_out, labelled=role != DATA)
         self.classes = self._checked_classes()
         self._target = self._draw(TARGET, {})
-        self._simulation: dict[str, Jets] = {}
+        self._simulation: dict[Seen, Jets] = {}
 
     def simulation(self, training: Mapping[str, Any]) -> tuple[Jets, Array]:
         """Return jets of the simulation that a training has not seen, and their labels as indices into `classes`.
@@ -67,10 +67,10 @@ class DomainJets:
         Args:
             training: facts of the training; empty for random weights.
         """
-        key = str(training.get("held_out"))
-        if key not in self._simulation:
-            self._simulation[key] = self._draw(SIMULATION, training)
-        return self._simulation[key], self._labels(self._simulation[key], SIMULATION)
+        seen = Seen.of(training)
+        if seen not in self._simulation:
+            self._simulation[seen] = self._draw(SIMULATION, training)
+        return self._simulation[seen], self._labels(self._simulation[seen], SIMULATION)
 
     def target(self, training: Mapping[str, Any]) -> tuple[Jets, Array]:
         """Return labelled jets of the data and their labels as indices into `classes`.

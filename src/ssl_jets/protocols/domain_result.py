@@ -12,8 +12,7 @@ from pydantic import ConfigDict
 
 from ssl_jets.evaluation.generated.result import Number
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.result_base import Result
-from ssl_jets.protocols.result import ProtocolResult
+from ssl_jets.evaluation.result_base import Result, Written
 from ssl_jets.protocols.settings import DomainRun
 
 SUPERVISED = "supervised"
@@ -170,7 +169,7 @@ def summarize(rows: Sequence[DomainFinetuning]) -> list[DomainSummary]:
     return summaries
 
 
-class DomainResult(ProtocolResult):
+class DomainResult(Written):
     """Result of the protocol `domain`.
 
     Attributes:

@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import Field
 from scipy.special import stdtrit
 
-from ssl_jets.evaluation.result_base import Facts, Result
+from ssl_jets.evaluation.result_base import Facts, Result, Written
 from ssl_jets.evaluation.settings import FigureSettings, LabelSettings
-from ssl_jets.protocols.result import ProtocolResult
 
 SCRATCH, TREES = "from scratch", "boosted trees"
 """Label curves without pretraining: the same network from random weights, and trees on jet columns."""
@@ -112,7 +111,7 @@ def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tupl
     return mean, mean - reach, mean + reach
 
 
-class LabelCurves(ProtocolResult):
+class LabelCurves(Written):
     """Result of the protocol `labels`.
 
     Attributes:

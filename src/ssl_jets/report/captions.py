@@ -66,13 +66,13 @@ _CAPTION = {
     "cka": "Linear CKA of z on the same jets: 1 where one is a rotation of the other, 0 where they share nothing.",
     "label_curves": "Accuracy on {jets:,} jets {seen}, against the labelled jets used for "
     "finetuning. Lines are means over {seeds} seeds, which draw other subsets, orders and heads; bands or bars are the "
-    "standard deviation over seeds. All networks take {steps:,} steps of {batch} jets at every point. Dotted: a guess, "
-    "of the largest class or at random.",
+    "standard deviation over seeds. Lines with bars stand slightly side by side. All networks take {steps:,} steps of "
+    "{batch} jets at every point. Dotted: a guess, of the largest class or at random.",
     "cwola": "Classification without labels (CWoLa): a reader learns to separate a mixture of {background} and a "
     "few signal jets from {background} alone, without labels of the signal. Points are means over "
-    "{seeds} draws, bands or bars the standard deviation; the dotted line is no gain. Open markers: the same search "
-    "without any signal jet, whose random score separates by chance; a point at its height has found nothing. Right "
-    "of the dashed line S/√B in the mixture exceeds 1.",
+    "{seeds} draws, bands or bars the standard deviation, slightly side by side; the dotted line is no gain. Open "
+    "markers: the same search without any signal jet, whose random score separates by chance; a point at its height "
+    "has found nothing. Right of the dashed line S/√B in the mixture exceeds 1.",
     "distance": "Area under the ROC curve of {background} against each class, where the score is the distance "
     "from {background} jets without any signal jet. 0.5 is chance (dotted). Bars are 68 % "
     "intervals.",

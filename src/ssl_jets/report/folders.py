@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ssl_jets.config import read_config
 from ssl_jets.errors import DataError
-from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.result import Evaluation
-from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.runtime import reading
 from ssl_jets.runtime.reading import guarded, json_object
-
-ResultT = TypeVar("ResultT", bound=ProtocolResult)
 
 
 @dataclass(frozen=True)
@@ -67,24 +62,6 @@ def evaluations_in(folder: Path) -> list[Evaluation]:
         DataError: one of them cannot be read.
     """
     return [Evaluation.read(path.parent) for path in sorted(folder.glob("*/metrics.json"))]
-
-
-def comparisons_in(folder: Path) -> list[GeneratedEvaluation]:
-    """Read the comparisons of generated with real jets inside a run folder, by name.
-
-    Raises:
-        DataError: one of them cannot be read.
-    """
-    return [GeneratedEvaluation.read(path.parent) for path in sorted(folder.glob("*/generated.json"))]
-
-
-def protocols_in(folder: Path, kinds: Iterable[type[ResultT]]) -> list[ResultT]:
-    """Read the results `NAME.json` of protocols inside a run folder.
-
-    Raises:
-        DataError: one of them cannot be read.
-    """
-    return [kind.read(path.parent) for kind in kinds for path in sorted(folder.glob(f"*/{kind.NAME}.json"))]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from html import escape
 from importlib import resources
@@ -182,7 +182,17 @@ def with_error(value: float | None, error: float | None) -> str:
     return f"{value:,.{decimals}f} ± {error:,.{decimals}f}"
 
 
-def interval(estimate: Estimate | Mapping[str, Any], which: str = "", digits: int = 4) -> str:
+def interval(estimate: Estimate, which: str = "", digits: int = 4) -> str:
     """Return the interval of an estimate, such as `0.43 to 0.47`; `which` is "" for 68 % and "95" for 95 %."""
-    ends = estimate if isinstance(estimate, Mapping) else vars(estimate)
-    return f"{number(ends[f'low{which}'], digits)} to {number(ends[f'high{which}'], digits)}"
+    low, high = (getattr(estimate, f"{end}{which}") for end in ("low", "high"))
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def with_interval(estimate: Estimate, shown: Callable[[float | None], str] = number) -> str:
+    """Return a number and its 68 % interval; a dash for an undefined one.
+
+    >>> with_interval(Estimate(123.4, 100, 150, 90, 170), significant), with_interval(Estimate(*5 * [None]))
+    ('123 (100 to 150)', '–')
+    """
+    bounds = f"{shown(estimate.low)} to {shown(estimate.high)}"
+    return "–" if estimate.value is None else f"{shown(estimate.value)} ({bounds})"

@@ -16,18 +16,13 @@ from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.folders import (
-    RunFolder,
-    evaluations_in,
-    is_run,
-    read_run,
-)
+from ssl_jets.report.folders import RunFolder, evaluations_in, is_run, read_run
 from ssl_jets.report.sections.comparison import compared
-from ssl_jets.report.sections.domain import domain_sections, domain_tiles
+from ssl_jets.report.sections.domain import domain_sections
 from ssl_jets.report.sections.evaluation import evaluation, evaluation_tiles, headline_lines
-from ssl_jets.report.sections.generated import generated_sections, generated_tiles
+from ssl_jets.report.sections.generated import generated_sections
 from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
-from ssl_jets.report.sections.run import inside, run_sections, run_tiles
+from ssl_jets.report.sections.run import PartResult, inside, run_sections, run_tiles
 from ssl_jets.runtime.atomic import write_text
 from ssl_jets.runtime.reading import guarded
 from ssl_jets.runtime.terminal import escaped
@@ -89,10 +84,10 @@ def write_evaluation_report(evaluation_folder: str | Path, run_folder: str | Pat
     """
     result = Evaluation.read(Path(evaluation_folder))
     run = read_run(Path(run_folder)) if run_folder is not None and is_run(Path(run_folder)) else None
-    album = Album(result.folder / FIGURES, label=result.settings.figures)
+    album = _album(result)
     body = [*headline_lines(result), evaluation_tiles(result), *evaluation(result, album)]
     if run is not None:
-        body += run_sections(run, Album(result.folder / FIGURES))
+        body += run_sections(run, album)
     title = f"Evaluation of {result.model.method if run is None else run.folder.resolve().name}"
     return _write(result.folder, title, _evaluated_line(result), body)
 
@@ -128,7 +123,7 @@ def write_labels_report(folder: str | Path) -> Path:
     """
     result = LabelCurves.read(Path(folder))
     line = f"{result.test_jets:,} test jets, {result.settings.seeds} seeds, {result.date[:10]}"
-    body = label_sections(result, Album(result.folder / FIGURES, label=result.settings.figures))
+    body = label_sections(result, _album(result))
     return _write(result.folder, f"Label curves of {', '.join(result.models)}", line, body)
 
 
@@ -141,7 +136,7 @@ def write_anomaly_report(folder: str | Path) -> Path:
     """
     result = AnomalyScan.read(Path(folder))
     line = f"background {result.background}, {result.seeds} draws, {result.date[:10]}"
-    body = anomaly_sections(result, Album(result.folder / FIGURES, label=result.settings.figures))
+    body = anomaly_sections(result, _album(result))
     return _write(result.folder, f"Anomalies in {result.made_from.title}", line, body)
 
 
@@ -153,9 +148,8 @@ def write_domain_report(folder: str | Path) -> Path:
         DataError: the file is missing or cannot be read.
     """
     result = DomainResult.read(Path(folder))
-    album = Album(result.folder / FIGURES, label=result.settings.figures)
     line = f"{len(result.rows)} finetunings, {result.date[:10]}"
-    return _write(result.folder, "Simulation and data", line, [domain_tiles(result), *domain_sections(result, album)])
+    return _write(result.folder, "Simulation and data", line, domain_sections(result, _album(result)))
 
 
 @_of_results
@@ -166,11 +160,14 @@ def write_generated_report(folder: str | Path) -> Path:
         DataError: it or `generated-curves.json` is missing or cannot be read.
     """
     result = GeneratedEvaluation.read(Path(folder))
-    album = Album(result.folder / FIGURES, label=result.settings.figures)
     names = ", ".join(file.name for file in result.generated)
     line = f"{result.jets:,} jets of each, {result.date[:10]}"
-    body = [generated_tiles(result), *generated_sections(result, album)]
+    body = generated_sections(result, _album(result))
     return _write(result.folder, f"Generated and real jets: {names}", line, body)
+
+
+def _album(result: Evaluation | PartResult) -> Album:
+    return Album(result.folder / FIGURES, label=result.settings.figures)
 
 
 def _write(folder: Path, title: str, subtitle: str, body: list[str]) -> Path:

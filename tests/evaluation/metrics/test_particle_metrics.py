@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ssl_jets.evaluation.metrics import particles
+from ssl_jets.evaluation.metrics import bootstrap, particles
 from ssl_jets.evaluation.metrics.particles import (
     ParticleBootstrap,
     particle_classes,
@@ -64,12 +64,22 @@ def test_intervals_are_of_whole_jets(rng: np.random.Generator) -> None:
     assert (found.accuracy.high - found.accuracy.low) / 2 == pytest.approx(0.5 / JETS**0.5, rel=0.3)
 
 
+def test_an_area_of_one_has_the_interval_of_the_class_in_fewer_jets() -> None:
+    labels = np.zeros(len(OWNER), dtype=np.int64)
+    labels[:2] = 1  # in one jet
+    found = particle_classes(np.eye(2)[labels], labels, OWNER, "x", ["a", "b"])
+    groups = particle_groups(-1.0 * labels, labels == 0, labels == 0, OWNER, "x", weights=np.ones(JETS))
+    assert found is not None
+    assert groups is not None
+    for area in (found.auc, *found.class_auc.values(), groups.auc):
+        assert (area.value, area.low95) == (1, pytest.approx(0.025))
+
+
 def test_blocks_of_a_bootstrap_are_the_counts_of_the_jets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(particles, "BLOCK", 3 * len(OWNER))
-    bootstrap = ParticleBootstrap(OWNER, JETS, resamples=10)
-    rows = list(bootstrap.blocks())
+    monkeypatch.setattr(bootstrap, "BLOCK", 3 * len(OWNER))
+    rows = list(ParticleBootstrap(OWNER, JETS, resamples=10).blocks())
     assert [len(block) for block in rows] == [1, 3, 3, 3, 1]
-    np.testing.assert_array_equal(np.concatenate(rows)[1:], bootstrap.counts[:, OWNER])
+    np.testing.assert_array_equal(np.concatenate(rows)[1:], bootstrap.Bootstrap(JETS, 10).counts[:, OWNER])
 
 
 def test_numbers_have_bias_and_resolution_of_those_that_are_known(rng: np.random.Generator) -> None:

@@ -71,6 +71,7 @@ def test_trees_cannot_tell_one_distribution_apart_and_find_a_shift() -> None:
         a, b = normal(1500, seed), normal(1500, seed + 50, shift)
         return {"a": a, "a + b": a + b, "never": np.full(1500, np.nan)}
 
+    assert two_sample_test({"a": np.ones(60)}, {"a": np.ones(60)}).auc.value == 0.5
     same = two_sample_test(sample(0), sample(1)).auc
     assert same.low95 < 0.5 < same.high95
     # Only a and a + b together show it: b is 3 to the right.

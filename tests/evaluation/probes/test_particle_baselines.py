@@ -14,7 +14,7 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes import deep_sets
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, tree_probe
 from ssl_jets.evaluation.probes.deep_sets import deep_sets_probe, trained_deep_sets
-from ssl_jets.evaluation.probes.particles import observable_inputs
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM, ProbeResult
 from ssl_jets.jets import Jets
 from ssl_jets.nn.observables import OBSERVABLES as COUNT

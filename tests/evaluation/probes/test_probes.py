@@ -86,7 +86,16 @@ def test_trees_accept_nan() -> None:
     (x_fit, y_fit), (x_test, y_test) = separable(500), separable(400, seed=1)
     x_fit[::5, 0] = np.nan
     x_test[::7, 1] = np.nan
+    x_fit[:, 2] = np.nan  # a column that no jet to fit on has
     assert tree_probe(Labelled.of(x_fit, y_fit), Labelled.of(x_test, y_test)).accuracy.value > 0.8
+
+
+def test_trees_of_jets_of_one_class_find_that_class() -> None:
+    """Few random jets of a sample with a rare class."""
+    x, y = separable(100, classes=2)
+    fit, test = Labelled.of(x[y == 1], y[y == 1]), Labelled.of(x, y)
+    found = tree_probe(fit, test)
+    assert (found.accuracy.value, found.auc.value) == (y.mean(), 0.5)
 
 
 def test_tree_columns_are_those_that_are_there_and_their_ratios() -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -14,7 +14,6 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import FORMAT_VERSION, Result, Values, Written, plain, read_result
 from ssl_jets.evaluation.settings import FigureSettings
 from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.short_repr import ShortRepr
 
 METRICS, CURVES = "generated.json", "generated-curves.json"
 
@@ -109,7 +108,7 @@ class GeneratedSettings(Result):
     figures: FigureSettings = FigureSettings()
 
 
-class GeneratedEvaluation(ShortRepr, Written):
+class GeneratedEvaluation(Written):
     """Result of `evaluate_generated`.
 
     Attributes:
@@ -124,8 +123,9 @@ class GeneratedEvaluation(ShortRepr, Written):
         two_sample_floor: trees that separate real jets from other real jets.
         notes: messages about files and jets.
         histograms: bins of the figures; they are in `generated-curves.json`.
-        folder: where it is written.
     """
+
+    NAME: ClassVar[str] = "generated"
 
     seconds: float = 0.0
     generated: list[ComparedFile]
@@ -139,22 +139,6 @@ class GeneratedEvaluation(ShortRepr, Written):
     two_sample_floor: ClassifierTest
     notes: list[str] = Field(default=[])
     histograms: list[Histogram] = Field(exclude=True)
-    folder: Path = Field(exclude=True)
-
-    @property
-    def test(self) -> ClassifierTest:
-        """Test of generated against real jets."""
-        return self.two_sample_test
-
-    @property
-    def floor(self) -> ClassifierTest:
-        """Test of real against other real jets."""
-        return self.two_sample_floor
-
-    def metrics(self) -> dict[str, Any]:
-        """Return the contents of `generated.json`."""
-        content: dict[str, Any] = plain(self)
-        return content
 
     def curves(self) -> dict[str, Any]:
         """Return the contents of `generated-curves.json`, with five significant digits."""
@@ -163,7 +147,7 @@ class GeneratedEvaluation(ShortRepr, Written):
     def write(self) -> None:
         """Write both files to `folder`, each in one step, `generated.json` last."""
         write_text(self.folder / CURVES, json.dumps(self.curves()) + "\n")
-        write_text(self.folder / METRICS, json.dumps(self.metrics(), indent=1) + "\n")
+        super().write()
 
     @classmethod
     def read(cls, folder: Path) -> Self:

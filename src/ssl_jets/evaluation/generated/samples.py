@@ -40,24 +40,11 @@ class Observed:
         """Compute the observables of jets."""
         return cls(jets, observables(jets))
 
-    def jet_values(self, name: str) -> Array:
-        """Return an observable of the jets, `[jet]`."""
-        return self.observed[name]
-
-    def particle_values(self, column: str, kind: str | None) -> Array:
-        """Return a column of the particles of one kind, or of all, `[particle]`."""
-        return self.spectrum(column, kind).values
-
-    def kinds(self) -> Array:
-        """Return the kinds of all particles, `[particle]`."""
-        kinds: Array = self.jets.column("kind").numpy()
-        return kinds
-
     def sample(self, name: str) -> WeightedSample:
         """Return an observable of the jets as a sample."""
         return WeightedSample.of_jets(self.observed[name])
 
-    def spectrum(self, column: str, kind: str | None, max_jets: int | None = None) -> WeightedSample:
+    def spectrum(self, column: str, kind: str | None = None, max_jets: int | None = None) -> WeightedSample:
         """Return a column of the particles of one kind (None: all), of the first `max_jets` jets (None: all)."""
         count = len(self.jets) if max_jets is None else min(max_jets, len(self.jets))
         inside = slice(0, int(self.jets.offsets[count]))
@@ -127,23 +114,27 @@ class Samples:
         An observable that no real jet has, such as tau32 of jets of two particles, has none.
         """
         for name, unit in JET_OBSERVABLES.items():
-            if any(np.isfinite(sample.jet_values(name)).any() for sample in (self.real, self.other)):
-                yield self._histogram(name, "jets", unit, partial(Observed.jet_values, name=name))
+            if any(len(sample.sample(name).values) for sample in (self.real, self.other)):
+                yield self._histogram(name, "jets", unit, partial(Observed.sample, name=name))
         columns = [(name, None) for name in SPECTRA] + [("pt", kind) for kind in self.kinds]
         for name, kind in columns:
-            values = partial(Observed.particle_values, column=name, kind=kind)
+            values = partial(Observed.spectrum, column=name, kind=kind)
             yield self._histogram(_spectrum_label(name, kind), "particles", SPECTRA[name], values)
         if self.kinds:
             edges = np.arange(len(KINDS) + 1) - 0.5
-            yield self._histogram("kind", "particles", "1", Observed.kinds, edges)
+            yield self._histogram("kind", "particles", "1", partial(Observed.spectrum, column="kind"), edges)
 
     def _histogram(
-        self, observable: str, of: str, unit: str, values: Callable[[Observed], Array], edges: Array | None = None
+        self,
+        observable: str,
+        of: str,
+        unit: str,
+        sample: Callable[[Observed], WeightedSample],
+        edges: Array | None = None,
     ) -> Histogram:
-        generated, real = values(self.generated), np.concatenate([values(self.real), values(self.other)])
-        if edges is None:
-            generated, real = generated[np.isfinite(generated)], real[np.isfinite(real)]
-            edges = _edges(observable, real)
+        generated, *both = (sample(one).values for one in (self.generated, self.real, self.other))
+        real = np.concatenate(both)
+        edges = _edges(observable, real) if edges is None else edges
         return binned(observable, of, unit, generated=generated, real=real, edges=edges)
 
 

@@ -31,6 +31,11 @@ FEW = 25
 """Jets on the rarer side of a share, such as wrong ones, up to which its interval is at least the exact one."""
 
 
+FEW_MEAN = 10
+"""Jets of a mean of numbers from 0 to 1, such as an area under a ROC curve, up to which the same holds: percentiles of
+the bootstrap contain the truth in 15 % to 50 % of the samples of one jet, and in 85 % to 90 % of those of ten."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number and its central bootstrap intervals, which contain it.
@@ -77,10 +82,8 @@ class Estimate:
 
         Args:
             rows: of the bootstrap, `[row]`, from 0 to 1.
-            jets: effective number of jets that the share is of; for an area under a ROC curve A, of the smaller class,
-                since its variance is at most A (1 - A) / jets.
-            few: jets on the rarer side up to which the exact interval counts; 0 for measures whose jets are ranked or
-                correlated, so that it is exact for the values 0 and 1 alone.
+            jets: effective number of jets that the share is of.
+            few: jets on the rarer side up to which the exact interval counts; with 0 for the values 0 and 1 alone.
         """
         estimate = cls.of_rows(rows)
         value, low, high, low95, high95 = (
@@ -96,6 +99,14 @@ class Estimate:
             low95=min(low95, float(exact95[0])),
             high95=max(high95, float(exact95[1])),
         )
+
+    @classmethod
+    def of_mean(cls, rows: Array, jets: float) -> Estimate:
+        """Return the estimate of a mean m over `jets` of numbers from 0 to 1: its variance is at most m (1 - m) / jets.
+
+        An area under a ROC curve is such a mean over the jets of the smaller class, a share of particles one over jets.
+        """
+        return cls.of_share(rows, jets, few=np.inf if jets <= FEW_MEAN + ROUNDING else 0)
 
     @classmethod
     def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:

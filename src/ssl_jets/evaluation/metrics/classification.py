@@ -101,21 +101,20 @@ def classification_metrics(
     if first is None:
         first = np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2
     counts = np.bincount(labels, minlength=len(names))
-    jets, every = _jets_of_classes(labels, len(names), bootstrap), effective(bootstrap.weights)
-    smallest, right, areas = _smallest(labels, bootstrap), scalars["class_accuracy"], scalars["class_auc"]
+    own = [effective(bootstrap.weights[labels == index]) for index in range(len(names))]
+    rest = [effective(bootstrap.weights[labels != index]) for index in range(len(names))]
+    right, areas = scalars["class_accuracy"], scalars["class_auc"]
     return ClassificationMetrics(
         names=names,
         jets={name: int(count) for name, count in zip(names, counts)},
         largest_class=largest_class(labels, bootstrap.weights),
-        accuracy=Estimate.of_share(scalars["accuracy"], every),
-        auc=Estimate.of_share(scalars["auc"], smallest, few=0),
-        auc_rest=Estimate.of_share(scalars["auc_rest"], smallest, few=0),
+        accuracy=Estimate.of_share(scalars["accuracy"], effective(bootstrap.weights)),
+        auc=_of_macro_auc(scalars["auc"], labels, bootstrap),
+        auc_rest=_of_macro_auc(scalars["auc_rest"], labels, bootstrap),
         log_loss=Estimate.of_rows(scalars["log_loss"]),
         calibration_error=Estimate.of_rows(scalars["calibration_error"], biased=True),
-        class_accuracy={name: Estimate.of_share(right[:, i], jets[i]) for i, name in enumerate(names)},
-        class_auc={
-            name: Estimate.of_share(areas[:, i], min(jets[i], every - jets[i]), few=0) for i, name in enumerate(names)
-        },
+        class_accuracy={name: Estimate.of_share(right[:, i], own[i]) for i, name in enumerate(names)},
+        class_auc={name: Estimate.of_mean(areas[:, i], min(own[i], rest[i])) for i, name in enumerate(names)},
         rejections=[rejection for rejections, _, _ in points for rejection in rejections],
         significance=[best for _, _, best in points],
         confusion=_confusion(probabilities, labels, bootstrap.weights),
@@ -136,7 +135,7 @@ def accuracy_and_auc(
 def accuracy_and_auc_of(accuracy: Array, auc: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Estimate, Estimate]:
     """Return the estimates of the rows `[row]` of `accuracy_and_auc_rows`."""
     jets = effective(bootstrap.weights)
-    return Estimate.of_share(accuracy, jets), Estimate.of_share(auc, _smallest(labels, bootstrap), few=0)
+    return Estimate.of_share(accuracy, jets), _of_macro_auc(auc, labels, bootstrap)
 
 
 def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> tuple[Array, Array]:
@@ -150,14 +149,11 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
     return np.concatenate(accuracy), np.concatenate(auc)
 
 
-def _jets_of_classes(labels: Array, classes: int, bootstrap: Bootstrap) -> list[float]:
-    """Return the effective number of jets of each class."""
-    return [effective(bootstrap.weights[labels == index]) for index in range(classes)]
-
-
-def _smallest(labels: Array, bootstrap: Bootstrap) -> float:
-    """Return the effective number of jets of the smallest class that has jets."""
-    return min(number for number in _jets_of_classes(labels, int(labels.max()) + 1, bootstrap) if number > 0)
+def _of_macro_auc(rows: Array, labels: Array, bootstrap: Bootstrap) -> Estimate:
+    """Return the estimate of a macro AUC `[row]`: one area of two classes; of more, no class alone decides."""
+    counting = np.unique(labels[bootstrap.weights > 0])
+    smallest = min(effective(bootstrap.weights[labels == index]) for index in counting)
+    return Estimate.of_mean(rows, smallest) if len(counting) == 2 else Estimate.of_share(rows, smallest, few=0)
 
 
 def largest_class(labels: Array, weights: Array) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate, effective
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.ranking import macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.regression import explained_rows, quantiles
 from ssl_jets.evaluation.result_base import Values
@@ -37,18 +36,15 @@ class ParticleBootstrap(Bootstrap):
     ) -> None:
         super().__init__(jets, resamples, seed, weights)
         self.owner, self.of_jets = owner, self.weights  # [particle], [jet]
-        self.weights = self.weights[owner]  # [particle]
+        self.weights, self.counts = self.weights[owner], self.counts[:, owner]  # [particle], [resample, particle]
 
-    def blocks(self, numbers: int = 1) -> Iterator[NDArray[np.float64]]:
-        """Yield first the weights of the particles, then of all resamples in blocks, `[rows, particle]`."""
-        yield self.weights[None, :].copy()
-        rows = max(1, BLOCK // max(numbers, len(self.owner)))
-        for start in range(0, len(self.counts), rows):
-            yield self.counts[start : start + rows, self.owner] * self.weights
+    def share(self, rows: Array, *of: Array) -> Estimate:
+        """Return the estimate of a share of particles or pairs `of`, bool `[particle]`: a mean over their jets.
 
-    def share(self, rows: Array, of: Array) -> Estimate:
-        """Return the estimate of a share of the particles or pairs `of`, bool `[particle]`, which jets correlate."""
-        return Estimate.of_share(rows, effective(self.of_jets[np.unique(self.owner[of])]), few=0)
+        Of an area under a ROC curve, `of` are both classes: the one in fewer jets decides.
+        """
+        jets = (effective(self.of_jets[np.unique(self.owner[some])]) for some in of)
+        return Estimate.of_mean(rows, min((number for number in jets if number > 0), default=0.0))
 
 
 @dataclass(frozen=True)
@@ -171,6 +167,7 @@ def particle_classes(
     np.add.at(confusion, (true, probabilities.argmax(axis=1)), bootstrap.weights)
     counts = np.bincount(true, minlength=len(classes))
     every = np.ones(len(true), dtype=bool)
+    of = [true == index for index in range(len(classes))]
     return ParticleClasses(
         target=target,
         classes=tuple(classes),
@@ -179,9 +176,9 @@ def particle_classes(
         unlabelled=int((~known & np.isin(owner, kept)).sum()),
         largest_class=float(all_of[0].max() / all_of[0].sum()),
         accuracy=bootstrap.share(passed.sum(axis=1) / all_of.sum(axis=1), every),
-        auc=bootstrap.share(macro_auc_rest(area), every),
-        class_accuracy={name: bootstrap.share(by_class[:, index], true == index) for index, name in enumerate(classes)},
-        class_auc={name: bootstrap.share(area[:, index], true == index) for index, name in enumerate(classes)},
+        auc=bootstrap.share(macro_auc_rest(area), *of),
+        class_accuracy={name: bootstrap.share(by_class[:, i], of[i]) for i, name in enumerate(classes)},
+        class_auc={name: bootstrap.share(area[:, i], of[i], ~of[i]) for i, name in enumerate(classes)},
         confusion=confusion,
     )
 
@@ -269,7 +266,7 @@ def particle_groups(
         jets=len(np.unique(owner)),
         pairs=len(same),
         same=float(np.average(same, weights=bootstrap.weights)),
-        auc=bootstrap.share(np.concatenate(areas), same),
+        auc=bootstrap.share(np.concatenate(areas), same, ~same),
         efficiency=bootstrap.share(efficiency, same),
         purity=bootstrap.share(purity, joined),
     )

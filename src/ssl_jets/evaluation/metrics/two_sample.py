@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import BLOCK, Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
+from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,11 @@ def two_sample_test(first: dict[str, Array], second: dict[str, Array], *, seed: 
     """
     joined = {name: np.concatenate([first[name], second[name]]) for name in first if name in second}
     columns = tuple(name for name, values in joined.items() if len(np.unique(values[np.isfinite(values)])) > 1)
-    x = np.column_stack([joined[name] for name in columns])
     sizes = [len(next(iter(sample.values()))) for sample in (first, second)]
+    x = np.column_stack([joined[name] for name in columns] or [np.zeros(sum(sizes))])
     y = np.repeat([0, 1], sizes)
     rng = np.random.default_rng(seed)
     fit = np.concatenate([rng.permutation(size) < size // 2 for size in sizes])
-    trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, early_stopping=False, random_state=seed)
-    trees.fit(x[fit], y[fit])
-    probabilities = trees.predict_proba(x[~fit])
+    probabilities = fitted_trees(Labelled.of(x[fit], y[fit]), 2, seed)(x[~fit])
     _, auc = accuracy_and_auc(probabilities, y[~fit], seed=seed)
     return TwoSample(auc, int(fit.sum()), int((~fit).sum()), columns, probabilities[:, 1], y[~fit] == 1)

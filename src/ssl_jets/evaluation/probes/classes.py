@@ -84,14 +84,14 @@ def to_fit_with(weights: Array) -> Array | None:
 
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
     """Fit multinomial logistic regression on standardized z: from z `[jet, D]` to probabilities `[jet, class]`."""
-    z, to_fit = standardize(fit.x, fit.x)[0], fit.x
+    z, _ = standardize(fit.x, fit.x)
     reader = LogisticRegression(C=LINEAR_C, max_iter=1000, tol=1e-4)
     with warnings.catch_warnings():
         # 1000 iterations are far past the point where the accuracy still moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", _MANY_CLASSES)
         reader.fit(z, fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda z_test: _all_classes(reader.predict_proba(standardize(to_fit, z_test)[1]), reader.classes_, classes)
+    return lambda z_test: _all_classes(reader.predict_proba(standardize(fit.x, z_test)[1]), reader.classes_, classes)
 
 
 def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:
@@ -106,10 +106,10 @@ def linear_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0)
     return scored("linear", of, fit.x.shape, test, linear_reader(fit, _classes(fit, test))(test.x), seed)
 
 
-def knn_probe(fit: Labelled, test: Labelled, *, k: int = NEIGHBOURS, of: str = "z", seed: int = 0) -> ProbeResult:
-    """Score votes of the `k` fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
+def knn_probe(fit: Labelled, test: Labelled, *, of: str = "z", seed: int = 0) -> ProbeResult:
+    """Score votes of the fit jets of largest cosine; ties go to the lower label. Arguments as `linear_probe`."""
     z_fit, z_test = standardize(fit.x, test.x)
-    votes = knn_votes(z_fit, fit.y, z_test, k, _classes(fit, test), weights=fit.weights)
+    votes = knn_votes(z_fit, fit.y, z_test, NEIGHBOURS, _classes(fit, test), weights=fit.weights)
     return scored("kNN", of, fit.x.shape, test, votes, seed)
 
 
@@ -150,8 +150,14 @@ def fitted_trees(fit: Labelled, classes: int, seed: int) -> Callable[[Array], Ar
     trees = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=seed, **steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MANY_CLASSES)
-        trees.fit(fit.x, fit.y, sample_weight=to_fit_with(fit.weights))
-    return lambda x: _all_classes(trees.predict_proba(x), trees.classes_, classes)
+        trees.fit(readable(fit.x, fit.x), fit.y, sample_weight=to_fit_with(fit.weights))
+    return lambda x: _all_classes(trees.predict_proba(readable(x, fit.x)), trees.classes_, classes)
+
+
+def readable(x: Array, fit: Array) -> Array:
+    """Return columns `[jet, column]` for boosted trees: 0 in those that no jet of `fit` has, which they refuse."""
+    filled: Array = np.where(np.isnan(fit).all(axis=0), 0.0, x)
+    return filled
 
 
 def tree_iterations(classes: int) -> int:
@@ -188,7 +194,7 @@ def _classes(fit: Labelled, test: Labelled) -> int:
 def _all_classes(probabilities: Array, present: Array, classes: int) -> Array:
     """Return probabilities with a column for every class, zero for classes without fit jets."""
     full = np.zeros((len(probabilities), classes))
-    full[:, present] = probabilities
+    full[:, present] = probabilities[:, : len(present)]  # boosted trees of one class have a second, empty column
     return full
 
 

@@ -1,4 +1,4 @@
-"""Observables of jets, computed from their particles: mass, pt, multiplicity, N-subjettiness.
+"""Observables of jets, computed from their particles: mass, pt, multiplicity, N-subjettiness; inputs of baselines.
 
 N-subjettiness (Thaler, Van Tilburg, arXiv:1011.2268) with beta = 1 about N axes,
 
@@ -17,6 +17,8 @@ import torch
 
 from ssl_jets.arrays import Array
 from ssl_jets.jets import KINDS, Jets
+from ssl_jets.nn.features import Features
+from ssl_jets.nn.observables import jet_observables
 
 R0 = 0.8
 """Radius that N-subjettiness is divided by, as in JetClass."""
@@ -26,6 +28,24 @@ AXES = (1, 2, 3)
 
 _PAIRS = 200_000
 """Pairs of particles held at one time: fastest if they fit into the cache of a core."""
+
+BATCH = 2000
+"""Jets whose inputs of baselines are computed at one time."""
+
+
+def observable_inputs(fit: Jets, test: Jets) -> tuple[Array, Array]:
+    """Compute the inputs of baselines, `nn.observables`, of both sets of jets, float64 `[jet, OBSERVABLES]` each.
+
+    Features of particles are standardized with the statistics of `fit`, as an encoder does with the statistics
+    of its training. Without track columns or kinds, the observables of these are constant.
+    """
+    features = Features()
+    features.fit_statistics([fit])
+    observed_fit, observed_test = (
+        torch.cat([jet_observables(jets.select(rows), features) for rows in torch.arange(len(jets)).split(BATCH)])
+        for jets in (fit, test)
+    )
+    return observed_fit.double().numpy(), observed_test.double().numpy()
 
 
 def observables(jets: Jets) -> dict[str, Array]:

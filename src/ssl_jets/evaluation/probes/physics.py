@@ -20,7 +20,7 @@ from sklearn.linear_model import Ridge
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.regression import explained_rows
-from ssl_jets.evaluation.probes.classes import ITERATIONS, standardize, to_fit_with, tree_columns
+from ssl_jets.evaluation.probes.classes import ITERATIONS, readable, standardize, to_fit_with, tree_columns
 from ssl_jets.evaluation.probes.observables import observables
 from ssl_jets.evaluation.probes.results import TREES, PhysicsProbe
 from ssl_jets.jets import Jets
@@ -140,8 +140,9 @@ def _probe(
         )
     )
     weights = to_fit_with(fit.weights[defined_fit])
-    model.fit(x_fit[defined_fit], (y_fit - centre) / width, sample_weight=weights)
-    predicted = model.predict(x_test[defined_test]) * width + centre
+    x_fit, x_test = x_fit[defined_fit], readable(x_test[defined_test], x_fit[defined_fit])
+    model.fit(readable(x_fit, x_fit), (y_fit - centre) / width, sample_weight=weights)
+    predicted = model.predict(x_test) * width + centre
     bootstrap = Bootstrap(len(y_test), seed=seed, weights=test.weights[defined_test])
     explained = Estimate.of_rows(explained_rows(predicted, y_test, bootstrap))
     return PhysicsProbe(name, QUANTITIES.get(name, ""), reader, of, len(y_fit), len(y_test), explained)

@@ -130,6 +130,9 @@ Along = Literal["x", "y"]
 MOST_BANDS = 3
 """Lines of a panel that have bands: more bands lie on one another and hide the lines."""
 
+SIDEWAYS = 6.0
+"""Points by which the first and the last of many lines are moved to the sides, so that their bars can be seen."""
+
 
 def band(line: Line2D, low: Any, high: Any, along: Along = "y", among: int = 1) -> None:
     """Shade between `low` and `high` `[point]` in the colour of the line, where `among` lines of a panel are few."""
@@ -159,9 +162,12 @@ def band_or_bars(line: Line2D, low: Any, high: Any, position: int, among: int) -
     """
     if among > MOST_BANDS:
         axes = _axes(line)
-        points = 4 * (position - (among - 1) / 2)
+        points = SIDEWAYS * (2 * position / (among - 1) - 1)  # 4 lines: -6, -2, 2, 6
         line.set_transform(offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points"))
         bars(line, low, high, width=1.2)
+        for ends in (low, high):  # limits of the axes do not include bars that are moved
+            axes.update_datalim(np.column_stack([line.get_xdata(), ends]))
+        axes.autoscale_view()
     else:
         band(line, low, high)
 
@@ -202,7 +208,7 @@ def level(axes: Axes, value: float, name: str) -> None:
     """Draw a dotted line across a panel, with its name at the left end."""
     axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2)
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(name, (0, value), (5, 3), **where, color=GREY, fontsize=10)
+    axes.annotate(name, (0, value), (10, 3), **where, color=GREY, fontsize=10)  # right of the ticks
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -7,11 +7,11 @@ from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.metrics.roc import Rejection
 from ssl_jets.report import captions, page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import confusion_cells, reliability_points, roc_points, significance_points
 from ssl_jets.report.figures import evaluation as figures
 from ssl_jets.report.figures import physics
 from ssl_jets.report.figures.style import in_text
 from ssl_jets.report.many_classes import folded_if_many, many_classes
+from ssl_jets.report.numbers import confusion_cells, reliability_points, roc_points, significance_points
 
 
 def classification(task: ClassificationMetrics, leaked: int, album: Album) -> list[str]:
@@ -116,15 +116,10 @@ def _best(task: ClassificationMetrics, signal: str) -> tuple[str, str]:
     """Return the largest significance improvement of a class, and its signal efficiency."""
     for best in task.significance:
         if best.signal == signal and best.improvement.value is not None:
-            return "≥ " * best.improvement.limit + significant(best.improvement), page.number(best.efficiency, 2)
+            improvement = page.with_interval(best.improvement, page.significant)
+            return "≥ " * best.improvement.limit + improvement, page.number(best.efficiency, 2)
     return "–", "–"
 
 
 def _row(label: str, estimate: Estimate) -> tuple[str, str, str, str]:
     return label, page.number(estimate.value), page.interval(estimate), page.interval(estimate, "95")
-
-
-def significant(estimate: Estimate) -> str:
-    """Return a number and its 68 % interval with significant digits."""
-    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"{page.significant(estimate.value)} ({bounds})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,20 +15,26 @@ from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.classification import ClassificationMetrics
 from ssl_jets.evaluation.probes.results import ProbeResult
-from ssl_jets.evaluation.result import TRAINED, Evaluation, plain
+from ssl_jets.evaluation.result import TRAINED, Evaluation
+from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.figures.evaluation import ReaderRow, confusions, draw_readers, reader_rows
-from ssl_jets.report.figures.style import MODEL_COLOURS, band, colour_bar, in_figure, in_text, panel_grid
+from ssl_jets.report.figures.style import (
+    MODEL_COLOURS,
+    band,
+    colour_bar,
+    in_figure,
+    in_text,
+    line_style,
+    panel_grid,
+)
 from ssl_jets.report.figures.training import COLLAPSE, PROGRESS, overlaid
 from ssl_jets.report.folders import RunFolder
 from ssl_jets.report.many_classes import many_classes, shown_classes
-from ssl_jets.report.numbers import Record
+from ssl_jets.report.numbers import Record, confusion_cells, of_models, roc_points, training_lines
 from ssl_jets.report.sections.evaluation import note_lines, robustness
 from ssl_jets.report.sections.run import inside, run_facts
-
-_STYLES = ("-", "--", "-.", ":")
 
 
 def compared(result: Comparison, runs: Mapping[str, RunFolder], album: Album) -> list[str]:
@@ -102,14 +109,18 @@ def paint(name: str, names: Sequence[str]) -> str:
 def probes(models: Mapping[str, Evaluation]) -> Figure | None:
     """Draw accuracy and AUC of every reader of every model, and of the baselines once."""
     rows: list[tuple[ReaderRow, str]] = []
-    baselines: dict[str, ReaderRow] = {}
+    baselines: dict[ReaderRow, list[str]] = {}
     for name, one in models.items():
         for row in reader_rows(one):
             if row.baseline:
-                baselines.setdefault(row.name, row)
+                baselines.setdefault(row, []).append(name)
             else:
                 rows.append((replace(row, reader=f"{name}: {row.reader}"), paint(name, list(models))))
-    rows += [(row, row.colour) for row in baselines.values()]
+    # Models of other shapes have other random weights, those of other subsets of labels other fits: side by side.
+    alike = Counter(row.name for row in baselines)
+    for row, of in sorted(baselines.items(), key=lambda entry: list(alike).index(entry[0].name)):
+        named = replace(row, reader=f"{', '.join(of)}: {row.reader}") if alike[row.name] > 1 else row
+        rows.append((named, row.colour))
     if not rows:
         return None
     figure, panels = plt.subplots(1, 2, figsize=(10, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained")
@@ -126,8 +137,7 @@ def roc(models: Mapping[str, ClassificationMetrics], classes: Sequence[str]) -> 
     figure, panels = panel_grid(len(signals), 3.9, 3.2, sharex=True)
     for axes, signal in zip(panels, signals):
         for name, task in models.items():
-            colour, style = paint(name, names), _STYLES[names.index(name) % len(_STYLES)]
-            look: dict[str, Any] = {"color": colour, "linestyle": style, "label": name}
+            look: dict[str, Any] = {"color": paint(name, names), "linestyle": line_style(name, names), "label": name}
             for curve in (curve for curve in task.roc if curve.signal == signal):
                 line = axes.step(curve.signal_efficiency, 1 / curve.background_efficiency, where="post", **look)[0]
                 band(line, curve.low, curve.high, along="x")
@@ -161,28 +171,31 @@ def cka(similarities: Sequence[Similarity]) -> Figure | None:
 
 
 def _models(models: Mapping[str, Evaluation]) -> str:
-    """Return two tables, each narrow enough for a page: the numbers of each run, and its model."""
-    numbers, facts = [], []
+    """Return two tables, each narrow enough for a page: what compares the runs, and further facts of each."""
+    accuracies, facts = [], []
     for name, one in models.items():
         model, spread, task = one.model, one.representation, one.task
         linear = [probe for probe in one.probes if (probe.reader, probe.of) == ("linear", TRAINED)]
         labels = "–" if task is None or model.labelled_jets is None else f"{model.labelled_jets:,}"
         heads = () if task is None else (task.accuracy, task.auc, task.calibration_error)
-        cells = [_with_interval(estimate) for estimate in heads] or ["–"] * 3
-        numbers.append((name, labels, *cells, _fitted(linear[1:2]), _fitted(linear[:1])))
+        accuracy, *others = [page.with_interval(estimate, _short) for estimate in heads] or ["–"] * 3
+        accuracies.append((name, labels, accuracy, _fitted(linear[1:2]), _fitted(linear[:1])))
         parameters = "–" if model.parameters is None else f"{model.parameters:,}"
         rank = f"{page.number(spread.rankme, 1)} of {spread.dimensions}"
-        facts.append((name, model.method, parameters, rank, model.sha256[:12] or "–"))
-    probed = ("linear probe on these labels", "linear probe on all")
-    head = ("run", "labels", "head: accuracy", "macro AUC", "calibration error", *probed)
-    text = "A head is to be compared with the probe that is fitted on as many labels."
-    of_models = page.table(("run", "method", "parameters", "effective rank of z", "model"), facts)
-    return page.table(head, numbers) + page.paragraph(text) + of_models
+        facts.append((name, model.method, parameters, *others, rank))
+    head = ("run", "labels", "head: accuracy (68 %)", "linear probe on these labels", "linear probe on all")
+    text = "Compare a head with the probe that is fitted on as many labels."
+    further = ("run", "method", "parameters", "head: macro AUC (68 %)", "calibration error (68 %)", "effective rank")
+    return page.table(head, accuracies) + page.paragraph(text) + page.table(further, facts)
+
+
+def _short(value: float | None) -> str:
+    return page.number(value, 3)
 
 
 def _fitted(probes: Sequence[ProbeResult]) -> str:
     """Return the accuracy of a probe and the number of jets it is fitted on; a dash without one."""
-    return "–" if not probes else f"{_with_interval(probes[0].accuracy)}, on {probes[0].fit_jets:,} jets"
+    return "–" if not probes else f"{page.with_interval(probes[0].accuracy, _short)}, on {probes[0].fit_jets:,} jets"
 
 
 def _differences(differences: Sequence[Difference]) -> str:
@@ -199,9 +212,9 @@ def _differences(differences: Sequence[Difference]) -> str:
         for pair in differences
     ]
     text = (
-        "Both models of a pair are tested on the same jets, and both terms of a difference are resampled together. An "
-        "interval that does not hold 0 means that the test jets tell the models apart; it does not hold what another "
-        "seed of the training would change."
+        "Both models of a pair are tested on the same jets, and both terms of a difference are resampled together. If "
+        "the 95 % interval does not contain 0, the test jets distinguish the models; another seed of the training can "
+        "change more than that."
     )
     head = ("difference", "of", "accuracy", "68 %", "95 %", "macro AUC", "68 %")
     return page.table(head, rows) + page.paragraph(text)
@@ -223,12 +236,5 @@ def _rejections(models: Mapping[str, ClassificationMetrics]) -> str:
 
 def _rejection(estimate: Estimate) -> str:
     if estimate.limit:
-        return f"≥ {estimate.value:,.0f}"
-    bounds = f"{page.significant(estimate.low)} to {page.significant(estimate.high)}"
-    return f"{page.significant(estimate.value)} ({bounds})"
-
-
-def _with_interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "–"
-    return f"{page.number(estimate.value)} ({page.interval(estimate)})"
+        return f"≥ {estimate.value:,.0f} (> {page.significant(estimate.low)})"
+    return page.with_interval(estimate, page.significant)

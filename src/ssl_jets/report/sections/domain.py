@@ -22,7 +22,7 @@ ROW_OFFSET = 0.14
 """Offset of the two domains from the middle of their row, so that neither error bar hides the other."""
 
 
-def domain_tiles(result: DomainResult) -> str:
+def _tiles(result: DomainResult) -> str:
     """Return the headline numbers: for each start without adaptation the accuracy on the data, and the drop."""
     entries = []
     for entry in result.summary:
@@ -38,6 +38,7 @@ def domain_sections(result: DomainResult, album: Album) -> list[str]:
     content = plain(result)
     facts = {name: content[name] for name in ("files", "settings", "versions", "package_version", "date")}
     return [
+        _tiles(result),
         page.heading("Performance on both domains"),
         page.paragraph(
             f"Trained on labels of the simulation alone; mean and standard deviation over "
@@ -154,8 +155,7 @@ def _row_table(result: DomainResult) -> str:
     rows = []
     for row in result.rows:
         estimates = (row.simulation.accuracy, row.simulation.auc, row.target.accuracy, row.target.auc)
-        cells = [f"{page.number(estimate.value)} ({page.interval(estimate)})" for estimate in estimates]
-        rows.append((row.start, row.adapt, str(row.seed), *cells))
+        rows.append((row.start, row.adapt, str(row.seed), *map(page.with_interval, estimates)))
     head = ("accuracy, simulation (68 %)", "AUC, simulation", "accuracy, data", "AUC, data")
     return page.table(("start", "adaptation", "seed", *head), rows)
 

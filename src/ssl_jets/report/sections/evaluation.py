@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from ssl_jets.evaluation.metrics.regression import RegressionMetrics
 from ssl_jets.evaluation.probes.results import PhysicsProbe, RobustnessCurve
 from ssl_jets.evaluation.result import Evaluation
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import map_points, regression_points
 from ssl_jets.report.figures import evaluation as evaluation_figures
 from ssl_jets.report.figures import physics as physics_figures
-from ssl_jets.report.numbers import Record
-from ssl_jets.report.sections.classification import classification, significant
+from ssl_jets.report.numbers import Record, map_points, regression_points
+from ssl_jets.report.sections.classification import classification
 from ssl_jets.report.sections.particles import of_particles
 
 _PROVENANCE = (
@@ -79,11 +77,6 @@ def evaluation(result: Evaluation, album: Album) -> list[str]:
     draw = partial(evaluation_figures.z_map, result.map, result.classes)
     body += album.add("z_map", draw, numbers, jets=jets, classes=classes)
     return [*body, _spread_table(result), *_provenance(result)]
-
-
-def notes(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the notes of JSON results: see `note_lines`."""
-    return note_lines(metrics.get("notes", []), metrics.get("leaked", 0))
 
 
 def note_lines(messages: Sequence[str], leaked: int = 0) -> list[str]:
@@ -157,7 +150,7 @@ def _regression(targets: Sequence[RegressionMetrics], album: Album) -> list[str]
         (
             one.target,
             f"{one.jets:,}",
-            *map(significant, (one.bias, one.resolution)),
+            *(page.with_interval(estimate, page.significant) for estimate in (one.bias, one.resolution)),
             page.significant(one.spread),
             page.number(one.explained.value, 3),
         )

@@ -17,9 +17,9 @@ from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.result_base import plain
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import histogram_bins
 from ssl_jets.report.figures.style import COLOURS, GREY, bars
-from ssl_jets.report.numbers import Record
+from ssl_jets.report.numbers import Record, histogram_bins
+from ssl_jets.report.sections.evaluation import note_lines
 
 _AXES = {
     "mass": "jet mass [GeV]",
@@ -39,9 +39,9 @@ _RATIOS = (0.4, 1.6)
 _KINDS = ("charged\nhadron", "neutral\nhadron", "photon", "electron", "muon", "other")
 
 
-def generated_tiles(result: GeneratedEvaluation) -> str:
+def _tiles(result: GeneratedEvaluation) -> str:
     """Return the headline numbers: the two-sample test, and the distances of three observables."""
-    auc, same = result.test.auc, result.floor.auc
+    auc, same = result.two_sample_test.auc, result.two_sample_floor.auc
     more = f"68 %: {page.interval(auc, digits=3)}; real against real {page.number(same.value, 3)}"
     entries = [("AUC of trees, generated or real", page.number(auc.value, 3), more)]
     for name, label in (("mass", "mass"), ("particles", "multiplicity"), ("tau21", "τ₂₁")):
@@ -56,11 +56,12 @@ def generated_tiles(result: GeneratedEvaluation) -> str:
 
 def generated_sections(result: GeneratedEvaluation, album: Album) -> list[str]:
     """Return all sections of a comparison of generated with real jets."""
-    test, bins = result.test, {histogram.observable: histogram for histogram in result.histograms}
-    tests = [("generated, real", result.test.auc), ("real, other real", result.floor.auc)]
+    test, bins = result.two_sample_test, {histogram.observable: histogram for histogram in result.histograms}
+    tests = [("generated, real", result.two_sample_test.auc), ("real, other real", result.two_sample_floor.auc)]
     kinds = [name for name in bins if name.startswith("particle pt (")]
     return [
-        *(page.paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.notes),
+        _tiles(result),
+        *note_lines(result.notes),
         page.heading("Classifier two-sample test"),
         page.paragraph(
             f"Boosted trees, fitted on {test.fit_jets:,} jets, read {len(test.columns)} observables of "

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.metrics.particles import ParticleClasses, ParticleGroups, ParticleNumbers
 from ssl_jets.report import page
-from ssl_jets.report.sections.classification import significant
 
 
 def of_particles(
@@ -25,7 +24,7 @@ def of_particles(
                 one.target,
                 one.unit,
                 f"{one.particles:,}",
-                *map(significant, (one.bias, one.resolution)),
+                *(page.with_interval(estimate, page.significant) for estimate in (one.bias, one.resolution)),
                 page.significant(one.spread),
                 page.number(one.explained.value, 3),
             )

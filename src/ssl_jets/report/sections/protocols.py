@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ssl_jets.arrays import Array
 from ssl_jets.evaluation.probes.results import COLUMNS, OBSERVABLES, RANDOM
-from ssl_jets.evaluation.result_base import plain
+from ssl_jets.evaluation.result_base import Written, plain
 from ssl_jets.protocols.anomaly_result import AnomalyScan, CwolaPoint, CwolaScan
 from ssl_jets.protocols.labels_result import (
     DEEP_SETS,
@@ -24,7 +24,6 @@ from ssl_jets.protocols.labels_result import (
     LabelCurves,
     LabelPoint,
 )
-from ssl_jets.protocols.result import ProtocolResult
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
 from ssl_jets.report.figures.style import (
@@ -190,6 +189,7 @@ def cwola(result: AnomalyScan) -> Figure | None:
             _scan(axes, scan, inputs, left)
         axes.annotate("no signal", (left, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+        axes.margins(0.1)  # no marker on the frame
         axes.set(xscale="log", ylim=(0, None))
         axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
@@ -285,7 +285,7 @@ def _seconds(point: LabelPoint) -> str:
     return f"{np.mean(seconds):.0f}" if seconds else "–"
 
 
-def _provenance(result: ProtocolResult, names: Sequence[str]) -> list[str]:
+def _provenance(result: Written, names: Sequence[str]) -> list[str]:
     content, facts = plain(result), dict[str, Any]()
     for name in (*names, "versions", "package_version", "date"):
         facts[name] = content[name]

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
 from ssl_jets.report import page
 from ssl_jets.report.album import Album
-from ssl_jets.report.figure_numbers import spectrum_bins, training_lines
 from ssl_jets.report.figures.spectra import spectra
 from ssl_jets.report.figures.training import collapse, training
-from ssl_jets.report.folders import RunFolder, comparisons_in, protocols_in
-from ssl_jets.report.sections.domain import domain_sections, domain_tiles
-from ssl_jets.report.sections.generated import generated_sections, generated_tiles
+from ssl_jets.report.folders import RunFolder
+from ssl_jets.report.numbers import spectrum_bins, training_lines
+from ssl_jets.report.sections.domain import domain_sections
+from ssl_jets.report.sections.generated import generated_sections
 from ssl_jets.report.sections.protocols import anomaly_sections, label_sections
 
 Json = Mapping[str, Any]
@@ -105,18 +106,15 @@ def _one_line(values: Json) -> dict[str, Any]:
     return texts
 
 
-def _domain(result: DomainResult, album: Album) -> list[str]:
-    return [domain_tiles(result), *domain_sections(result, album)]
+PartResult = GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
 
-
-ProtocolSections = Callable[[Any, Album], list[str]]
-
-PROTOCOLS: dict[type[LabelCurves | AnomalyScan | DomainResult], tuple[str, ProtocolSections]] = {
+_PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
+    GeneratedEvaluation: ("Generated jets", generated_sections),
     LabelCurves: ("Label curves", label_sections),
     AnomalyScan: ("Search for anomalies", anomaly_sections),
-    DomainResult: ("Simulation and data", _domain),
+    DomainResult: ("Simulation and data", domain_sections),
 }
-"""Title and sections of each protocol, by its result."""
+"""Title and sections of the results that a run folder may have."""
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
@@ -129,15 +127,10 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
     """
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
-    for generated in comparisons_in(run):
-        name = generated.folder.name
-        album = Album(figures, f"{prefix}{name}-", generated.settings.figures)
-        sections = [generated_tiles(generated), *generated_sections(generated, album)]
-        body.append(page.part(f"Generated jets: {name}{whose}", sections))
-    for result in protocols_in(run, PROTOCOLS):
-        title, sections_of = PROTOCOLS[type(result)]
-        name = result.folder.name
-        named = "" if name == result.NAME else f": {name}"
-        album = Album(figures, f"{prefix}{name}-", result.settings.figures)
-        body.append(page.part(f"{title}{named}{whose}", sections_of(result, album)))
+    for kind, (title, sections_of) in _PARTS.items():
+        for path in sorted(run.glob(f"*/{kind.NAME}.json")):
+            result, name = kind.read(path.parent), path.parent.name
+            named = "" if name == kind.NAME else f": {name}"
+            album = Album(figures, f"{prefix}{name}-", result.settings.figures)
+            body.append(page.part(f"{title}{named}{whose}", sections_of(result, album)))
     return body
