@@ -14,6 +14,7 @@ from ssl_jets.methods._renamed import rename_weights
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.observables import JetObservables
+from ssl_jets.nn.tasks import Tasks, weights_of
 
 
 class Method(nn.Module):
@@ -24,7 +25,12 @@ class Method(nn.Module):
     the jets of the batch, so that equal batches on several ranks give the gradient of the joined batch.
 
     A subclass has a docstring with formula and paper, `Config`, `__init__`, `loss` and, if weights follow others,
-    `after_step`. The collapse monitor finds the trained encoder as `encoder` and a momentum encoder as `teacher`.
+    `after_step`. Modules of these names have a meaning for others:
+
+        encoder      the trained encoder
+        teacher      a momentum encoder, which the collapse monitor compares with it
+        projector    the map from z to the vectors that the loss compares (`projection`)
+        tasks        supervised tasks on z, whose heads are exported
 
     Args:
         cfg: the method's own settings.
@@ -126,12 +132,22 @@ class Method(nn.Module):
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""
         return {}
 
+    def batch_weight(self, jets: Jets) -> float:
+        """Return the weight of a batch in a mean of its losses over several batches.
+
+        It is the number of jets or, with supervised tasks, the sum of the weights of the jets that have a target.
+        """
+        if self._tasks is None:
+            return float(len(jets))
+        return float(weights_of(jets)[self._tasks.has(jets)].sum())
+
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the vectors `[jet, out]` that the loss compares between jets or views, from z `[jet, dim]`.
 
-        None for a method without such a comparison.
+        By default the output of `projector`; None for a method without one.
         """
-        return None
+        projector = getattr(self, "projector", None)
+        return None if projector is None else projector(z)
 
     def prepare(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the observables, if they have a weight, and of the method."""
@@ -164,15 +180,19 @@ class Method(nn.Module):
 
     def exported_head(self) -> nn.Module | None:
         """Return the head f(z) = logits over the label names, if the method trains one."""
-        return None
+        return None if self._tasks is None else self._tasks.head
 
     def exported_regressor(self) -> nn.Module | None:
         """Return the head f(z) = jet columns, if the method trains one."""
-        return None
+        return None if self._tasks is None else self._tasks.regressor
 
     def exported_particle_heads(self) -> nn.Module | None:
         """Return the heads f(token) of targets of particles, if the method trains any."""
         return None
+
+    @property
+    def _tasks(self) -> Tasks | None:
+        return getattr(self, "tasks", None)
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:

@@ -65,7 +65,7 @@ class BYOL(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the symmetrized squared distance on the sphere to the teacher's projection of the other view."""
         first, second = (make_view(view, self.cfg.views) for view in (jets, jets.second_view()))
-        predictions = [self.predictor(self.projection(self.encoder(view, z_only=True).z)) for view in (first, second)]
+        predictions = [self.predictor(self.projector(self.encoder(view, z_only=True).z)) for view in (first, second)]
         with torch.no_grad():
             teacher_z = [self.teacher(view, z_only=True).z for view in (second, first)]
             targets = [self._target(self.teacher_projector(z)) for z in teacher_z]
@@ -75,11 +75,6 @@ class BYOL(Method):
         ]
         loss = (2 - 2 * torch.stack(cosines)).sum(0).mean()  # cosines [2, jet]
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the student's projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
 
     @classmethod
     def compares_jets(cls, cfg: MethodSettings) -> bool:

@@ -86,7 +86,7 @@ class Dino(Method):
             teacher_cosines = [self.teacher_head(encoded.z) for encoded in taught]  # [jet, prototype] for each view
         views += [make_view(jets, self.cfg.local_view) for _ in range(self.cfg.local_views)]
         z, particle_losses = self._read(views, taught)
-        predictions = [(self.projection(one) / self.cfg.student_temperature).log_softmax(1) for one in z]
+        predictions = [(self.head(one) / self.cfg.student_temperature).log_softmax(1) for one in z]
         targets = [self._target(cosines) for cosines in teacher_cosines]
         entropies = [
             -(target * prediction).sum(1).mean()

@@ -26,10 +26,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, TaskWeights
-from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
 
 UNLABELLED = "unlabelled"
 
@@ -84,7 +82,7 @@ class SemiSupervised(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted losses, the parts of both methods, and every s."""
-        labelled = self.tasks.having(jets)
+        labelled = at_least_one(jets, self.tasks.has(jets))
         losses, logged = self.tasks(self.encoder(labelled, z_only=True).z, labelled)
         parts = self.method(jets, progress)
         first, last = self.cfg.unlabelled_weight
@@ -134,11 +132,3 @@ class SemiSupervised(Method):
         """Check if the label is among the targets, or the other method needs it."""
         assert isinstance(cfg, cls.Config)
         return LABEL in cfg.targets or find(cfg.unlabelled).needs_labels(cfg.unlabelled_settings)
-
-    def exported_head(self) -> ClassHead | None:
-        """Return the class head."""
-        return self.tasks.head
-
-    def exported_regressor(self) -> Regressor | None:
-        """Return the head of the jet columns."""
-        return self.tasks.regressor

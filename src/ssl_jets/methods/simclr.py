@@ -49,16 +49,11 @@ class SimCLR(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute NT-Xent, and the fraction of views whose nearest view is their partner."""
-        first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
+        first = self.projector(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
+        second = self.projector(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)
         accuracy = (logits.argmax(1) == partner).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, partner), "accuracy": accuracy}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
 
     @classmethod
     def compares_jets(cls, cfg: MethodSettings) -> bool:

@@ -54,19 +54,14 @@ class SupCon(Method):
         """Compute L_out, and the fraction of views whose nearest view is of the same class, or of the same jet."""
         if jets.labels is None:
             raise SslJetsError("method supcon needs labels, and these jets have none")
-        first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
+        first = self.projector(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
+        second = self.projector(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)  # [2 jets, 2 jets of all ranks]
         positive = positives(logits, partner, jets.labels)
         log_p = logits.log_softmax(1).masked_fill(~positive, 0.0)
         loss = -(log_p.sum(1) / positive.sum(1)).mean()
         accuracy = positive.gather(1, logits.argmax(1, keepdim=True)).float().mean()
         return {"loss": loss, "accuracy": accuracy}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
 
     @classmethod
     def compares_jets(cls, cfg: MethodSettings) -> bool:

@@ -61,8 +61,10 @@ class VICReg(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted sum of the three terms."""
         cfg = self.cfg
-        first = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)  # [jet, D]
-        second = self.projection(self.encoder(make_view(jets.second_view(), cfg.views), z_only=True).z)
+        first, second = (
+            self.projector(self.encoder(make_view(view, cfg.views), z_only=True).z).float()
+            for view in (jets, jets.second_view())
+        )  # [jet, D]
         invariance = (first - second).square().mean()
         v1, c1 = vicreg_terms(gather(first))
         v2, c2 = vicreg_terms(gather(second))
@@ -72,11 +74,6 @@ class VICReg(Method):
             "variance": (v1 + v2).detach(),
             "covariance": (c1 + c2).detach(),
         }
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections, float32 `[jet, D]`."""
-        projections: Tensor = self.projector(z)
-        return projections.float()
 
     @classmethod
     def compares_jets(cls, cfg: MethodSettings) -> bool:
