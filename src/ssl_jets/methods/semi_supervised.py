@@ -87,7 +87,9 @@ class SemiSupervised(Method):
         parts = self.method(jets, progress)
         first, last = self.cfg.unlabelled_weight
         losses[UNLABELLED] = TaskLoss(parts.pop("loss"), first + (last - first) * progress)
-        return {"loss": self.weights(losses), **logged, **parts, **self.weights.parts(losses)}
+        # Both may log an accuracy: of the classes, and of the partners of views.
+        others = {f"{UNLABELLED}_{name}" if name in logged else name: part for name, part in parts.items()}
+        return {"loss": self.weights(losses), **logged, **others, **self.weights.parts(losses)}
 
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the projections of the other method."""

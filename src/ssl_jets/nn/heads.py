@@ -11,6 +11,12 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn.features import DeclaredInputs, Features
 
 
+def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
+    """Return an MLP with one hidden layer of width `hidden`, or a linear layer for `hidden` 0."""
+    layers = [nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, out)] if hidden else [nn.Linear(dim, out)]
+    return nn.Sequential(*layers)
+
+
 class ClassHead(nn.Module):
     """Classifier of z `[jet, dim]`, logits `[jet, classes]`: linear, or an MLP with one hidden layer.
 
@@ -23,11 +29,7 @@ class ClassHead(nn.Module):
     def __init__(self, dim: int, classes: int, hidden: int = 0) -> None:
         super().__init__()
         self.dim, self.classes, self.hidden = dim, classes, hidden
-        self.layers = (
-            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
-            if hidden
-            else nn.Sequential(nn.Linear(dim, classes))
-        )
+        self.layers = mlp(dim, hidden, classes)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the logits `[jet, classes]`."""
