@@ -58,7 +58,7 @@ class Jets(ShortRepr):
         jet: jet-level columns by name, each `[jet]`.
         context: jet-level numbers that the encoder may read, by name, each float32 `[jet]`; NaN where missing.
         collections: elements of further collections by name: `Jets` of the same jets, with elements as particles. A
-            jet of a file without the collection has one element, of which all values are NaN.
+            jet of a file without the collection has one element, with NaN for all values.
         labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.
         weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
             weights.

@@ -96,7 +96,7 @@ class Monitor:
         Args:
             method: the method; it is left unchanged.
             progress: fraction of the training done.
-            early: the training is in its first `EARLY_STEPS` steps, in which some verdicts would be premature.
+            early: the training is in its first `EARLY_STEPS` steps, when some verdicts would be premature.
         """
         with evaluating(method):
             losses = self._losses(method, progress, self.jets)

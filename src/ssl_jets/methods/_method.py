@@ -100,7 +100,7 @@ class Method(nn.Module):
         Args:
             jets: the batch.
             progress: fraction of the training done, 0 to 1.
-            hide: probability with which each group of inputs is hidden from `loss` (`hide_inputs`), except for `whole`.
+            hide: probability of hiding each group of inputs from `loss` (`hide_inputs`); `whole` still has them.
         """
         hidden = [*(() if self.sees_context else jets.context), *(() if self.sees_collections else jets.collections)]
         some = hide_inputs(jets, hide) if hide else jets
@@ -111,9 +111,9 @@ class Method(nn.Module):
             self._whole = None
 
     def whole(self, jets: Jets) -> Jets:
-        """Return the jets of a batch with the inputs that `train.hide_features` hides, for targets of a frozen network.
+        """Return the jets of a batch with the inputs that `train.hide_features` hides.
 
-        It was trained on all of them, and gives other targets to jets that lack some.
+        A frozen network that gives targets reads these jets: it was trained with all inputs.
         """
         return jets if self._whole is None else self._whole
 

@@ -50,7 +50,7 @@ class MaskedAutoregression(Method):
         head_width: int = Field(default=128, ge=8)
         """Width of the MLP that is the flow of a particle."""
         times: int = Field(default=4, ge=1)
-        """Times T drawn for each hidden particle; the MLP is cheap beside encoder and decoder."""
+        """Times T drawn for each hidden particle; the MLP is cheap compared with encoder and decoder."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge."""
         mask_tokens: int = Field(default=64, ge=1)
