@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,8 +99,9 @@ def generate(
     redrawn: Counter[str] = Counter()
     columns = learned_columns(method.columns or COLUMNS)
     with Watch() as watch:
-        options: Any = {"seed": seed, "device": compute_on, "redrawn": redrawn, "watch": watch, "report": report}
-        batches = _batches(method, jets, columns, **options)
+        batches = _batches(
+            method, jets, columns, seed=seed, device=compute_on, redrawn=redrawn, watch=watch, report=report
+        )
         write_jets(out, batches, labels=method.labels, metadata=facts, force=force)
     return GenerateSummary(out, jets, time.monotonic() - began, dict(redrawn))
 

@@ -116,7 +116,10 @@ class DiffusionAutoencoder(Method):
         condition = self._condition(project_to_sphere(z), offsets_of(counts), self.present)
         values, kinds = self.decoder.sample(noise, condition, self.cfg.steps)
         jets = Jets(self.encoder.features.particles(values, kinds), condition.offsets)
-        return jets.scaled_to(self.observables.pt(condition.z)) if self.cfg.observables_weight else jets
+        if not self.cfg.observables_weight:
+            return jets
+        factor = self.observables.pt(condition.z) / jets.sum(jets.column("pt"))  # [jet]
+        return jets.scaled(factor[jets.jet_of_particle])
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:

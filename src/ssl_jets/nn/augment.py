@@ -127,8 +127,7 @@ def boost(jets: Jets, strength: float) -> Jets:
 
     def boosted(part: Jets) -> Jets:
         factor = (_signed(uniform, part) * strength).exp()
-        grown = {name: part.column(name) * factor for name in ("pt", "energy") if name in part.columns}
-        return _with_values(part, **grown, deta=part.column("deta") / factor, dphi=part.column("dphi") / factor)
+        return _with_values(part.scaled(factor), deta=part.column("deta") / factor, dphi=part.column("dphi") / factor)
 
     return _move_together(jets, boosted)
 
@@ -187,7 +186,7 @@ def split(jets: Jets, strength: float) -> Jets:
     features = [at for at, name in enumerate(jets.columns) if name not in COLUMNS]
     if features:  # measured of the whole particle, they describe neither half
         particles[:, features] = particles[:, features].masked_fill(chosen[index].unsqueeze(1), torch.nan)
-    return _scaled(replace(jets, particles=particles, offsets=offsets), factor)
+    return replace(jets, particles=particles, offsets=offsets).scaled(factor)
 
 
 def smear(jets: Jets, strength: float) -> Jets:
@@ -200,7 +199,7 @@ def smear(jets: Jets, strength: float) -> Jets:
 def resolution(jets: Jets, strength: float) -> Jets:
     """Scale pt and energy of each particle by exp(n strength / sqrt(pt)), n standard normal."""
     width = (strength / jets.column("pt").clamp(min=1e-3).sqrt()).clamp(max=1.0)
-    return _scaled(jets, (random.normal(jets, 1)[:, 0] * width).exp())
+    return jets.scaled((random.normal(jets, 1)[:, 0] * width).exp())
 
 
 def beam(jets: Jets, strength: float) -> Jets:
@@ -265,10 +264,6 @@ def _neutral(jets: Jets) -> Tensor:
         if name in jets.columns:
             return torch.isin(jets.column(name), torch.tensor(neutral, device=jets.particles.device))
     return torch.ones(len(jets.particles), dtype=torch.bool, device=jets.particles.device)
-
-
-def _scaled(jets: Jets, factor: Tensor) -> Jets:
-    return _with_values(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:
