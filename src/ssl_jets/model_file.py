@@ -168,7 +168,9 @@ def load_method(path: str | Path) -> Method:
             method = _build_method(described, folder / CONFIG)
         method.load_state_dict(weights)
     training = config["training"]
-    method.columns = tuple(training.get("last_columns", training.get("columns", COLUMNS)))
+    for part in method.modules():  # also a tokenizer in it
+        if isinstance(part, Method):
+            part.columns = tuple(training.get("last_columns", training.get("columns", COLUMNS)))
     return method.eval()
 
 

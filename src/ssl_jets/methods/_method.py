@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings, Recipe
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._renamed import rename_weights
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
+from ssl_jets.nn.heads import learned_columns
 from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.observables import JetObservables
 from ssl_jets.nn.tasks import Tasks, weights_of
@@ -173,6 +174,10 @@ class Method(nn.Module):
     def learned(self, jets: Jets) -> Jets:
         """Return the jets without the columns that this method was not trained with, as `Model.embed` reads them."""
         return jets if self.columns is None else jets.without(set(jets.columns) - set(self.columns))
+
+    def only_learned(self, made: Jets) -> Jets:
+        """Return jets that a decoder made without the columns that this loaded method has not learned."""
+        return made.without(set(COLUMNS) - set(learned_columns(self.columns or COLUMNS)))
 
     def exported(self) -> BaseEncoder:
         """Return the encoder that embed, finetune and evaluate use."""

@@ -115,7 +115,7 @@ class DiffusionAutoencoder(Method):
         """Decode z `[jet, dim]`, multiplicities int64 `[jet]` and normal noise `[particle, TARGETS + 1]` to jets."""
         condition = self._condition(project_to_sphere(z), offsets_of(counts), self.present)
         values, kinds = self.decoder.sample(noise, condition, self.cfg.steps)
-        jets = Jets(self.encoder.features.particles(values, kinds), condition.offsets)
+        jets = self.only_learned(Jets(self.encoder.features.particles(values, kinds), condition.offsets))
         if self.cfg.observables_weight:
             factor = self.observables.pt(condition.z) / jets.sum(jets.column("pt"))  # [jet]
             jets = jets.scaled(factor[jets.jet_of_particle])

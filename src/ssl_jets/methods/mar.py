@@ -32,6 +32,7 @@ from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import ParticleFlow
+from ssl_jets.nn.heads import learned_columns
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -118,7 +119,7 @@ class MaskedAutoregression(Method):
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
         """Draw the hidden particles (bool `[particle]`), `samples` times; in columns that jets and training have."""
-        learned = [name for name, there in zip(COLUMNS, self.has_column, strict=True) if there]
+        learned = learned_columns([name for name, there in zip(COLUMNS, self.has_column, strict=True) if there])
         jets = jets.without([name for name in jets.columns if name not in learned])
         return [self._complete(jets, hidden) for _ in range(samples)]
 
