@@ -125,9 +125,9 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
-    if settings.data.pairs and not cls.compares_views(settings.method):
+    if settings.data.pairs and not any(one.compares_views for one in cls.objectives(settings.method)):
         others = {other: methods.find(other) for other in methods.names()}
-        allowed = [other for other, cls in others.items() if cls.compares_views(cls.Config())]
+        allowed = [other for other, cls in others.items() if cls.compares_views]
         raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
     _check_batch(settings, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
@@ -184,7 +184,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
 def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
     """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
-    if settings.train.batch_size * world < 2 and methods.find(settings.method.name).compares_jets(settings.method):
+    objectives = methods.find(settings.method.name).objectives(settings.method)
+    if settings.train.batch_size * world < 2 and any(one.compares_jets for one in objectives):
         raise UsageError(
             f"method {settings.method.name} learns by comparing the jets of a batch",
             where="train.batch_size",

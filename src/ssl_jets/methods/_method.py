@@ -60,6 +60,10 @@ class Method(nn.Module):
     sees_collections: ClassVar[bool] = False
     """Whether `loss` reads further collections of the jets. Not where both views share their elements, or where jets
     are drawn particle by particle; masked methods hide elements with the particles (`masking.visible`)."""
+    compares_views: ClassVar[bool] = False
+    """Whether `loss` compares views of a jet, one of them of `Jets.second_view`."""
+    compares_jets: ClassVar[bool] = False
+    """Whether `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
     regresses_observables: ClassVar[bool] = False
     """Whether `loss` itself regresses jet observables with `cfg.observables_weight`, such as from a noised z."""
     saves_full_method: ClassVar[bool] = False
@@ -205,14 +209,9 @@ class Method(nn.Module):
         return False
 
     @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Check if `loss` compares views of a jet, one of them of `Jets.second_view`, with these settings."""
-        return False
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Check if `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
-        return False
+    def objectives(cls, cfg: MethodSettings) -> tuple[type[Method], ...]:
+        """Return this method and the methods inside it, with these settings."""
+        return (cls,)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class BYOL(Method):
         """Linear layers of the predictor; 0 for none, which collapses with `plain` targets."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # whitening and BatchNorm are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -75,16 +77,6 @@ class BYOL(Method):
         ]
         loss = (2 - 2 * torch.stack(cosines)).sum(0).mean()  # cosines [2, jet]
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: whitening and BatchNorm are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True
 
     def _target(self, projections: Tensor) -> Tensor:
         return whiten(projections) if self.cfg.targets == "whitened" else projections

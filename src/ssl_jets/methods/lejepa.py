@@ -49,6 +49,8 @@ class LeJepa(Method):
         """Weight w of S; the paper's weight is w divided by the number of jets of a batch."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # SIGReg and BatchNorm are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -71,13 +73,3 @@ class LeJepa(Method):
         regularizer = torch.stack([sigreg(view, directions) for view in views]).mean()
         loss = agreement + self.cfg.sigreg_weight * regularizer
         return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": regularizer.detach()}
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: SIGReg and BatchNorm are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True

@@ -118,16 +118,10 @@ class SemiSupervised(Method):
         return tuple(dict.fromkeys((*cfg.jet_columns, *other)))
 
     @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Check if the other method compares two views."""
+    def objectives(cls, cfg: MethodSettings) -> tuple[type[Method], ...]:
+        """Return this method and the other one."""
         assert isinstance(cfg, cls.Config)
-        return find(cfg.unlabelled).compares_views(cfg.unlabelled_settings)
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Check if the other method compares the jets of a batch."""
-        assert isinstance(cfg, cls.Config)
-        return find(cfg.unlabelled).compares_jets(cfg.unlabelled_settings)
+        return (cls, find(cfg.unlabelled))
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:

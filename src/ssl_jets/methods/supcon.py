@@ -12,6 +12,8 @@ input of the projector. No classifier is trained.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -44,6 +46,8 @@ class SupCon(Method):
         projector_layers: int = Field(default=2, ge=1)
         """Linear layers of the projector."""
 
+    compares_jets: ClassVar[bool] = True  # views of a jet with views of the others
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -62,16 +66,6 @@ class SupCon(Method):
         loss = -(log_p.sum(1) / positive.sum(1)).mean()
         accuracy = positive.gather(1, logits.argmax(1, keepdim=True)).float().mean()
         return {"loss": loss, "accuracy": accuracy}
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: views of a jet are compared with views of the others."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:

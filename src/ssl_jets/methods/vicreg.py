@@ -50,6 +50,8 @@ class VICReg(Method):
         """Linear layers of the projector."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # variance and covariance are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -74,13 +76,3 @@ class VICReg(Method):
             "variance": (v1 + v2).detach(),
             "covariance": (c1 + c2).detach(),
         }
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: variance and covariance are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True
