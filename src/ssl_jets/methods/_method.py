@@ -201,7 +201,8 @@ class Method(nn.Module):
 
     @property
     def _tasks(self) -> Tasks | None:
-        return getattr(self, "tasks", None)
+        tasks = getattr(self, "tasks", None)
+        return tasks if isinstance(tasks, Tasks) else None
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
