@@ -126,8 +126,7 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
     cls = methods.find(name)
     if settings.data.pairs and not any(one.compares_views for one in cls.objectives(settings.method)):
-        others = {other: methods.find(other) for other in methods.names()}
-        allowed = [other for other, cls in others.items() if cls.compares_views]
+        allowed = [other for other in methods.names() if methods.find(other).compares_views]
         raise UsageError(f"method {name} reads one view of each jet", where="data.pairs", allowed=allowed)
     _check_batch(settings, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
@@ -184,12 +183,12 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
 
 def _check_batch(settings: RunSettings[MethodSettings], world: int) -> None:
     """Check that a batch of all processes has two jets, if the method compares them; accumulated batches stay apart."""
-    objectives = methods.find(settings.method.name).objectives(settings.method)
-    if settings.train.batch_size * world < 2 and any(one.compares_jets for one in objectives):
+    objectives, size = methods.find(settings.method.name).objectives(settings.method), settings.train.batch_size
+    if size * world < 2 and any(one.compares_jets for one in objectives):
         raise UsageError(
             f"method {settings.method.name} learns by comparing the jets of a batch",
             where="train.batch_size",
-            found=settings.train.batch_size,
+            found=size,
             allowed=["2 or more"],
             hint="--batch-size 128; each batch of train.accumulate is compared by itself",
         )
