@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ssl_jets import methods
+from ssl_jets.config import parse_set
+from ssl_jets.data.read import read_jets
 from ssl_jets.methods import VARIABLE
+from ssl_jets.model_file import load_model
+from ssl_jets.pretraining import pretrain, resolve_pretrain
 
 OWN = '''"""Mean pt of a jet from z.
 
@@ -40,29 +45,36 @@ class PtMethod(Method):
 '''
 
 
-def run(folder: str | Path, code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {VARIABLE: str(folder)}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "mean_pt.py").write_text(OWN)
+    (folder / "mae.py").write_text("raise AssertionError('a method of the package hides it')")
+    return folder
 
 
-CLI = "import sys; from ssl_jets.cli import main; sys.argv[1:] = {words}; main()"
+def test_a_method_of_a_folder_is_described(folder: Path) -> None:
+    code = "import sys; from ssl_jets.cli import main; sys.argv[1:] = ['methods', 'mean_pt']; main()"
+    command, environment = [sys.executable, "-c", code], os.environ | {VARIABLE: folder.name}
+    found = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
+    assert "method.scale = 2.0" in found.stdout, found.stderr
 
 
-def test_a_method_of_a_folder_is_described_and_trained(tmp_path: Path) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "mean_pt.py").write_text(OWN)
-    (tmp_path / "own" / "mae.py").write_text("raise AssertionError('a method of the package hides it')")
-    described = run("own", CLI.format(words=["methods", "mean_pt"]), tmp_path)
-    assert "method.scale = 2.0" in described.stdout, described.stderr
-    sets = ["train.steps=2", "train.batch_size=8", "train.validation_jets=20", "model.blocks=1", "method.scale=3"]
-    words = ["pretrain", "--method", "mean_pt", "--size", "tiny", "--out", "r", *(f"--set={one}" for one in sets)]
-    trained = run("own", CLI.format(words=words), tmp_path)
-    assert trained.stdout.split() == ["r"], trained.stderr
-    # z needs the encoder alone, so a machine without the file embeds with the model.
-    embed = "import ssl_jets; m = ssl_jets.load_model('r'); print(m.embed(ssl_jets.read_jets(each=1)).shape[1])"
-    elsewhere = run("", embed, tmp_path)
-    assert elsewhere.stdout.split() == ["64"], elsewhere.stderr
+def test_a_method_of_a_folder_is_trained_and_its_model_embeds_without_the_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_jetclass: Callable[..., Path]
+) -> None:
+    sources = [str(write_jetclass())]
+    sets = ["train.steps=2", "train.batch_size=8", "model.size=tiny", "model.blocks=1", "method.scale=3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+        settings = resolve_pretrain("mean_pt", {"data": {"sources": sources}}, parse_set(sets))
+        run = pretrain(settings, tmp_path / "run")
+        del sys.modules["ssl_jets.methods.mean_pt"]
+    assert "mean_pt" not in methods.names()
+    model = load_model(run)
+    assert model.method == "mean_pt"
+    assert model.embed(read_jets(sources)).shape == (50, 64)
 
 
 @pytest.mark.parametrize(
