@@ -141,7 +141,7 @@ def test_masks_are_drawn_there(strategy: MaskStrategy, jets: Jets, device: torch
     assert isinstance(hide(jets.to(device), strategy, 0.5), There)
 
 
-@pytest.mark.parametrize("name", [augmentation.name for augmentation in AUGMENTATIONS])
+@pytest.mark.parametrize("name", [augmentation.__name__ for augmentation in AUGMENTATIONS])
 def test_views_are_made_there(name: str, jets: Jets, device: torch.device) -> None:
     none = dict.fromkeys(Views.model_fields, 0.0)
     assert isinstance(make_view(jets.to(device), Views(**(none | {name: 0.5}))).particles, There)

@@ -43,10 +43,11 @@ def main() -> None:
         panels = iter(grid.flat)
         draw(next(panels), jet, "as it is")
         for augmentation in AUGMENTATIONS:
-            torch.manual_seed(SEED.get(augmentation.name, 5))
+            name = augmentation.__name__
+            torch.manual_seed(SEED.get(name, 5))
             axes = next(panels)
             before(axes, jet)
-            draw(axes, augmentation.apply(jet, STRENGTH[augmentation.name]), augmentation.name)
+            draw(axes, augmentation(jet, STRENGTH[name]), name)
         for axes in grid[-1]:
             axes.set_xlabel(r"$\Delta\eta$")
         for axes in grid[:, 0]:

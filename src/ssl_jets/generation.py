@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from ssl_jets import __version__, methods
 from ssl_jets.data.write import check_suffix, energies, write_jets
 from ssl_jets.errors import SslJetsError, UsageError
-from ssl_jets.jets import COLUMNS, Jets
+from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.model import default_device
 from ssl_jets.model_file import load_method, load_model
@@ -25,9 +24,6 @@ from ssl_jets.runtime.signals import Interrupted, Watch
 
 BATCH = 256
 """Jets drawn at a time. The jets of a seed depend on it."""
-
-_FROM_KINDS = ("charge", "kind", "d0", "d0err", "dz", "dzerr")
-"""Columns that a decoder makes from the kind and charge of a particle: tracks of neutral particles are zero."""
 
 Progress = Callable[[int, int], None]
 """Function that is called with the generated jets so far and the total number of jets."""
@@ -98,27 +94,10 @@ def generate(
         "batch": BATCH,
     }
     redrawn: Counter[str] = Counter()
-    columns = learned_columns(method.columns or COLUMNS)
     with Watch() as watch:
-        options: Any = {"seed": seed, "device": compute_on, "redrawn": redrawn, "watch": watch, "report": report}
-        batches = _batches(method, jets, columns, **options)
+        batches = _batches(method, jets, seed=seed, device=compute_on, redrawn=redrawn, watch=watch, report=report)
         write_jets(out, batches, labels=method.labels, metadata=facts, force=force)
     return GenerateSummary(out, jets, time.monotonic() - began, dict(redrawn))
-
-
-def learned_columns(trained: Collection[str]) -> tuple[str, ...]:
-    """Return the canonical columns that a decoder learns from jets with these columns.
-
-    Kinds and charges are learned together, and an impact parameter with its uncertainty.
-
-    Example:
-        >>> learned_columns(["pt", "deta", "dphi", "energy", "charge"])
-        ('pt', 'deta', 'dphi', 'energy')
-    """
-    needs = {name: {name, *(("kind", "charge") if name in _FROM_KINDS else ())} for name in COLUMNS}
-    needs["d0"].add("d0err")
-    needs["dz"].add("dzerr")
-    return tuple(name for name in COLUMNS if needs[name] <= set(trained))
 
 
 def with_axis(jets: Jets) -> Jets:
@@ -155,7 +134,6 @@ def _eta_of_energies(jets: Jets) -> Tensor:
 def _batches(
     method: Method,
     jets: int,
-    columns: tuple[str, ...],
     *,
     seed: int,
     device: torch.device,
@@ -163,14 +141,13 @@ def _batches(
     watch: Watch,
     report: Progress | None,
 ) -> Iterator[Jets]:
-    """Yield batches of usable jets with these columns, `jets` in total; unusable ones are counted in `redrawn`."""
+    """Yield batches of usable jets, `jets` in total; unusable ones are counted in `redrawn`."""
     done = number = 0
     size = min(BATCH, jets)
     while done < jets:
         if watch.received:
             raise Interrupted(watch.received)
         batch = _draw(method, size, seed, number, device)
-        batch = batch.without([name for name in batch.columns if name not in columns])
         left_out: Counter[str] = Counter()
         good = _usable(with_axis(_usable(batch, left_out)), left_out)  # the axis gives new energies
         if not len(good) and size == BATCH:
@@ -190,7 +167,7 @@ def _draw(method: Method, jets: int, seed: int, number: int, device: torch.devic
     """Generate batch `number`, on the CPU; the global random state is left unchanged."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(hash((seed, number)) % 2**63)
-        batch = method.generate(jets)
+        batch = method.only_learned(method.generate(jets))
     if len(batch) != jets:
         raise SslJetsError("the method made another number of jets than asked for", found=len(batch), allowed=[jets])
     return batch.to("cpu")

@@ -58,7 +58,7 @@ class Jets(ShortRepr):
         jet: jet-level columns by name, each `[jet]`.
         context: jet-level numbers that the encoder may read, by name, each float32 `[jet]`; NaN where missing.
         collections: elements of further collections by name: `Jets` of the same jets, with elements as particles. A
-            jet of a file without the collection has one element, of which all values are NaN.
+            jet of a file without the collection has one element, with NaN for all values.
         labels: int64 `[jet]`, an index into the label names of the source; -1 for an unlabelled jet.
         weights: float32 `[jet]`, not negative: weight of each jet in losses and metrics with labels; None for equal
             weights.
@@ -324,21 +324,20 @@ class Jets(ShortRepr):
         energy, *along = self.sum(momentum).unbind(1)
         return (energy.square() - torch.stack(along).square().sum(0)).clamp(min=0).sqrt().float()
 
-    def scaled_to(self, pt: Tensor) -> Jets:
-        """Scale all momenta of each jet so that the pt of its particles add up to `pt`, `[jet]` [GeV]."""
-        factor = pt / self.sum(self.column("pt"))
+    def scaled(self, factor: Tensor) -> Jets:
+        """Multiply pt and energy of each particle by its factor, `[particle]`."""
         particles = self.particles.clone()
-        scaled = [self.columns.index(name) for name in ("pt", "energy") if name in self.columns]
-        particles[:, scaled] *= factor[self.jet_of_particle].unsqueeze(1)
+        momenta = [index for index, name in enumerate(self.columns) if name in ("pt", "energy")]
+        particles[:, momenta] *= factor.to(particles.dtype).unsqueeze(1)
         return replace(self, particles=particles)
 
-    def to_padded(self, length: int | None = None, value: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return padded particles `[jet, length, column]` and their mask `[jet, length]`, true for real particles."""
+    def to_padded(self, length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return particles `[jet, length, column]`, padded with 0, and the mask of real ones, bool `[jet, length]`."""
         length = max(self.lengths.tolist(), default=0) if length is None else length
         position = torch.arange(len(self.particles), device=self.offsets.device) - self.offsets[self.jet_of_particle]
         fits = position < length
         row, position = self.jet_of_particle[fits], position[fits]
-        padded = self.particles.new_full((len(self), length, self.particles.shape[1]), value)
+        padded = self.particles.new_zeros(len(self), length, self.particles.shape[1])
         mask = torch.zeros(len(self), length, dtype=torch.bool, device=self.offsets.device)
         padded[row, position] = self.particles[fits]
         mask[row, position] = True

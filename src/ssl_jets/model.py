@@ -261,7 +261,7 @@ def batch_encoder(
 
 
 def within_memory(jets: Jets, size: int) -> Iterator[Jets]:
-    """Split a batch whose jets are so long that `size` of them need too much memory.
+    """Split a batch of long jets into pieces that need no more memory than `size` usual jets.
 
     Args:
         jets: at most `size` jets. They are cut only if their mean length, or its root mean square, is above

@@ -55,13 +55,12 @@ def save_model(model: Model, folder: Path, whole: Method | None = None) -> str:
     Returns:
         SHA-256 of the weights file.
     """
-    weights: dict[str, Tensor] = {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
-    if model.head is not None:
-        weights |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
-    if model.regressor is not None:
-        weights |= {f"regressor.{name}": value for name, value in model.regressor.state_dict().items()}
-    if model.particles is not None:
-        weights |= {f"particles.{name}": value for name, value in model.particles.state_dict().items()}
+    weights = {
+        f"{name}.{key}": value
+        for name in ("encoder", "head", "regressor", "particles")
+        if (module := getattr(model, name)) is not None
+        for key, value in module.state_dict().items()
+    }
     folder = real(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +167,9 @@ def load_method(path: str | Path) -> Method:
             method = _build_method(described, folder / CONFIG)
         method.load_state_dict(weights)
     training = config["training"]
-    method.columns = tuple(training.get("last_columns", training.get("columns", COLUMNS)))
+    for part in method.modules():  # also a tokenizer in it
+        if isinstance(part, Method):
+            part.columns = tuple(training.get("last_columns", training.get("columns", COLUMNS)))
     return method.eval()
 
 

@@ -175,13 +175,13 @@ def _check_settings(settings: RunSettings[MethodSettings], cls: type[Method], wo
         UsageError: it cannot.
     """
     method, data, batch_size = settings.method, settings.data, settings.train.batch_size
+    objectives = cls.objectives(method)
     if settings.train.hide_features and getattr(method, "mask", None) == "kind":
         raise UsageError("the mask `kind` needs the kinds that this setting hides", where="train.hide_features")
-    if data.pairs and not cls.compares_views(method):
-        others = {name: methods.find(name) for name in methods.names()}
-        allowed = [name for name, other in others.items() if other.compares_views(other.Config())]
+    if data.pairs and not any(one.compares_views for one in objectives):
+        allowed = [name for name in methods.names() if methods.find(name).compares_views]
         raise UsageError(f"method {method.name} reads one view of each jet", where="data.pairs", allowed=allowed)
-    if batch_size * world < 2 and cls.compares_jets(method):
+    if batch_size * world < 2 and any(one.compares_jets for one in objectives):
         raise UsageError(
             f"method {method.name} learns by comparing the jets of a batch",
             where="train.batch_size",

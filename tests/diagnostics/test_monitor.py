@@ -53,6 +53,16 @@ def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_siz
         assert metrics["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_batches_without_a_labelled_jet_do_not_lower_loss_and_accuracy(batch: Jets) -> None:
+    jets = batch.select(torch.arange(12))
+    jets.labels[2:] = -1
+    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    with torch.no_grad():
+        expected = {name: float(value) for name, value in method(jets, 0.0).items()}
+    metrics = Monitor(jets, 3, len(CLASSES)).validate(method, 0.0).metrics
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [16, 24])
 def test_a_validation_computes_a_loss_and_a_z_once(
     batch: Jets, batch_size: int, monkeypatch: pytest.MonkeyPatch

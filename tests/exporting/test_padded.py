@@ -33,7 +33,8 @@ def jets() -> Jets:
 
 def table_of(jets: Jets, length: int | None = None) -> tuple[Tensor, Tensor]:
     """The table with all columns, NaN for those that the jets lack and for padding, and its mask."""
-    values, mask = jets.to_padded(length, value=torch.nan)
+    values, mask = jets.to_padded(length)
+    values[~mask] = torch.nan
     table = torch.full((*values.shape[:2], len(COLUMNS)), torch.nan)
     table[:, :, [COLUMNS.index(name) for name in jets.columns]] = values
     return table, mask.float()

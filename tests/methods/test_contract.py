@@ -126,7 +126,7 @@ def test_a_small_step_against_the_gradient_lowers_the_loss(name: str, batch: Jet
     assert loss_of(method, batch) < before - 0.001 * length
 
 
-COMPARING = [name for name in methods.names() if methods.find(name).compares_views(methods.find(name).Config())]
+COMPARING = [name for name in methods.names() if methods.find(name).compares_views]
 
 
 @pytest.mark.parametrize("name", COMPARING)
@@ -181,7 +181,7 @@ def test_the_loss_is_blind_to_the_order_of_the_particles(name: str, batch: Jets)
 @every_method
 @pytest.mark.usefixtures("masks_by_content")
 def test_the_loss_is_the_mean_over_jets_that_do_not_see_each_other(name: str, batch: Jets) -> None:
-    if methods.find(name).compares_jets(methods.find(name).Config()):
+    if methods.find(name).compares_jets:
         pytest.skip("this method compares the jets of a batch by design")
     method = build(name, batch)
     pieces = torch.arange(len(batch)).split([4, 12])

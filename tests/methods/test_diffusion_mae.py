@@ -135,6 +135,14 @@ def test_completions_have_the_columns_of_the_jets(batch: Jets) -> None:
     assert completed.particles.shape == jets.particles.shape
 
 
+def test_completions_lack_tracks_if_the_training_had_no_charges(batch: Jets) -> None:
+    """A drawn kind decides on the track of a particle, and these kinds were never learned."""
+    jets = without_columns(batch, "charge", "kind")
+    method = build(batch, steps=1)
+    method.columns = jets.columns
+    assert method.complete(jets, jets.rank_by_pt() > 3, 1)[0].columns == ("pt", "deta", "dphi", "energy")
+
+
 @pytest.mark.slow
 def test_with_the_z_of_another_jet_the_loss_is_higher(
     overfitted: tuple[DiffusionMaskedAutoencoder, Jets, Tensor],

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ssl_jets import methods
+from ssl_jets.config import parse_set
 from ssl_jets.data.read import read_jets
 from ssl_jets.methods import VARIABLE
-from ssl_jets.methods._describe import describe_method
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 
@@ -45,32 +45,36 @@ class PtMethod(Method):
 '''
 
 
-def test_a_variable_adds_folders_behind_the_methods_of_the_package(tmp_path: Path) -> None:
-    for name in ("mean_pt", "mae"):
-        (tmp_path / f"{name}.py").write_text(OWN)
-    code = "from ssl_jets import methods; print('mean_pt' in methods.names(), methods.__path__[1:])"
-    environment = os.environ | {VARIABLE: tmp_path.name}
-    command, options = [sys.executable, "-c", code], {"capture_output": True, "text": True, "check": True}
-    done = subprocess.run(command, cwd=tmp_path.parent, env=environment, **options)  # type: ignore[call-overload]
-    assert done.stdout.strip() == f"True {[str(tmp_path)]}"
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "mean_pt.py").write_text(OWN)
+    (folder / "mae.py").write_text("raise AssertionError('a method of the package hides it')")
+    return folder
 
 
-def test_a_method_of_a_folder_is_described_and_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_jetclass: Callable[..., Path]
+def test_a_method_of_a_folder_is_described(folder: Path) -> None:
+    code = "import sys; from ssl_jets.cli import main; sys.argv[1:] = ['methods', 'mean_pt']; main()"
+    command, environment = [sys.executable, "-c", code], os.environ | {VARIABLE: folder.name}
+    found = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
+    assert "method.scale = 2.0" in found.stdout, found.stderr
+
+
+def test_a_method_of_a_folder_is_trained_and_its_model_embeds_without_the_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_jetclass: Callable[..., Path]
 ) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "mean_pt.py").write_text(OWN)
+    sources = [str(write_jetclass())]
+    sets = ["train.steps=2", "train.batch_size=8", "model.size=tiny", "model.blocks=1", "method.scale=3"]
     with monkeypatch.context() as patch:
-        patch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "own")])
-        assert "method.scale = 2.0" in describe_method("mean_pt")
-        file = write_jetclass()
-        data = {"data": {"sources": [str(file)]}, "model": {"size": "tiny", "blocks": 1}}
-        length = {"steps": 2, "batch_size": 8, "validation_jets": 5}
-        settings = resolve_pretrain("mean_pt", data, {"train": length, "method": {"scale": 3}})
-        run = pretrain(settings, tmp_path / "r")
-    # z needs the encoder alone, so a machine without the file embeds with the model.
-    monkeypatch.delitem(sys.modules, "ssl_jets.methods.mean_pt")
-    assert load_model(run).embed(read_jets([str(file)], each=3)).shape == (3, 64)
+        patch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+        settings = resolve_pretrain("mean_pt", {"data": {"sources": sources}}, parse_set(sets))
+        run = pretrain(settings, tmp_path / "run")
+        del sys.modules["ssl_jets.methods.mean_pt"]
+    assert "mean_pt" not in methods.names()
+    model = load_model(run)
+    assert model.method == "mean_pt"
+    assert model.embed(read_jets(sources)).shape == (50, 64)
 
 
 @pytest.mark.parametrize(

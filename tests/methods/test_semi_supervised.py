@@ -54,6 +54,15 @@ def test_the_loss_is_that_of_the_labels_and_half_that_of_the_method_at_s_1(batch
     torch.testing.assert_close(loss, cross_entropy + (2 - 2 * progress) * own / 2)
 
 
+def test_the_accuracy_is_of_the_classes_also_beside_a_method_with_an_accuracy_of_its_own(batch: Jets) -> None:
+    method = build(batch, unlabelled="simclr")
+    with torch.no_grad():
+        parts = method(batch, 0.0)
+        predicted = method.tasks.head(method.encoder(batch).z).argmax(1)  # type: ignore[misc]
+    assert float(parts["accuracy"]) == pytest.approx(float((predicted == batch.labels).float().mean()))
+    assert float(parts["unlabelled_accuracy"]) != float(parts["accuracy"])
+
+
 def test_unlabelled_jets_teach_the_encoder_and_not_the_head(batch: Jets) -> None:
     method = build(batch)
     method(with_labels(batch, 0), 0.0)["loss"].backward()

@@ -26,7 +26,7 @@ def build(jets: Jets, **settings: float) -> Supervised:
 def test_the_loss_is_the_mean_cross_entropy_of_the_labels(batch: Jets, settings: dict[str, float]) -> None:
     method = build(batch, **settings)
     parts = method(batch, 0.0)
-    logits = method.head(method.encoder(batch).z)
+    logits = method.tasks.head(method.encoder(batch).z)
     smoothing = settings.get("label_smoothing", 0.0)
     expected = nn.functional.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
     torch.testing.assert_close(parts["loss"], expected)
@@ -82,8 +82,8 @@ def test_one_batch_is_classified_without_error(batch: Jets) -> None:
 def test_the_head_is_exported(batch: Jets) -> None:
     method = build(batch)
     assert method.needs_labels(Supervised.Config())
-    assert method.exported_head() is method.head
-    assert method.head(torch.zeros(3, 64)).shape == (3, 10)
+    assert method.exported_head() is method.tasks.head
+    assert method.tasks.head(torch.zeros(3, 64)).shape == (3, 10)
 
 
 TARGETS = ("label", "jet_sdmass", "jet_tau2/jet_tau1")
@@ -109,14 +109,14 @@ def some_missing(jets: Jets) -> Jets:
 def reference(method: Supervised, jets: Jets) -> dict[str, float]:
     """Mean loss of each task over the jets that have it, jet by jet."""
     seen: dict[str, list[float]] = {name: [] for name in TARGETS}
-    assert method.head is not None
+    assert method.tasks.head is not None
     assert method.tasks.regressor is not None
     statistics = method.tasks.regressor.targets
     for jet in range(len(jets)):
         z = method.encoder(jets.select(torch.tensor([jet]))).z
         label = int(torch.as_tensor(jets.labels)[jet])
         if label >= 0:
-            seen["label"].append(-float(method.head(z).log_softmax(1)[0, label].detach()))
+            seen["label"].append(-float(method.tasks.head(z).log_softmax(1)[0, label].detach()))
         predicted = method.tasks.regressor.layers(z)[0].tolist()
         mass = float(jets.jet["jet_sdmass"][jet])
         tau1, tau2 = (float(jets.jet[f"jet_tau{n}"][jet]) for n in (1, 2))

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from ssl_jets.jets import Jets
 from ssl_jets.nn import random
-from ssl_jets.nn.augment import AUGMENTATIONS, KEPT, Augmentation, Views, make_view
+from ssl_jets.nn.augment import (
+    AUGMENTATIONS,
+    Views,
+    crop_hardest,
+    crop_region,
+    drop,
+    hide_kind,
+    make_view,
+    rotate,
+    split,
+)
 from support.content_masks import chance_by_content
 from support.paths import ROOT
 from support.small_models import made_jets, shuffle_particles, without_columns
@@ -26,12 +36,13 @@ STRONG = {
 }  # fmt: skip
 SMALLEST = {name for name, field in Views.model_fields.items() if field.default > 0}
 
-BY_NAME = {augmentation.name: augmentation for augmentation in AUGMENTATIONS}
+Augmentation = Callable[[Jets, float], Jets]
+
 
 TRACKS = ("d0", "d0err", "dz", "dzerr")
 ALL_BUT_PLACE = ("energy", "charge", "kind", *TRACKS)
 
-every = pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.name)
+every = pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.__name__)
 lengths_of_jets = st.lists(st.integers(1, 25), min_size=1, max_size=6)
 jets_to_draw = st.builds(made_jets, lengths_of_jets, st.integers(0, 1000))
 plain = settings(deadline=None, max_examples=15, derandomize=True)
@@ -69,7 +80,21 @@ MEASURES: dict[str, Callable[[dict[str, Tensor]], list[float]]] = {
     "kind": lambda jet: torch.bincount(jet["kind"].long(), minlength=6).tolist(),
     "IRC": flow,
 }
-"""Meaning of each word of `KEPT` for a jet, written without any of the code under test."""
+"""Meaning of each word of the table of invariants for a jet, written without any of the code under test."""
+
+
+def documented() -> dict[str, set[str]]:
+    """The invariants of each augmentation, in the table of the docs."""
+    text = (ROOT / "docs" / "augmentations.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    of_invariants = [row for row in rows if len(row) == 1 + len(MEASURES)]
+    assert of_invariants[0][1:] == list(MEASURES)
+    return {
+        name: {word for word, cell in zip(MEASURES, cells, strict=True) if cell} for name, *cells in of_invariants[2:]
+    }
+
+
+KEPT = documented()
 
 
 def is_kept(word: str, before: Jets, after: Jets) -> bool:
@@ -94,21 +119,19 @@ def hard(jets: Jets) -> Jets:
 
 def apply(augmentation: Augmentation, jets: Jets, strength: float | None = None, seed: int = 0) -> Jets:
     torch.manual_seed(seed)
-    return augmentation.apply(jets, STRONG[augmentation.name] if strength is None else strength)
+    return augmentation(jets, STRONG[augmentation.__name__] if strength is None else strength)
 
 
 def test_every_setting_of_a_view_is_an_augmentation_in_that_order() -> None:
-    assert [augmentation.name for augmentation in AUGMENTATIONS] == list(Views.model_fields) == list(STRONG)
-    assert set(MEASURES) == set(KEPT)
-    for augmentation in AUGMENTATIONS:
-        assert augmentation.keeps <= set(KEPT)
+    names = [augmentation.__name__ for augmentation in AUGMENTATIONS]
+    assert names == list(Views.model_fields) == list(STRONG) == list(KEPT)
 
 
 @every
 @plain
 @given(jets=jets_to_draw, seed=st.integers(0, 100))
-def test_declared_invariants_stay(augmentation: Augmentation, jets: Jets, seed: int) -> None:
-    for word in augmentation.keeps:
+def test_documented_invariants_stay(augmentation: Augmentation, jets: Jets, seed: int) -> None:
+    for word in KEPT[augmentation.__name__]:
         before = hard(jets) if word == "IRC" else jets
         assert is_kept(word, before, apply(augmentation, before, seed=seed)), word
 
@@ -116,16 +139,16 @@ def test_declared_invariants_stay(augmentation: Augmentation, jets: Jets, seed: 
 @every
 def test_everything_else_changes(augmentation: Augmentation) -> None:
     jets = made_jets([20] * 20)
-    for word in set(KEPT) - augmentation.keeps:
+    for word in set(MEASURES) - KEPT[augmentation.__name__]:
         before = hard(jets) if word == "IRC" else jets
         assert not is_kept(word, before, apply(augmentation, before)), word
 
 
 @every
-def test_declared_invariants_hold_for_real_jets(augmentation: Augmentation, batch: Jets) -> None:
+def test_documented_invariants_hold_for_real_jets(augmentation: Augmentation, batch: Jets) -> None:
     batch = batch.select(torch.arange(16))
     after = apply(augmentation, batch)
-    for word in augmentation.keeps - {"IRC"}:
+    for word in KEPT[augmentation.__name__] - {"IRC"}:
         assert is_kept(word, batch, after), word
 
 
@@ -133,7 +156,7 @@ def test_declared_invariants_hold_for_real_jets(augmentation: Augmentation, batc
 @plain
 @given(jets=jets_to_draw, share=st.floats(0.01, 1), seed=st.integers(0, 100))
 def test_jets_stay_whole_at_every_strength(augmentation: Augmentation, jets: Jets, share: float, seed: int) -> None:
-    after = apply(augmentation, jets, share * STRONG[augmentation.name], seed)
+    after = apply(augmentation, jets, share * STRONG[augmentation.__name__], seed)
     assert len(after) == len(jets)
     assert after.lengths.min() >= 1
     assert after.offsets[-1] == len(after.particles)
@@ -156,7 +179,7 @@ def test_the_input_is_not_changed_in_place(augmentation: Augmentation) -> None:
 @every
 def test_strength_zero_changes_nothing(augmentation: Augmentation) -> None:
     jets = made_jets([1, 5, 20])
-    if augmentation.name == "beam":  # it puts the axis at an eta of 0
+    if augmentation.__name__ == "beam":  # it puts the axis at an eta of 0
         energy = jets.column("pt") * jets.column("deta").cosh()
         jets = replace(jets, particles=jets.particles.clone())
         jets.particles[:, jets.columns.index("energy")] = energy
@@ -176,11 +199,11 @@ def test_a_stronger_augmentation_changes_more(augmentation: Augmentation) -> Non
             return abs(after.particles.numel() - jets.particles.numel())
         return float((after.particles - jets.particles).abs().sum())
 
-    if augmentation.name == "reflect":
+    if augmentation.__name__ == "reflect":
         assert 0 < change(0.5) < change(1.0)
     else:
-        strong = STRONG[augmentation.name]
-        assert change(0.1 * strong) < change(0.5 * strong) or augmentation.name.startswith("hide")
+        strong = STRONG[augmentation.__name__]
+        assert change(0.1 * strong) < change(0.5 * strong) or augmentation.__name__.startswith("hide")
         assert change(strong) > 0
 
 
@@ -189,7 +212,7 @@ def test_augmented_jets_depend_on_the_seed_alone(augmentation: Augmentation) -> 
     jets = made_jets([30] * 10)
     first, again = (apply(augmentation, jets, seed=1).particles for _ in range(2))
     assert torch.equal(first, again)
-    if not augmentation.name.startswith("hide"):
+    if not augmentation.__name__.startswith("hide"):
         other = apply(augmentation, jets, seed=2).particles
         assert other.shape != first.shape or not torch.equal(other, first)
 
@@ -237,7 +260,7 @@ def test_tracks_are_not_split_however_they_are_marked() -> None:
     for missing in (("charge",), ("charge", "kind")):
         bare = without_columns(jets, *missing)
         torch.manual_seed(0)
-        after = BY_NAME["split"].apply(bare, 1.0)
+        after = split(bare, 1.0)
         assert len(after.particles) > len(bare.particles)
         assert int((after.column("d0") != 0).sum()) == int((bare.column("d0") != 0).sum())
 
@@ -245,7 +268,7 @@ def test_tracks_are_not_split_however_they_are_marked() -> None:
 def test_the_halves_of_a_split_particle_add_up_and_none_is_tiny() -> None:
     jets = made_jets([40] * 20)
     torch.manual_seed(0)
-    after = BY_NAME["split"].apply(jets, 1.0)
+    after = split(jets, 1.0)
     neutral = jets.column("charge") == 0
     halves = after.column("pt")[after.column("charge") == 0].view(-1, 2)
     torch.testing.assert_close(halves.sum(1), jets.column("pt")[neutral])
@@ -256,7 +279,7 @@ def test_the_halves_of_a_split_particle_add_up_and_none_is_tiny() -> None:
 
 def test_rotations_are_spread_over_the_circle_and_the_same_for_a_jet(batch: Jets) -> None:
     jets = made_jets([3] * 2000)
-    after = apply(BY_NAME["rotate"], jets)
+    after = apply(rotate, jets)
     angle = torch.atan2(after.column("dphi"), after.column("deta")) - torch.atan2(
         jets.column("dphi"), jets.column("deta")
     )
@@ -268,11 +291,11 @@ def test_rotations_are_spread_over_the_circle_and_the_same_for_a_jet(batch: Jets
 
 def test_crops_keep_the_hardest_and_the_nearest(batch: Jets) -> None:
     jets = made_jets([20] * 30)
-    for before, after in zip(one_by_one(jets), one_by_one(apply(BY_NAME["crop_hardest"], jets))):
+    for before, after in zip(one_by_one(jets), one_by_one(apply(crop_hardest, jets))):
         kept = len(after["pt"])
         assert 2 <= kept <= 20
         assert set(after["pt"].tolist()) == set(before["pt"].sort(descending=True).values[:kept].tolist())
-    for before, after in zip(one_by_one(jets), one_by_one(apply(BY_NAME["crop_region"], jets))):
+    for before, after in zip(one_by_one(jets), one_by_one(apply(crop_region, jets))):
         kept = torch.isin(before["pt"], after["pt"])
         # Of one of the kept ones, the kept are the nearest.
         assert any(
@@ -284,7 +307,7 @@ def test_soft_particles_are_lost_at_the_set_rate_and_the_hardest_never() -> None
     pt = torch.tensor([50.0, 4.0, 2.0, 0.5, 1e-3]).repeat(4000)
     jets = made_jets([5] * 4000)
     jets = replace(jets, particles=torch.cat([pt[:, None], jets.particles[:, 1:]], dim=1))
-    after = apply(BY_NAME["drop"], jets, 0.8)
+    after = apply(drop, jets, 0.8)
     for value in (50.0, 4.0, 2.0, 0.5, 1e-3):
         lost = 1 - float((after.column("pt") == value).sum()) / 4000
         assert lost == pytest.approx(0.8 * math.exp(-value / 2), abs=0.03)
@@ -292,9 +315,8 @@ def test_soft_particles_are_lost_at_the_set_rate_and_the_hardest_never() -> None
 
 def test_hidden_columns_are_hidden_at_the_set_rate() -> None:
     jets = made_jets([2])
-    hide = BY_NAME["hide_kind"]
     torch.manual_seed(0)
-    hidden = sum("kind" not in hide.apply(jets, 0.3).columns for _ in range(2000))
+    hidden = sum("kind" not in hide_kind(jets, 0.3).columns for _ in range(2000))
     assert hidden / 2000 == pytest.approx(0.3, abs=0.05)
 
 
@@ -304,9 +326,14 @@ def test_a_view_applies_its_augmentations_in_the_order_of_the_settings(monkeypat
     called: list[tuple[str, float]] = []
 
     def spy(name: str) -> Augmentation:
-        return Augmentation(name, lambda jets, strength: called.append((name, strength)) or jets, frozenset())
+        def augmentation(jets: Jets, strength: float) -> Jets:
+            called.append((name, strength))
+            return jets
 
-    monkeypatch.setattr(augment, "AUGMENTATIONS", tuple(spy(a.name) for a in AUGMENTATIONS))
+        augmentation.__name__ = name
+        return augmentation
+
+    monkeypatch.setattr(augment, "AUGMENTATIONS", tuple(map(spy, STRONG)))
     make_view(made_jets([3]), Views(**STRONG))
     assert called == list(STRONG.items())
     called.clear()
@@ -330,20 +357,8 @@ def test_all_augmentations_together_leave_whole_jets(jets: Jets, seed: int) -> N
     assert view.columns == ("pt", "deta", "dphi", "energy", "charge")
 
 
-def test_the_table_of_the_docs_is_that_of_the_code() -> None:
-    text = (ROOT / "docs" / "augmentations.md").read_text(encoding="utf-8")
-    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    words = next(row for row in rows if row[1:] == list(KEPT))[1:]
-    declared = {
-        row[0]: {word for word, cell in zip(words, row[1:], strict=True) if cell}
-        for row in rows
-        if len(row) == 1 + len(KEPT)
-    }
-    assert {name: kept for name, kept in declared.items() if name in STRONG} == {a.name: a.keeps for a in AUGMENTATIONS}
-
-
 @every
-def test_a_particle_keeps_its_features_or_they_are_missing_as_declared(augmentation: Augmentation) -> None:
+def test_a_particle_keeps_its_features_and_the_halves_of_a_split_one_lack_them(augmentation: Augmentation) -> None:
     plain_jets = made_jets([9, 1, 20, 14])
     number = torch.arange(len(plain_jets.particles), dtype=torch.float32)  # a feature that tells the particles apart
     jets = replace(
@@ -353,12 +368,12 @@ def test_a_particle_keeps_its_features_or_they_are_missing_as_declared(augmentat
         context={"jet_pt": plain_jets.sum(plain_jets.column("pt"))},
     )
     torch.manual_seed(0)
-    changed = augmentation.apply(jets, STRONG[augmentation.name])
+    changed = apply(augmentation, jets)
     assert torch.equal(changed.context["jet_pt"], jets.context["jet_pt"])
     features = changed.column("number")
-    assert bool(features.isfinite().all()) == augmentation.keeps_features
+    assert bool(features.isfinite().all()) == (augmentation is not split)
     known = features[features.isfinite()].long()
     assert torch.equal(changed.jet_of_particle[features.isfinite()], jets.jet_of_particle[known])
     torch.manual_seed(0)
-    without = augmentation.apply(plain_jets, STRONG[augmentation.name])
+    without = apply(augmentation, plain_jets)
     assert torch.equal(without.particles, changed.without(["number"]).particles)

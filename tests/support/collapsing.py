@@ -46,7 +46,7 @@ class Alike(SimCLR):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """L = ln (mean |p - mean p|^2 / mean |p|^2)."""
-        p = self.projection(self.encoder(jets).z.detach())
+        p = self.projector(self.encoder(jets).z.detach())
         return {"loss": ((p - p.mean(0)).square().mean() / p.square().mean()).log()}
 
 

@@ -49,7 +49,7 @@ def verdicts_on_z(
         random: statistics of z of a randomly initialized encoder, on the same jets.
         labels: z was trained to separate classes. Few directions are no fault then: two classes leave one
             (neural collapse, arXiv:2008.08186).
-        early: the training is in its first steps, in which a healthy z passes through few directions, too.
+        early: the training is in its first steps, when a healthy z also passes through few directions.
     """
     verdicts = []
     if z.variation < MIN_VARIATION * random.variation:

@@ -36,7 +36,7 @@ TEACHER_MAY_STOP_AFTER = 0.9
 """Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
 
 BatchLosses = tuple[int, float, dict[str, float]]
-"""Number of jets of a batch, the sum of their weights, and its loss and parts."""
+"""Number of jets of a batch, its weight in a mean, and its loss and parts."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Monitor:
         Args:
             method: the method; it is left unchanged.
             progress: fraction of the training done.
-            early: the training is in its first `EARLY_STEPS` steps, in which some verdicts would be premature.
+            early: the training is in its first `EARLY_STEPS` steps, when some verdicts would be premature.
         """
         with evaluating(method):
             losses = self._losses(method, progress, self.jets)
@@ -178,9 +178,9 @@ class Monitor:
         losses = []
         for number, batch in enumerate(self._batches(jets)):
             torch.manual_seed(number)
-            parts = method(batch.to(_device(method)), progress)
-            weight = float(len(batch) if batch.weights is None else batch.weights.sum())
-            losses.append((len(batch), weight, {name: float(value) for name, value in parts.items()}))
+            batch = batch.to(_device(method))
+            parts = {name: float(value) for name, value in method(batch, progress).items()}
+            losses.append((len(batch), method.batch_weight(batch), parts))
         return losses
 
     def _z(self, encoder: BaseEncoder, jets: Jets) -> Tensor:
@@ -244,7 +244,7 @@ def evaluating(method: Method) -> Iterator[None]:
 
 
 def _mean(losses: list[BatchLosses]) -> dict[str, float]:
-    """Average loss and parts over the jets of some batches, with their weights."""
+    """Average loss and parts over some batches, with their weights."""
     total = sum(weight for _, weight, _ in losses) or 1.0
     totals: dict[str, float] = {}
     for _, weight, parts in losses:

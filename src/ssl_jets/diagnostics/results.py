@@ -39,7 +39,7 @@ class RepresentationStatistics:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One way in which a representation has collapsed.
+    """Criterion of collapse that z has met.
 
     Attributes:
         name: name in `metrics.jsonl`.

@@ -52,8 +52,6 @@ class ExportedModel(nn.Module):
             model has them.
     """
 
-    normal: Tensor
-
     def __init__(self, model: Model, *, tokens: bool = False) -> None:
         super().__init__()
         self.columns = tuple(name for name in COLUMNS if name in model.columns)
@@ -67,8 +65,6 @@ class ExportedModel(nn.Module):
             "quantiles": self.regressor is not None and self.regressor.kind != "mean",
         }
         self.outputs = tuple(name for name, given in has.items() if given)
-        normal = self.regressor.normal_quantiles() if self.regressor is not None else torch.empty(0)
-        self.register_buffer("normal", normal, persistent=False)
 
     def forward(self, particles: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, in the order of `outputs`, from the two inputs of `PaddedEncoder`.
@@ -89,7 +85,7 @@ class ExportedModel(nn.Module):
         if self.regressor is not None:
             results.append(of_jets(self.regressor.physical(z)))
             if "quantiles" in self.outputs:
-                results.append(of_jets(self.regressor.bands(z, self.normal)))
+                results.append(of_jets(self.regressor.bands(z)))
         return tuple(results)
 
 

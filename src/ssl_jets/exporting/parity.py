@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import onnxruntime
 
 LENGTHS = (1, 2, 50, 300)
-"""Particles of the jets that are compared, besides the jets as they are."""
+"""Lengths of the jets that are made for the comparison, in addition to the real jets."""
 AS_THEY_ARE = 64
-"""Jets compared at their own length."""
+"""Real jets that are compared."""
 BATCH = 64
-"""Jets of a batch whose latency is measured."""
+"""Jets of the batch in the latency measurement."""
 MISSING = (("energy",), ("charge",), ("kind",), ("d0", "d0err"), ("dz", "dzerr"))
-"""Columns that are left out together, for the comparison of missing columns."""
+"""Columns that are left out together to compare missing columns."""
 _MEASURED_SECONDS = 1.0
 
 

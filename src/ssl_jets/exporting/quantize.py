@@ -32,7 +32,7 @@ class QuantizationLoss:
         cosine: mean cosine of z with z of the float32 graph.
         same_class: fraction of the jets with the same most probable class; None without a head.
         auc: macro one-versus-rest AUC of float32 and 8 bits; None without a head, or labels of its classes.
-        accuracy: accuracy of float32 and 8 bits; None likewise.
+        accuracy: accuracy of float32 and 8 bits; None as for `auc`.
     """
 
     path: Path
@@ -71,7 +71,7 @@ def quantize(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def matrices_of_blocks(proto: onnx.ModelProto) -> list[str]:
-    """Return the names of the matrix products of the blocks: those to whose result a bias of a block is added."""
+    """Return the names of the matrix products of the blocks: those followed by the bias of a block."""
     sums = [node.input for node in proto.graph.node if node.op_type == "Add"]
     products = {name for names in sums if any(".transformer.blocks." in name for name in names) for name in names}
     return [node.name for node in proto.graph.node if node.op_type == "MatMul" and node.output[0] in products]

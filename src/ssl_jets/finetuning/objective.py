@@ -17,13 +17,11 @@ from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
-from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.metrics import particle_metrics
 from ssl_jets.nn.particles.tasks import ParticleTasks
-from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import TaskWeights
-from ssl_jets.nn.tasks import Tasks, TaskSettings
+from ssl_jets.nn.tasks import Tasks, TaskSettings, at_least_one, weights_of
 
 LearningRateMultipliers = Callable[[float], Mapping[str, float]]
 """Function of the progress that returns multipliers of the learning rate (see `Method.lr_multipliers`)."""
@@ -94,7 +92,7 @@ class Objective(Method):
         """Compute the total loss, and the value of each task and term."""
         particles = self.particles
         if not self.terms:
-            jets = self.tasks.having(jets, None if particles is None else particles.has(jets))
+            jets = at_least_one(jets, self._has(jets))
         z, tokens = self.encoder(jets, z_only=particles is None)  # [jet, dim], [particle, width]
         jet_weights = self.source_weights(jets) if self.training and self.source_weights is not None else None
         losses, logged = self.tasks(z, jets, jet_weights)
@@ -110,6 +108,11 @@ class Objective(Method):
             total = total + value
             logged |= {f"loss_{name}": value.detach(), **term.logged}
         return {"loss": total, **logged, **self.weights.parts(losses)}
+
+    def _has(self, jets: Jets) -> Tensor:
+        """Return the jets with a target of jets or particles, bool `[jet]`."""
+        has = self.tasks.has(jets)
+        return has if self.particles is None else has | self.particles.has(jets)
 
     def after_step(self, progress: float) -> None:
         """Clamp the log-uncertainties s of the tasks to their limits."""
@@ -135,17 +138,10 @@ class Objective(Method):
             return {}
         return particle_metrics(self.encoder, self.particles.heads, batches)
 
-    def exported(self) -> BaseEncoder:
-        """Return the encoder."""
-        return self.encoder
-
-    def exported_head(self) -> ClassHead | None:
-        """Return the class head."""
-        return self.tasks.head
-
-    def exported_regressor(self) -> Regressor | None:
-        """Return the regression head of the jet columns."""
-        return self.tasks.regressor
+    def batch_weight(self, jets: Jets) -> float:
+        """Return the weight of the jets with a target of jets or particles; of all jets where a term reads them."""
+        weights = weights_of(jets)
+        return float((weights if self.terms else weights[self._has(jets)]).sum())
 
     def exported_particle_heads(self) -> ParticleHeads | None:
         """Return the heads of the particles."""

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ssl_jets.config import MethodSettings, Recipe
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.methods._renamed import rename_weights
 from ssl_jets.nn.encoder import BaseEncoder, Encoder
+from ssl_jets.nn.heads import learned_columns
 from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.observables import JetObservables
+from ssl_jets.nn.tasks import Tasks, weights_of
 
 
 class Method(nn.Module):
@@ -24,7 +26,12 @@ class Method(nn.Module):
     the jets of the batch, so that equal batches on several ranks give the gradient of the joined batch.
 
     A subclass has a docstring with formula and paper, `Config`, `__init__`, `loss` and, if weights follow others,
-    `after_step`. The collapse monitor finds the trained encoder as `encoder` and a momentum encoder as `teacher`.
+    `after_step`. Modules of these names have a meaning for others:
+
+        encoder      the trained encoder
+        teacher      a momentum encoder, which the collapse monitor compares with it
+        projector    the map from z to the vectors that the loss compares (`projection`)
+        tasks        supervised tasks on z, whose heads are exported
 
     Args:
         cfg: the method's own settings.
@@ -53,6 +60,10 @@ class Method(nn.Module):
     sees_collections: ClassVar[bool] = False
     """Whether `loss` reads further collections of the jets. Not where both views share their elements, or where jets
     are drawn particle by particle; masked methods hide elements with the particles (`masking.visible`)."""
+    compares_views: ClassVar[bool] = False
+    """Whether `loss` compares views of a jet, one of them of `Jets.second_view`."""
+    compares_jets: ClassVar[bool] = False
+    """Whether `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
     regresses_observables: ClassVar[bool] = False
     """Whether `loss` itself regresses jet observables with `cfg.observables_weight`, such as from a noised z."""
     saves_full_method: ClassVar[bool] = False
@@ -94,7 +105,7 @@ class Method(nn.Module):
         Args:
             jets: the batch.
             progress: fraction of the training done, 0 to 1.
-            hide: probability with which each group of inputs is hidden from `loss` (`hide_inputs`), except for `whole`.
+            hide: probability of hiding each group of inputs from `loss` (`hide_inputs`); `whole` still has them.
         """
         hidden = [*(() if self.sees_context else jets.context), *(() if self.sees_collections else jets.collections)]
         some = hide_inputs(jets, hide) if hide else jets
@@ -105,9 +116,9 @@ class Method(nn.Module):
             self._whole = None
 
     def whole(self, jets: Jets) -> Jets:
-        """Return the jets of a batch with the inputs that `train.hide_features` hides, for targets of a frozen network.
+        """Return the jets of a batch with the inputs that `train.hide_features` hides.
 
-        It was trained on all of them, and gives other targets to jets that lack some.
+        A frozen network that gives targets reads these jets: it was trained with all inputs.
         """
         return jets if self._whole is None else self._whole
 
@@ -126,12 +137,22 @@ class Method(nn.Module):
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""
         return {}
 
+    def batch_weight(self, jets: Jets) -> float:
+        """Return the weight of a batch in a mean of its losses over several batches.
+
+        It is the number of jets or, with supervised tasks, the sum of the weights of the jets that have a target.
+        """
+        if self._tasks is None:
+            return float(len(jets))
+        return float(weights_of(jets)[self._tasks.has(jets)].sum())
+
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the vectors `[jet, out]` that the loss compares between jets or views, from z `[jet, dim]`.
 
-        None for a method without such a comparison.
+        By default the output of `projector`; None for a method without one.
         """
-        return None
+        projector = getattr(self, "projector", None)
+        return None if projector is None else projector(z)
 
     def prepare(self, batches: Iterable[Jets]) -> None:
         """Fit the statistics of the observables, if they have a weight, and of the method."""
@@ -158,21 +179,30 @@ class Method(nn.Module):
         """Return the jets without the columns that this method was not trained with, as `Model.embed` reads them."""
         return jets if self.columns is None else jets.without(set(jets.columns) - set(self.columns))
 
+    def only_learned(self, made: Jets) -> Jets:
+        """Return jets that a decoder made without the columns that this loaded method has not learned."""
+        return made.without(set(COLUMNS) - set(learned_columns(self.columns or COLUMNS)))
+
     def exported(self) -> BaseEncoder:
         """Return the encoder that embed, finetune and evaluate use."""
         return self.encoder
 
     def exported_head(self) -> nn.Module | None:
         """Return the head f(z) = logits over the label names, if the method trains one."""
-        return None
+        return None if self._tasks is None else self._tasks.head
 
     def exported_regressor(self) -> nn.Module | None:
         """Return the head f(z) = jet columns, if the method trains one."""
-        return None
+        return None if self._tasks is None else self._tasks.regressor
 
     def exported_particle_heads(self) -> nn.Module | None:
         """Return the heads f(token) of targets of particles, if the method trains any."""
         return None
+
+    @property
+    def _tasks(self) -> Tasks | None:
+        tasks = getattr(self, "tasks", None)
+        return tasks if isinstance(tasks, Tasks) else None
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
@@ -180,14 +210,9 @@ class Method(nn.Module):
         return False
 
     @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Check if `loss` compares views of a jet, one of them of `Jets.second_view`, with these settings."""
-        return False
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Check if `loss` compares the jets of a batch, so that nothing is learned from a batch of one."""
-        return False
+    def objectives(cls, cfg: MethodSettings) -> tuple[type[Method], ...]:
+        """Return this method and the methods inside it, with these settings."""
+        return (cls,)
 
     @classmethod
     def jet_columns(cls, cfg: MethodSettings) -> tuple[str, ...]:

@@ -116,4 +116,4 @@ class BottleneckMaskedAutoencoder(Method):
         offsets = offsets_of(self.counts.quantile(z, z.new_full((len(z),), 0.5)))
         ranks = torch.arange(int(offsets[-1]), device=z.device) - torch.repeat_interleave(offsets[:-1], offsets.diff())
         values, logits = self._decode(z, offsets, ranks)
-        return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
+        return self.only_learned(Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets))

@@ -52,6 +52,8 @@ class BYOL(Method):
         """Linear layers of the predictor; 0 for none, which collapses with `plain` targets."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # whitening and BatchNorm are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -65,7 +67,7 @@ class BYOL(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the symmetrized squared distance on the sphere to the teacher's projection of the other view."""
         first, second = (make_view(view, self.cfg.views) for view in (jets, jets.second_view()))
-        predictions = [self.predictor(self.projection(self.encoder(view, z_only=True).z)) for view in (first, second)]
+        predictions = [self.predictor(self.projector(self.encoder(view, z_only=True).z)) for view in (first, second)]
         with torch.no_grad():
             teacher_z = [self.teacher(view, z_only=True).z for view in (second, first)]
             targets = [self._target(self.teacher_projector(z)) for z in teacher_z]
@@ -75,21 +77,6 @@ class BYOL(Method):
         ]
         loss = (2 - 2 * torch.stack(cosines)).sum(0).mean()  # cosines [2, jet]
         return {"loss": loss, "momentum": loss.new_tensor(self.momentum(progress))}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the student's projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: whitening and BatchNorm are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True
 
     def _target(self, projections: Tensor) -> Tensor:
         return whiten(projections) if self.cfg.targets == "whitened" else projections

@@ -115,8 +115,11 @@ class DiffusionAutoencoder(Method):
         """Decode z `[jet, dim]`, multiplicities int64 `[jet]` and normal noise `[particle, TARGETS + 1]` to jets."""
         condition = self._condition(project_to_sphere(z), offsets_of(counts), self.present)
         values, kinds = self.decoder.sample(noise, condition, self.cfg.steps)
-        jets = Jets(self.encoder.features.particles(values, kinds), condition.offsets)
-        return jets.scaled_to(self.observables.pt(condition.z)) if self.cfg.observables_weight else jets
+        jets = self.only_learned(Jets(self.encoder.features.particles(values, kinds), condition.offsets))
+        if self.cfg.observables_weight:
+            factor = self.observables.pt(condition.z) / jets.sum(jets.column("pt"))  # [jet]
+            jets = jets.scaled(factor[jets.jet_of_particle])
+        return jets
 
     @torch.no_grad()
     def reconstruct(self, jets: Jets) -> Jets:
@@ -125,19 +128,15 @@ class DiffusionAutoencoder(Method):
 
     @torch.no_grad()
     def interpolate(self, jets_a: Jets, jets_b: Jets, steps: int) -> list[Jets]:
-        """Decode `steps` points from a to b along the great circle between their z.
-
-        The noise of a particle is the same at each point, and n is the median of p(n | z): only z changes.
-        """
+        """Decode `steps` points of the great circle from z of a to z of b: the same noise, n the median of p(n | z)."""
         a, b = (project_to_sphere(self.encoder(self.learned(jets), z_only=True).z) for jets in (jets_a, jets_b))
         angle = nn.functional.cosine_similarity(a, b).clamp(-1 + 1e-6, 1 - 1e-6).arccos().unsqueeze(1)
-        most = self.cfg.most_particles
-        noise = torch.randn(len(a), most, TARGETS + 1, device=a.device)
+        noise = torch.randn(len(a), self.cfg.most_particles, TARGETS + 1, device=a.device)
         decoded = []
         for share in torch.linspace(0, 1, steps).tolist():
             z = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
             counts = self.counts.quantile(z, z.new_full((len(z),), 0.5))
-            first = torch.arange(most, device=z.device) < counts.unsqueeze(1)  # bool [jet, most_particles]
+            first = torch.arange(noise.shape[1], device=z.device) < counts.unsqueeze(1)  # bool [jet, most_particles]
             decoded.append(self.decode(z, counts, noise[first]))
         return decoded
 

@@ -96,5 +96,5 @@ class DiffusionMaskedAutoencoder(Method):
             particles = jets.particles.clone()
             particles[hidden] = torch.nan  # features of a schema are not drawn
             particles[hidden, : len(columns)] = self.encoder.features.particles(values, kinds)[:, columns]
-            completed.append(replace(jets, particles=particles))
+            completed.append(self.only_learned(replace(jets, particles=particles)))
         return completed

@@ -66,6 +66,7 @@ class Dino(Method):
         """Fraction of the particles of a global view that the student then does not read."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # assignments are balanced over the jets
     cfg: Config
     centre: Tensor
 
@@ -86,7 +87,7 @@ class Dino(Method):
             teacher_cosines = [self.teacher_head(encoded.z) for encoded in taught]  # [jet, prototype] for each view
         views += [make_view(jets, self.cfg.local_view) for _ in range(self.cfg.local_views)]
         z, particle_losses = self._read(views, taught)
-        predictions = [(self.projection(one) / self.cfg.student_temperature).log_softmax(1) for one in z]
+        predictions = [(self.head(one) / self.cfg.student_temperature).log_softmax(1) for one in z]
         targets = [self._target(cosines) for cosines in teacher_cosines]
         entropies = [
             -(target * prediction).sum(1).mean()
@@ -131,11 +132,6 @@ class Dino(Method):
         if self.cfg.balance == "sinkhorn":
             return sinkhorn(cosines, self.cfg.teacher_temperature)
         return centred(cosines, self.centre, self.cfg.teacher_temperature)
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: the assignments are balanced over the jets."""
-        return True
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

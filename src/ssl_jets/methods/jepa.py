@@ -74,6 +74,7 @@ class Jepa(Method):
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
     sees_collections: ClassVar[bool] = True
+    compares_jets: ClassVar[bool] = True  # the spread of z and BatchNorm are over the jets
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -123,11 +124,6 @@ class Jepa(Method):
         """Return q(z), the prediction of the teacher's q'(z'), float32 `[jet, encoder width]`."""
         projections: Tensor = self.z_out(z)
         return projections.float()
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: the spread of z and BatchNorm are over the jets."""
-        return True
 
     def after_step(self, progress: float) -> None:
         """Update the teacher."""

@@ -46,9 +46,11 @@ class LeJepa(Method):
         directions: int = Field(default=128, ge=1)
         """Random directions of S, redrawn in every step."""
         sigreg_weight: float = Field(default=5.0, ge=0)
-        """Weight w of S; it corresponds to the paper's weight divided by the number of jets of a batch."""
+        """Weight w of S; the paper's weight is w divided by the number of jets of a batch."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # SIGReg and BatchNorm are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -61,7 +63,7 @@ class LeJepa(Method):
         pair = jets, jets.second_view()  # of pairs, the views are of both jets in turn
         views = torch.stack(
             [
-                self.projection(self.encoder(make_view(pair[number % 2], kind), z_only=True).z)
+                self.projector(self.encoder(make_view(pair[number % 2], kind), z_only=True).z).float()
                 for number, kind in enumerate(kinds)
             ]
         )  # [view, jet, p]
@@ -71,18 +73,3 @@ class LeJepa(Method):
         regularizer = torch.stack([sigreg(view, directions) for view in views]).mean()
         loss = agreement + self.cfg.sigreg_weight * regularizer
         return {"loss": loss, "agreement_loss": agreement.detach(), "sigreg": regularizer.detach()}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections, float32 `[jet, projector_width]`."""
-        projections: Tensor = self.projector(z)
-        return projections.float()
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: SIGReg and BatchNorm are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True

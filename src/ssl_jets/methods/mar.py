@@ -32,6 +32,7 @@ from ssl_jets.nn import masking, random
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.features import TARGETS
 from ssl_jets.nn.flow import ParticleFlow
+from ssl_jets.nn.heads import learned_columns
 from ssl_jets.nn.transformer import Transformer
 
 
@@ -50,7 +51,7 @@ class MaskedAutoregression(Method):
         head_width: int = Field(default=128, ge=8)
         """Width of the MLP that is the flow of a particle."""
         times: int = Field(default=4, ge=1)
-        """Times T drawn for each hidden particle; the MLP is cheap beside encoder and decoder."""
+        """Times T drawn for each hidden particle; the MLP is cheap compared with encoder and decoder."""
         kind_weight: float = Field(default=1.0, ge=0)
         """Weight w of the cross-entropy on kind and charge."""
         mask_tokens: int = Field(default=64, ge=1)
@@ -118,7 +119,7 @@ class MaskedAutoregression(Method):
     @torch.no_grad()
     def complete(self, jets: Jets, hidden: Tensor, samples: int) -> list[Jets]:
         """Draw the hidden particles (bool `[particle]`), `samples` times; in columns that jets and training have."""
-        learned = [name for name, there in zip(COLUMNS, self.has_column, strict=True) if there]
+        learned = learned_columns([name for name, there in zip(COLUMNS, self.has_column, strict=True) if there])
         jets = jets.without([name for name in jets.columns if name not in learned])
         return [self._complete(jets, hidden) for _ in range(samples)]
 

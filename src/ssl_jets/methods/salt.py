@@ -38,7 +38,7 @@ class Salt(Method):
         """Settings of `salt`."""
 
         teacher: str = ""
-        """Trained model whose encoder is the teacher, by the paper one of `mae`; there is no default."""
+        """Trained model with the teacher's encoder, in the paper a masked autoencoder; there is no default."""
         mask: masking.MaskStrategy = "random"
         """Hidden particles: random ones, a region of (deta, dphi), random ones up to a fraction of pt, or kinds."""
         mask_ratio: float = Field(default=0.4, gt=0, lt=1)

@@ -26,10 +26,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, TaskWeights
-from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
 
 UNLABELLED = "unlabelled"
 
@@ -84,12 +82,14 @@ class SemiSupervised(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted losses, the parts of both methods, and every s."""
-        labelled = self.tasks.having(jets)
+        labelled = at_least_one(jets, self.tasks.has(jets))
         losses, logged = self.tasks(self.encoder(labelled, z_only=True).z, labelled)
         parts = self.method(jets, progress)
         first, last = self.cfg.unlabelled_weight
         losses[UNLABELLED] = TaskLoss(parts.pop("loss"), first + (last - first) * progress)
-        return {"loss": self.weights(losses), **logged, **parts, **self.weights.parts(losses)}
+        # Both may log an accuracy: of the classes, and of the partners of views.
+        others = {f"{UNLABELLED}_{name}" if name in logged else name: part for name, part in parts.items()}
+        return {"loss": self.weights(losses), **logged, **others, **self.weights.parts(losses)}
 
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the projections of the other method."""
@@ -118,27 +118,13 @@ class SemiSupervised(Method):
         return tuple(dict.fromkeys((*cfg.jet_columns, *other)))
 
     @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Check if the other method compares two views."""
+    def objectives(cls, cfg: MethodSettings) -> tuple[type[Method], ...]:
+        """Return this method and the other one."""
         assert isinstance(cfg, cls.Config)
-        return find(cfg.unlabelled).compares_views(cfg.unlabelled_settings)
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Check if the other method compares the jets of a batch."""
-        assert isinstance(cfg, cls.Config)
-        return find(cfg.unlabelled).compares_jets(cfg.unlabelled_settings)
+        return (cls, find(cfg.unlabelled))
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:
         """Check if the label is among the targets, or the other method needs it."""
         assert isinstance(cfg, cls.Config)
         return LABEL in cfg.targets or find(cfg.unlabelled).needs_labels(cfg.unlabelled_settings)
-
-    def exported_head(self) -> ClassHead | None:
-        """Return the class head."""
-        return self.tasks.head
-
-    def exported_regressor(self) -> Regressor | None:
-        """Return the head of the jet columns."""
-        return self.tasks.regressor

@@ -12,6 +12,8 @@ that the two views do not share.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,6 +43,8 @@ class SimCLR(Method):
         projector_layers: int = Field(default=2, ge=1)
         """Linear layers of the projector."""
 
+    compares_jets: ClassVar[bool] = True  # views of a jet with views of the others
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -49,23 +53,8 @@ class SimCLR(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute NT-Xent, and the fraction of views whose nearest view is their partner."""
-        first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
+        first = self.projector(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
+        second = self.projector(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)
         accuracy = (logits.argmax(1) == partner).float().mean()
         return {"loss": nn.functional.cross_entropy(logits, partner), "accuracy": accuracy}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: views of a jet are compared with views of the others."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True

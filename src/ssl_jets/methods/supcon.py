@@ -12,6 +12,8 @@ input of the projector. No classifier is trained.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -44,6 +46,8 @@ class SupCon(Method):
         projector_layers: int = Field(default=2, ge=1)
         """Linear layers of the projector."""
 
+    compares_jets: ClassVar[bool] = True  # views of a jet with views of the others
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -54,29 +58,14 @@ class SupCon(Method):
         """Compute L_out, and the fraction of views whose nearest view is of the same class, or of the same jet."""
         if jets.labels is None:
             raise SslJetsError("method supcon needs labels, and these jets have none")
-        first = self.projection(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
-        second = self.projection(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
+        first = self.projector(self.encoder(make_view(jets, self.cfg.views), z_only=True).z)  # [jet, out]
+        second = self.projector(self.encoder(make_view(jets.second_view(), self.cfg.views), z_only=True).z)
         logits, partner = similarities(first, second, self.cfg.temperature)  # [2 jets, 2 jets of all ranks]
         positive = positives(logits, partner, jets.labels)
         log_p = logits.log_softmax(1).masked_fill(~positive, 0.0)
         loss = -(log_p.sum(1) / positive.sum(1)).mean()
         accuracy = positive.gather(1, logits.argmax(1, keepdim=True)).float().mean()
         return {"loss": loss, "accuracy": accuracy}
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections `[jet, out]`."""
-        projections: Tensor = self.projector(z)
-        return projections
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: views of a jet are compared with views of the others."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True
 
     @classmethod
     def needs_labels(cls, cfg: MethodSettings) -> bool:

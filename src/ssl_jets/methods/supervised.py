@@ -21,10 +21,8 @@ from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.heads import ClassHead
-from ssl_jets.nn.regression import Regressor
 from ssl_jets.nn.task_weights import TaskWeights
-from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
 
 
 class Supervised(Method):
@@ -43,7 +41,7 @@ class Supervised(Method):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted losses, each task's loss and s, and the accuracy on the batch."""
-        jets = self.tasks.having(jets)
+        jets = at_least_one(jets, self.tasks.has(jets))
         losses, logged = self.tasks(self.encoder(jets, z_only=True).z, jets)
         return {"loss": self.weights(losses), **logged, **self.weights.parts(losses)}
 
@@ -66,16 +64,3 @@ class Supervised(Method):
         """Check if the label is among the targets."""
         assert isinstance(cfg, TaskSettings)
         return LABEL in cfg.targets
-
-    @property
-    def head(self) -> ClassHead | None:
-        """The class head; None without the label among the targets."""
-        return self.tasks.head
-
-    def exported_head(self) -> ClassHead | None:
-        """Return the class head."""
-        return self.tasks.head
-
-    def exported_regressor(self) -> Regressor | None:
-        """Return the head of the jet columns."""
-        return self.tasks.regressor

@@ -123,7 +123,7 @@ class Tokenizer(Method):
         vectors = self.from_code(self.quantizer.codebook[codes])
         decoded = self.decoder(vectors, offsets, vectors.new_empty(len(offsets) - 1, 0, vectors.shape[1]))[1]
         values, logits = self.features_out(decoded).float(), self.kinds_out(decoded).float()
-        return Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets)
+        return self.only_learned(Jets(self.encoder.features.particles(values, logits.argmax(1)), offsets))
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return usage and perplexity of the codebook, and median reconstruction errors of pt, angle and jet mass."""

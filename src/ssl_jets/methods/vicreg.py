@@ -50,6 +50,8 @@ class VICReg(Method):
         """Linear layers of the projector."""
 
     recipe: ClassVar[Recipe] = Recipe(train=TrainSettings(epochs=5, batch_size=128, lr=1e-3))
+    compares_jets: ClassVar[bool] = True  # variance and covariance are over the jets
+    compares_views: ClassVar[bool] = True
     cfg: Config
 
     def __init__(self, cfg: Config, encoder: Encoder, labels: tuple[str, ...] = ()) -> None:
@@ -61,8 +63,10 @@ class VICReg(Method):
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         """Compute the weighted sum of the three terms."""
         cfg = self.cfg
-        first = self.projection(self.encoder(make_view(jets, cfg.views), z_only=True).z)  # [jet, D]
-        second = self.projection(self.encoder(make_view(jets.second_view(), cfg.views), z_only=True).z)
+        first, second = (
+            self.projector(self.encoder(make_view(view, cfg.views), z_only=True).z).float()
+            for view in (jets, jets.second_view())
+        )  # [jet, D]
         invariance = (first - second).square().mean()
         v1, c1 = vicreg_terms(gather(first))
         v2, c2 = vicreg_terms(gather(second))
@@ -72,18 +76,3 @@ class VICReg(Method):
             "variance": (v1 + v2).detach(),
             "covariance": (c1 + c2).detach(),
         }
-
-    def projection(self, z: Tensor) -> Tensor:
-        """Return the projections, float32 `[jet, D]`."""
-        projections: Tensor = self.projector(z)
-        return projections.float()
-
-    @classmethod
-    def compares_jets(cls, cfg: MethodSettings) -> bool:
-        """Return True: variance and covariance are over the jets."""
-        return True
-
-    @classmethod
-    def compares_views(cls, cfg: MethodSettings) -> bool:
-        """Return True: every second view is of `Jets.second_view`."""
-        return True

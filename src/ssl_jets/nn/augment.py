@@ -1,10 +1,10 @@
 """Augmentations of packed jets, in physical units.
 
-Every augmentation is a function of jets and one strength, draws random numbers from `nn.random`, never empties a jet,
-and declares its invariants in `AUGMENTATIONS`. Angles are taken as small: rotations, boosts and masses are computed in
-the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that is moved in that plane
-keeps its energy. Those that move a jet as a whole (rotate, reflect, boost, shift) move the elements of its collections
-with it; the others leave elements as they are.
+Every augmentation is a function of jets and one strength, draws random numbers from `nn.random` and never empties a
+jet. `docs/augmentations.md` lists what each conserves. Angles are taken as small: rotations, boosts and masses are
+computed in the plane around the jet axis, m^2 = sum over pairs of pt_i pt_j dR_ij^2, and a particle that moves in that
+plane keeps its energy. Those that move a jet as a whole (rotate, reflect, boost, shift) move the elements of its
+collections with it; the others leave elements as they are.
 
 The choice follows JetCLR (Dillon et al., arXiv:2108.04253: rotation, shift, smearing, collinear splitting), with
 dropout and crops as in masked and joint-embedding models.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +24,6 @@ from torch import Tensor
 from ssl_jets.config import Settings
 from ssl_jets.jets import COLUMNS, KINDS, Jets, offsets_of
 from ssl_jets.nn import random
-from ssl_jets.nn.collections.moving import move_together, signed, with_values
 from ssl_jets.nn.masking import TRACKS, distance_to_one
 
 _NEUTRAL_KINDS = (KINDS.index("neutral hadron"), KINDS.index("photon"))
@@ -68,37 +67,6 @@ class Views(Settings):
         return dict.fromkeys(cls.model_fields, 0.0) if values == "none" else values
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Augmentation with its declared invariants.
-
-    Attributes:
-        name: its setting in `Views`.
-        apply: from jets and a strength above 0 to new jets; the input is not changed.
-        keeps: its invariants, names of `KEPT`.
-        keeps_features: each particle keeps its features of a schema; otherwise they are missing for changed particles.
-    """
-
-    name: str
-    apply: Callable[[Jets, float], Jets]
-    keeps: frozenset[str]
-    keeps_features: bool = True
-
-
-KEPT = {
-    "pt": "the sum of the particles' pt",
-    "energy": "the sum of the particles' energies",
-    "mass": "the jet mass, of small angles",
-    "multiplicity": "the number of particles",
-    "angles": "the distances dR between particles",
-    "charge": "the sum of the particles' charges",
-    "displacement": "the sizes of the impact parameters of all tracks",
-    "kind": "the number of particles of each kind",
-    "IRC": "hard particles: only particles of a few GeV change, or one splits into two collinear ones",
-}
-"""Invariants that an augmentation can declare."""
-
-
 def make_view(jets: Jets, views: Views) -> Jets:
     """Return an augmented copy of jets; labels and jet columns stay.
 
@@ -116,9 +84,9 @@ def make_view(jets: Jets, views: Views) -> Jets:
         [1]
     """
     for augmentation in AUGMENTATIONS:
-        strength = getattr(views, augmentation.name)
+        strength = getattr(views, augmentation.__name__)
         if strength > 0:
-            jets = augmentation.apply(jets, strength)
+            jets = augmentation(jets, strength)
     return jets
 
 
@@ -134,12 +102,12 @@ def rotate(jets: Jets, strength: float) -> Jets:
     uniform = random.uniform_per_jet(jets)
 
     def rotated(part: Jets) -> Jets:
-        angle = signed(uniform, part) * strength
+        angle = _signed(uniform, part) * strength
         cos, sin = angle.cos(), angle.sin()
         deta, dphi = part.column("deta"), part.column("dphi")
-        return with_values(part, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
+        return _with_values(part, deta=cos * deta - sin * dphi, dphi=sin * deta + cos * dphi)
 
-    return move_together(jets, rotated)
+    return _move_together(jets, rotated)
 
 
 def reflect(jets: Jets, strength: float) -> Jets:
@@ -148,9 +116,9 @@ def reflect(jets: Jets, strength: float) -> Jets:
 
     def reflected(part: Jets) -> Jets:
         side = sign[part.jet_of_particle]
-        return with_values(part, **{name: side * part.column(name) for name in ("dphi", "d0") if name in part.columns})
+        return _with_values(part, **{name: side * part.column(name) for name in ("dphi", "d0") if name in part.columns})
 
-    return move_together(jets, reflected)
+    return _move_together(jets, reflected)
 
 
 def boost(jets: Jets, strength: float) -> Jets:
@@ -158,11 +126,10 @@ def boost(jets: Jets, strength: float) -> Jets:
     uniform = random.uniform_per_jet(jets)
 
     def boosted(part: Jets) -> Jets:
-        factor = (signed(uniform, part) * strength).exp()
-        grown = {name: part.column(name) * factor for name in ("pt", "energy") if name in part.columns}
-        return with_values(part, **grown, deta=part.column("deta") / factor, dphi=part.column("dphi") / factor)
+        factor = (_signed(uniform, part) * strength).exp()
+        return _with_values(part.scaled(factor), deta=part.column("deta") / factor, dphi=part.column("dphi") / factor)
 
-    return move_together(jets, boosted)
+    return _move_together(jets, boosted)
 
 
 def shift(jets: Jets, strength: float) -> Jets:
@@ -170,10 +137,10 @@ def shift(jets: Jets, strength: float) -> Jets:
     first, second = random.uniform_per_jet(jets), random.uniform_per_jet(jets)
 
     def shifted(part: Jets) -> Jets:
-        deta = part.column("deta") + signed(first, part) * strength
-        return with_values(part, deta=deta, dphi=part.column("dphi") + signed(second, part) * strength)
+        deta = part.column("deta") + _signed(first, part) * strength
+        return _with_values(part, deta=deta, dphi=part.column("dphi") + _signed(second, part) * strength)
 
-    return move_together(jets, shifted)
+    return _move_together(jets, shifted)
 
 
 def crop_region(jets: Jets, strength: float) -> Jets:
@@ -219,20 +186,20 @@ def split(jets: Jets, strength: float) -> Jets:
     features = [at for at, name in enumerate(jets.columns) if name not in COLUMNS]
     if features:  # measured of the whole particle, they describe neither half
         particles[:, features] = particles[:, features].masked_fill(chosen[index].unsqueeze(1), torch.nan)
-    return _scaled(replace(jets, particles=particles, offsets=offsets), factor)
+    return replace(jets, particles=particles, offsets=offsets).scaled(factor)
 
 
 def smear(jets: Jets, strength: float) -> Jets:
     """Smear the direction of each particle by normal noise of width strength / pt, at most 0.1 (JetCLR)."""
     width = (strength / jets.column("pt").clamp(min=1e-3)).clamp(max=0.1).unsqueeze(1)
     noise = random.normal(jets, 2) * width
-    return with_values(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
+    return _with_values(jets, deta=jets.column("deta") + noise[:, 0], dphi=jets.column("dphi") + noise[:, 1])
 
 
 def resolution(jets: Jets, strength: float) -> Jets:
     """Scale pt and energy of each particle by exp(n strength / sqrt(pt)), n standard normal."""
     width = (strength / jets.column("pt").clamp(min=1e-3).sqrt()).clamp(max=1.0)
-    return _scaled(jets, (random.normal(jets, 1)[:, 0] * width).exp())
+    return jets.scaled((random.normal(jets, 1)[:, 0] * width).exp())
 
 
 def beam(jets: Jets, strength: float) -> Jets:
@@ -243,7 +210,7 @@ def beam(jets: Jets, strength: float) -> Jets:
     if "energy" not in jets.columns:
         return jets
     eta = (random.uniform_per_jet(jets) * strength).to(jets.particles.dtype)[jets.jet_of_particle]
-    return with_values(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
+    return _with_values(jets, energy=jets.column("pt") * (eta + jets.column("deta")).cosh())
 
 
 def hide_tracks(jets: Jets, strength: float) -> Jets:
@@ -256,26 +223,33 @@ def hide_kind(jets: Jets, strength: float) -> Jets:
     return _without(jets, ("kind",), strength)
 
 
-_RIGID = frozenset({"pt", "energy", "mass", "multiplicity", "angles", "charge", "displacement", "kind"})
-_ALL = _RIGID | {"IRC"}
+AUGMENTATIONS: tuple[Callable[[Jets, float], Jets], ...] = (
+    rotate, reflect, boost, shift, crop_region, crop_hardest, thin, drop, split, smear, resolution, beam,
+    hide_tracks, hide_kind,
+)  # fmt: skip
+"""All augmentations, in the order of `make_view`; each has the name of its setting in `Views`."""
 
-AUGMENTATIONS = (
-    Augmentation("rotate", rotate, _RIGID),
-    Augmentation("reflect", reflect, _RIGID),
-    Augmentation("boost", boost, _RIGID - {"pt", "energy", "angles"}),
-    Augmentation("shift", shift, _RIGID),
-    Augmentation("crop_region", crop_region, frozenset()),
-    Augmentation("crop_hardest", crop_hardest, frozenset()),
-    Augmentation("thin", thin, frozenset()),
-    Augmentation("drop", drop, frozenset({"IRC"})),
-    Augmentation("split", split, _ALL - {"multiplicity", "angles", "kind"}, keeps_features=False),
-    Augmentation("smear", smear, _ALL - {"mass", "angles"}),
-    Augmentation("resolution", resolution, _RIGID - {"pt", "energy", "mass"}),
-    Augmentation("beam", beam, _ALL - {"energy"}),
-    Augmentation("hide_tracks", hide_tracks, _ALL - {"displacement"}),
-    Augmentation("hide_kind", hide_kind, _ALL - {"kind"}),
-)
-"""All augmentations, in the order of `make_view`."""
+
+def _move_together(jets: Jets, change: Callable[[Jets], Jets]) -> Jets:
+    """Change the particles, and the elements of each collection with deta and dphi, in the same way."""
+    collections = {
+        name: change(elements) if {"deta", "dphi"} <= {*elements.columns} else elements
+        for name, elements in jets.collections.items()
+    }
+    return replace(change(jets), collections=collections)
+
+
+def _signed(uniform: Tensor, jets: Jets) -> Tensor:
+    """Map numbers in [0, 1) `[jet]` to [-1, 1) `[particle]`, the same for all particles of a jet."""
+    return (2 * uniform - 1).to(jets.particles.dtype)[jets.jet_of_particle]
+
+
+def _with_values(jets: Jets, **changed: Tensor) -> Jets:
+    """Return the jets with other values of the particle columns of these names, each `[particle]`."""
+    particles = jets.particles.clone()
+    for name, values in changed.items():
+        particles[:, jets.columns.index(name)] = values.to(particles.dtype)
+    return replace(jets, particles=particles)
 
 
 def _keep_first(jets: Jets, rank: Tensor, strength: float) -> Jets:
@@ -290,10 +264,6 @@ def _neutral(jets: Jets) -> Tensor:
         if name in jets.columns:
             return torch.isin(jets.column(name), torch.tensor(neutral, device=jets.particles.device))
     return torch.ones(len(jets.particles), dtype=torch.bool, device=jets.particles.device)
-
-
-def _scaled(jets: Jets, factor: Tensor) -> Jets:
-    return with_values(jets, **{name: jets.column(name) * factor for name in ("pt", "energy") if name in jets.columns})
 
 
 def _without(jets: Jets, names: tuple[str, ...], strength: float) -> Jets:

@@ -36,7 +36,7 @@ class BaseEncoder(nn.Module):
         dim: dimension of z.
         pool: pool of tokens to z; None for z of the encoder itself.
         reads_context: read the context of jets; false for a trained encoder that never saw any.
-        reads_collections: read further collections, likewise.
+        reads_collections: the same for further collections.
     """
 
     cfg: ModelSettings

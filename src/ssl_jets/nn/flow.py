@@ -165,34 +165,27 @@ class SetFlow(nn.Module):
             if layer is not None:
                 init_weights(layer)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Return the velocity `[generated particle, TARGETS]` and the logits of the signed kind.
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+        """Return velocity, logits of the signed kind, and output of the transformer at the generated particles.
 
         Args:
             x: noised features, `[generated particle, TARGETS]`.
             t: time of each jet, `[jet]`.
             condition: z and the known particles.
+
+        Returns:
+            `[generated particle, TARGETS]`, `[generated particle, SIGNED_KINDS]`, `[generated particle, width]`.
         """
-        decoded = self._decoded(x, t, condition)
-        return self._velocity(x, t, condition, decoded), self.kinds_out(decoded).float()
-
-    def _velocity(self, x: Tensor, t: Tensor, condition: Condition, decoded: Tensor) -> Tensor:
-        skip, out, _ = precondition(t[condition.jet_of_generated])
-        velocity: Tensor = skip * x + out * self.velocity_out(decoded).float()
-        return velocity
-
-    def _decoded(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Return the output of the transformer at the generated particles, `[generated particle, width]`."""
         jet = condition.jet_of_generated
-        _, _, into = precondition(t[jet])
-        z = condition.z
-        z_tokens = self.z_in(z).float().view(len(z), -1, self.width)  # [jet, 1 + z_tokens, width]
+        skip, out, into = precondition(t[jet])
+        z_tokens = self.z_in(condition.z).float().view(len(condition.z), -1, self.width)  # [jet, 1 + z_tokens, width]
         z_tokens = z_tokens + self.time(t).float().unsqueeze(1)
         rows = self.data_in(into * x * condition.present).float() + z_tokens[jet, 0]  # [generated particle, width]
         if self.tokens_in is not None and condition.tokens is not None:
             rows = decoder_input(condition.generated, self.tokens_in(condition.tokens), rows)  # [particle, width]
-        decoded: Tensor = self.transformer(rows, condition.offsets, z_tokens[:, 1:])[1]
-        return decoded[condition.generated]
+        decoded = self.transformer(rows, condition.offsets, z_tokens[:, 1:])[1][condition.generated]
+        velocity = skip * x + out * self.velocity_out(decoded).float()
+        return velocity, self.kinds_out(decoded).float(), decoded
 
     def errors(
         self, values: Tensor, kinds: Tensor, noise: Tensor, t: Tensor, condition: Condition
@@ -210,8 +203,7 @@ class SetFlow(nn.Module):
             condition: z and the known particles.
         """
         noised, velocity = interpolant(values, noise, t[condition.jet_of_generated])
-        decoded = self._decoded(noised, t, condition)
-        prediction, logits = self._velocity(noised, t, condition, decoded), self.kinds_out(decoded).float()
+        prediction, logits, decoded = self(noised, t, condition)
         return *_errors(prediction - velocity, logits, kinds, condition.present), decoded
 
     @torch.no_grad()

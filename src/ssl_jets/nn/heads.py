@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.jets import Jets
+from ssl_jets.jets import COLUMNS, Jets
 from ssl_jets.nn.features import DeclaredInputs, Features
+
+_FROM_KINDS = ("charge", "kind", "d0", "d0err", "dz", "dzerr")
+"""Columns that a decoder makes from the kind and charge of a particle: tracks of neutral particles are zero."""
+
+
+def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
+    """Return an MLP with one hidden layer of width `hidden`, or a linear layer for `hidden` 0."""
+    layers = [nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, out)] if hidden else [nn.Linear(dim, out)]
+    return nn.Sequential(*layers)
 
 
 class ClassHead(nn.Module):
@@ -23,11 +32,7 @@ class ClassHead(nn.Module):
     def __init__(self, dim: int, classes: int, hidden: int = 0) -> None:
         super().__init__()
         self.dim, self.classes, self.hidden = dim, classes, hidden
-        self.layers = (
-            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
-            if hidden
-            else nn.Sequential(nn.Linear(dim, classes))
-        )
+        self.layers = mlp(dim, hidden, classes)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the logits `[jet, classes]`."""
@@ -131,6 +136,21 @@ def target_loss(head: FeatureHead | None, decoded: Tensor, jets: Jets, features:
         features: features of the encoder.
     """
     return {} if head is None else {"target_loss": jets.mean(head.error(decoded, jets, features)).mean()}
+
+
+def learned_columns(trained: Collection[str]) -> tuple[str, ...]:
+    """Return the canonical columns that a decoder learns from jets with these columns.
+
+    Kinds and charges are learned together, and an impact parameter with its uncertainty.
+
+    Example:
+        >>> learned_columns(["pt", "deta", "dphi", "energy", "charge"])
+        ('pt', 'deta', 'dphi', 'energy')
+    """
+    needs = {name: {name, *(("kind", "charge") if name in _FROM_KINDS else ())} for name in COLUMNS}
+    needs["d0"].add("d0err")
+    needs["dz"].add("dzerr")
+    return tuple(name for name in COLUMNS if needs[name] <= set(trained))
 
 
 class CountHead(nn.Module):

@@ -23,9 +23,7 @@ def standardize(values: Tensor) -> Tensor:
     Args:
         values: `[row, column]`.
     """
-    exact = values.double()
-    count = gather(exact.new_full((1,), len(exact))).sum().clamp(min=1)
-    centred = exact - gather(exact.sum(0, keepdim=True)).sum(0) / count
+    centred, count = _centred(values)
     variance = gather(centred.square().sum(0, keepdim=True)).sum(0) / count
     return (centred / (variance + 1e-8).sqrt()).float()
 
@@ -41,14 +39,19 @@ def whiten(values: Tensor, floor: float = 0.01) -> Tensor:
         values: `[row, column]`.
         floor: f, the variance, relative to the mean variance, below which a direction is suppressed.
     """
-    exact = values.double()
-    count = gather(exact.new_full((1,), len(exact))).sum().clamp(min=1)
-    centred = exact - gather(exact.sum(0, keepdim=True)).sum(0) / count
+    centred, count = _centred(values)
     covariance = gather((centred.T @ centred).unsqueeze(0)).sum(0) / count
     variance, directions = torch.linalg.eigh(covariance)
     scale = (variance.clamp(min=0) + floor * variance.mean() + 1e-12).rsqrt()
     white: Tensor = centred @ (directions * scale) @ directions.T
     return white.float()
+
+
+def _centred(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values minus the mean over the rows of all ranks, float64 `[row, column]`, and the number of rows."""
+    exact = values.double()
+    count = gather(exact.new_full((1,), len(exact))).sum().clamp(min=1)
+    return exact - gather(exact.sum(0, keepdim=True)).sum(0) / count, count
 
 
 def variation(z: Tensor) -> Tensor:

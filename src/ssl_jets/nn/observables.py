@@ -8,8 +8,8 @@ With w_i = pt_i / sum pt and r_i e^(i phi_i) the direction of particle i from th
     mean of x, x^2, and w-weighted         for x of log_pt, dr, d0_size, dz_size, standardized
 
 They are invariant under permutations of the particles and under rotations about the jet axis and reflections (m only
-approximately, since (deta, dphi) are not exactly angles). Observables of columns that a batch lacks, or of which
-`train.hide_features` hides a column, are left out of statistics and error.
+approximately, since (deta, dphi) are not exactly angles). Statistics and error leave out observables that need a
+column which the batch lacks or `train.hide_features` hides.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import Jets
+from ssl_jets.nn.heads import mlp
 
 
 def columns_of(names: Iterable[str]) -> tuple[str, ...]:
@@ -137,13 +138,12 @@ class Regressor(nn.Module):
         super().__init__()
         self.dim, self.hidden, self.kind = dim, hidden, kind
         self.levels = () if kind == "mean" else tuple(levels)
+        # Numbers, not a tensor: an exported graph has no operator for them, and models are built on the meta device.
+        levels_on_cpu = torch.tensor(self.levels, dtype=torch.float32, device="cpu")
+        self.normal_quantiles: list[float] = torch.special.ndtri(levels_on_cpu).tolist()
         self.targets = Targets(names)
         outputs = len(names) * {"mean": 1, "gaussian": 2, "quantile": len(self.levels)}[kind]
-        self.layers = (
-            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, outputs))
-            if hidden
-            else nn.Sequential(nn.Linear(dim, outputs))
-        )
+        self.layers = mlp(dim, hidden, outputs)
 
     def describe(self) -> dict[str, Any]:
         """Return the arguments of the constructor, as JSON."""
@@ -176,29 +176,18 @@ class Regressor(nn.Module):
         """Predict targets in the units of the files, float32 `[jet, target]`."""
         return self.targets.physical(self(z))
 
-    def bands(self, z: Tensor, normal: Tensor | None = None) -> Tensor:
+    def bands(self, z: Tensor) -> Tensor:
         """Predict the quantiles at `levels` in the units of the files, float32 `[jet, target, level]`.
 
         Empty for a head of kind "mean". Crossing quantiles are sorted (arXiv:0704.3649).
-
-        Args:
-            z: `[jet, dim]`.
-            normal: quantiles of the standard normal distribution at `levels`; computed by default (an exported graph
-                has them as constants).
         """
         outputs = self._outputs(z)
         if self.kind == "gaussian":
-            normal = self.normal_quantiles().to(z.device) if normal is None else normal
-            outputs = outputs[..., :1] + _width(outputs[..., 1:]) * normal
+            outputs = outputs[..., :1] + _width(outputs[..., 1:]) * outputs.new_tensor(self.normal_quantiles)
         else:
             outputs = outputs[..., : len(self.levels)].sort(dim=2).values
         each = [self.targets.physical(outputs[..., index]) for index in range(len(self.levels))]
         return torch.stack(each, dim=2) if each else outputs[..., :0]
-
-    def normal_quantiles(self) -> Tensor:
-        """Return the quantiles of the standard normal distribution at `levels`, float32 `[level]`."""
-        quantiles: Tensor = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float32))
-        return quantiles
 
     def _outputs(self, z: Tensor) -> Tensor:
         """Return the raw outputs for each target, float32 `[jet, target, output]`."""

@@ -45,7 +45,7 @@ reach -0.7 within the first hundreds of steps."""
 
 SHARE = 0.01
 """The gradient of a parameter is the gradient of its ln s times this; AdamW is invariant to the factor. At full size
-(or times `RATE`) it would dominate the norm to which all gradients are clipped, and starve the encoder."""
+(or times `RATE`) it would dominate the gradient norm, and clipping would starve the encoder."""
 
 LARGEST = 20.0
 """Largest s, which bounds how far a task is down-weighted."""

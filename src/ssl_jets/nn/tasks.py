@@ -135,17 +135,6 @@ class Tasks(nn.Module):
             has = has | self.regressor.targets(jets).isfinite().any(1)
         return has & (weights_of(jets) > 0)
 
-    def having(self, jets: Jets, also: Tensor | None = None) -> Jets:
-        """Select the jets that have any target, so that no others pass the encoder; the first jet if none has.
-
-        `also` are further jets to select, bool `[jet]`.
-        """
-        has = self.has(jets) if also is None else self.has(jets) | also
-        if bool(has.all()):
-            return jets
-        chosen = has.nonzero()[:, 0]
-        return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
-
     def forward(
         self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
     ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
@@ -207,6 +196,14 @@ class Tasks(nn.Module):
         if jets.labels is None:
             raise SslJetsError("classification needs labels, and these jets have none")
         return jets.labels
+
+
+def at_least_one(jets: Jets, has: Tensor) -> Jets:
+    """Select the jets with a target (bool `[jet]`), so that no others pass the encoder; the first jet if none has."""
+    if bool(has.all()):
+        return jets
+    chosen = has.nonzero()[:, 0]
+    return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
 
 
 def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, TaskLoss]:

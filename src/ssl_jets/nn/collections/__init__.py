@@ -1,1 +1,1 @@
-"""Further collections of a jet in the encoder and in augmentations."""
+"""Further collections of a jet in the encoder."""

@@ -2,13 +2,12 @@
 
 A logistic regression of the domain on z, fitted with equal total weight on both domains, gives
 
-    w(z) = p(target | z) / p(source | z) = p_T(z) / p_S(z),
+    w(z) = p(target | z) / p(source | z) = p_T(z) / p_S(z)
 
-p_S the density of the source with the weights of its jets, which the losses have too: their product with w has p_T
-
-(Bickel, Brückner, Scheffer, JMLR 10 (2009) 2137; for jets Andreassen, Nachman, arXiv:1907.08209). Large w have
-a large variance, so w is clipped, and then divided by its mean over source jets. The weights correct covariate shift
-(of the mixture or of the spectra), but not target jets outside the support of the source.
+(Bickel, Brückner, Scheffer, JMLR 10 (2009) 2137; for jets Andreassen, Nachman, arXiv:1907.08209). p_S includes the
+weights of the source jets. The losses multiply these weights by w, so that the source follows p_T. Large w have a large
+variance, so w is clipped, and then divided by its mean over source jets. The weights correct covariate shift (of the
+mixture or of the spectra), but not target jets outside the support of the source.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@
     c  <- the same with queries from c, keys and values from norm(c, x), without b        class attention
     z = norm(c)
 
-P is the identity in weaver since June 2024 (0.5). The code before, with which the public checkpoints were trained,
-swaps heads and their numbers there: number d of head h becomes number h of group d.
+P is the identity in weaver since June 2024 (0.5). The earlier code, which trained the public checkpoints, swaps heads
+and their numbers there: number d of head h becomes number h of group d.
 
-Inputs are standardized by the constants of its authors. Jet pt and energy are the sums over the particles, of which the
-jets of the training data consist. Masses and rapidities need eta of the jet (`jet_eta` of the context); without it
+Inputs are standardized by the constants of its authors. Jet pt and energy are sums over the particles, as in the
+training data. Masses and rapidities need eta of the jet (`jet_eta` of the context); without it
 particles are massless.
 """
 
@@ -69,7 +69,7 @@ class ParticleTransformer(nn.Module):
         pair_activation: GELU after the last layer of the pair bias, as in the public models.
         dropout: dropout of the blocks of particles during training.
         swap_heads: swap heads and their numbers after the factors of the heads, as in the public models.
-        jet_pt: pt [GeV] to which the momenta of each jet are scaled, 500 for Sophon (2405.12972); None keeps them.
+        jet_pt: scale the momenta of each jet to this pt [GeV], 500 for Sophon (2405.12972); None keeps them.
     """
 
     context = ("jet_eta",)

@@ -69,11 +69,6 @@ class Network(Protocol):
         """Return z `[jet, dim]` and tokens `[particle, width]`, in the order of the jets and of their particles."""
 
 
-def names() -> list[str]:
-    """Return the names of all foreign encoders, sorted."""
-    return sorted(_registered())
-
-
 def find(name: str) -> type[nn.Module]:
     """Return the class of a foreign encoder.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssl_jets.arrays import Array
 from ssl_jets.jets import Jets
+from ssl_jets.nn.heads import mlp
 
 RANK = 32
 """Number of products of the symmetric form."""
@@ -47,8 +48,7 @@ class PairHead(nn.Module):
 
     def __init__(self, width: int, hidden: int = 0) -> None:
         super().__init__()
-        before = [nn.Linear(width, hidden), nn.GELU()] if hidden else []
-        self.layers = nn.Sequential(*before, nn.Linear(hidden or width, RANK + 1))
+        self.layers = mlp(width, hidden, RANK + 1)
         self.signs = nn.Parameter(torch.where(torch.arange(RANK) % 2 == 0, 1.0, -1.0) / RANK**0.5)
         self.constant = nn.Parameter(torch.zeros(()))
 

@@ -3,8 +3,8 @@
     L = sum_p w_p l_p / sum_p w_p,       w_p = (weight of the jet) x (weight of the class)
 
 with the cross-entropy l of a class, or the squared error (pinball loss, likelihood) of a standardized number. Particles
-without the label do not enter, nor those whose value belongs to no class. Of groups the sum is over pairs of particles
-that both have the label, with the binary cross-entropy of the pair. The sums are over all ranks, as in `Tasks`.
+without the label, or with a value of no class, do not enter. For groups the sum runs over pairs of particles that both
+have the label, with the binary cross-entropy of the pair. All sums are over all ranks, as in `Tasks`.
 """
 
 from __future__ import annotations
