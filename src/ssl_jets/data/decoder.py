@@ -15,14 +15,14 @@ from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
 from ssl_jets.data.collections.decoding import CollectionDecoder
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
+from ssl_jets.data.schemas.feature_columns import Column, feature_column, numbers_of
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.jet_columns import jet_column
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.particle_labels import label_column
 from ssl_jets.data.schemas.relative import relative
-from ssl_jets.data.schemas.schema import ParticleColumn, Schema
+from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.types import JetTypes
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
@@ -92,7 +92,7 @@ class Decoder:
         sources = (*features.values(), *context.values(), *labels.values())
         further = [branch for source in sources for branch in source.branches]
         present, chosen = available.collections, request.collections
-        self.collections = {one.name: CollectionDecoder(schema, one, present.get(one.name)) for one in chosen}
+        self.collections = {one.name: CollectionDecoder(schema, one, present.get(one.name, ())) for one in chosen}
         axis = [branch for one in self.collections.values() for branch in one.jet_branches]
         self.branches = tuple(dict.fromkeys((*branches, *further, *axis)))
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
@@ -101,7 +101,7 @@ class Decoder:
         self._particle_columns += [feature_column(features.get(name)) for name in self._columns[len(canonical) :]]
         self._particle_columns += [label_column(labels.get(name)) for name in request.particle_labels]
         self._columns += tuple(f"{TRUTH}{name}" for name in request.particle_labels)
-        self._context = {name: context_column(context.get(name)) for name in request.context}
+        self._context = {name: feature_column(context.get(name), of_jets=True) for name in request.context}
         # For inspection (`wrap` is false), numbers that no column can hold are shown, rounded.
         self._jet_columns = {
             name: jet_column(schema, name, types.of[name], rounded=not request.wrap) for name in request.jet_columns
@@ -238,31 +238,15 @@ class _JetValues:
 def _particle_column(schema: Schema, name: str) -> Column:
     """Compile a canonical column of particles, in its canonical unit."""
     column = schema.particles[name]
-    values = _particle_values(column)
+    if column.flags is not None:
+        return _kind(column.flags)
+    in_file, factor = numbers_of(column), np.float32(column.factor)
+    values = in_file if factor == 1.0 else lambda rows: in_file(rows) * factor
     if not column.absolute:
         return values
     assert schema.axis is not None  # a schema without it is refused
     column_of = relative("deta" if name == "deta" else "dphi", values, schema.axis)
     return lambda rows: column_of(rows, rows)
-
-
-def _particle_values(column: ParticleColumn) -> Column:
-    """Compile the values of a column in its canonical unit, absolute ones not yet relative to the jet axis."""
-    if column.flags is not None:
-        return _kind(column.flags)
-    values = _particle_values_in_file(column)
-    if column.factor == 1.0:
-        return values
-    factor = np.float32(column.factor)
-    return lambda rows: values(rows) * factor
-
-
-def _particle_values_in_file(column: ParticleColumn) -> Column:
-    """Compile the values of a column in the unit of the file."""
-    if column.branch is None:
-        return formula(column.formula or "").of_particles
-    branch = column.branch
-    return lambda rows: rows.particle[branch]
 
 
 def _kind(flags: Mapping[str, str]) -> Column:

@@ -8,19 +8,18 @@ import numpy.typing as npt
 from ssl_jets.arrays import Array
 from ssl_jets.data.bad_jets import BadJetError
 from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import Column
-from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.feature_columns import Column, numbers_of
 from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.value import Value
 
 
 def jet_column(schema: Schema, name: str, dtype: npt.DTypeLike, *, rounded: bool = False) -> Column:
-    """Compile a column of jets: integers as int64, since float32 would round them; computed ones in float32.
+    """Compile a column of jets; integers are int64, since float32 would round them.
 
     Unsigned integers beyond int64 raise a `BadJetError`; if they may be `rounded`, the column is float64.
     """
     value = schema.jets.get(name, Value(branch=name))
-    values, factor = _jet_values(value), value.factor
+    values, factor = numbers_of(value, of_jets=True), value.factor
 
     def column(rows: Rows) -> Array:
         array = values(rows)
@@ -44,12 +43,3 @@ def _beyond_int64(name: str, value: object, where: str) -> BadJetError:
         found=value,
         allowed=["numbers below 2^63"],
     )
-
-
-def _jet_values(value: Value) -> Column:
-    """Compile the values of a column of jets in the unit of the file."""
-    if value.branch is None:
-        parsed = formula(value.formula or "")
-        return lambda rows: parsed.of_jets(rows).astype(np.float32)
-    branch = value.branch
-    return lambda rows: rows.jet[branch]

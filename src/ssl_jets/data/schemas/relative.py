@@ -18,30 +18,17 @@ RelativeColumn = Callable[[Rows, Rows], Array]
 
 
 def relative(name: Literal["deta", "dphi"], values: Column, axis: Axis) -> RelativeColumn:
-    """Compile deta or dphi from the pseudorapidity or the azimuth of particles, or of elements."""
-    return _deta(values, axis) if name == "deta" else _dphi(values, axis)
+    """Compile deta or dphi from the pseudorapidity or the azimuth of particles, or of elements.
 
+    deta has the sign of the jet's pseudorapidity; dphi is in [-pi, pi].
+    """
+    of_jets = formula(axis.eta if name == "deta" else axis.phi).of_jets
 
-def _deta(eta: Column, axis: Axis) -> RelativeColumn:
-    """Compile the distance in pseudorapidity from the jet axis, multiplied by the sign of the jet's pseudorapidity."""
-    axis_eta = formula(axis.eta)
+    def column(rows: Rows, jets: Rows) -> Array:
+        center = of_jets(jets)
+        distance: Array = values(rows) - rows.spread(center)
+        if name == "dphi":
+            return distance - 2 * np.pi * np.round(distance / (2 * np.pi))
+        return distance * rows.spread(np.where(center < 0, -1.0, 1.0))
 
-    def deta(rows: Rows, jets: Rows) -> Array:
-        of_jet = axis_eta.of_jets(jets)
-        side = np.where(of_jet < 0, -1.0, 1.0)
-        distance: Array = (eta(rows) - rows.spread(of_jet)) * rows.spread(side)
-        return distance
-
-    return deta
-
-
-def _dphi(phi: Column, axis: Axis) -> RelativeColumn:
-    """Compile the distance in azimuth from the jet axis, in [-pi, pi]."""
-    axis_phi = formula(axis.phi)
-
-    def dphi(rows: Rows, jets: Rows) -> Array:
-        turn = phi(rows) - rows.spread(axis_phi.of_jets(jets))
-        wrapped: Array = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
-        return wrapped
-
-    return dphi
+    return column
