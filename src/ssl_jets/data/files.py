@@ -55,7 +55,7 @@ class JetFile:
         label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; none for a label index.
         label_branches: the branches the label is read from.
         events: jets of the events, if an entry is an event; None if it is a jet.
-        digest: of the contents, the same for every copy; "" if unknown.
+        digest: of the contents, the same for every copy.
         versions: size and time of the file at its opening, and later ones of the same contents.
         second: file of the second view of each jet, row by row (`data.pairs`); None without one.
         index: index of the reader, by which later reads need not open the file anew; None without one.

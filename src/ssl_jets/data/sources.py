@@ -28,6 +28,11 @@ class Source:
     def __str__(self) -> str:
         return self.path if self.tree is None else f"{self.path}:{self.tree}"
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Real path and tree, the same for all names of the file."""
+        return self.path if is_remote(self.path) else os.path.realpath(self.path), self.tree
+
 
 def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda message: None) -> list[Source]:
     """Return the files of `names`, in their order; files of a folder or a pattern are sorted by path.
@@ -219,9 +224,7 @@ def _names_in(folder: Path) -> list[str]:
 def _refuse_duplicates(sources: Sequence[Source]) -> None:
     seen: dict[tuple[str, str | None], Source] = {}
     for source in sources:
-        key = (source.path if is_remote(source.path) else os.path.realpath(source.path), source.tree)
-        if key in seen:
+        if (first := seen.setdefault(source.key, source)) is not source:
             raise UsageError(
-                "a file is named twice, so its jets would count twice", where=source, found=f"also as {seen[key]}"
+                "a file is named twice, so its jets would count twice", where=source, found=f"also as {first}"
             )
-        seen[key] = source

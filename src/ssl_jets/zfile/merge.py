@@ -187,8 +187,7 @@ def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, ...]]:
     """Return what `OF_INPUTS` lists of each input that was opened, by its number in the whole list."""
     inputs: dict[int, tuple[str, ...]] = {}
     for part in parts:
-        unknown = [""] * len(part.metadata["files"])  # of versions without this list
-        lists = (part.metadata.get(name) or unknown for name in OF_INPUTS)
+        lists = (part.metadata[name] for name in OF_INPUTS)
         for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
             if row[0] not in part.metadata["files_left_out"]:
                 inputs[number] = row

@@ -123,7 +123,7 @@ def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
 
 
 def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
-    """Read the metadata of a file and the checksums of its rows; None for files of versions without checksums.
+    """Read the metadata of a file and the checksums of its rows; None for an index, whose parts have them.
 
     Raises:
         DataError: not a JSON object, damaged, or written by a newer format version.
