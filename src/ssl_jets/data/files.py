@@ -24,7 +24,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.schemas import check
 from ssl_jets.data.schemas.detect import detect
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.schema import Schema, load_schema
+from ssl_jets.data.schemas.schema import Schema, known_schemas, load_schema
 from ssl_jets.data.schemas.types import JetTypes, common_types, own_types
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -262,8 +262,9 @@ def _open(
         table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
-        features, context = check.present_features(schema, table, where)
-        particle_labels = check.present_particle_labels(schema, table, where)
+        present = partial(check.present_sources, table=table, where=where, known=schema in known_schemas())
+        features, context = present(schema.features, 1), present(schema.context, 0)
+        particle_labels = present({name: label.source for name, label in schema.particle_labels.items()}, 1)
         classes = check.present_labels(schema, table.branches, labels, where)
         named = tuple(name for name, value in schema.jets.items() if set(value.branches) <= set(table.branches))
         branches = check.check_branches(schema, columns, named, classes, table, where)

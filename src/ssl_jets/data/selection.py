@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import read_good_rows
+from ssl_jets.data.chunks import check_type, read_good_rows
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.request import Request
 from ssl_jets.data.rows import empty_rows
-from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.data.schemas.formula import Formula
 from ssl_jets.data.schemas.where import SETTING, parse_selection
 from ssl_jets.errors import UsageError, nearest
@@ -45,22 +44,16 @@ def check_selection(files: Sequence[JetFile], where: str | None) -> None:
 
 def _check_columns(file: JetFile, parsed: Formula) -> None:
     """Check that a file has the columns of a selection: jet columns, or branches of its labels."""
-    available = (*file.jet_columns, *file.label_branches)
-    unusual = [name for name in parsed.names if name not in file.jet_columns]
-    if not unusual:
-        return
-    with file.reader.open_tables(file.source.path, external=True) as tables:
-        for table in (table for table in tables if table.name == file.tree):
-            for name in unusual:
-                if name in table.branches and (table.depth(name) != 0 or table.is_text(name)):
-                    raise wrong_type(name, {0}, table, file.place, error=UsageError)
-    for name in unusual:
-        if name not in available:
+    for name in parsed.names:
+        if name in file.jet_columns:
+            continue
+        check_type(file, name)  # labels may be strings
+        if name not in file.label_branches:
             raise UsageError(
                 "there is no such column to select by",
                 where=f"{SETTING}, {file.source}",
                 found=name,
-                allowed=nearest(name, available),
+                allowed=nearest(name, (*file.jet_columns, *file.label_branches)),
             )
 
 

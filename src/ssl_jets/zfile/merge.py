@@ -184,13 +184,18 @@ def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
 
 
 def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, ...]]:
-    """Return what `OF_INPUTS` lists of each input that was opened, by its number in the whole list."""
+    """Return the metadata `OF_INPUTS` of each input that was opened, by its number in the whole list.
+
+    Raises:
+        UsageError: parts differ in the metadata of an input.
+    """
     inputs: dict[int, tuple[str, ...]] = {}
     for part in parts:
         lists = (part.metadata[name] for name in OF_INPUTS)
         for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
-            if row[0] not in part.metadata["files_left_out"]:
-                inputs[number] = row
+            if row[0] not in part.metadata["files_left_out"] and inputs.setdefault(number, row) != row:
+                what = "an input had other contents, or was read by another schema, when other parts were written"
+                raise UsageError(what, where=part.path, found=row[0])
     return dict(sorted(inputs.items()))
 
 

@@ -87,7 +87,7 @@ def test_a_resumed_stream_goes_on_with_the_same_jets_on_both_sides(
     stream.close()
     resumed = mixed(files, memory=memory)
     next(resumed)
-    resumed.load_state_dict(state)
+    resumed.resume([state])
     assert [rows(next(resumed)) for _ in range(6)] == expected
     resumed.close()
 

@@ -90,7 +90,7 @@ def test_a_restored_stream_goes_on_and_two_ranks_share_each_round(sample_files: 
     before = {row for _ in range(7) for row in rows(next(one)) if row[0] == 0}
     state, expected = one.state_dict(), [rows(next(one)) for _ in range(4)]
     other = stream_of(sample_files)
-    other.load_state_dict(state)
+    other.resume([state])
     assert [rows(next(other)) for _ in range(4)] == expected
     ranks = [stream_of(sample_files, rank, 2) for rank in (0, 1)]
     for stream in ranks:

@@ -35,8 +35,6 @@ def find_collections(
 ) -> Mapping[str, FileCollection]:
     """Find the collections of a schema that a table of jets has, by name.
 
-    In a known format a branch of another type than expected counts as missing, since nobody may ask for it.
-
     Raises:
         DataError: a branch that a schema of the user names holds something else than a list of numbers for each jet.
         UsageError: a formula has numbers of particles instead of elements, or of another collection.

@@ -41,11 +41,6 @@ class MixedStream(JoinedStreams):
         """Return the sampler states of both streams."""
         return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sampler states of both streams."""
-        self.labelled.load_state_dict(state["labelled"])
-        self.unlabelled.load_state_dict(state["unlabelled"])
-
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self.labelled.resume([state["labelled"] for state in states])

@@ -59,12 +59,6 @@ class ProportionStream(JoinedStreams):
             "sets": [stream.state_dict() for stream in self._streams],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sampler states of all streams."""
-        self._taken, self._given = state["taken"], list(state["given"])
-        for stream, own in zip(self._streams, state["sets"]):
-            stream.load_state_dict(own)
-
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
         self._taken, self._given = states[0]["taken"], list(states[0]["given"])
