@@ -66,7 +66,7 @@ def read_chunk(
 ) -> tuple[Jets, Counter[str]]:
     """Read entries `start` to `stop` as jets in the order of the file, and count the skipped jets by reason.
 
-    A jet of a pair is skipped if either view is bad; the second view is read of the jets whose first one is good.
+    A jet of a pair is skipped if either view is bad; the second view is read only for jets with a good first view.
 
     Args:
         file: the file.

@@ -58,7 +58,7 @@ class JetFile:
         digest: of the contents, the same for every copy.
         versions: size and time of the file at its opening, and later ones of the same contents.
         second: file of the second view of each jet, row by row (`data.pairs`); None without one.
-        index: index of the reader, by which later reads need not open the file anew; None without one.
+        index: index of the reader, which spares later reads opening the file; None without one.
     """
 
     source: Source

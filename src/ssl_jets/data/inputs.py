@@ -75,7 +75,7 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
 def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs: Sequence[str]) -> None:
     """Check that some file has each declared input of a user's own schema, if the groups are among the inputs.
 
-    Files may lack those of a known format: older ones do.
+    Files of a known format may lack inputs: older ones do.
 
     Raises:
         UsageError: no file has it, such as with a misspelt branch.
@@ -119,7 +119,7 @@ def requests_of(collections: Mapping[str, CollectionSettings]) -> tuple[Collecti
 
 
 def joint_requests(several: Iterable[Mapping[str, CollectionSettings]]) -> tuple[CollectionRequest, ...]:
-    """Return the elements to read for several encoders, of which each reads its own numbers of its first elements."""
+    """Return the elements to read for several encoders; each encoder then uses its own features and its own `most`."""
     joint: dict[str, CollectionRequest] = {}
     for one in (request for collections in several for request in requests_of(collections)):
         before = joint.setdefault(one.name, one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ssl_jets.data.schemas.where import SETTING, parse_selection
 from ssl_jets.errors import UsageError, nearest
 
 _BLOCK = 10_000
-"""Jets whose selection is read at once."""
+"""Jets for which the selection is evaluated at once."""
 
 
 def check_selection(files: Sequence[JetFile], where: str | None) -> None:
@@ -130,8 +131,7 @@ class SelectedNumbers:
 
     def __init__(self, files: Sequence[JetFile], request: Request) -> None:
         self._files, self._request = files, request
-        self._block: tuple[int, int] = (-1, -1)
-        self._mask: Array = np.empty(0, dtype=np.bool_)
+        self._mask = lru_cache(maxsize=1)(self._read_mask)
 
     def among(self, file: int, numbers: Array) -> Array:
         """Return the selected ones of rising jet numbers of a file.
@@ -139,17 +139,14 @@ class SelectedNumbers:
         Raises:
             DataError: as `read_selected`.
         """
-        if self._request.where is None:
+        if self._request.where is None or not len(numbers):
             return numbers
         blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
-        return np.concatenate([block[self._mask_of(file, block)] for block in blocks if len(block)] or [numbers])
+        masks = [self._mask(file, int(block[0]) // _BLOCK)[block % _BLOCK] for block in blocks]
+        return numbers[np.concatenate(masks)]
 
-    def _mask_of(self, file: int, numbers: Array) -> Array:
-        """Return the mask of jet numbers within one block, bool `[number]`."""
-        key = (file, int(numbers[0]) // _BLOCK)
-        start = key[1] * _BLOCK
-        if key != self._block:
-            self._block, stop = key, min(start + _BLOCK, self._files[file].entries)
-            self._mask = read_selected(self._files[file], self._request, start, stop)
-        mask: Array = self._mask[numbers - start]
-        return mask
+    def _read_mask(self, file: int, block: int) -> Array:
+        """Read which jets of a block are selected, bool `[jet]`."""
+        start = block * _BLOCK
+        stop = min(start + _BLOCK, self._files[file].entries)
+        return read_selected(self._files[file], self._request, start, stop)

@@ -55,7 +55,7 @@ class Discriminant:
 
 
 def parse_all(texts: Sequence[str], taken: Sequence[str]) -> tuple[Discriminant, ...]:
-    """Read discriminants, of which each may use those before it.
+    """Read discriminants; each may use the ones before it.
 
     Raises:
         UsageError: as `Discriminant.parse`, or two columns have one name.

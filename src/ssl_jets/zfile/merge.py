@@ -160,7 +160,7 @@ def _check_entries(parts: Sequence[_Part]) -> None:
 def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
     """Return the columns of the merged file, each with the type that holds the numbers of all parts.
 
-    A part whose inputs have no labels, of jets or of particles, lacks their columns.
+    A part without labels, of jets or of particles, lacks their columns.
     """
     types: dict[str, np.dtype[Any]] = {}
     widths: dict[str, int | None] = {}

@@ -10,9 +10,8 @@ import torch
 from ssl_jets.data.collections.source import CollectionSource, ElementFeature
 from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import feature_column
+from ssl_jets.data.schemas.columns import RelativeColumn, feature_column, relative
 from ssl_jets.data.schemas.formula import formula
-from ssl_jets.data.schemas.relative import RelativeColumn, relative
 from ssl_jets.data.schemas.schema import Axis, Schema
 from ssl_jets.jets import Jets
 from ssl_jets.records.particles import wrap_azimuth
@@ -50,7 +49,7 @@ class CollectionDecoder:
             self.jet_branches = schema.axis.branches
 
     def decode(self, rows: Rows) -> Jets:
-        """Return the elements of each jet; of a file that lacks them one, of which all values are missing."""
+        """Return the elements of each jet; in a file that lacks them, one element with all values missing."""
         names = self._request.features
         if not self.branches:
             marks = torch.full((len(rows), len(names)), torch.nan)

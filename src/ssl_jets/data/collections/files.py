@@ -71,7 +71,7 @@ def _linked(schema: Schema, source: CollectionSource, table: EventTable) -> Even
 
 
 def _present(source: CollectionSource, table: Table, where: str, *, known: bool) -> tuple[str, ...]:
-    """Return the features whose branches the table has; none if it lacks a branch of the cut."""
+    """Return the features that the table has the branches of; none if it lacks a branch of the cut."""
     if not set(table.branches).issuperset(source.branches(())):
         return ()
     return present_sources(source.features, 1, table, where, known=known)

@@ -91,7 +91,7 @@ def by_table(
 ) -> Links:
     """Build links from a link table, one row per pair of jet and particle (CMS NanoAOD).
 
-    A row whose jet is negative belongs to no jet of the collection.
+    A row with a negative jet belongs to no jet of the collection.
 
     Args:
         jets: int64 `[entry]`, jets of each entry.

@@ -77,7 +77,7 @@ def check_pair(first: JetFile, second: JetFile, request: Request) -> None:
     Rows that the request skips in either file are not compared.
 
     Raises:
-        UsageError: files of events, whose jets have no rows.
+        UsageError: files of events: their jets have no rows.
         DataError: the files differ.
     """
     where = f"{first.source} and {second.source}"

@@ -48,7 +48,7 @@ def ordered(
         chunk: most entries of a batch.
         workers: threads that read ahead.
         skipped: counter that receives the number of skipped jets by reason.
-        may_be_empty: accept that no jet can be used; for one share of several, whose sum is checked.
+        may_be_empty: accept that no jet can be used, for one share of several; the caller checks their sum.
 
     Raises:
         UsageError: a column that a file does not have.

@@ -28,7 +28,7 @@ from ssl_jets.jets import UNITS as CANONICAL
 from ssl_jets.runtime.reading import load_yaml
 
 _WITH_UNIT = {name: unit for name, unit in CANONICAL.items() if unit in ("GeV", "mm")}
-"""Canonical units of the columns whose unit in the file is mandatory."""
+"""Canonical units of the columns that need a `unit` in the schema."""
 
 
 class ParticleColumn(Value):
