@@ -17,12 +17,11 @@ from ssl_jets.data.collections.decoding import CollectionDecoder
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas.columns import Column, feature_column, jet_column, label_column, numbers_of, relative
-from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.formula import Formula, JetValues, formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.types import JetTypes
-from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.records.particles import wrap_azimuth
 
@@ -161,13 +160,17 @@ class Decoder:
             UsageError: the formula adds over particles.
         """
         assert self._where is not None
-        return self._where.of_jets(_JetValues(self._unpad(rows), self._where_columns))
+        return self._selected(self._where, self._unpad(rows))
+
+    def _selected(self, where: Formula, rows: Rows) -> Array:
+        numbers = {name: column(rows) for name, column in self._where_columns.items()}
+        return where.of_jets(JetValues(numbers, len(rows)))
 
     def _select_jets(self, rows: Rows, skipped: Counter[str]) -> tuple[Rows, Counter[str]]:
         """Keep the selected jets, and count the others."""
         if self._where is None:
             return rows, skipped
-        selected = self._where.of_jets(_JetValues(rows, self._where_columns))
+        selected = self._selected(self._where, rows)
         return rows.select(selected), skipped + Counter({NOT_SELECTED: int(np.count_nonzero(~selected))})
 
     def _unpad(self, rows: Rows) -> Rows:
@@ -213,26 +216,6 @@ class Decoder:
         columns = {name: column(rows) for name, column in self._by.items()}
         factors: Array = self._flatten.of(columns, self._classes.labels(rows)).astype(np.float32)
         return factors
-
-
-class _JetValues:
-    """Jet columns of a selection, in the units of the schema."""
-
-    def __init__(self, rows: Rows, columns: Mapping[str, Column]) -> None:
-        self._rows, self._columns = rows, columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def find(self, name: str) -> tuple[Array, bool]:
-        """Return the numbers of a jet column."""
-        return self._columns[name](self._rows), False
-
-    def spread(self, jet: Array) -> Array:
-        """Refuse numbers of particles."""
-        raise UsageError("a selection is of jets and reads no particles", hint="a jet column with the sum, by a schema")
-
-    total = spread
 
 
 def _present(sources: Mapping[str, T], names: Collection[str], available: Collection[str]) -> dict[str, T]:

@@ -15,12 +15,8 @@ from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.request import NOT_SELECTED, CollectionRequest, Request
-from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.jets import Jets, concatenate
 from ssl_jets.records.particles import ZERO_PT, wrap_azimuth
-
-UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
-"""Units of the canonical columns that have one."""
-
 
 _BINS = 24
 

@@ -49,12 +49,12 @@ def _check_columns(file: JetFile, parsed: Formula) -> None:
         if name in file.jet_columns:
             continue
         check_type(file, name)  # labels may be strings
-        if name not in file.label_branches:
+        if name not in file.classes.branches:
             raise UsageError(
                 "there is no such column to select by",
                 where=f"{SETTING}, {file.source}",
                 found=name,
-                allowed=nearest(name, (*file.jet_columns, *file.label_branches)),
+                allowed=nearest(name, (*file.jet_columns, *file.classes.branches)),
             )
 
 
@@ -143,7 +143,8 @@ class SelectedNumbers:
             return numbers
         blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
         masks = [self._mask(file, int(block[0]) // _BLOCK)[block % _BLOCK] for block in blocks]
-        return numbers[np.concatenate(masks)]
+        selected: Array = numbers[np.concatenate(masks)]
+        return selected
 
     def _read_mask(self, file: int, block: int) -> Array:
         """Read which jets of a block are selected, bool `[jet]`."""

@@ -9,14 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_jets.data.loading.base import JoinedStreams
-from ssl_jets.data.loading.in_memory import MemoryStream
-from ssl_jets.data.loading.proportions import ProportionStream
-from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.loading.base import FileStream, JoinedStreams
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
-
-Component = TrainStream | MemoryStream | ProportionStream
 
 
 class MixedStream(JoinedStreams):
@@ -29,7 +24,7 @@ class MixedStream(JoinedStreams):
         unlabelled: stream of jets without labels.
     """
 
-    def __init__(self, labelled: Component, unlabelled: Component) -> None:
+    def __init__(self, labelled: FileStream, unlabelled: FileStream) -> None:
         super().__init__([labelled, unlabelled])
         self.labelled, self.unlabelled = labelled, unlabelled
 
