@@ -38,12 +38,12 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.request import Request
 from ssl_jets.data.write import write_jets
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_reader
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.model import embed_jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.tasks import LABEL
 from ssl_jets.sharing.location import locate

@@ -38,7 +38,6 @@ from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.request import Request
 from ssl_jets.diagnostics.representation import participation_ratio, rankme
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import (
     MULTIPLICITY,
     TREE_COLUMNS,
@@ -53,6 +52,7 @@ from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
+from ssl_jets.model import embed_jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder, random_like
 from ssl_jets.nn.observables import jet_observables

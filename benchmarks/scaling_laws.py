@@ -35,11 +35,11 @@ import ssl_jets
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import Labelled, fitted_trees, linear_probe
 from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.jets import Jets
+from ssl_jets.model import embed_jets
 from ssl_jets.model_file import load_model
 
 BATCH = 256

@@ -34,12 +34,12 @@ from compare_methods import accuracy_of, cached, head_accuracy, known, labels, s
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.metrics.roc import ranked
 from ssl_jets.evaluation.probes.classes import Labelled, linear_probe, linear_reader
 from ssl_jets.evaluation.roles import draw
 from ssl_jets.finetuning import finetune, resolve_finetune
 from ssl_jets.methods import find
+from ssl_jets.model import embed_jets
 from ssl_jets.model_file import load_model
 from ssl_jets.pretraining import pretrain, resolve_pretrain
 

@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from ssl_jets.arrays import Array
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.evaluation.probes.classes import Labelled, linear_reader
 from ssl_jets.jets import Jets
+from ssl_jets.model import embed_jets
 from ssl_jets.model_file import load_model
 from ssl_jets.nn.encoder import Encoder
 

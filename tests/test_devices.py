@@ -15,7 +15,6 @@ import torch
 from ssl_jets import methods
 from ssl_jets.config import TrainSettings
 from ssl_jets.diagnostics.monitor import Monitor
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.finetuning.adaptation import CoralTerm, DannTerm, MmdTerm
 from ssl_jets.finetuning.modes.base import BatchList
 from ssl_jets.finetuning.objective import Objective
@@ -23,6 +22,7 @@ from ssl_jets.finetuning.settings import CoralSettings, DannSettings, MmdSetting
 from ssl_jets.finetuning.source_weights import SourceWeights
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
+from ssl_jets.model import embed_jets
 from ssl_jets.nn.augment import AUGMENTATIONS, Views, make_view
 from ssl_jets.nn.masking import MaskStrategy, hide
 from ssl_jets.nn.tasks import TaskSettings

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.jets import USUAL_LENGTH, Jets
-from ssl_jets.model import Model, within_memory
+from ssl_jets.model import Model, embed_jets, within_memory
 from ssl_jets.nn import attention
 from ssl_jets.nn.attention import AttentionLayout, attend
 from support.small_models import made_jets, tiny_encoder

@@ -24,7 +24,7 @@ from ssl_jets.runtime import weights as weights_on_disk
 from ssl_jets.sharing.model_card import CARD
 from support.small_models import CLASSES, tiny_encoder
 
-FACTS = {"method": "mae", "training": {"files": [["a.root", 12]], "steps": 3, "validation_fraction": 0.1}}
+FACTS = {"method": "mae", "training": {"files": [["a.root", 12, "d"]], "steps": 3, "validation_fraction": 0.1}}
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_some_label_branches_but_not_all_is_an_error(write_jetclass: Write) -> N
 
 def test_labels_can_be_chosen_by_branch_or_by_class(write_jetclass: Write) -> None:
     path = write_jetclass(edit=lambda branches: branches.update(is_signal=np.ones(50, np.int32)))
-    assert opened(path, labels=("label_Tbl", "QCD")).label_branches == ("label_Tbl", "label_QCD")
+    assert opened(path, labels=("label_Tbl", "QCD")).classes.branches == ("label_Tbl", "label_QCD")
     file = opened(path, labels=("is_signal",))
     assert file.label_names == ("is_signal",)
     assert "is_signal" not in file.jet_columns

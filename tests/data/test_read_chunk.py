@@ -115,11 +115,17 @@ def test_a_column_the_file_lacks_is_refused_with_the_nearest(write_jetclass: Wri
         check_request([opened(write_jetclass("b.root", drop=["part_d0val"]))], Request(columns=("pt", "d0")))
 
 
-def test_large_event_numbers_stay_exact(write_jetclass: Write) -> None:
+def test_large_event_numbers_stay_exact_in_formulas_too(write_jetclass: Write, tmp_path: Path) -> None:
     numbers = np.arange(50, dtype=np.int64) + 2**40 + 1
     path = write_jetclass(edit=lambda branches: branches.update(event=numbers, weight=numbers / 3))
-    jets = read(path, request=Request(jet_columns=("event", "weight")))
+    (tmp_path / "mine.yaml").write_text(
+        "extends: jetclass\njets: {key: {formula: 100 * event + 7}, half: {formula: jet_pt / 2}}\n"
+    )
+    (file,) = open_files([Source(str(path))], schema=str(tmp_path / "mine.yaml"))
+    jets = read_chunk(file, 0, 0, 50, Request(jet_columns=("event", "weight", "key", "half")))[0]
     assert jets.jet["event"].tolist() == numbers.tolist()
+    assert jets.jet["key"].tolist() == (100 * numbers + 7).tolist()
+    assert jets.jet["half"].dtype == torch.float32
     assert jets.jet["weight"].tolist() == (numbers / 3).tolist()
 
 
@@ -265,7 +271,7 @@ def test_dphi_is_wrapped_and_angles_inside_keep_every_bit(
         (tmp_path / "mine.yaml").write_text(schema)
     path = write_jetclass(edit=unwrap)
     file = open_files([Source(str(path))], schema=None if schema is None else str(tmp_path / "mine.yaml"))[0]
-    raw, wrapped = (read_chunk(file, 0, 0, 50, Request(wrap=wrap))[0] for wrap in (False, True))
+    raw, wrapped = (read_chunk(file, 0, 0, 50, Request(inspect=inspect))[0] for inspect in (True, False))
     inside = raw.column("dphi").abs() <= np.float32(np.pi)
     assert int((~inside).sum()) == len(turned)
     assert torch.equal(wrapped.column("dphi")[inside], raw.column("dphi")[inside])

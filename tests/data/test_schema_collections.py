@@ -83,6 +83,17 @@ def test_elements_are_read_with_cut_units_axis_and_missing_values_from_padded_ta
     np.testing.assert_allclose(sv.column("share"), real(raw["sv_pt"] / (1000 * raw["jet_pt"][:, None])), rtol=1e-5)
 
 
+def test_relative_azimuths_are_wrapped_as_those_of_particles(tmp_path: Path) -> None:
+    turn = 3 * padded_branches(40)["sv_phi"]
+    text = SCHEMA.replace("sv_phi, absolute: true", "sv_phi")
+    dphi = elements(opened(write_collections(tmp_path / "jets.h5", sv_phi=turn), text)).column("dphi")
+    same = elements(
+        opened(write_collections(tmp_path / "same.h5", sv_phi=np.arctan2(np.sin(turn), np.cos(turn))), text)
+    )
+    assert np.abs(turn).max() > 6
+    torch.testing.assert_close(dphi, same.column("dphi"), rtol=0, atol=1e-5)
+
+
 def test_particles_are_the_same_to_the_last_bit_and_nothing_is_read_without_being_asked_for(tmp_path: Path) -> None:
     file = opened(write_collections(tmp_path / "jets.root"))
     plain = Request(columns=("pt", "deta", "dphi"))
@@ -120,6 +131,11 @@ def test_a_file_without_the_collection_gives_each_jet_one_element_with_all_value
     sv = elements(file)
     assert sv.lengths.tolist() == [1] * 40
     assert bool(sv.particles.isnan().all())
+    other = opened(
+        write_collections(tmp_path / "other.root", drop="sv_length"), SCHEMA.replace("cut: sv_valid > 0", "")
+    )
+    sv = elements(other, Request(columns=("pt",), collections=(CollectionRequest("SV", ("length",), 3),)))
+    assert sv.lengths.tolist() == [1] * 40  # nothing that is asked for tells their number
     some = opened(write_collections(tmp_path / "some.root", drop="sv_length"))
     sv = elements(some)
     assert bool(sv.column("length").isnan().all())

@@ -6,6 +6,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -100,6 +102,18 @@ def test_categories_of_jets_may_be_names(tmp_path: Path) -> None:
     names = np.array([b"ee", b"pp", b"PbPb", b"pp"])
     jets = all_jets(opened(write_features(tmp_path / "jets.h5", 4, jet_origin=names), text))
     assert jets.context["origin"].tolist() == [1.0, 0.0, 2.0, 0.0]
+
+
+def test_a_missing_name_and_a_marked_number_are_no_unlisted_categories(tmp_path: Path) -> None:
+    branches = {name: pa.array(list(values)) for name, values in padded_branches(4).items()}
+    branches |= {"jet_origin": pa.array(["ee", None, "PbPb", "pp"]), "era": pa.array([1, -99.9, 7, None], pa.float32())}
+    pq.write_table(pa.table(branches), tmp_path / "jets.parquet")
+    text = SCHEMA.replace(
+        "categories: [2, 7]}", "categories: [pp, ee]}\n  era: {branch: era, categories: [1], missing: -99.9}"
+    )
+    jets = all_jets(opened(tmp_path / "jets.parquet", text), Request(columns=("pt",), context=("origin", "era")))
+    np.testing.assert_array_equal(jets.context["origin"], [1, np.nan, 2, 0])
+    np.testing.assert_array_equal(jets.context["era"], [0, np.nan, 1, np.nan])
 
 
 def same(one: Jets, other: Jets) -> None:

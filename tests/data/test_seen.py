@@ -37,24 +37,9 @@ def test_two_trainings_on_one_file_of_two_names_have_in_common_what_both_held_ou
     assert not joint.trained(FileId("a.root", 7, OTHER))
 
 
-def test_a_training_of_an_older_version_joins_by_name_and_size() -> None:
-    older = {"files": [["a.root", 7]], "held_out": [["a.root", 7, 0, 50]]}
-    newer = {"files": [["a.root", 7, DIGEST]], "held_out": [["a.root", 7, DIGEST, 40, 90]]}
-    joint = Seen.of(joint_training([older, newer]))
-    assert joint.by_name
-    assert joint.ranges(FileId("a.root", 7, DIGEST)) == [(40, 50)]
-    assert joint.trained(FileId("a.root", 7, DIGEST))
-
-
-def test_of_an_older_version_files_of_one_name_and_size_have_no_jets_held_out(sample_files: list[JetFile]) -> None:
-    """Nine of ten `out.h5` were trained on and one held out: which one is not in the facts."""
-    files = [renamed(replace(file, bytes=7), "out.h5") for file in sample_files[:2]]
-    row = ["out.h5", 7]
-    seen = Seen.of({"files": [row] * 9, "held_out": [[*row, 0, 1000]]})
-    assert [seen.trained(file.identity) for file in files] == [True, True]
-    assert [seen.ranges(file.identity) for file in files] == [[], []]
-    [note] = seen.notes(files)
-    assert "names and sizes of files, not contents" in note
+def test_a_record_without_digests_is_refused() -> None:
+    with pytest.raises(DataError, match="without digests"):
+        Seen.of({"files": [["a.root", 7]], "held_out": [["a.root", 7, 0, 50]]})
 
 
 def test_a_file_of_the_name_of_a_training_file_with_other_contents_is_named(sample_files: list[JetFile]) -> None:
@@ -77,8 +62,6 @@ def test_copies_are_named_in_one_line_and_files_without_jets_are_none(sample_fil
     assert line.endswith(" and 2 more")
     empty = replace(first, entries=0)
     assert copies([empty, renamed(empty, "y.root")]) == {}
-    unknown = replace(first, digest="")
-    assert copies([unknown, renamed(unknown, "y.root")]) == {}
 
 
 @pytest.mark.parametrize("files", [2, 6])

@@ -144,7 +144,7 @@ def test_an_evaluation_draws_as_many_jets_as_it_wants_from_the_selected_ones(wri
         ("jet_pt", UsageError, "a selection is true or false for each jet"),
         ("jet_pt >", UsageError, "the selection is not a formula.*invalid syntax at character 9"),
         ("part_energy > 3", UsageError, "part_energy does not hold one number per jet"),
-        ("sum(jet_pt) > 3", UsageError, "a selection is of jets and reads no particles"),
+        ("sum(jet_pt) > 3", UsageError, "a formula of jets has no particles to add over"),
         ("jet_pt > 1e9", DataError, "there is no jet to train on.*not selected by where"),
     ],
 )

@@ -27,7 +27,8 @@ Write = Callable[..., Path]
 def jet_file(name: str, entries: int, folder: str = "data") -> JetFile:
     """A file as far as the split needs it."""
     schema = known_schemas()[0]
-    return JetFile(Source(f"{folder}/{name}"), schema, root, "tree", entries, (0, entries), 1000, (), ())
+    source = Source(f"{folder}/{name}")
+    return JetFile(source, schema, root, "tree", entries, (0, entries), 1000, (), (), digest=str(source))
 
 
 def entries_of(parts: Sequence[EntryRange], files: Sequence[JetFile]) -> set[tuple[str, int]]:

@@ -22,7 +22,7 @@ from ssl_jets.embedding.embed import embed
 from ssl_jets.embedding.inputs import PartOf
 from ssl_jets.embedding.job import OutSettings
 from ssl_jets.embedding.predictions import predict
-from ssl_jets.errors import SslJetsError, UsageError
+from ssl_jets.errors import DataError, SslJetsError, UsageError
 from ssl_jets.model_file import Model, load_model, save_model
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.heads import ClassHead
@@ -252,16 +252,16 @@ def test_batches_of_an_ensemble_are_encoded_at_the_same_time(
 # Parts, merge, resume
 
 
-@pytest.mark.parametrize("parts", [2, 4, 5, 12])
+@pytest.mark.parametrize("parts", [5, 7])
 def test_merged_parts_are_the_file_of_one_run(
     tmp_path: Path, runs: dict[str, Path], sources: list[str], parts: int
 ) -> None:
-    """Up to 5 parts are runs of whole files, the fourth of 5 a file without jets; 12 parts are runs of entries."""
+    """5 parts are whole files, the fourth without jets; 7 parts are runs of entries."""
     options: dict[str, Any] = {"keep": ["jet_pt"], "scores": ["D = Hbb / QCD"], "with_z": True}
     names = [tmp_path / f"part{number}.parquet" for number in range(1, parts + 1)]
     for number, path in enumerate(names, 1):
         run([runs["tagger"]], sources, path, part=PartOf(number, parts), **options)
-    for suffix in FORMATS if parts == 4 else (".npz",):
+    for suffix in FORMATS if parts == 5 else (".npz",):
         run([runs["tagger"]], sources, tmp_path / f"out{suffix}", **options)
         one = (tmp_path / f"out{suffix}").read_bytes()
         merge_parts(names[::-1], tmp_path / f"out{suffix}", force=True)
@@ -375,6 +375,21 @@ def test_merge_refuses_parts_that_do_not_belong_together(
     assert read_metadata(out)["missing_parts"] == [1]
     with pytest.raises(UsageError, match="exists"):
         merge_parts([first, second], out)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"), [((64, 10, 10), "no part has the rows"), ((20, 16, 10), "rows of the same")]
+)
+def test_parts_that_are_cut_at_other_batches_are_not_merged(
+    tmp_path: Path, runs: dict[str, Path], sources: list[str], sizes: tuple[int, ...], words: str
+) -> None:
+    """A crashed part is often repeated with a smaller batch."""
+    parts = [tmp_path / f"{number}.npz" for number in (1, 2, 3)]
+    for number, (part, size) in enumerate(zip(parts, sizes), 1):
+        run([runs["tagger"]], sources[:1], part, part=PartOf(number, 3), batch_size=size)
+    with pytest.raises(DataError, match=f"(?s){words}.*one --batch-size"):
+        merge_parts(parts, tmp_path / "out.npz")
+    assert merge_parts(parts[2:], tmp_path / "out.npz", partial=True).missing == (1, 2)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0"])

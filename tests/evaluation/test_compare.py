@@ -119,7 +119,7 @@ def test_models_that_do_not_go_together_are_refused(runs, tmp_path: Path) -> Non
 
 
 def test_a_model_without_a_record_of_held_out_jets_spoils_the_joint_set() -> None:
-    file = ["a.root", 7]
+    file = ["a.root", 7, "d"]
     clear = {"files": [file], "held_out": [[*file, 0, 50]]}
     assert joint_training([clear, {}])["held_out"] == [[*file, 0, 50]]
     assert joint_training([clear, {"files": [file], "held_out": [[*file, 40, 90]]}])["held_out"] == [[*file, 40, 50]]

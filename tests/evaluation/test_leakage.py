@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -94,12 +93,6 @@ def test_the_rows_of_a_z_file_that_were_trained_on_are_marked(
     found = evaluate_z(tmp_path / "z.npz", tmp_path / "out", settings=settings, log=lambda text: None)
     assert found.jets == {"fit": 3600, "test": 400}
     assert found.leaked == 0
-    assert not any("names and sizes" in note for note in found.notes)
-    arrays = dict(np.load(tmp_path / "z.npz"))
-    older = {key: value for key, value in metadata.items() if key != "digests"}
-    np.savez(tmp_path / "older.npz", **{**arrays, "metadata": np.array(json.dumps(older))})
-    found = evaluate_z(tmp_path / "older.npz", tmp_path / "older", settings=settings, log=lambda text: None)
-    assert any("compared names and sizes of files, not contents" in note for note in found.notes)
 
 
 def test_files_that_were_renamed_and_moved_are_recognised(run: Path, jobs: Path, schema: Path, tmp_path: Path) -> None:
@@ -137,19 +130,3 @@ def test_copies_are_named_and_held_out_alike(
     assert count(bench_of(run, schema, copy, logged=logged).roles.test) == 40
     bench_of(run, schema, first, copy, logged=logged)
     assert line in logged
-
-
-def test_a_model_of_a_version_without_digests_is_read_with_one_line(
-    run: Path, jobs: Path, schema: Path, tmp_path: Path
-) -> None:
-    older = Path(shutil.copytree(run, tmp_path / "older"))
-    config = json.loads((older / "model" / "config.json").read_text())
-    facts = config["training"]
-    facts |= {key: [[*row[:2], *row[3:]] for row in facts[key]] for key in ("files", "held_out")}
-    (older / "model" / "config.json").write_text(json.dumps(config | {"format_version": 1}))
-    logged: list[str] = []
-    with pytest.raises(DataError, match="none are left"):  # which of the ten files was held out is not known
-        bench_of(older, schema, jobs, logged=logged)
-    assert len([line for line in logged if "compared names and sizes of files, not contents" in line]) == 1
-    renamed = shutil.copy(jobs / "job_0" / "out.h5", tmp_path / "renamed.h5")
-    assert bench_of(older, schema, Path(renamed)).roles.new == (True,)

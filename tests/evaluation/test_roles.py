@@ -110,14 +110,6 @@ def test_a_file_of_the_same_name_and_size_with_other_contents_is_new(files) -> N
     assert all(assign_roles(files, training, DATA).new)
 
 
-def test_of_an_older_model_files_of_the_same_name_and_another_size_are_new(files) -> None:
-    training = training_on(files)
-    older = {key: [[*row[:2], *row[3:]] for row in rows] for key, rows in training.items()}
-    assert assign_roles(files, older, DATA) == assign_roles(files, training, DATA)
-    larger = {key: [[row[0], row[1] + 1, *row[2:]] for row in rows] for key, rows in older.items()}
-    assert all(assign_roles(files, larger, DATA).new)
-
-
 def test_a_draw_has_the_size_asked_for_lies_in_the_parts_and_is_spread_over_files(files) -> None:
     parts = [EntryRange(0, 100, 900), EntryRange(1, 0, 400), EntryRange(3, 500, 1000)]
     jets = draw(files, parts, 400, seed=1)

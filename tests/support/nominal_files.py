@@ -23,6 +23,7 @@ def made_up_files(sizes: Sequence[int], cluster: int) -> list[JetFile]:
             1,
             (),
             (),
+            digest=str(index),
         )
         for index, entries in enumerate(sizes)
     ]

@@ -19,7 +19,9 @@ from ssl_jets.zfile.formats import SUFFIXES
 FORMATS = (".root", ".parquet", ".h5", ".npz", "rntuple.root")
 DIM = 4
 COLUMNS = z_columns("jet", DIM, labelled=True, kept=("jet_pt",))
-METADATA = ZMetadata("ab12", "mae", DIM, "jet", ("a.root",), ("QCD", "Hbb"), ("jet_pt",), ("",), digests=("d",))
+METADATA = ZMetadata(
+    "ab12", "mae", DIM, "jet", ("a.root",), ("QCD", "Hbb"), ("jet_pt",), ("",), digests=("d",), schemas=("s",)
+)
 BLOCK = 20
 ROW_BYTES = sum(column.row_bytes for column in COLUMNS)
 
@@ -38,22 +40,23 @@ def write(path: Path, rows: dict[str, npt.NDArray[Any]], metadata: ZMetadata = M
     return path
 
 
+RANGES = [(0, 60), (0, 1), (19, 21), (20, 40), (25, 33), (59, None), (-5, None), (0, 999), (7, 7), (60, 60)]
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize(
-    ("start", "stop"),
-    [(0, 60), (0, 1), (19, 21), (20, 40), (25, 33), (59, None), (-5, None), (0, 999), (7, 7), (60, 60)],
-)
-def test_rows_are_a_slice_of_the_file(tmp_path: Path, suffix: str, start: int, stop: int | None) -> None:
+def test_rows_are_a_slice_of_the_file(tmp_path: Path, suffix: str) -> None:
     rows = make_rows(60)
     path = write(tmp_path / f"z{suffix}", rows)
-    some = read_z(path, start=start, stop=stop)
-    assert np.array_equal(some.z, rows["z"][start:stop])
-    for name, values in some.columns.items():
-        assert values.dtype == rows[name].dtype
-        assert np.array_equal(values, rows[name][start:stop]), name
-    blocks = list(iterate_z(path, 8, start=start, stop=stop))
-    assert np.array_equal(np.concatenate([block["source_entry"] for block in blocks]), rows["source_entry"][start:stop])
     assert count_rows(path) == 60
+    for start, stop in RANGES:
+        some = read_z(path, start=start, stop=stop)
+        assert np.array_equal(some.z, rows["z"][start:stop])
+        for name, values in some.columns.items():
+            assert values.dtype == rows[name].dtype
+            assert np.array_equal(values, rows[name][start:stop]), (name, start, stop)
+        blocks = list(iterate_z(path, 8, start=start, stop=stop))
+        entries = np.concatenate([block["source_entry"] for block in blocks])
+        assert np.array_equal(entries, rows["source_entry"][start:stop])
 
 
 @pytest.mark.parametrize("suffix", [".root", ".parquet", ".h5", ".npz"])
@@ -128,6 +131,19 @@ def test_an_index_reads_as_the_merged_file(tmp_path: Path, parts: list[Path]) ->
     blocks = list(iterate_z(index, 7))
     assert max(len(block["z"]) for block in blocks) <= 7
     assert sum(len(block["z"]) for block in blocks) == sum(LENGTHS)
+
+
+@pytest.mark.parametrize("other", [{"digests": ("e",)}, {"schemas": ("r",)}])
+def test_parts_of_one_file_with_other_contents_or_another_schema_are_not_merged(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    paths = list[Path]()
+    listed = tuple((column.name, column.dtype, column.width) for column in COLUMNS)
+    for number, own in enumerate((METADATA, replace(METADATA, **other))):
+        place = PartMetadata(number + 1, 2, 0, 1, "f00", ((0, 30 * number, 30 * number + 30),), listed)
+        paths.append(write(tmp_path / f"{number}.npz", make_rows(30, 30 * number), replace(own, part=place)))
+    with pytest.raises(UsageError, match=r"(?s)other contents.*1\.npz.*a\.root"):
+        merge_parts(paths, tmp_path / "out.npz")
 
 
 def test_only_the_parts_with_the_rows_are_opened_and_they_may_be_moved_with_their_index(

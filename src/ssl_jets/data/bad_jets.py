@@ -45,14 +45,14 @@ class BadJetError(DataError):
 class BadJetFilter:
     """Filter that raises at the first bad jet, or leaves bad jets out and counts them.
 
-    A jet is bad without particles or class, with a weight that is not finite, or with a particle whose values are not
-    finite, beyond any that a particle can have, or whose pt is not positive.
+    A jet is bad if it has no particles or no class, a weight that is not finite, or a particle with a value that is not
+    finite or beyond `LARGEST`, or with a pt that is not positive.
 
     Args:
         schema: the schema of the file.
         classes: the classes of the file.
         bad_jets: "error" raises, "skip" leaves out.
-        may_miss: branches of features only, whose values may be NaN or infinite: the value is missing.
+        may_miss: branches that only features read: there a value that is not finite is a missing one.
     """
 
     def __init__(

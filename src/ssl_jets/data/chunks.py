@@ -40,7 +40,7 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
         for names, available in ((request.all_jet_columns, file.jet_columns), (columns, file.columns)):
             for name in names:
                 if name not in available:
-                    _check_type(file, name)
+                    check_type(file, name)
                     raise UsageError(
                         "there is no such column in the file",
                         where=file.source,
@@ -49,8 +49,12 @@ def check_request(files: Sequence[JetFile], request: Request) -> None:
                     )
 
 
-def _check_type(file: JetFile, name: str) -> None:
-    """Raise a UsageError if the file has a branch of this name with anything but one number per jet."""
+def check_type(file: JetFile, name: str) -> None:
+    """Check that a branch of the file, if it has one of this name, holds one number per jet.
+
+    Raises:
+        UsageError: it holds something else; the message has its type.
+    """
     with file.reader.open_tables(file.source.path, external=True) as tables:
         for table in tables:
             if table.name == file.tree and name in table.branches and table.depth(name) != 0:
@@ -62,7 +66,7 @@ def read_chunk(
 ) -> tuple[Jets, Counter[str]]:
     """Read entries `start` to `stop` as jets in the order of the file, and count the skipped jets by reason.
 
-    A jet of a pair is skipped if either view is bad; the second view is read of the jets whose first one is good.
+    A jet of a pair is skipped if either view is bad; the second view is read only for jets with a good first view.
 
     Args:
         file: the file.

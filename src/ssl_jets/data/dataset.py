@@ -11,6 +11,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.files import EntryRange, JetFile, count, open_files, whole, with_common_types
 from ssl_jets.data.loading.pairs import with_pairs
 from ssl_jets.data.request import NOT_SELECTED, Request
+from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.data.seen import shared
 from ssl_jets.data.selection import check_selection, count_selected
 from ssl_jets.data.shared import shared_columns, shared_labels
@@ -73,10 +74,7 @@ class Dataset:
     @property
     def blind(self) -> list[JetFile]:
         """The files without their labels, for training that must not read any."""
-        return [
-            replace(file, label_names=(), label_formulas=(), label_branches=(), particle_labels=())
-            for file in self.files
-        ]
+        return [replace(file, classes=Classes(), particle_labels=()) for file in self.files]
 
     @property
     def names(self) -> list[str]:

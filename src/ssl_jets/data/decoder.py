@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,18 +16,16 @@ from ssl_jets.data.bad_jets import BadJetError, BadJetFilter
 from ssl_jets.data.collections.decoding import CollectionDecoder
 from ssl_jets.data.request import NOT_SELECTED, Request
 from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import Column, context_column, feature_column
-from ssl_jets.data.schemas.formula import formula
+from ssl_jets.data.schemas.columns import Column, feature_column, jet_column, label_column, numbers_of, relative
+from ssl_jets.data.schemas.formula import Formula, JetValues, formula
 from ssl_jets.data.schemas.formula_text import quoted
-from ssl_jets.data.schemas.jet_columns import jet_column
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.particle_labels import label_column
-from ssl_jets.data.schemas.relative import relative
-from ssl_jets.data.schemas.schema import ParticleColumn, Schema
+from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.types import JetTypes
-from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS, TRUTH, Jets
 from ssl_jets.records.particles import wrap_azimuth
+
+T = TypeVar("T")
 
 
 class Available(NamedTuple):
@@ -75,40 +74,45 @@ class Decoder:
         self, schema: Schema, available: Available, classes: Classes, types: JetTypes, request: Request
     ) -> None:
         self._schema, self._request = schema, request
-        self._columns = available.columns if request.columns is None else request.columns
         self._classes = classes if request.labels else Classes()
         self._where = None if request.where is None else formula(request.where)
-        names = () if self._where is None else self._where.names
-        self._where_columns = {name: jet_column(schema, name, types.of.get(name, np.float64)) for name in names}
         self._flatten = request.weighting
-        by = () if self._flatten is None else self._flatten.settings.by
-        canonical = tuple(name for name in self._columns if name in COLUMNS)
-        features = {name: schema.features[name] for name in self._columns if name in available.features}
-        context = {name: schema.context[name] for name in request.context if name in available.context}
-        jets = (*request.all_jet_columns, *names, *by)
-        branches = schema.branches_for(canonical, jets, self._classes.branches)
-        there = {*available.particle_labels}
-        labels = {name: schema.particle_labels[name] for name in request.particle_labels if name in there}
-        sources = (*features.values(), *context.values(), *labels.values())
-        further = [branch for source in sources for branch in source.branches]
-        present, chosen = available.collections, request.collections
-        self.collections = {one.name: CollectionDecoder(schema, one, present.get(one.name)) for one in chosen}
-        axis = [branch for one in self.collections.values() for branch in one.jet_branches]
-        self.branches = tuple(dict.fromkeys((*branches, *further, *axis)))
         self._particle_cut = None if schema.particle_cut is None else formula(schema.particle_cut)
         self._jet_cut = None if schema.jet_cut is None else formula(schema.jet_cut)
+        self._compile_jet_columns(types)
+        columns = available.columns if request.columns is None else request.columns
+        canonical = tuple(name for name in columns if name in COLUMNS)
+        features = _present(schema.features, columns, available.features)
+        labels = _present(schema.particle_labels, request.particle_labels, available.particle_labels)
+        self._columns = (*columns, *(f"{TRUTH}{name}" for name in request.particle_labels))
         self._particle_columns = [_particle_column(schema, name) for name in canonical]
-        self._particle_columns += [feature_column(features.get(name)) for name in self._columns[len(canonical) :]]
+        self._particle_columns += [feature_column(features.get(name)) for name in columns[len(canonical) :]]
         self._particle_columns += [label_column(labels.get(name)) for name in request.particle_labels]
-        self._columns += tuple(f"{TRUTH}{name}" for name in request.particle_labels)
-        self._context = {name: context_column(context.get(name)) for name in request.context}
-        # For inspection (`wrap` is false), numbers that no column can hold are shown, rounded.
-        self._jet_columns = {
-            name: jet_column(schema, name, types.of[name], rounded=not request.wrap) for name in request.jet_columns
+        context = _present(schema.context, request.context, available.context)
+        self._context = {name: feature_column(context.get(name), of_jets=True) for name in request.context}
+        elements = available.collections
+        self.collections = {
+            one.name: CollectionDecoder(schema, one, elements.get(one.name, ())) for one in request.collections
         }
-        self._weight = None if request.weights is None else jet_column(schema, request.weights, np.dtype(np.float32))
-        self._by = {name: jet_column(schema, name, types.of[name]) for name in by}
-        self._filter = BadJetFilter(schema, self._classes, request.bad_jets, may_miss=set(further) - set(branches))
+        jets = (*request.all_jet_columns, *self._where_columns, *self._by)
+        branches = schema.branches_for(canonical, jets, self._classes.branches)
+        declared = (*features.values(), *context.values(), *labels.values())
+        may_miss = [branch for source in declared for branch in source.branches]
+        axis = [branch for one in self.collections.values() for branch in one.jet_branches]
+        self.branches = tuple(dict.fromkeys((*branches, *may_miss, *axis)))
+        self._filter = BadJetFilter(schema, self._classes, request.bad_jets, may_miss=set(may_miss) - set(branches))
+
+    def _compile_jet_columns(self, types: JetTypes) -> None:
+        """Compile the requested jet columns, the weight, and the columns of the selection and of the spectrum."""
+        request, compiled = self._request, partial(jet_column, self._schema)
+        self._jet_columns = {
+            name: compiled(name, types.of[name], rounded=request.inspect) for name in request.jet_columns
+        }
+        self._weight = None if request.weights is None else compiled(request.weights, np.float32)
+        by = () if self._flatten is None else self._flatten.settings.by
+        self._by = {name: compiled(name, types.of[name]) for name in by}
+        names = () if self._where is None else self._where.names
+        self._where_columns = {name: compiled(name, types.of.get(name, np.float64)) for name in names}
 
     def decode(self, rows: Rows, file: int = 0) -> tuple[Jets, Counter[str]]:
         """Return the good jets in the order of the file, and the number of skipped ones by reason.
@@ -132,7 +136,7 @@ class Decoder:
             weights=self._weights(rows),
             source=torch.from_numpy(rows.source(file)),
         )
-        if self._request.wrap and "dphi" in self._columns:
+        if not self._request.inspect and "dphi" in self._columns:
             wrap_azimuth(jets.column("dphi").numpy())
         good, bad = self._filter.apply(jets, rows)
         return good, skipped + bad
@@ -150,24 +154,23 @@ class Decoder:
         return JetTable(columns, self._classes.labels(rows), np.nan_to_num(weights, nan=0.0, posinf=0.0))
 
     def selected(self, rows: Rows) -> Array:
-        """Evaluate the selection of the request for every jet, bad ones among them; bool `[jet]` if it is a condition.
+        """Evaluate the selection of the request for all jets, bad ones too; bool `[jet]` if it is a condition.
 
         Raises:
             UsageError: the formula adds over particles.
         """
-        return self._passes(self._unpad(rows))
+        assert self._where is not None
+        return self._selected(self._where, self._unpad(rows))
 
-    def _passes(self, rows: Rows) -> Array:
-        """Evaluate the selection for jets without the empty places of their lists."""
-        if self._where is None:
-            return np.ones(len(rows), np.bool_)
-        return self._where.of_jets(_JetValues(rows, self._where_columns))
+    def _selected(self, where: Formula, rows: Rows) -> Array:
+        numbers = {name: column(rows) for name, column in self._where_columns.items()}
+        return where.of_jets(JetValues(numbers, len(rows)))
 
     def _select_jets(self, rows: Rows, skipped: Counter[str]) -> tuple[Rows, Counter[str]]:
         """Keep the selected jets, and count the others."""
         if self._where is None:
             return rows, skipped
-        selected = self._passes(rows)
+        selected = self._selected(self._where, rows)
         return rows.select(selected), skipped + Counter({NOT_SELECTED: int(np.count_nonzero(~selected))})
 
     def _unpad(self, rows: Rows) -> Rows:
@@ -215,30 +218,18 @@ class Decoder:
         return factors
 
 
-class _JetValues:
-    """Jet columns of a selection, in the units of the schema."""
-
-    def __init__(self, rows: Rows, columns: Mapping[str, Column]) -> None:
-        self._rows, self._columns = rows, columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def find(self, name: str) -> tuple[Array, bool]:
-        """Return the numbers of a jet column."""
-        return self._columns[name](self._rows), False
-
-    def spread(self, jet: Array) -> Array:
-        """Refuse numbers of particles."""
-        raise UsageError("a selection is of jets and reads no particles", hint="a jet column with the sum, by a schema")
-
-    total = spread
+def _present(sources: Mapping[str, T], names: Collection[str], available: Collection[str]) -> dict[str, T]:
+    """Return the sources of the names that the file has."""
+    return {name: sources[name] for name in names if name in available}
 
 
 def _particle_column(schema: Schema, name: str) -> Column:
     """Compile a canonical column of particles, in its canonical unit."""
     column = schema.particles[name]
-    values = _particle_values(column)
+    if column.flags is not None:
+        return _kind(column.flags)
+    in_file, factor = numbers_of(column), np.float32(column.factor)
+    values = in_file if factor == 1.0 else lambda rows: in_file(rows) * factor
     if not column.absolute:
         return values
     assert schema.axis is not None  # a schema without it is refused
@@ -246,27 +237,8 @@ def _particle_column(schema: Schema, name: str) -> Column:
     return lambda rows: column_of(rows, rows)
 
 
-def _particle_values(column: ParticleColumn) -> Column:
-    """Compile the values of a column in its canonical unit, absolute ones not yet relative to the jet axis."""
-    if column.flags is not None:
-        return _kind(column.flags)
-    values = _particle_values_in_file(column)
-    if column.factor == 1.0:
-        return values
-    factor = np.float32(column.factor)
-    return lambda rows: values(rows) * factor
-
-
-def _particle_values_in_file(column: ParticleColumn) -> Column:
-    """Compile the values of a column in the unit of the file."""
-    if column.branch is None:
-        return formula(column.formula or "").of_particles
-    branch = column.branch
-    return lambda rows: rows.particle[branch]
-
-
 def _kind(flags: Mapping[str, str]) -> Column:
-    """Compile the index of the kind whose flag is set: the first of several, "other" without any."""
+    """Compile the index of the first kind with a flag that is set; "other" if no flag is set."""
     # The flags are the bits of one small number, which a table turns into a kind: several times faster than one mask
     # after another. Flags of photon, electron and muon set to 0, 1, 1 are the code 6, an electron.
     kinds = [KINDS.index(name) for name in flags]

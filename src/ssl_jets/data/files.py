@@ -24,7 +24,7 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.schemas import check
 from ssl_jets.data.schemas.detect import detect
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.schema import Schema, load_schema
+from ssl_jets.data.schemas.schema import Schema, known_schemas, load_schema
 from ssl_jets.data.schemas.types import JetTypes, common_types, own_types
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, UsageError, nearest
@@ -51,14 +51,12 @@ class JetFile:
         collections: further collections it has, by the names of the schema.
         jet_columns: jet columns it has: first those named by the schema, then its flat branches.
         types: types of the jet columns, the same for all files that are opened together.
-        label_names: names of the classes; empty for a file without labels.
-        label_formulas: for each class the formula (mostly a branch) that is 1 for its jets; none for a label index.
-        label_branches: the branches the label is read from.
+        classes: its classes, and the branches of its labels; none for a file without labels.
         events: jets of the events, if an entry is an event; None if it is a jet.
-        digest: of the contents, the same for every copy; "" if unknown.
+        digest: of the contents, the same for every copy.
         versions: size and time of the file at its opening, and later ones of the same contents.
         second: file of the second view of each jet, row by row (`data.pairs`); None without one.
-        index: index of the reader, by which later reads need not open the file anew; None without one.
+        index: index of the reader, which spares later reads opening the file; None without one.
     """
 
     source: Source
@@ -75,9 +73,7 @@ class JetFile:
     particle_labels: tuple[str, ...] = ()
     collections: Mapping[str, FileCollection] = field(default_factory=dict, repr=False, hash=False, compare=False)
     types: JetTypes = field(default=JetTypes({}), repr=False, hash=False, compare=False)
-    label_names: tuple[str, ...] = ()
-    label_formulas: tuple[str, ...] = field(default=(), repr=False)
-    label_branches: tuple[str, ...] = field(default=(), repr=False)
+    classes: Classes = field(default=Classes(), repr=False)
     events: JetsOfEvents | None = field(default=None, repr=False, hash=False, compare=False)
     digest: str = field(default="", repr=False)
     versions: list[tuple[int, int]] = field(default_factory=list, repr=False, hash=False, compare=False)
@@ -88,11 +84,15 @@ class JetFile:
     def decoder(self, request: Request) -> Decoder:
         """Return the decoder of a request, compiled at its first use."""
         if request not in self._decoders:
-            classes = Classes(self.label_names, self.label_formulas, self.label_branches)
             collections = {name: one.features for name, one in self.collections.items()}
             available = Available(self.columns, self.features, self.context, self.particle_labels, collections)
-            self._decoders[request] = Decoder(self.schema, available, classes, self.types, request)
+            self._decoders[request] = Decoder(self.schema, available, self.classes, self.types, request)
         return self._decoders[request]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty for a file without labels."""
+        return self.classes.names
 
     @property
     def views(self) -> tuple[JetFile, ...]:
@@ -262,8 +262,9 @@ def _open(
         table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
-        features, context = check.present_features(schema, table, where)
-        particle_labels = check.present_particle_labels(schema, table, where)
+        present = partial(check.present_sources, table=table, where=where, known=schema in known_schemas())
+        features, context = present(schema.features, 1), present(schema.context, 0)
+        particle_labels = present({name: label.source for name, label in schema.particle_labels.items()}, 1)
         classes = check.present_labels(schema, table.branches, labels, where)
         named = tuple(name for name, value in schema.jets.items() if set(value.branches) <= set(table.branches))
         branches = check.check_branches(schema, columns, named, classes, table, where)
@@ -285,9 +286,7 @@ def _open(
             particle_labels=particle_labels,
             collections=find_collections(schema, table, events, where),
             types=own_types(schema, table, jet_columns),
-            label_names=classes.names,
-            label_formulas=classes.formulas,
-            label_branches=classes.branches,
+            classes=classes,
             events=events,
             digest=digest,
             versions=[version],

@@ -27,12 +27,12 @@ class FileId(NamedTuple):
     Attributes:
         name: name without the folder.
         bytes: size.
-        digest: digest of the contents; "" in models of versions that compared names and sizes only.
+        digest: digest of the contents.
     """
 
     name: str
     bytes: int
-    digest: str = ""
+    digest: str
 
 
 class FileBlock(NamedTuple):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.config import INPUT_GROUPS, CollectionSettings, FeatureSettings, ModelSettings
+from ssl_jets.data.collections.source import CollectionSource
 from ssl_jets.data.files import JetFile
 from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.schemas.schema import known_schemas
@@ -18,6 +19,8 @@ from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, NEEDED, Jets
 
 _KEY = "model.inputs"
+
+_Collection = CollectionSettings | CollectionSource
 
 
 def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> ModelSettings:
@@ -72,7 +75,7 @@ def with_definitions(settings: ModelSettings, files: Sequence[JetFile]) -> Model
 def _check_own_schema(files: Sequence[JetFile], available: Sequence[str], inputs: Sequence[str]) -> None:
     """Check that some file has each declared input of a user's own schema, if the groups are among the inputs.
 
-    Files may lack those of a known format: older ones do.
+    Files of a known format may lack inputs: older ones do.
 
     Raises:
         UsageError: no file has it, such as with a misspelt branch.
@@ -116,7 +119,7 @@ def requests_of(collections: Mapping[str, CollectionSettings]) -> tuple[Collecti
 
 
 def joint_requests(several: Iterable[Mapping[str, CollectionSettings]]) -> tuple[CollectionRequest, ...]:
-    """Return the elements to read for several encoders, of which each reads its own numbers of its first elements."""
+    """Return the elements to read for several encoders; each encoder then uses its own features and its own `most`."""
     joint: dict[str, CollectionRequest] = {}
     for one in (request for collections in several for request in requests_of(collections)):
         before = joint.setdefault(one.name, one)
@@ -147,8 +150,7 @@ def check_definitions(
         UsageError: another dimension, or other categories.
     """
     lines = []
-    elements = {f"{name}.{one}": d for name, own in collections.items() for one, d in own.features.items()}
-    for noun, known in (("features", features), ("context", context), ("collections", elements)):
+    for noun, known in (("features", features), ("context", context), ("collections", of_elements(collections))):
         lacking: dict[str, set[JetFile]] = {}
         for file in files:
             present, sources = _declared(file, noun)
@@ -185,23 +187,21 @@ def describe_inputs(batches: Sequence[Jets], settings: ModelSettings) -> list[st
 
 
 def unlisted(batch: Jets, *models: ModelSettings) -> dict[str, int]:
-    """Count the values of each categorical feature and context that a model does not list."""
-    return {name: count for settings in models for name, count in _unlisted(batch, settings).items()}
+    """Count the values of each categorical feature, context and element that a model does not list."""
+    values = {name: batch.column(name) for name in batch.columns} | dict(batch.context)
+    for collection, elements in batch.collections.items():
+        values |= {f"{collection}.{name}": elements.column(name) for name in elements.columns}
+    counts = {}
+    for settings in models:
+        for name, one in {**settings.features, **settings.context, **of_elements(settings.collections)}.items():
+            if one.categories and name in values:
+                counts[name] = int((values[name] == len(one.categories)).sum())
+    return {name: count for name, count in counts.items() if count}
 
 
-def _unlisted(batch: Jets, settings: ModelSettings) -> dict[str, int]:
-    columns = {name: batch.column(name) for name in settings.features if name in batch.columns}
-    values = {**columns, **{name: batch.context[name] for name in settings.context if name in batch.context}}
-    definitions = {**settings.features, **settings.context}
-    for collection, own in settings.collections.items():
-        if (elements := batch.collections.get(collection)) is not None:
-            columns = {
-                f"{collection}.{name}": elements.column(name) for name in own.features if name in elements.columns
-            }
-            values |= columns
-            definitions |= {f"{collection}.{name}": one for name, one in own.features.items()}
-    counts = {name: int((values[name] == len(definitions[name].categories)).sum()) for name in values}
-    return {name: count for name, count in counts.items() if count and definitions[name].categories}
+def of_elements(collections: Mapping[str, _Collection]) -> dict[str, Any]:
+    """Return the features of the elements of all collections, by the names COLLECTION.FEATURE."""
+    return {f"{name}.{one}": feature for name, own in collections.items() for one, feature in own.features.items()}
 
 
 def _findings(what: str, noun: str, definition: FeatureSettings, values: Tensor) -> Iterator[str]:
@@ -256,8 +256,7 @@ def _declared(file: JetFile, noun: str) -> tuple[Collection[str], Mapping[str, F
     if noun == "context":
         return file.context, file.schema.context
     present = [f"{name}.{one}" for name, own in file.collections.items() for one in own.features]
-    sources = {f"{name}.{one}": s for name, own in file.schema.collections.items() for one, s in own.features.items()}
-    return present, sources
+    return present, of_elements(file.schema.collections)
 
 
 def _values_of(definition: FeatureSettings) -> tuple[object, ...]:

@@ -11,10 +11,11 @@ from typing import Any
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile
-from ssl_jets.data.profile import UNITS, Numbers, Profile, profile
+from ssl_jets.data.inputs import of_elements
+from ssl_jets.data.profile import Numbers, Profile, profile
 from ssl_jets.data.request import NOT_SELECTED
 from ssl_jets.data.schemas.check import like_labels
-from ssl_jets.data.schemas.value import FeatureSource
+from ssl_jets.data.schemas.value import COLUMN_UNITS, FeatureSource
 from ssl_jets.jets import COLUMNS
 from ssl_jets.runtime.terminal import stdout_width
 
@@ -150,11 +151,13 @@ def _table(file: JetFile, seen: Profile, jet_columns: Sequence[str]) -> list[str
     """Format particle columns, features, context, collections, and some jet columns as a table with a header."""
     context = {name: numbers for name, numbers in seen.context.items() if name not in seen.jet_columns}
     inputs = {**seen.columns, **context, **seen.collections}
-    declared: dict[str, FeatureSource] = {**file.schema.features, **file.schema.context}
-    for collection, elements in file.schema.collections.items():
-        declared |= {f"{collection}.{name}": source for name, source in elements.features.items()}
+    declared: dict[str, FeatureSource] = {
+        **file.schema.features,
+        **file.schema.context,
+        **of_elements(file.schema.collections),
+    }
     titles = {name: f"{name} a jet" for name in file.collections}
-    units = UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
+    units = COLUMN_UNITS | {name: source.definition.unit for name, source in declared.items() if source.unit != "1"}
     of_jets = {name: value.canonical_unit for name, value in file.schema.jets.items() if value.unit != "1"}
     width = min(max([_NAME_WIDTH, *(len(name) + 1 for name in (*inputs, *jet_columns))]), 2 * _NAME_WIDTH)
     lines = [

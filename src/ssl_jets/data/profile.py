@@ -15,12 +15,8 @@ from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.shuffle_buffer import read_range
 from ssl_jets.data.request import NOT_SELECTED, CollectionRequest, Request
-from ssl_jets.jets import COLUMNS, Jets, concatenate
+from ssl_jets.jets import Jets, concatenate
 from ssl_jets.records.particles import ZERO_PT, wrap_azimuth
-
-UNITS = {"pt": "GeV", "dphi": "rad", "energy": "GeV", "charge": "e"} | dict.fromkeys(COLUMNS[6:], "mm")
-"""Units of the canonical columns that have one."""
-
 
 _BINS = 24
 
@@ -84,7 +80,7 @@ class Numbers:
 
 
 def _edges(values: Array, low: float, high: float) -> Array:
-    """Return the bin edges of values, most of which are between `low` and `high`.
+    """Return the bin edges of values that lie mostly between `low` and `high`.
 
     Integers from 0 to 47: a width of 2 and edges -0.5, 1.5, ..., 47.5.
     """
@@ -136,7 +132,7 @@ def profile(
     """
     inputs = (*file.columns, *file.features)
     read = (inputs, file.context, file.particle_labels)
-    request = Request(file.jet_columns, "skip", bad_files, *read, wrap=False, where=where, collections=_all_of(file))
+    request = Request(file.jet_columns, "skip", bad_files, *read, inspect=True, where=where, collections=_all_of(file))
     skipped = Counter[str]()
     batches = []
     for start, stop in _sampled_ranges(file.entries, most):
@@ -178,7 +174,7 @@ def _collections(jets: Jets) -> Iterator[tuple[str, Numbers]]:
 
 def find_suspicions(files: Sequence[JetFile]) -> list[str]:
     """Find possible errors of units or signs, a line each."""
-    looked_at = glance(files, Request((), "skip", "skip", wrap=False))
+    looked_at = glance(files, Request((), "skip", "skip", inspect=True))
     return [f"suspicious: {file.source}: {text}" for file, jets in looked_at for text in _suspicions(jets)]
 
 

@@ -34,13 +34,13 @@ class Request:
         context: context of jets to read, into `Jets.context`; missing for the jets of a file that lacks it.
         particle_labels: labels of particles to read, into columns `truth:NAME`; missing in a file that lacks them.
         collections: further collections to read, into `Jets.collections`; a file that lacks one gives each of its jets
-            one element, of which all values are missing.
+            one element with all values missing.
         weights: jet column that becomes `Jets.weights`; None for none.
-        wrap: wrap dphi into [-pi, pi]. False keeps it as it is in the file, for inspection.
+        inspect: keep dphi as it is in the file, unwrapped, and round numbers that no column can hold.
         labels: read the labels; without them `Jets.labels` is -1.
         where: formula of jet columns that is true for the jets to read; the others are skipped and counted. None reads
             all.
-        flatten: spectrum of the training jets, whose factors become weights or numbers of copies (see `spectrum.py`).
+        flatten: spectrum of the training jets; its factors become weights or numbers of copies (see `spectrum.py`).
 
     Example:
         >>> Request(jet_columns=("jet_pt",), weights="w").all_jet_columns
@@ -54,7 +54,7 @@ class Request:
     context: tuple[str, ...] = ()
     particle_labels: tuple[str, ...] = ()
     weights: str | None = None
-    wrap: bool = True
+    inspect: bool = False
     labels: bool = True
     where: str | None = None
     flatten: Spectrum | None = None
@@ -82,12 +82,12 @@ class Request:
 
     @property
     def resampling(self) -> Spectrum | None:
-        """Spectrum by which jets come several times or never; None without one."""
+        """Spectrum that repeats or drops jets; None without one."""
         return self.flatten if self.flatten is not None and self.flatten.resamples else None
 
     @property
     def weighting(self) -> Spectrum | None:
-        """Spectrum whose factors become weights; None without one."""
+        """Spectrum that gives jets weights; None without one."""
         return self.flatten if self.resampling is None else None
 
     @property

@@ -23,7 +23,7 @@ NO_ENTRIES: Entries = np.empty(0, dtype=np.int64)
 
 
 class BadEntriesError(DataError):
-    """Entries that are no jets, in a file whose other entries are.
+    """Entries that are no jets, in a file that has others.
 
     Args:
         what: the error in one sentence.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
@@ -23,7 +22,7 @@ _MOST_NAMED = 3
 class Seen:
     """Record of the files that a training read, stored with its model.
 
-    A file is recognised by the digest of its contents; in records without digests (older versions), by name and size.
+    A file is recognised by the digest of its contents, under any name.
 
     Attributes:
         files: files trained on.
@@ -38,15 +37,15 @@ class Seen:
     def of(cls, training: Mapping[str, Any]) -> Seen:
         """Read training facts: `files` are rows of `FileId`, `held_out` the same with start and stop.
 
-        Without digests, several training files of one name and size are ambiguous, so none of their entries count as
-        held out.
+        Raises:
+            DataError: the rows have no digests, as in models of early versions.
         """
-        files = [FileId(*row) for row in training.get("files", [])]
-        if training.get("held_out") is None:
-            return cls(tuple(files), None)
-        ambiguous = {file for file, times in Counter(files).items() if times > 1 and not file.digest}
-        rows = [(FileId(*file), int(start), int(stop)) for *file, start, stop in training["held_out"]]
-        return cls(tuple(files), tuple(row for row in rows if row[0] not in ambiguous))
+        rows = training.get("held_out")
+        if any(len(row) != len(FileId._fields) for row in training.get("files", [])):
+            what = "the record of the training files is of a version before 0.1.0, without digests of their contents"
+            raise DataError(what, hint="train the model again")
+        files = tuple(FileId(*row) for row in training.get("files", []))
+        return cls(files, None if rows is None else tuple((FileId(*file), start, stop) for *file, start, stop in rows))
 
     @classmethod
     def of_parts(cls, files: Sequence[JetFile], train: Sequence[EntryRange], held_out: Sequence[EntryRange]) -> Seen:
@@ -61,18 +60,18 @@ class Seen:
 
     def facts(self) -> dict[str, Any]:
         """Return the rows that `of` reads."""
-        facts: dict[str, Any] = {"files": [_row(file) for file in self.files]}
+        facts: dict[str, Any] = {"files": [list(file) for file in self.files]}
         if self.held_out is not None:
-            facts["held_out"] = [[*_row(file), start, stop] for file, start, stop in self.held_out]
+            facts["held_out"] = [[*file, start, stop] for file, start, stop in self.held_out]
         return facts
 
     def trained(self, file: FileId) -> bool:
         """Check whether jets of a file were trained on."""
-        return any(trained for trained, _ in self._same(file))
+        return file.digest in self._trained
 
     def ranges(self, file: FileId) -> Ranges:
         """Return the entries that were held out of a file, each once and in order; none if the record has none."""
-        return sorted({row for _, rows in self._same(file) for row in rows})
+        return sorted(self._held_out.get(file.digest, ()))
 
     def joined(self, other: Seen) -> Seen:
         """Return the record of two trainings together: a jet that either has seen is seen.
@@ -87,28 +86,16 @@ class Seen:
         rows = {(file, start, stop) for file in recorded for start, stop in self._in_neither(other, file)}
         return Seen(files, tuple(sorted(rows)))
 
-    @property
-    def by_name(self) -> bool:
-        """True if some files are recorded by name and size only."""
-        return any(not file.digest for file in (*self.files, *(row[0] for row in self.held_out or ())))
-
     def notes(self, files: Sequence[JetFile]) -> list[str]:
-        """Describe doubts about which of the files were trained on, a line each."""
-        notes = []
-        if self.by_name:
-            notes.append(
-                "the model was made by an ssl-jets that compared names and sizes of files, not contents: a file of the "
-                "name and size of a training file counts as trained on, a renamed one as new"
-            )
-        names = {file.name for file in self.files if file.digest}
+        """Name the files with the name of a training file and other contents, in one line; none without any."""
+        names = {file.name for file in self.files}
         changed = [file for file in files if file.name in names and not self.trained(file.identity)]
         changed = [file for file in changed if not self.ranges(file.identity)]
-        if changed:
-            notes.append(
-                "new to the model, as their contents are not those of the training file of the same name: "
-                + some_of([str(file.source) for file in changed], _MOST_NAMED)
-            )
-        return notes
+        if not changed:
+            return []
+        named = some_of([str(file.source) for file in changed], _MOST_NAMED)
+        what = "new to the model, as their contents are not those of the training file of the same name"
+        return [f"{what}: {named}"]
 
     def _in_neither(self, other: Seen, file: FileId) -> Ranges:
         """Return the entries of a file that neither training was trained on.
@@ -121,31 +108,18 @@ class Seen:
         common = ((max(a, c), min(b, d)) for a, b in self.ranges(file) for c, d in other.ranges(file))
         return [(start, stop) for start, stop in common if start < stop]
 
-    def _same(self, file: FileId) -> Iterator[tuple[bool, Ranges]]:
-        """Yield for each recorded file that is the same one: True if trained on, and the entries held out."""
-        recorded, by_digest, by_name = self._index
-        keys = {*by_digest.get(file.digest, ()), *by_name.get((file.name, file.bytes), ())}
-        yield from (recorded[key] for key in keys if not (key.digest and file.digest and key.digest != file.digest))
+    @cached_property
+    def _trained(self) -> set[str]:
+        """Digests of the files trained on."""
+        return {file.digest for file in self.files}
 
     @cached_property
-    def _index(
-        self,
-    ) -> tuple[dict[FileId, tuple[bool, Ranges]], dict[str, list[FileId]], dict[tuple[str, int], list[FileId]]]:
-        recorded: dict[FileId, tuple[bool, Ranges]] = {file: (True, []) for file in self.files}
+    def _held_out(self) -> dict[str, set[tuple[int, int]]]:
+        """Held-out entries by the digest of the file."""
+        ranges: dict[str, set[tuple[int, int]]] = {}
         for file, start, stop in self.held_out or ():
-            recorded.setdefault(file, (False, []))[1].append((start, stop))
-        by_digest: dict[str, list[FileId]] = {}
-        by_name: dict[tuple[str, int], list[FileId]] = {}
-        for file in recorded:
-            if file.digest:
-                by_digest.setdefault(file.digest, []).append(file)
-            by_name.setdefault((file.name, file.bytes), []).append(file)
-        return recorded, by_digest, by_name
-
-
-def _row(file: FileId) -> list[Any]:
-    """Return a file as a row of facts: name, bytes, and the digest if there is one."""
-    return list(file) if file.digest else [file.name, file.bytes]
+            ranges.setdefault(file.digest, set()).add((start, stop))
+        return ranges
 
 
 def joint_training(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -161,7 +135,7 @@ def after(before: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, A
 
 def shared(files: Sequence[JetFile], others: Sequence[JetFile]) -> list[JetFile]:
     """Return the files of `others` with the same contents as one of `files`."""
-    digests = {file.digest for file in files if file.entries and file.digest}
+    digests = {file.digest for file in files if file.entries}
     return [file for file in others if file.entries and file.digest in digests]
 
 
@@ -169,7 +143,7 @@ def copies(files: Sequence[JetFile]) -> dict[int, int]:
     """Return the index of each file that is a copy of an earlier file, with the index of the earlier one."""
     first: dict[str, int] = {}
     for index, file in enumerate(files):
-        if file.digest and file.entries:
+        if file.entries:
             first.setdefault(file.digest, index)
     return {i: first[file.digest] for i, file in enumerate(files) if first.get(file.digest, i) != i and file.entries}
 

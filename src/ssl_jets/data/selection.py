@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.chunks import read_good_rows
+from ssl_jets.data.chunks import check_type, read_good_rows
 from ssl_jets.data.files import EntryRange, JetFile, count
 from ssl_jets.data.request import Request
 from ssl_jets.data.rows import empty_rows
-from ssl_jets.data.schemas.check import wrong_type
 from ssl_jets.data.schemas.formula import Formula
 from ssl_jets.data.schemas.where import SETTING, parse_selection
 from ssl_jets.errors import UsageError, nearest
 
 _BLOCK = 10_000
-"""Jets whose selection is read at once."""
+"""Jets for which the selection is evaluated at once."""
 
 
 def check_selection(files: Sequence[JetFile], where: str | None) -> None:
@@ -45,22 +45,16 @@ def check_selection(files: Sequence[JetFile], where: str | None) -> None:
 
 def _check_columns(file: JetFile, parsed: Formula) -> None:
     """Check that a file has the columns of a selection: jet columns, or branches of its labels."""
-    available = (*file.jet_columns, *file.label_branches)
-    unusual = [name for name in parsed.names if name not in file.jet_columns]
-    if not unusual:
-        return
-    with file.reader.open_tables(file.source.path, external=True) as tables:
-        for table in (table for table in tables if table.name == file.tree):
-            for name in unusual:
-                if name in table.branches and (table.depth(name) != 0 or table.is_text(name)):
-                    raise wrong_type(name, {0}, table, file.place, error=UsageError)
-    for name in unusual:
-        if name not in available:
+    for name in parsed.names:
+        if name in file.jet_columns:
+            continue
+        check_type(file, name)  # labels may be strings
+        if name not in file.classes.branches:
             raise UsageError(
                 "there is no such column to select by",
                 where=f"{SETTING}, {file.source}",
                 found=name,
-                allowed=nearest(name, available),
+                allowed=nearest(name, (*file.jet_columns, *file.classes.branches)),
             )
 
 
@@ -137,8 +131,7 @@ class SelectedNumbers:
 
     def __init__(self, files: Sequence[JetFile], request: Request) -> None:
         self._files, self._request = files, request
-        self._block: tuple[int, int] = (-1, -1)
-        self._mask: Array = np.empty(0, dtype=np.bool_)
+        self._mask = lru_cache(maxsize=1)(self._read_mask)
 
     def among(self, file: int, numbers: Array) -> Array:
         """Return the selected ones of rising jet numbers of a file.
@@ -146,17 +139,15 @@ class SelectedNumbers:
         Raises:
             DataError: as `read_selected`.
         """
-        if self._request.where is None:
+        if self._request.where is None or not len(numbers):
             return numbers
         blocks = np.split(numbers, np.flatnonzero(np.diff(numbers // _BLOCK)) + 1)
-        return np.concatenate([block[self._mask_of(file, block)] for block in blocks if len(block)] or [numbers])
+        masks = [self._mask(file, int(block[0]) // _BLOCK)[block % _BLOCK] for block in blocks]
+        selected: Array = numbers[np.concatenate(masks)]
+        return selected
 
-    def _mask_of(self, file: int, numbers: Array) -> Array:
-        """Return the mask of jet numbers within one block, bool `[number]`."""
-        key = (file, int(numbers[0]) // _BLOCK)
-        start = key[1] * _BLOCK
-        if key != self._block:
-            self._block, stop = key, min(start + _BLOCK, self._files[file].entries)
-            self._mask = read_selected(self._files[file], self._request, start, stop)
-        mask: Array = self._mask[numbers - start]
-        return mask
+    def _read_mask(self, file: int, block: int) -> Array:
+        """Read which jets of a block are selected, bool `[jet]`."""
+        start = block * _BLOCK
+        stop = min(start + _BLOCK, self._files[file].entries)
+        return read_selected(self._files[file], self._request, start, stop)

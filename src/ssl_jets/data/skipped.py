@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the report imports this file, and no reader
     from ssl_jets.data.files import EntryRange, JetFile
 
 BAD_AMONG = " (bad ones among them)"
-"""Follows a number of entries, of which bad jets will still be skipped."""
+"""Follows a number of entries that still counts bad jets."""
 
 
 def skipped_files(files: Mapping[str, str]) -> list[str]:

@@ -28,6 +28,11 @@ class Source:
     def __str__(self) -> str:
         return self.path if self.tree is None else f"{self.path}:{self.tree}"
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Real path and tree, the same for all names of the file."""
+        return self.path if is_remote(self.path) else os.path.realpath(self.path), self.tree
+
 
 def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda message: None) -> list[Source]:
     """Return the files of `names`, in their order; files of a folder or a pattern are sorted by path.
@@ -42,9 +47,9 @@ def resolve_sources(names: Sequence[str], log: Callable[[str], None] = lambda me
         log: logger of messages about ignored files of a folder.
 
     Raises:
-        UsageError: no names, a file that is named twice, a list in a list, a URL whose package is not installed.
+        UsageError: no names, a file that is named twice, a list in a list, a URL without its package.
         DataError: a file, folder or list that does not exist, a folder that cannot be read, or a folder, pattern or
-            list without files. A link to a file that is gone is a source, whose opening fails.
+            list without files. A link to a file that is gone is a source; opening it fails.
     """
     sources = [source for name in names for source in _resolve(name, log)]
     if not sources:
@@ -132,7 +137,9 @@ def _files_of(folder: Path, log: Callable[[str], None]) -> list[str]:
     for file in filter(_is_file, _below(folder)):
         known = file.suffix.lower() in SUFFIXES or has_known_bytes(file)
         (files if known else others).append(str(file))
-    passed_over = f"{_counted(others)}, such as {Path(min(others)).name}" if others else None
+    passed_over = None
+    if others:
+        passed_over = f"{len(others):,} file{'s' if len(others) > 1 else ''}, such as {Path(min(others)).name}"
     if not files:
         allowed = [file_format.title for file_format in FILE_FORMATS]
         raise DataError("the folder has no files of a known format", where=folder, found=passed_over, allowed=allowed)
@@ -165,10 +172,6 @@ def _refuse_unreadable(error: OSError) -> None:
 def _is_file(path: str | Path) -> bool:
     """Check for a file, or a link to one that is gone: the message about it comes when it is opened."""
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
-
-
-def _counted(files: Sequence[str]) -> str:
-    return f"{len(files):,} file{'s' if len(files) > 1 else ''}"
 
 
 def _split_tree(name: str) -> tuple[str, str | None]:
@@ -219,9 +222,7 @@ def _names_in(folder: Path) -> list[str]:
 def _refuse_duplicates(sources: Sequence[Source]) -> None:
     seen: dict[tuple[str, str | None], Source] = {}
     for source in sources:
-        key = (source.path if is_remote(source.path) else os.path.realpath(source.path), source.tree)
-        if key in seen:
+        if (first := seen.setdefault(source.key, source)) is not source:
             raise UsageError(
-                "a file is named twice, so its jets would count twice", where=source, found=f"also as {seen[key]}"
+                "a file is named twice, so its jets would count twice", where=source, found=f"also as {first}"
             )
-        seen[key] = source

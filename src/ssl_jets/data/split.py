@@ -31,7 +31,7 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
         DataError: too few jets for both.
     """
     groups: dict[str, list[int]] = {}
-    # By name, so that of several copies the same one decides, in whatever order they are named.
+    # By name: the same copy decides, in whatever order the files are given.
     order = sorted(range(len(files)), key=lambda index: (files[index].name, files[index].entries))
     again = {order[copy]: order[first] for copy, first in copies([files[index] for index in order]).items()}
     for index in (index for index in order if index not in again):
@@ -61,7 +61,7 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
     if not train or not held:
         total = sum(file.entries for file in files)
         raise DataError(
-            "there are too few jets to hold some out", found=f"{total} jets, of which {fraction:g} is asked for"
+            "there are too few jets to hold some out", found=f"{total} jets; {fraction:g} of them are to be held out"
         )
     return train, held
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.schemas.formula import Formula
+from ssl_jets.data.schemas.formula import Formula, JetValues
 from ssl_jets.errors import UsageError
 
 _ASSIGNMENT = re.compile(r"\s*(?P<name>[^\s=`]+)\s*=(?!=)(?P<formula>.*)", re.DOTALL)
@@ -46,16 +46,19 @@ class Discriminant:
         except ValueError as error:
             raise UsageError("a discriminant has no valid formula", where="--score", found=f"{text}: {error}") from None
         one = cls(found["name"], parsed)
-        one({name: np.ones(1) for name in parsed.names}, 1)  # finds sums over particles, which a score has not
+        try:
+            one({name: np.ones(1) for name in parsed.names}, 1)
+        except UsageError as error:  # a sum over particles
+            raise UsageError(error.what, where="--score", found=text) from None
         return one
 
     def __call__(self, values: Mapping[str, Array], jets: int) -> Array:
         """Evaluate the formula, float64 `[jet]`; NaN or infinite where it has no finite value."""
-        return self.formula.of_jets(_JetValues(values, jets)).astype(np.float64)
+        return self.formula.of_jets(JetValues(values, jets)).astype(np.float64)
 
 
 def parse_all(texts: Sequence[str], taken: Sequence[str]) -> tuple[Discriminant, ...]:
-    """Read discriminants, of which each may use those before it.
+    """Read discriminants; each may use the ones before it.
 
     Raises:
         UsageError: as `Discriminant.parse`, or two columns have one name.
@@ -72,22 +75,3 @@ def parse_all(texts: Sequence[str], taken: Sequence[str]) -> tuple[Discriminant,
         names.add(one.name)
         parsed.append(one)
     return tuple(parsed)
-
-
-class _JetValues:
-    """Numbers of jets behind the names of a formula (`Values`)."""
-
-    def __init__(self, values: Mapping[str, Array], jets: int) -> None:
-        self._values, self._jets = values, jets
-
-    def __len__(self) -> int:
-        return self._jets
-
-    def find(self, name: str) -> tuple[Array, bool]:
-        return self._values[name], False
-
-    def spread(self, jet: Array) -> Array:
-        return jet
-
-    def total(self, particle: Array) -> Array:
-        raise UsageError("a discriminant has no particles to add over", where="--score", found="sum(...)")

@@ -18,13 +18,11 @@ from ssl_jets.data.request import Request
 from ssl_jets.data.shared import shared_columns
 from ssl_jets.errors import DataError
 from ssl_jets.jets import Jets, concatenate
-from ssl_jets.model import BATCH, Model, embed_jets, encode
+from ssl_jets.model import BATCH, Model, encode
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, Encoder
 from ssl_jets.nn.features import FEATURES
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import PrecisionSetting, resolve_precision
-
-__all__ = ["Progress", "batches_of", "columns_to_encode", "embed_jets", "embed_parts", "with_finite_z"]
 
 FAR = 0.5
 """Standard deviations: classes of jets differ by less from each other."""

@@ -61,7 +61,7 @@ def is_finished(out: Path, metadata: ZMetadata, columns: Sequence[Column]) -> bo
 
 
 def _options(differ: list[str], stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Return the options whose metadata differ."""
+    """Return the options behind metadata that differ."""
     options = []
     for name in differ:
         before, now = stored.get(name), expected.get(name)

@@ -61,7 +61,7 @@ class ParticleScoresOutput:
         )
 
     def prepare(self, files: Sequence[JetFile], log: Log) -> tuple[str, ...]:
-        """Return the particle columns that the model reads, and find the targets whose labels some file has."""
+        """Return the particle columns that the model reads, and find the targets that some file has labels for."""
         names = [target.name for target in self._heads.targets]
         self.particle_labels = tuple(name for name in names if any(name in file.particle_labels for file in files))
         return columns_to_encode(self._model, files, log)

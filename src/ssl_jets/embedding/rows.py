@@ -153,7 +153,7 @@ def check_kept(files: Sequence[JetFile], request: Request, kept: Sequence[str], 
     written = {*VECTORS.values(), *(column.name for column in key_columns("particle", labelled=True))}
     written |= {column.name for column in output.columns}
     for name in kept:
-        if any(name in file.label_branches for file in files):
+        if any(name in file.classes.branches for file in files):
             hint = "the label is always written, as the column `label`; the metadata has the names of its values"
             raise UsageError("a label column is not kept by itself", where="--keep", found=name, hint=hint)
         if name in written:

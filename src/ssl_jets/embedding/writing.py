@@ -44,7 +44,7 @@ class Work:
 
     Attributes:
         resume_jets: jets of a finished part; None without `--resume`.
-        encoders: the encoders, whose lists of categories are compared with the jets.
+        encoders: the encoders; their lists of categories are compared with the jets.
         unlisted: values of categories that an encoder does not list, by feature.
     """
 
@@ -152,8 +152,6 @@ def _write_own(
 ) -> None:
     """Write the pieces of this rank."""
     own = todo[len(todo) * ranks.rank // ranks.world : len(todo) * (ranks.rank + 1) // ranks.world]
-    if work.resume_jets is None:
-        own = [ranks.rank]
     total = sum(count(pieces[index]) for index in own)
     done = 0
     if ranks.world == 1:  # those that were finished before

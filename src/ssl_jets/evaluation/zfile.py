@@ -175,11 +175,6 @@ class _Roles:
         else:
             half = _half(file, usable)
             fit, test = usable & half, usable & ~half
-        if file.metadata.get("trained") is not None and not file.metadata.get("digests"):
-            note(
-                "the z file was made by an ssl-jets that compared names and sizes of files, not contents: the jets it "
-                "marks as trained on may be others where files have the same name and size"
-            )
         sides = (fit, test, usable if wanted.seen else usable & ~trained)
         limits = (wanted.fit_jets, wanted.test_jets, wanted.test_jets)
         fit, test, unseen = (some_rows(np.flatnonzero(rows), most, wanted.seed) for rows, most in zip(sides, limits))

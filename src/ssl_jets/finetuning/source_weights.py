@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ssl_jets.embedding.encoding import embed_jets
 from ssl_jets.finetuning.settings import ReweightSettings
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model import embed_jets
 from ssl_jets.nn.domain.density_ratio import DensityRatio, DensityRatioFit
 from ssl_jets.nn.ema import teacher_of
 from ssl_jets.nn.encoder import BaseEncoder

@@ -25,7 +25,7 @@ TRUE = "true_"
 KEY = ("source_file", "source_entry", "source_jet")
 
 COUNTED = (*VECTORS.values(), KEY[0])
-"""Columns of which the first that a file has gives its number of rows."""
+"""The first of these columns that a file has gives its number of rows."""
 
 
 @dataclass(frozen=True)

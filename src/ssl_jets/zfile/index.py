@@ -1,4 +1,4 @@
-"""Index of the parts of one output: one JSON file by which they are read as one table, without a copy of their rows.
+"""Index of the parts of one output: one JSON file that makes them readable as one table, without a copy of their rows.
 
 The file has the metadata of the merged file and, under `index`, the path of each part (relative to the index), its
 rows, and the CRC-32 of its metadata, which hold the checksums of its rows.

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +130,7 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
             if one != another:
                 where = f"{first.path}, {other.path}"
                 raise UsageError(f"the parts differ in {text}", where=where, found=f"{one} and {another}")
-    for one, another in pairwise(parts):
-        ranges = sorted([*one.place.ranges, *another.place.ranges])
-        overlap = any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(ranges))
-        if one.place.number == another.place.number or overlap or ranges != [*one.place.ranges, *another.place.ranges]:
-            found = f"parts {one.place.number} and {another.place.number} of {one.place.of}"
-            raise DataError("two parts have rows of the same entries", where=f"{one.path}, {another.path}", found=found)
+    _check_entries(parts)
     missing = tuple(sorted(set(range(1, first.place.of + 1)) - {part.place.number for part in parts}))
     if missing and not partial:
         shown = ", ".join(map(str, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
@@ -145,10 +139,28 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
     return missing
 
 
+def _check_entries(parts: Sequence[_Part]) -> None:
+    """Check that parts in order have each entry once. Where a part is missing, entries may be missing."""
+    given = {part.place.number for part in parts}
+    before, file, entry = 0, 0, 0  # the last part with rows, and where they end
+    for part in parts:
+        for own, start, stop in part.place.ranges:
+            expected = entry if own == file else 0
+            repeated = own < file or start < expected
+            if repeated or (start > expected and given.issuperset(range(before + 1, part.place.number))):
+                raise DataError(
+                    "two parts have rows of the same entries" if repeated else "no part has the rows of some entries",
+                    where=part.path,
+                    found=f"part {part.place.number} begins with entry {start:,} of input {own}, not {expected:,}",
+                    hint="write all parts with one --batch-size: large files are cut at its multiples",
+                )
+            before, file, entry = part.place.number, own, stop
+
+
 def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
     """Return the columns of the merged file, each with the type that holds the numbers of all parts.
 
-    A part whose inputs have no labels, of jets or of particles, lacks their columns.
+    A part without labels, of jets or of particles, lacks their columns.
     """
     types: dict[str, np.dtype[Any]] = {}
     widths: dict[str, int | None] = {}
@@ -172,14 +184,18 @@ def _columns(parts: Sequence[_Part]) -> tuple[Column, ...]:
 
 
 def _inputs(parts: Sequence[_Part]) -> dict[int, tuple[str, ...]]:
-    """Return what `OF_INPUTS` lists of each input that was opened, by its number in the whole list."""
+    """Return the metadata `OF_INPUTS` of each input that was opened, by its number in the whole list.
+
+    Raises:
+        UsageError: parts differ in the metadata of an input.
+    """
     inputs: dict[int, tuple[str, ...]] = {}
     for part in parts:
-        unknown = [""] * len(part.metadata["files"])  # of versions without this list
-        lists = (part.metadata.get(name) or unknown for name in OF_INPUTS)
+        lists = (part.metadata[name] for name in OF_INPUTS)
         for number, row in enumerate(zip(*lists, strict=True), part.place.first_file):
-            if row[0] not in part.metadata["files_left_out"]:
-                inputs[number] = row
+            if row[0] not in part.metadata["files_left_out"] and inputs.setdefault(number, row) != row:
+                what = "an input had other contents, or was read by another schema, when other parts were written"
+                raise UsageError(what, where=part.path, found=row[0])
     return dict(sorted(inputs.items()))
 
 

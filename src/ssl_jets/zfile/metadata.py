@@ -27,7 +27,7 @@ class ScoresMetadata:
         levels: quantiles of the regressed targets; empty if the models predict none.
         discriminants: formula of each discriminant.
         temperatures: temperature of each model; 1 leaves its probabilities as they are.
-        models: SHA-256 of the weights of each model; several are an ensemble, whose mean is written.
+        models: SHA-256 of the weights of each model; of several, the mean of the scores is written.
         particle_targets: classes of each target of particles, none for a number; None at level "jet".
     """
 
@@ -123,7 +123,7 @@ def to_json(metadata: Mapping[str, Any], checksums: Checksums) -> str:
 
 
 def from_json(text: str, path: Path) -> tuple[dict[str, Any], Checksums | None]:
-    """Read the metadata of a file and the checksums of its rows; None for files of versions without checksums.
+    """Read the metadata of a file and the checksums of its rows; None for an index: its parts have them.
 
     Raises:
         DataError: not a JSON object, damaged, or written by a newer format version.

@@ -29,7 +29,7 @@ class Opened:
         path: the file.
         reading: reader of its format.
         metadata: its metadata without checksums; empty for files of other tools.
-        checksums: checksums of its rows; None for files of other tools and for an index, whose parts have them.
+        checksums: checksums of its rows; None for files of other tools, and for an index: its parts have them.
     """
 
     path: Path
@@ -102,7 +102,7 @@ def open_file(path: Path) -> Iterator[Opened]:
 def _rows_of_part(
     path: Path, crc32: int, names: Sequence[str], start: int, stop: int
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield rows of a part of an index, with those of the columns that the part has.
+    """Yield rows of a part of an index, with the columns among `names` that the part has.
 
     Raises:
         DataError: the part is another than the index was written for.

@@ -52,7 +52,7 @@ class ParquetReading:
         schema = self._file.schema_arrow
         self.rows = int(self._file.metadata.num_rows)
         self.names = tuple(field.name for field in schema if field.name in VECTORS.values() or _is_number(field.type))
-        self._with_nulls = _with_nulls(self._file.metadata)
+        self._with_nulls = self._find_nulls()
         text = (self._file.metadata.metadata or {}).get(METADATA)
         self.metadata = None if text is None else text.decode()
 
@@ -77,6 +77,20 @@ class ParquetReading:
         groups = np.flatnonzero((edges[:-1] < stop) & (edges[1:] > start))
         return groups.tolist(), int(edges[groups[0]])
 
+    def _find_nulls(self) -> set[str]:
+        """Return the columns with missing values, by the statistics of the file or, without them, by the values."""
+        found, uncounted = set[str](), set[str]()
+        for group in map(self._file.metadata.row_group, range(self._file.num_row_groups)):
+            for chunk in map(group.column, range(group.num_columns)):
+                statistics = chunk.statistics
+                if statistics is None or not statistics.has_null_count:
+                    uncounted.add(chunk.path_in_schema)
+                elif statistics.null_count:
+                    found.add(chunk.path_in_schema)
+        for name in uncounted.intersection(self.names):
+            found |= {name for batch in self._file.iter_batches(columns=[name]) if batch.column(0).null_count}
+        return found
+
     def _to_numpy(self, table: Any) -> dict[str, npt.NDArray[Any]]:
         return {name: self._column(name, table[name].combine_chunks()) for name in table.column_names}
 
@@ -84,7 +98,7 @@ class ParquetReading:
         """Convert one column. A missing (null) label becomes -1, no class; any other missing number NaN."""
         if name == "label":
             array = array.fill_null(-1)
-        elif name in self._with_nulls and not hasattr(array.type, "value_field"):
+        elif name in self._with_nulls:
             array = array.cast(pa.float64())
         return _from_arrow(array, self._path)
 
@@ -105,13 +119,6 @@ def _to_arrow(values: npt.NDArray[Any], kind: Any) -> Any:
 
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _with_nulls(metadata: Any) -> set[str]:
-    """Return the columns with a missing value in any row group."""
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    columns = [group.column(index) for group in groups for index in range(metadata.num_columns)]
-    return {one.path_in_schema for one in columns if one.is_stats_set and one.statistics.null_count}
 
 
 def _from_arrow(array: Any, path: Path) -> npt.NDArray[Any]:

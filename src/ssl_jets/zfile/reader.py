@@ -157,7 +157,7 @@ def _empty(file: Opened, rows: int, block: Mapping[str, npt.NDArray[Any]]) -> di
     if claimed > FREE_BYTES and claimed > MOST_COMPRESSED * file.stored_bytes:
         found = f"{rows:,} rows, {claimed:,} bytes"
         raise DataError("the z file claims more numbers than it can hold", where=file.path, found=found)
-    return {name: np.empty((rows, *array.shape[1:]), array.dtype) for name, array in block.items()}
+    return {name: np.empty((rows, *array.shape[1:]), array.dtype.newbyteorder("=")) for name, array in block.items()}
 
 
 def _check_vector(path: Path, names: Sequence[str], vector: str) -> None:

@@ -17,6 +17,8 @@ Event = tuple[int, list[list[int]]]
 """Particles of an event, and the numbers of those of each jet."""
 Array = npt.NDArray[Any]
 
+NAMES: dict[str, Any] = {"entries": np.arange(30, 40), "place": "a.root"}
+
 
 @st.composite
 def events(draw: st.DrawFn) -> list[Event]:
@@ -62,7 +64,7 @@ def test_a_table_in_any_order_gives_each_jet_its_particles(events: list[Event], 
         jet += owners
         particle += [left[number].pop(0) for number in owners]
         rows.append(len(table))
-    links = by_table(*counts(events), whole(rows), whole(jet), whole(particle))
+    links = by_table(*counts(events), whole(rows), whole(jet), whole(particle), **NAMES)
     assert as_lists(links) == expected(events)
     assert not links.lost.any()
 
@@ -100,7 +102,7 @@ def test_ranges_of_a_list_give_each_jet_its_particles(events: list[Event], gap: 
             at = end[-1]
         rows.append(at)
     links = by_range(
-        *counts(events), whole(rows), whole(begin, np.uint32), whole(end, np.uint32), whole(particle, np.int32)
+        *counts(events), whole(rows), whole(begin, np.uint32), whole(end, np.uint32), whole(particle, np.int32), **NAMES
     )
     assert as_lists(links) == expected(events)
     assert not links.lost.any()
@@ -108,7 +110,7 @@ def test_ranges_of_a_list_give_each_jet_its_particles(events: list[Event], gap: 
 
 def test_links_to_particles_that_are_not_there_are_counted_for_their_jet() -> None:
     jets, particles = whole([2, 1]), whole([3, 2])
-    table = by_table(jets, particles, whole([3, 2]), whole([0, 0, 1, 0, 0]), whole([0, 3, -1, 1, 2]))
+    table = by_table(jets, particles, whole([3, 2]), whole([0, 0, 1, 0, 0]), whole([0, 3, -1, 1, 2]), **NAMES)
     assert (as_lists(table), table.lost.tolist()) == ([[0], [], [4]], [1, 1, 1])
     references = by_reference(
         jets, whole([2, 0, 2]), whole([7, 9, 7, 4]), whole([0, 0, 0, 1, 1]), whole([7, 8, 5, 4, 3])
@@ -120,13 +122,13 @@ def test_links_to_particles_that_are_not_there_are_counted_for_their_jet() -> No
 
 def test_a_row_of_a_jet_that_is_not_there_is_refused_and_one_of_no_jet_passed_over() -> None:
     jets, particles = whole([1, 1]), whole([3, 3])
-    links = by_table(jets, particles, whole([2, 1]), whole([-1, 0, 0]), whole([0, 1, 2]))
+    links = by_table(jets, particles, whole([2, 1]), whole([-1, 0, 0]), whole([0, 1, 2]), **NAMES)
     assert as_lists(links) == [[1], [5]]
-    with pytest.raises(DataError, match="jet 1 of 1"):
-        by_table(jets, particles, whole([2, 1]), whole([0, 1, 0]), whole([0, 1, 2]))
+    with pytest.raises(DataError, match=r"(?s)a\.root, entry 30.*jet 1 of 1"):
+        by_table(jets, particles, whole([2, 1]), whole([0, 1, 0]), whole([0, 1, 2]), **NAMES)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 4), (2, 1), (-1, 1)])
 def test_a_range_beyond_its_list_is_refused(begin: int, end: int) -> None:
-    with pytest.raises(DataError, match="beyond the list"):
-        by_range(whole([1]), whole([5]), whole([3]), whole([begin]), whole([end]), whole([0, 1, 2]))
+    with pytest.raises(DataError, match=r"(?s)beyond the list.*a\.root, entry 30"):
+        by_range(whole([1]), whole([5]), whole([3]), whole([begin]), whole([end]), whole([0, 1, 2]), **NAMES)

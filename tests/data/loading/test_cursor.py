@@ -134,7 +134,7 @@ def test_a_stream_killed_anywhere_and_resumed_gives_the_jets_of_one_that_was_not
         for jump in jumps:
             with new(workers) as stream:
                 if state is not None:
-                    stream.load_state_dict(state)
+                    stream.resume([state] * place[1])
                 resumed += sources(stream, jump)
                 state, counted = stream.state_dict(), stream.skipped
     assert resumed == straight

@@ -56,7 +56,7 @@ def test_the_state_goes_on_with_the_very_next_batch() -> None:
     state, expected = stream.state_dict(), None
     expected = take(stream, 5)
     other = MemoryStream(JETS, batch_size=6, seed=1)
-    other.load_state_dict(state)
+    other.resume([state])
     assert take(other, 5) == expected
 
 

@@ -15,6 +15,7 @@ from ssl_jets.data.loading.in_memory import MemoryStream
 from ssl_jets.data.loading.mixed import MixedStream, shares
 from ssl_jets.data.loading.stream import TrainStream, ordered
 from ssl_jets.data.request import Request
+from ssl_jets.data.schemas.labels import Classes
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
 from support.jetclass_files import write_class_files
@@ -39,7 +40,7 @@ def mixed(files: list[JetFile], rank: int = 0, world: int = 1, memory: bool = Fa
         labelled = MemoryStream(concatenate(list(ordered(files, few, request))), batch_size=6, **place)
     else:
         labelled = TrainStream(files, few, batch_size=6, buffer=30, request=request, **place)
-    blind = [replace(file, label_names=(), label_branches=()) for file in files]
+    blind = [replace(file, classes=Classes()) for file in files]
     return MixedStream(labelled, TrainStream(blind, PARTS, batch_size=10, buffer=50, **place))
 
 
@@ -87,7 +88,7 @@ def test_a_resumed_stream_goes_on_with_the_same_jets_on_both_sides(
     stream.close()
     resumed = mixed(files, memory=memory)
     next(resumed)
-    resumed.load_state_dict(state)
+    resumed.resume([state])
     assert [rows(next(resumed)) for _ in range(6)] == expected
     resumed.close()
 

@@ -160,7 +160,7 @@ def test_a_restored_stream_goes_on_with_the_same_pairs(files: list[JetFile]) -> 
         state = stream.state_dict()
         expected = [next(stream) for _ in range(4)]
     with stream_of(files) as stream:
-        stream.load_state_dict(state)
+        stream.resume([state])
         for jets in expected:
             other = next(stream)
             assert jets.second is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ssl_jets.data.files import EntryRange, JetFile
 from ssl_jets.data.loading.proportions import ProportionStream, assign_to_sets
 from ssl_jets.data.loading.stream import TrainStream
 from ssl_jets.data.request import Request
+from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 
@@ -88,7 +90,7 @@ def test_a_restored_stream_goes_on_and_two_ranks_share_each_round(sample_files: 
     before = {row for _ in range(7) for row in rows(next(one)) if row[0] == 0}
     state, expected = one.state_dict(), [rows(next(one)) for _ in range(4)]
     other = stream_of(sample_files)
-    other.load_state_dict(state)
+    other.resume([state])
     assert [rows(next(other)) for _ in range(4)] == expected
     ranks = [stream_of(sample_files, rank, 2) for rank in (0, 1)]
     for stream in ranks:
@@ -119,5 +121,8 @@ def test_names_are_those_of_data_and_stand_for_it(sample_files: list[JetFile], t
         assign_to_sets(data.files, data.train, {a: 1.0})
     with pytest.raises(UsageError, match="belongs to two"):
         assign_to_sets(data.files, data.train, {a: 1.0, f"{a}/*.root": 1.0, b: 1.0})
+    two_trees = [replace(data.files[0], source=Source(str(paths[0]), tree)) for tree in ("tree", None)]
+    with pytest.raises(UsageError, match="belongs to none"):
+        assign_to_sets(two_trees, [EntryRange(0, 0, 5), EntryRange(1, 0, 5)], {f"{paths[0]}:tree": 1.0})
     with pytest.raises(UsageError, match="no jets to train on"):
         assign_to_sets(data.files, [EntryRange(0, 0, 5)], settings.proportions)

@@ -110,7 +110,7 @@ def test_batches_and_resumed_batches_are_the_same_with_a_cache(
             next(begun)
         state = begun.state_dict()
     with stream(files, cache()) as resumed:
-        resumed.load_state_dict(state)
+        resumed.resume([state])
         assert_same([next(resumed) for _ in range(BATCHES - 5)], expected[5:])
     assert not messages
 

@@ -209,7 +209,7 @@ def test_a_restored_stream_goes_on_at_the_same_jet(
         expected = [next(stream) for _ in range(3)]
     with stream_of(files, batch_size=batch_size, buffer=buffer) as stream:
         next(stream)
-        stream.load_state_dict(state)
+        stream.resume([state])
         assert stream.state_dict() == state
         for jets in expected:
             other = next(stream)
@@ -235,7 +235,7 @@ def test_a_stream_restored_again_and_again_equals_one_that_was_not(
     for jump in jumps:
         with new() as stream:
             if state is not None:
-                stream.load_state_dict(state)
+                stream.resume([state, state])
             taken += [keys(next(stream), files) for _ in range(jump)]
             state = stream.state_dict()
     assert taken == straight
@@ -245,7 +245,7 @@ def test_a_stream_restored_again_and_again_equals_one_that_was_not(
 def test_the_state_of_another_run_is_refused(files: list[JetFile], change: dict[str, int]) -> None:
     with stream_of(files) as stream, stream_of(files, **change) as other:
         with pytest.raises(UsageError, match="another run") as caught:
-            other.load_state_dict(stream.state_dict())
+            other.resume([stream.state_dict()] * change.get("world", 1))
         assert caught.value.where == next(iter(change))
 
 
@@ -319,7 +319,7 @@ def test_a_restored_stream_reads_only_the_window_it_stands_in(
 
     monkeypatch.setattr(module, "read_chunk", counted)
     with stream_of(files, buffer=20, batch_size=5) as stream:
-        stream.load_state_dict(state)
+        stream.resume([state])
         next(stream)
     # The window itself, and at most the one that is read ahead.
     assert sum(entries) <= 2 * 24

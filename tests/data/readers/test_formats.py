@@ -85,18 +85,17 @@ def test_a_format_is_recognised_and_gives_the_jets_that_were_written(
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize(("start", "stop"), [(0, 7), (23, 41), (59, 60), (30, 30)])
-def test_a_range_of_a_file_is_that_range_of_the_whole(
-    name: str, start: int, stop: int, raw: ak.Array, tmp_path: Path
-) -> None:
+def test_a_range_of_a_file_is_that_range_of_the_whole(name: str, raw: ak.Array, tmp_path: Path) -> None:
     file_name, write = WRITERS[name]
     file = opened(write(raw, tmp_path / file_name))
-    whole, some = read(file).select(torch.arange(start, stop)), read(file, start, stop)
-    assert torch.equal(some.particles, whole.particles)
-    assert torch.equal(some.lengths, whole.lengths)
-    assert some.labels is not None
-    assert whole.labels is not None
-    assert torch.equal(some.labels, whole.labels)
+    jets = read(file)
+    for start, stop in ((0, 7), (23, 41), (59, 60), (30, 30)):
+        whole, some = jets.select(torch.arange(start, stop)), read(file, start, stop)
+        assert torch.equal(some.particles, whole.particles)
+        assert torch.equal(some.lengths, whole.lengths)
+        assert some.labels is not None
+        assert whole.labels is not None
+        assert torch.equal(some.labels, whole.labels)
 
 
 @pytest.mark.parametrize("name", ["top_landscape", "aspen", "jetnet", "energyflow", "atlas_top"])
@@ -192,12 +191,12 @@ def test_jets_of_a_real_file_of_jetclass2_add_up_to_its_jet_columns() -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_file_that_was_cut_off_is_one_error(name: str, share: float, raw: ak.Array, tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off_is_one_error(name: str, raw: ak.Array, tmp_path: Path) -> None:
     file_name, write = WRITERS[name]
     path = write(raw, tmp_path / file_name)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"truncated|corrupt") as caught:
-        read(opened(path))
-    assert str(path) in str(caught.value)
+    for share in (0.1, 0.5, 0.95):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DataError, match=r"truncated|corrupt") as caught:
+            read(opened(path))
+        assert str(path) in str(caught.value)

@@ -39,7 +39,7 @@ def test_the_file_of_this_test_has_the_public_layout(both_layouts: list[JetFile]
 def test_both_layouts_are_the_same_file_to_us(both_layouts: list[JetFile]) -> None:
     jagged, vector = both_layouts
     assert vector.label_names == CLASSES
-    for name in ("tree", "entries", "boundaries", "columns", "jet_columns", "label_branches"):
+    for name in ("tree", "entries", "boundaries", "columns", "jet_columns", "classes"):
         assert getattr(jagged, name) == getattr(vector, name), name
 
 

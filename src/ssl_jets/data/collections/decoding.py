@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ import torch
 from ssl_jets.data.collections.source import CollectionSource, ElementFeature
 from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import feature_column
+from ssl_jets.data.schemas.columns import RelativeColumn, feature_column, relative
 from ssl_jets.data.schemas.formula import formula
-from ssl_jets.data.schemas.relative import RelativeColumn, relative
 from ssl_jets.data.schemas.schema import Axis, Schema
 from ssl_jets.jets import Jets
+from ssl_jets.records.particles import wrap_azimuth
 
 
 class CollectionDecoder:
@@ -25,22 +25,22 @@ class CollectionDecoder:
     Args:
         schema: the schema of the file.
         request: the features to decode, and the most elements of a jet.
-        present: features of the collection that the file has; None if it lacks the collection.
+        present: features of the collection that the file has.
 
     Attributes:
-        branches: branches of the elements to read; none if the file lacks the collection.
+        branches: branches of the elements to read; none if the file lacks the collection, or all that is asked for.
         jet_branches: branches that the axis of the jet is computed from, if a feature is relative to it.
     """
 
-    def __init__(self, schema: Schema, request: CollectionRequest, present: Sequence[str] | None) -> None:
-        self._request, self._lacks = request, present is None
+    def __init__(self, schema: Schema, request: CollectionRequest, present: Collection[str]) -> None:
+        self._request = request
         self.branches: tuple[str, ...] = ()
         self.jet_branches: tuple[str, ...] = ()
         self._columns: list[RelativeColumn] = []
-        if present is None:
+        if not present:
             return
-        source: CollectionSource = schema.collections[request.name]
         known = [name for name in request.features if name in present]
+        source: CollectionSource = schema.collections[request.name]
         self.branches = source.branches(known)
         self._cut = None if source.cut is None else formula(source.cut)
         sources = [source.features[name] if name in known else None for name in request.features]
@@ -49,9 +49,9 @@ class CollectionDecoder:
             self.jet_branches = schema.axis.branches
 
     def decode(self, rows: Rows) -> Jets:
-        """Return the elements of each jet; of a file that lacks them one, of which all values are missing."""
+        """Return the elements of each jet; in a file that lacks them, one element with all values missing."""
         names = self._request.features
-        if self._lacks:
+        if not self.branches:
             marks = torch.full((len(rows), len(names)), torch.nan)
             return Jets(marks, torch.arange(len(rows) + 1), names)
         elements = rows.collections[self._request.name]
@@ -63,6 +63,8 @@ class CollectionDecoder:
         values = np.empty((int(elements.offsets[-1]), len(names)), dtype=np.float32)
         for position, column in enumerate(self._columns):
             values[:, position] = column(elements, rows)
+        if "dphi" in names:
+            wrap_azimuth(values[:, names.index("dphi")])
         return Jets(torch.from_numpy(values), torch.from_numpy(elements.offsets), names)
 
 

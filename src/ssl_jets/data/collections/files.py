@@ -35,8 +35,6 @@ def find_collections(
 ) -> Mapping[str, FileCollection]:
     """Find the collections of a schema that a table of jets has, by name.
 
-    In a known format a branch of another type than expected counts as missing, since nobody may ask for it.
-
     Raises:
         DataError: a branch that a schema of the user names holds something else than a list of numbers for each jet.
         UsageError: a formula has numbers of particles instead of elements, or of another collection.
@@ -73,7 +71,7 @@ def _linked(schema: Schema, source: CollectionSource, table: EventTable) -> Even
 
 
 def _present(source: CollectionSource, table: Table, where: str, *, known: bool) -> tuple[str, ...]:
-    """Return the features whose branches the table has; none if it lacks a branch of the cut."""
+    """Return the features that the table has the branches of; none if it lacks a branch of the cut."""
     if not set(table.branches).issuperset(source.branches(())):
         return ()
     return present_sources(source.features, 1, table, where, known=known)

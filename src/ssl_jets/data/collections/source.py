@@ -68,7 +68,7 @@ def check_collections(
         taken: names of other inputs.
         axis: the schema has an axis.
         events: an entry is an event with several jets.
-        cluster: an entry is an event whose jets are clustered.
+        cluster: an entry is an event without jets, which are clustered.
 
     Raises:
         ValueError: a name that is taken or is not an identifier, an absolute number without an axis, a target, or

@@ -48,7 +48,7 @@ class Clustering(Settings):
     event: dict[str, str] = Field(default={})
     """Name in formulas to the branch with a number of the event; those that a file lacks are ignored."""
     needs: tuple[str, ...] = ()
-    """Further branches by which such a table is recognised."""
+    """Further branches that identify such a table."""
     algorithm: Literal["anti-kt", "kt", "cambridge-aachen"] = "anti-kt"
     """Jet algorithm."""
     radius: float = Field(default=1.0, gt=0)
@@ -74,7 +74,7 @@ class Clustering(Settings):
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Branches of the file by which a table is recognised."""
+        """Branches that identify a table of such events."""
         return (self.table, *self.needs)
 
     def in_file(self, names: Sequence[str]) -> list[str]:
@@ -121,7 +121,7 @@ class ClusteringTable:
 
 
 def require_fastjet(where: object) -> None:
-    """Check that FastJet is installed, for a file whose jets are to be clustered.
+    """Check that FastJet is installed, which clusters the jets of a file.
 
     Raises:
         UsageError: FastJet is not installed.
@@ -147,7 +147,7 @@ def clustered(raw: Raw, cluster: Clustering, names: Sequence[str], entry: Entrie
         place: the file, for messages.
 
     Raises:
-        BadEntriesError: a particle whose numbers are not finite, or whose pt is negative.
+        BadEntriesError: a particle has a number that is not finite, or a negative pt.
     """
     counts, values = _particles(np.asarray(raw[cluster.table]), cluster, entry, place)
     events, most = len(counts), cluster.jets
@@ -191,7 +191,7 @@ def _particles(table: Array, cluster: Clustering, entry: Entries, place: str) ->
     wrong = np.flatnonzero((~np.isfinite(values).all(axis=2) | (pt < 0)).any(axis=1))
     if len(wrong):
         raise BadEntriesError(
-            "an event has a particle whose numbers are not finite, or whose pt is negative",
+            "an event has a particle with a number that is not finite, or a negative pt",
             entry[wrong],
             "bad_jets",
             where=f"{place}, entry {entry[wrong[0]]}",

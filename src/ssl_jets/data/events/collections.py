@@ -46,7 +46,7 @@ class Events(Settings):
     containers: dict[str, dict[str, str]] = Field(default_factory=dict)
     """With element links: name of each collection of particles to the words that replace names in braces in
     `particles`, which is then the same for all; `{container}` is the name. Those that a file has are used; for jets
-    with a word `input` only those whose names contain it."""
+    with a word `input` only those that contain it in their names."""
     link: Link
     """Link from jets to particles."""
 

@@ -173,14 +173,16 @@ class _Events:
             rows, (jet, particle) = self._lists(link.table)
             if self._layout.passes_negative:
                 jet = np.where(particle < 0, -1, jet)
-            return by_table(self._jets, self._particles[0], rows, jet, particle, where=self._where)
+            return by_table(self._jets, self._particles[0], rows, jet, particle, entries=self._entry, place=self._place)
         assert link.ranges is not None
         _, (begin, end) = self._lists(link.ranges[:2], self._jets)
         listed = (link.ranges[2],) if link.same is None else (link.ranges[2], link.same)
         rows, (particle, *collection) = self._lists(listed)
         if collection and len(particle):
             particle = np.where(collection[0] == collection[0][0], particle, -1)
-        return by_range(self._jets, self._particles[0], rows, begin, end, particle, where=self._where)
+        return by_range(
+            self._jets, self._particles[0], rows, begin, end, particle, entries=self._entry, place=self._place
+        )
 
     def _by_reference(self, branch: str, identity: str) -> Links:
         jets = self._raw[branch]
@@ -246,9 +248,6 @@ class _Events:
                 f"the branch {branch} does not have as many values as others of the event",
                 self._entry[wrong],
                 "bad_files",
-                where=self._where(wrong[0])[1],
+                where=f"{self._place}, entry {self._entry[wrong[0]]}",
                 found=f"{lengths[wrong[0]]} and {expected[wrong[0]]}; {len(wrong)} of the {len(lengths)} entries read",
             )
-
-    def _where(self, entry: int) -> tuple[int, str]:
-        return int(self._entry[entry]), f"{self._place}, entry {self._entry[entry]}"

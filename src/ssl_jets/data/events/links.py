@@ -5,7 +5,7 @@ All functions work on a range of entries (events) at once: their jets lie end to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,15 +14,7 @@ from pydantic import Field, model_validator
 
 from ssl_jets.arrays import Array
 from ssl_jets.config import Settings
-from ssl_jets.data.rows import BadEntriesError
-
-Where = Callable[[int], tuple[int, str]]
-"""Number of an entry in the range to its number in the file, and its name in messages."""
-
-
-def _in_range(entry: int) -> tuple[int, str]:
-    return entry, str(entry)
-
+from ssl_jets.data.rows import BadEntriesError, Entries
 
 REFERENCE = 0xFFFFFF
 """Bits of a TRef, and of an object's fUniqueID, with the number of the object in its event; the other bits have the
@@ -87,11 +79,11 @@ class Links:
 
 
 def by_table(
-    jets: Array, particles: Array, rows: Array, jet: Array, particle: Array, *, where: Where = _in_range
+    jets: Array, particles: Array, rows: Array, jet: Array, particle: Array, *, entries: Entries, place: str
 ) -> Links:
     """Build links from a link table, one row per pair of jet and particle (CMS NanoAOD).
 
-    A row whose jet is negative belongs to no jet of the collection.
+    A row with a negative jet belongs to no jet of the collection.
 
     Args:
         jets: int64 `[entry]`, jets of each entry.
@@ -99,7 +91,8 @@ def by_table(
         rows: int64 `[entry]`, rows of the table of each entry.
         jet: `[row]`, number of the jet in its entry.
         particle: `[row]`, number of the particle in its entry.
-        where: name of an entry in messages.
+        entries: int64 `[entry]`, their numbers in the file.
+        place: the file, for messages.
 
     Raises:
         BadEntriesError: a row of a jet that the event does not have: jets were removed, and the numbers of others
@@ -113,9 +106,9 @@ def by_table(
         row = beyond[0]
         raise BadEntriesError(
             "the table of the jets' particles names a jet that the event does not have",
-            _numbers(entry[beyond], where),
+            entries[entry[beyond]],
             "bad_files",
-            where=where(entry[row])[1],
+            where=f"{place}, entry {entries[entry[row]]}",
             found=f"jet {jet[row]} of {jets[entry[row]]}",
             hint="write the table anew with the jets; after jets were removed, its numbers refer to other jets",
         )
@@ -125,7 +118,15 @@ def by_table(
 
 
 def by_range(
-    jets: Array, particles: Array, rows: Array, begin: Array, end: Array, particle: Array, *, where: Where = _in_range
+    jets: Array,
+    particles: Array,
+    rows: Array,
+    begin: Array,
+    end: Array,
+    particle: Array,
+    *,
+    entries: Entries,
+    place: str,
 ) -> Links:
     """Build links from a range `begin` to `end` of a list of particles for each jet (EDM4hep).
 
@@ -136,7 +137,8 @@ def by_range(
         begin: `[jet]`, first position of the jet in the list of its entry.
         end: `[jet]`, one beyond its last position.
         particle: `[row]`, number of the particle in its entry; negative for one of another collection.
-        where: name of an entry in messages.
+        entries: int64 `[entry]`, their numbers in the file.
+        place: the file, for messages.
 
     Raises:
         BadEntriesError: a range that goes beyond the list.
@@ -147,9 +149,9 @@ def by_range(
         first = wrong[0]
         raise BadEntriesError(
             "a jet's particles lie beyond the list of its event",
-            _numbers(entry[wrong], where),
+            entries[entry[wrong]],
             "bad_files",
-            where=where(entry[first])[1],
+            where=f"{place}, entry {entries[entry[first]]}",
             found=f"{begin[first]} to {end[first]} of {rows[entry[first]]}",
         )
     # Jets of 2 and 3 particles: jet 0, 0, 1, 1, 1 and within it 0, 1, 0, 1, 2.
@@ -221,10 +223,6 @@ def element_key(collection: str, class_number: int) -> int:
         for _ in range(8):
             crc = crc >> 1 ^ (_CRC64 if crc & 1 else 0)
     return crc & _KEY
-
-
-def _numbers(entries: Array, where: Where) -> Array:
-    return np.array([where(entry)[0] for entry in np.unique(entries)])
 
 
 def _first(counts: Array) -> Array:

@@ -124,7 +124,7 @@ def count_labelled(
 
 
 class _Tally(NamedTuple):
-    """Numbers of jets, of those with any target, and of those with each; labels where they were read."""
+    """Number of jets, of jets with any target, and of jets with each target; labels where they were read."""
 
     jets: int
     used: int

@@ -63,19 +63,18 @@ class Cursor:
         left = [tuple(shard) for shard in self._resharded]
         return {"epoch": self._epoch, "window": self._window, "row": self.row, "left": left}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a position that the same rank saved, with the same number of ranks."""
-        self._epoch = state["epoch"]
-        self._window = state["window"]
-        self.row = state["row"]
-        self._resharded = deque(Shard(*shard) for shard in state["left"])
-
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Resume from the states of all ranks of a run with another number of ranks.
+        """Resume from the states of all ranks of a run.
 
-        The unfinished shards of every epoch that any rank began are resharded over the current ranks; then a new epoch
-        begins. So each jet still comes once per epoch.
+        From as many ranks as now, each goes on at its own position. From another number, the unfinished shards of every
+        epoch that any rank began are resharded over the current ranks; then a new epoch begins. So each jet still comes
+        once per epoch.
         """
+        if len(states) == self.world:
+            own = states[self.rank]
+            self._epoch, self._window, self.row = own["epoch"], own["window"], own["row"]
+            self._resharded = deque(Shard(*shard) for shard in own["left"])
+            return
         # Two ranks with 3 windows each, to three ranks. Rank 0 stands at row 5 of window 1, rank 1 at the beginning of
         # window 2, both in epoch 0. Unfinished (rank, window): (0, 1) from row 5 on, (0, 2), (1, 2). `reshard` gives
         # every third jet of (0, 1) to each of the three ranks, and because two whole windows do not divide by three,

@@ -180,8 +180,8 @@ class EpochPlan:
 def reshard(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
     """Return the shards that one of `world` ranks takes of unfinished ones, each jet going to one rank.
 
-    Windows that no rank began are dealt out whole. Of the others, and of those left over when they do not divide by
-    `world`, every rank takes every `world`-th jet, for which each rank reads the whole window. Older epochs come first.
+    Windows that no rank began are dealt out whole, an equal number to each rank. From every other window each rank
+    takes every `world`-th jet, and reads the whole window for it. Older epochs come first.
     """
     # Three ranks, unfinished windows A (begun, from jet 5 on) and B, C, D, E (whole): B, C and D go to ranks 0, 1, 2;
     # rank r takes the jets 5 + r, 8 + r, ... of A and r, 3 + r, ... of E.

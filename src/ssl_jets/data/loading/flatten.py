@@ -23,7 +23,7 @@ SETTING = "data.flatten"
 
 
 def with_spectrum(request: Request, spectrum: Spectrum) -> Request:
-    """Return a request whose jets have the weights of the spectrum, or the columns to resample them by."""
+    """Add the spectrum to a request: weights of its jets, or the columns to resample them by."""
     columns = tuple(dict.fromkeys((*request.jet_columns, *spectrum.settings.by))) if spectrum.resamples else None
     return replace(request, jet_columns=request.jet_columns if columns is None else columns, flatten=spectrum)
 

@@ -57,13 +57,9 @@ class MemoryStream:
         """Return the sampler state."""
         return {"taken": self._taken, "before": self._before}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Restore a sampler state."""
-        self._taken, self._before = state["taken"], state["before"]
-
     def resume(self, states: Sequence[Mapping[str, int]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
-        self.load_state_dict(states[0])
+        self._taken, self._before = states[0]["taken"], states[0]["before"]
         if len(states) != self.world:
             self._before += self._taken * len(states)
             self._taken = 0

@@ -9,14 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_jets.data.loading.base import JoinedStreams
-from ssl_jets.data.loading.in_memory import MemoryStream
-from ssl_jets.data.loading.proportions import ProportionStream
-from ssl_jets.data.loading.stream import TrainStream
+from ssl_jets.data.loading.base import FileStream, JoinedStreams
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets, concatenate
-
-Component = TrainStream | MemoryStream | ProportionStream
 
 
 class MixedStream(JoinedStreams):
@@ -29,7 +24,7 @@ class MixedStream(JoinedStreams):
         unlabelled: stream of jets without labels.
     """
 
-    def __init__(self, labelled: Component, unlabelled: Component) -> None:
+    def __init__(self, labelled: FileStream, unlabelled: FileStream) -> None:
         super().__init__([labelled, unlabelled])
         self.labelled, self.unlabelled = labelled, unlabelled
 
@@ -40,11 +35,6 @@ class MixedStream(JoinedStreams):
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler states of both streams."""
         return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sampler states of both streams."""
-        self.labelled.load_state_dict(state["labelled"])
-        self.unlabelled.load_state_dict(state["unlabelled"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -23,8 +22,6 @@ EVENT_ID = "event_id"
 _BLOCK = 100_000
 """Rows whose events are compared at once."""
 
-_Key = tuple[Path | str, str | None]
-
 
 def with_pairs(files: Sequence[JetFile], settings: DataSettings, left_out: Mapping[str, str]) -> list[JetFile]:
     """Return the files, those named in `data.pairs` with the file of their second view.
@@ -41,10 +38,10 @@ def with_pairs(files: Sequence[JetFile], settings: DataSettings, left_out: Mappi
     """
     if not settings.pairs:
         return list(files)
-    numbers = {_key(file.source): number for number, file in enumerate(files)}
+    numbers = {file.source.key: number for number, file in enumerate(files)}
     partners: dict[int, Source] = {}
     for first, second in _named_pairs(settings.pairs):
-        number = numbers.get(_key(first))
+        number = numbers.get(first.key)
         if number is not None:
             partners[number] = second
         elif str(first) not in left_out:
@@ -80,7 +77,7 @@ def check_pair(first: JetFile, second: JetFile, request: Request) -> None:
     Rows that the request skips in either file are not compared.
 
     Raises:
-        UsageError: files of events, whose jets have no rows.
+        UsageError: files of events: their jets have no rows.
         DataError: the files differ.
     """
     where = f"{first.source} and {second.source}"
@@ -122,13 +119,9 @@ def _named_pairs(pairs: Mapping[str, str]) -> list[tuple[Source, Source]]:
             found = f"{len(one)} and {len(other)} files: {names[0]}, {names[1]}"
             raise UsageError("the two names stand for different numbers of files", where=SETTING, found=found)
         named += zip(one, other, strict=True)
-    seen = set[_Key]()
+    seen = set[tuple[str, str | None]]()
     for source in (source for pair in named for source in pair):
-        if _key(source) in seen:
+        if source.key in seen:
             raise UsageError("a file is named twice in pairs", where=SETTING, found=source)
-        seen.add(_key(source))
+        seen.add(source.key)
     return named
-
-
-def _key(source: Source) -> _Key:
-    return Path(source.path).resolve(), source.tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ssl_jets.data.files import EntryRange, JetFile
@@ -60,21 +59,9 @@ class ProportionStream(JoinedStreams):
             "sets": [stream.state_dict() for stream in self._streams],
         }
 
-    def _given_by(self, state: Mapping[str, Any]) -> list[int]:
-        """Return the number of jets that each set has given; earlier versions did not save it."""
-        return list(state.get("given") or [int(share * state["taken"]) for share in self._shares])
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sampler states of all streams."""
-        self._taken = state["taken"]
-        self._given = self._given_by(state)
-        for stream, own in zip(self._streams, state["sets"]):
-            stream.load_state_dict(own)
-
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks."""
-        self._taken = states[0]["taken"]
-        self._given = self._given_by(states[0])
+        self._taken, self._given = states[0]["taken"], list(states[0]["given"])
         for index, stream in enumerate(self._streams):
             stream.resume([state["sets"][index] for state in states])
 
@@ -87,19 +74,15 @@ def assign_to_sets(
     Raises:
         UsageError: a file in no data set or in several, or a data set without jets to train on.
     """
-    owner: dict[Path, str] = {}
+    owner: dict[tuple[str, str | None], str] = {}
     for name in proportions:
         for source in resolve_sources([name]):
-            path = Path(source.path).resolve()
-            if path in owner:
-                raise UsageError(
-                    "a file belongs to two data sets", where=SETTING, found=source, allowed=[owner[path], name]
-                )
-            owner[path] = name
+            if (other := owner.setdefault(source.key, name)) != name:
+                raise UsageError("a file belongs to two data sets", where=SETTING, found=source, allowed=[other, name])
     sets: dict[str, list[EntryRange]] = {name: [] for name in proportions}
     for part in ranges:
         file = files[part.file].source
-        set_name = owner.get(Path(file.path).resolve())
+        set_name = owner.get(file.key)
         if set_name is None:
             hint = f"--set '{SETTING}={{A: 0.7, B: 0.3}}' with names as for --data, which cover all of its files"
             raise UsageError("a file belongs to none of the data sets", where=SETTING, found=file, hint=hint)

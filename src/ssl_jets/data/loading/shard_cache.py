@@ -37,7 +37,7 @@ _TAG = "CACHEDIR.TAG"
 _SIGNATURE = (
     "Signature: 8a477f597d28d172789f06886806bc55\n# Jets decoded by ssl-jets. The folder can be removed at any time.\n"
 )
-"""First line of https://bford.info/cachedir, by which programs that make backups leave a folder out."""
+"""Backup programs leave out a folder with this tag (https://bford.info/cachedir)."""
 
 _MAGIC = b"ssljets1"
 _HEAD = struct.Struct("<8sII")
@@ -184,7 +184,7 @@ def _facts(value: Any) -> Any:
         return sorted(map(str, value))
     if isinstance(value, tuple | list):
         return [_facts(item) for item in value]
-    if hasattr(value, "tobytes"):  # an array, whose `repr` is shortened
+    if hasattr(value, "tobytes"):  # an array: its `repr` is shortened
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: _facts(getattr(value, field.name)) for field in fields(value)}

@@ -210,7 +210,7 @@ class _Block:
         self.clear(0)
 
     def clear(self, expected: int) -> None:
-        """Remove the jets; those of about `expected` entries follow."""
+        """Remove the jets, and expect the jets of about `expected` entries."""
         self._expected = expected
         self._entries = 0
         self._used = 0
@@ -250,7 +250,7 @@ def _union(members: Sequence[EntryRange]) -> EntryRange:
 
 
 def within(file: JetFile, chunk: Chunk, part: EntryRange) -> Chunk:
-    """Return the chunk of a range from one around it, of which jets were skipped for one reason at most."""
+    """Cut the chunk of a range out of a larger chunk, in which all skipped jets have the same reason."""
     assert chunk.jets is not None
     assert chunk.jets.source is not None  # everything read from files has it
     numbers = file.numbers(chunk.jets.source.numpy())

@@ -48,7 +48,7 @@ def ordered(
         chunk: most entries of a batch.
         workers: threads that read ahead.
         skipped: counter that receives the number of skipped jets by reason.
-        may_be_empty: accept that no jet can be used; for one share of several, whose sum is checked.
+        may_be_empty: accept that no jet can be used, for one share of several; the caller checks their sum.
 
     Raises:
         UsageError: a column that a file does not have.
@@ -179,33 +179,25 @@ class TrainStream:
         return concatenate(pieces)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sampler state; after `load_state_dict` the next batch is the one that would come next here."""
+        """Return the sampler state."""
         return self._cursor.state_dict() | {"left_out": dict(self._skipped_before)} | self._signature()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a sampler state; only its current window is read.
-
-        Raises:
-            UsageError: the state is of a stream over other jets, or with another seed, buffer or number of ranks.
-        """
-        self._check_state(state, self._cursor.world)
-        self._drop()
-        self._cursor.load_state_dict(state)
-        self._skipped_before = Counter(state["left_out"])
 
     def resume(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resume from the states of all ranks of a run, which may have had another number of ranks.
 
-        With as many ranks as before, this is `load_state_dict`. Otherwise see `Cursor.resume`.
+        From as many ranks as now, the next batch is the one that would have come next, and only its window is read.
+        Otherwise see `Cursor.resume`.
+
+        Raises:
+            UsageError: the states are of a stream over other jets, or with another seed or buffer.
         """
-        if len(states) == self._cursor.world:
-            self.load_state_dict(states[self._cursor.rank])
-            return
         for state in states:
             self._check_state(state, len(states))
         self._drop()
         self._cursor.resume(states)
-        if self._cursor.rank == 0:
+        if len(states) == self._cursor.world:
+            self._skipped_before = Counter(states[self._cursor.rank]["left_out"])
+        elif self._cursor.rank == 0:
             self._skipped_before = sum((Counter(state["left_out"]) for state in states), Counter())
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ class StoredTable(Table, Protocol):
         """Yield the structure of the table, and `FileBlock`s of bytes of its branches, equal in every copy of it."""
 
     def index(self, path: str) -> object:
-        """Return an index by which `read` finds the table without opening it, while it is referred to; else None."""
+        """Return an index that spares `read` opening the table while the caller keeps it; None if there is none."""
 
 
 class Reader(Protocol):
@@ -95,7 +95,7 @@ class Reader(Protocol):
 
 
 MOST_PLACES = 20_000
-"""Longest last axis of an array whose positions are branches (`name[3]`)."""
+"""Longest last axis of an array that is split into branches (`name[3]`)."""
 
 
 MOST_READ = 4 << 30

@@ -38,7 +38,7 @@ Branches = Mapping[str, tuple[int, Interpretation]]
 
 
 class BasketIndex:
-    """Positions of the baskets of the branches of numbers, and of lists of numbers, of a tree.
+    """Positions of the baskets of a tree, for its branches of numbers and of lists of numbers.
 
     Args:
         branches: branches of uproot, in the order of the tree.

@@ -141,6 +141,7 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
     Raises:
         DataError: the file cannot be read, or is truncated or corrupt.
     """
+    # Mapped: otherwise pyarrow reads the columns of a whole row group for a few of its rows.
     with readable(path, "Parquet"), pq.ParquetFile(os.path.abspath(path), memory_map=True) as file:
         columns = Columns(file)
         edges = columns.boundaries(())

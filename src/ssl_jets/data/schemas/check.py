@@ -12,7 +12,7 @@ from ssl_jets.data.schemas.detect import missing_branches
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.formula_text import quoted
 from ssl_jets.data.schemas.labels import Classes
-from ssl_jets.data.schemas.schema import Schema, known_schemas
+from ssl_jets.data.schemas.schema import Schema
 from ssl_jets.data.schemas.value import FeatureSource
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError, SslJetsError, UsageError
@@ -129,36 +129,15 @@ def present_columns(schema: Schema, table: Table, source: Source, noun: str) -> 
     return tuple(present)
 
 
-def present_features(schema: Schema, table: Table, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the features of particles and the context of jets whose branches the table has.
+def present_sources(
+    sources: Mapping[str, FeatureSource], level: int, table: Table, where: str, *, known: bool
+) -> tuple[str, ...]:
+    """Return the names of the sources whose branches the table has at a level of lists: 0 of jets, 1 of particles.
 
     In a known format a branch of another type than expected counts as missing, since nobody may ask for it.
 
     Raises:
         DataError: a branch that a schema of the user names holds something else.
-    """
-    known = schema in known_schemas()
-    features = present_sources(schema.features, 1, table, where, known=known)
-    return features, present_sources(schema.context, 0, table, where, known=known)
-
-
-def present_particle_labels(schema: Schema, table: Table, where: str) -> tuple[str, ...]:
-    """Return the labels of particles whose branches the table has, as `present_features` does.
-
-    Raises:
-        DataError: a branch that a schema of the user names holds something else.
-    """
-    sources = {name: label.source for name, label in schema.particle_labels.items()}
-    return present_sources(sources, 1, table, where, known=schema in known_schemas())
-
-
-def present_sources(
-    sources: Mapping[str, FeatureSource], level: int, table: Table, where: str, *, known: bool
-) -> tuple[str, ...]:
-    """Return the names of the sources whose branches the table has at a level of lists.
-
-    Raises:
-        DataError: a branch holds something else, and the format is not a `known` one.
     """
     available, names = set(table.branches), []
     for name, source in sources.items():

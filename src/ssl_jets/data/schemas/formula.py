@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Protocol
 
@@ -35,6 +35,31 @@ class Values(Protocol):
 
     def total(self, particle: Array) -> Array:
         """Sum numbers `[particle]` over each jet, float64 `[jet]`."""
+
+
+class JetValues:
+    """Numbers of jets behind the names of a formula that has no particles to read.
+
+    Args:
+        numbers: numbers `[jet]` by name.
+        jets: number of jets.
+    """
+
+    def __init__(self, numbers: Mapping[str, Array], jets: int) -> None:
+        self._numbers, self._jets = numbers, jets
+
+    def __len__(self) -> int:
+        return self._jets
+
+    def find(self, name: str) -> tuple[Array, bool]:
+        return self._numbers[name], False
+
+    def spread(self, jet: Array) -> Array:
+        """Refuse a sum over particles."""
+        hint = "a jet column with the sum, by a schema"
+        raise UsageError("a formula of jets has no particles to add over", found="sum(...)", hint=hint)
+
+    total = spread
 
 
 _Result = tuple[Any, bool | None]

@@ -24,7 +24,7 @@ def _wrap(angle: Array) -> Array:
 
 
 _CHOICES = ("where", "minimum", "maximum")
-"""Functions whose result is one of their arguments: of conditions, a condition."""
+"""Functions that return one of their arguments: given conditions, the result is a condition."""
 
 
 def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:

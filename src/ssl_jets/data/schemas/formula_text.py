@@ -2,7 +2,7 @@
 
 A name in backticks, `` `jet pt` ``, and a name with letters beyond ASCII become placeholders, since Python would refuse
 the first and change the second (the micro sign to the Greek letter). C's `&&`, `||` and `!` become `and`,
-`or` and `~`, the last of which binds as tightly as in C.
+`or` and `~`; `~` binds as tightly as `!` in C.
 """
 
 from __future__ import annotations

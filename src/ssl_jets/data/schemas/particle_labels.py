@@ -6,8 +6,6 @@ import numpy as np
 from pydantic import model_validator
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.rows import Rows
-from ssl_jets.data.schemas.feature_columns import Column, feature_column
 from ssl_jets.data.schemas.value import UNITS, FeatureSource, Value
 
 
@@ -17,8 +15,8 @@ class ParticleLabel(Value):
     classes: tuple[str, ...] | dict[str, int | tuple[int, ...]] = ()
     """Names of the classes 0, 1, 2, ...; or the name of each class and its value or values. Without, a number."""
     groups: bool = False
-    """The number is that of a group, such as a vertex: particles of one number in a jet belong together, those of a
-    negative number to none."""
+    """The number identifies a group, such as a vertex: particles of a jet with the same number belong together,
+    particles with a negative number to no group."""
     missing: float | None = None
     """Value in the file that marks a missing label, such as -1; NaN and null are missing in any case."""
 
@@ -49,7 +47,7 @@ class ParticleLabel(Value):
 
     @property
     def source(self) -> FeatureSource:
-        """The same source as of a feature, whose categories are the values of all classes, class by class."""
+        """The source as a feature; its categories are the values of all classes, class by class."""
         categories = tuple(value for values in self._values for value in values)
         return FeatureSource(
             branch=self.branch, formula=self.formula, unit=self.unit, missing=self.missing, categories=categories
@@ -57,7 +55,7 @@ class ParticleLabel(Value):
 
     @property
     def class_of_category(self) -> Array:
-        """Index of the class of each category of `source`, and of unlisted values, float32 `[category + 1]`.
+        """Class of each category of `source`, with one more entry for unlisted values, float32 `[category + 1]`.
 
         Classes 0 and (3, 4, 5) give [0, 1, 1, 1, 2].
         """
@@ -69,23 +67,3 @@ class ParticleLabel(Value):
         if not isinstance(self.classes, dict):
             return [(number,) for number in range(len(self.classes))]
         return [values if isinstance(values, tuple) else (values,) for values in self.classes.values()]
-
-
-def label_column(label: ParticleLabel | None) -> Column:
-    """Compile a label of particles: class indices or numbers, float32 `[particle]`, NaN where missing.
-
-    A value that belongs to no class has the index behind the last one. Without a source, of a file that lacks it, the
-    label is missing for all.
-    """
-    if label is None or not label.classes:
-        return feature_column(None if label is None else label.source)
-    categories, class_of = feature_column(label.source), label.class_of_category
-
-    def column(rows: Rows) -> Array:
-        index = categories(rows)
-        known = np.isfinite(index)
-        result = np.full(len(index), np.nan, dtype=np.float32)
-        result[known] = class_of[index[known].astype(np.int64)]
-        return result
-
-    return column

@@ -21,14 +21,13 @@ from ssl_jets.data.events.clustering import Clustering
 from ssl_jets.data.events.collections import Events
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.particle_labels import ParticleLabel
-from ssl_jets.data.schemas.value import UNITS, FeatureSource, FormulaText, Value
+from ssl_jets.data.schemas.value import COLUMN_UNITS, UNITS, FeatureSource, FormulaText, Value
 from ssl_jets.errors import UsageError, nearest
 from ssl_jets.jets import COLUMNS, KINDS, NEEDED
-from ssl_jets.jets import UNITS as CANONICAL
 from ssl_jets.runtime.reading import load_yaml
 
-_WITH_UNIT = {name: unit for name, unit in CANONICAL.items() if unit in ("GeV", "mm")}
-"""Canonical units of the columns whose unit in the file is mandatory."""
+_WITH_UNIT = {name: unit for name, unit in COLUMN_UNITS.items() if unit in ("GeV", "mm")}
+"""Canonical units of the columns that need a `unit` in the schema."""
 
 
 class ParticleColumn(Value):

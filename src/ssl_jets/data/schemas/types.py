@@ -1,7 +1,8 @@
 """Types of jet columns: of one file, and the common type of several files.
 
 Floating types stay as they are (up to float64), whole numbers are int64. In a column with missing values, or with
-floating numbers in another file, whole numbers and flags are float64, which is exact up to 2^53.
+floating numbers in another file, whole numbers and flags are float64, which is exact up to 2^53. A formula gives
+float32, or float64 if it reads numbers of jets that float32 would round: float64, or whole numbers of 32 bits or more.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ def own_types(schema: Schema, table: Table, names: Sequence[str]) -> JetTypes:
     for name in names:
         value = schema.jets.get(name, Value(branch=name))
         if value.branch is None:
-            types[name] = np.dtype(np.float32)
-            continue
-        dtype, missing = table.number(value.branch)
+            read = [table.number(branch).dtype for branch in value.branches if table.depth(branch) == 0]
+            dtype, missing = np.result_type(np.float32, *read), False
+        else:
+            dtype, missing = table.number(value.branch)
         if missing and dtype.kind != "f":
             types[name] = np.dtype(np.float64)
             rounded |= {name} if dtype.itemsize == 8 else set()
+        elif dtype.kind in "iu":
+            types[name] = np.dtype(np.int64)
         else:
-            types[name] = (
-                np.dtype(np.int64) if dtype.kind in "iu" else dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
-            )
+            types[name] = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
         if value.factor != 1.0:
             types[name] = np.result_type(types[name], np.float32)
     return JetTypes(types, frozenset(rounded))

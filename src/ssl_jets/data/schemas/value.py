@@ -8,6 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from ssl_jets.config import FeatureSettings, Settings, Transform
 from ssl_jets.data.schemas.formula import formula
+from ssl_jets.jets import UNITS as CANONICAL
 
 UNITS = {
     "GeV": ("GeV", 1.0),
@@ -20,6 +21,9 @@ UNITS = {
     "1": ("1", 1.0),
 }
 """Unit of a file to the canonical unit of the same dimension, and the factor between them."""
+
+COLUMN_UNITS = {name: unit for name, unit in CANONICAL.items() if unit in UNITS and unit != "1"}
+"""Unit of each canonical particle column that has one."""
 
 Unit = Literal["GeV", "MeV", "mm", "cm", "m", "rad", "e", "1"]
 

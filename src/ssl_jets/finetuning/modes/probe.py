@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from ssl_jets.data.files import count
 from ssl_jets.data.skipped import require_jets
-from ssl_jets.embedding.encoding import embed_jets, embed_parts
+from ssl_jets.embedding.encoding import embed_parts
 from ssl_jets.errors import SslJetsError, UsageError
 from ssl_jets.finetuning.modes.base import FEW_PARAMETERS_LR_SCALE, Mode
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets, concatenate
+from ssl_jets.model import embed_jets
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.encoder import parameter_count
 from ssl_jets.nn.task_weights import TaskWeights

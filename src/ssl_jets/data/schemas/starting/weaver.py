@@ -13,13 +13,12 @@ from typing import Any
 from ssl_jets.data.schemas.formula import formula
 from ssl_jets.data.schemas.starting.numpy_formula import translated
 from ssl_jets.data.schemas.starting.started import Started
+from ssl_jets.data.schemas.value import COLUMN_UNITS
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import COLUMNS, KINDS
 
 _ENDINGS = {"charge": "charge", "d0": "d0val", "d0err": "d0err", "dz": "dzval", "dzerr": "dzerr"}
 """Canonical column to the ending of its branch in JetClass."""
-_UNITS = {"dphi": "rad", "charge": "e"} | dict.fromkeys(("pt", "energy"), "GeV")
-_UNITS |= dict.fromkeys(("d0", "d0err", "dz", "dzerr"), "mm")
 _FLAGS = {kind: "is" + "".join(word.capitalize() for word in kind.split()) for kind in KINDS[:5]}
 _LABEL = "label_"
 
@@ -52,7 +51,7 @@ def weaver_schema(tree: Mapping[str, Any], path: str) -> Started:
     if all(flags.values()):
         particles["kind"] = {"flags": flags}
     for column, source in particles.items():
-        source |= {"unit": _UNITS[column]} if column in _UNITS else {}
+        source |= {"unit": COLUMN_UNITS[column]} if column in COLUMN_UNITS else {}
     started.schema = {"particles": {name: particles[name] for name in COLUMNS if name in particles}}
     started.assumed.append("momenta are in GeV and impact parameters in mm; the file has no units")
     _add_features(started, [name for name in names if name not in (*vectors, *points)], variables)
