@@ -154,13 +154,15 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
     if len(result.classes) - 1 > MOST_CLASSES:
         text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     draws = [{"of": scan.of, "signal": scan.signal} | flat(point) for scan in result.cwola for point in scan.points]
+    figure = album.add("cwola", lambda: cwola(result), draws, background=background, seeds=result.seeds)
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
+    searches = page.table(head, scans)
     return [
         *note_lines(result.notes),
         page.heading("CWoLa search"),
         page.paragraph(text),
-        *album.add("cwola", lambda: cwola(result), draws, background=background, seeds=result.seeds),
-        page.folded("All numbers of the search", page.table(head, scans)),
+        *figure,
+        page.folded("All numbers of the search", searches) if figure else searches,
         page.heading("Distance from the background"),
         *album.add("distance", lambda: distance(result), result.distances, background=background),
         page.folded(
