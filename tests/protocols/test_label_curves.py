@@ -29,6 +29,7 @@ from ssl_jets.protocols.labels_result import (
     UsedLabelSettings,
 )
 from ssl_jets.report import write_labels_report
+from ssl_jets.report.sections.protocols import label_curves as curves_figure
 from support.measured import check_intervals
 
 
@@ -59,6 +60,16 @@ def test_a_difference_of_three_seeds_has_its_interval() -> None:
     )
     assert "is above" in curves_of([0.019, 0.02, 0.021]).against_observables()[0]
     assert "is below" in curves_of([-0.019, -0.02, -0.021]).against_observables()[0]
+
+
+def test_the_axis_of_labels_has_a_tick_at_each_number() -> None:
+    few = curves_of([0.01, 0.02])
+    more = [point.model_copy(update={"labels": 900}) for point in few.points]
+    result = few.model_copy(update={"points": [*few.points, *more]})
+    figure = curves_figure(result)
+    assert figure is not None
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.get_xticklabels(which="both")] == ["90", "900"]
 
 
 @pytest.mark.slow

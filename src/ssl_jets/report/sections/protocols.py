@@ -34,6 +34,7 @@ from ssl_jets.report.figures.style import (
     MOST_BANDS,
     band_or_bars,
     bars,
+    count_axis,
     in_figure,
     in_text,
     level,
@@ -97,8 +98,10 @@ def label_curves(result: LabelCurves) -> Figure | None:
     if result.largest_class is not None:
         level(left, result.largest_class, "largest class")
     level(right, 0.5, "chance")
-    left.set(xscale="log", xlabel="labelled jets", ylabel="accuracy")
-    right.set(xscale="log", xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
+    left.set(xlabel="labelled jets", ylabel="accuracy")
+    right.set(xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
+    for axes in (left, right):
+        count_axis(axes, (point.labels for point in result.points))
     handles = left.get_legend_handles_labels()
     figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=11)
     return figure
@@ -192,7 +195,8 @@ def cwola(result: AnomalyScan) -> Figure | None:
             _scan(axes, scan, inputs, left)
         axes.annotate("no signal", (left, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
-        axes.set(xscale="log", ylim=(0, None))
+        count_axis(axes, (point.signal_jets for scan in drawn for point in _defined(scan)))
+        axes.set_ylim(0, None)
         axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
     figure.supxlabel(f"signal jets among {result.background_jets // 2:,} of background", fontsize=13)
