@@ -78,7 +78,9 @@ def resolve_pretrain(method: str, *layers: dict[str, Any], stored: Path | None =
     settings = resolve(RunSettings[cls.Config], trained, {"method": {"name": method}}, base, *layers)  # type: ignore[name-defined]
     if settings.model.architecture is not None:
         hint, found = "ssl-jets finetune trains other encoders", settings.model.architecture
-        raise UsageError("pretraining needs our set transformer", where="model.architecture", found=found, hint=hint)
+        raise UsageError(
+            "pretraining needs the set transformer of ssl-jets", where="model.architecture", found=found, hint=hint
+        )
     return settings
 
 

@@ -346,7 +346,7 @@ def test_modes_that_need_blocks_refuse(mode: str, converted: Path, sample_files:
 
 def test_pretraining_and_export_refuse(converted: Path, ssl_jets: Run) -> None:
     done = ssl_jets("pretrain", "--method", "simclr", "--model", converted, "--steps", "1", "--out", "run")
-    assert (done.code, "our set transformer" in done.err) == (2, True)
+    assert (done.code, "the set transformer of ssl-jets" in done.err) == (2, True)
     done = ssl_jets("export", "--model", converted, "--out", "model.onnx")
     assert (done.code, "the export needs" in done.err) == (2, True)
 

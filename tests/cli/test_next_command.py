@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import uproot
 
 from support.commands import Done
 
@@ -47,6 +49,14 @@ def test_jets_that_are_not_selected_are_not_called_bad(ssl_jets: Run, write_jetc
         assert done.code == 1
         assert "there is no jet that is selected" in done.err
         assert "8: not selected by where" in done.err
+
+
+def test_a_selection_tells_that_its_rows_are_no_friend_of_the_input(ssl_jets: Run, write_jetclass: Any) -> None:
+    file = write_jetclass(entries=8)
+    half = f"jet_pt > {np.median(uproot.open(file)['tree/jet_pt'].array())}"
+    done = ssl_jets("embed", "--model", "tiny-ssl", "--data", file, "--out", "z.root", "--where", half)
+    assert "4 of 8 jets" in done.err
+    assert "join them by source_file and source_entry, not as a ROOT friend" in done.err
 
 
 def test_a_bundled_model_is_named_once(ssl_jets: Run, write_jetclass: Any) -> None:

@@ -24,6 +24,7 @@ from ssl_jets.data.inputs import (
 )
 from ssl_jets.data.inspection import files_as_text, inspect_files
 from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.profile import profile
 from ssl_jets.data.request import CollectionRequest, Request
 from ssl_jets.data.schemas.schema import load_schema
 from ssl_jets.data.sources import Source
@@ -92,6 +93,16 @@ def test_relative_azimuths_are_wrapped_as_those_of_particles(tmp_path: Path) -> 
     )
     assert np.abs(turn).max() > 6
     torch.testing.assert_close(dphi, same.column("dphi"), rtol=0, atol=1e-5)
+
+
+def test_padding_of_a_collection_is_suspicious_until_a_cut_removes_it(tmp_path: Path) -> None:
+    path = write_collections(tmp_path / "jets.h5")
+    zeros = SCHEMA.replace("pt: {branch: sv_pt,", "pt: {formula: sv_pt * sv_valid,")
+    assert not any("padding" in text for text in profile(opened(path, zeros), 40).suspicions)
+    there = padded_branches(40)["sv_valid"] > 0
+    found = f"{(~there).sum()} of {there.size} elements of SV have pt zero"
+    texts = profile(opened(path, zeros.replace("    cut: sv_valid > 0\n    most: 3\n", "")), 40).suspicions
+    assert [found in text for text in texts] == [True]
 
 
 def test_particles_are_the_same_to_the_last_bit_and_nothing_is_read_without_being_asked_for(tmp_path: Path) -> None:

@@ -122,9 +122,12 @@ def test_a_look_in_words_has_loss_probe_and_the_state_of_z() -> None:
     metrics = {"loss": 2.1314, "feature_loss": 0.7, "probe_accuracy": 0.396, "z_participation_ratio": 15.3}
     assert (
         summary_line(Diagnosis(metrics, []), 64)
-        == "held-out loss 2.131, probe accuracy 0.396, z healthy (rank 15 of 64)"
+        == "held-out loss 2.131, probe accuracy 0.396, z healthy (participation ratio 15 of 64)"
     )
-    assert summary_line(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True) == "z warming up (rank 1 of 64)"
+    assert (
+        summary_line(Diagnosis({"z_participation_ratio": 1.2}, []), 64, early=True)
+        == "z warming up (participation ratio 1 of 64)"
+    )
     collapsed = [Verdict("low-rank", "text"), Verdict("noise", "text")]
     bare = {"probe_accuracy": math.nan, "z_participation_ratio": 1.2}
-    assert summary_line(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (rank 1 of 64)"
+    assert summary_line(Diagnosis(bare, collapsed), 64) == "z low-rank, noise (participation ratio 1 of 64)"

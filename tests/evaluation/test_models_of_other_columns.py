@@ -13,7 +13,9 @@ import torch
 import ssl_jets.model
 from ssl_jets.arrays import Array
 from ssl_jets.config import DataSettings, ModelSettings
-from ssl_jets.data.files import JetFile
+from ssl_jets.data.dataset import open_named
+from ssl_jets.data.files import EntryRange, JetFile
+from ssl_jets.data.seen import Seen
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.evaluation_data import EvaluationData
 from ssl_jets.evaluation.particles import evaluate_particles
@@ -139,3 +141,12 @@ def test_label_curves_test_a_network_with_the_columns_that_it_was_finetuned_on(
     with pytest.raises(Stop):
         labels.label_curves([tmp_path / "run"], sources, tmp_path / "out", settings=settings, log=lambda line: None)
     assert tested == [set(COLUMNS)]
+
+
+def test_files_of_trainings_to_come_are_not_said_to_be_of_the_model(sources: list[str]) -> None:
+    files = open_named(sources, SETTINGS.data, {})
+    to_come = Seen.of_parts(files, [EntryRange(0, 0, 700)], [EntryRange(0, 701, files[0].entries)]).facts()
+    logged: list[str] = []
+    EvaluationData.of([model_of(*KINEMATICS)], sources, SETTINGS, MessageLog(logged.append), also=[to_come])
+    assert any(line.startswith("the protocol trains on 1 of the 2 files") for line in logged)
+    assert not any("the model was trained" in line for line in logged)

@@ -57,7 +57,9 @@ def test_another_z_of_the_same_name_and_size_is_measured_anew(tmp_path: Path) ->
     assert not [note for note in result.notes if note[0].isdigit() and ": " in note]  # progress is no note
     assert len(sizes) == 1
     assert found[0] != found[1]
-    assert f"<td>{result.distances[0].auc.value:.3f}</td>" in write_anomaly_report(tmp_path / "out").read_text()
+    page = write_anomaly_report(tmp_path / "out").read_text()
+    assert f"<td>{result.distances[0].auc.value:.3f}</td>" in page
+    assert "All numbers of the search" not in page  # the table replaces a figure of one number of jets
     logged: list[str] = []
     (tmp_path / "z.npz").rename(tmp_path / "renamed.npz")
     anomaly_scan([], [], tmp_path / "out", settings=settings, z=tmp_path / "renamed.npz", log=logged.append)
@@ -84,7 +86,7 @@ def test_the_floor_is_the_same_search_without_signal_jets(tmp_path: Path) -> Non
     assert figure is not None
     floor = next(line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white")
     assert floor.get_ydata() == pytest.approx([scan.floor.improvement])
-    write_anomaly_report(tmp_path / "out")
+    assert "All numbers of the search" in write_anomaly_report(tmp_path / "out").read_text()
     assert ",0,0," in (tmp_path / "out" / "figures" / "cwola.csv").read_text()
 
 

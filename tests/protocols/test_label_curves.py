@@ -33,6 +33,7 @@ from ssl_jets.protocols.labels_result import (
     mean_and_interval,
 )
 from ssl_jets.report import write_labels_report
+from ssl_jets.report.sections.protocols import label_curves as curves_figure
 from support.measured import check_intervals
 
 
@@ -80,6 +81,16 @@ def test_baselines_are_fitted_again_on_other_columns_and_networks_are_not(tmp_pa
         trainings: Any = Trainings(evaluation=SimpleNamespace(columns=columns))
         _points(curves, LabelSettings(shares=(0.1,), seeds=2), trainings, cache)
     assert measured == 2 * ["mae probe"] + 4 * [TREES_OBSERVABLES]
+
+
+def test_the_axis_of_labels_has_a_tick_at_each_number() -> None:
+    few = curves_of([0.01, 0.02])
+    more = [point.model_copy(update={"labels": 900}) for point in few.points]
+    result = few.model_copy(update={"points": [*few.points, *more]})
+    figure = curves_figure(result)
+    assert figure is not None
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.get_xticklabels(which="both")] == ["90", "900"]
 
 
 @pytest.mark.slow

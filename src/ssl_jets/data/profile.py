@@ -237,6 +237,10 @@ def _suspicions(jets: Jets) -> Iterator[str]:
             yield f"{name} has a median of {np.median(error):.2g} mm: is it in cm or in um?"
     if "charge" in has and not np.isin(has["charge"], (-1, 0, 1)).all():
         yield "charge has other values than -1, 0 and 1"
+    for name, elements in jets.collections.items():
+        if "pt" in elements.columns and (zeros := int((elements.column("pt") == 0).sum())):
+            found = f"{zeros:,} of {int(elements.lengths.sum()):,} elements of {name} have pt zero"
+            yield f"{found}: are they padding? `cut` of the collection removes it"
 
 
 def _of_momenta(jets: Jets, has: dict[str, Array]) -> Iterator[str]:

@@ -55,10 +55,10 @@ class Diagnosis:
 def summary_line(diagnosis: Diagnosis, dim: int, *, early: bool = False) -> str:
     """Format a diagnosis as one line: loss, probe accuracy, and the state of z of `dim` numbers.
 
-    The rank is the participation ratio, which decides on `low-rank`, except in the first `EARLY_STEPS` steps.
+    The participation ratio decides on `low-rank`, except in the first `EARLY_STEPS` steps.
 
     >>> summary_line(Diagnosis({"loss": 2.131, "z_participation_ratio": 15.2}, []), 64)
-    'held-out loss 2.131, z healthy (rank 15 of 64)'
+    'held-out loss 2.131, z healthy (participation ratio 15 of 64)'
     """
     metrics = diagnosis.metrics
     parts = [
@@ -68,8 +68,8 @@ def summary_line(diagnosis: Diagnosis, dim: int, *, early: bool = False) -> str:
     ]
     state = ", ".join(verdict.name for verdict in diagnosis.verdicts) or ("warming up" if early else "healthy")
     ratio = metrics.get("z_participation_ratio")
-    rank = "" if ratio is None else f" (rank {ratio:.0f} of {dim})"
-    return ", ".join([*parts, f"z {state}{rank}"])
+    directions = "" if ratio is None else f" (participation ratio {ratio:.0f} of {dim})"
+    return ", ".join([*parts, f"z {state}{directions}"])
 
 
 class Monitor:

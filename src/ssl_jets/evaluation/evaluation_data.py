@@ -102,7 +102,8 @@ class EvaluationData:
         for model in headed if classes else ():
             _check_classes(model.labels, classes)
         roles = assign_roles(files, training, settings.data, seen=settings.evaluate.seen)
-        _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note)
+        trained = "the protocol trains" if also else "the model was trained"
+        _note_roles(roles, files, settings.data.validation_fraction, bool(headed), note, trained=trained)
         known = [columns_to_encode(model, files, note) for model in models]
         log_far_from_training(models, files, settings.data.where, note)
         names = dict.fromkeys(name for one in (*known, *(facts.get("columns", ()) for facts in also)) for name in one)
@@ -269,7 +270,9 @@ def _check_classes(head: tuple[str, ...], files: tuple[str, ...]) -> None:
         )
 
 
-def _note_roles(roles: Roles, files: Sequence[JetFile], fraction: float, headed: bool, note: MessageLog) -> None:
+def _note_roles(
+    roles: Roles, files: Sequence[JetFile], fraction: float, headed: bool, note: MessageLog, *, trained: str
+) -> None:
     if roles.leaked:
         note(
             f"WARNING: as asked for (evaluate.seen), the model was trained on {roles.leaked:,} of the "
@@ -279,7 +282,7 @@ def _note_roles(roles: Roles, files: Sequence[JetFile], fraction: float, headed:
     held = [part for part in roles.test if not roles.new[part.file]]
     if not all(roles.new):
         note(
-            f"the model was trained on {len(files) - sum(roles.new)} of the {len(files)} files: "
+            f"{trained} on {len(files) - sum(roles.new)} of the {len(files)} files: "
             f"of these only the {count(held):,} jets held out from it are test jets"
         )
     if any(roles.new):

@@ -196,4 +196,5 @@ def _model_line(model: dict[str, Any]) -> str:
 def _evaluated_line(result: Evaluation) -> str:
     model = result.model
     parts = [f"method {model.method}", f"model {model.sha256[:12]}" if model.sha256 else "model unknown"]
+    parts += [f"head trained on {model.labelled_jets:,} jets"] if model.labelled_jets else []
     return ", ".join([*parts, f"{result.test_jets:,} test jets", result.date[:10]])

@@ -129,13 +129,14 @@ def _check(parts: Sequence[_Part], *, partial: bool) -> tuple[int, ...]:
         for text, (one, another) in facts.items():
             if one != another:
                 where = f"{first.path}, {other.path}"
-                raise UsageError(f"the parts differ in {text}", where=where, found=f"{one} and {another}")
+                found = " and ".join("none" if value is None else str(value) for value in (one, another))
+                raise UsageError(f"the parts differ in {text}", where=where, found=found)
     _check_entries(parts)
     missing = tuple(sorted(set(range(1, first.place.of + 1)) - {part.place.number for part in parts}))
     if missing and not partial:
         shown = ", ".join(map(str, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
-        hint = "name all parts; or --partial merges those that are there"
-        raise UsageError(f"parts of {first.place.of} are missing", found=f"missing: {shown}", hint=hint)
+        found = f"{len(parts)} of {first.place.of} parts; missing: {shown}"
+        raise UsageError("parts are missing", found=found, hint="name all parts, or --partial to do without them")
     return missing
 
 

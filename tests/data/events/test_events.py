@@ -247,10 +247,20 @@ def test_an_ntuple_of_ones_own_is_not_refused_for_its_names(tmp_path: Path, mark
     assert "--schema" in str(caught.value)
 
 
-def test_a_misspelt_branch_in_a_schema_of_events_is_named_with_the_nearest(tmp_path: Path, nano: Path) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("charge: {branch: charge,", "charge: {branch: chrge,", r"lacks the branch chrge[\s\S]*like chrge are: charge"),
+        ("PFCands_eta", "PFCands_etta", r"lacks the branch PFCands_etta[\s\S]*like PFCands_etta are: PFCands_eta"),
+        ("{jets}_phi", "{jets}_fhi", r"lacks the branch FatJet_fhi[\s\S]*like FatJet_fhi are: FatJet_phi"),
+    ],
+)
+def test_a_misspelt_branch_in_a_schema_of_events_is_named_with_the_nearest(
+    tmp_path: Path, nano: Path, right: str, wrong: str, message: str
+) -> None:
     text = (resources.files("ssl_jets") / "data" / "schemas" / "formats" / "pfnano.yaml").read_text(encoding="utf-8")
-    (tmp_path / "own.yaml").write_text(text.replace("charge: {branch: charge,", "charge: {branch: chrge,"))
-    with pytest.raises(DataError, match=r"lacks the branch chrge[\s\S]*most like chrge are: charge"):
+    (tmp_path / "own.yaml").write_text(text.replace(right, wrong))
+    with pytest.raises(DataError, match=message):
         open_files([Source(str(nano))], schema=str(tmp_path / "own.yaml"))
 
 

@@ -83,6 +83,13 @@ class Events(Settings):
         of_jets = [text.format_map(words) for text in (*self.jets.values(), *self.link.branches)]
         return tuple(dict.fromkeys((*of_jets, *of_particles)))
 
+    def in_file(self, names: Sequence[str], table: Table) -> dict[str, str]:
+        """Return the branch behind each of these names of particles and jets, for the first collection of a table."""
+        collection = next(iter(self.layouts(table)))
+        words = {"jets": collection} | self.collections.get(collection, {})
+        branches = self._blocks(words, list(self.containers)[:1])[0] | _numbers(self.jets, words)
+        return {name: str(branches[name]) for name in names if name in branches}
+
     def layouts(self, table: Table) -> dict[str, CollectionLayout]:
         """Return the collections of jets that a table has, by name, in the order of preference."""
         names = [*self.collections, *(self._others(table) if self.any_collection else ())]

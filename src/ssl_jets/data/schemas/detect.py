@@ -89,6 +89,8 @@ def _no_format(tables: Sequence[Table], schemas: Sequence[Schema], where: object
     names = _available_names(table, schema)
     if names:
         missing = [branch for branch in schema.required if branch not in names]
+        if schema.events is not None and (in_file := schema.events.in_file(missing, table)):
+            missing, names = [*in_file.values()], set(table.branches)
     else:  # events that lack the branches of their jets
         missing = [branch for branch in schema.typical_branches if branch not in table.branches]
     if not missing:

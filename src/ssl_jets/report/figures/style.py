@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
 _MATH = {
@@ -209,6 +210,18 @@ def level(axes: Axes, value: float, name: str) -> None:
     axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2)
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     axes.annotate(name, (0, value), (10, 3), **where, color=GREY, fontsize=10)  # right of the ticks
+
+
+def count_axis(axes: Axes, counts: Iterable[int]) -> None:
+    """Make the x axis logarithmic, with ticks at these numbers of jets, or at six of them.
+
+    The ticks of Matplotlib crowd within one decade: 27 and 270 are labelled 3 x 10^1, 4 x 10^1, 6 x 10^1, 10^2, ...
+    """
+    ticks = sorted(set(counts))
+    shown = ticks[:: -(-len(ticks) // 6)]
+    axes.set_xscale("log")
+    axes.set_xticks(shown, [f"{count:,}" for count in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

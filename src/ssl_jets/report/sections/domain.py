@@ -28,22 +28,24 @@ def _tiles(result: DomainResult) -> str:
     for entry in result.summary:
         if entry.adapt == result.summary[0].adapt:
             simulation, drop = _number(entry.values.simulation_accuracy), _number(entry.values.drop_accuracy)
-            more = f"on the simulation {simulation}; lost {drop}"
-            entries.append((f"{entry.start}, {entry.adapt}", _number(entry.values.target_accuracy), more))
+            more = f"accuracy on the data; on the simulation {simulation}, lost {drop}"
+            title = f"start {entry.start}, adaptation {entry.adapt}"
+            entries.append((title, _number(entry.values.target_accuracy), more))
     return page.tiles(entries)
 
 
 def domain_sections(result: DomainResult, album: Album) -> list[str]:
     """Return all sections of a domain protocol."""
-    content = plain(result)
+    content, protocol = plain(result), result.settings.protocol
     facts = {name: content[name] for name in ("files", "settings", "versions", "package_version", "date")}
     return [
         _tiles(result),
         page.heading("Performance on both domains"),
         page.paragraph(
-            f"Trained on labels of the simulation alone; mean and standard deviation over "
-            f"{result.settings.protocol.seeds} seeds. The start “supervised” is the same network from random weights. "
-            "“Lost” is simulation minus data."
+            f"Trained on labels of the simulation alone, {protocol.steps:,} steps of {protocol.batch_size:,} labelled "
+            f"jets; mean and standard deviation over {protocol.seeds} seeds. A start is a pretrained model; "
+            "“supervised” is the same network from random weights. “Lost” is simulation minus data: an "
+            "adaptation helps if the accuracy on the data is higher than with none, by more than the spread over seeds."
         ),
         *album.add("domain_accuracy", lambda: accuracy_figure(result), result.summary),
         _performance_table(result),

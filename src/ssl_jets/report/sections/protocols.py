@@ -33,6 +33,7 @@ from ssl_jets.report.figures.style import (
     MOST_BANDS,
     band_or_bars,
     bars,
+    count_axis,
     in_figure,
     in_text,
     level,
@@ -96,8 +97,10 @@ def label_curves(result: LabelCurves) -> Figure | None:
     if result.largest_class is not None:
         level(left, result.largest_class, "largest class")
     level(right, 0.5, "chance")
-    left.set(xscale="log", xlabel="labelled jets", ylabel="accuracy")
-    right.set(xscale="log", xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
+    left.set(xlabel="labelled jets", ylabel="accuracy")
+    right.set(xlabel="labelled jets", ylabel="macro AUC (one-vs-one)")
+    for axes in (left, right):
+        count_axis(axes, (point.labels for point in result.points))
     handles = left.get_legend_handles_labels()
     figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=11)
     return figure
@@ -153,13 +156,15 @@ def anomaly_sections(result: AnomalyScan, album: Album) -> list[str]:
     if len(result.classes) - 1 > MOST_CLASSES:
         text += f" The figures show the first {MOST_CLASSES} signals; all are in the tables."
     draws = [{"of": scan.of, "signal": scan.signal} | flat(point) for scan in result.cwola for point in scan.points]
+    figure = album.add("cwola", lambda: cwola(result), draws, background=background, seeds=result.seeds)
     head = ("signal", "reads", "signal jets", "S/√B in the mixture", "largest ε_S/√ε_B", "AUC")
+    searches = page.table(head, scans)
     return [
         *note_lines(result.notes),
         page.heading("CWoLa search"),
         page.paragraph(text),
-        *album.add("cwola", lambda: cwola(result), draws, background=background, seeds=result.seeds),
-        page.folded("All numbers of the search", page.table(head, scans)),
+        *figure,
+        page.folded("All numbers of the search", searches) if figure else searches,
         page.heading("Distance from the background"),
         *album.add("distance", lambda: distance(result), result.distances, background=background),
         page.folded(
@@ -189,8 +194,9 @@ def cwola(result: AnomalyScan) -> Figure | None:
             _scan(axes, scan, inputs, left)
         axes.annotate("no signal", (left, 1), (0, -4), **_AT_THE_TOP, color=GREY, fontsize=9)
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+        count_axis(axes, (point.signal_jets for scan in drawn for point in _defined(scan)))
         axes.margins(0.1)  # no marker on the frame
-        axes.set(xscale="log", ylim=(0, None))
+        axes.set_ylim(0, None)
         axes.axvline(np.sqrt(result.background_jets / 2), color=GREY, linestyle="--", linewidth=1)
         axes.set_title(in_figure(signal))
     figure.supxlabel(f"signal jets among {result.background_jets // 2:,} of background", fontsize=13)
