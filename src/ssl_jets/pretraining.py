@@ -121,7 +121,8 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
     begins = not goes_on(run, fabric, resume=resume)
 
     # Data
-    name, targets = settings.method.name, isinstance(settings.method, TaskSettings)
+    name = settings.method.name
+    tasks = settings.method if isinstance(settings.method, TaskSettings) else None
     cls = methods.find(name)
     _check_settings(settings, cls, fabric.world_size)
     data = open_on_all_ranks(settings.data, fabric)
@@ -135,16 +136,14 @@ def pretrain(settings: RunSettings[MethodSettings], out: Path, *, resume: bool =
         columns_of(settings.model, data.files),
         context=tuple(settings.model.context) if cls.sees_context else (),
         collections=requests_of(settings.model.collections) if cls.sees_collections else (),
-        weighted=targets,
+        weighted=tasks is not None,
     )
     request = flattened(request, data, settings.data, run, begins=begins)
     subset = labelled_subset(
         data, request, settings.data.labelled, seed=settings.data.labelled_seed, setting="data.labelled"
     )
-    wanted = Wanted(classes=needs_labels, one_class=True)
-    if isinstance(settings.method, TaskSettings):
-        wanted = Wanted(*wanted_of(settings.method))
-    counts = count_labelled(data.files, data.train, request, subset, wanted) if targets or needs_labels else None
+    wanted = Wanted(*wanted_of(tasks)) if tasks else Wanted(classes=needs_labels, one_class=True)
+    counts = count_labelled(data.files, data.train, request, subset, wanted) if tasks or needs_labels else None
     inputs = TrainingInputs(settings, data, request, subset, run, fabric, begins)
 
     # Method, run folder
@@ -237,8 +236,7 @@ def build_method(inputs: TrainingInputs[MethodSettings]) -> BuiltMethod:
     settings, data = inputs.settings, inputs.data
     cls = methods.find(settings.method.name)
     components: dict[str, Any] = dict(load_required(cls, settings.method, inputs.columns, data.files))
-    resumed = None if inputs.begins else inputs.run
-    teacher = load_teacher(cls, settings.method, inputs.columns, data.files, resumed)
+    teacher = load_teacher(cls, settings.method, inputs.columns, data.files, None if inputs.begins else inputs.run)
     if teacher is not None:
         components[TEACHER] = teacher.encoder
     torch.manual_seed(settings.train.seed)

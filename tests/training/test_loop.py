@@ -198,7 +198,8 @@ class InfiniteSlope(Supervised):
 
     def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
         parts = super().loss(jets, progress)
-        return {"loss": parts["loss"] + (self.head.layers[0].weight * 0).sum().sqrt()}
+        assert self.tasks.head is not None
+        return {"loss": parts["loss"] + (self.tasks.head.layers[0].weight * 0).sum().sqrt()}
 
 
 def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(batch: Jets, tmp_path: Path) -> None:
