@@ -30,7 +30,7 @@ from compare_methods import head_accuracy
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_jets.arrays import Array
@@ -151,6 +151,11 @@ def classified(task: Task, z: Callable[[Jets], Array]) -> list[str]:
     return [task.name, *values, f"{right['z'].mean() - right[best].mean():+.3f} ({low:+.3f} to {high:+.3f})"]
 
 
+def ridge() -> Pipeline:
+    """Return the linear regression of the soft-drop mass."""
+    return make_pipeline(StandardScaler(), Ridge(1.0))
+
+
 def masses(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) -> Right:
     """Return the soft-drop mass of the test jets, regressed from observables, linearly and by trees, and from z."""
     rows, x = task.rows(seed), observable_inputs(task.fit, task.test)
@@ -160,7 +165,7 @@ def masses(task: Task, seed: int = 0, z: Callable[[Jets], Array] | None = None) 
         linear["z"] = z(task.fit), z(task.test)
     found = {}
     for name, (x_fit, x_test) in linear.items():
-        found[name] = make_pipeline(StandardScaler(), Ridge(1.0)).fit(x_fit[rows], fit).predict(x_test)
+        found[name] = ridge().fit(x_fit[rows], fit).predict(x_test)
     found["trees"] = HistGradientBoostingRegressor(random_state=0).fit(x[0][rows], fit).predict(x[1])
     return found
 

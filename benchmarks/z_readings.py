@@ -17,11 +17,8 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from bundled_models import MASS, Task, quarks_and_gluons, tasks
-from sklearn.linear_model import Ridge
+from bundled_models import MASS, Task, quarks_and_gluons, ridge, tasks
 from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from ssl_jets.arrays import Array
@@ -67,8 +64,8 @@ def scores(task: Task, reading: Reading, of_test: Array, target: str) -> list[fl
         fit = task.fit.select(torch.from_numpy(task.rows(seed)))
         z = reading(fit)
         if target == MASS:
-            regression = make_pipeline(StandardScaler(), Ridge(1.0)).fit(z, np.asarray(fit.jet[MASS]))
-            found.append(r2_score(np.asarray(task.test.jet[MASS]), regression.predict(of_test)))
+            predicted = ridge().fit(z, np.asarray(fit.jet[MASS])).predict(of_test)
+            found.append(r2_score(np.asarray(task.test.jet[MASS]), predicted))
         else:
             labels, truth = np.asarray(fit.labels), np.asarray(task.test.labels)
             probabilities = linear_reader(Labelled.of(z, labels), int(truth.max()) + 1)(of_test)

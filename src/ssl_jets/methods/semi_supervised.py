@@ -27,7 +27,7 @@ from ssl_jets.methods import find, names
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
 from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, TaskWeights
-from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one, weights_of
 
 UNLABELLED = "unlabelled"
 
@@ -94,6 +94,10 @@ class SemiSupervised(Method):
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the projections of the other method."""
         return self.method.projection(z)
+
+    def batch_weight(self, jets: Jets) -> float:
+        """Return the weight of all jets: the other method reads those without a label, too."""
+        return float(weights_of(jets).sum())
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return the metrics of the other method."""
