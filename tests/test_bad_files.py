@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ssl_jets.config import DataSettings, ModelSettings, parse_set
-from ssl_jets.data.inspection import files_as_json, inspect_files
+from ssl_jets.data.inspection import files_as_objects, inspect_files
 from ssl_jets.embedding.embed import embed
 from ssl_jets.errors import DataError
 from ssl_jets.evaluation import evaluate_generated, evaluate_model
@@ -139,4 +139,4 @@ def test_inspect_lists_what_it_could_not_open(paths: list[str]) -> None:
     assert [one.file.source.path for one in looked] == [paths[0], paths[2], paths[3]]
     assert looked[1].seen.jets + sum(looked[1].seen.left_out.values()) == 50
     assert looked[1].seen.left_out
-    assert json.loads(files_as_json(looked, left_out))[-1] == {"file": paths[1], "left_out": left_out[paths[1]]}
+    assert files_as_objects(looked, left_out)[-1] == {"file": paths[1], "left_out": left_out[paths[1]]}

@@ -166,6 +166,34 @@ def test_inspect_shows_the_contents_of_a_file(ssl_jets: Callable[..., Done], sam
     assert f"{sample_files[0].entries:,} entries" in ssl_jets("inspect", sample_files[0].source).out
 
 
+def test_inspect_shows_z_files_scores_files_and_models(
+    ssl_jets: Callable[..., Done], model: Path, sample_files: list[JetFile], tmp_path: Path
+) -> None:
+    jets = sample_files[0].source
+    z, index = tmp_path / "z.npz", tmp_path / "z.json"
+    assert (
+        ssl_jets("embed", "--model", model, "--data", jets, "--where", "jet_pt > 0", "--part", "1/1", "--out", z).code
+        == 0
+    )
+    assert ssl_jets("merge", z, "--out", index).code == 0
+    digest = json.loads((model / "model" / "config.json").read_text())["weights_sha256"]
+    for path in (z, index):
+        text = ssl_jets("inspect", path).out
+        assert text.startswith(f"{path}: z file of ssl-jets {__version__}, {sample_files[0].entries:,} jets\n")
+        for words in ("64 numbers", f"mae, SHA-256 {digest[:12]}", str(jets), "jet_pt > 0", "source_entry", "QCD"):
+            assert words in text, words
+    shown = ssl_jets("inspect", z, model, jets, "--json")
+    facts, config, file = json.loads(shown.out)
+    assert (facts["rows"], facts["method"]) == (sample_files[0].entries, "mae")
+    assert (config["weights_sha256"], file["entries"]) == (digest, sample_files[0].entries)
+    for name, message in ((model, ""), ("tiny-sup", "which comes with ssl-jets")):
+        card = ssl_jets("inspect", name)
+        assert card.out.startswith("# Jet encoder, method ")
+        assert "## Inputs and outputs" in card.out
+        assert message in card.err
+    assert_one_message(ssl_jets("inspect", z, "--plot", tmp_path / "z.png"), 2, "--plot", "no jets")
+
+
 # Wrong usage
 
 

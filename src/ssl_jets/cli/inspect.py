@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ from ssl_jets.cli.options import Force, Schema, Set, Where
 
 
 def inspect(
-    sources: Annotated[list[str] | None, typer.Argument(metavar="SRC...", help="As for --data.")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SRC...", help="Files as for --data, or models.")
+    ] = None,
     schema: Schema = None,
     where: Where = None,
     set_: Set = None,
@@ -25,15 +27,18 @@ def inspect(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw histograms into a PNG.")] = None,
     force: Force = False,
 ) -> None:
-    """Show the contents of files: format, classes, columns with their ranges, missing and suspicious columns."""
+    """Show the contents of files of jets, z and scores files, and models."""
     if schema_from is not None or not sources:
         _print_schema(schema_from, sources)
         return
+    from json import dumps
+
     from ssl_jets.api.arguments import tree_of
     from ssl_jets.api.early import check_read
     from ssl_jets.config import FileSettings, resolve
-    from ssl_jets.data.inspection import files_as_json, files_as_text, inspect_files
+    from ssl_jets.data.inspection import files_as_objects, files_as_text, inspect_files
     from ssl_jets.data.skipped import skipped_files
+    from ssl_jets.errors import UsageError
     from ssl_jets.runtime.terminal import folded
     from ssl_jets.setting_tree import parse_set
 
@@ -42,8 +47,11 @@ def inspect(
     tree = tree_of(parse_set(set_ or []), schema, where)
     check_read(tree)
     settings = resolve(FileSettings, tree)
+    outputs, jets = _outputs(sources, json_=json_)
+    if plot is not None and not jets:
+        raise UsageError("no jets are named to draw", where="--plot", found=", ".join(sources))
     unopened: dict[str, str] = {}
-    inspected = inspect_files(sources, unopened, settings.data)
+    inspected = inspect_files(jets, unopened, settings.data) if jets else []
     for line in skipped_files(unopened):
         log(line)
     if plot is not None:
@@ -51,7 +59,31 @@ def inspect(
 
         some = draw_columns({str(one.file.source): one.seen for one in inspected}, plot, force=force)
         log(f"figure: {plot}" + (f", of {some}" if some else ""))
-    print_result(files_as_json(inspected, unopened) if json_ else folded(files_as_text(inspected, columns=columns)))
+    if json_:
+        print_result(dumps([*outputs, *files_as_objects(inspected, unopened)], indent=1))
+        return
+    texts = [*outputs, *([files_as_text(inspected, columns=columns)] if jets else [])]
+    print_result(folded("\n\n".join(texts)))
+
+
+def _outputs(sources: list[str], *, json_: bool) -> tuple[list[Any], list[str]]:
+    """Return the contents of the models and of the z and scores files among the sources, and the other sources."""
+    from ssl_jets.runtime.reading import read_json
+    from ssl_jets.sharing.location import CONFIG, locate, model_folder, names_model
+    from ssl_jets.sharing.model_card import read_card
+    from ssl_jets.zfile.description import described_zfile, zfile_as_text
+
+    outputs: list[Any] = []
+    jets = []
+    for source in sources:
+        if names_model(source):
+            folder = model_folder(locate(source))
+            outputs.append(read_json(folder / CONFIG, "the model cannot be read") if json_ else read_card(folder))
+        elif (facts := described_zfile(Path(source))) is not None:
+            outputs.append(facts if json_ else zfile_as_text(facts))
+        else:
+            jets.append(source)
+    return outputs, jets
 
 
 def _check_plot(path: Path, *, force: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,11 +61,10 @@ def inspect_files(
     return [FileInspection(file, profile(file, most, data.bad_files, data.where)) for file in files]
 
 
-def files_as_json(inspections: Sequence[FileInspection], skipped: Mapping[str, str]) -> str:
-    """Format all facts as a JSON list with an object for each file; skipped files with the reason."""
+def files_as_objects(inspections: Sequence[FileInspection], skipped: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return all facts as an object of JSON for each file; of skipped files the reason."""
     objects = [_facts(one.file) | {"sample": asdict(one.seen)} for one in inspections]
-    objects += [{"file": name, "left_out": reason} for name, reason in skipped.items()]
-    return json.dumps(objects, indent=1)
+    return objects + [{"file": name, "left_out": reason} for name, reason in skipped.items()]
 
 
 def files_as_text(inspections: Sequence[FileInspection], *, columns: bool = False) -> str:

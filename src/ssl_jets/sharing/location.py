@@ -98,6 +98,17 @@ def model_folder(path: Path) -> Path:
     raise SslJetsError("there is no trained model here", where=path, found=found, hint=hint)
 
 
+def names_model(name: str) -> bool:
+    """Check whether a name is a model or a run, and not a file or folder of jets."""
+    path = Path(name)
+    run, at, _ = path.name.rpartition("@")
+    local = any((folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() for folder in (path, path / "model"))
+    unfinished = (path / "checkpoints").is_dir()
+    snapshot = bool(at) and (path.with_name(run) / SNAPSHOTS).is_dir()
+    elsewhere = is_elsewhere(name) and ("://" not in name or "#sha256=" in name)
+    return local or unfinished or snapshot or elsewhere
+
+
 def _snapshot_folder(snapshots: Path, step: str) -> Path:
     """Return the folder of a snapshot of a run, `step-500`."""
     if (snapshots / step / CONFIG).is_file():

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_jets.errors import SslJetsError
 from ssl_jets.jets import COLUMNS
 from ssl_jets.runtime.atomic import write_text
-from ssl_jets.runtime.reading import read_json
+from ssl_jets.runtime.reading import guarded, read_json, read_text
 
 CARD, CONFIG = "README.md", "config.json"
 MOST_FILES = 20
@@ -94,6 +95,19 @@ def write_metrics(folder: Path, metrics: Sequence[CardMetric]) -> None:
     write_text(folder / CARD, model_card(config, metrics))
 
 
+def read_card(folder: Path) -> str:
+    """Return the text of the card of a model folder, without its head.
+
+    Raises:
+        SslJetsError: there is no card, or it cannot be read.
+    """
+    with guarded("the model card cannot be read", folder / CARD, error=SslJetsError):
+        text = read_text(folder / CARD)
+    return text.partition(f"\n{_FENCE}\n")[2].lstrip("\n") if text.startswith(f"{_FENCE}\n") else text
+
+
+_FENCE = "---"
+"""Line before and after the head of the card."""
 _USE = """\
 Representation z of jets for classification, regression, anomaly detection and comparison of samples, on jets like
 those of the training: same detector, clustering and range of pt. On other jets, evaluate first; z depends on the
@@ -103,11 +117,11 @@ simulation it was trained on."""
 def _head(config: Mapping[str, Any]) -> list[str]:
     tags = ["particle-physics", "jets", config["method"]]
     return [
-        "---",
+        _FENCE,
         "library_name: ssl-jets",
         "license: other",
         f"tags: {json.dumps(tags)}",
-        "---",
+        _FENCE,
         "",
         f"# Jet encoder, method {config['method']}",
     ]

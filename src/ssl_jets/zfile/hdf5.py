@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy.typing as npt
 
 from ssl_jets.zfile.columns import COUNTED, VECTORS, Column, Rows, spans
@@ -24,6 +23,8 @@ class Hdf5Sink:
     """Writer that extends every dataset block by block."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        import h5py
+
         self._raw = _Patient(path, "w+b")
         self._file = h5py.File(self._raw, "w")
         try:
@@ -98,6 +99,8 @@ class Hdf5Reading:
     """Reader of slices of the datasets with as many rows as z, or as the key."""
 
     def __init__(self, path: Path) -> None:
+        import h5py
+
         # Many network file systems of computing centres have no locks.
         self._file = h5py.File(path, "r", locking="best-effort")
         sets: dict[str, Any] = {}  # datasets in groups have names with a slash
