@@ -63,7 +63,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="RUN",
-        help="Run or model folder, RUN@step-N, bundled model, https://...#sha256=... or hf:...",
+        help="Run or model folder, RUN@step-N, bundled model (small-ssl), https://...#sha256=... or hf:...",
     ),
 ]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Jet column to copy from the input.")]
