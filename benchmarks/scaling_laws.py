@@ -114,6 +114,7 @@ def trained(case: Case, seed: int, pairs: Path, work: Path, readers: Readers) ->
         "train.validate_every": case.steps,
         "train.validation_jets": 2_000,
         "method.views.thin": 0.2,
+        "method.observables_weight": 0,
     }
     begin, out = time.process_time(), work / case.name(seed)
     options: dict[str, Any] = {

@@ -101,7 +101,7 @@ def test_projections_that_become_alike_are_reported_whatever_z_does(jets: Jets, 
     found: dict[type[SimCLR], list[dict[str, Any]]] = {}
     for method in (SimCLR, Alike):
         monitor = Monitor(held_out, 64, len(CLASSES))
-        settings = method.Config(projector_layers=1)
+        settings = method.Config(projector_layers=1, observables_weight=0)
         made = method(settings, tiny_encoder(jets, blocks=2))
         run = train(made, jets, tmp_path / method.__name__, monitor, validate_every=80, lr=5e-3, steps=20)
         found[method] = lines(run, "check", "validation")

@@ -3,7 +3,7 @@
     x', x''    = two views of each jet
     p', p''    = projector(g(x').z), projector(g(x'').z), normalized to unit length
     l(a, b)    = -log( exp(a . b / t) / sum over the other views c of all jets of exp(a . c / t) )
-    L          = mean over jets of (l(p', p'') + l(p'', p')) / 2
+    L          = mean over jets of (l(p', p'') + l(p'', p')) / 2 + w |A z - observables|
 
 Chen et al., arXiv:2002.05709; on jets JetCLR, Dillon et al., arXiv:2108.04253. Every jet has 2N - 2 negatives, taken
 from the batches of all ranks. z is the input of the projector, not its output: the projector discards all information
@@ -42,6 +42,8 @@ class SimCLR(Method):
         """Dimension of the projections."""
         projector_layers: int = Field(default=2, ge=1)
         """Linear layers of the projector."""
+        observables_weight: float = Field(default=5.0, ge=0)
+        """Weight w of the regression of jet observables from a linear map A of z; 0 is SimCLR as published."""
 
     compares_jets: ClassVar[bool] = True  # views of a jet with views of the others
     compares_views: ClassVar[bool] = True
