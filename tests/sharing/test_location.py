@@ -169,6 +169,7 @@ def test_a_bundled_model_is_found_by_its_name(
     monkeypatch.setattr(location, "package_folder", lambda name, in_checkout: folder.parent)
     monkeypatch.chdir(tmp_path)
     assert location.bundled_models() == {"model": folder}
+    assert location.shown_name(locate("model")) == "model"
     assert load_model("model").sha256 == digest
     assert "model: model, which comes with ssl-jets" in capsys.readouterr().err
     assert share("model", "hf:me/jets").folder == folder

@@ -25,6 +25,7 @@ from ssl_jets.nn.encoder import Encoded
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.precision import SCORES_PRECISION, Precision
 from ssl_jets.runtime.threads import map_in_order
+from ssl_jets.sharing.location import shown_name
 from ssl_jets.zfile import Column, Level, ScoresMetadata, key_columns
 
 SPREAD = "_spread"
@@ -91,7 +92,8 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
     """
     if not models:
         raise UsageError("no model is named", where="--model", hint="--model RUN")
-    for model, path in zip(models, paths):
+    names = [shown_name(path) for path in paths]
+    for model, path in zip(models, names):
         if model.head is None and model.regressor is None:
             raise UsageError(
                 "this model has no head that predicts",
@@ -102,13 +104,14 @@ def _check_models(models: Sequence[Model], paths: Sequence[str | Path]) -> None:
                 else "--level particle writes its predictions of particles",
             )
     facts = [(sorted(model.labels), _targets(model)) for model in models]
-    for path, own in zip(paths, facts):
+    for path, own in zip(names, facts):
         if own != facts[0]:
-            where = f"{paths[0]}, {path}"
-            found = " and ".join(", ".join([*labels, *names]) or "nothing" for labels, (names, *_) in (facts[0], own))
+            where = f"{names[0]}, {path}"
+            outputs = [", ".join([*labels, *targets]) for labels, (targets, *_) in (facts[0], own)]
+            found = " and ".join(text or "nothing" for text in outputs)
             raise UsageError("the models of an ensemble predict the same", where=where, found=found)
     weights = [model.sha256 for model in models]
-    for path, sha256 in zip(paths, weights):
+    for path, sha256 in zip(names, weights):
         if weights.count(sha256) > 1:
             raise UsageError("a model of an ensemble is named twice", where="--model", found=path)
 
@@ -127,7 +130,7 @@ def _check_particles(models: Sequence[Model], paths: Sequence[str | Path], given
             raise UsageError("this option is one of predictions of jets", where=option, found="--level particle")
     if models[0].particles is None:
         hint = "ssl-jets finetune --set 'method.particle_targets=[NAME]' trains one"
-        raise UsageError("this model has no head that predicts particles", where=paths[0], hint=hint)
+        raise UsageError("this model has no head that predicts particles", where=shown_name(paths[0]), hint=hint)
 
 
 def _targets(model: Model) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -77,6 +77,16 @@ def locate(name: str | Path) -> Path:
     return bundled_models()[text]
 
 
+def shown_name(path: str | Path) -> str:
+    """Return the name by which a user names a located model: of a bundled one not its path.
+
+    Example:
+        >>> shown_name(locate("runs/mae"))
+        'runs/mae'
+    """
+    return next((name for name, folder in bundled_models().items() if folder == Path(path)), str(path))
+
+
 def model_folder(path: Path) -> Path:
     """Return the model folder of a run folder, or the folder itself.
 
