@@ -106,7 +106,7 @@ def test_a_dry_run_does_what_an_adaptation_does(
         assert objective.source_weights is not None
     else:
         assert float(objective.terms["domain"].target[0]) == files[1]
-        assert objective.loss(batch, 1.0)["loss_domain"] != 0
+        assert objective(batch, 1.0)["loss_domain"] != 0
 
 
 def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, class_files: list[JetFile]) -> None:
