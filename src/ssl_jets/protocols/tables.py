@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.tables import number, plain_table
+from ssl_jets.evaluation.tables import number
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
-from ssl_jets.runtime.terminal import folded
+from ssl_jets.runtime.terminal import folded, plain_table
 
 
 def labels_table(result: LabelCurves) -> str:
