@@ -14,7 +14,8 @@ likelihood of a Gaussian with a width predicted for each jet, or minus a cosine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,28 @@ def means_of(part: Part, jets: int) -> list[Mean]:
 def total(means: list[Mean]) -> Tensor:
     """Return the sum of means."""
     return sum((mean.value for mean in means[1:]), start=means[0].value)
+
+
+def mean_of_batches(batches: Iterable[Mapping[str, list[Mean]]]) -> dict[str, float]:
+    """Average the parts of several batches: each mean over the jets that have it; one that no jet has is left out.
+
+    Example:
+        >>> first = {"accuracy": [Mean(torch.tensor(0.5), 2)], "loss": [Mean(torch.tensor(1.0), 8)]}
+        >>> mean_of_batches([first, {"accuracy": [Mean(torch.tensor(0.0), 0)], "loss": [Mean(torch.tensor(2.0), 8)]}])
+        {'accuracy': 0.5, 'loss': 1.5}
+    """
+    weighted: defaultdict[tuple[str, int], float] = defaultdict(float)
+    weights: defaultdict[tuple[str, int], float] = defaultdict(float)
+    for batch in batches:
+        for name, means in batch.items():
+            for number, (value, weight) in enumerate(means):
+                if weight > 0:
+                    weighted[name, number] += float(value) * float(weight)
+                    weights[name, number] += float(weight)
+    averages: defaultdict[str, float] = defaultdict(float)
+    for (name, number), weight in weights.items():
+        averages[name] += weighted[name, number] / weight
+    return dict(averages)
 
 
 class TaskLoss(NamedTuple):
