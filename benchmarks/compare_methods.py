@@ -21,8 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,10 +117,7 @@ class Bench:
         def measure() -> Row:
             short = self.layers(RATE_STEPS, 0, validate_every=10**6, validation_jets=100)
             short["data"]["buffer"] = RATE_STEPS * self.batch_size
-            with step_times() as times:
-                pretrain(self.settings(case, 0, short), self.folder(case, "rate"), force=True)
-            times = times[UNTIMED_STEPS:]
-            return {"seconds_per_step": (times[-1] - times[0]) / (len(times) - 1)}
+            return {"seconds_per_step": seconds_of_step(self.settings(case, 0, short), self.folder(case, "rate"))}
 
         return float(cached(self.work / "rates" / f"{slug(case)}.json", measure)["seconds_per_step"])
 
@@ -198,15 +194,16 @@ def accuracy_of(found: ProbeResult) -> Row:
     return {"linear": [found.accuracy.value, found.accuracy.low, found.accuracy.high], "auc": found.auc.value}
 
 
-@contextmanager
-def step_times() -> Iterator[list[float]]:
-    """Within it, the processor's time of this process at the end of each optimizer step is noted in the list."""
-    times: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: times.append(time.process_time()))
+def seconds_of_step(settings: RunSettings[MethodSettings], folder: Path) -> float:
+    """Return the processor's time of a step, from a training of `RATE_STEPS` steps."""
+    ends: list[float] = []
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.process_time()))
     try:
-        yield times
+        pretrain(settings, folder, force=True)
     finally:
         hook.remove()
+    timed = ends[UNTIMED_STEPS:]
+    return (timed[-1] - timed[0]) / (len(timed) - 1)
 
 
 def slug(case: str) -> str:

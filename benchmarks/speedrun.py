@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods import accuracy_of, cached, head_accuracy, known, labels, slug, step_times
+from compare_methods import RATE_STEPS, accuracy_of, cached, head_accuracy, known, labels, seconds_of_step, slug
 
 from ssl_jets.config import DataSettings, MethodSettings, RunSettings, parse_set
 from ssl_jets.data.dataset import open_dataset
@@ -49,7 +49,7 @@ MIN_SEEDS = 3
 """Seeds of a record."""
 REFERENCE = "vicreg method.observables_weight=5"
 """Case whose step is the unit of the budget."""
-RATE_STEPS, UNTIMED_STEPS, ROUNDS = 19, 4, 3
+ROUNDS = 3
 COLUMNS = ("date", "case", "change", "linear probe", "by seed", "1 % labels", "R50", "steps", "against the record")
 TITLE = f"""# Speedrun: the best z in 20 minutes of one core
 
@@ -140,10 +140,7 @@ class Speedrun:
     def seconds_of_step(self, case: str) -> float:
         """Return the processor's time of a step, from a short training."""
         settings = self.settings(case, 0, RATE_STEPS, validate_every=10**6, validation_jets=100)
-        with step_times() as times:
-            pretrain(settings, self.folder(case, "rate"), force=True)
-        timed = times[UNTIMED_STEPS - 1 :]
-        return (timed[-1] - timed[0]) / (len(timed) - 1)
+        return seconds_of_step(settings, self.folder(case, "rate"))
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return what the fixed reader finds in z: the linear probe, and R50 with few labels."""

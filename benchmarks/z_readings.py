@@ -17,7 +17,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from bundled_models import MASS, Task, quarks_and_gluons, ridge, tasks
+from bundled_models import MASS, quarks_and_gluons, ridge, tasks
 from sklearn.metrics import r2_score
 from torch import nn
 
@@ -30,47 +30,38 @@ from ssl_jets.nn.encoder import Encoder
 
 MOST_LABELS = 10_000
 SEEDS = range(3)
-Reading = Callable[[Jets], Array]
+CLASS_TOKEN, MEAN = "class token", "mean of the particles"
+Readings = dict[str, Array]
+"""z of some jets by the name of the reading, `[jet, D]` each."""
 
 
-def readings_of(encoder: Encoder) -> dict[str, Reading]:
-    """Return readings of an encoder by name; the class token of an earlier block goes through the final norm."""
-
-    def read(changed: Encoder) -> Reading:
-        return lambda jets: embed_jets(changed, jets).numpy()
-
-    encoders = {"class token": encoder}
+def reader_of(encoder: Encoder) -> Callable[[Jets], Readings]:
+    """Return the function that reads z of jets; the class token of an earlier block goes through the final norm."""
+    encoders = {CLASS_TOKEN: encoder}
     blocks = len(encoder.transformer.blocks)
     for number in range(1, blocks):
         encoders[f"class token after {number} of {blocks} blocks"] = shorter = deepcopy(encoder)
         shorter.transformer.blocks = nn.ModuleList(list(encoder.transformer.blocks)[:number])
-    encoders["mean of the particles"] = pooled = deepcopy(encoder)
+    encoders[MEAN] = pooled = deepcopy(encoder)
     pooled.set_pool("mean")
-    found = {name: read(changed) for name, changed in encoders.items()}
-    for other in ("mean of the particles", f"class token after {blocks // 2} of {blocks} blocks"):
-        found[f"class token and {other}"] = joined(found["class token"], found[other])
-    return found
+
+    def read(jets: Jets) -> Readings:
+        found = {name: embed_jets(changed, jets).numpy() for name, changed in encoders.items()}
+        for other in (MEAN, f"class token after {blocks // 2} of {blocks} blocks"):
+            found[f"{CLASS_TOKEN} and {other}"] = np.concatenate([found[CLASS_TOKEN], found[other]], axis=1)
+        return found
+
+    return read
 
 
-def joined(one: Reading, other: Reading) -> Reading:
-    """Return the concatenation of two readings."""
-    return lambda jets: np.concatenate([one(jets), other(jets)], axis=1)
-
-
-def scores(task: Task, reading: Reading, of_test: Array, target: str) -> list[float]:
-    """Return the score of a reading with each draw of the labels: accuracy, or R^2 of the soft-drop mass."""
-    found = []
-    for seed in SEEDS:
-        fit = task.fit.select(torch.from_numpy(task.rows(seed)))
-        z = reading(fit)
-        if target == MASS:
-            predicted = ridge().fit(z, np.asarray(fit.jet[MASS])).predict(of_test)
-            found.append(r2_score(np.asarray(task.test.jet[MASS]), predicted))
-        else:
-            labels, truth = np.asarray(fit.labels), np.asarray(task.test.labels)
-            probabilities = linear_reader(Labelled.of(z, labels), int(truth.max()) + 1)(of_test)
-            found.append(float((probabilities.argmax(1) == truth).mean()))
-    return found
+def score(fit: Jets, z: Array, test: Jets, of_test: Array, target: str) -> float:
+    """Return the score of a reading with some labels: accuracy, or R^2 of the soft-drop mass."""
+    if target == MASS:
+        predicted = ridge().fit(z, np.asarray(fit.jet[MASS])).predict(of_test)
+        return float(r2_score(np.asarray(test.jet[MASS]), predicted))
+    truth = np.asarray(test.labels)
+    probabilities = linear_reader(Labelled.of(z, np.asarray(fit.labels)), int(truth.max()) + 1)(of_test)
+    return float((probabilities.argmax(1) == truth).mean())
 
 
 def main() -> None:
@@ -84,19 +75,22 @@ def main() -> None:
     every = [*tasks(args.train, args.shifted), quarks_and_gluons(args.quark, args.gluon)]
     rows = [(task, "class", task.name) for task in every if task.labels <= MOST_LABELS]
     rows.append((every[0], MASS, "soft-drop mass (R^2), 1,000 labels"))
-    readings = readings_of(encoder)
-    print("| task |", " | ".join(readings), "|\n|---|" + "---|" * len(readings), flush=True)
-    tests: dict[tuple[int, str], Array] = {}
-    for task, target, name in rows:
-        found = {}
-        for label, reading in readings.items():
-            key = (id(task.test), label)
-            if key not in tests:
-                tests[key] = reading(task.test)
-            found[label] = scores(task, reading, tests[key], target)
-        base = found["class token"]
+    read = reader_of(encoder)
+    tests: dict[int, Readings] = {}
+    for number, (task, target, name) in enumerate(rows):
+        if id(task.test) not in tests:
+            tests[id(task.test)] = read(task.test)
+        of_test = tests[id(task.test)]
+        if not number:
+            print("| task |", " | ".join(of_test), "|\n|---|" + "---|" * len(of_test), flush=True)
+        scores: dict[str, list[float]] = {label: [] for label in of_test}
+        for seed in SEEDS:
+            fit = task.fit.select(torch.from_numpy(task.rows(seed)))
+            for label, z in read(fit).items():
+                scores[label].append(score(fit, z, task.test, of_test[label], target))
+        base = scores[CLASS_TOKEN]
         cells = [f"{statistics.mean(base):.3f}"]
-        for values in list(found.values())[1:]:
+        for values in list(scores.values())[1:]:
             gains = [value - before for value, before in zip(values, base, strict=True)]
             error = statistics.stdev(gains) / len(gains) ** 0.5
             cells.append(f"{statistics.mean(values):.3f} ({statistics.mean(gains):+.3f} +- {error:.3f})")

@@ -81,7 +81,7 @@ def test_a_loss_is_the_weighted_mean(class_weights: Any) -> None:
     assert jets.labels is not None
     assert jets.weights is not None
     right, labelled = tasks.head(z).argmax(1) == jets.labels, jets.labels >= 0
-    assert float(logged["accuracy"]) == pytest.approx(
+    assert float(logged["accuracy"].value) == pytest.approx(
         float(jets.weights[right].sum() / jets.weights[labelled].sum()), rel=1e-5
     )
 
@@ -116,7 +116,7 @@ def test_jets_of_weight_0_do_not_matter(method: str) -> None:
     def loss(of: Jets) -> float:
         made.fit_statistics([of])
         torch.manual_seed(1)
-        return float(made.loss(of, 0.5)["loss"])
+        return float(made(of, 0.5)["loss"])
 
     # Without labels of weight, the other method of `semi_supervised` still sees all jets.
     assert loss(replace(jets, labels=wrong, jet={"mass": mass})) == pytest.approx(loss(jets), rel=1e-6)

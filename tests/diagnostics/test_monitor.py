@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ssl_jets.diagnostics.collapse import Verdict
 from ssl_jets.diagnostics.monitor import CHECK_JETS, Diagnosis, Monitor, summary_line
 from ssl_jets.diagnostics.representation import ridge_accuracy
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
+from ssl_jets.methods.semi_supervised import SemiSupervised
 from ssl_jets.methods.supervised import Supervised
+from ssl_jets.nn import random
 from support.small_models import CLASSES, tiny_encoder
 
 
@@ -53,13 +57,31 @@ def test_the_loss_of_weighted_jets_is_their_weighted_mean_whatever_the_batch_siz
         assert metrics["loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_batches_without_a_labelled_jet_do_not_lower_loss_and_accuracy(batch: Jets) -> None:
-    jets = batch.select(torch.arange(12))
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (Supervised, {}),
+        (Supervised, {"targets": ("label", "jet_sdmass"), "observables_weight": 0.5}),
+        (SemiSupervised, {"targets": ("label", "jet_sdmass"), "unlabelled_weight": (3.0, 0.0)}),
+    ],
+)
+def test_every_held_out_number_is_the_mean_over_the_jets_that_have_it(
+    batch: Jets, cls: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jets = batch.select(torch.arange(13))
     jets.labels[2:] = -1
-    method = Supervised(Supervised.Config(), tiny_encoder(batch), CLASSES)
+    jets.jet["jet_sdmass"][3:9] = torch.nan
+    jets.jet["jet_sdmass"][0] = torch.nan
+    jets = replace(jets, weights=torch.linspace(0.2, 3, 13))
+    method = cls(cls.Config(**settings), tiny_encoder(batch), CLASSES)
+    method.prepare([batch])
+    method.eval()
+    if method.weights.log_sigma is not None:
+        nn.init.uniform_(method.weights.log_sigma, -0.01, 0.01, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(random, "uniform", lambda jets: jets.column("pt").sin().abs())  # the same masks in any batch
     with torch.no_grad():
-        expected = {name: float(value) for name, value in method(jets, 0.0).items()}
-    metrics = Monitor(jets, 3, len(CLASSES)).validate(method, 0.0).metrics
+        expected = {name: float(value) for name, value in method(jets, 0.25).items()}
+    metrics = Monitor(jets, 2, len(CLASSES)).validate(method, 0.25).metrics
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
@@ -72,7 +94,10 @@ def test_a_validation_computes_a_loss_and_a_z_once(
     assert len(batch) == 64 != CHECK_JETS
     method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
     jets = {"loss": 0, "encoder": 0}
-    method.register_forward_hook(lambda _module, inputs, _out: jets.update(loss=jets["loss"] + len(inputs[0])))
+    means = method.means
+    monkeypatch.setattr(
+        method, "means", lambda some, progress: jets.update(loss=jets["loss"] + len(some)) or means(some, progress)
+    )
     method.encoder.register_forward_hook(
         lambda _module, inputs, _out: jets.update(encoder=jets["encoder"] + len(inputs[0]))
     )

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.tables import _rejection, plain_table
-from ssl_jets.runtime.terminal import folded
+from ssl_jets.evaluation.tables import _rejection
+from ssl_jets.runtime.terminal import folded, plain_table
 
 HEAD = ("reader", "of", "accuracy (68 %)")
 ROWS = [("boosted trees", "z [of] random weights " * 8, "0.5170  0.5040 to 0.5340"), ("kNN", "z", "")]

@@ -127,7 +127,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
     encoder = tiny_encoder(sample_jets)
     term, jets = terms(encoder)[name], both(source, target)
     objective = Objective(TaskSettings(), encoder, CLASSES, {"domain": term})
-    found = objective.loss(jets, 0.5)
+    found = objective(jets, 0.5)
     z = [encoder(each).z for each in (source, target)]
     expected = {
         "dann": lambda: term.discriminator(*z, 1.0)[0],  # type: ignore[operator, union-attr]
@@ -137,7 +137,7 @@ def test_a_term_is_the_loss_between_the_jets_of_the_two_files(sample_jets: Jets,
     torch.testing.assert_close(found["loss_domain"], expected.detach(), rtol=1e-4, atol=1e-6)
     alone = Objective(TaskSettings(), encoder, CLASSES)
     alone.load_state_dict(objective.state_dict(), strict=False)
-    torch.testing.assert_close(found["loss"] - found["loss_domain"], alone.loss(source, 0.5)["loss"])
+    torch.testing.assert_close(found["loss"] - found["loss_domain"], alone(source, 0.5)["loss"])
     for one in (source, target):
         assert float(term(objective, encoder(one).z, both(one, one).select(torch.arange(len(one))), 0.5)) == 0
 
@@ -176,7 +176,7 @@ def test_adaptation_brings_z_of_the_domains_together(sample_jets: Jets, name: st
             rows = torch.randperm(400, generator=generator)[:48]
             jets = both(sample_jets.select(rows[:24]), harder(sample_jets.select(rows[24:])))
             optimizer.zero_grad()
-            objective.loss(jets, step / 80)["loss"].backward()
+            objective(jets, step / 80)["loss"].backward()
             optimizer.step()
         jets = both(sample_jets.select(torch.arange(400, 450)), harder(sample_jets.select(torch.arange(450, 500))))
         with torch.no_grad():
@@ -268,7 +268,7 @@ def test_the_pull_is_its_strength_times_half_the_squared_way(batch: Jets) -> Non
     objective = Objective(TaskSettings(), encoder, CLASSES, {"l2_sp": term})
     nn.init.constant_(encoder.missing, 0.5)
     expected = 3 / 2 * 0.25 * encoder.missing.numel()
-    assert float(objective.loss(batch, 0.0)["loss_l2_sp"]) == pytest.approx(expected, rel=1e-5)
+    assert float(objective(batch, 0.0)["loss_l2_sp"]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

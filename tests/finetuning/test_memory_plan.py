@@ -22,9 +22,12 @@ from ssl_jets.finetuning import memory_plan as planning
 from ssl_jets.finetuning.adaptation import attach
 from ssl_jets.finetuning.dry_run import Cost, Job, measure, save_batches
 from ssl_jets.finetuning.memory_plan import MODES_BY_REACH, Candidate, best_that_fits, candidates, growing_batches
+from ssl_jets.finetuning.modes import base
 from ssl_jets.finetuning.objective import Objective
 from ssl_jets.jets import Jets
 from ssl_jets.model_file import load_model
+from ssl_jets.training.best import Best
+from ssl_jets.training.state import TrainingState
 from support.finetune_settings import settings_of, sources
 
 STREAM = 1000
@@ -93,8 +96,10 @@ def test_a_dry_run_does_what_an_adaptation_does(
     monkeypatch.setattr(
         dry_run, "attach", lambda objective, *rest: (objectives.append(objective), attach(objective, *rest))
     )
+    kept: list[Best] = []
+    monkeypatch.setattr(base, "TrainingState", lambda *given: kept.append((made := TrainingState(*given)).best) or made)
     target = f"data.unlabelled=[{class_files[2].source}]"
-    more = (target, "data.unlabelled_ratio=1", f"method.adapt={adapt}")
+    more = (target, "data.unlabelled_ratio=1", f"method.adapt={adapt}", "train.keep=best")
     settings = settings_of(pretrained, class_files[:2], *more)
     save_batches([batch.select(torch.arange(16))] * 3, tmp_path / "b.pt")
     files = sorted({int(file) for file in batch.source[:16, 0]})
@@ -102,11 +107,12 @@ def test_a_dry_run_does_what_an_adaptation_does(
     labels = list(class_files[0].label_names)
     assert measure(Job(settings.model_dump(mode="json"), labels, str(tmp_path / "b.pt"), files[1:])).seconds > 0
     (objective,) = objectives
+    assert set(kept[0].state_dict()["weights"]) == set(objective.state_dict())
     if adapt == "reweight":
         assert objective.source_weights is not None
     else:
         assert float(objective.terms["domain"].target[0]) == files[1]
-        assert objective.loss(batch, 1.0)["loss_domain"] != 0
+        assert objective(batch, 1.0)["loss_domain"] != 0
 
 
 def test_a_batch_of_one_jet_has_no_smaller_one(pretrained: Path, class_files: list[JetFile]) -> None:

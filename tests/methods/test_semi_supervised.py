@@ -13,7 +13,6 @@ import torch
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.loading.stream import ordered
 from ssl_jets.data.request import Request
-from ssl_jets.diagnostics.monitor import Monitor
 from ssl_jets.errors import UsageError
 from ssl_jets.jets import Jets
 from ssl_jets.methods.mae import MaskedAutoencoder
@@ -53,16 +52,6 @@ def test_the_loss_is_that_of_the_labels_and_half_that_of_the_method_at_s_1(batch
     log_p = method.tasks.head(z).log_softmax(1)  # type: ignore[misc]
     cross_entropy = -sum(log_p[jet, int(jets.labels[jet])] for jet in range(10)) / 10  # type: ignore[index]
     torch.testing.assert_close(loss, cross_entropy + (2 - 2 * progress) * own / 2)
-
-
-def test_held_out_jets_without_a_label_count_in_the_held_out_loss(batch: Jets) -> None:
-    method, jets = build(batch), with_labels(batch, 0)
-    method.eval()
-    with torch.no_grad(), chance_by_content():
-        torch.manual_seed(0)
-        expected = float(method(jets, 0.0)["loss"])
-        held_out = Monitor(jets, len(jets), len(CLASSES)).validate(method, 0.0).metrics["loss"]
-    assert held_out == pytest.approx(expected, rel=0.01)
 
 
 def test_the_accuracy_is_of_the_classes_also_beside_a_method_with_an_accuracy_of_its_own(batch: Jets) -> None:

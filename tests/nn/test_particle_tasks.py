@@ -66,7 +66,7 @@ def test_the_loss_is_the_mean_over_particles_with_a_label_weighted_by_their_jets
     each = nn.functional.cross_entropy(logits[known], origin[known].long(), reduction="none")
     torch.testing.assert_close(losses["origin"].value, (each * weights[known]).sum() / weights[known].sum())
     right = (logits.argmax(1) == origin)[known].float()
-    torch.testing.assert_close(logged["accuracy_origin"], (right * weights[known]).sum() / weights[known].sum())
+    torch.testing.assert_close(logged["accuracy_origin"].value, (right * weights[known]).sum() / weights[known].sum())
     assert own.heads.regressor is not None
     target = own.heads.regressor.targets.standardised(share.unsqueeze(1).double())[:, 0]
     finite = target.isfinite()
@@ -86,7 +86,7 @@ def test_a_particle_without_a_label_gives_no_gradient(jets: Jets, tokens: Tensor
 def test_a_batch_without_any_label_has_no_loss_and_no_weight(jets: Jets, tokens: Tensor) -> None:
     columns = list(jets.columns)
     jets.particles[:, columns.index("truth:origin")] = torch.nan
-    loss, weight = tasks(ORIGIN)(tokens, jets)[0]["origin"]
+    loss, weight, _ = tasks(ORIGIN)(tokens, jets)[0]["origin"]
     assert (float(loss.detach()), float(weight)) == (0.0, 0.0)
     assert not tasks(ORIGIN).has(jets).any()
 

@@ -66,6 +66,25 @@ def test_a_shift_of_the_mixture_is_a_gap_of_all_and_of_no_class() -> None:
         assert one.auc.low95 < 0.5 < one.auc.high95
 
 
+def test_the_gap_in_z_is_compared_with_the_one_in_observables_of_the_same_jets() -> None:
+    source, target = cloud(1200, 0), cloud(1000, 1, 1.0)
+    noise = [np.random.default_rng(seed).normal(size=(len(jets), 1)) for seed, jets in ((2, source), (3, target))]
+    weaker = [np.concatenate([jets[:, 1:], more], axis=1) for jets, more in zip((source, target), noise)]
+    same = domain_gap(source, target, observables=(source, target), trees=False)
+    assert same.observables is not None
+    assert same.observables.a_distance.value == same.all.a_distance.value
+    assert (same.observables.difference.low95, same.observables.difference.high95) == (0, 0)
+    better = domain_gap(*weaker, observables=(source, target), trees=False)
+    assert better.observables is not None
+    difference = better.observables.difference
+    assert difference.value == pytest.approx(better.all.a_distance.value - same.all.a_distance.value)
+    assert difference.high95 < 0
+    accuracy = norm.cdf(0.5)  # of a shift by one; 1,000 test jets
+    assert difference.high - difference.low == pytest.approx(
+        2 * 4 * (2 * accuracy * (1 - accuracy) / 1000) ** 0.5, rel=0.3
+    )
+
+
 def test_a_gap_of_an_older_version_is_read_without_its_kernel_distance() -> None:
     found = gap(cloud(100, 0), cloud(100, 1), trees=False)
     older = found.model_dump() | {"mmd": {"value": 0.01, "error": 0.002, "p": 0.3}}

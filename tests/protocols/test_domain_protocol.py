@@ -124,10 +124,18 @@ def test_the_result_is_written_printed_and_reported(
     assert [entry["start"] for entry in found["summary"]] == ["mae", "mae", "supervised", "supervised"]
     assert check_intervals(found) > 20
     assert found["before"]["mae"]["gap"]["floor"]["jets"] > 0
+    sentences = result.against_observables()
+    assert [line.split(" of ")[1].split()[0] for line in sentences] == ["mae", "supervised"]
+    for row in (*result.rows, *result.before.values()):
+        assert row.gap.observables is not None
+        difference = row.gap.all.a_distance.value - row.gap.observables.a_distance.value
+        assert row.gap.observables.difference.value == pytest.approx(difference)
     table = domain_table(result).splitlines()
-    assert len(table) == 1 + 4
+    assert table[1 + 4] == ""
+    assert " ".join(table[6:]) == " ".join(sentences)
     assert f"{result.summary[0].values.target_accuracy.mean:.4f}" in table[1]
     html = write_domain_report(out).read_text()
+    assert all(sentence in html for sentence in sentences)
     assert html.count("<figure>") == 2
     assert f"{found['summary'][3]['values']['drop_accuracy']['mean']:.4f}" in html
 

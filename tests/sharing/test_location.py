@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -145,8 +146,8 @@ class Hub(BaseHTTPRequestHandler):
         return
 
 
-def test_a_model_of_the_hub_is_copied_and_a_commit_is_then_read_offline(
-    saved: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_model_of_the_hub_is_copied_and_then_read_offline(
+    saved: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -159,7 +160,13 @@ def test_a_model_of_the_hub_is_copied_and_a_commit_is_then_read_offline(
         asked = len(handler.asked)  # type: ignore[attr-defined]
         assert load_model(f"hf:me/jets@{COMMIT}").sha256 == saved[1]
         assert len(handler.asked) == asked  # type: ignore[attr-defined]
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the hub is asked once"))
     assert load_model(f"hf:me/jets@{COMMIT}").sha256 == saved[1]  # without the server
+    assert "cache" not in capsys.readouterr().err
+    assert load_model("hf:me/jets@v1").sha256 == saved[1]
+    assert "as it is in the cache, since the hub cannot be reached: [Errno" in capsys.readouterr().err
+    with pytest.raises(SslJetsError, match="the hub cannot be reached, and the model is not in the cache"):
+        load_model("hf:me/jets@v2")
 
 
 def test_a_bundled_model_is_found_by_its_name(

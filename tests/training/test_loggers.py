@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +87,27 @@ def test_wandb_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         time.sleep(0.1)
     else:
         pytest.fail("the number is not in the file")
+
+
+def test_a_run_of_wandb_is_the_same_after_a_move_and_another_at_the_same_place_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    run = SimpleNamespace(log=lambda *_, **__: None, finish=lambda: None)
+    init = SimpleNamespace(init=lambda **given: opened.append(given["id"]) or run, Settings=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "wandb", init)
+
+    def open_in(name: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        logger = Loggers(["wandb"], tmp_path / name)
+        logger.log(RECORDS[0])
+        logger.close()
+
+    open_in("run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    open_in("moved")
+    open_in("run")
+    assert opened[0] == opened[1] != opened[2]
 
 
 def test_mlflow_has_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,8 @@ def runs(
     """List runs with method, data, steps, held-out loss, probe, RankMe and state."""
     from json import dumps
 
-    from ssl_jets.evaluation.tables import plain_table
     from ssl_jets.report.run_list import list_runs
+    from ssl_jets.runtime.terminal import plain_table
 
     found = list_runs(folder, sort=sort, conditions=filter_ or ())
     rows = [row_of(summary, folder) for summary in found]

@@ -19,8 +19,7 @@ from ssl_jets.data.skipped import require_jets
 from ssl_jets.data.sources import Source, resolve_sources, sample_sources
 from ssl_jets.data.split import split, split_fold
 from ssl_jets.errors import UsageError
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.console import log
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,6 @@ def open_named(
 
 def named_sources(names: Sequence[str]) -> list[Source]:
     """Return the files of names as the user typed them; without names, the bundled sample."""
-    log = to_stderr if rank() == 0 else lambda message: None
     return resolve_sources(names, log) if names else sample_sources()
 
 

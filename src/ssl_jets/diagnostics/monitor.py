@@ -25,6 +25,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.augment import Views, make_view
 from ssl_jets.nn.encoder import BaseEncoder, Encoded, random_like
+from ssl_jets.nn.task_weights import Mean, mean_of_batches
 
 CHECK_JETS = 512
 """Largest number of jets that the collapse criteria are computed on."""
@@ -35,8 +36,8 @@ EARLY_STEPS = 200
 TEACHER_MAY_STOP_AFTER = 0.9
 """Fraction of the training after which a teacher may stop moving, since its momentum rises to 1."""
 
-BatchLosses = tuple[int, float, dict[str, float]]
-"""Number of jets of a batch, its weight in a mean, and its loss and parts."""
+BatchLosses = tuple[int, dict[str, list[Mean]]]
+"""Number of jets of a batch, and its loss and parts."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ class Monitor:
             on_z = self._check(method, progress, z[: len(self.some)], early=early)
             verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))
             verdicts += collapse.verdicts_on_embedding(metrics.get("embedding_variation", 1.0))
-            if self.batch_size > 1 and method.loss_reads_z:
-                loss, rise = self._swap(method, progress, losses)
-                metrics["z_swap_rise"] = rise
-                verdicts += [] if early else collapse.verdicts_on_swap(rise, loss)
+            can_swap = self.batch_size > 1 and method.loss_reads_z
+            if can_swap and (swapped := self._swap(method, progress, losses)):
+                loss, metrics["z_swap_rise"] = swapped
+                verdicts += [] if early else collapse.verdicts_on_swap(metrics["z_swap_rise"], loss)
         return Diagnosis(metrics | on_z.metrics, verdicts)
 
     def check(self, method: Method, progress: float) -> Diagnosis:
@@ -165,11 +166,13 @@ class Monitor:
         self._reference["teacher"] = norm
         return metrics, [Verdict("teacher", "the teacher has not moved since the last validation")] if unmoved else []
 
-    def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float]:
-        """Compute the loss of `some`, and its rise when jets swap their z; `losses` are the losses of all jets."""
-        ends = list(accumulate(size for size, *_ in losses))  # 128, 256, ...: the losses of `some` may be among them
+    def _swap(self, method: Method, progress: float, losses: list[BatchLosses]) -> tuple[float, float] | None:
+        """Compute the loss of `some`, and its rise when jets swap z, from `losses` of all jets; None without a loss."""
+        ends = list(accumulate(size for size, _ in losses))  # 128, 256, ...: the losses of `some` may be among them
         known = losses[: ends.index(len(self.some)) + 1] if len(self.some) in ends else None
-        loss = _mean(known or self._losses(method, progress, self.some))["loss"]
+        loss = _mean(known or self._losses(method, progress, self.some)).get("loss")
+        if loss is None:
+            return None
         with swapped_z(method):
             return loss, _mean(self._losses(method, progress, self.some))["loss"] - loss
 
@@ -179,8 +182,7 @@ class Monitor:
         for number, batch in enumerate(self._batches(jets)):
             torch.manual_seed(number)
             batch = batch.to(_device(method))
-            parts = {name: float(value) for name, value in method(batch, progress).items()}
-            losses.append((len(batch), method.batch_weight(batch), parts))
+            losses.append((len(batch), method.means(batch, progress)))
         return losses
 
     def _z(self, encoder: BaseEncoder, jets: Jets) -> Tensor:
@@ -244,13 +246,7 @@ def evaluating(method: Method) -> Iterator[None]:
 
 
 def _mean(losses: list[BatchLosses]) -> dict[str, float]:
-    """Average loss and parts over some batches, with their weights."""
-    total = sum(weight for _, weight, _ in losses) or 1.0
-    totals: dict[str, float] = {}
-    for _, weight, parts in losses:
-        for name, value in parts.items():
-            totals[name] = totals.get(name, 0.0) + value * weight / total
-    return totals
+    return mean_of_batches(parts for _, parts in losses)
 
 
 def _device(method: nn.Module) -> torch.device:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
-import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ssl_jets.evaluation.comparison import Comparison
 from ssl_jets.evaluation.generated.result import GeneratedEvaluation
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
 from ssl_jets.evaluation.probes.results import RANDOM, TRAINED, PhysicsProbe, ProbeResult
 from ssl_jets.evaluation.result import Evaluation
-from ssl_jets.runtime.terminal import folded
-
-PIPE_WIDTH = 10_000
-"""Width of tables that are not printed to a terminal: no cell is broken."""
+from ssl_jets.runtime.terminal import folded, plain_table
 
 REJECTIONS = 60
 """Rejections that are printed, at most; all are in `metrics.json` and the report."""
@@ -199,56 +190,6 @@ def _rejection(estimate: Estimate) -> str:
         return f">= {estimate.value:.0f}  > {estimate.low:.3g}"
     high = "open" if estimate.high is None else f"{estimate.high:.3g}"
     return f"{estimate.value:.3g}  {estimate.low:.3g} to {high}"
-
-
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a table for the terminal, with rich; in a pipe as plain text of any width.
-
-    >>> print(plain_table(("reader", "accuracy"), [("kNN", "0.41"), ("linear", "0.52")]))
-    reader  accuracy
-    kNN     0.41
-    linear  0.52
-    """
-    in_terminal = sys.stdout.isatty()
-    console = Console(file=io.StringIO(), width=None if in_terminal else PIPE_WIDTH, force_terminal=in_terminal)
-    cells = [list(row) for row in rows]
-    if _width([head, *cells]) > console.width:  # an interval stands below its number, whole
-        cells = [[cell.replace("  ", "\n") for cell in row] for row in cells]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for title, width in zip(head, _widths([head, *cells], console.width)):
-        table.add_column(Text(title), width=width)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int | None]:
-    """Return widths of columns that break no word, nor an interval if they can; None where they cannot be kept.
-
-    The first column is of names and stays whole, too. Further room goes to the columns that lack most.
-    """
-    columns = [[line for cell in column for line in cell.split("\n")] for column in zip(*rows)]
-    natural = [max(map(len, column)) for column in columns]
-    words = [max(len(word) for line in column for word in line.split(" ")) for column in columns]
-    whole = [
-        most if number == 0 or any(" to " in line for line in column) else least
-        for number, (column, most, least) in enumerate(zip(columns, natural, words))
-    ]
-    fitting = [least for least in (whole, words) if sum(least) + 2 * len(columns) - 2 <= width]
-    if not fitting:
-        return [None] * len(columns)
-    widths = list(fitting[0])
-    for _ in range(min(width - sum(widths) - 2 * len(columns) + 2, sum(natural) - sum(widths))):
-        lacking = [most - given for most, given in zip(natural, widths)]
-        widths[lacking.index(max(lacking))] += 1
-    return list(widths)
-
-
-def _width(rows: Sequence[Sequence[str]]) -> int:
-    """Return the width of a table whose cells are not broken."""
-    return sum(2 + max(map(len, column)) for column in zip(*rows)) - 2
 
 
 def number(estimate: Estimate) -> str:

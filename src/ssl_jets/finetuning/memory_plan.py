@@ -29,6 +29,7 @@ from ssl_jets.model import default_device
 from ssl_jets.runtime.console import Log
 from ssl_jets.runtime.launcher import environment_alone
 from ssl_jets.runtime.memory import available, format_bytes, parse_memory
+from ssl_jets.runtime.terminal import plain_table
 from ssl_jets.training.run_setup import statistics_sample
 
 MODES_BY_REACH = ("full", "lora", "last-blocks", "head", "probe")
@@ -93,7 +94,7 @@ class MemoryPlan:
     def table(self) -> str:
         """Format the plan as a text table."""
         head = ("mode", "batch", "accumulate", "checkpointing", "weights that learn", "peak memory", "s / step", "fits")
-        lines = [head] + [
+        rows = [
             (
                 row.candidate.mode,
                 str(row.candidate.batch_size),
@@ -106,8 +107,7 @@ class MemoryPlan:
             )
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in lines)
+        return plain_table(head, rows)
 
     def as_json(self) -> str:
         """Format the plan as JSON."""

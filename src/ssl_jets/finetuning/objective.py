@@ -20,8 +20,8 @@ from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.metrics import particle_metrics
 from ssl_jets.nn.particles.tasks import ParticleTasks
-from ssl_jets.nn.task_weights import TaskWeights
-from ssl_jets.nn.tasks import Tasks, TaskSettings, at_least_one, weights_of
+from ssl_jets.nn.task_weights import Mean, Part, TaskWeights
+from ssl_jets.nn.tasks import Tasks, TaskSettings, at_least_one
 
 LearningRateMultipliers = Callable[[float], Mapping[str, float]]
 """Function of the progress that returns multipliers of the learning rate (see `Method.lr_multipliers`)."""
@@ -88,7 +88,7 @@ class Objective(Method):
         self.multipliers_at: LearningRateMultipliers = lambda progress: {}
         """Multipliers of the learning rate, set by the mode."""
 
-    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def loss(self, jets: Jets, progress: float) -> dict[str, Part]:
         """Compute the total loss, and the value of each task and term."""
         particles = self.particles
         if not self.terms:
@@ -99,13 +99,13 @@ class Objective(Method):
         if particles is not None:
             of_particles = particles(tokens, jets, jet_weights)
             losses, logged = losses | of_particles[0], logged | of_particles[1]
-        total = self.weights(losses)
+        total = self.weights.terms(losses)
         if not self.tasks.forms:
-            total = total + 0 * z.sum()  # ranks expect a gradient of every weight
+            total.append(Mean(0 * z.sum(), 0.0))  # ranks expect a gradient of every weight
         for name, term in self.terms.items():
             assert isinstance(term, Term)
             value = term(self, z, jets, progress)
-            total = total + value
+            total.append(Mean(value, len(jets)))
             logged |= {f"loss_{name}": value.detach(), **term.logged}
         return {"loss": total, **logged, **self.weights.parts(losses)}
 
@@ -137,11 +137,6 @@ class Objective(Method):
         if self.particles is None:
             return {}
         return particle_metrics(self.encoder, self.particles.heads, batches)
-
-    def batch_weight(self, jets: Jets) -> float:
-        """Return the weight of the jets with a target of jets or particles; of all jets where a term reads them."""
-        weights = weights_of(jets)
-        return float((weights if self.terms else weights[self._has(jets)]).sum())
 
     def exported_particle_heads(self) -> ParticleHeads | None:
         """Return the heads of the particles."""

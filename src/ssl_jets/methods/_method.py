@@ -15,7 +15,8 @@ from ssl_jets.nn.encoder import BaseEncoder, Encoder
 from ssl_jets.nn.heads import learned_columns
 from ssl_jets.nn.masking import hide_inputs
 from ssl_jets.nn.observables import JetObservables
-from ssl_jets.nn.tasks import Tasks, weights_of
+from ssl_jets.nn.task_weights import Mean, Part, means_of, total
+from ssl_jets.nn.tasks import Tasks
 
 
 class Method(nn.Module):
@@ -85,7 +86,7 @@ class Method(nn.Module):
         self._whole: Jets | None = None
         self.register_load_state_dict_pre_hook(rename_weights)
 
-    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def loss(self, jets: Jets, progress: float) -> Mapping[str, Part]:
         """Compute the objective on one batch.
 
         Args:
@@ -93,14 +94,26 @@ class Method(nn.Module):
             progress: fraction of the training done, 0 to 1.
 
         Returns:
-            `{"loss": scalar with gradient, **parts}`; parts are detached scalars to log.
+            `{"loss": scalar with gradient, **parts}`; parts are detached scalars to log. A scalar that is a mean over
+            some jets of the batch is a `Mean`, with their number; a loss of such terms is their list.
         """
         raise NotImplementedError
 
     def forward(self, jets: Jets, progress: float, hide: float = 0.0) -> dict[str, Tensor]:
-        """Return the loss with the observables'; context and collections are hidden unless the method sees them.
+        """Return the loss and its parts; distributed wrappers hook into this call.
 
-        Distributed wrappers hook into this call.
+        Args:
+            jets: the batch.
+            progress: fraction of the training done, 0 to 1.
+            hide: probability of hiding each group of inputs.
+        """
+        parts = self.means(jets, progress, hide)
+        return {name: total(means) for name, means in parts.items()}
+
+    def means(self, jets: Jets, progress: float, hide: float = 0.0) -> dict[str, list[Mean]]:
+        """Return the loss with the observables', and its parts, as sums of means with their weights.
+
+        Context and collections are hidden unless the method sees them.
 
         Args:
             jets: the batch.
@@ -111,9 +124,10 @@ class Method(nn.Module):
         some = hide_inputs(jets, hide) if hide else jets
         self._whole = jets.without(hidden) if hide else None
         try:
-            return self._loss_with_observables(some.without(hidden) if hidden else some, progress)
+            parts = self._loss_with_observables(some.without(hidden) if hidden else some, progress)
         finally:
             self._whole = None
+        return {name: means_of(part, len(jets)) for name, part in parts.items()}
 
     def whole(self, jets: Jets) -> Jets:
         """Return the jets of a batch with the inputs that `train.hide_features` hides.
@@ -122,7 +136,7 @@ class Method(nn.Module):
         """
         return jets if self._whole is None else self._whole
 
-    def _loss_with_observables(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def _loss_with_observables(self, jets: Jets, progress: float) -> Mapping[str, Part]:
         if self.auxiliary is None:
             return self.loss(jets, progress)
         with _encodings(self.encoder, len(jets)) as encodings:
@@ -130,21 +144,12 @@ class Method(nn.Module):
         # Of the first encoding that has every jet; if a loss has none, such as of labelled jets only, of whole jets.
         z = encodings[0] if encodings else self.encoder(jets, z_only=True).z
         error = self.auxiliary.error(z, jets, self.encoder.features).mean()
-        loss = parts["loss"] + self.cfg.observables_weight * error
-        return parts | {"loss": loss, "observables_loss": error.detach()}
+        loss = [*means_of(parts["loss"], len(jets)), Mean(self.cfg.observables_weight * error, len(jets))]
+        return {**parts, "loss": loss, "observables_loss": error.detach()}
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return metrics of all held-out jets together, to log; called in evaluation mode, without gradient."""
         return {}
-
-    def batch_weight(self, jets: Jets) -> float:
-        """Return the weight of a batch in a mean of its losses over several batches.
-
-        It is the number of jets or, with supervised tasks, the sum of the weights of the jets that have a target.
-        """
-        if self._tasks is None:
-            return float(len(jets))
-        return float(weights_of(jets)[self._tasks.has(jets)].sum())
 
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the vectors `[jet, out]` that the loss compares between jets or views, from z `[jet, dim]`.

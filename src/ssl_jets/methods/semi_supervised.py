@@ -26,8 +26,8 @@ from ssl_jets.jets import Jets
 from ssl_jets.methods import find, names
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, TaskWeights
-from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one, weights_of
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Part, TaskLoss, TaskWeights
+from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
 
 UNLABELLED = "unlabelled"
 
@@ -80,24 +80,20 @@ class SemiSupervised(Method):
             self.tasks.forms | {UNLABELLED: form}, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma
         )
 
-    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def loss(self, jets: Jets, progress: float) -> dict[str, Part]:
         """Compute the weighted losses, the parts of both methods, and every s."""
         labelled = at_least_one(jets, self.tasks.has(jets))
         losses, logged = self.tasks(self.encoder(labelled, z_only=True).z, labelled)
         parts = self.method(jets, progress)
         first, last = self.cfg.unlabelled_weight
-        losses[UNLABELLED] = TaskLoss(parts.pop("loss"), first + (last - first) * progress)
+        losses[UNLABELLED] = TaskLoss(parts.pop("loss"), len(jets), first + (last - first) * progress)
         # Both may log an accuracy: of the classes, and of the partners of views.
         others = {f"{UNLABELLED}_{name}" if name in logged else name: part for name, part in parts.items()}
-        return {"loss": self.weights(losses), **logged, **others, **self.weights.parts(losses)}
+        return {"loss": self.weights.terms(losses), **logged, **others, **self.weights.parts(losses)}
 
     def projection(self, z: Tensor) -> Tensor | None:
         """Return the projections of the other method."""
         return self.method.projection(z)
-
-    def batch_weight(self, jets: Jets) -> float:
-        """Return the weight of all jets: the other method reads those without a label, too."""
-        return float(weights_of(jets).sum())
 
     def validation_metrics(self, batches: Iterable[Jets]) -> dict[str, float]:
         """Return the metrics of the other method."""

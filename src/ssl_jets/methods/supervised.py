@@ -15,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from torch import Tensor
-
 from ssl_jets.config import MethodSettings
 from ssl_jets.jets import Jets
 from ssl_jets.methods._method import Method
 from ssl_jets.nn.encoder import Encoder
-from ssl_jets.nn.task_weights import TaskWeights
+from ssl_jets.nn.task_weights import Part, TaskWeights
 from ssl_jets.nn.tasks import LABEL, Tasks, TaskSettings, at_least_one
 
 
@@ -39,11 +37,11 @@ class Supervised(Method):
         self.tasks = Tasks(cfg, encoder.dim, labels)
         self.weights = TaskWeights(self.tasks.forms, learned=cfg.weights == "sigma", smallest=cfg.smallest_sigma)
 
-    def loss(self, jets: Jets, progress: float) -> dict[str, Tensor]:
+    def loss(self, jets: Jets, progress: float) -> dict[str, Part]:
         """Compute the weighted losses, each task's loss and s, and the accuracy on the batch."""
         jets = at_least_one(jets, self.tasks.has(jets))
         losses, logged = self.tasks(self.encoder(jets, z_only=True).z, jets)
-        return {"loss": self.weights(losses), **logged, **self.weights.parts(losses)}
+        return {"loss": self.weights.terms(losses), **logged, **self.weights.parts(losses)}
 
     def after_step(self, progress: float) -> None:
         """Clamp every s to its limits."""

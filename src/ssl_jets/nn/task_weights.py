@@ -14,7 +14,8 @@ likelihood of a Gaussian with a width predicted for each jet, or minus a cosine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -51,11 +52,63 @@ LARGEST = 20.0
 """Largest s, which bounds how far a task is down-weighted."""
 
 
-class TaskLoss(NamedTuple):
-    """Loss of one task on a batch, and its weight w: 0 for a batch without jets that have this target."""
+class Mean(NamedTuple):
+    """Mean over some jets of a batch, and their sum of weights, by which it enters a mean over several batches."""
 
     value: Tensor
     weight: Tensor | float
+
+
+Part = Tensor | Mean | list[Mean]
+"""Loss of a batch, or a part of it to log: a mean over all jets, a mean over some of them, or a sum of such means."""
+
+
+def means_of(part: Part, jets: int) -> list[Mean]:
+    """Return the means whose sum is a part of the loss of a batch of this many jets."""
+    if isinstance(part, Mean):
+        return [part]
+    return part if isinstance(part, list) else [Mean(part, jets)]
+
+
+def total(means: list[Mean]) -> Tensor:
+    """Return the sum of means."""
+    return sum((mean.value for mean in means[1:]), start=means[0].value)
+
+
+def mean_of_batches(batches: Iterable[Mapping[str, list[Mean]]]) -> dict[str, float]:
+    """Average the parts of several batches: each mean over the jets that have it; one that no jet has is left out.
+
+    Example:
+        >>> first = {"accuracy": [Mean(torch.tensor(0.5), 2)], "loss": [Mean(torch.tensor(1.0), 8)]}
+        >>> mean_of_batches([first, {"accuracy": [Mean(torch.tensor(0.0), 0)], "loss": [Mean(torch.tensor(2.0), 8)]}])
+        {'accuracy': 0.5, 'loss': 1.5}
+    """
+    weighted: defaultdict[tuple[str, int], float] = defaultdict(float)
+    weights: defaultdict[tuple[str, int], float] = defaultdict(float)
+    for batch in batches:
+        for name, means in batch.items():
+            for number, (value, weight) in enumerate(means):
+                if weight > 0:
+                    weighted[name, number] += float(value) * float(weight)
+                    weights[name, number] += float(weight)
+    averages: defaultdict[str, float] = defaultdict(float)
+    for (name, number), weight in weights.items():
+        averages[name] += weighted[name, number] / weight
+    return dict(averages)
+
+
+class TaskLoss(NamedTuple):
+    """Loss of one task on a batch.
+
+    Attributes:
+        value: mean over the jets that have the target.
+        weight: their sum of weights; 0 for a batch without such jets, whose loss then does not count.
+        factor: the factor w of the objective.
+    """
+
+    value: Tensor
+    weight: Tensor | float
+    factor: float = 1.0
 
 
 class TaskWeights(nn.Module):
@@ -77,19 +130,21 @@ class TaskWeights(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(len(self.weighted))) if learned else None
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """Return the objective; `losses` has the tasks in the order of `forms`. Without any task it is 0."""
-        if not losses:
-            return torch.zeros(())
+        """Return the objective; `losses` has the tasks in the order of `forms`."""
+        return total(self.terms(losses))
+
+    def terms(self, losses: Mapping[str, TaskLoss]) -> list[Mean]:
+        """Return the terms of the objective, one a task; none without any task."""
         if len(losses) == 1:
-            return next(iter(losses.values())).value
-        total = torch.zeros((), device=next(iter(losses.values())).value.device)
+            return [Mean(loss.value, loss.weight) for loss in losses.values()]
+        terms = []
         log_sigmas = dict(zip(self.weighted, self._log_sigmas(), strict=True))
         for task, form in self.forms.items():
-            loss, weight = losses[task]
+            value, weight, factor = losses[task]
             if form is not LIKELIHOOD:
-                loss = form.a * torch.exp(-2 * log_sigmas[task]) * loss + form.b * log_sigmas[task]
-            total = total + weight * loss
-        return total
+                value = form.a * torch.exp(-2 * log_sigmas[task]) * value + form.b * log_sigmas[task]
+            terms.append(Mean(factor * (weight > 0) * value, weight))
+        return terms
 
     def clamp(self) -> None:
         """Clamp s to its limits, after each optimizer step.
@@ -100,11 +155,13 @@ class TaskWeights(nn.Module):
             with torch.no_grad():
                 self.log_sigma.clamp_(math.log(self.smallest) / RATE, math.log(LARGEST) / RATE)
 
-    def parts(self, losses: Mapping[str, TaskLoss]) -> dict[str, Tensor]:
+    def parts(self, losses: Mapping[str, TaskLoss]) -> dict[str, Part]:
         """Return scalars to log: `loss_TASK` and, if learned, `sigma_TASK`; nothing for a single task."""
         if len(losses) == 1:
             return {}
-        logged = {f"loss_{task}": loss.value.detach() for task, loss in losses.items()}
+        logged: dict[str, Part] = {
+            f"loss_{task}": Mean(loss.value.detach(), loss.weight) for task, loss in losses.items()
+        }
         if self.log_sigma is not None:
             sigmas = zip(self.weighted, self._log_sigmas(), strict=True)
             logged |= {f"sigma_{task}": log_sigma.detach().exp() for task, log_sigma in sigmas}

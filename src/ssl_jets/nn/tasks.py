@@ -16,7 +16,7 @@ from ssl_jets.jets import Jets
 from ssl_jets.nn import collectives
 from ssl_jets.nn.heads import ClassHead
 from ssl_jets.nn.regression import LEVELS, RegressionOutput, Regressor, columns_of, jets_having
-from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, TaskLoss, classification
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Mean, Part, TaskLoss, classification
 
 LABEL = "label"
 """Name of the classification task."""
@@ -137,8 +137,8 @@ class Tasks(nn.Module):
 
     def forward(
         self, z: Tensor, jets: Jets, jet_weights: Tensor | None = None
-    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
-        """Compute the loss of each task, in the order of the settings, and scalars to log.
+    ) -> tuple[dict[str, TaskLoss], dict[str, Part]]:
+        """Compute the loss of each task, in the order of the settings, and parts to log.
 
         Args:
             z: `[jet, dim]`.
@@ -147,7 +147,7 @@ class Tasks(nn.Module):
         """
         weights = weights_of(jets)
         sums, counts = {}, {}
-        logged: dict[str, Tensor] = {}
+        logged: dict[str, Part] = {}
         if self.head is not None:
             sums[LABEL], counts[LABEL], logged["accuracy"] = self._classify(
                 self.head(z).float(), self._labels(jets), weights, jet_weights
@@ -165,10 +165,10 @@ class Tasks(nn.Module):
 
     def _classify(
         self, logits: Tensor, labels: Tensor, weights: Tensor, jet_weights: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Mean]:
         """Return the sum of the cross-entropy, the sum of weights of labelled jets, and the accuracy."""
         weights = weights * (labels >= 0)
-        accuracy = weights @ (logits.argmax(1) == labels).float() / torch.where(weights.sum() > 0, weights.sum(), 1)
+        accuracy = mean_over(weights, (logits.argmax(1) == labels).float())
         if self.class_weights is not None:
             weights = self.class_weights[labels.clamp(min=0)] * weights
         how = {"ignore_index": -1, "label_smoothing": self.cfg.label_smoothing}
@@ -206,6 +206,12 @@ def at_least_one(jets: Jets, has: Tensor) -> Jets:
     return jets.select(chosen if len(chosen) else has.new_zeros(1, dtype=torch.int64))
 
 
+def mean_over(weights: Tensor, values: Tensor) -> Mean:
+    """Return the mean of values on this rank, with their weights; 0 without any weight."""
+    count = weights.sum()
+    return Mean(weights @ values / torch.where(count > 0, count, 1), count)
+
+
 def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, TaskLoss]:
     """Divide the sum of each loss by the sum of weights over all ranks; a loss without weight is 0 and does not count.
 
@@ -219,7 +225,7 @@ def mean_losses(names: Iterable[str], sums: dict[str, Tensor], counts: dict[str,
     names = tuple(names)
     totals = collectives.total(torch.stack([counts[name] for name in names]))
     return {
-        name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), (count > 0).float())
+        name: TaskLoss(sums[name] * collectives.world() / torch.where(count > 0, count, 1), count)
         for name, count in zip(names, totals)
     }
 

@@ -233,6 +233,7 @@ class _Measurement:
         self.device = trainings.device
         self.sides = {"simulation": self._embed(*self.jets.simulation(facts))}
         self.sides |= {"target": self._embed(*self.jets.target(facts))}
+        self.observables = self.jets.observables(facts)
 
     def _embed(self, jets: Jets, labels: Array) -> tuple[torch.Tensor, Array]:
         return torch.from_numpy(self.model.embed(jets, device=self.device)), labels
@@ -251,5 +252,12 @@ class _Measurement:
     def gap(self) -> DomainGap:
         """Measure the gap between the domains in z."""
         (z_simulation, labels), (z_target, target_labels) = self.sides.values()
-        classes = self.jets.classes
-        return domain_gap(z_simulation.numpy(), z_target.numpy(), labels, target_labels, classes, trees=self.trees)
+        return domain_gap(
+            z_simulation.numpy(),
+            z_target.numpy(),
+            labels,
+            target_labels,
+            self.jets.classes,
+            observables=self.observables,
+            trees=self.trees,
+        )

@@ -14,11 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_jets.arrays import Array
-from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.metrics.classification import accuracy_and_auc
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.two_sample import two_sample_test
 from ssl_jets.evaluation.probes.classes import standardize
-from ssl_jets.protocols.domain_result import DomainGap, Gap
+from ssl_jets.protocols.domain_result import DomainGap, Gap, ObservablesGap
 
 MAX_JETS = 4000
 """Most jets of each domain for the classifiers, half of them to fit."""
@@ -34,6 +34,7 @@ def domain_gap(
     target_labels: Array | None = None,
     names: Sequence[str] = (),
     *,
+    observables: tuple[Array, Array] | None = None,
     trees: bool = True,
     seed: int = 0,
 ) -> DomainGap:
@@ -45,6 +46,7 @@ def domain_gap(
         source_labels: int64 `[jet]`, indices into `names`, -1 for none; None without labels.
         target_labels: as `source_labels`.
         names: class names.
+        observables: of the same jets of source and target, float `[jet, observable]`.
         trees: fit boosted trees on z as well, which takes longer.
         seed: of the choice of jets and of the halves.
     """
@@ -61,20 +63,39 @@ def domain_gap(
         all=gap(source, target, trees=trees, seed=seed),
         floor=gap(source[order[:middle]], source[order[middle:]], trees=trees, seed=seed),
         by_class=by_class,
+        observables=None if observables is None else _against((source, target), observables, seed),
     )
 
 
 def gap(source: Array, target: Array, *, trees: bool = True, seed: int = 0) -> Gap:
     """Compare the same number of random jets of two sets of z `[jet, D]`."""
-    rng = np.random.default_rng(seed)
-    jets = min(len(source), len(target), MAX_JETS)
-    first = source[rng.permutation(len(source))[:jets]]
-    second = target[rng.permutation(len(target))[:jets]]
+    first, second = _chosen(source, target, seed)
     accuracy, auc = _linear(first, second, seed)
     # Another seed: the same permutation would undo the one above, and the halves be those of the order of the files.
     auc_of_trees = two_sample_test(_columns(first), _columns(second), seed=seed + 1).auc if trees else None
-    a_distance = accuracy.mapped(lambda share: 4 * share - 2)
-    return Gap(jets=jets, a_distance=a_distance, auc=auc, trees=auc_of_trees)
+    return Gap(jets=len(first), a_distance=accuracy.mapped(_a_distance), auc=auc, trees=auc_of_trees)
+
+
+def _against(z: tuple[Array, Array], observables: tuple[Array, Array], seed: int) -> ObservablesGap:
+    """Compare the A-distance in z with the one in observables of the same jets."""
+    test, other = (_tested(*_chosen(*pair, seed)) for pair in (z, observables))
+    bootstrap = Bootstrap(len(test[1]), seed=seed)
+    of_z, of_observables = (accuracy_and_auc_rows(*scored, bootstrap)[0] for scored in (test, other))
+    return ObservablesGap(
+        a_distance=Estimate.of_share(of_observables, len(test[1])).mapped(_a_distance),
+        difference=Estimate.of_rows(4 * (of_z - of_observables)),
+    )
+
+
+def _chosen(source: Array, target: Array, seed: int) -> tuple[Array, Array]:
+    """Choose the same number of random jets of two sets `[jet, D]`; the jets do not depend on D."""
+    rng = np.random.default_rng(seed)
+    jets = min(len(source), len(target), MAX_JETS)
+    return source[rng.permutation(len(source))[:jets]], target[rng.permutation(len(target))[:jets]]
+
+
+def _a_distance(accuracy: float) -> float:
+    return 4 * accuracy - 2
 
 
 def _columns(z: Array) -> dict[str, Array]:
@@ -82,13 +103,22 @@ def _columns(z: Array) -> dict[str, Array]:
 
 
 def _linear(first: Array, second: Array, seed: int) -> tuple[Estimate, Estimate]:
-    """Return accuracy and AUC of a logistic regression of the domain, fitted on the first half of each."""
+    """Return accuracy and AUC of a linear classifier of the domain."""
+    return accuracy_and_auc(*_tested(first, second), seed=seed)
+
+
+def _tested(first: Array, second: Array) -> tuple[Array, Array]:
+    """Fit a logistic regression of the domain on the first half of each set.
+
+    Returns:
+        Its probabilities of the other halves, `[jet, 2]`, and their domains, int64 `[jet]`.
+    """
     half = len(first) // 2
-    z_fit, z_test = np.concatenate([first[:half], second[:half]]), np.concatenate([first[half:], second[half:]])
-    y_fit, y_test = np.repeat([0, 1], len(z_fit) // 2), np.repeat([0, 1], len(z_test) // 2)
-    z_fit, z_test = standardize(z_fit, z_test)
+    x_fit, x_test = np.concatenate([first[:half], second[:half]]), np.concatenate([first[half:], second[half:]])
+    y_fit, y_test = np.repeat([0, 1], len(x_fit) // 2), np.repeat([0, 1], len(x_test) // 2)
+    x_fit, x_test = standardize(x_fit, x_test)
     classifier = LogisticRegression(max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(z_fit, y_fit)
-    return accuracy_and_auc(classifier.predict_proba(z_test), y_test, seed=seed)
+        classifier.fit(x_fit, y_fit)
+    return classifier.predict_proba(x_test), y_test

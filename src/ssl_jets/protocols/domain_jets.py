@@ -18,6 +18,7 @@ from ssl_jets.data.seen import Seen, shared
 from ssl_jets.data.shared import shared_labels
 from ssl_jets.data.skipped import skipped_lines
 from ssl_jets.errors import DataError, UsageError
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.evaluation.roles import assign_roles, draw
 from ssl_jets.jets import Jets
 
@@ -60,6 +61,7 @@ class DomainJets:
         self.classes = self._checked_classes()
         self._target = self._draw(TARGET, {})
         self._simulation: dict[Seen, Jets] = {}
+        self._observables: dict[Seen, tuple[Array, Array]] = {}
 
     def simulation(self, training: Mapping[str, Any]) -> tuple[Jets, Array]:
         """Return jets of the simulation that a training has not seen, and their labels as indices into `classes`.
@@ -82,6 +84,13 @@ class DomainJets:
         if trained := [file.name for file in self.files[TARGET] if seen.trained(file.identity)]:
             raise UsageError("the model was trained on the jets to test on", where="--target", found=", ".join(trained))
         return self._target, self._labels(self._target, TARGET)
+
+    def observables(self, training: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Return observables of the jets of `simulation` and `target`, float64 `[jet, observable]`."""
+        seen = Seen.of(training)
+        if seen not in self._observables:
+            self._observables[seen] = observable_inputs(self.simulation(training)[0], self._target)
+        return self._observables[seen]
 
     def left_out(self) -> list[str]:
         """Return messages about skipped files and jets."""

@@ -38,6 +38,18 @@ class Gap(Result):
     trees: Estimate | None
 
 
+class ObservablesGap(Result):
+    """Separation of the same jets in observables computed from the particles.
+
+    Attributes:
+        a_distance: as of z.
+        difference: the A-distance in z minus this one, with paired resamples of the jets.
+    """
+
+    a_distance: Estimate
+    difference: Estimate
+
+
 class DomainGap(Result):
     """Separation of two domains in z.
 
@@ -45,11 +57,13 @@ class DomainGap(Result):
         all: of all jets.
         floor: of two halves of the source.
         by_class: of the jets of each class that both domains have labels of; free of a shift of the mixture.
+        observables: of all jets in observables; None in older results.
     """
 
     all: Gap
     floor: Gap
     by_class: dict[str, Gap]
+    observables: ObservablesGap | None = None
 
 
 class PretrainedGap(Result):
@@ -195,6 +209,24 @@ class DomainResult(Written):
     summary: list[DomainSummary]
     before: dict[str, PretrainedGap]
     rows: list[DomainFinetuning]
+
+    def against_observables(self) -> list[str]:
+        """Return a sentence for each start: the gap in its z, before finetuning, against the gap in observables."""
+        sentences = []
+        for start, before in self.before.items():
+            gap, other = before.gap.all, before.gap.observables
+            if other is None or other.difference.low95 is None or other.difference.high95 is None:
+                continue
+            low, high = other.difference.low95, other.difference.high95
+            relation = (
+                "is larger than" if low > 0 else "is smaller than" if high < 0 else "cannot be distinguished from"
+            )
+            sentences.append(
+                f"The domain gap in z of {start} before finetuning {relation} the one in observables computed from the "
+                f"particles: A-distance {gap.a_distance.value:.3f} against {other.a_distance.value:.3f}, difference "
+                f"{other.difference.value:+.3f} (95 %: {low:+.3f} to {high:+.3f}) on the same jets."
+            )
+        return sentences
 
     def rows_of(self, summary: DomainSummary) -> list[DomainFinetuning]:
         """Return the finetunings of a start and an adaptation, by seed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ssl_jets.evaluation.metrics.bootstrap import Estimate
-from ssl_jets.evaluation.tables import number, plain_table
+from ssl_jets.evaluation.tables import number
 from ssl_jets.protocols.anomaly_result import AnomalyScan
 from ssl_jets.protocols.domain_result import DomainResult
 from ssl_jets.protocols.labels_result import LabelCurves
-from ssl_jets.runtime.terminal import folded
+from ssl_jets.runtime.terminal import folded, plain_table
 
 
 def labels_table(result: LabelCurves) -> str:
@@ -23,7 +25,7 @@ def labels_table(result: LabelCurves) -> str:
         for point in result.points
     ]
     table = plain_table(("share", "labels", "curve", "accuracy", "macro AUC"), rows)
-    return "\n".join([table, "", *map(folded, result.against_observables())]).rstrip()
+    return _with_sentences(table, result.against_observables())
 
 
 def anomaly_table(result: AnomalyScan) -> str:
@@ -69,4 +71,8 @@ def domain_table(result: DomainResult) -> str:
         )
         before = result.before[summary.start].gap.all.a_distance.value
         rows.append((summary.start, summary.adapt, *map(str, cells), f"{before:.4f}"))
-    return plain_table(head, rows)
+    return _with_sentences(plain_table(head, rows), result.against_observables())
+
+
+def _with_sentences(table: str, sentences: Sequence[str]) -> str:
+    return "\n".join([table, "", *map(folded, sentences)]).rstrip()

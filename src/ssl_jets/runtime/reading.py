@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -22,6 +23,8 @@ MOST_YAML_BYTES = 2**24
 """Size limit of a YAML file."""
 MOST_NODES = 50_000
 """Limit of the keys and values of a YAML document, with the contents of aliases counted each time."""
+_MOST_REASON = 300
+"""Most characters of the reason of an error: PyTorch lists every weight."""
 MOST_LEVELS = 50
 """Limit of the nesting of a YAML document."""
 
@@ -58,10 +61,12 @@ def guarded(
 
 
 def reason(cause: Exception) -> str:
-    """Describe the exception of a decoder by the first sentence of its message.
+    r"""Describe the exception of a decoder by the first sentence of its message.
 
     >>> reason(KeyError("weights"))
     "KeyError: 'weights'"
+    >>> reason(RuntimeError("Errors in loading:\n\tMissing keys: a, b. \n\tUnexpected keys: c."))
+    'RuntimeError: Errors in loading: Missing keys: a, b'
     """
     if isinstance(cause, MemoryError):
         return SHORTAGE
@@ -69,7 +74,10 @@ def reason(cause: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    sentence = str(cause).strip().partition("\n")[0].partition(". ")[0]
+    text = re.sub(
+        r":\n\s*", ": ", str(cause).strip()
+    )  # "Error(s) in loading state_dict for Linear:\n\tMissing key(s) ..."
+    sentence = shorten(text.partition("\n")[0].partition(". ")[0], _MOST_REASON, placeholder=" ...")
     return f"{type(cause).__name__}: {sentence}" if sentence else type(cause).__name__
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -23,6 +23,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 _ASCII = dict(zip("▁▂▃▄▅▆▇█–━", ".:-=+*#@--"))
 """ASCII replacements of the bars of histograms and progress."""
+
+_PIPE_WIDTH = 10_000
+"""Width of tables that are not printed to a terminal: no cell is broken."""
 
 _HANDLER = "ssl_jets.replace"
 
@@ -59,6 +62,60 @@ def folded(text: str, *, prose: bool = False) -> str:
         wrap = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         lines += wrap.wrap(line) or [""]
     return "\n".join(lines)
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a table for the terminal, with rich; in a pipe as plain text of any width.
+
+    >>> print(plain_table(("reader", "accuracy"), [("kNN", "0.41"), ("linear", "0.52")]))
+    reader  accuracy
+    kNN     0.41
+    linear  0.52
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    in_terminal = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), width=None if in_terminal else _PIPE_WIDTH, force_terminal=in_terminal)
+    cells = [list(row) for row in rows]
+    if _width([head, *cells]) > console.width:  # an interval stands below its number, whole
+        cells = [[cell.replace("  ", "\n") for cell in row] for row in cells]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title, width in zip(head, _widths([head, *cells], console.width)):
+        table.add_column(Text(title), width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int | None]:
+    """Return widths of columns that break no word, nor an interval if they can; None where they cannot be kept.
+
+    The first column is of names and stays whole, too. Further room goes to the columns that lack most.
+    """
+    columns = [[line for cell in column for line in cell.split("\n")] for column in zip(*rows)]
+    natural = [max(map(len, column)) for column in columns]
+    words = [max(len(word) for line in column for word in line.split(" ")) for column in columns]
+    whole = [
+        most if number == 0 or any(" to " in line for line in column) else least
+        for number, (column, most, least) in enumerate(zip(columns, natural, words))
+    ]
+    fitting = [least for least in (whole, words) if sum(least) + 2 * len(columns) - 2 <= width]
+    if not fitting:
+        return [None] * len(columns)
+    widths = list(fitting[0])
+    for _ in range(min(width - sum(widths) - 2 * len(columns) + 2, sum(natural) - sum(widths))):
+        lacking = [most - given for most, given in zip(natural, widths)]
+        widths[lacking.index(max(lacking))] += 1
+    return list(widths)
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Return the width of a table whose cells are not broken."""
+    return sum(2 + max(map(len, column)) for column in zip(*rows)) - 2
 
 
 def write(text: object, stream: TextIO) -> None:

@@ -36,7 +36,7 @@ SNAPSHOTS = "snapshots"
 _HASH = re.compile("[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile("[0-9a-f]{40}")
-_TIMEOUT, _BLOCK, _MOST_CONFIG = 60, 1 << 20, 16 << 20
+_TIMEOUT, _HUB_TIMEOUT, _BLOCK, _MOST_CONFIG = 60, 5, 1 << 20, 16 << 20
 
 
 def bundled_models() -> dict[str, Path]:
@@ -238,22 +238,42 @@ def _from_hub(text: str) -> Path:
     if find_spec("huggingface_hub") is None:
         hint = 'pip install "ssl-jets[hub]"'
         raise UsageError("models of the hub are copied by the package huggingface-hub", where=text, hint=hint)
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    endpoint = os.environ.get("HF_ENDPOINT")
 
     def copy(revision: str, *, offline: bool = False) -> Path:
-        options: dict[str, Any] = {"endpoint": os.environ.get("HF_ENDPOINT"), "local_files_only": offline}
+        options: dict[str, Any] = {"endpoint": endpoint, "local_files_only": offline}
         config = Path(hf_hub_download(match["name"], CONFIG, revision=revision, **options))
         whole = json.loads(config.read_text(encoding="utf-8")).get("whole")
         for file in (WEIGHTS, METHOD_WEIGHTS) if whole else (WEIGHTS,):
             hf_hub_download(match["name"], file, revision=config.parent.name, **options)  # of the same commit
         return config.parent
 
-    revision = match["revision"] or "main"
-    if _COMMIT.fullmatch(revision):  # a commit does not change
+    def cached() -> Path | None:
         with suppress(Exception):  # not cached: errors of the hub and of its http client
             return copy(revision, offline=True)
+        return None
+
+    revision = match["revision"] or "main"
+    if _COMMIT.fullmatch(revision) and (folder := cached()):  # a commit does not change
+        return folder
+    url = hf_hub_url(match["name"], CONFIG, revision=revision, endpoint=endpoint)
+    try:  # one request without retries: a download tries for half a minute to reach a hub that is not there
+        with suppress(HfHubHTTPError):  # an answer of the hub, to which the download has a message
+            get_hf_file_metadata(url, timeout=_HUB_TIMEOUT)
+    except Exception as error:
+        if folder := cached():
+            log(f"model: {text} as it is in the cache, since the hub cannot be reached: {_first_line(error)}")
+            return folder
+        problem = "the hub cannot be reached, and the model is not in the cache"
+        raise SslJetsError(problem, where=text, found=_first_line(error)) from None
     try:
         return copy(revision)
     except Exception as error:
-        found = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise SslJetsError("the model cannot be taken from the hub", where=text, found=found) from None
+        raise SslJetsError("the model cannot be taken from the hub", where=text, found=_first_line(error)) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

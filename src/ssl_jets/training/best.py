@@ -37,7 +37,7 @@ class Best:
         if not self._on or diagnosis.verdicts or not math.isfinite(value):
             return
         if not self._weights or self._sign * value > self._sign * self.value:
-            self.step, self.value = step, value
+            self.step, self.value, self._weights = step, value, {}  # frees the last copy before the next one is made
             self._weights = {name: weight.detach().cpu().clone() for name, weight in method.state_dict().items()}
 
     def restore(self, method: Method) -> int | None:

@@ -6,15 +6,17 @@ Each writes inside the run folder and contacts no server, unless the environment
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ssl_jets.errors import UsageError
+from ssl_jets.runtime.atomic import write_text
+from ssl_jets.runtime.reading import read_text
 
 
 class MetricLogger(Protocol):
@@ -54,7 +56,7 @@ class WeightsAndBiases:
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "ssl-jets"),
             name=folder.name,
-            id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],  # the same after --resume
+            id=_wandb_id(folder),
             dir=str(folder),
             config=dict(config),
             mode=os.environ.get("WANDB_MODE", "offline"),
@@ -69,6 +71,15 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Finish the run of W&B."""
         self._run.finish()
+
+
+def _wandb_id(folder: Path) -> str:
+    """Return the identity of a run at W&B: random, and kept in the run folder, which may be moved before `--resume`."""
+    file = folder / "wandb" / "run-id.txt"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, secrets.token_hex(8))
+    return read_text(file).strip()
 
 
 class MLflow:

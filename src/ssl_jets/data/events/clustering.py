@@ -26,8 +26,7 @@ from ssl_jets.config import Settings
 from ssl_jets.data.readers.base import Number, Table
 from ssl_jets.data.rows import BadEntriesError, Entries, Raw, Rows, plain_numbers
 from ssl_jets.errors import UsageError
-from ssl_jets.runtime.console import to_stderr
-from ssl_jets.runtime.launcher import rank
+from ssl_jets.runtime.console import log
 from ssl_jets.runtime.native import native_stdout_to
 
 JET_NAMES = ("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_mass", "jet_nparticles")
@@ -248,7 +247,7 @@ def load_fastjet() -> Any:
             with open(os.devnull, "wb") as nowhere, native_stdout_to(nowhere.fileno()):
                 one = ak.Array([{"px": 1.0, "py": 0.0, "pz": 0.0, "E": 1.0}])
                 fastjet.ClusterSequence(one, fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)).inclusive_jets()
-            if parent_process() is None and rank() == 0:
-                to_stderr("jets are clustered by FastJet (https://fastjet.fr); please cite arXiv:1111.6097")
+            if parent_process() is None:
+                log("jets are clustered by FastJet (https://fastjet.fr); please cite arXiv:1111.6097")
             _LOADED.append(fastjet)
         return _LOADED[0]

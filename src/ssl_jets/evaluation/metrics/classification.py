@@ -150,10 +150,10 @@ def accuracy_and_auc_rows(probabilities: Array, labels: Array, bootstrap: Bootst
 
 
 def _of_macro_auc(rows: Array, labels: Array, bootstrap: Bootstrap) -> Estimate:
-    """Return the estimate of a macro AUC `[row]`: one area of two classes; of more, no class alone decides."""
+    """Return the estimate of a macro AUC `[row]`: one area of two classes; of more, an average of areas."""
     counting = np.unique(labels[bootstrap.weights > 0])
     smallest = min(effective(bootstrap.weights[labels == index]) for index in counting)
-    return Estimate.of_mean(rows, smallest) if len(counting) == 2 else Estimate.of_share(rows, smallest, few=0)
+    return (Estimate.of_mean if len(counting) == 2 else Estimate.of_means)(rows, smallest)
 
 
 def largest_class(labels: Array, weights: Array) -> float:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from lightning_fabric import Fabric
 
 from ssl_jets.config import RunSettings
+from ssl_jets.diagnostics.monitor import Diagnosis
 from ssl_jets.finetuning.objective import Objective, Term
 from ssl_jets.finetuning.settings import FinetuneSettings
 from ssl_jets.jets import Jets
@@ -91,6 +92,8 @@ class Mode:
         stream = BatchList(batches)
         run = TrainingRun(Path(os.devnull), writes=False)
         state = TrainingState(objective, stream, run, settings, fabric, None, ())
+        # With `train.keep=best` a copy of the weights is in memory from the first validation on.
+        state.best.update(objective, 0, Diagnosis({state.best.name: 0.0}, []))
         seconds = []
         for _ in range(steps):
             began = time.perf_counter()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ssl_jets.jets import Jets
 from ssl_jets.nn.particles.heads import ParticleHeads
 from ssl_jets.nn.particles.pairs import same_group
-from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, TaskLoss, classification
-from ssl_jets.nn.tasks import balanced_weights, mean_losses, weights_of
+from ssl_jets.nn.task_weights import LIKELIHOOD, REGRESSION, Form, Part, TaskLoss, classification
+from ssl_jets.nn.tasks import balanced_weights, mean_losses, mean_over, weights_of
 
 ClassWeights = Literal["balanced"] | None
 """Weights of the classes of particles: `balanced` gives all classes the same total weight."""
@@ -64,7 +64,7 @@ class ParticleTasks(nn.Module):
 
     def forward(
         self, tokens: Tensor, jets: Jets, jet_weights: Tensor | None = None
-    ) -> tuple[dict[str, TaskLoss], dict[str, Tensor]]:
+    ) -> tuple[dict[str, TaskLoss], dict[str, Part]]:
         """Compute the loss of each target, in the order of the heads, and the accuracies to log.
 
         Args:
@@ -76,13 +76,12 @@ class ParticleTasks(nn.Module):
         weights = weights_of(jets)[owner]  # [particle]
         factor = torch.ones_like(weights) if jet_weights is None else jet_weights[owner]
         sums, counts = {}, {}
-        logged: dict[str, Tensor] = {}
+        logged: dict[str, Part] = {}
         of_pairs = self.heads.pairs(tokens, jets)
         for number, (target, logits) in enumerate(zip(self.heads.classified, self.heads.logits(tokens).values())):
             labels = target.labels(jets)
             counted = weights * (labels >= 0)
-            right = counted * (logits.argmax(1) == labels)
-            logged[f"accuracy_{target.name}"] = right.sum() / torch.where(counted.sum() > 0, counted.sum(), 1)
+            logged[f"accuracy_{target.name}"] = mean_over(counted, (logits.argmax(1) == labels).float())
             counted = counted * self._class_weights(number)[labels.clamp(min=0)]
             error = nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
             sums[target.name], counts[target.name] = (counted * factor * error).sum(), counted.sum()

@@ -55,6 +55,7 @@ def domain_sections(result: DomainResult, album: Album) -> list[str]:
             "the same classifier, 0.5 to 1. The floor is the same of two halves of the simulation. A small gap is no "
             "aim in itself: a constant z has none."
         ),
+        *map(page.paragraph, result.against_observables()),
         *album.add("domain_gap", lambda: gap_figure(result), _gaps(result)),
         _gap_table(result),
         page.folded("The gap of each class", _class_table(result)),
@@ -157,9 +158,11 @@ def _row_table(result: DomainResult) -> str:
     rows = []
     for row in result.rows:
         estimates = (row.simulation.accuracy, row.simulation.auc, row.target.accuracy, row.target.auc)
-        rows.append((row.start, row.adapt, str(row.seed), *map(page.with_interval, estimates)))
+        against = row.gap.observables
+        more = "" if against is None else page.with_interval(against.difference)
+        rows.append((row.start, row.adapt, str(row.seed), *map(page.with_interval, estimates), more))
     head = ("accuracy, simulation (68 %)", "AUC, simulation", "accuracy, data", "AUC, data")
-    return page.table(("start", "adaptation", "seed", *head), rows)
+    return page.table(("start", "adaptation", "seed", *head, "A-distance in z minus in observables"), rows)
 
 
 def _number(statistics: SeedStatistics) -> str:

@@ -65,7 +65,7 @@ def run_tiles(run: RunFolder) -> str:
     entries = []
     if train:
         entries.append(("training loss", page.significant(train[-1]["loss"], 4), f"step {train[-1]['step']:,}"))
-    if held:
+    if held and held[-1].get("loss") is not None:  # no held-out jet may have a target
         entries.append(("held-out loss", page.significant(held[-1]["loss"], 4), f"step {held[-1]['step']:,}"))
     if held and held[-1].get("probe_accuracy") is not None:
         entries.append(
