@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from ssl_jets.config import resolve
 from ssl_jets.data.files import JetFile, open_files
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import UsageError
+from ssl_jets.evaluation.probes.observables import observable_inputs
 from ssl_jets.model_file import load_model, save_model
 from ssl_jets.protocols import DomainResult, DomainRun, domain_protocol, domain_table
 from ssl_jets.protocols.domain_jets import DomainJets
@@ -150,6 +152,16 @@ def test_jets_to_test_on_are_not_trained_on(
     pretrained = finished[2] / "runs" / "mae"  # on the file 2
     with pytest.raises(UsageError, match="trained on the jets to test on"):
         domain_protocol(settings_of(files, target), tmp_path / "b", models=[pretrained])
+
+
+def test_observables_of_the_domains_are_of_the_columns_that_both_have(files: list[JetFile]) -> None:
+    settings = settings_of(files)
+    jets = DomainJets(settings.data, settings.protocol.target, 100)
+    simulation = jets.simulation({})[0].without(["d0"])
+    jets._target = jets._target.without(["d0"])
+    for found, expected in zip(jets.observables({}), observable_inputs(simulation, jets._target), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert np.isfinite(found).all()
 
 
 def test_jets_of_the_simulation_are_those_that_a_training_held_out_whatever_was_measured_before(

@@ -86,10 +86,15 @@ class DomainJets:
         return self._target, self._labels(self._target, TARGET)
 
     def observables(self, training: Mapping[str, Any]) -> tuple[Array, Array]:
-        """Return observables of the jets of `simulation` and `target`, float64 `[jet, observable]`."""
+        """Return observables of the jets of `simulation` and `target`, float64 `[jet, observable]`.
+
+        They are computed from the columns that both have: a missing column would tell the domains apart.
+        """
         seen = Seen.of(training)
         if seen not in self._observables:
-            self._observables[seen] = observable_inputs(self.simulation(training)[0], self._target)
+            sides = self.simulation(training)[0], self._target
+            different = set(sides[0].columns) ^ set(sides[1].columns)
+            self._observables[seen] = observable_inputs(*(jets.without(different) for jets in sides))
         return self._observables[seen]
 
     def left_out(self) -> list[str]:
