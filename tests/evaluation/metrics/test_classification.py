@@ -185,6 +185,17 @@ def test_the_95_percent_interval_of_a_rejection_with_few_survivors_covers_the_tr
     assert covered > 0.95
 
 
+def test_the_95_percent_interval_of_a_difference_that_few_jets_decide_covers_it() -> None:
+    """Of 50 jets one in 200 is right for one reader alone: most samples have none."""
+    covered = 0
+    for seed in range(100):
+        difference = (np.random.default_rng(seed).random(50) < 0.005).astype(np.float64)
+        rows = np.concatenate([weights @ difference / 50 for weights in Bootstrap(50, 50, seed).blocks()])
+        estimate = Estimate.of_difference(rows, 50)
+        covered += estimate.low95 <= 0.005 <= estimate.high95
+    assert covered >= 95
+
+
 def test_the_interval_shrinks_as_one_over_root_n(scored) -> None:
     few, many = (accuracy_and_auc(*scored(jets, 3))[0] for jets in (500, 8000))
     assert (few.high - few.low) / (many.high - many.low) == pytest.approx(4, rel=0.35)
