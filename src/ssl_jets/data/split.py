@@ -16,6 +16,9 @@ from ssl_jets.errors import DataError, UsageError
 _BLOCKS_OF_A_FOLD, _FEWEST_ENTRIES = 20, 50
 """Blocks of a file in one fold, at most, and entries of a block, at least, unless the file is too small."""
 
+_FEWEST_JETS = 25
+"""Jets of every other block, at least, unless there are too few."""
+
 
 def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[EntryRange], list[EntryRange]]:
     """Split files into entry ranges to train on and to hold out.
@@ -110,38 +113,24 @@ def _event_start(file: JetFile, jet: int) -> int:
 def every_other_block(file: Array, entry: Array) -> Array:
     """Select every other block of each file by entry, bool `[jet]`; jets of one event are on one side.
 
-    A file is cut into up to 40 blocks of equal numbers of jets, so that both sides have all of a file that is ordered
-    by class; a small one into two, as by `first_halves`.
-
-    Args:
-        file: index of the file, `[jet]`.
-        entry: entry in the file, `[jet]`.
-    """
-    chosen = np.zeros(len(file), dtype=bool)
-    for index in np.unique(file):
-        inside = file == index
-        blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, int(inside.sum()) // (2 * _FEWEST_ENTRIES)))
-        edges = np.quantile(entry[inside], np.arange(1, blocks) / blocks)
-        chosen[inside] = np.searchsorted(edges, entry[inside], side="right") % 2 == 0
-    return chosen
-
-
-def first_halves(file: Array, entry: Array) -> Array:
-    """Select the first half of the jets of each file by entry, bool `[jet]`; jets of one event are on one side.
+    A file is cut into up to 40 blocks of equal numbers of jets, so that both sides have each class of a file that is
+    ordered by class, if it has at least 50 jets of it.
 
     Args:
         file: index of the file, `[jet]`.
         entry: entry in the file, `[jet]`.
 
     Example:
-        >>> first_halves(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 9])).tolist()
+        >>> every_other_block(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 9])).tolist()
         [True, True, False, False]
     """
-    first = np.zeros(len(file), dtype=bool)
+    chosen = np.zeros(len(file), dtype=bool)
     for index in np.unique(file):
         inside = file == index
-        first |= inside & (entry < np.median(entry[inside]))
-    return first
+        blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, int(inside.sum()) // (2 * _FEWEST_JETS)))
+        edges = np.quantile(entry[inside], np.arange(1, blocks) / blocks)
+        chosen[inside] = np.searchsorted(edges, entry[inside], side="right") % 2 == 0
+    return chosen
 
 
 def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:
