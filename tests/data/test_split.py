@@ -67,8 +67,8 @@ def test_no_entry_and_no_neighbour_of_a_held_out_entry_is_trained_on(
     assert trained | held_out <= everything
     assert not trained & held_out
     assert not {(name, entry + step) for name, entry in held_out for step in (-1, 1)} & trained
-    # Only the entries next to a cut are lost, at most two a file.
-    assert len(everything) - len(trained) - len(held_out) <= 2 * len(files)
+    # Only the entries next to a cut are lost, at most two a block.
+    assert len(everything) - len(trained) - len(held_out) <= 2 * max(len(files), len(held))
 
 
 @given(sizes=sizes, seed=st.integers(0, 1000), shuffled=st.randoms())
@@ -91,6 +91,16 @@ def test_one_file_a_class_is_split_inside_by_one_block(sample_files: list[JetFil
     assert [part.file for part in held] == list(range(10))
     assert {part.entries for part in held} == {100}
     assert 10_000 - count(train) - count(held) <= 20
+
+
+def test_of_a_large_file_each_tenth_gives_a_tenth() -> None:
+    """It may be ordered by class."""
+    file = jet_file("a.root", 100_000)
+    train, held = split([file], 0.1, 0)
+    assert len(held) == 20
+    entries = [np.concatenate([np.arange(part.start, part.stop) for part in side]) for side in (train, held)]
+    assert np.bincount(entries[1] // 10_000).tolist() == [1000] * 10
+    assert len(np.union1d(*entries)) == sum(map(len, entries)) >= 99_960
 
 
 def test_many_files_a_class_are_held_out_whole_in_each_class() -> None:

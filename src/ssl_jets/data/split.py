@@ -16,6 +16,9 @@ from ssl_jets.errors import DataError, UsageError
 _BLOCKS_OF_A_FOLD, _FEWEST_ENTRIES = 20, 50
 """Blocks of a file in one fold, at most, and entries of a block, at least, unless the file is too small."""
 
+_FEWEST_HELD = 100
+"""Entries of a held-out block, at least, unless there is one only."""
+
 _FEWEST_JETS = 25
 """Jets of every other block, at least, unless there are too few."""
 
@@ -24,11 +27,11 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
     """Split files into entry ranges to train on and to hold out.
 
     Files of one group (same name except for the number) are held out whole if that comes near the fraction (within half
-    of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each side of
-    it, since two jets of one event are neighbours; if an entry is an event, the block has whole events. Copies of a
-    file are split alike, so that no jet is on both sides. The outcome depends on the names and entries of the files, on
-    `fraction` and on `seed`, and not on folders or (except for files of one name and as many entries) on the order of
-    the files.
+    of it). Otherwise contiguous blocks of entries of each file are held out, one of a small file and up to 20 of a
+    large one, which may be ordered by class. Training drops the entry on each side of them, since two jets of one event
+    are neighbours; if an entry is an event, blocks have whole events. Copies of a file are split alike, so that no jet
+    is on both sides. The outcome depends on the names and entries of the files, on `fraction` and on `seed`, and not on
+    folders or (except for files of one name and as many entries) on the order of the files.
 
     Raises:
         DataError: too few jets for both.
@@ -50,11 +53,15 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
             file = files[index]
             if apart is None:
                 rng = np.random.default_rng([seed, file.entries, *file.name.encode()])
-                start, stop = file.jets_of(*file.tree_entries(*_held_block(file.entries, fraction, rng)))
-                held.append(EntryRange(index, start, stop))
-                # Without a block (a tiny file) nothing has neighbours to drop, and an event is whole by itself.
-                gap = 1 if stop > start and file.events is None else 0
-                train += [EntryRange(index, 0, start - gap), EntryRange(index, stop + gap, file.entries)]
+                gap = 1 if file.events is None else 0  # an event is whole by itself
+                end = -gap  # of the block before
+                for block in _held_blocks(file.entries, fraction, rng):
+                    start, stop = file.jets_of(*file.tree_entries(*block))
+                    start = max(start, end)  # two blocks may begin and end in one event
+                    held.append(EntryRange(index, start, stop))
+                    train.append(EntryRange(index, end + gap, start - gap))
+                    end = max(end, stop)
+                train.append(EntryRange(index, end + gap, file.entries))
             else:
                 (held if position in apart else train).append(EntryRange(index, 0, file.entries))
     for side in (train, held):
@@ -147,13 +154,22 @@ def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generato
     return apart
 
 
-def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tuple[int, int]:
-    """Return a block of entries at a random position; empty for a file of fewer than four entries."""
+def _held_blocks(entries: int, fraction: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return blocks of entries at random positions, one in each part of equal length; none of a file of three entries.
+
+    A block has at least 100 entries, unless there is one only.
+    """
     if entries < 4:
-        return 0, 0
+        return []
     size = min(max(round(fraction * entries), 1), entries - 1)
-    start = int(rng.integers(entries - size + 1))
-    return start, start + size
+    number = min(_BLOCKS_OF_A_FOLD, max(1, size // _FEWEST_HELD))
+    blocks = []
+    for block in range(number):
+        low, high = (edge * entries // number for edge in (block, block + 1))
+        own = (block + 1) * size // number - block * size // number
+        start = low + int(rng.integers(high - low - own + 1))
+        blocks.append((start, start + own))
+    return blocks
 
 
 def share(ranges: Sequence[EntryRange], rank: int, world: int, multiple: int) -> list[EntryRange]:
