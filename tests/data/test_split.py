@@ -17,7 +17,7 @@ from ssl_jets.data.files import EntryRange, JetFile, count, whole
 from ssl_jets.data.readers import root
 from ssl_jets.data.schemas.schema import known_schemas
 from ssl_jets.data.sources import Source
-from ssl_jets.data.split import every_other_block, first_halves, split
+from ssl_jets.data.split import every_other_block, split
 from ssl_jets.errors import DataError, UsageError
 from support.jetclass_files import jetclass_branches, write_tree
 
@@ -67,8 +67,8 @@ def test_no_entry_and_no_neighbour_of_a_held_out_entry_is_trained_on(
     assert trained | held_out <= everything
     assert not trained & held_out
     assert not {(name, entry + step) for name, entry in held_out for step in (-1, 1)} & trained
-    # Only the entries next to a cut are lost, at most two a file.
-    assert len(everything) - len(trained) - len(held_out) <= 2 * len(files)
+    # Only the entries next to a cut are lost, at most two a block.
+    assert len(everything) - len(trained) - len(held_out) <= 2 * max(len(files), len(held))
 
 
 @given(sizes=sizes, seed=st.integers(0, 1000), shuffled=st.randoms())
@@ -91,6 +91,16 @@ def test_one_file_a_class_is_split_inside_by_one_block(sample_files: list[JetFil
     assert [part.file for part in held] == list(range(10))
     assert {part.entries for part in held} == {100}
     assert 10_000 - count(train) - count(held) <= 20
+
+
+def test_of_a_large_file_each_tenth_gives_a_tenth() -> None:
+    """It may be ordered by class."""
+    file = jet_file("a.root", 100_000)
+    train, held = split([file], 0.1, 0)
+    assert len(held) == 20
+    entries = [np.concatenate([np.arange(part.start, part.stop) for part in side]) for side in (train, held)]
+    assert np.bincount(entries[1] // 10_000).tolist() == [1000] * 10
+    assert len(np.union1d(*entries)) == sum(map(len, entries)) >= 99_960
 
 
 def test_many_files_a_class_are_held_out_whole_in_each_class() -> None:
@@ -136,12 +146,6 @@ def test_the_classes_do_not_depend_on_the_order_of_the_files(
         assert open_dataset(DataSettings(sources=order)).label_names == sample_files[0].label_names
 
 
-def test_the_halves_of_each_file_are_equal_and_do_not_interleave() -> None:
-    file, entry = np.repeat([0, 1], 4), np.array([7, 3, 5, 9, 100, 101, 102, 103])
-    assert first_halves(file, entry).tolist() == [False, True, True, False, True, True, False, False]
-    assert first_halves(np.zeros(5), np.array([0, 0, 1, 1, 2])).tolist() == [True, True, False, False, False]
-
-
 def test_files_to_validate_on_have_the_columns_of_those_to_train_on(tmp_path: Path) -> None:
     branches = jetclass_branches(20)
     without = {name: values for name, values in branches.items() if "d0" not in name}
@@ -166,5 +170,6 @@ def test_every_other_block_has_all_of_an_ordered_file_and_whole_events() -> None
         assert chosen[file == one].sum() == 2000
         assert np.abs(np.bincount(label[(file == one) & chosen]) - 500).max() <= 100
         assert np.count_nonzero(np.diff(chosen[file == one].astype(int))) == 39  # blocks, not jets in turn
-    small = np.array([7, 3, 5, 9])
-    assert every_other_block(np.zeros(4), small).tolist() == first_halves(np.zeros(4), small).tolist()
+    small, places = np.repeat([0, 1], 4), np.array([7, 3, 5, 9, 100, 101, 102, 103])
+    assert every_other_block(small, places).tolist() == [False, True, True, False, True, True, False, False]
+    assert every_other_block(np.zeros(5), np.array([0, 0, 1, 1, 2])).tolist() == [True, True, False, False, False]

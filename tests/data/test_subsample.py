@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ssl_jets.data.files import EntryRange, count
@@ -18,10 +19,23 @@ def inside(piece: EntryRange, parts: list[EntryRange]) -> bool:
 def test_each_part_gives_its_share_to_the_exact_total(jets: int) -> None:
     found = subsample(PARTS, jets, seed=0)
     assert count(found) == jets
-    assert [piece.file for piece in found] == [0, 1, 2]
+    assert found == sorted(found)
     assert all(inside(piece, PARTS) for piece in found)
-    for piece, part in zip(found, PARTS):
-        assert abs(piece.entries - jets * part.entries / 4000) <= 1
+    for part in PARTS:
+        entries = sum(piece.entries for piece in found if piece.file == part.file)
+        assert abs(entries - jets * part.entries / 4000) <= 1
+
+
+@pytest.mark.parametrize("parts", [[EntryRange(0, 500, 100_500)], [EntryRange(0, 0, 40_000), EntryRange(1, 9, 50_009)]])
+def test_each_tenth_of_a_file_gives_a_tenth(parts: list[EntryRange]) -> None:
+    """As of a file that is ordered by class."""
+    found = subsample(parts, 5000, seed=0)
+    assert count(found) == 5000
+    assert len(found) == 40
+    for part in parts:
+        tenth = np.concatenate([np.arange(piece.start, piece.stop) for piece in found if piece.file == part.file])
+        counts = np.bincount((tenth - part.start) * 10 // part.entries, minlength=10)
+        assert np.abs(counts / counts.sum() - 0.1).max() < 0.01
 
 
 @pytest.mark.parametrize("jets", [4000, 10_000])

@@ -111,6 +111,15 @@ def test_a_validation_computes_a_loss_and_a_z_once(
     assert {name: metrics[name] for name in check} == pytest.approx(check, rel=1e-4, abs=1e-5)
 
 
+def test_the_probe_has_all_classes_of_a_file_that_is_ordered_by_class(sample_jets: Jets) -> None:
+    assert sample_jets.labels is not None
+    ordered = sample_jets.select(sample_jets.labels.argsort(stable=True))
+    place = torch.arange(len(ordered))
+    jets = replace(ordered, source=torch.stack([0 * place, place, 0 * place], dim=1))
+    method = Supervised(Supervised.Config(), tiny_encoder(sample_jets), CLASSES)
+    assert Monitor(jets, 500, len(CLASSES)).validate(method, 0.0).metrics["probe_accuracy"] > 0.2
+
+
 def test_jets_without_labels_are_not_probed(batch: Jets) -> None:
     method = MaskedAutoencoder(MaskedAutoencoder.Config(), tiny_encoder(batch))
     bare = replace(batch, labels=torch.full((len(batch),), -1))

@@ -34,7 +34,7 @@ def train(z: Tensor, labels: Tensor, hidden: int = 0, **changes: int) -> tuple[C
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_the_standardisation_is_folded_into_the_head(hidden: int) -> None:
     z, labels = labelled_z()
-    scale, shift = torch.tensor([1e-3, 0.1, 1.0, 10.0, 100.0, 2.0]), torch.linspace(-50, 50, 6)
+    scale, shift = torch.tensor([1e-9, 0.1, 1.0, 10.0, 100.0, 2.0]), torch.tensor([0.0, -30, -10, 10, 30, 50])
     (head, losses), (moved, losses_moved) = train(z, labels, hidden), train(z * scale + shift, labels, hidden)
     assert losses_moved == pytest.approx(losses, rel=1e-2, abs=1e-3)
     with torch.no_grad():
@@ -43,10 +43,12 @@ def test_the_standardisation_is_folded_into_the_head(hidden: int) -> None:
 
 def test_a_number_of_z_that_is_constant_in_training_does_not_decide_the_scores() -> None:
     z, labels = labelled_z()
-    z[:, 5] = 0.0  # such as a unit that no jet of the training activates
+    z[:, 4] = 0.0  # such as a unit that no jet of the training activates
+    z[:, 5] = 50.0  # and one that is constant but for rounding
+    z[::2, 5] = torch.tensor(50.0).nextafter(torch.tensor(60.0))
     head, _ = train(z, labels)
     other = z.clone()
-    other[:, 5] = 0.01
+    other[:, 4:] += 0.01
     with torch.no_grad():
         torch.testing.assert_close(head(other), head(z), atol=0.02, rtol=0)
 

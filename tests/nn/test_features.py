@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_jets.config import FeatureSettings
 from ssl_jets.jets import COLUMNS, KINDS, Jets
-from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TARGETS, TRACK_TARGETS, Features
+from ssl_jets.nn.features import FEATURES, SIGNED_KINDS, TARGETS, TRACK_TARGETS, DeclaredInputs, Features
 from support.small_models import made_jets, without_columns
 
 NAMES = [feature.name for feature in FEATURES]
@@ -132,6 +133,16 @@ def test_a_constant_feature_is_not_divided_by_zero() -> None:
     same = replace(jets, particles=particles)
     inputs, _ = measured(same)(same)
     assert inputs.isfinite().all()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_declared_features_are_standardized_in_any_unit(unit: float) -> None:
+    inputs = DeclaredInputs({"time": FeatureSettings(), "constant": FeatureSettings()})
+    rows = unit * torch.tensor([[1.0, 3.0], [2.0, 3.0], [torch.nan, 3.0], [6.0, 3.0]])
+    inputs.fit_statistics([rows])
+    values, _ = inputs(rows)
+    torch.testing.assert_close(values[:, 0], torch.tensor([-2.0, -1.0, 0.0, 3.0]) / (14 / 3) ** 0.5)
+    assert not values[:, 1].any()
 
 
 def test_a_missing_column_stands_at_the_mean_and_is_declared(batch: Jets) -> None:

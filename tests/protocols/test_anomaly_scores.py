@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,15 @@ def test_cwola_finds_many_hidden_jets_and_not_few_and_knows_no_labels() -> None:
     assert many.significance == pytest.approx(400 / np.sqrt((fit.y == 0).sum() // 2), rel=0.01)
     # Nothing to find where the signal is background: the score is a coin.
     assert abs(cwola(fit, test, 1, 0, 400, trees=False, seed=0).auc - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("trees", [False, True])
+def test_the_unit_of_the_weights_changes_no_search(trees: bool) -> None:
+    fit, test = jets(3000, 0), jets(3000, 1)
+    weights = 1 + np.arange(3000) % 2
+    draws = [cwola(replace(fit, weights=unit * weights), test, 2, 0, 200, trees=trees, seed=0) for unit in (1.0, 1e-6)]
+    assert draws[0].auc == pytest.approx(draws[1].auc, abs=1e-3)
+    assert draws[0].significance == pytest.approx(draws[1].significance)
 
 
 def test_trees_read_columns_with_gaps() -> None:

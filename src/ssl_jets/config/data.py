@@ -40,7 +40,7 @@ class DataSettings(Settings):
     validation: tuple[str, ...] = ()
     """Files to validate on; by default a part of `sources` is held out."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share held out of training: whole files of a class with several, otherwise one block of entries per file."""
+    """Share held out of training: whole files of a class with several, otherwise blocks of entries of each file."""
     folds: int | None = Field(default=None, ge=2)
     """Number of folds of a cross-validation: each file is cut into blocks, which are dealt to the folds in turn."""
     fold: int | None = Field(default=None, ge=0)

@@ -16,16 +16,22 @@ from ssl_jets.errors import DataError, UsageError
 _BLOCKS_OF_A_FOLD, _FEWEST_ENTRIES = 20, 50
 """Blocks of a file in one fold, at most, and entries of a block, at least, unless the file is too small."""
 
+_FEWEST_HELD = 100
+"""Entries of a held-out block, at least, unless there is one only."""
+
+_FEWEST_JETS = 25
+"""Jets of every other block, at least, unless there are too few."""
+
 
 def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[EntryRange], list[EntryRange]]:
     """Split files into entry ranges to train on and to hold out.
 
     Files of one group (same name except for the number) are held out whole if that comes near the fraction (within half
-    of it). Otherwise one contiguous block of entries per file is held out, and training drops the entry on each side of
-    it, since two jets of one event are neighbours; if an entry is an event, the block has whole events. Copies of a
-    file are split alike, so that no jet is on both sides. The outcome depends on the names and entries of the files, on
-    `fraction` and on `seed`, and not on folders or (except for files of one name and as many entries) on the order of
-    the files.
+    of it). Otherwise contiguous blocks of entries of each file are held out, one of a small file and up to 20 of a
+    large one, which may be ordered by class. Training drops the entry on each side of them, since two jets of one event
+    are neighbours; if an entry is an event, blocks have whole events. Copies of a file are split alike, so that no jet
+    is on both sides. The outcome depends on the names and entries of the files, on `fraction` and on `seed`, and not on
+    folders or (except for files of one name and as many entries) on the order of the files.
 
     Raises:
         DataError: too few jets for both.
@@ -47,11 +53,15 @@ def split(files: Sequence[JetFile], fraction: float, seed: int) -> tuple[list[En
             file = files[index]
             if apart is None:
                 rng = np.random.default_rng([seed, file.entries, *file.name.encode()])
-                start, stop = file.jets_of(*file.tree_entries(*_held_block(file.entries, fraction, rng)))
-                held.append(EntryRange(index, start, stop))
-                # Without a block (a tiny file) nothing has neighbours to drop, and an event is whole by itself.
-                gap = 1 if stop > start and file.events is None else 0
-                train += [EntryRange(index, 0, start - gap), EntryRange(index, stop + gap, file.entries)]
+                gap = 1 if file.events is None else 0  # an event is whole by itself
+                end = -gap  # of the block before
+                for block in _held_blocks(file.entries, fraction, rng):
+                    start, stop = file.jets_of(*file.tree_entries(*block))
+                    start = max(start, end)  # two blocks may begin and end in one event
+                    held.append(EntryRange(index, start, stop))
+                    train.append(EntryRange(index, end + gap, start - gap))
+                    end = max(end, stop)
+                train.append(EntryRange(index, end + gap, file.entries))
             else:
                 (held if position in apart else train).append(EntryRange(index, 0, file.entries))
     for side in (train, held):
@@ -110,38 +120,24 @@ def _event_start(file: JetFile, jet: int) -> int:
 def every_other_block(file: Array, entry: Array) -> Array:
     """Select every other block of each file by entry, bool `[jet]`; jets of one event are on one side.
 
-    A file is cut into up to 40 blocks of equal numbers of jets, so that both sides have all of a file that is ordered
-    by class; a small one into two, as by `first_halves`.
-
-    Args:
-        file: index of the file, `[jet]`.
-        entry: entry in the file, `[jet]`.
-    """
-    chosen = np.zeros(len(file), dtype=bool)
-    for index in np.unique(file):
-        inside = file == index
-        blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, int(inside.sum()) // (2 * _FEWEST_ENTRIES)))
-        edges = np.quantile(entry[inside], np.arange(1, blocks) / blocks)
-        chosen[inside] = np.searchsorted(edges, entry[inside], side="right") % 2 == 0
-    return chosen
-
-
-def first_halves(file: Array, entry: Array) -> Array:
-    """Select the first half of the jets of each file by entry, bool `[jet]`; jets of one event are on one side.
+    A file is cut into up to 40 blocks of equal numbers of jets, so that both sides have each class of a file that is
+    ordered by class, if it has at least 50 jets of it.
 
     Args:
         file: index of the file, `[jet]`.
         entry: entry in the file, `[jet]`.
 
     Example:
-        >>> first_halves(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 9])).tolist()
+        >>> every_other_block(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 9])).tolist()
         [True, True, False, False]
     """
-    first = np.zeros(len(file), dtype=bool)
+    chosen = np.zeros(len(file), dtype=bool)
     for index in np.unique(file):
         inside = file == index
-        first |= inside & (entry < np.median(entry[inside]))
-    return first
+        blocks = 2 * min(_BLOCKS_OF_A_FOLD, max(1, int(inside.sum()) // (2 * _FEWEST_JETS)))
+        edges = np.quantile(entry[inside], np.arange(1, blocks) / blocks)
+        chosen[inside] = np.searchsorted(edges, entry[inside], side="right") % 2 == 0
+    return chosen
 
 
 def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generator) -> set[int] | None:
@@ -158,13 +154,22 @@ def _held_files(entries: Sequence[int], fraction: float, rng: np.random.Generato
     return apart
 
 
-def _held_block(entries: int, fraction: float, rng: np.random.Generator) -> tuple[int, int]:
-    """Return a block of entries at a random position; empty for a file of fewer than four entries."""
+def _held_blocks(entries: int, fraction: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return blocks of entries at random positions, one in each part of equal length; none of a file of three entries.
+
+    A block has at least 100 entries, unless there is one only.
+    """
     if entries < 4:
-        return 0, 0
+        return []
     size = min(max(round(fraction * entries), 1), entries - 1)
-    start = int(rng.integers(entries - size + 1))
-    return start, start + size
+    number = min(_BLOCKS_OF_A_FOLD, max(1, size // _FEWEST_HELD))
+    blocks = []
+    for block in range(number):
+        low, high = (edge * entries // number for edge in (block, block + 1))
+        own = (block + 1) * size // number - block * size // number
+        start = low + int(rng.integers(high - low - own + 1))
+        blocks.append((start, start + own))
+    return blocks
 
 
 def share(ranges: Sequence[EntryRange], rank: int, world: int, multiple: int) -> list[EntryRange]:

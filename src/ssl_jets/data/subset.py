@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -151,22 +152,30 @@ def _random_numbers(files: Sequence[JetFile], source: Integers, seed: int) -> In
 _SHORTEST = 50
 """Entries of a subrange, at least, since each costs an opening of its file."""
 
+_SUBRANGES = 40
+"""Subranges of a sample, at most, or one of each range."""
+
 
 def subsample(ranges: Sequence[EntryRange], jets: int, seed: int) -> list[EntryRange]:
-    """Choose `jets` entries at random, as one contiguous subrange of each entry range.
+    """Choose `jets` entries at random, as contiguous subranges of the entry ranges.
 
-    The subranges are in proportion to the ranges; if they would be too short, a random choice of the ranges gets one.
-    They come in the order of `ranges`, and two seeds have nothing in common but the mixture.
+    Each range is cut into equal blocks with one subrange each, so that the sample has all of a file that is ordered by
+    class. The subranges are in proportion to the blocks; if those of whole ranges would be too short, a random choice
+    of the ranges gets one. They come in the order of `ranges`, and two seeds have nothing in common but the mixture.
     """
     total = count(ranges)
     if jets >= total:
         return list(ranges)
-    rng = np.random.default_rng(seed)
+    rng, few = np.random.default_rng(seed), jets < _SHORTEST * len(ranges)
+    if not few:
+        most = max(1, _SUBRANGES // len(ranges))
+        numbers = [min(most, part.entries * jets // (total * _SHORTEST)) for part in ranges]
+        ranges = [block for part, number in zip(ranges, numbers) for block in _blocks(part, max(1, number))]
     # Cumulative rounding, so that the lengths add up to `jets`: 10 jets of ranges of 100, 100 and 100 entries ->
     # edges 0, 3, 7, 10 -> lengths 3, 4, 3.
     edges = np.rint(np.cumsum([0, *(part.entries for part in ranges)]) * (jets / total)).astype(int)
     lengths = np.diff(edges)
-    if jets < _SHORTEST * len(ranges):
+    if few:
         entries = np.array([part.entries for part in ranges])
         order = rng.choice(len(ranges), size=int(np.count_nonzero(entries)), replace=False, p=entries / total)
         # 120 jets of ten ranges: lengths of 60, from the first two ranges in random order.
@@ -181,3 +190,9 @@ def subsample(ranges: Sequence[EntryRange], jets: int, seed: int) -> list[EntryR
             start = part.start + int(rng.integers(part.entries - length + 1))
             subranges.append(EntryRange(part.file, start, start + length))
     return subranges
+
+
+def _blocks(part: EntryRange, number: int) -> list[EntryRange]:
+    """Cut a range into `number` blocks of about the same number of entries."""
+    edges = [part.start + block * part.entries // number for block in range(number + 1)]
+    return [EntryRange(part.file, start, stop) for start, stop in pairwise(edges)]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_jets.arrays import Array
-from ssl_jets.data.split import first_halves
+from ssl_jets.data.split import every_other_block
 from ssl_jets.diagnostics import collapse, representation
 from ssl_jets.diagnostics.collapse import Verdict
 from ssl_jets.diagnostics.representation import RepresentationStatistics, representation_statistics
@@ -106,7 +106,7 @@ class Monitor:
             z = self._z(method.exported(), self.jets)
             if self.classes and self.jets.labels is not None and self.jets.source is not None:
                 file, entry = self.jets.source.numpy()[:, :2].T
-                in_fit = torch.from_numpy(first_halves(file, entry))
+                in_fit = torch.from_numpy(every_other_block(file, entry))
                 metrics["probe_accuracy"] = representation.ridge_accuracy(z, self.jets.labels, in_fit, self.classes)
             on_z = self._check(method, progress, z[: len(self.some)], early=early)
             verdicts = on_z.verdicts + collapse.verdicts_on_codes(metrics.get("code_usage", 1.0))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_jets.diagnostics.results import RepresentationStatistics as RepresentationStatistics
+from ssl_jets.nn.normalize import nonzero_std
 from ssl_jets.nn.normalize import variation as variation
 
 
@@ -128,7 +129,7 @@ def ridge_accuracy(z: Tensor, labels: Tensor, fit: Tensor, classes: int) -> floa
     train, test = fit & labelled, ~fit & labelled
     if len(labels[train].unique()) < 2 or not test.any():
         return float("nan")
-    z = (z - z[train].mean(0)) / z[train].std(0).clamp(min=1e-6)
+    z = (z - z[train].mean(0)) / nonzero_std(z[train])
     z = torch.cat([z, torch.ones(len(z), 1)], dim=1).double()
     target = torch.nn.functional.one_hot(labels[train], classes).double()
     ridge = 1e-2 * train.sum() * torch.eye(z.shape[1], dtype=torch.float64)

@@ -19,7 +19,7 @@ from ssl_jets.errors import UsageError
 from ssl_jets.evaluation.baselines import Baselines
 from ssl_jets.evaluation.comparison import Comparison, Difference, Similarity
 from ssl_jets.evaluation.evaluation_data import EvaluationData, labels_of
-from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
+from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
 from ssl_jets.evaluation.metrics.cka import cka
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_rows
 from ssl_jets.evaluation.result import TRAINED, Evaluation, ModelFacts, ZMap
@@ -116,15 +116,17 @@ def differences(measured: Mapping[str, Measured], data: EvaluationData) -> list[
     """Return the differences of each two models: of their heads, and of linear probes of their z."""
     result = []
     for of in ("head", "linear probe"):
-        rows = {}
+        rows, number = {}, 0.0
         for name, one in measured.items():
             probabilities, jets = (one.headed, data.task) if of == "head" else (one.probed, data.test)
             if probabilities is not None:
                 bootstrap = Bootstrap(len(jets), seed=data.seed, weights=data.weights(jets))
                 rows[name] = accuracy_and_auc_rows(probabilities, labels_of(jets), bootstrap)
+                number = effective(bootstrap.weights)
         for first, second in combinations(rows, 2):
-            pairs = zip(rows[first], rows[second])
-            result.append(Difference(first, second, of, *(Estimate.of_rows(other - one) for one, other in pairs)))
+            accuracy, auc = (other - one for one, other in zip(rows[first], rows[second]))
+            estimates = Estimate.of_difference(accuracy, number), Estimate.of_rows(auc)
+            result.append(Difference(first, second, of, *estimates))
     return result
 
 

@@ -128,9 +128,10 @@ class DeclaredInputs(nn.Module):
         present = values.isfinite()
         count = present.sum(0).clamp(min=1)
         mean = values.where(present, 0.0).sum(0) / count
-        variance = (values - mean).where(present, 0.0).square().sum(0) / count
+        std = ((values - mean).where(present, 0.0).square().sum(0) / count).sqrt()
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
+        # In any unit: a time of flight in seconds varies by 1e-10.
+        self.std.copy_(torch.where(std > 1e-12 * mean.abs(), std, torch.ones_like(std)))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs `[row, width]` and missing values, float `[row, feature]`, from values `[row, feature]`."""

@@ -54,6 +54,19 @@ def _centred(values: Tensor) -> tuple[Tensor, Tensor]:
     return exact - gather(exact.sum(0, keepdim=True)).sum(0) / count, count
 
 
+def nonzero_std(z: Tensor) -> Tensor:
+    """Return the standard deviation of each number of z `[row, D]` to divide by, 1 where it is rounding of a constant.
+
+    The threshold is relative to the number itself, so that z may have any scale.
+
+    Example:
+        >>> nonzero_std(torch.tensor([[2.0, 50.0], [6.0, 50.000004]])).tolist()
+        [2.0, 1.0]
+    """
+    std = z.std(dim=0, correction=0)
+    return torch.where(std > 8 * torch.finfo(torch.float32).eps * z.abs().amax(dim=0), std, 1.0)
+
+
 def variation(z: Tensor) -> Tensor:
     """Compute sqrt(mean |z - mean z|^2 / mean |z|^2) of vectors z `[row, D]`, a scalar.
 

@@ -156,10 +156,14 @@ class Regressor(nn.Module):
         return self.targets.names
 
     def forward(self, z: Tensor) -> Tensor:
-        """Predict standardized targets, float32 `[jet, target]`: the mean, or the median of a "quantile" head."""
+        """Predict standardized targets, float32 `[jet, target]`: the mean, or the median of a "quantile" head.
+
+        The median is that of `bands`, also where quantiles cross.
+        """
         outputs = self._outputs(z)
-        point: Tensor = outputs[..., self.levels.index(0.5) if self.kind == "quantile" else 0]
-        return point
+        if self.kind == "quantile":
+            return outputs.sort(dim=2).values[..., self.levels.index(0.5)]
+        return outputs[..., 0]
 
     def error(self, z: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of each jet and target, `[jet, target]`, for standardized `target` without NaN."""

@@ -46,7 +46,7 @@ class CwolaDraw(Result):
     Attributes:
         improvement: the largest significance improvement; None if it is not defined.
         auc: area under the ROC curve of signal against background; None if it is not defined.
-        significance: S / sqrt(B) in the mixture.
+        significance: S / sqrt(B) in the mixture; of weighted jets sum(w_S) / sqrt(sum(w_B^2)).
     """
 
     improvement: float | None

@@ -25,7 +25,7 @@ from ssl_jets.arrays import Array
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc_of, accuracy_and_auc_rows
 from ssl_jets.evaluation.metrics.roc import curves, ranked
-from ssl_jets.evaluation.probes.classes import Labelled, readable, standardize
+from ssl_jets.evaluation.probes.classes import Labelled, readable, standardize, to_fit_with
 from ssl_jets.protocols.anomaly_result import CwolaDraw, DistanceScore, DistanceScores
 
 PENALTY = 0.01
@@ -143,19 +143,13 @@ def cwola(
     else:
         classifier = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=300)
         x_fit, x_test = np.nan_to_num(x_fit), np.nan_to_num(x_test)
-    classifier.fit(x_fit, is_mixture, sample_weight=fit.weights[rows])
+    classifier.fit(x_fit, is_mixture, sample_weight=to_fit_with(fit.weights[rows]))
     score = classifier.predict_proba(x_test)[:, 1]
     auc, improvement = separation(score, test, signal, background, seed, resamples=1)  # the values alone are used
-    weights = fit.weights
-    significance = weights[hidden].sum() / np.sqrt(max(float(weights[background_rows[:half]].sum()), 1e-9))
+    significance = fit.weights[hidden].sum() / np.linalg.norm(fit.weights[background_rows[:half]])
     return CwolaDraw(improvement=improvement.value, auc=auc.value, significance=float(significance))
 
 
 def _standard(fit: Array, test: Array) -> tuple[Array, Array]:
-    """Return both `[jet, D]` standardised with mean and deviation of the finite values of `fit`; NaN stays."""
-    fit, test = readable(fit, fit), readable(test, fit)
-    if np.isfinite(fit).all() and np.isfinite(test).all():
-        return standardize(fit, test)
-    mean, std = np.nanmean(fit, axis=0), np.nanstd(fit, axis=0)
-    std = np.where(std > 0, std, 1)
-    return (fit - mean) / std, (test - mean) / std
+    """Return both `[jet, D]` standardised with mean and deviation of `fit`; NaN stays, except in empty columns."""
+    return standardize(readable(fit, fit), readable(test, fit))

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from ssl_jets.errors import DataError, UsageError
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, exact_interval
-from ssl_jets.evaluation.metrics.calibration import calibration_rows
+from ssl_jets.evaluation.metrics.calibration import calibration_error, calibration_rows
 from ssl_jets.evaluation.metrics.classification import accuracy_and_auc, classification_metrics, largest_class
 
 NAMES = ("QCD", "Hbb", "Hqql", "Tbl")
@@ -45,11 +45,12 @@ def test_the_calibration_error_of_calibrated_jets_is_corrected_for_their_number(
         rng = np.random.default_rng(seed)
         probabilities = rng.dirichlet(np.ones(3), 1000)
         labels = (rng.random((1000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
-        rows = calibration_rows(probabilities, labels, Bootstrap(1000, 60, seed))["calibration_error"]
-        found.append(Estimate.of_rows(rows, biased=True))
-        plain.append(rows[0])
+        rows = calibration_rows(probabilities, labels, Bootstrap(1000, 60, seed))
+        found.append(calibration_error(rows))
+        plain.append(rows["calibration_error"][0])
     assert np.mean(plain) > 0.03
     assert np.mean([one.value for one in found]) < 0.6 * np.mean(plain)
+    assert np.mean([one.low95 == 0 for one in found]) > 0.85
 
 
 def test_the_quoted_efficiencies_are_those_of_the_field_and_can_be_overridden(scored) -> None:
@@ -196,6 +197,17 @@ def test_the_95_percent_interval_of_a_rejection_with_few_survivors_covers_the_tr
         if low <= 100 and (high is None or high >= 100):
             covered += poisson.pmf(survivors, 4)
     assert covered > 0.95
+
+
+def test_the_95_percent_interval_of_a_difference_that_few_jets_decide_covers_it() -> None:
+    """Of 50 jets one in 200 is right for one reader alone: most samples have none."""
+    covered = 0
+    for seed in range(100):
+        difference = (np.random.default_rng(seed).random(50) < 0.005).astype(np.float64)
+        rows = np.concatenate([weights @ difference / 50 for weights in Bootstrap(50, 50, seed).blocks()])
+        estimate = Estimate.of_difference(rows, 50)
+        covered += estimate.low95 <= 0.005 <= estimate.high95
+    assert covered >= 95
 
 
 def test_the_interval_shrinks_as_one_over_root_n(scored) -> None:

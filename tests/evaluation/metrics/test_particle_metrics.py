@@ -108,6 +108,7 @@ def test_groups_have_efficiency_and_purity_of_joined_pairs(
     assert found.purity.value == pytest.approx(same[joined].mean())
     assert found.same == pytest.approx(same.mean())
     monkeypatch.setattr(particles, "MOST_PAIRS", 10 * EACH)
+    same &= OWNER >= JETS // 2  # the first file has no groups
     few = particle_groups(logits, same, joined, OWNER, "vertex", weights=weights)
     assert few is not None
     assert (few.jets, few.pairs) == (10, 10 * EACH)

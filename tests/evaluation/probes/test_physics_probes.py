@@ -54,6 +54,8 @@ def test_a_jet_without_the_quantity_or_without_weight_has_no_part() -> None:
     for side in wrong:
         side.quantities["mass"][::4] = np.nan
         side.quantities["mass"][1::4], side.weights[1::4] = 1e6, 0.0
+        side.weights[2::4] *= 1e-6  # a cross section in another unit than the weights of jets without the quantity
+        side.weights[3::4] *= 2e-6
     found = physics_probes(*z, *wrong)[0]
     assert (found.fit_jets, found.test_jets) == (200, 200)
     assert found.explained.value > 0.98

@@ -52,7 +52,7 @@ def test_a_class_without_fit_jets_is_scored_as_never_found(probe) -> None:
 
 def test_linear_and_knn_do_not_depend_on_the_scale_and_offset_of_a_dimension() -> None:
     (z_fit, y_fit), (z_test, y_test) = separable(400), separable(300, seed=1)
-    scale, offset = np.geomspace(0.01, 100, 8), np.arange(8) * 50
+    scale, offset = np.geomspace(1e-9, 1e9, 8), np.arange(8) * 50  # GeV and MeV, mm and m
     for probe in (linear_probe, knn_probe):
         plain = probe(Labelled.of(z_fit, y_fit), Labelled.of(z_test, y_test))
         moved = probe(*(Labelled.of(z * scale + offset, y) for z, y in ((z_fit, y_fit), (z_test, y_test))))
@@ -103,6 +103,15 @@ def test_tree_columns_are_those_that_are_there_and_their_ratios() -> None:
     columns = tree_columns({name: np.array(column, dtype=np.float32) for name, column in values.items()})
     assert list(columns) == ["jet_pt", "jet_tau1", "jet_tau2", "tau21"]
     np.testing.assert_allclose(columns["tau21"], [0.5, np.nan, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_the_unit_of_the_weights_changes_no_probe(probe) -> None:
+    fit, test = separable(600, distance=0.5), separable(500, distance=0.5, seed=1)
+    weights = np.random.default_rng(3).exponential(size=600)
+    first, second = (probe(Labelled.of(*fit, unit * weights), Labelled.of(*test)) for unit in (1.0, 1e-6))
+    assert second.accuracy.value == pytest.approx(first.accuracy.value, abs=0.01)
+    assert first.accuracy.value > 0.5
 
 
 @pytest.mark.parametrize("probe", PROBES)

@@ -62,8 +62,9 @@ def test_weights_are_numbers_of_copies() -> None:
     torch.testing.assert_close(ratios[0](z), ratios[1](z), rtol=0.05, atol=0)
 
 
-def test_it_is_the_regression_of_scikit_learn() -> None:
-    source, target = cloud(400, 0), cloud(400, 1, 1.0)
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_it_is_the_regression_of_scikit_learn(scale: float) -> None:
+    source, target = scale * cloud(400, 0), scale * cloud(400, 1, 1.0)
     ratio = DensityRatio(4, 1e6)
     ratio.fit(source, target)
     joined = torch.cat([source[::2], target[::2]])

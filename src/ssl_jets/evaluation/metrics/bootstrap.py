@@ -124,6 +124,28 @@ class Estimate:
         return cls.of_share(rows, jets, few=np.inf)
 
     @classmethod
+    def of_difference(cls, rows: Array, jets: float) -> Estimate:
+        """Return the estimate of a difference of two accuracies on the same jets, effectively so many.
+
+        The interval is no narrower than that of jets on all of which both are right or wrong: their resamples are
+        equal, and would make the difference certain.
+        """
+        estimate = cls.of_rows(rows)
+        value, low, high, low95, high95 = (
+            getattr(estimate, end) for end in ("value", "low", "high", "low95", "high95")
+        )
+        if value is None or low is None:
+            return estimate
+        least, least95 = (float(exact_interval(0.0, jets, confidence)[1]) for confidence in (0.68, 0.95))
+        return replace(
+            estimate,
+            low=min(low, value - least),
+            high=max(high, value + least),
+            low95=min(low95, value - least95),
+            high95=max(high95, value + least95),
+        )
+
+    @classmethod
     def of_rows(cls, rows: Array, *, biased: bool = False) -> Estimate:
         """Return the estimate from the rows of a bootstrap `[row]`: the first is the value on the jets themselves."""
         return cls.of(float(rows[0]), rows[1:], biased=biased)

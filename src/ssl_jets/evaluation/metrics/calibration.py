@@ -8,7 +8,8 @@ other, so no jet helps to calibrate itself, and all of them are still tested on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -71,7 +72,7 @@ def calibrate(probabilities: Array, labels: Array, first: Array, bootstrap: Boot
     return Calibrated(
         (temperatures[0], temperatures[1]),
         Estimate.of_rows(rows["log_loss"]),
-        Estimate.of_rows(rows["calibration_error"], biased=True),
+        calibration_error(rows),
         reliability(scaled, labels, bootstrap.weights),
     )
 
@@ -101,17 +102,41 @@ def surprise(probabilities: Array, labels: Array) -> Array:
 
 
 def calibration_rows(probabilities: Array, labels: Array, bootstrap: Bootstrap) -> dict[str, Array]:
-    """Return `log_loss` and `calibration_error` of every row of the bootstrap, `[row]` each."""
+    """Return `log_loss`, `calibration_error` and `calibration_noise` of every row of the bootstrap, `[row]` each.
+
+    The last is the error that is left if each bin is calibrated on the jets themselves: 0 in the first row.
+    """
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    gap = np.eye(BINS)[_bin(probabilities)] * (correct - probabilities.max(axis=1))[:, None]
+    member = np.eye(BINS)[_bin(probabilities)]  # [jet, bin]
+    gap = member * (correct - probabilities.max(axis=1))[:, None]
+    own, filled = bootstrap.weights @ gap, bootstrap.weights @ member
+    mean = np.divide(own, filled, out=np.zeros(BINS), where=filled > 0)
     loss = surprise(probabilities, labels)
-    rows: dict[str, list[Array]] = {"log_loss": [], "calibration_error": []}
+    rows: dict[str, list[Array]] = {"log_loss": [], "calibration_error": [], "calibration_noise": []}
     for weights in bootstrap.blocks():
-        total = weights.sum(axis=1)
+        total, gaps = weights.sum(axis=1), weights @ gap
         with np.errstate(invalid="ignore"):  # a resample of jets of weight 0 alone
             rows["log_loss"].append(weights @ loss / total)
-            rows["calibration_error"].append(np.abs(weights @ gap).sum(axis=1) / total)
+            rows["calibration_error"].append(np.abs(gaps).sum(axis=1) / total)
+            rows["calibration_noise"].append(np.abs(gaps - weights @ member * mean).sum(axis=1) / total)
     return {name: np.concatenate(blocks) for name, blocks in rows.items()}
+
+
+def calibration_error(rows: Mapping[str, Array]) -> Estimate:
+    """Return the calibration error, corrected for its bias, from `calibration_rows`.
+
+    An interval begins at 0 unless the error exceeds that percentile of the noise. By the bootstrap alone 0 was in half
+    of the 95 % intervals of calibrated jets, whatever their number.
+    """
+    estimate, error = Estimate.of_rows(rows["calibration_error"], biased=True), rows["calibration_error"][0]
+    if estimate.low is None:
+        return estimate
+    noise, noise95 = np.nanpercentile(rows["calibration_noise"][1:], (84, 97.5))
+    return replace(
+        estimate,
+        low=estimate.low if error > noise else 0.0,
+        low95=estimate.low95 if error > noise95 else 0.0,
+    )
 
 
 def reliability(probabilities: Array, labels: Array, weights: Array) -> Reliability:

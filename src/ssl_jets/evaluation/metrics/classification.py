@@ -10,7 +10,14 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.errors import DataError, UsageError, nearest
 from ssl_jets.evaluation.metrics.bootstrap import Bootstrap, Estimate, effective
-from ssl_jets.evaluation.metrics.calibration import Calibrated, Reliability, calibrate, calibration_rows, reliability
+from ssl_jets.evaluation.metrics.calibration import (
+    Calibrated,
+    Reliability,
+    calibrate,
+    calibration_error,
+    calibration_rows,
+    reliability,
+)
 from ssl_jets.evaluation.metrics.ranking import macro_auc, macro_auc_rest, pair_auc
 from ssl_jets.evaluation.metrics.roc import Rejection, Roc, Significance, against, ranked
 from ssl_jets.evaluation.result_base import Values
@@ -112,7 +119,7 @@ def classification_metrics(
         auc=_of_macro_auc(scalars["auc"], labels, bootstrap),
         auc_rest=_of_macro_auc(scalars["auc_rest"], labels, bootstrap),
         log_loss=Estimate.of_rows(scalars["log_loss"]),
-        calibration_error=Estimate.of_rows(scalars["calibration_error"], biased=True),
+        calibration_error=calibration_error(scalars),
         class_accuracy={name: Estimate.of_share(right[:, i], own[i]) for i, name in enumerate(names)},
         class_auc={name: Estimate.of_mean(areas[:, i], min(own[i], rest[i])) for i, name in enumerate(names)},
         rejections=[rejection for rejections, _, _ in points for rejection in rejections],

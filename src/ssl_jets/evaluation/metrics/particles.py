@@ -17,7 +17,7 @@ RESAMPLES = 100
 """Resamples of the jets."""
 
 MOST_PAIRS = 300_000
-"""Pairs of particles that groups are measured on: of the first jets that have no more."""
+"""Pairs of particles that groups are measured on, at most: of random jets."""
 
 
 class ParticleBootstrap(Bootstrap):
@@ -246,7 +246,9 @@ def particle_groups(
         weights: of the jets, `[jet]`.
         seed: of the bootstrap.
     """
-    jets = np.bincount(owner, minlength=len(weights)).cumsum() <= MOST_PAIRS  # [jet]
+    order = np.random.default_rng(seed).permutation(len(weights))  # jets come file by file, and files class by class
+    jets = np.zeros(len(weights), dtype=bool)
+    jets[order] = np.bincount(owner, minlength=len(weights))[order].cumsum() <= MOST_PAIRS
     counting = (weights > 0)[owner] & jets[owner]
     logits, same, joined, owner = (values[counting] for values in (logits, same, joined, owner))
     if same.all() or not same.any():

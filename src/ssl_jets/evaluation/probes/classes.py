@@ -37,6 +37,9 @@ MOST_TREES = 2000
 _MANY_CLASSES = "The number of unique classes"
 """Start of a warning of scikit-learn on few jets of many classes."""
 
+ROUNDING = 8
+"""Steps of a floating-point number that its computation is off by, at most."""
+
 MULTIPLICITY = "particles"
 """Name of the column with the number of particles of a jet."""
 
@@ -78,8 +81,11 @@ class Labelled:
 
 
 def to_fit_with(weights: Array) -> Array | None:
-    """Return weights `[jet]` for scikit-learn; None if all are 1: trees bin unweighted columns much faster."""
-    return None if bool((weights == 1).all()) else weights
+    """Return weights `[jet]` of mean 1 for scikit-learn; None if all are equal: trees then bin columns much faster.
+
+    Penalties, and the smallest leaves of trees, depend on the unit of the weights.
+    """
+    return None if bool((weights == weights[:1]).all()) else relative(weights)
 
 
 def linear_reader(fit: Labelled, classes: int) -> Callable[[Array], Array]:
@@ -180,9 +186,13 @@ def tree_columns(jet_columns: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def standardize(fit: Array, test: Array) -> tuple[Array, Array]:
-    """Standardize both with mean and standard deviation of `fit`, float32; a constant dimension becomes zero."""
-    mean, std = fit.mean(axis=0, dtype=np.float64), fit.std(axis=0, dtype=np.float64)
-    varies = std > 1e-6 * np.maximum(std.max(), np.finfo(np.float32).tiny)
+    """Standardize both with mean and standard deviation of `fit`, float32; NaN stays.
+
+    A dimension becomes zero if its spread is rounding, in comparison with its own values: dimensions in GeV and in MeV,
+    or of any other unit, count the same.
+    """
+    mean, std = np.nanmean(fit, axis=0, dtype=np.float64), np.nanstd(fit, axis=0, dtype=np.float64)
+    varies = std > ROUNDING * np.finfo(fit.dtype).eps * np.nanmax(np.abs(fit), axis=0)
     scale = np.where(varies, 1 / np.where(varies, std, 1), 0)
     return ((fit - mean) * scale).astype(np.float32), ((test - mean) * scale).astype(np.float32)
 

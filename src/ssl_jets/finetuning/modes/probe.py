@@ -25,14 +25,12 @@ from ssl_jets.jets import Jets, concatenate
 from ssl_jets.model import embed_jets
 from ssl_jets.nn.collectives import alone
 from ssl_jets.nn.encoder import parameter_count
+from ssl_jets.nn.normalize import nonzero_std
 from ssl_jets.nn.task_weights import TaskWeights
 from ssl_jets.nn.tasks import Tasks
 from ssl_jets.runtime.console import Bar
 from ssl_jets.training.run_setup import TrainingInputs
 from ssl_jets.training.state import FitResult
-
-MIN_STD = 1e-6
-"""Spread of a number of z below which it counts as constant, and is not scaled."""
 
 
 class ProbeMode(Mode):
@@ -186,8 +184,7 @@ def fit_heads(
     Returns:
         The loss of the last step.
     """
-    mean, std = z.mean(0), z.std(0, correction=0)
-    std = torch.where(std > MIN_STD, std, 1.0)  # else jets that differ in a constant number would decide every score
+    mean, std = z.mean(0), nonzero_std(z)  # jets that differ in a constant number must not decide every score
     groups: list[dict[str, Any]] = [{"params": list(tasks.parameters())}]
     if uncertainties := list(weights.parameters()):
         groups.append({"params": uncertainties, "lr": lr / FEW_PARAMETERS_LR_SCALE})

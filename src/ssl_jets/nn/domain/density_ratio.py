@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ssl_jets.nn.normalize import nonzero_std
+
 PENALTY = 1.0
 """Penalty of the squared coefficients (of standardized z) relative to the sum of losses: scikit-learn's C = 1."""
 
@@ -93,7 +95,7 @@ class DensityRatio(nn.Module):
     def _regress(self, source: Tensor, target: Tensor, weights: Tensor) -> None:
         """Fit a penalized logistic regression of standardized z, both domains with the same total weight."""
         joined = torch.cat([source, target])
-        mean, std = joined.mean(0), joined.std(0).clamp(min=1e-6)
+        mean, std = joined.mean(0), nonzero_std(joined)
         x = [(z - mean) / std for z in (source, target)]
         coefficients = torch.zeros(len(mean) + 1, dtype=torch.float64, device=joined.device, requires_grad=True)
         weight = [len(joined) / (2 * float(weights.sum())), len(joined) / (2 * len(target))]
