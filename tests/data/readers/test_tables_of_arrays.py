@@ -72,6 +72,16 @@ def test_numbers_wider_than_double_precision_are_read_as_it(tmp_path: Path, writ
     assert jets.jet["jet_pt"].tolist() == arrays()["jet"].tolist()
 
 
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_the_order_of_bytes_does_not_matter_in_formulas(tmp_path: Path, write: Callable[..., None]) -> None:
+    # 300^2 is beyond half precision: the formula has to compute in another one.
+    values = arrays() | {"pt": np.where(arrays()["pt"] > 0, 300, 0).astype(">f2")}
+    write(tmp_path / "jets", values)
+    form = schema(tmp_path, **{"branch: PT": 'formula: "hypot(pt, pt)"'}, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    pt = read(open_files([Source(str(tmp_path / "jets"))], schema=form)[0]).column("pt")
+    np.testing.assert_allclose(pt, np.hypot(300, 300), rtol=1e-6)
+
+
 def check(file: JetFile, expected: Mapping[str, Any]) -> None:
     assert (file.entries, file.columns) == (JETS, ("pt", "deta", "dphi"))
     jets = read(file, 4, 9)
@@ -118,10 +128,12 @@ def test_a_schema_names_datasets_of_several_groups(tmp_path: Path) -> None:
 def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) -> None:
     values = arrays()
     table = np.stack([values[name] for name in ("pt", "eta", "phi")], axis=2)
-    jets = np.array([(value,) for value in values["jet"]], dtype=[("pt", "f4")])
+    jets = np.array([(value, 1) for value in values["jet"]], dtype=[("pt", "f4"), ("flag", "u1")])
     write_hdf5(tmp_path / "jets", {"a/table": table, "b/jets": jets})
     form = schema(tmp_path, PT='"a.table[0]"', ETA='"a.table[1]"', PHI='"a.table[2]"', JET="b.jets.pt")
-    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], values)
+    (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
+    check(file, values)
+    assert read(file, 7, 8).jet["jet_pt"].tolist() == [7.0]
 
 
 def external_link(file: h5py.File, other: Path) -> None:

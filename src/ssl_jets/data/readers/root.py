@@ -18,7 +18,7 @@ import uproot
 from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.data.identity import BLOCK, block, positions
-from ssl_jets.data.readers.base import Number, readable
+from ssl_jets.data.readers.base import Number, check_rows, readable
 from ssl_jets.data.readers.basket_index import BasketIndex, read_indexed, remember
 from ssl_jets.data.readers.remote import is_remote
 from ssl_jets.errors import DataError
@@ -197,10 +197,7 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     with readable(path, "ROOT"):
         indexed = None if is_remote(path) else read_indexed(path, tree, names, start, stop)
         arrays = _read_opened(path, tree, names, start, stop) if indexed is None else indexed
-        # Objects that are decoded one by one can end early without an error.
-        for name, array in arrays.items():
-            if len(array) != stop - start:
-                raise ValueError(f"the branch {name} has {len(array)} of the entries {start} to {stop}")
+        check_rows(arrays, stop - start)
     return dict(arrays)
 
 
