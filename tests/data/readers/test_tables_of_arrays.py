@@ -15,6 +15,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.readers import hdf5
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
@@ -134,6 +135,25 @@ def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) 
     (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
     check(file, values)
     assert read(file, 7, 8).jet["jet_pt"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("names", "label"), [(b"(lp0\nI0\naI1\naI2\naVlabel\np1\na.", "label"), (b"(lp0\nI0\naI1\naI2\naI3\na.", "3")]
+)
+def test_columns_of_pandas_may_be_named_by_numbers(tmp_path: Path, names: bytes, label: str) -> None:
+    """What pandas writes of `DataFrame({0: pt, 1: eta, 2: phi, "label": jet}).to_hdf(format="table")`."""
+    rows = np.zeros(JETS, dtype=[("index", "i8"), ("values_block_0", "f8", (4,))])
+    rows["values_block_0"] = np.arange(JETS * 4).reshape(JETS, 4)
+    with h5py.File(tmp_path / "jets.h5", "w") as file:
+        table = file.create_dataset("df/table", data=rows)
+        table.attrs["index_kind"], table.attrs["values_block_0_kind"] = map(np.bytes_, (b"integer", names))
+    with hdf5.open_tables(str(tmp_path / "jets.h5")) as tables:
+        group = next(group for group in tables if label in group.branches)
+        found = group.read([label, "2", "columns"], 0, JETS, "")
+    np.testing.assert_array_equal(found[label], rows["values_block_0"][:, 3])
+    np.testing.assert_array_equal(found["2"], rows["values_block_0"][:, 2])
+    lists = 3 if label == "label" else 4
+    np.testing.assert_array_equal(found["columns"], rows["values_block_0"][:, :lists])
 
 
 def external_link(file: h5py.File, other: Path) -> None:
