@@ -27,6 +27,8 @@ NOUN = "tree"
 
 _NTUPLE = "ROOT::RNTuple"
 
+_RECORD = uproot.const.RNTupleFieldRole.RECORD
+
 _MOST_OPEN = 16
 """Trees that a thread keeps open."""
 
@@ -130,8 +132,11 @@ class NTuple:
     def _in_list(self, name: str) -> bool:
         """Check whether a field is part of a list. Lists of ROOT's importer, one per counter, have no type."""
         above = name.rpartition(".")[0]
-        outer = self._plain(above) if above in self._items else "struct"
-        return not outer or _LIST.match(outer) is not None or (above in self._items and self._in_list(above))
+        if above not in self._items:
+            return False
+        outer = self._plain(above)
+        untyped = not outer and self._items[above].record.struct_role != _RECORD
+        return untyped or _LIST.match(outer) is not None or self._in_list(above)
 
     def depth(self, name: str) -> int:
         levels = _levels(self._plain(name))
@@ -204,11 +209,19 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
 def _read_opened(path: str, tree: str, names: Collection[str], start: int, stop: int) -> Mapping[str, ak.Array]:
     """Read entries of any branches with the tree itself."""
     opened = _opened(path, tree)
-    caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
-    arrays: Mapping[str, ak.Array] = opened.arrays(
-        filter_name=lambda name: name in names, entry_start=start, entry_stop=stop, library="ak", how=dict, **caches
+    caches, inner = {"array_cache": None}, set[str]()
+    if opened.classname == _NTUPLE:
+        caches, inner = {}, set(names) - set(opened.keys(recursive=False))
+    arrays: dict[str, ak.Array] = opened.arrays(
+        filter_name=lambda name: name in names and name not in inner,
+        entry_start=start,
+        entry_stop=stop,
+        library="ak",
+        how=dict,
+        **caches,
     )
-    return arrays
+    # Read together, fields of one record would come as the record.
+    return arrays | {name: opened[name].array(entry_start=start, entry_stop=stop) for name in inner}
 
 
 def _opened(path: str, tree: str) -> Any:
