@@ -15,6 +15,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import uproot
+from uproot.const import RNTupleFieldRole
 from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.data.identity import BLOCK, block, positions
@@ -26,8 +27,6 @@ from ssl_jets.errors import DataError
 NOUN = "tree"
 
 _NTUPLE = "ROOT::RNTuple"
-
-_RECORD = uproot.const.RNTupleFieldRole.RECORD
 
 _MOST_OPEN = 16
 """Trees that a thread keeps open."""
@@ -127,23 +126,23 @@ class NTuple:
         """Return nothing: an RNTuple is opened again by `read`."""
 
     def flat(self) -> tuple[str, ...]:
-        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
+        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._lists_around(name))
 
-    def _in_list(self, name: str) -> bool:
-        """Check whether a field is part of a list. Lists of ROOT's importer, one per counter, have no type."""
-        above = name.rpartition(".")[0]
-        if above not in self._items:
-            return False
-        outer = self._plain(above)
-        untyped = not outer and self._items[above].record.struct_role != _RECORD
-        return untyped or _LIST.match(outer) is not None or self._in_list(above)
+    def _lists_around(self, name: str) -> int:
+        """Count the lists of records, also of fixed length, that a field is part of: 2 for `list<list<{name}>>`."""
+        records, record, lists = self._ntuple.field_records, self._items[name].record, 0
+        while (outer := records[record.parent_field_id]) is not record:  # the parent of a top-level field is itself
+            record = outer
+            is_list = record.struct_role == RNTupleFieldRole.COLLECTION and not _OPTIONAL.match(record.type_name)
+            lists += is_list or record.repetition > 0
+        return lists
 
     def depth(self, name: str) -> int:
         levels = _levels(self._plain(name))
-        return levels + 1 if levels >= 0 and self._in_list(name) else levels
+        return levels + self._lists_around(name) if levels >= 0 else levels
 
     def is_text(self, name: str) -> bool:
-        return self._plain(name) == "std::string" and not self._in_list(name)
+        return self._plain(name) == "std::string" and not self._lists_around(name)
 
     def typename(self, name: str) -> str:
         return str(self._items[name].typename)
