@@ -7,7 +7,7 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -205,22 +205,16 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     return dict(arrays)
 
 
-def _read_opened(path: str, tree: str, names: Collection[str], start: int, stop: int) -> Mapping[str, ak.Array]:
+def _read_opened(path: str, tree: str, names: set[str], start: int, stop: int) -> Mapping[str, ak.Array]:
     """Read entries of any branches with the tree itself."""
-    opened = _opened(path, tree)
+    opened, entries = _opened(path, tree), {"entry_start": start, "entry_stop": stop}
     caches, inner = {"array_cache": None}, set[str]()
     if opened.classname == _NTUPLE:
-        caches, inner = {}, set(names) - set(opened.keys(recursive=False))
-    arrays: dict[str, ak.Array] = opened.arrays(
-        filter_name=lambda name: name in names and name not in inner,
-        entry_start=start,
-        entry_stop=stop,
-        library="ak",
-        how=dict,
-        **caches,
-    )
+        caches, inner = {}, names - set(opened.keys(recursive=False))
+    chosen = (names - inner).__contains__
+    arrays: dict[str, ak.Array] = opened.arrays(filter_name=chosen, library="ak", how=dict, **entries, **caches)
     # Read together, fields of one record would come as the record.
-    return arrays | {name: opened[name].array(entry_start=start, entry_stop=stop) for name in inner}
+    return arrays | {name: opened[name].array(**entries) for name in inner}
 
 
 def _opened(path: str, tree: str) -> Any:
