@@ -151,6 +151,15 @@ def test_context_of_other_jets_is_one_message(context: Any) -> None:
         Jets.from_awkward(fat.constituents, fat, context={"jet_eta": context})
 
 
+def test_context_may_be_missing() -> None:
+    fat = events().FatJet
+    pt = ak.mask(fat.pt, fat.pt > ak.min(fat.pt))
+    jets = Jets.from_awkward(fat.constituents, fat, context={"jet_pt": pt})
+    expected = [np.nan if value is None else value for value in ak.flatten(pt).to_list()]
+    np.testing.assert_array_equal(jets.context["jet_pt"], np.float32(expected))
+    assert np.isnan(expected).sum() == 1
+
+
 def test_a_warning_names_inputs_that_records_do_not_have(model: Model) -> None:
     model.facts["training"] = {"columns": ["pt", "deta", "dphi", "energy", "kind", "d0"]}
     with pytest.warns(UserWarning, match=r"missing .*`Jets.from_awkward` takes them: kind, d0$"):
@@ -214,10 +223,12 @@ def test_other_arrays_are_one_message(what: str) -> None:
         Jets.from_awkward(particles, jets, columns=columns)
 
 
-@pytest.mark.parametrize("value", [None, float("nan")])
-def test_a_missing_value_is_one_message(value: float | None) -> None:
+@pytest.mark.parametrize("value", [None, float("nan"), "jet"])
+def test_a_missing_value_is_one_message(value: float | str | None) -> None:
+    particle = {"pt": 5.0, "eta": 1.0, "phi": 0.2}
+    first = None if value == "jet" else [{**particle, "eta": value}, particle]
     with pytest.raises(DataError, match="missing or not finite"):
-        Jets.from_awkward(ak.Array([[{"pt": 5.0, "eta": value, "phi": 0.2}, {"pt": 5.0, "eta": 1.0, "phi": 0.2}]]))
+        Jets.from_awkward(ak.Array([first, [particle]]))
 
 
 @pytest.mark.parametrize(("pt", "reason"), [(0.0, "pt is zero"), (-5.0, "pt is negative"), (2e6, "beyond 1,000,000")])

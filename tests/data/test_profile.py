@@ -29,6 +29,10 @@ def test_numbers_count_zeros_and_what_is_not_finite() -> None:
     assert (nothing.not_finite, nothing.least, nothing.median, nothing.most) == (3, None, None, None)
     assert sum(Numbers.of(np.full(9, 2.0)).histogram) == 9
     assert sum(Numbers.of(np.arange(9) + 2**60).histogram) == 9
+    largest = np.finfo(np.float64).max
+    marks = Numbers.of(np.array([largest, -largest, largest, largest]))
+    assert (marks.least, marks.most, sum(marks.histogram)) == (-largest, largest, 3)  # one is below percentile 0.5
+    assert sum(Numbers.of(np.full(9, largest)).histogram) == 9
 
 
 def test_a_bin_of_whole_numbers_has_as_many_of_them_as_any_other() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ssl_jets.errors import DataError, UsageError
@@ -94,6 +96,12 @@ def test_rows_of_a_file_of_another_tool_are_read_too(tmp_path: Path) -> None:
     z = np.arange(20.0).reshape(10, 2)
     np.savez(tmp_path / "z.npz", z=z)
     assert np.array_equal(read_z(tmp_path / "z.npz", start=4, stop=6).z, z[4:6].astype("f4"))
+    # In Parquet the rows that are asked for may have no list at all to tell D.
+    lists = [None, None, None, [0.5, 1.5]]
+    pq.write_table(pa.table({"z": pa.array(lists)}), tmp_path / "z.parquet", row_group_size=2)
+    for start, stop in ((0, 4), (0, 2), (3, 3), (3, 4)):
+        expected = np.float32([[np.nan] * 2] * 3 + [[0.5, 1.5]])[start:stop]
+        np.testing.assert_array_equal(read_z(tmp_path / "z.parquet", start=start, stop=stop).z, expected)
 
 
 LENGTHS = (30, 0, 45, 25)

@@ -259,7 +259,8 @@ def _open(
             check_entries(table.entries, size(source.path), source)
         digest = digest_of(source.path, tables[index])
         held = tables[index].index(source.path)
-        table, events = as_jets(table, schema, jets, partial(reader.read, source.path, table.name), source.path)
+        read = partial(reader.read, source.path, table.name)
+        table, events = as_jets(table, schema, jets, read, source.path)
         where = f"{source.path}, {reader.NOUN} {table.name}" if table.name else source.path
         columns = check.present_columns(schema, table, source, reader.NOUN)
         present = partial(check.present_sources, table=table, where=where, known=schema in known_schemas())
@@ -284,7 +285,7 @@ def _open(
             features=features,
             context=context,
             particle_labels=particle_labels,
-            collections=find_collections(schema, table, events, where),
+            collections=find_collections(schema, table, events, read, where),
             types=own_types(schema, table, jet_columns),
             classes=classes,
             events=events,

@@ -25,6 +25,9 @@ _WIDEST_INTEGERS = 10_000
 """Integers with a wider range are binned like other numbers."""
 
 
+_LARGEST_BINNED = 1e300
+"""Largest size of numbers in a histogram: differences of larger ones, which mark missing values, overflow."""
+
 _SAMPLED_RANGES = 4
 """Entry ranges of a file that are sampled."""
 
@@ -70,12 +73,13 @@ class Numbers:
         lost = len(values) - len(finite)
         if not len(finite):
             return cls(len(values), 0, lost, None, None, None, [], [])
-        low, high = np.percentile(finite, [0.5, 99.5])
+        bounded = finite.clip(-_LARGEST_BINNED, _LARGEST_BINNED)
+        low, high = np.percentile(bounded, [0.5, 99.5])
         step = float(np.spacing(max(abs(low), abs(high))))
         if high - low < 100 * step:  # one value, or large event numbers with small differences
             low, high = low - max(0.5, 100 * step), high + max(0.5, 100 * step)
-        counts, edges = np.histogram(finite, _edges(finite, low, high))
-        numbers = (float(finite.min()), float(np.median(finite)), float(finite.max()))
+        counts, edges = np.histogram(bounded, _edges(bounded, low, high))
+        numbers = (float(finite.min()), float(np.median(bounded)), float(finite.max()))
         return cls(len(values), int((finite == 0).sum()), lost, *numbers, counts.tolist(), edges.tolist())
 
 

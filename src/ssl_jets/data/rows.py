@@ -85,7 +85,7 @@ class Rows:
     def total(self, particle: Array) -> Array:
         """Sum numbers `[particle]` over each jet, float64 `[jet]`."""
         jet_of = np.repeat(np.arange(len(self)), self.lengths)
-        return np.bincount(jet_of, particle.astype(np.float64), len(self))
+        return np.bincount(jet_of, particle, len(self)).astype(np.float64)  # without particles it counts: int64
 
     def keep(self, mask: Array) -> Rows:
         """Return the same jets with the particles of the mask `[particle]`; a jet may become empty.
@@ -214,7 +214,7 @@ def flatten(values: Any) -> tuple[Array, Array]:
     Example: [[1, 2], [], [3]] gives [0, 2, 2, 3] and [1, 2, 3].
     """
     if isinstance(values, np.ndarray):
-        return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1], values.reshape(-1)
+        return np.arange(len(values) + 1, dtype=np.int64) * values.shape[1], plain_numbers(values.reshape(-1))
     layout = ak.to_layout(values)
     if layout.is_option:
         layout = ak.to_layout(ak.fill_none(values, [], axis=0))

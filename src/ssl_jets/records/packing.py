@@ -40,7 +40,7 @@ class Packed:
     context: dict[str, Array]
 
     def of_jets(self, values: Any, name: str) -> Array:
-        """Return numbers of the jets, `[jet]` or in the nesting of the records, as float32 `[jet]`; NaN stays.
+        """Return numbers of the jets, `[jet]` or in the nesting of the records, as float32 `[jet]`; NaN if missing.
 
         Raises:
             UsageError: the numbers are not one of each jet.
@@ -50,6 +50,8 @@ class Packed:
         if self.jets_of_event is not None and isinstance(values, ak.Array) and values.ndim == 2:
             _same(values, self.jets_of_event, f"context[{name!r}]", axis=1)
             values = ak.flatten(values)
+        if isinstance(values, ak.Array):
+            values = ak.fill_none(values, np.nan)
         numbers: Array = np.asarray(values, np.float32)
         if numbers.shape != self.counts.shape:
             what, allowed = "the arrays have different structures", [f"[{len(self.counts)}], one number of each jet"]
@@ -97,7 +99,7 @@ def pack(
         further = {name: ak.flatten(values, axis=1) for name, values in further.items()}
     elif jets is not None and len(jets) != len(particles):
         raise UsageError("jets and particles differ", where="jets", found=len(jets), allowed=[len(particles)])
-    counts = ak.to_numpy(ak.num(particles, axis=1)).astype(np.int64)
+    counts = _flat(ak.num(particles, axis=1), "particles", axis=None).astype(np.int64)
     pt, eta, phi = (_flat(_field(particles, name), name) for name in ("pt", "eta", "phi"))
     found: dict[str, Array] = {"pt": pt}
     energy = _optional(particles, ENERGY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,14 @@ class ParquetReading:
             array = array.fill_null(-1)
         elif name in self._with_nulls:
             array = array.cast(pa.float64())
-        return _from_arrow(array, self._path)
+        return _from_arrow(array, self._path, lambda: self._width(name))
+
+    def _width(self, name: str) -> int:
+        """Return the length of the lists of a column, by the first batch that has one."""
+        for batch in self._file.iter_batches(columns=[name]):
+            if (width := pc.max(pc.list_value_length(batch.column(0))).as_py()) is not None:
+                return int(width)
+        return 0
 
     def close(self) -> None:
         self._file.close()
@@ -121,17 +128,21 @@ def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
-def _from_arrow(array: Any, path: Path) -> npt.NDArray[Any]:
-    """Convert one column; lists of one length become a matrix `[row, D]`, with NaN in rows without a list."""
+def _from_arrow(array: Any, path: Path, width_elsewhere: Callable[[], int]) -> npt.NDArray[Any]:
+    """Convert one column; lists of one length become a matrix `[row, D]`, with NaN in rows without a list.
+
+    `width_elsewhere` gives D where these rows have no list.
+    """
     kind = array.type
     if not hasattr(kind, "value_field"):
         values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
         return values
     lengths = pc.list_value_length(array)
-    width = kind.list_size if pa.types.is_fixed_size_list(kind) else pc.max(lengths).as_py() or 0
+    width = kind.list_size if pa.types.is_fixed_size_list(kind) else pc.max(lengths).as_py()
+    width = width_elsewhere() if width is None else width
     if not pc.all(pc.equal(lengths, width), min_count=0).as_py():
         raise DataError("the vectors of a column have different lengths", where=path)
-    numbers = np.asarray(array.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
+    numbers = np.asarray(array.flatten().to_numpy(zero_copy_only=False)).reshape(len(array) - array.null_count, width)
     if not array.null_count:
         return numbers
     rows = np.full((len(array), width), np.nan, dtype=np.result_type(numbers.dtype, np.float32))

@@ -296,6 +296,14 @@ def test_edm4hep_jets_have_the_particles_of_their_range(tmp_path: Path) -> None:
     assert jets.column("pt").tolist() == pytest.approx([2, 1, 5, 2**0.5, 2, 1])
     assert jets.column("kind").tolist() == [3, 2, 0, 1, 5, 4]
     assert jets.offsets.tolist() == [0, 3, 4, 6]
+    # The second event lists particles of another collection, which are not in the file, wherever a read begins.
+    branches["Jet#2.collectionID"] = _lists([[7, 7, 7, 7], [8, 8]], np.int32)
+    with uproot.recreate(path) as out:
+        out.mktree("events", branch_types(branches)).extend(branches)
+    file = open_one(path)
+    for start in (0, 2):
+        with pytest.raises(DataError, match="particles of it are not stored"):
+            read(file, start)
 
 
 def _lists(values: Any, kind: Any = np.float32) -> ak.Array:

@@ -241,6 +241,13 @@ def test_a_stream_restored_again_and_again_equals_one_that_was_not(
     assert taken == straight
 
 
+def test_shares_without_a_jet_are_passed_over(files: list[JetFile]) -> None:
+    # Each change of the number of ranks multiplies the shares of a window: 2, 3, 4, 3, ... ranks leave thousands.
+    with stream_of(files) as stream, stream_of(files) as resumed:
+        resumed.resume([stream.state_dict() | {"left": [(0, 1, 0, 0, 1000 + share, 3456) for share in range(2000)]}])
+        assert keys(next(resumed), files) == keys(next(stream), files)
+
+
 @pytest.mark.parametrize("change", [{"seed": 2}, {"buffer": 61}, {"world": 2}])
 def test_the_state_of_another_run_is_refused(files: list[JetFile], change: dict[str, int]) -> None:
     with stream_of(files) as stream, stream_of(files, **change) as other:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ssl_jets.config import DataSettings
 from ssl_jets.data.dataset import open_dataset
 from ssl_jets.data.files import JetFile, count, open_files, whole
 from ssl_jets.data.loading.stream import TrainStream, ordered
+from ssl_jets.data.readers import parquet
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
@@ -99,3 +103,12 @@ def test_a_bad_jet_is_still_an_error_where_only_bad_files_are_skipped(write_jetc
     files = open_files([Source(str(write_jetclass(edit=spoil)))])
     with stream_of(files, SKIP) as stream, pytest.raises(DataError, match="cannot be used"):
         next(stream)
+
+
+def test_rows_that_a_library_passes_over_are_an_error(tmp_path: Path) -> None:
+    # pyarrow 26 gives none of the flags that it has written into pages of 64 bytes of several row groups.
+    flags, path = [[True], [False], [True, True]], tmp_path / "flags.parquet"
+    pages: dict[str, Any] = {"row_group_size": 1, "data_page_version": "2.0", "data_page_size": 64}
+    pq.write_table(pa.table({"flag": pa.array(flags)}), path, **pages)
+    with suppress(DataError):
+        assert parquet.read(str(path), "", ["flag"], 0, 3)["flag"].to_list() == flags

@@ -15,6 +15,7 @@ from ssl_jets.config import DataSettings
 from ssl_jets.data.chunks import read_chunk
 from ssl_jets.data.dataset import open_named
 from ssl_jets.data.files import JetFile, open_files
+from ssl_jets.data.readers import hdf5
 from ssl_jets.data.request import Request
 from ssl_jets.data.sources import Source
 from ssl_jets.errors import DataError
@@ -72,6 +73,16 @@ def test_numbers_wider_than_double_precision_are_read_as_it(tmp_path: Path, writ
     assert jets.jet["jet_pt"].tolist() == arrays()["jet"].tolist()
 
 
+@pytest.mark.parametrize("write", [write_hdf5, write_npz])
+def test_the_order_of_bytes_does_not_matter_in_formulas(tmp_path: Path, write: Callable[..., None]) -> None:
+    # 300^2 is beyond half precision: the formula has to compute in another one.
+    values = arrays() | {"pt": np.where(arrays()["pt"] > 0, 300, 0).astype(">f2")}
+    write(tmp_path / "jets", values)
+    form = schema(tmp_path, **{"branch: PT": 'formula: "hypot(pt, pt)"'}, PT="pt", ETA="eta", PHI="phi", JET="jet")
+    pt = read(open_files([Source(str(tmp_path / "jets"))], schema=form)[0]).column("pt")
+    np.testing.assert_allclose(pt, np.hypot(300, 300), rtol=1e-6)
+
+
 def check(file: JetFile, expected: Mapping[str, Any]) -> None:
     assert (file.entries, file.columns) == (JETS, ("pt", "deta", "dphi"))
     jets = read(file, 4, 9)
@@ -118,10 +129,31 @@ def test_a_schema_names_datasets_of_several_groups(tmp_path: Path) -> None:
 def test_fields_and_places_below_a_group_have_its_name_in_front(tmp_path: Path) -> None:
     values = arrays()
     table = np.stack([values[name] for name in ("pt", "eta", "phi")], axis=2)
-    jets = np.array([(value,) for value in values["jet"]], dtype=[("pt", "f4")])
+    jets = np.array([(value, 1) for value in values["jet"]], dtype=[("pt", "f4"), ("flag", "u1")])
     write_hdf5(tmp_path / "jets", {"a/table": table, "b/jets": jets})
     form = schema(tmp_path, PT='"a.table[0]"', ETA='"a.table[1]"', PHI='"a.table[2]"', JET="b.jets.pt")
-    check(open_files([Source(str(tmp_path / "jets"))], schema=form)[0], values)
+    (file,) = open_files([Source(str(tmp_path / "jets"))], schema=form)
+    check(file, values)
+    assert read(file, 7, 8).jet["jet_pt"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("names", "label"), [(b"(lp0\nI0\naI1\naI2\naVlabel\np1\na.", "label"), (b"(lp0\nI0\naI1\naI2\naI3\na.", "3")]
+)
+def test_columns_of_pandas_may_be_named_by_numbers(tmp_path: Path, names: bytes, label: str) -> None:
+    """What pandas writes of `DataFrame({0: pt, 1: eta, 2: phi, "label": jet}).to_hdf(format="table")`."""
+    rows = np.zeros(JETS, dtype=[("index", "i8"), ("values_block_0", "f8", (4,))])
+    rows["values_block_0"] = np.arange(JETS * 4).reshape(JETS, 4)
+    with h5py.File(tmp_path / "jets.h5", "w") as file:
+        table = file.create_dataset("df/table", data=rows)
+        table.attrs["index_kind"], table.attrs["values_block_0_kind"] = map(np.bytes_, (b"integer", names))
+    with hdf5.open_tables(str(tmp_path / "jets.h5")) as tables:
+        group = next(group for group in tables if label in group.branches)
+        found = group.read([label, "2", "columns"], 0, JETS, "")
+    np.testing.assert_array_equal(found[label], rows["values_block_0"][:, 3])
+    np.testing.assert_array_equal(found["2"], rows["values_block_0"][:, 2])
+    lists = 3 if label == "label" else 4
+    np.testing.assert_array_equal(found["columns"], rows["values_block_0"][:, :lists])
 
 
 def external_link(file: h5py.File, other: Path) -> None:

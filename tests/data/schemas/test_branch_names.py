@@ -88,6 +88,35 @@ def test_every_name_is_read_in_every_format(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(jets.column("deta"), values["part η"].reshape(-1) - 1)
 
 
+@pytest.mark.parametrize("name", ["jets.parquet", "ntuple.root"])
+def test_fields_of_records_have_a_dot_before_their_name(tmp_path: Path, name: str) -> None:
+    values = columns()
+    particles = ak.zip({name: ak.from_regular(values[f"part {name}"]) for name in ("pt", "η", "ϕ")})
+    axis = ak.zip({"pt": values["a b"], "deep": ak.zip({"eta": values["jet"]})})
+    path = write(tmp_path / name, {"p": particles, "j": axis})
+    (tmp_path / "mine.yaml").write_text(
+        "particles: {pt: {branch: p.pt, unit: GeV}, deta: {branch: p.η}, dphi: {formula: p.ϕ - j.pt}}\n",
+        encoding="utf-8",
+    )
+    (file,) = open_files([Source(str(path))], schema=str(tmp_path / "mine.yaml"))
+    jets, _ = read_chunk(file, 0, 2, 5, Request(("j.pt", "j.deep.eta")))
+    np.testing.assert_array_equal(jets.column("pt"), values["part pt"][2:5].reshape(-1))
+    np.testing.assert_array_equal(jets.column("deta"), values["part η"][2:5].reshape(-1))
+    assert jets.jet["j.pt"].tolist() == values["a b"][2:5].tolist()
+    assert jets.jet["j.deep.eta"].tolist() == values["jet"][2:5].tolist()
+
+
+def test_lists_of_lists_of_records_hold_several_jets_in_an_entry(tmp_path: Path) -> None:
+    values = columns()
+    jets = ak.zip({name: ak.unflatten(ak.from_regular(values[f"part {name}"]), [2, 0, 4]) for name in ("pt", "η", "ϕ")})
+    path = write(tmp_path / "ntuple.root", {"p": jets})
+    text = "particles: {pt: {branch: p.pt, unit: GeV}, deta: {branch: p.η}, dphi: {branch: p.ϕ}}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    (file,) = open_files([Source(str(path))], schema=str(tmp_path / "mine.yaml"))
+    found, _ = read_chunk(file, 0, 1, JETS, Request())
+    np.testing.assert_array_equal(found.column("pt"), values["part pt"][1:].reshape(-1))
+
+
 def test_labels_are_asked_for_by_any_name(tmp_path: Path) -> None:
     values = columns() | {"is top": np.arange(JETS) % 2, "not/top": 1 - np.arange(JETS) % 2}
     path = write(tmp_path / "jets.parquet", values)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ssl_jets.data.rows import Rows
 from ssl_jets.data.schemas import pdg
 from ssl_jets.data.schemas.formula import MOST_LEVELS, Formula
-from ssl_jets.errors import UsageError
+from ssl_jets.errors import DataError, UsageError
 from ssl_jets.jets import KINDS
 
 X, Y = np.array([1.0, -2.0, 3.0, 4.0]), np.array([0.5, 0.25, 2.0, 8.0])
@@ -65,6 +67,30 @@ def test_products_and_choices_of_conditions_are_conditions(text: str) -> None:
     selected = Formula(text).of_jets(ROWS)
     assert selected.dtype == np.bool_
     assert selected.tolist() == [False, True]
+
+
+def test_a_missing_number_stays_missing() -> None:
+    rows = replace(ROWS, jet={"j": np.array([np.nan, -0.5])})
+    for function, of_known in {"sign": -1, "kind": KINDS.index("other"), "charge": 0, "mass": 0}.items():
+        np.testing.assert_equal(Formula(f"{function}(j)").of_jets(rows), [np.nan, of_known])
+
+
+def test_sums_over_no_particles_are_floating_numbers() -> None:
+    rows = replace(ROWS, offsets=np.zeros(3, np.int64), particle={"x": np.empty(0, np.float32)})
+    np.testing.assert_equal(Formula("(j + sum(x)) // sum(x)").of_jets(rows), [np.inf, np.inf])
+    np.testing.assert_equal(Formula("sum(1) % sum(x)").of_jets(rows), [np.nan, np.nan])
+
+
+@pytest.mark.parametrize(("kind", "sentinel"), [(np.int64, -(2**63)), (np.int64, 2**63 - 1), (np.uint64, 2**64 - 1)])
+def test_whole_numbers_that_double_precision_would_round_are_refused(kind: type, sentinel: int) -> None:
+    def odd(event: int) -> list[bool]:
+        rows = replace(ROWS, jet={"event": np.array([event, sentinel], dtype=kind)})
+        return Formula(f"event == {sentinel} || event % 2 == 1").of_jets(rows).tolist()
+
+    assert odd(2**53 - 1) == [True, True]
+    assert odd(2**53) == [False, True]
+    with pytest.raises(DataError, match="event = 9007199254740993\n"):
+        odd(2**53 + 1)
 
 
 def test_numbers_of_particles_are_no_number_of_a_jet() -> None:

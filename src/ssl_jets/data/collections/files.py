@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ssl_jets.data.collections.decoding import CollectionDecoder
 from ssl_jets.data.collections.source import CollectionSource
 from ssl_jets.data.events.collections import EventTable
-from ssl_jets.data.events.gather import JetsOfEvents
+from ssl_jets.data.events.gather import JetsOfEvents, Read, with_same_collection
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.request import CollectionRequest
 from ssl_jets.data.rows import empty_rows
@@ -31,7 +31,7 @@ class FileCollection:
 
 
 def find_collections(
-    schema: Schema, table: Table, events: JetsOfEvents | None, where: str
+    schema: Schema, table: Table, events: JetsOfEvents | None, read: Read, where: str
 ) -> Mapping[str, FileCollection]:
     """Find the collections of a schema that a table of jets has, by name.
 
@@ -45,7 +45,7 @@ def find_collections(
             elements, links = table, events
         else:
             assert isinstance(table, EventTable)
-            linked = _linked(schema, source, table)
+            linked = _linked(schema, source, table, read)
             if linked is None:
                 continue
             assert events is not None
@@ -57,7 +57,7 @@ def find_collections(
     return found
 
 
-def _linked(schema: Schema, source: CollectionSource, table: EventTable) -> EventTable | None:
+def _linked(schema: Schema, source: CollectionSource, table: EventTable, read: Read) -> EventTable | None:
     """Return the table of the elements under the names of the schema; None if the file lacks them or their link."""
     assert schema.events is not None
     assert source.events is not None
@@ -67,7 +67,9 @@ def _linked(schema: Schema, source: CollectionSource, table: EventTable) -> Even
         "link": source.events.link,
     }
     layout = schema.events.model_copy(update=own).layouts(table.table).get(table.layout.collection)
-    return None if layout is None else EventTable(table.table, replace(layout, passes_negative=True))
+    if layout is None:
+        return None
+    return EventTable(table.table, replace(with_same_collection(layout, read, table.entries), passes_negative=True))
 
 
 def _present(source: CollectionSource, table: Table, where: str, *, known: bool) -> tuple[str, ...]:

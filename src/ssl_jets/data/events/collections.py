@@ -169,6 +169,7 @@ class CollectionLayout:
         keys: the keys of each collection of particles in element links.
         others: names of all collections of the file.
         passes_negative: rows of a link table with a negative number of a particle belong to no jet.
+        same: number of the collection of particles, the first one in the branch `link.same` of the file.
     """
 
     collection: str
@@ -180,6 +181,7 @@ class CollectionLayout:
     keys: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     others: tuple[str, ...] = ()
     passes_negative: bool = False
+    same: int | None = None
 
     def jet_branch(self, name: str) -> tuple[str, int | None] | None:
         """Return the branch of a name of jets, and the position among several values per jet; None for other names.

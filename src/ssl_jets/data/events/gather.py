@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import awkward as ak
 import numpy as np
@@ -54,6 +54,16 @@ class JetsOfEvents:
     def jets(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of jets of the events `start` to `stop`."""
         return int(self.first[start]), int(self.first[stop])
+
+
+def with_same_collection(layout: CollectionLayout, read: Read, entries: int) -> CollectionLayout:
+    """Return a layout with the number of the collection of particles, which is one for all entries of a file."""
+    branch = layout.link.same
+    for start in range(0, 0 if branch is None else entries, PIECE):
+        _, numbers = flatten(read([str(branch)], start, min(start + PIECE, entries))[str(branch)])
+        if len(numbers):
+            return replace(layout, same=int(numbers[0]))
+    return layout
 
 
 def event_rows(
@@ -178,8 +188,8 @@ class _Events:
         _, (begin, end) = self._lists(link.ranges[:2], self._jets)
         listed = (link.ranges[2],) if link.same is None else (link.ranges[2], link.same)
         rows, (particle, *collection) = self._lists(listed)
-        if collection and len(particle):
-            particle = np.where(collection[0] == collection[0][0], particle, -1)
+        if collection:
+            particle = np.where(collection[0] == self._layout.same, particle, -1)
         return by_range(
             self._jets, self._particles[0], rows, begin, end, particle, entries=self._entry, place=self._place
         )

@@ -37,7 +37,7 @@ class Link(Settings):
     ranges: tuple[str, str, str] | None = None
     """For each jet the branches with begin and end of its range in a list, and the branch with the list."""
     same: str | None = None
-    """With `ranges`: the branch with the collection of each number; only the collection of the first one is used."""
+    """With `ranges`: the branch with the collection of each number; only that of the first one in the file is used."""
     references: tuple[str, str] | None = None
     """The branch with the references of each jet, and the name of the particle column that they refer to."""
     elements: str | None = None

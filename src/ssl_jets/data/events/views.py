@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ssl_jets.data.events.clustering import Clustering, ClusteringTable, require_fastjet
 from ssl_jets.data.events.collections import EventTable
-from ssl_jets.data.events.gather import JetsOfEvents
+from ssl_jets.data.events.gather import JetsOfEvents, with_same_collection
 from ssl_jets.data.events.nested import Nested, NestedTable
 from ssl_jets.data.readers.base import Table
 from ssl_jets.data.rows import Raw
@@ -35,7 +35,8 @@ def as_jets(
         DataError: the file cannot be read.
     """
     if schema.events is not None:
-        events = EventTable(table, schema.events.choose(table, collection, where))
+        layout = with_same_collection(schema.events.choose(table, collection, where), read, table.entries)
+        events = EventTable(table, layout)
         return events, JetsOfEvents.count(events.layout, events.jets_of_events())
     if schema.cluster is not None:
         require_fastjet(where)

@@ -251,26 +251,36 @@ class TrainStream:
         self._shuffle_buffer.begin(self._cursor.ranges(ahead), following)
 
     def _enter(self) -> None:
-        """Shuffle the window that was read, or move on if it has no jet for this rank."""
+        """Shuffle the window that was read; move on from windows that have no jet for this rank."""
+        # A loop: after many changes of the number of ranks there are thousands of shares without a jet.
+        while not self._shuffle():
+            if not self._move():
+                return
+        if not self._repeats():
+            self._begin(1)
+
+    def _shuffle(self) -> bool:
+        """Draw the order of the jets of the shard; return whether there is one to take."""
         shard, jets = self._cursor.shard(), self._jets
         factors = None if jets is None or self._resampling is None else self._resampling.of_jets(jets)
         plan = self._cursor.plan(shard.world)
         order = plan.order(shard, 0 if jets is None else len(jets), factors)
         self._order = torch.from_numpy(order)
-        if self._cursor.row >= len(order):
-            self._advance()
-        elif not self._repeats():
-            self._begin(1)
+        return self._cursor.row < len(order)
 
     def _advance(self) -> None:
         """Move to the next window; if it has the same entries, with the jets that are in memory."""
+        if self._move():
+            self._enter()
+
+    def _move(self) -> bool:
+        """Move to the next shard; return whether its jets are in memory, since its window has the same entries."""
         repeats = self._jets is not None and self._repeats()
         self._cursor.advance()
-        if repeats:
-            self._enter()
-        else:
+        if not repeats:
             self._jets = None
             self._skipped_before, self._skipped_in_window = self.skipped, Counter()
+        return repeats
 
     def _repeats(self) -> bool:
         """Check whether the next window has the entries of this one: all jets fit into one."""

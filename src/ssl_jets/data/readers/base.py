@@ -147,6 +147,19 @@ def check_read(bytes_: int, where: object) -> None:
         raise DataError("the entries of the file are too large", where=where, found=found, allowed=[f"{MOST_READ:,}"])
 
 
+def check_rows(arrays: Mapping[str, Any], rows: int) -> None:
+    """Check that each array that a library returned has all the rows that were asked for.
+
+    Objects of ROOT that are decoded one by one can end early without an error, and so can pages of Parquet.
+
+    Raises:
+        ValueError: an array has another number of rows.
+    """
+    for name, array in arrays.items():
+        if len(array) != rows:
+            raise ValueError(f"{len(array)} of {rows} rows of {name} can be decoded")
+
+
 @contextmanager
 def readable(path: str, title: str) -> Iterator[None]:
     """Turn every error that a library raises on a bad file into one DataError.

@@ -103,7 +103,8 @@ class Group(ArrayTable):
         result = {}
         for name, location in locations.items():
             block = blocks[location.dataset]
-            block = block[location.field] if location.field else block
+            # A copy: a view of one row has the strides of the compound type, which torch refuses.
+            block = block[location.field].copy() if location.field else block
             result[name] = block if location.at is None else block[..., location.at]
         return result
 

@@ -15,6 +15,9 @@ import h5py
 
 from ssl_jets.data.readers.base import MOST_PLACES
 
+_INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
+"""Opcodes of pickled integers, the names of columns without names."""
+
 
 def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
     """Return the field of each column ("" for a plain dataset) and its position there (None: the whole field).
@@ -30,24 +33,26 @@ def column_names(dataset: h5py.Dataset) -> dict[str, tuple[str, int | None]]:
         return columns
     block = re.fullmatch(r"(block\d+)_values", dataset.name.rsplit("/", 1)[-1])
     items = block and dataset.parent.get(f"{block[1]}_items")
-    if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES:
-        return {}
+    if items is None or items.shape != dataset.shape[1:] or len(items) > MOST_PLACES or items.dtype.kind not in "Siu":
+        return {}  # not of pandas, or names of several kinds, which are pickled
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in items[:].tolist()]
     return {name: ("", at) for at, name in enumerate(names)}
 
 
 def _of_field(dataset: h5py.Dataset, field: str) -> dict[str, tuple[str, int | None]]:
-    pickled = dataset.attrs.get(f"{field}_kind")
-    if dataset.dtype[field].subdtype is None or pickled is None:
+    pickled, block = dataset.attrs.get(f"{field}_kind"), dataset.dtype[field].subdtype
+    names = [] if block is None or pickled is None else _names(pickled)
+    # Names of another kind, such as those of a MultiIndex, leave a block without names.
+    if block is None or block[1] != (len(names),):
         return {field: (field, None)}
-    return {name: (field, at) for at, name in enumerate(_strings(pickled))}
+    return {name: (field, at) for at, name in enumerate(names)}
 
 
-def _strings(pickled: Any) -> list[str]:
-    """Return the strings of a pickled list, read from its opcodes: nothing in it is executed."""
+def _names(pickled: Any) -> list[str]:
+    """Return the strings and integers of a pickled list, read from its opcodes: nothing in it is executed."""
     content = pickled if isinstance(pickled, bytes) else bytes(pickled)
     names = []
     for code, argument, _ in pickletools.genops(content):
-        if "UNICODE" in code.name or "STRING" in code.name:
+        if "UNICODE" in code.name or "STRING" in code.name or code.name in _INTEGERS:
             names.append(argument.decode() if isinstance(argument, bytes) else str(argument))
     return names

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssl_jets.data.identity import block, positions
-from ssl_jets.data.readers.base import Number, check_read, readable
+from ssl_jets.data.readers.base import Number, check_read, check_rows, readable
 
 NOUN = "table"
 
@@ -158,7 +158,9 @@ def read(path: str, table: str, names: Sequence[str], start: int, stop: int) -> 
             if row >= stop:
                 break
         kept = pa.Table.from_batches(pieces) if pieces else file.schema_arrow.empty_table()
-        return {name: columns.values(kept, name) for name in names}
+        result = {name: columns.values(kept, name) for name in names}
+        check_rows(result, stop - start)
+        return result
 
 
 def _check_values(file: pq.ParquetFile, groups: Sequence[int], path: str) -> None:

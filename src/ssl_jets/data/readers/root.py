@@ -7,7 +7,7 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,11 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import uproot
+from uproot.const import RNTupleFieldRole
 from uproot.source.file import MultithreadedFileSource
 
 from ssl_jets.data.identity import BLOCK, block, positions
-from ssl_jets.data.readers.base import Number, readable
+from ssl_jets.data.readers.base import Number, check_rows, readable
 from ssl_jets.data.readers.basket_index import BasketIndex, read_indexed, remember
 from ssl_jets.data.readers.remote import is_remote
 from ssl_jets.errors import DataError
@@ -125,20 +126,23 @@ class NTuple:
         """Return nothing: an RNTuple is opened again by `read`."""
 
     def flat(self) -> tuple[str, ...]:
-        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._in_list(name))
+        return tuple(name for name in self.branches if self._plain(name) in _NUMBERS and not self._lists_around(name))
 
-    def _in_list(self, name: str) -> bool:
-        """Check whether a field is part of a list. Lists of ROOT's importer, one per counter, have no type."""
-        above = name.rpartition(".")[0]
-        outer = self._plain(above) if above in self._items else "struct"
-        return not outer or _LIST.match(outer) is not None or (above in self._items and self._in_list(above))
+    def _lists_around(self, name: str) -> int:
+        """Count the lists of records, also of fixed length, that a field is part of: 2 for `list<list<{name}>>`."""
+        records, record, lists = self._ntuple.field_records, self._items[name].record, 0
+        while (outer := records[record.parent_field_id]) is not record:  # the parent of a top-level field is itself
+            record = outer
+            is_list = record.struct_role == RNTupleFieldRole.COLLECTION and not _OPTIONAL.match(record.type_name)
+            lists += is_list or record.repetition > 0
+        return lists
 
     def depth(self, name: str) -> int:
         levels = _levels(self._plain(name))
-        return levels + 1 if levels >= 0 and self._in_list(name) else levels
+        return levels + self._lists_around(name) if levels >= 0 else levels
 
     def is_text(self, name: str) -> bool:
-        return self._plain(name) == "std::string" and not self._in_list(name)
+        return self._plain(name) == "std::string" and not self._lists_around(name)
 
     def typename(self, name: str) -> str:
         return str(self._items[name].typename)
@@ -197,21 +201,20 @@ def read(path: str, tree: str, branches: Sequence[str], start: int, stop: int) -
     with readable(path, "ROOT"):
         indexed = None if is_remote(path) else read_indexed(path, tree, names, start, stop)
         arrays = _read_opened(path, tree, names, start, stop) if indexed is None else indexed
-        # Objects that are decoded one by one can end early without an error.
-        for name, array in arrays.items():
-            if len(array) != stop - start:
-                raise ValueError(f"the branch {name} has {len(array)} of the entries {start} to {stop}")
+        check_rows(arrays, stop - start)
     return dict(arrays)
 
 
-def _read_opened(path: str, tree: str, names: Collection[str], start: int, stop: int) -> Mapping[str, ak.Array]:
+def _read_opened(path: str, tree: str, names: set[str], start: int, stop: int) -> Mapping[str, ak.Array]:
     """Read entries of any branches with the tree itself."""
-    opened = _opened(path, tree)
-    caches = {} if opened.classname == _NTUPLE else {"array_cache": None}
-    arrays: Mapping[str, ak.Array] = opened.arrays(
-        filter_name=lambda name: name in names, entry_start=start, entry_stop=stop, library="ak", how=dict, **caches
-    )
-    return arrays
+    opened, entries = _opened(path, tree), {"entry_start": start, "entry_stop": stop}
+    caches, inner = {"array_cache": None}, set[str]()
+    if opened.classname == _NTUPLE:
+        caches, inner = {}, names - set(opened.keys(recursive=False))
+    chosen = (names - inner).__contains__
+    arrays: dict[str, ak.Array] = opened.arrays(filter_name=chosen, library="ak", how=dict, **entries, **caches)
+    # Read together, fields of one record would come as the record.
+    return arrays | {name: opened[name].array(**entries) for name in inner}
 
 
 def _opened(path: str, tree: str) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from ssl_jets.arrays import Array
 from ssl_jets.data.schemas.formula_functions import FUNCTIONS, OPERATORS, chain, fold
 from ssl_jets.data.schemas.formula_text import to_python
-from ssl_jets.errors import UsageError, nearest
+from ssl_jets.errors import DataError, UsageError, nearest
 
 
 class Values(Protocol):
@@ -76,6 +76,16 @@ NAMES = (*sorted(FUNCTIONS), "sum")
 """Names of all functions. `sum` adds over the particles of a jet; `sum(1)` counts them."""
 
 
+MOST_EXACT = 2**53
+"""Largest whole number below which float64 represents all others."""
+
+
+class TooLargeError(DataError):
+    """A whole number that a formula would round."""
+
+    skipped_by = None
+
+
 class Formula:
     """Parsed formula.
 
@@ -110,6 +120,7 @@ class Formula:
 
         Raises:
             UsageError: the result is `[particle]`.
+            TooLargeError: a branch holds whole numbers that float64 would round.
         """
         result, is_particle = self._evaluate(self._root, values)
         if is_particle:
@@ -164,7 +175,7 @@ class Formula:
     def _evaluate(self, node: ast.AST, values: Values) -> _Result:
         if (name := self._branch(node)) is not None:
             numbers, is_particle = values.find(name)
-            return _computable(numbers), is_particle
+            return self._computable(name, numbers), is_particle
         with np.errstate(all="ignore"):  # the bad-jet filter finds values that are not finite
             match node:
                 case ast.Constant(value=bool() as flag):
@@ -195,6 +206,27 @@ class Formula:
                 (values.spread(value), True) if level is False else (value, level) for value, level in arguments
             ]
         return function(*(value for value, _ in arguments)), any(levels) if levels else None
+
+    def _computable(self, name: str, values: Array) -> Array:
+        """Convert whole numbers and flags to float64, half precision to float32: they wrap around or overflow.
+
+        Raises:
+            TooLargeError: float64 would round a whole number, so that `event % 2` would be 0 for all of them.
+        """
+        if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+            limits = np.iinfo(values.dtype)
+            # The smallest and the largest number mark missing values; rounding keeps them apart from all others.
+            wrong = (values > MOST_EXACT) & (values < limits.max) | (values < -MOST_EXACT) & (values > limits.min)
+            if wrong.any():
+                raise TooLargeError(
+                    "a whole number is too large for a formula, which computes in double precision",
+                    where=self.text,
+                    found=f"{name} = {values[wrong][0]}",
+                    allowed=["whole numbers up to 2^53"],
+                )
+        if values.dtype.kind in "biu":
+            return values.astype(np.float64)
+        return values.astype(np.float32) if values.dtype == np.float16 else values
 
     def _branch(self, node: ast.AST) -> str | None:
         """Return the name of a branch, such as `a`, `a.b`, `a[3]`; None for anything else."""
@@ -228,13 +260,6 @@ class Formula:
 def formula(text: str) -> Formula:
     """Return the formula of a text, parsed once."""
     return Formula(text)
-
-
-def _computable(values: Array) -> Array:
-    """Convert whole numbers and flags to float64, half precision to float32: they wrap around or overflow."""
-    if values.dtype.kind in "biu":
-        return values.astype(np.float64)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _particles(result: _Result, values: Values) -> Array:

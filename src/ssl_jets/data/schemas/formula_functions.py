@@ -18,6 +18,11 @@ def _hypot(*parts: Array) -> Array:
     return length
 
 
+def _sign(number: Array) -> Array:
+    sign = np.where(number < 0, -1.0, 1.0)
+    return np.where(np.isnan(number), np.nan, sign).astype(np.result_type(number), copy=False)
+
+
 def _wrap(angle: Array) -> Array:
     wrapped: Array = angle - 2 * np.pi * np.round(angle / (2 * np.pi))
     return wrapped
@@ -40,7 +45,7 @@ def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
     "abs": (1, np.abs),
-    "sign": (1, lambda x: np.where(x < 0, -1.0, 1.0).astype(np.float32)),
+    "sign": (1, _sign),
     "sqrt": (1, np.sqrt),
     "exp": (1, np.exp),
     "log": (1, np.log),

@@ -46,15 +46,17 @@ particles that live long enough to reach a detector."""
 _NUMBERS = np.array(sorted(_KNOWN))
 _OTHER = _Particle("other", 0, 0.0)
 
-# Tables in the order of `_NUMBERS`, with "other" behind the last.
+# Tables in the order of `_NUMBERS`, with "other" behind the last, and then NaN for a missing number.
 _ROWS = [*(_KNOWN[number] for number in _NUMBERS.tolist()), _OTHER]
-_KIND = np.array([KINDS.index(particle.kind) for particle in _ROWS], dtype=np.float32)
-_CHARGE = np.array([particle.charge for particle in _ROWS], dtype=np.float32)
-_MASS = np.array([particle.mass for particle in _ROWS], dtype=np.float32)
+_KIND = np.array([*(KINDS.index(particle.kind) for particle in _ROWS), np.nan], dtype=np.float32)
+_CHARGE = np.array([*(particle.charge for particle in _ROWS), np.nan], dtype=np.float32)
+_MASS = np.array([*(particle.mass for particle in _ROWS), np.nan], dtype=np.float32)
 
 
 def kind(number: Array) -> Array:
     """Return the index into `KINDS`, float32: "other" for a number that is not in the table, such as 0 or a neutrino.
+
+    A missing number (NaN) has no kind, charge and mass: NaN.
 
     Example:
         >>> [KINDS[int(index)] for index in kind(np.array([-211, 22, 12]))]
@@ -77,8 +79,9 @@ def mass(number: Array) -> Array:
 
 
 def _table_rows(number: Array) -> Array:
-    """Return the rows of the tables for PDG numbers: the last row for a number that is not in them."""
-    size = np.abs(np.asarray(number).astype(np.int64))
+    """Return the rows of the tables for PDG numbers: the last but one for a number that is not in them."""
+    missing = np.isnan(number)
+    size = np.abs(np.where(missing, 0, number).astype(np.int64))
     row = np.searchsorted(_NUMBERS, size) % len(_NUMBERS)
-    rows: Array = np.where(_NUMBERS[row] == size, row, len(_NUMBERS))
+    rows: Array = np.where(_NUMBERS[row] == size, row, len(_NUMBERS)) + missing
     return rows
