@@ -15,21 +15,7 @@ PROTOCOLS = ("labels", "anomaly", "domain")
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The arguments of `evaluate` with their types.
-
-    Attributes:
-        models: run folders.
-        z: z files of one model.
-        generated: files of generated jets.
-        ensemble: also evaluate the mean of the models.
-        protocol: "labels", "anomaly" or "domain".
-        data: files of jets.
-        domain: files of unlabelled jets of the target domain.
-        target: files of labelled jets of the target domain.
-        out: output folder.
-        settings: tree of settings.
-        force: replace an existing output.
-    """
+    """The arguments of `evaluate` with their types."""
 
     models: tuple[Path, ...] = ()
     z: tuple[Path, ...] = ()

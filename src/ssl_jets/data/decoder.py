@@ -58,13 +58,6 @@ class Decoder:
     Particle values are float32, labels int64, jet columns of the type in the files (integers int64, so that event
     numbers stay exact; see `types.py`), NaN where the file lacks a value.
 
-    Args:
-        schema: the schema of the file.
-        available: columns, features and context that the file has.
-        classes: the classes of the file.
-        types: types of its jet columns.
-        request: the columns to decode, and the treatment of bad jets.
-
     Attributes:
         branches: branches to read, each once.
         collections: decoders of further collections by name.

@@ -21,13 +21,7 @@ def embed(
     `data.bad_jets` and `data.bad_files` "skip" a bad jet has z of NaN and the label -1 (unreadable kept columns: NaN,
     -1 or false); at level "particle" it has no rows. A file that cannot be opened has none at either level. Processes
     started by torchrun share the work and write one file, with the rows of one process.
-
-    Args:
-        model_path: a run folder or its `model/` folder.
-        sources: files, folders, patterns, lists (`resolve_sources`); none for the bundled sample.
-        out: the z file; its suffix names the format.
-        level: "jet" or "particle".
-        **options: fields of `OutputOptions`.
+    Options are the fields of `OutputOptions`.
 
     Raises:
         UsageError: an unknown suffix, an existing output, a column that an input does not have.

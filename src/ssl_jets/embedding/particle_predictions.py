@@ -29,9 +29,6 @@ class ParticleScoresOutput:
     of its quantiles, `pred_TARGET` for each grouping, the number of the group in its jet, -1 for a particle alone, and
     `true_TARGET` of targets that some input has: the index of the class, -1 without one, or the number, NaN without
     one.
-
-    Args:
-        model: a model with heads of particles.
     """
 
     level: Level = "particle"

@@ -160,11 +160,6 @@ class _Names:
 class ScoresOutput:
     """Predictions of one model, or the mean and spread of several.
 
-    Args:
-        models: models of the same classes and targets.
-        scores: discriminants `NAME = FORMULA`.
-        with_z: z of the only model, too.
-
     Attributes:
         temperatures: number that divides the logits of each model.
     """

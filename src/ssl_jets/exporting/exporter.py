@@ -86,16 +86,7 @@ def export(
     force: bool = False,
     log: Log = to_stderr,
 ) -> ExportSummary:
-    """Write a model as ONNX, after a comparison of onnxruntime with PyTorch on real jets.
-
-    Args:
-        model_path: a run folder or its `model/` folder.
-        out: the file, which must end in `.onnx`.
-        settings: `data.*` of the jets to compare on (by default the bundled sample) and `export.*`.
-        tokens: the graph also returns the tokens of the particles.
-        int8: also write `OUT.int8.onnx` with 8-bit weights.
-        force: replace existing files.
-        log: logger of messages.
+    """Write a model as ONNX, after a comparison with PyTorch on real jets; arguments as in `ssl_jets.export`.
 
     Raises:
         UsageError: a package is not installed, another suffix, an existing file.

@@ -50,13 +50,6 @@ class Term(nn.Module):
 class Objective(Method):
     """Encoder, heads and loss terms, with the interface of a method.
 
-    Args:
-        cfg: tasks and heads.
-        encoder: the encoder to start from.
-        labels: names of the classes.
-        terms: further losses by name.
-        particles: tasks of particles; None without any.
-
     Attributes:
         source_weights: weight of each jet of a batch in the losses of the tasks during training, mean 1; None for
             equal weights.

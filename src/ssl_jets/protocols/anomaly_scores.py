@@ -64,18 +64,7 @@ def distance_scores(
     neighbours: int,
     seed: int = 0,
 ) -> DistanceScores:
-    """Compute both distance scores of every signal.
-
-    Args:
-        fit: jets, of which the background is the reference.
-        test: jets to score, with their true labels.
-        names: class names.
-        background: the background class.
-        signals: the other classes.
-        of: name of the input, for the result.
-        neighbours: k of the kNN distance.
-        seed: of the bootstrap.
-    """
+    """Compute both distance scores of every signal."""
     reference = fit.x[fit.y == names.index(background)]
     scores = []
     for score, values in distances(reference, test.x, neighbours).items():

@@ -24,13 +24,7 @@ PIXELS = 92
 
 
 class Album:
-    """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page.
-
-    Args:
-        folder: for the files.
-        prefix: of their names.
-        label: settings of the line above each figure.
-    """
+    """Draws figures, writes each as PNG and PDF and its numbers as CSV to a folder, and embeds them in the page."""
 
     def __init__(self, folder: Path, prefix: str = "", label: FigureSettings = _NO_LABEL) -> None:
         self.folder, self.prefix, self.label = folder, prefix, label

@@ -13,9 +13,6 @@ from ssl_jets.runtime.atomic import LOCK, disk_error, real, try_lock
 class KeptFolder:
     """A hidden folder next to an output that stays when its process is killed, locked while a process uses it.
 
-    Args:
-        output: the output file.
-
     Attributes:
         path: the folder, `.OUTPUT.parts`.
 

@@ -66,13 +66,6 @@ def simulate(
 
     The same request gives the same jets, whatever the number of processes, and stopped or not.
 
-    Args:
-        request: the jets.
-        out: output file, which must end in `.root`; pairs are written to `OUT-NAME.root` for both names.
-        processes: number of processes.
-        force: replace the output, and parts of another request.
-        report: called after each batch of events.
-
     Raises:
         UsageError: Pythia or FastJet is missing, the output exists, or parts of another request are in the way.
         SslJetsError: the generator or the disk fails.

@@ -43,11 +43,6 @@ def draw_columns(samples: Mapping[str, ColumnSource], path: Path, *, force: bool
 
     The lines are densities, so that files with other bins can be compared.
 
-    Args:
-        samples: histograms of each file, by its path.
-        path: of the figure, a PNG.
-        force: replace it.
-
     Returns:
         A note on files that are not drawn; "" without any.
 

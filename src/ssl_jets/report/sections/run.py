@@ -118,13 +118,7 @@ _PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = 
 
 
 def inside(run: Path, figures: Path, of: str = "") -> list[str]:
-    """Return one part of the page for each comparison of generated jets and each protocol inside a run folder.
-
-    Args:
-        run: the run folder.
-        figures: folder for the figures.
-        of: name of the run, on a page of several.
-    """
+    """Return one part of the page for each comparison and protocol in a run; `of` names the run among several."""
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
     for kind, (title, sections_of) in _PARTS.items():
