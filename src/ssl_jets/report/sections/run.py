@@ -108,7 +108,7 @@ def _one_line(values: Json) -> dict[str, Any]:
 
 PartResult = GeneratedEvaluation | LabelCurves | AnomalyScan | DomainResult
 
-_PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
+PARTS: dict[type[PartResult], tuple[str, Callable[[Any, Album], list[str]]]] = {
     GeneratedEvaluation: ("Generated jets", generated_sections),
     LabelCurves: ("Label curves", label_sections),
     AnomalyScan: ("Search for anomalies", anomaly_sections),
@@ -121,7 +121,7 @@ def inside(run: Path, figures: Path, of: str = "") -> list[str]:
     """Return one part of the page for each comparison and protocol in a run; `of` names the run among several."""
     prefix, whose = (f"{of}-", f", {of}") if of else ("", "")
     body = []
-    for kind, (title, sections_of) in _PARTS.items():
+    for kind, (title, sections_of) in PARTS.items():
         for path in sorted(run.glob(f"*/{kind.NAME}.json")):
             result, name = kind.read(path.parent), path.parent.name
             named = "" if name == kind.NAME else f": {name}"
