@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jets.embedding.job import OutputOptions, OutputSummary, check_options, write_output
+from ssl_jets.embedding.job import OutputSummary, check_options, write_output
+from ssl_jets.embedding.options import OutputOptions
 from ssl_jets.embedding.outputs import ZOutput
 from ssl_jets.model_file import load_model
 from ssl_jets.zfile import Level
@@ -30,5 +31,4 @@ def embed(
     """
     chosen = OutputOptions(**options)
     check_options(Path(out), chosen)
-    model = load_model(model_path)
-    return write_output([model], ZOutput(model, level), sources, Path(out), chosen)
+    return write_output(ZOutput(load_model(model_path), level), sources, Path(out), chosen)
